@@ -1,0 +1,229 @@
+"""Sizes, boxes and coordinates: the one place that decides where an output pixel looks.
+
+Everything here is plain Python and NumPy. Coordinates follow Chen et al., "Learning Continuous Image
+Representation with Local Implicit Image Function" (CVPR 2021): an axis of n pixels spans [-1, 1], pixel i has
+its centre at (-1 + 1/n) + (2/n) i. The order inside a pair is (vertical, horizontal). All tables are float32 and
+computed for the whole axis in a fixed order of operations, so that a tile reads the same numbers as the image.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+
+EPSILON = 1e-6  # the ensemble's shift and clamp, LIIF
+SIDES = (-1, 1)  # the two neighbours per axis, in the ensemble's order
+
+
+class Size(NamedTuple):
+    """Height and width in pixels."""
+
+    h: int
+    w: int
+
+
+class Box(NamedTuple):
+    """A half-open rectangle of pixels: rows [top, bottom), columns [left, right)."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the box."""
+        return Size(self.bottom - self.top, self.right - self.left)
+
+    def grow(self, margin: int, inside: Size) -> Box:
+        """The box with `margin` more pixels on every side, clipped to an image of size `inside`."""
+        return Box(
+            max(self.top - margin, 0),
+            max(self.left - margin, 0),
+            min(self.bottom + margin, inside.h),
+            min(self.right + margin, inside.w),
+        )
+
+    def relative_to(self, outer: Box) -> Box:
+        """The same pixels counted from the corner of `outer`."""
+        return Box(
+            self.top - outer.top, self.left - outer.left, self.bottom - outer.top, self.right - outer.left
+        )
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Row and column slices."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+
+def output_size(size: Size, scale: float | tuple[float, float]) -> Size:
+    """Size of an image enlarged by `scale` (one factor, or vertical and horizontal).
+
+    Each side is `round(side * scale)`, half to even as Python rounds, and at least one pixel.
+
+    Raises:
+        ValueError: a factor is not a positive finite number.
+    """
+    factors = scale if isinstance(scale, tuple) else (scale, scale)
+    for factor in factors:
+        if not (math.isfinite(factor) and factor > 0):
+            raise ValueError(f"scale must be a positive finite number, got {factor}")
+    return Size(max(1, round(size.h * factors[0])), max(1, round(size.w * factors[1])))
+
+
+@lru_cache(maxsize=64)
+def centres(n: int) -> F32:
+    """Pixel centres (n,) of an axis of n pixels in [-1, 1], in LIIF's float32 arithmetic."""
+    step, first = np.float32(2 / n), np.float32(-1 + 1 / n)
+    table = step * np.arange(n, dtype=np.float32) + first
+    table.flags.writeable = False
+    return table
+
+
+def nearest_index(p: F32, n: int) -> I64:
+    """Index (unclipped) of the pixel of an n-pixel axis nearest to p, ties to even, as grid_sample computes it."""
+    one, two = np.float32(1), np.float32(2)
+    return np.rint(((p + one) * np.float32(n) - one) / two).astype(np.int64)
+
+
+class Neighbours(NamedTuple):
+    """For each query of an axis its two ensemble neighbours: index and distance, both (2, n)."""
+
+    index: I64
+    distance: F32  # in units of half an LR pixel: one LR pixel is 2
+
+
+@lru_cache(maxsize=64)
+def neighbours(lr: int, hr: int) -> Neighbours:
+    """Ensemble neighbours of every pixel of an hr-pixel axis on an lr-pixel axis (LIIF, eq. 4)."""
+    p = centres(hr)
+    index = np.empty((2, hr), np.int64)
+    distance = np.empty((2, hr), np.float32)
+    for v, side in enumerate(SIDES):
+        shifted = p + np.float32(side / lr + EPSILON)
+        shifted = np.clip(shifted, np.float32(-1 + EPSILON), np.float32(1 - EPSILON))
+        index[v] = nearest_index(shifted, lr)
+        distance[v] = (p - centres(lr)[index[v]]) * np.float32(lr)
+    index.flags.writeable = distance.flags.writeable = False
+    return Neighbours(index, distance)
+
+
+class Nearest(NamedTuple):
+    """For each query of an axis the nearest LR pixel and the distance to it, both (n,)."""
+
+    index: I64
+    distance: F32
+
+
+@lru_cache(maxsize=64)
+def nearest(lr: int, hr: int) -> Nearest:
+    """Nearest LR pixel of every pixel of an hr-pixel axis, without the ensemble's shift."""
+    p = centres(hr)
+    index = np.clip(nearest_index(p, lr), 0, lr - 1)
+    distance = (p - centres(lr)[index]) * np.float32(lr)
+    return Nearest(index, distance)
+
+
+class Lerp(NamedTuple):
+    """Linear interpolation on an axis with border padding: lower index, upper index, weight of the upper; (n,)."""
+
+    low: I64
+    high: I64
+    weight: F32
+
+
+@lru_cache(maxsize=64)
+def lerp(lr: int, hr: int) -> Lerp:
+    """Bilinear taps of every pixel of an hr-pixel axis on an lr-pixel axis, border padding."""
+    one, two = np.float32(1), np.float32(2)
+    x = ((centres(hr) + one) * np.float32(lr) - one) / two
+    x = np.clip(x, np.float32(0), np.float32(lr - 1))
+    low = np.floor(x).astype(np.int64)
+    high = np.minimum(low + 1, lr - 1)
+    return Lerp(low, high, (x - low.astype(np.float32)).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """HR pixels [start, stop) of one axis of the output, and the LR axis they read from.
+
+    Attributes:
+        lr: pixels of the whole LR axis.
+        hr: pixels of the whole HR axis.
+        start: first HR pixel asked for.
+        stop: one past the last.
+        origin: LR pixel at which the tensor at hand begins; indices are returned relative to it.
+    """
+
+    lr: int
+    hr: int
+    start: int
+    stop: int
+    origin: int = 0
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    @property
+    def scale(self) -> float:
+        """HR pixels per LR pixel."""
+        return self.hr / self.lr
+
+    @property
+    def centres(self) -> F32:
+        """Coordinates (n,) of the pixels in [-1, 1] of the whole axis."""
+        return centres(self.hr)[self.start : self.stop]
+
+    def neighbours(self) -> Neighbours:
+        """The two ensemble neighbours of each pixel, (2, n)."""
+        table = neighbours(self.lr, self.hr)
+        return Neighbours(
+            table.index[:, self.start : self.stop] - self.origin, table.distance[:, self.start : self.stop]
+        )
+
+    def nearest(self) -> Nearest:
+        """The nearest LR pixel of each pixel, (n,)."""
+        table = nearest(self.lr, self.hr)
+        return Nearest(
+            table.index[self.start : self.stop] - self.origin, table.distance[self.start : self.stop]
+        )
+
+    def lerp(self) -> Lerp:
+        """Bilinear taps of each pixel, (n,)."""
+        table = lerp(self.lr, self.hr)
+        part = slice(self.start, self.stop)
+        return Lerp(table.low[part] - self.origin, table.high[part] - self.origin, table.weight[part])
+
+    def source(self, halo: int) -> tuple[int, int]:
+        """LR pixels [first, last) that these HR pixels need when the decoder looks `halo` pixels around."""
+        index = nearest(self.lr, self.hr).index
+        return max(int(index[self.start]) - halo, 0), min(int(index[self.stop - 1]) + halo + 1, self.lr)
+
+
+class Grid(NamedTuple):
+    """A rectangle of HR pixels: its rows and its columns."""
+
+    rows: Axis
+    cols: Axis
+
+    @staticmethod
+    def of(lr: Size, hr: Size, box: Box | None = None, origin: tuple[int, int] = (0, 0)) -> Grid:
+        """The HR pixels of `box` (all of them by default); `origin` is the corner of the LR tensor at hand."""
+        box = Box(0, 0, *hr) if box is None else box
+        return Grid(
+            Axis(lr.h, hr.h, box.top, box.bottom, origin[0]),
+            Axis(lr.w, hr.w, box.left, box.right, origin[1]),
+        )
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the rectangle."""
+        return Size(len(self.rows), len(self.cols))

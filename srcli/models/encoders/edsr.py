@@ -1,0 +1,60 @@
+"""EDSR without its upsampler: residual blocks with no normalisation, at LR resolution.
+
+Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution", CVPRW 2017,
+https://arxiv.org/abs/1707.02921. Written from the paper; keys of the releases of the LIIF family.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from srcli.models.sr import Encoder
+
+
+class ResidualBlock(nn.Module):
+    """conv - ReLU - conv plus its input."""
+
+    def __init__(self, n_feats: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(n_feats, n_feats, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(n_feats, n_feats, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        return x + self.body(x)
+
+
+class MeanShift(nn.Conv2d):
+    """A constant colour shift that published checkpoints carry and no published network runs."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3, 1)
+        self.requires_grad_(requires_grad=False)
+
+
+class EDSR(Encoder):
+    """EDSR-baseline by default: 16 blocks of 64 channels, 1,220,440 parameters with the unused mean shifts.
+
+    Args:
+        n_resblocks: residual blocks.
+        n_feats: channels.
+        mean_shift: hold the releases' unused `sub_mean` and `add_mean`, so that their files load strictly.
+    """
+
+    def __init__(self, *, n_resblocks: int = 16, n_feats: int = 64, mean_shift: bool = True) -> None:
+        super().__init__()
+        self.out_dim = n_feats
+        self.halo = 2 * n_resblocks + 2
+        if mean_shift:
+            self.sub_mean, self.add_mean = MeanShift(), MeanShift()
+        self.head = nn.Sequential(nn.Conv2d(3, n_feats, 3, padding=1))
+        blocks = [ResidualBlock(n_feats) for _ in range(n_resblocks)]
+        self.body = nn.Sequential(*blocks, nn.Conv2d(n_feats, n_feats, 3, padding=1))
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """(B, 3, h, w) normalised -> (B, n_feats, h, w)."""
+        shallow = self.head(lr)
+        return shallow + self.body(shallow)

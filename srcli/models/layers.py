@@ -1,0 +1,136 @@
+"""Pieces that several networks share: MLP, nearest sampling, the bilinear skip, the 3x3 unfold as a convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srcli.geometry import EPSILON, SIDES, Grid, Size, centres
+
+
+class MLP(nn.Module):
+    """Linear layers with an activation between them; linears sit at layers.0, layers.2, .. as in LIIF."""
+
+    def __init__(
+        self, in_dim: int, hidden: Sequence[int], out_dim: int, activation: Callable[[], nn.Module] = nn.ReLU
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width in hidden:
+            layers += [nn.Linear(in_dim, width), activation()]
+            in_dim = width
+        self.layers = nn.Sequential(*layers, nn.Linear(in_dim, out_dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in_dim) -> (..., out_dim)."""
+        return self.layers(x)
+
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The linear layers in order."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
+
+def tensor(table: np.ndarray, like: Tensor) -> Tensor:
+    """A NumPy table on the device of `like`; float tables keep float32."""
+    return torch.from_numpy(np.array(table)).to(like.device)  # a copy: cached tables are read-only
+
+
+def unfolded_conv(feat: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`Linear(unfold3x3(feat))` as one convolution.
+
+    Unfolding with zero padding orders channels as c*9 + ky*3 + kx, which is a convolution weight's own layout.
+
+    Args:
+        feat: (B, C, h, w).
+        weight: (out, 9C), the linear layer's columns for the unfolded features.
+        bias: (out,).
+    """
+    kernel = weight.reshape(weight.shape[0], feat.shape[1], 3, 3)
+    return F.conv2d(feat, kernel.to(feat.dtype), None if bias is None else bias.to(feat.dtype), padding=1)
+
+
+def grid_coord(grid: Grid, like: Tensor) -> Tensor:
+    """Coordinates (1, H*W, 2) of a rectangle of HR pixels, row-major, order (y, x)."""
+    rows, cols = tensor(grid.rows.centres, like), tensor(grid.cols.centres, like)
+    return torch.stack(torch.meshgrid(rows, cols, indexing="ij"), dim=-1).reshape(1, -1, 2)
+
+
+class Sample(NamedTuple):
+    """Queries beside the LR pixels they read: flat index (B, Q) into h*w, distance (B, Q, 2), one LR pixel = 2."""
+
+    index: Tensor
+    distance: Tensor
+
+
+def _axis_nearest(p: Tensor, size: int) -> Tensor:
+    # The arithmetic of grid_sample (align_corners=False), so that ties fall as in the published code.
+    return torch.round(((p + 1) * size - 1) / 2).long().clamp_(0, size - 1)
+
+
+def sample_nearest(coord: Tensor, size: Size) -> Sample:
+    """Nearest LR pixel of each coord (B, Q, 2) in an LR map of `size`."""
+    return _sample(coord, coord, size)
+
+
+def sample_neighbours(coord: Tensor, size: Size) -> tuple[list[Sample], Tensor]:
+    """The four ensemble neighbours of each coord (B, Q, 2), and their weights (B, Q, 4).
+
+    Order (-1,-1), (-1,+1), (+1,-1), (+1,+1). The weight of a neighbour is the area of the opposite one's
+    rectangle over the sum (LIIF, eq. 4).
+    """
+    samples = []
+    for side_y in SIDES:
+        for side_x in SIDES:
+            shift = coord.new_tensor([side_y / size.h + EPSILON, side_x / size.w + EPSILON])
+            samples.append(_sample((coord + shift).clamp(-1 + EPSILON, 1 - EPSILON), coord, size))
+    areas = torch.stack([(s.distance[..., 0] * s.distance[..., 1]).abs() + 1e-9 for s in samples], dim=-1)
+    return samples, areas.flip(-1) / areas.sum(-1, keepdim=True)
+
+
+def _sample(where: Tensor, coord: Tensor, size: Size) -> Sample:
+    iy, ix = _axis_nearest(where[..., 0], size.h), _axis_nearest(where[..., 1], size.w)
+    cy, cx = tensor(centres(size.h), coord)[iy], tensor(centres(size.w), coord)[ix]
+    distance = (coord - torch.stack([cy, cx], dim=-1)) * coord.new_tensor([size.h, size.w])
+    return Sample(iy * size.w + ix, distance)
+
+
+def gather(maps: Tensor, index: Tensor) -> Tensor:
+    """Rows of a map: (B, C, h, w) at flat index (B, Q) -> (B, Q, C)."""
+    rows = maps.flatten(2).transpose(1, 2)  # a view of the pixel-major layout when channels_last
+    return rows.gather(1, index.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))
+
+
+def ensemble_weights(grid: Grid, like: Tensor) -> Tensor:
+    """Ensemble weights (4, H, W) of a rectangle of HR pixels, in the order of `sample_neighbours`.
+
+    Not factored into rows times columns: where a border pixel is chosen twice at distance 0 the 1e-9 decides.
+    """
+    dy = tensor(grid.rows.neighbours().distance, like).abs()
+    dx = tensor(grid.cols.neighbours().distance, like).abs()
+    areas = torch.stack([dy[v, :, None] * dx[u, None, :] + 1e-9 for v in (0, 1) for u in (0, 1)])
+    return areas.flip(0) / areas.sum(0)
+
+
+def bilinear_at(lr: Tensor, coord: Tensor) -> Tensor:
+    """Bilinear skip with border padding: lr (B, 3, h, w) at coord (B, Q, 2) -> (B, Q, 3)."""
+    at = coord.flip(-1).unsqueeze(1)
+    sampled = F.grid_sample(lr, at, mode="bilinear", padding_mode="border", align_corners=False)
+    return sampled[:, :, 0].transpose(1, 2)
+
+
+def bilinear_grid(lr: Tensor, grid: Grid) -> Tensor:
+    """Bilinear skip on a rectangle of HR pixels: (B, 3, h, w) -> (B, 3, H, W), one axis after the other."""
+    out = lr
+    for dim, axis in ((2, grid.rows), (3, grid.cols)):
+        low, high, weight = (tensor(t, lr) for t in axis.lerp())
+        shape = [1, 1, 1, 1]
+        shape[dim] = len(axis)
+        below = out.index_select(dim, low)
+        out = below + (out.index_select(dim, high) - below) * weight.reshape(shape)
+    return out

@@ -1,0 +1,139 @@
+"""The network as a value built from parts: an encoder looks once, a decoder answers anywhere.
+
+Parts are passed in, never looked up inside, and nothing stays on `self` between calls: `prepare` returns what it
+computed and `query` and `render` take it. Pixels are in the normalised domain of the preset, (x - mean) / std.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from srcli.geometry import Axis, Box, Grid, Size
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the tensor at hand sits in the whole LR image, and how large an output pixel is.
+
+    Attributes:
+        size: size of the whole LR image (after window padding, if any).
+        box: the part of it that is present.
+        cell: (B, 2) or (1, 2) float32, the size (y, x) of one output pixel in [-1, 1] units, after any cell clip.
+        target: size of the whole output, where there is one grid; None for scattered queries.
+    """
+
+    size: Size
+    box: Box
+    cell: Tensor
+    target: Size | None = None
+
+    @staticmethod
+    def whole(lr: Tensor, cell: Tensor, target: Size | None = None) -> Frame:
+        """The frame of an untiled image `lr` (B, C, h, w)."""
+        h, w = lr.shape[-2:]
+        return Frame(Size(h, w), Box(0, 0, h, w), cell, target)
+
+    @staticmethod
+    def of_grid(lr: Tensor, target: Size, *, cell_clip: float | None = None) -> Frame:
+        """The frame of an untiled image `lr` rendered to `target`; see `pixel_cell` for `cell_clip`."""
+        h, w = lr.shape[-2:]
+        cell = pixel_cell(Size(h, w), target, cell_clip=cell_clip).to(lr.device)
+        return Frame.whole(lr, cell, target)
+
+    @property
+    def rel_cell(self) -> Tensor:
+        """Cell (B, 2) in units where one LR pixel is 2: `cell * size`."""
+        return self.cell * self.cell.new_tensor([self.size.h, self.size.w])
+
+
+def pixel_cell(lr: Size, target: Size, *, cell_clip: float | None = None) -> Tensor:
+    """Cell (1, 2) float32 of one pixel of `target`: 2/H, 2/W.
+
+    Args:
+        lr: size of the LR image.
+        target: size of the output.
+        cell_clip: the largest trained scale; beyond it the cell is multiplied by scale / cell_clip, so that the
+            decoder sees the cell of that scale (evaluation of the LTE family).
+    """
+    cell = torch.tensor([[2 / target.h, 2 / target.w]], dtype=torch.float32)
+    if cell_clip is not None:
+        factors = [max(target.h / lr.h / cell_clip, 1.0), max(target.w / lr.w / cell_clip, 1.0)]
+        cell = cell * torch.tensor([factors], dtype=torch.float32)
+    return cell
+
+
+class Encoder(nn.Module):
+    """Features of an LR image at its own resolution: (B, 3, h, w) -> (B, out_dim, h, w).
+
+    Attributes:
+        out_dim: channels of the features.
+        multiple_of: LR sides must be multiples of this (8 for SwinIR's windows); the engine pads.
+        halo: LR pixels of context with which a tile's features equal the image's, or are as close as `exact` says.
+        exact: whether tiles are exact at that halo.
+    """
+
+    out_dim: int
+    multiple_of: int = 1
+    halo: int
+    exact: bool = True
+
+
+class Decoder(nn.Module):
+    """Colours at any coordinate from features.
+
+    Attributes:
+        halo: LR pixels around the nearest one that an answer depends on (sampling reach plus convolution
+            context); the rest of the image does not matter to it.
+        local: whether that holds. Decoders that look at the whole image or at all queries say False.
+        needs_lr: whether the LR image itself is read (the bilinear skip).
+    """
+
+    halo: int = 2
+    local: ClassVar[bool] = True
+
+    def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> Any:
+        """What all queries share.
+
+        Args:
+            feat: (B, C, h, w), features of `frame.box`.
+            lr: (B, 3, h, w), the normalised LR pixels of the same box.
+            frame: where the box sits. At sides of the box that are not sides of the image the outermost results
+                are unreliable; queries must keep `halo` away from those.
+        """
+        raise NotImplementedError
+
+    def query(self, prepared: Any, coord: Tensor) -> Tensor:
+        """Colours (B, Q, 3) at coord (B, Q, 2), order (y, x), in [-1, 1] of the whole image."""
+        raise NotImplementedError
+
+    def render(self, prepared: Any, grid: Grid) -> Tensor:
+        """Colours (B, 3, H, W) of a rectangle of HR pixels; `grid.rows.origin` counts from the box's corner."""
+        raise NotImplementedError
+
+
+class ImplicitSR(nn.Module):
+    """An encoder and a decoder; `forward` is training's path, the engine calls the parts itself."""
+
+    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def forward(self, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+        """Colours (B, Q, 3) at coord (B, Q, 2) with cell (B, 2); lr (B, 3, h, w) normalised."""
+        prepared = self.decoder.prepare(self.encoder(lr), lr, Frame.whole(lr, cell))
+        return self.decoder.query(prepared, coord)
+
+    def render(self, lr: Tensor, target: Size, *, cell_clip: float | None = None) -> Tensor:
+        """The whole image at once: (B, 3, h, w) -> (B, 3, H, W), normalised, not clamped."""
+        h, w = lr.shape[-2:]
+        frame = Frame.of_grid(lr, target, cell_clip=cell_clip)
+        prepared = self.decoder.prepare(self.encoder(lr), lr, frame)
+        return self.decoder.render(prepared, Grid.of(Size(h, w), target))
+
+
+__all__ = ["Axis", "Decoder", "Encoder", "Frame", "Grid", "ImplicitSR", "pixel_cell"]
