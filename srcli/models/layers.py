@@ -102,8 +102,10 @@ def _sample(where: Tensor, coord: Tensor, size: Size) -> Sample:
 
 def gather(maps: Tensor, index: Tensor) -> Tensor:
     """Rows of a map: (B, C, h, w) at flat index (B, Q) -> (B, Q, C)."""
-    rows = maps.flatten(2).transpose(1, 2)  # a view of the pixel-major layout when channels_last
-    return rows.gather(1, index.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))
+    b, c, h, w = maps.shape
+    rows = maps.permute(0, 2, 3, 1).reshape(-1, c)  # free when the map is channels_last
+    first = torch.arange(b, device=index.device).unsqueeze(1) * (h * w)
+    return F.embedding(first + index, rows)  # an embedding's backward is several times an index's on the CPU
 
 
 def ensemble_weights(grid: Grid, like: Tensor) -> Tensor:

@@ -61,11 +61,11 @@ class Blend(Decoder):
     def query(self, prepared: BlendField, coord: Tensor) -> Tensor:
         """See `Decoder.query`."""
         samples, weights = sample_neighbours(coord, prepared.frame.size)
-        hidden: Tensor | float = 0.0
-        for v, (index, distance) in enumerate(samples):
-            first = gather(prepared.first, index) + self.offset(distance / 2)
-            hidden = hidden + weights[..., v : v + 1] * first.relu()
-        assert isinstance(hidden, Tensor)
+        index = torch.cat([sample.index for sample in samples], dim=1)
+        first = gather(prepared.first, index).unflatten(1, (4, -1))  # (B, 4, Q, width)
+        offset = torch.stack([sample.distance for sample in samples], dim=1) / 2
+        mix = weights.transpose(1, 2).unsqueeze(-1).to(first.dtype)
+        hidden = ((first + self.offset(offset).to(first.dtype)).relu() * mix).sum(1)
         return self.mlp(hidden) + bilinear_at(prepared.lr, coord)
 
     def render(self, prepared: BlendField, grid: Grid) -> Tensor:

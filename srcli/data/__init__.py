@@ -1,0 +1,1 @@
+"""Photos and what training and evaluation cut out of them."""

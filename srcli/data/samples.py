@@ -1,0 +1,107 @@
+"""Training samples: an LR patch, random positions of its HR crop, and their colours.
+
+The wrapper of Chen et al. (LIIF, CVPR 2021): a random real scale, an HR crop of round(patch * scale), its 8-bit
+Pillow bicubic reduction to patch x patch, flips and transposition, and as many random pixels of the crop as the
+patch has. Every batch is a function of (seed, step), so that a run can be resumed anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from srcli.data.photos import U8, Photo
+from srcli.geometry import centres
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """How samples are cut.
+
+    Attributes:
+        patch: side of the LR patch in pixels.
+        queries: HR pixels drawn per sample.
+        scales: smallest and largest scale, drawn uniformly per sample.
+        shrink: share of the crops taken from a reduced photo, which hides traces of JPEG.
+        shrink_to: the strongest such reduction.
+    """
+
+    patch: int = 48
+    queries: int = 2304
+    scales: tuple[float, float] = (1.0, 4.0)
+    shrink: float = 0.3
+    shrink_to: float = 2.0
+
+
+class Batch(NamedTuple):
+    """One step's data: lr (B, 3, p, p) and hr (B, Q, 3) in [0, 1], coord (B, Q, 2), cell (B, 2)."""
+
+    lr: Tensor
+    hr: Tensor
+    coord: Tensor
+    cell: Tensor
+
+
+def batch_rng(seed: int, step: int, rank: int = 0) -> np.random.Generator:
+    """The random numbers of one step: counter-based, so that step n is the same however it was reached."""
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, rank, step]))
+
+
+class Sampler:
+    """Draws batches from photos, each photo in proportion to its pixels."""
+
+    def __init__(self, photos: Sequence[Photo], settings: SampleSettings) -> None:
+        self.photos = photos
+        self.settings = settings
+        areas = np.array([p.pixels.shape[0] * p.pixels.shape[1] for p in photos], dtype=np.float64)
+        self.share = np.cumsum(areas) / areas.sum()
+
+    def batch(self, size: int, rng: np.random.Generator) -> Batch:
+        """`size` samples drawn with `rng`."""
+        parts = [self._sample(rng) for _ in range(size)]
+        lr, hr, coord, cell = (torch.from_numpy(np.stack(column)) for column in zip(*parts, strict=True))
+        return Batch(lr.permute(0, 3, 1, 2).float() / 255, hr.float() / 255, coord, cell)
+
+    def _sample(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        cut = self.settings
+        pixels = self.photos[int(np.searchsorted(self.share, rng.random()))].pixels
+        low, high = cut.scales
+        scale = rng.uniform(low, min(high, min(pixels.shape[:2]) / cut.patch))
+        hr = dihedral(self._crop(pixels, round(cut.patch * scale), rng), int(rng.integers(8)))
+        lr = np.asarray(Image.fromarray(hr).resize((cut.patch, cut.patch), Image.Resampling.BICUBIC))
+        side = hr.shape[0]
+        chosen = rng.choice(side * side, min(cut.queries, side * side), replace=False, shuffle=False)
+        if chosen.size < cut.queries:  # scales just below 1 offer fewer pixels than queries
+            chosen = np.concatenate([chosen, rng.choice(side * side, cut.queries - chosen.size)])
+        iy, ix = np.divmod(chosen, side)
+        coord = np.stack([centres(side)[iy], centres(side)[ix]], axis=-1)
+        return lr, hr[iy, ix], coord, np.full(2, 2 / side, np.float32)
+
+    def _crop(self, pixels: U8, side: int, rng: np.random.Generator) -> U8:
+        room = min(pixels.shape[:2])
+        source = side
+        if rng.random() < self.settings.shrink:
+            source = min(round(side * rng.uniform(1.0, self.settings.shrink_to)), room)
+        top = int(rng.integers(pixels.shape[0] - source + 1))
+        left = int(rng.integers(pixels.shape[1] - source + 1))
+        crop = pixels[top : top + source, left : left + source]
+        if source != side:
+            crop = np.asarray(Image.fromarray(crop).resize((side, side), Image.Resampling.BICUBIC))
+        return np.ascontiguousarray(crop)
+
+
+def dihedral(pixels: U8, which: int) -> U8:
+    """One of the eight flips and rotations of (h, w, c) pixels; bits: rows, columns, transposition."""
+    if which & 1:
+        pixels = pixels[::-1]
+    if which & 2:
+        pixels = pixels[:, ::-1]
+    if which & 4:
+        pixels = pixels.transpose(1, 0, 2)
+    return np.ascontiguousarray(pixels)
