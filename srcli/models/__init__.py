@@ -1,0 +1,61 @@
+"""Networks as values: a preset goes in, an encoder and a decoder joined together come out."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from typing import Any, TypeVar
+
+from torch import nn
+
+from srcli.errors import PresetError, suggest
+from srcli.models.decoders import DECODERS
+from srcli.models.encoders import ENCODERS
+from srcli.models.sr import Decoder, Encoder, ImplicitSR
+from srcli.presets import Part, Preset, convert
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def build(preset: Preset) -> ImplicitSR:
+    """The network a preset describes, with freshly initialised weights.
+
+    Raises:
+        PresetError: an unknown part, or an argument that its constructor does not take.
+    """
+    encoder = make(ENCODERS, "encoder", preset.encoder, preset.name)
+    decoder = make(DECODERS, "decoder", preset.decoder, preset.name, in_dim=encoder.out_dim)
+    return ImplicitSR(encoder, decoder)
+
+
+def make(table: dict[str, type[M]], kind: str, part: Part, where: str, **given: Any) -> M:
+    """One part: looked up by name in `table`, called with its arguments and what is `given` beside them.
+
+    The constructor's signature is the schema: lists become tuples and types are checked by its annotations.
+
+    Raises:
+        PresetError: unknown name or argument, wrong type, or a value that the constructor refuses.
+    """
+    if part.name not in table:
+        raise PresetError(f"unknown {kind} '{part.name}' in {where}.", hint=suggest(part.name, table))
+    constructor = table[part.name]
+    hints = typing.get_type_hints(constructor.__init__)
+    known = [key for key in inspect.signature(constructor).parameters if key not in given]
+    for key in part.args:
+        if key not in known:
+            raise PresetError(f"{kind} '{part.name}' in {where} takes no '{key}'.", hint=suggest(key, known))
+    args = {
+        key: convert(value, hints.get(key, Any), f"{where}, {kind}.{key}") for key, value in part.args.items()
+    }
+    try:
+        return constructor(**args, **given)
+    except ValueError as error:
+        raise PresetError(f"{kind} '{part.name}' in {where}: {error}") from error
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of values in all parameters, the unused ones that checkpoints carry included; no buffers."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+__all__ = ["DECODERS", "ENCODERS", "Decoder", "Encoder", "ImplicitSR", "build", "count_parameters", "make"]

@@ -1,0 +1,373 @@
+"""Published models as data: typed settings read from TOML, and where they are looked for.
+
+A preset names an encoder and a decoder with the arguments of their constructors, and says how pixels are
+normalised, which scales were trained, where the weights are and what the paper reports. Every section is a frozen
+dataclass below; its annotations are the schema, for TOML files and for the JSON inside our weights files alike.
+To add a section: write the dataclass, add a field to `Preset`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+from srcli.errors import PresetError, suggest
+
+DEFAULT_PRESET = "edsr-s-blend"
+
+RGB = tuple[float, float, float]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Part:
+    """An encoder or a decoder: its name in the table of parts, and its constructor's keyword arguments."""
+
+    name: str
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The network sees (x - mean) / std, x in [0, 1]; a single number stands for all three channels."""
+
+    mean: RGB = (0.5, 0.5, 0.5)
+    std: RGB = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How the whole image is run.
+
+    Attributes:
+        halo: LR pixels of context around a tile, instead of what the parts declare.
+        cell_clip: the largest trained scale; beyond it the decoder is shown the cell of that scale. None: never.
+        window_padding: whether a window-based encoder gets a full extra window when none is missing ("always",
+            as the published test code does) or only what is missing ("needed").
+        advice: one line for people who use this model.
+    """
+
+    halo: int | None = None
+    cell_clip: float | None = None
+    window_padding: Literal["always", "needed"] = "needed"
+    advice: str | None = None
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Range of scales seen in training, lowest and highest."""
+
+    trained: tuple[float, float] = (1.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the trained parameters are.
+
+    Attributes:
+        file: name of our safetensors file in a folder of models, or a path relative to the preset's own file.
+        sha256: hash of that file, where it is known beforehand.
+        url: where the authors publish theirs; nothing is fetched without being asked.
+        mirrors: further links to the same file.
+        download_sha256: hash of what the links give, where it is known.
+        size: bytes of what the links give, or of `file` where there is no link; roughly, as published.
+        license: SPDX identifier of the weights (not of the code), or "unstated".
+        note: why there is no link, for example.
+    """
+
+    file: str
+    sha256: str | None = None
+    url: str | None = None
+    mirrors: tuple[str, ...] = ()
+    download_sha256: str | None = None
+    size: int | None = None
+    license: str = "unstated"
+    note: str | None = None
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """The link and its mirrors; empty where nothing is published."""
+        return () if self.url is None else (self.url, *self.mirrors)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the weights were made: the recipe's name and the photos."""
+
+    recipe: str | None = None
+    data: str | None = None
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One figure of a paper: `psnr` in RGB, `psnr_y` on luma, both in dB."""
+
+    benchmark: str
+    scale: float
+    psnr: float | None = None
+    psnr_y: float | None = None
+    ssim: float | None = None
+    lpips: float | None = None
+    temperature: float | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Factor on the noise of a generative decoder: by default, and by scale where that differs."""
+
+    default: float
+    scales: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CMSR:
+    """Controllable multi-scale rendering (LMF): for each scale its levels with their thresholds.
+
+    Attributes:
+        mse: the error, in the normalised domain, that the thresholds were chosen for.
+        thresholds: scale -> (level, threshold) in rising order.
+    """
+
+    mse: float
+    thresholds: dict[str, tuple[tuple[float, float], ...]]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model that can be named.
+
+    Attributes:
+        name: what the user types; the file's stem.
+        title: the name in print.
+        params: parameters of the network, encoder and decoder.
+        paper: link to the paper.
+        origin: link to the authors' code.
+        code_license: SPDX identifier of the authors' code.
+        folder: where the preset's file is; None for one read from a weights file.
+    """
+
+    name: str
+    title: str
+    encoder: Part
+    decoder: Part
+    weights: Weights
+    params: int | None = None
+    paper: str | None = None
+    origin: str | None = None
+    code_license: str | None = None
+    pixels: Pixels = Pixels()
+    engine: Engine = Engine()
+    scales: Scales = Scales()
+    training: Training = Training()
+    reported: tuple[Reported, ...] = ()
+    temperature: Temperature | None = None
+    cmsr: CMSR | None = None
+    folder: Path | None = None
+
+    def table(self) -> dict[str, Any]:
+        """The preset as nested plain values, in the shape of its TOML file, without what is unset."""
+        plain = dataclasses.asdict(self)
+        del plain["folder"]
+        for part in ("encoder", "decoder"):
+            plain[part] = {"name": plain[part]["name"], **plain[part]["args"]}
+        return {key: value for key, value in _without_none(plain).items() if value not in ({}, ())}
+
+    def to_json(self) -> str:
+        """The preset as JSON, for the metadata of a weights file; `from_json` reads it back."""
+        return json.dumps(self.table(), ensure_ascii=False)
+
+    @staticmethod
+    def from_json(text: str, where: str) -> Preset:
+        """The preset in `text`.
+
+        Raises:
+            PresetError: no preset, or one of another version of this package; `where` names the file.
+        """
+        try:
+            table = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise PresetError(f"the preset inside {where} is not readable: {error}.") from error
+        return _preset(table, where)
+
+
+def load_preset(name: str | Path) -> Preset:
+    """The preset called `name`, or in the TOML file at the path `name`.
+
+    A path that exists comes first, then `$SRCLI_PRESETS_DIR`, then the presets that came with the package.
+
+    Raises:
+        PresetError: no such preset (with the nearest name), or a file that is no preset.
+    """
+    path = Path(name)
+    if path.suffix == ".toml" or path.is_file():
+        if not path.is_file():
+            raise PresetError(f"preset file {path} does not exist.")
+        return _read(path)
+    for folder in preset_folders():
+        found = folder / f"{name}.toml"
+        if path.name == str(name) and found.is_file():
+            return _read(found)
+    raise PresetError(f"unknown preset '{name}'.", hint=suggest(str(name), _names()))
+
+
+def list_presets() -> list[Preset]:
+    """All presets that can be named, by name; those of `$SRCLI_PRESETS_DIR` hide packaged ones."""
+    return [load_preset(name) for name in sorted(_names())]
+
+
+def preset_folders() -> list[Path]:
+    """The folders presets are looked for in: `$SRCLI_PRESETS_DIR` if set, then the package's."""
+    own = os.environ.get("SRCLI_PRESETS_DIR")
+    packaged = Path(__file__).parent / "_presets"
+    if not packaged.is_dir():  # an editable install
+        packaged = Path(__file__).parent.parent / "presets"
+    return [Path(own), packaged] if own else [packaged]
+
+
+def _names() -> set[str]:
+    return {path.stem for folder in preset_folders() for path in folder.glob("*.toml")}
+
+
+def _read(path: Path) -> Preset:
+    table = read_toml(path)
+    if "name" in table:
+        raise PresetError(f"unknown key 'name' in {path}: a preset is called what its file is called.")
+    return dataclasses.replace(_preset({"name": path.stem, **table}, str(path)), folder=path.parent)
+
+
+def _preset(table: Any, where: str) -> Preset:
+    if not isinstance(table, dict):
+        raise PresetError(f"{where}: a preset is a table of settings.")
+    if "folder" in table:
+        raise PresetError(f"unknown key 'folder' in {where}.")
+    return read_section(Preset, table, where)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table in a TOML file.
+
+    Raises:
+        PresetError: not readable, not UTF-8, or not TOML; the message has the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PresetError(f"cannot read {path}: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PresetError(f"{path} is not TOML: {error}.") from error
+
+
+# --- plain values to typed settings -------------------------------------------------------------------------------
+
+
+def read_section(cls: type[T], table: Mapping[str, Any], where: str) -> T:
+    """A dataclass filled from a table of plain values; its annotations are the schema.
+
+    Raises:
+        PresetError: a key that does not belong (with the nearest one), is missing, or has another type.
+    """
+    hints = typing.get_type_hints(cls)
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # T is a dataclass; Python cannot say so
+    for key in table:
+        if key not in hints:
+            raise PresetError(f"unknown key '{key}' in {where}.", hint=suggest(key, hints))
+    for item in fields:
+        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        if required and item.name not in table:
+            raise PresetError(f"'{item.name}' is missing in {where}.")
+    return cls(**{key: convert(value, hints[key], f"{where}, {key}") for key, value in table.items()})
+
+
+def convert(value: Any, hint: Any, where: str) -> Any:
+    """`value` as the type `hint`: lists become tuples, whole numbers floats where a float is asked for.
+
+    A tuple of fixed length also takes a single number, which then stands for each entry.
+
+    Raises:
+        PresetError: the value is of another type.
+    """
+    if hint is Any or hint is None:
+        return _frozen(value)
+    if hint is Part:
+        return _part(value, where)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise PresetError(f"{where}: must be a table of settings, got {value!r}.")
+        return read_section(typing.cast("type[Any]", hint), value, where)
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _union(value, args, where)
+    if origin is Literal:
+        if value not in args:
+            raise PresetError(f"{where}: {value!r} is none of {', '.join(map(repr, args))}.")
+        return value
+    if origin is tuple:
+        return _tuple(value, args, where)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise PresetError(f"{where}: must be a table, got {value!r}.")
+        return {str(key): convert(item, args[1], f"{where}.{key}") for key, item in value.items()}
+    return _scalar(value, hint, where)
+
+
+def _scalar(value: Any, hint: Any, where: str) -> Any:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if hint is float and whole:
+        return float(value)
+    if hint is int and not whole:
+        raise PresetError(f"{where}: must be a whole number, got {value!r}.")
+    if not isinstance(value, hint):
+        words = {float: "a number", str: "text in quotes", bool: "true or false"}
+        raise PresetError(f"{where}: must be {words.get(hint, hint)}, got {value!r}.")
+    return value
+
+
+def _tuple(value: Any, args: tuple[Any, ...], where: str) -> tuple[Any, ...]:
+    if args[-1] is Ellipsis:
+        if not isinstance(value, list | tuple):
+            raise PresetError(f"{where}: must be a list, got {value!r}.")
+        return tuple(convert(item, args[0], where) for item in value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = [value] * len(args)
+    if not isinstance(value, list | tuple) or len(value) != len(args):
+        raise PresetError(f"{where}: must be a list of {len(args)}, got {value!r}.")
+    return tuple(convert(item, hint, where) for item, hint in zip(value, args, strict=True))
+
+
+def _union(value: Any, args: tuple[Any, ...], where: str) -> Any:
+    if value is None and type(None) in args:
+        return None
+    wanted = [hint for hint in args if hint is not type(None)]
+    for hint in wanted[:-1]:
+        try:
+            return convert(value, hint, where)
+        except PresetError:
+            continue
+    return convert(value, wanted[-1], where)
+
+
+def _part(value: Any, where: str) -> Part:
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        raise PresetError(f"{where}: needs a name.")
+    return Part(value["name"], {key: _frozen(item) for key, item in value.items() if key != "name"})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return tuple(_without_none(item) for item in value)
+    return value
