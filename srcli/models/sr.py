@@ -74,12 +74,14 @@ class Encoder(nn.Module):
         multiple_of: LR sides must be multiples of this (8 for SwinIR's windows); the engine pads.
         halo: LR pixels of context with which a tile's features equal the image's, or are as close as `exact` says.
         exact: whether tiles are exact at that halo.
+        practical_halo: less context where the exact one is wasteful; the class says how close it comes.
     """
 
     out_dim: int
     multiple_of: int = 1
     halo: int
     exact: bool = True
+    practical_halo: int | None = None
 
 
 class Decoder(nn.Module):

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from srcli.models.encoders.edsr import EDSR
+from srcli.models.encoders.rdn import RDN
+from srcli.models.encoders.rrdb import RRDB
+from srcli.models.encoders.swinir import SwinIR
 from srcli.models.sr import Encoder
 
 ENCODERS: dict[str, type[Encoder]] = {
     "edsr": EDSR,
+    "rdn": RDN,
+    "rrdb": RRDB,
+    "swinir": SwinIR,
 }
 
 __all__ = ["ENCODERS"]
