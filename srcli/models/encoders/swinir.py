@@ -95,10 +95,11 @@ class WindowAttention(nn.Module):
         return self.proj(torch.cat(rows, dim=1))
 
     def _attend(self, qkv: Tensor, bias: Tensor) -> Tensor:
-        """qkv (B, rows, columns, n, 3C), bias (heads, n, n) -> (B, rows, columns, n, C)."""
-        q, k, v = qkv.flatten(0, 2).unflatten(-1, (3, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        """Projections (B, rows, columns, n, 3C) and bias (heads, n, n) -> (B, rows, columns, n, C)."""
+        b, rows, cols, n, width = qkv.shape
+        q, k, v = qkv.reshape(b * rows * cols, n, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        return out.transpose(1, 2).flatten(2).unflatten(0, qkv.shape[:3])
+        return out.transpose(1, 2).reshape(b, rows, cols, n, width // 3)
 
 
 class MLPBlock(nn.Module):
