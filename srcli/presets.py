@@ -73,7 +73,8 @@ class Weights:
     """Where the trained parameters are.
 
     Attributes:
-        file: name of our safetensors file in a folder of models, or a path relative to the preset's own file.
+        file: name of our safetensors file in a folder of models, or a path relative to the preset's own file;
+            `{preset}.safetensors` by default.
         sha256: hash of that file, where it is known beforehand.
         url: where the authors publish theirs; nothing is fetched without being asked.
         mirrors: further links to the same file.
@@ -83,7 +84,7 @@ class Weights:
         note: why there is no link, for example.
     """
 
-    file: str
+    file: str | None = None
     sha256: str | None = None
     url: str | None = None
     mirrors: tuple[str, ...] = ()
@@ -159,7 +160,7 @@ class Preset:
     title: str
     encoder: Part
     decoder: Part
-    weights: Weights
+    weights: Weights = Weights()
     params: int | None = None
     paper: str | None = None
     origin: str | None = None
@@ -173,30 +174,43 @@ class Preset:
     cmsr: CMSR | None = None
     folder: Path | None = None
 
-    def table(self) -> dict[str, Any]:
+    @property
+    def weights_file(self) -> str:
+        """Name of the weights file."""
+        return self.weights.file or f"{self.name}.safetensors"
+
+    @property
+    def mean_std(self) -> tuple[RGB, RGB]:
+        """Mean and standard deviation of the pixel normalisation, each (r, g, b)."""
+        return self.pixels.mean, self.pixels.std
+
+    def to_dict(self) -> dict[str, Any]:
         """The preset as nested plain values, in the shape of its TOML file, without what is unset."""
-        plain = dataclasses.asdict(self)
-        del plain["folder"]
+        plain: dict[str, Any] = _set_values(dataclasses.asdict(dataclasses.replace(self, folder=None)))
         for part in ("encoder", "decoder"):
-            plain[part] = {"name": plain[part]["name"], **plain[part]["args"]}
-        return {key: value for key, value in _without_none(plain).items() if value not in ({}, ())}
+            plain[part] = {"name": plain[part]["name"], **plain[part].get("args", {})}
+        return plain
 
     def to_json(self) -> str:
-        """The preset as JSON, for the metadata of a weights file; `from_json` reads it back."""
-        return json.dumps(self.table(), ensure_ascii=False)
+        """The preset as JSON, for the metadata of a weights file; `parse_preset` reads it back."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
 
-    @staticmethod
-    def from_json(text: str, where: str) -> Preset:
-        """The preset in `text`.
 
-        Raises:
-            PresetError: no preset, or one of another version of this package; `where` names the file.
-        """
-        try:
-            table = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise PresetError(f"the preset inside {where} is not readable: {error}.") from error
-        return _preset(table, where)
+def parse_preset(table: Mapping[str, Any], *, name: str, where: str | None = None) -> Preset:
+    """A preset from nested plain values, as read from TOML or JSON.
+
+    Args:
+        table: the settings; its own `name`, if any, wins over `name`.
+        name: what the preset is called.
+        where: what messages call the place that the table came from; the name by default.
+
+    Raises:
+        PresetError: a key that does not belong, is missing, or has a value of another type.
+    """
+    where = where or name
+    if "folder" in table:
+        raise PresetError(f"unknown key 'folder' in {where}.")
+    return read_section(Preset, {"name": name, **table}, where)
 
 
 def load_preset(name: str | Path) -> Preset:
@@ -241,15 +255,7 @@ def _read(path: Path) -> Preset:
     table = read_toml(path)
     if "name" in table:
         raise PresetError(f"unknown key 'name' in {path}: a preset is called what its file is called.")
-    return dataclasses.replace(_preset({"name": path.stem, **table}, str(path)), folder=path.parent)
-
-
-def _preset(table: Any, where: str) -> Preset:
-    if not isinstance(table, dict):
-        raise PresetError(f"{where}: a preset is a table of settings.")
-    if "folder" in table:
-        raise PresetError(f"unknown key 'folder' in {where}.")
-    return read_section(Preset, table, where)
+    return dataclasses.replace(parse_preset(table, name=path.stem, where=str(path)), folder=path.parent)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -365,9 +371,8 @@ def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-def _without_none(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_none(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return tuple(_without_none(item) for item in value)
-    return value
+def _set_values(value: Any) -> Any:
+    if isinstance(value, dict):  # a part's args are kept as they are: an empty list there has a meaning
+        plain = {key: _set_values(item) for key, item in value.items()}
+        return {key: item for key, item in plain.items() if key == "args" or item not in (None, {}, [])}
+    return [_set_values(item) for item in value] if isinstance(value, list | tuple) else value

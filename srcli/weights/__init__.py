@@ -1,0 +1,23 @@
+"""Weights files: where they are, what they hold, and how published ones become ours.
+
+`store` finds files and hashes them without torch, `checkpoint` reads and writes, `official` understands the files
+that authors publish, `download` fetches them. No other module touches a checkpoint.
+"""
+
+from __future__ import annotations
+
+from srcli.weights.checkpoint import Loaded, load, load_into, read, save, write_atomically
+from srcli.weights.store import find, locate, resolve, sha256
+
+__all__ = [
+    "Loaded",
+    "find",
+    "load",
+    "load_into",
+    "locate",
+    "read",
+    "resolve",
+    "save",
+    "sha256",
+    "write_atomically",
+]

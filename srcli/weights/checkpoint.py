@@ -1,0 +1,198 @@
+"""Reading and writing weights: safetensors with the preset in its metadata, loaded strictly.
+
+torch is imported inside the functions, so that commands which only list models start without it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from srcli import __version__
+from srcli.errors import ModelError, ResourceError, WeightsError
+from srcli.presets import Preset
+from srcli.weights.store import SUFFIX, check_hash, find, resolve
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from srcli.models import ImplicitSR
+
+FORMAT = "1"  # of our metadata
+SHOWN = 5  # keys of each kind in a message
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network with trained weights on the CPU in fp32, in evaluation mode, and where they came from."""
+
+    network: ImplicitSR
+    preset: Preset
+    path: Path
+    sha256: str
+
+
+def load(model: str | Path | Preset) -> Loaded:
+    """The network that a preset (or its name, its file, or a weights file of ours) stands for, with its weights.
+
+    Raises:
+        PresetError: an unknown name, or a preset that does not describe a network.
+        ModelError: weights missing, refused, or with a wrong hash.
+        WeightsError: weights that do not fit the network.
+    """
+    from srcli.models import build
+
+    preset = model if isinstance(model, Preset) else resolve(model)
+    path = find(preset)
+    digest = check_hash(preset, path)
+    network = build(preset)
+    load_into(network, read(path), where=str(path))
+    return Loaded(network.eval(), preset, path, digest)
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU; floating point ones as fp32.
+
+    Raises:
+        ModelError: a pickle (`.pth`, `.ckpt`), which is only read by `models import`.
+        WeightsError: not a safetensors file, or a damaged one.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if path.suffix != SUFFIX:
+        raise ModelError(
+            f"{path} is not a safetensors file.",
+            hint=f"Convert it: srcli models import {path} --preset NAME --license SPDX",
+        )
+    try:
+        state = load_file(path, device="cpu")
+    except (SafetensorError, ValueError, OSError) as error:
+        raise WeightsError(f"{path} is no safetensors file, or is damaged: {error}.") from error
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def load_into(network: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
+    """Copy `state` into `network`, strictly: the same keys with the same shapes.
+
+    Raises:
+        WeightsError: they differ; the message counts the keys of each kind and shows the first of them.
+    """
+    own = network.state_dict()
+    problems = mismatches(shapes(own), shapes(state))
+    if problems:
+        raise WeightsError(
+            f"{where} does not fit the network: {problems}.", hint="Is it a checkpoint of another preset?"
+        )
+    network.load_state_dict(dict(state))
+
+
+def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of a state dict."""
+    return {key: tuple(value.shape) for key, value in state.items()}
+
+
+def mismatches(own: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ...]]) -> str:
+    """What `other` lacks, has too much, or has in another shape, in words; empty if they agree."""
+    wrong = [
+        f"{k} {list(other[k])} instead of {list(own[k])}" for k in own if k in other and own[k] != other[k]
+    ]
+    kinds = {
+        "missing": [key for key in own if key not in other],
+        "unexpected": [key for key in other if key not in own],
+        "of another shape": wrong,
+    }
+    return "; ".join(f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds.items() if keys)
+
+
+def _first(keys: Iterable[str]) -> str:
+    keys = list(keys)
+    return ", ".join(keys[:SHOWN]) + (", .." if len(keys) > SHOWN else "")
+
+
+def save(
+    path: Path,
+    network: nn.Module,
+    preset: Preset,
+    *,
+    half: bool = False,
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """Write a network's weights atomically, with the resolved preset in the metadata.
+
+    Args:
+        path: ends in `.safetensors`.
+        network: its state dict is written.
+        preset: what the file will say that it is.
+        half: floating point values in fp16, half the size; they are read back as fp32.
+        extra: more metadata, such as the source or the number of steps.
+
+    Raises:
+        ResourceError: the disk is full or the folder is not writable.
+    """
+    save_state(path, network.state_dict(), preset, half=half, extra=extra)
+
+
+def save_state(
+    path: Path,
+    state: Mapping[str, Tensor],
+    preset: Preset,
+    *,
+    half: bool = False,
+    extra: Mapping[str, str] | None = None,
+) -> None:
+    """As `save`, for a state dict."""
+    from safetensors.torch import save as to_bytes
+
+    tensors = {
+        key: (value.half() if half and value.is_floating_point() else value)
+        .detach()
+        .cpu()
+        .contiguous()
+        .clone()
+        for key, value in state.items()
+    }
+    about = {
+        "format": "pt",  # what other readers of safetensors expect here
+        "srcli": __version__,
+        "srcli_format": FORMAT,
+        "preset": _portable(preset).to_json(),
+        "license": preset.weights.license,
+        **(extra or {}),
+    }
+    write_atomically(path, to_bytes(tensors, metadata=about))
+
+
+def _portable(preset: Preset) -> Preset:
+    """The preset without what is only true of another file or machine."""
+    file = preset.weights.file
+    file = None if file is not None and Path(file).is_absolute() else file
+    return replace(preset, weights=replace(preset.weights, file=file, sha256=None))
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that is either complete or absent: a temporary file beside it, then a rename.
+
+    Raises:
+        ResourceError: the disk is full or the folder is not writable.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+        temporary = None
+    except OSError as error:
+        raise ResourceError(f"cannot write {path}: {error.strerror}.") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

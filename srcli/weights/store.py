@@ -1,0 +1,172 @@
+"""Weights files as files: where they are looked for, their hash, and the preset they carry. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from srcli.errors import ModelError, PresetError, WeightsError
+from srcli.presets import Preset, load_preset, parse_preset
+
+SUFFIX = ".safetensors"
+PICKLES = (".pth", ".pt", ".ckpt", ".pkl", ".bin")
+MAX_HEADER = 100_000_000  # bytes; the format's own limit
+
+
+def bundled_folder() -> Path:
+    """The folder of weights that came with the package."""
+    return Path(__file__).parent.parent / "_weights"
+
+
+def models_folder() -> Path:
+    """The folder that `models pull` and `models import` write to: `$SRCLI_MODELS_DIR` or the user's data folder."""
+    own = os.environ.get("SRCLI_MODELS_DIR")
+    if own:
+        return Path(own)
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("srcli", appauthor=False)) / "models"
+
+
+def locate(preset: Preset) -> Path | None:
+    """The weights file of a preset, or None: beside the preset's own file, bundled, then `models_folder`."""
+    if Path(preset.weights_file).is_absolute():
+        candidates = [Path(preset.weights_file)]
+    else:
+        folders = [bundled_folder(), models_folder()]
+        if preset.weights.file and preset.folder:
+            folders.insert(0, preset.folder)
+        candidates = [folder / preset.weights_file for folder in folders]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def find(preset: Preset) -> Path:
+    """The weights file of a preset.
+
+    Raises:
+        ModelError: there is none; the message says how to get it.
+    """
+    path = locate(preset)
+    if path is None:
+        raise ModelError(
+            f"the weights of '{preset.name}' ({preset.weights_file}) are not here.", hint=_how(preset)
+        )
+    return path
+
+
+def _how(preset: Preset) -> str:
+    if preset.weights.links:
+        return f"Get them: srcli models pull {preset.name}"
+    return (
+        f"None are published: train them (srcli train), or convert a file that you have: "
+        f"srcli models import FILE --preset {preset.name} --license SPDX"
+    )
+
+
+def is_bundled(preset: Preset) -> bool:
+    """Whether the preset's weights came with the package."""
+    path = locate(preset)
+    return path is not None and path.parent == bundled_folder()
+
+
+def resolve(model: str | Path) -> Preset:
+    """The preset that `-m` names: a preset's name, a preset file, or a weights file of ours.
+
+    Raises:
+        PresetError: an unknown name, or a file that is no preset.
+        ModelError: a weights file that is missing, refused, or carries no preset.
+    """
+    path = Path(model)
+    if path.suffix in PICKLES and not path.exists():
+        raise ModelError(f"weights file {path} does not exist.")
+    if path.suffix in PICKLES:
+        raise ModelError(
+            f"{path} is a pickle, which can run code when it is opened; it is not read as a model.",
+            hint=f"Convert it: srcli models import {path} --preset NAME --license SPDX",
+        )
+    return preset_inside(path) if path.suffix == SUFFIX else load_preset(model)
+
+
+def preset_inside(path: Path) -> Preset:
+    """The preset that a weights file of ours carries; its weights are the file itself.
+
+    Raises:
+        ModelError: the file is missing, is no safetensors file, or was not written by srcli.
+    """
+    if not path.is_file():
+        raise ModelError(f"weights file {path} does not exist.")
+    text = metadata(path).get("preset")
+    if text is None:
+        raise WeightsError(
+            f"{path} does not say which network it belongs to.",
+            hint=f"Convert it: srcli models import {path} --preset NAME --license SPDX",
+        )
+    try:
+        table: Any = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise WeightsError(f"the preset inside {path} is not readable: {error}.") from error
+    if not isinstance(table, dict):
+        raise WeightsError(f"the preset inside {path} is no table of settings.")
+    try:
+        preset = parse_preset(table, name=path.stem, where=str(path))
+    except PresetError as error:
+        raise WeightsError(f"{error.message} Was it written by another version of srcli?") from error
+    return replace(preset, weights=replace(preset.weights, file=str(path.absolute()), sha256=None))
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """The text metadata in the header of a safetensors file, read without touching the tensors.
+
+    Raises:
+        WeightsError: no safetensors file, or a damaged one.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+            size = struct.unpack("<Q", start)[0] if len(start) == 8 else MAX_HEADER + 1
+            header = json.loads(file.read(size)) if size <= MAX_HEADER else None
+    except (ValueError, OSError, RecursionError) as error:
+        raise WeightsError(f"{path} is no safetensors file, or is damaged: {error}.") from error
+    if not isinstance(header, dict):
+        raise WeightsError(f"{path} is no safetensors file, or is damaged.")
+    found = header.get("__metadata__", {})
+    return found if isinstance(found, dict) else {}
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_file(path: Path) -> Path:
+    """The file beside a weights file that records its hash, in the format of `sha256sum`."""
+    return path.with_name(path.name + ".sha256")
+
+
+def known_hash(preset: Preset, path: Path) -> str | None:
+    """The hash that `path` ought to have: the preset's, or the one recorded when it was made; None if neither."""
+    if preset.weights.sha256:
+        return preset.weights.sha256
+    beside = hash_file(path)
+    return beside.read_text("utf-8").split()[0] if beside.is_file() and beside.stat().st_size else None
+
+
+def check_hash(preset: Preset, path: Path) -> str:
+    """The file's SHA-256, compared with the known one.
+
+    Raises:
+        ModelError: they differ.
+    """
+    found, wanted = sha256(path), known_hash(preset, path)
+    if wanted not in (None, found):
+        raise ModelError(
+            f"{path} is not the file it should be: SHA-256 {found[:12]}.., expected {str(wanted)[:12]}...",
+            hint="It is damaged or was replaced: delete it and get it again.",
+        )
+    return found
