@@ -1,7 +1,7 @@
 """Weights files: where they are, what they hold, and how published ones become ours.
 
 `store` finds files and hashes them without torch, `checkpoint` reads and writes, `official` understands the files
-that authors publish, `download` fetches them. No other module touches a checkpoint.
+that authors publish, `install` makes ours of them, `download` fetches them. No other module touches a checkpoint.
 """
 
 from __future__ import annotations

@@ -1,0 +1,79 @@
+"""The command line: one Typer app, errors as exit codes, nothing heavy at import.
+
+A command's module holds a thin function and imports what it needs inside it; its module must import without torch.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from srcli import __version__
+from srcli.cli import models
+from srcli.errors import SrcliError
+
+
+class Group(TyperGroup):
+    """Commands whose `SrcliError` becomes one line on stderr and its exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except SrcliError as error:
+            print_error(error)
+            raise typer.Exit(error.code) from error
+
+
+def _environment(command: str) -> dict[str, Any]:
+    """Every option of a command can be given as SRCLI_<COMMAND>_<OPTION>."""
+    return {"auto_envvar_prefix": f"SRCLI_{command.upper()}"}
+
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a bug keeps its plain traceback
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(models.app, name="models", context_settings=_environment("models"))
+
+
+def print_error(error: SrcliError) -> None:
+    """One line on stderr; red on a terminal, unless NO_COLOR is set."""
+    label = "error:"
+    if sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+        label = f"\x1b[1;31m{label}\x1b[0m"
+    print(label, " ".join(str(error).split("\n")), file=sys.stderr)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"srcli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", "-V", help="Print the version.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    """Enlarge images by any factor, train and compare the networks that do it."""
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + signal.SIGTERM)  # unwinds, so that temporary files are removed
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGTERM, _terminate)
+    app(prog_name="srcli")

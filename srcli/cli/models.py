@@ -1,0 +1,295 @@
+"""`srcli models`: what can be named, and where its weights are."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from srcli.presets import Preset, list_presets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from srcli.weights.install import Installed
+
+app = typer.Typer(no_args_is_help=True, help="List, inspect, fetch, check and convert models.")
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing weights file.")]
+
+
+@app.command("list")
+def list_models(
+    license_id: Annotated[
+        str | None,
+        typer.Option(
+            "--license", help="Only models whose weights allow this: 'commercial', or an SPDX identifier."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Name, size, scales and licence of every model."""
+    rows = [row for row in map(describe, list_presets()) if _allowed(row["license"], license_id)]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    header = ("NAME", "PARAMS", "SCALES", "SIZE", "LICENCE", "WEIGHTS")
+    _print_columns([header, *map(_row, rows)])
+
+
+def describe(preset: Preset) -> dict[str, Any]:
+    """What `list --json` says about a model; `size` is in bytes, of the weights file or of what is published."""
+    from srcli.weights.store import is_bundled, locate
+
+    path = locate(preset)
+    return {
+        "name": preset.name,
+        "title": preset.title,
+        "bundled": is_bundled(preset),
+        "available": path is not None,
+        "published": bool(preset.weights.links),
+        "params": preset.params,
+        "size": preset.weights.size if path is None else path.stat().st_size,
+        "license": preset.weights.license,
+        "code_license": preset.code_license,
+        "scales": list(preset.scales.trained),
+        "encoder": preset.encoder.name,
+        "decoder": preset.decoder.name,
+        "paper": preset.paper,
+        "origin": preset.origin,
+        "path": None if path is None else str(path),
+    }
+
+
+def _allowed(found: str, wanted: str | None) -> bool:
+    if wanted is None:
+        return True
+    if wanted == "commercial":
+        from srcli.weights.licenses import LICENSES
+
+        return LICENSES.get(found, False)
+    return found.lower() == wanted.lower()
+
+
+def _row(model: dict[str, Any]) -> tuple[str, ...]:
+    low, high = model["scales"]
+    return (
+        model["name"],
+        "-" if model["params"] is None else f"{model['params'] / 1e6:.2f} M",
+        f"{low:g}-{high:g}",
+        _size(model["size"]),
+        model["license"],
+        _state(model),
+    )
+
+
+def _state(model: dict[str, Any]) -> str:
+    if model["bundled"]:
+        return "bundled"
+    if model["available"]:
+        return "here"
+    return "to be fetched (models pull)" if model["published"] else "none published"
+
+
+def _size(size: int | None) -> str:
+    return "-" if size is None else f"{size / 1e6:.1f} MB"
+
+
+@app.command()
+def info(
+    name: Annotated[str, typer.Argument(help="A preset, its TOML file, or a weights file.")],
+    as_json: Json = False,
+) -> None:
+    """Network, training, licence, source and reported figures of one model."""
+    from srcli.weights.store import known_hash, locate, resolve
+
+    preset = resolve(name)
+    model = describe(preset)
+    path = locate(preset)
+    digest = preset.weights.sha256 if path is None else known_hash(preset, path)
+    if as_json:
+        print(json.dumps({**model, "sha256": digest, "preset": preset.to_dict()}, indent=2))
+        return
+    low, high = preset.scales.trained
+    facts = {
+        "model": f"{preset.name}  ({preset.title})",
+        "encoder": _part(preset.encoder.name, preset.encoder.args),
+        "decoder": _part(preset.decoder.name, preset.decoder.args),
+        "parameters": "not stated" if preset.params is None else f"{preset.params:,}",
+        "trained scales": f"{low:g} to {high:g}",
+        "weights": f"{_state(model)}, {_size(model['size'])}",
+        "file": str(path) if path else None,
+        "sha256": digest,
+        "licence": f"weights {preset.weights.license}, code {preset.code_license or 'unstated'}",
+        "source": "  ".join(preset.weights.links) or preset.weights.note,
+        "recipe": preset.training.recipe,
+        "data": preset.training.data,
+        "paper": preset.paper,
+        "code": preset.origin,
+        "advice": preset.engine.advice,
+    }
+    _print_columns([(f"{key}:", value) for key, value in facts.items() if value])
+    _print_reported(preset)
+
+
+def _part(name: str, args: dict[str, Any]) -> str:
+    settings = ", ".join(
+        f"{key} {list(value) if isinstance(value, tuple) else value}" for key, value in args.items()
+    )
+    return f"{name} ({settings})" if settings else name
+
+
+def _print_reported(preset: Preset) -> None:
+    if not preset.reported:
+        return
+    metrics = [m for m in ("psnr", "psnr_y", "ssim", "lpips") if any(getattr(r, m) for r in preset.reported)]
+    rows = [("benchmark", "scale", *metrics, "source")]
+    for row in preset.reported:
+        figures = [getattr(row, metric) for metric in metrics]
+        shown = ["-" if value is None else f"{value:g}" for value in figures]
+        rows.append((row.benchmark, f"x{row.scale:g}", *shown, row.source or "-"))
+    print("\nreported by the authors:")
+    _print_columns(rows)
+
+
+@app.command()
+def path(
+    name: Annotated[str | None, typer.Argument(help="A model; without it, the folder of models.")] = None,
+) -> None:
+    """Where the weights of a model are, or the folder that `pull` and `import` write to."""
+    from srcli.weights.store import find, models_folder, resolve
+
+    print(models_folder() if name is None else find(resolve(name)))
+
+
+@app.command()
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Models; without any, all whose weights are here.")
+    ] = None,
+) -> None:
+    """Hash weights files again and compare; exit code 7 if one is not what it should be."""
+    from srcli.errors import CheckError
+    from srcli.weights.store import find, known_hash, locate, resolve, sha256
+
+    presets = [resolve(name) for name in names] if names else [p for p in list_presets() if locate(p)]
+    wrong, rows = [], []
+    for preset in presets:
+        file = find(preset)
+        found, wanted = sha256(file), known_hash(preset, file)
+        verdict = "no hash recorded" if wanted is None else "ok" if wanted == found else "WRONG"
+        wrong += [preset.name] if verdict == "WRONG" else []
+        rows.append((preset.name, verdict, found, str(file)))
+    _print_columns(rows)
+    if wrong:
+        raise CheckError(
+            f"not the file it should be: {', '.join(wrong)}.",
+            hint="Delete it and get it again (models pull).",
+        )
+
+
+@app.command()
+def pull(
+    names: Annotated[list[str], typer.Argument(help="Presets, or 'all' for every one with a link.")],
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to write to, instead of the folder of models.")
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never use the network.", envvar="SRCLI_OFFLINE")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fetch published weights from where their authors put them, check and convert them."""
+    from srcli.presets import load_preset
+    from srcli.weights import download
+    from srcli.weights.store import locate
+
+    chosen = (
+        [p for p in list_presets() if p.weights.links]
+        if names == ["all"]
+        else [load_preset(n) for n in names]
+    )
+    for preset in chosen:
+        here = locate(preset) if to is None else to / preset.weights_file
+        if here is not None and here.is_file() and not overwrite:
+            print(f"{preset.name} is here: {here}")
+            continue
+        for link in preset.weights.links[:1]:
+            _say(f"{preset.name} from {link}")
+            _say(f"licence: weights {preset.weights.license}, code {preset.code_license or 'unstated'}")
+        with _progress(preset.name) as report:
+            installed = download.pull(preset, folder=to, offline=offline, overwrite=overwrite, report=report)
+        _print_installed(installed)
+
+
+@app.command("import")
+def import_model(
+    file: Annotated[Path, typer.Argument(help="A .pth, .ckpt or .safetensors file.")],
+    preset: Annotated[
+        str, typer.Option(help="The network it belongs to; 'auto' finds it by its keys.")
+    ] = "auto",
+    license_id: Annotated[
+        str | None, typer.Option("--license", help="SPDX identifier of the weights, or 'unstated'.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write, instead of one in the folder of models."),
+    ] = None,
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Let the file run code. Only for files that you made.")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Convert a checkpoint to safetensors, safely, so that it can be used by name."""
+    from srcli.weights.install import import_file
+
+    if trust_pickle:
+        _say(f"warning: whatever code is in {file} is run.")
+    installed = import_file(
+        file,
+        preset=preset,
+        license_id=license_id,
+        output=output,
+        trust_pickle=trust_pickle,
+        overwrite=overwrite,
+    )
+    _print_installed(installed)
+
+
+def _print_installed(installed: Installed) -> None:
+    use = installed.preset.name if installed.named else installed.path
+    print(f"{installed.preset.name} {installed.sha256} {installed.path}")
+    _say(f"use it: srcli upscale photo.png --scale 4 --model {use}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _print_columns(rows: Sequence[Iterable[str]]) -> None:
+    table = [tuple(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int | None], None] | None]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress("{task.description}", *columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,216 @@
+"""Fetching published weights: asked for by name, resumable, hashed, converted to safetensors on arrival."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from srcli import __version__
+from srcli.errors import ModelError, ResourceError, WeightsError
+from srcli.presets import Preset
+from srcli.weights.install import Installed, install
+from srcli.weights.official import fit, read_foreign
+from srcli.weights.store import SUFFIX, models_folder, sha256
+
+BLOCK = 1 << 20
+TIMEOUT = 30.0  # seconds without a byte
+Report = Callable[[int, int | None], None]  # bytes so far, bytes in all if known
+
+
+def pull(
+    preset: Preset,
+    *,
+    folder: Path | None = None,
+    offline: bool = False,
+    overwrite: bool = False,
+    report: Report | None = None,
+) -> Installed:
+    """Fetch a preset's published weights and install them.
+
+    An interrupted download is kept and continued by the next call. The links are tried in turn.
+
+    Args:
+        preset: needs `weights.url`.
+        folder: where to, instead of the folder of models.
+        offline: refuse to use the network.
+        overwrite: replace an existing weights file.
+        report: told how far it is.
+
+    Raises:
+        ModelError: nothing is published, offline, no link answers with a file, or a wrong hash.
+        WeightsError: what came is damaged or does not fit.
+        ResourceError: the disk is full or the folder is not writable.
+    """
+    folder = folder or models_folder()
+    if not preset.weights.links:
+        reason = preset.weights.note or "no weights are published."
+        raise ModelError(
+            f"'{preset.name}' cannot be fetched: {reason}",
+            hint=f"Train them (srcli train), or convert a file that you have: "
+            f"srcli models import FILE --preset {preset.name} --license SPDX",
+        )
+    if offline:
+        raise ModelError(
+            f"the weights of '{preset.name}' are not fetched: offline.",
+            hint=f"On a machine with a network: srcli models pull {preset.name} --to FOLDER",
+        )
+    with _alone(folder, preset.name):
+        return _pull(preset, folder, overwrite=overwrite, report=report)
+
+
+def _pull(preset: Preset, folder: Path, *, overwrite: bool, report: Report | None) -> Installed:
+    part, url = _fetch_any(preset, folder, report)
+    wanted, found = preset.weights.download_sha256, sha256(part)
+    if wanted not in (None, found):
+        part.unlink()
+        raise ModelError(
+            f"{url} gave another file than expected: SHA-256 {found[:12]}.., not {str(wanted)[:12]}..."
+        )
+    return _install(preset, part, folder, {"source": url, "source_sha256": found}, overwrite=overwrite)
+
+
+@contextmanager
+def _alone(folder: Path, name: str) -> Iterator[None]:
+    """Inside, no other process fetches the same file."""
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / f".{name}.lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise ModelError(f"'{name}' is being fetched by another process.", hint="Wait for it.") from error
+    except OSError as error:
+        raise ResourceError(f"cannot write to {folder}: {error.strerror}.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _install(
+    preset: Preset, part: Path, folder: Path, source: dict[str, str], *, overwrite: bool
+) -> Installed:
+    try:
+        checkpoint = read_foreign(part)
+        stated, problems = fit(checkpoint, preset)
+        if problems:
+            raise WeightsError(f"{source['source']} does not fit preset '{preset.name}': {problems}.")
+        installed = install(
+            checkpoint,
+            stated,
+            preset.weights.license,
+            folder / preset.weights_file,
+            source=source,
+            overwrite=overwrite,
+            named=True,
+            where=source["source"],
+        )
+    except WeightsError:
+        part.unlink()  # continuing a damaged file would never end
+        raise
+    part.unlink()
+    return installed
+
+
+def _fetch_any(preset: Preset, folder: Path, report: Report | None) -> tuple[Path, str]:
+    failures = []
+    for link in preset.weights.links:
+        suffix = SUFFIX if urllib.parse.urlsplit(link).path.endswith(SUFFIX) else ".pth"
+        part = folder / f"{preset.name}.download{suffix}"
+        try:
+            fetch(direct(link), part, report=report)
+        except ModelError as error:
+            failures.append(str(error))
+        else:
+            return part, link
+    raise ModelError(
+        " ".join(failures),
+        hint=f"Or open the link in a browser, then: srcli models import FILE --preset {preset.name} --license SPDX",
+    )
+
+
+def direct(link: str) -> str:
+    """The address that gives the file itself, for services whose links open a page."""
+    address = urllib.parse.urlsplit(link)
+    host = address.hostname or ""
+    if host == "drive.google.com":
+        found = re.search(r"/d/([\w-]+)", address.path)
+        file_id = found[1] if found else urllib.parse.parse_qs(address.query).get("id", [""])[0]
+        query = urllib.parse.urlencode({"id": file_id, "export": "download", "confirm": "t"})
+        return f"https://drive.usercontent.google.com/download?{query}"
+    if host in ("www.dropbox.com", "dropbox.com"):
+        query = urllib.parse.urlencode({**dict(urllib.parse.parse_qsl(address.query)), "dl": "1"})
+        return urllib.parse.urlunsplit(address._replace(query=query))
+    return link
+
+
+def fetch(url: str, target: Path, *, report: Report | None = None) -> None:
+    """Download `url` to `target`, continuing what is there.
+
+    Raises:
+        ModelError: no answer, an error, a page instead of a file, or a connection that broke (what came is kept).
+        ResourceError: the disk is full or the folder is not writable.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        done = target.stat().st_size if target.exists() else 0
+        with _open(url, done) as answer:
+            if answer.status == http.client.PARTIAL_CONTENT and _starts_at(answer) == done:
+                _receive(answer, target, "ab", done, report)
+            else:
+                _receive(answer, target, "wb", 0, report)
+    except urllib.error.HTTPError as error:
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and target.exists():
+            return  # it was complete already; hash and contents are checked by the caller
+        raise ModelError(f"{url} answered {error.code} {error.reason}.") from error
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        raise ModelError(f"no file from {url}: {getattr(error, 'reason', error)}.") from error
+    except OSError as error:
+        raise ResourceError(f"cannot write {target}: {error.strerror}.") from error
+
+
+def _open(url: str, done: int) -> http.client.HTTPResponse:
+    if urllib.parse.urlsplit(url).scheme not in ("https", "http"):
+        raise ModelError(f"{url} is not a web address.")
+    headers = {"User-Agent": f"srcli/{__version__}", "Accept-Encoding": "identity"}
+    if done:
+        headers["Range"] = f"bytes={done}-"
+    answer: http.client.HTTPResponse = urllib.request.urlopen(
+        urllib.request.Request(url, headers=headers),
+        timeout=TIMEOUT,
+    )
+    if answer.headers.get_content_type() == "text/html":
+        answer.close()
+        raise ModelError(f"{url} gave a web page (a question or a quota), not a file.")
+    return answer
+
+
+def _starts_at(answer: http.client.HTTPResponse) -> int:
+    found = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+    return int(found[1]) if found else -1
+
+
+def _receive(
+    answer: http.client.HTTPResponse, target: Path, mode: str, done: int, report: Report | None
+) -> None:
+    length = answer.headers.get("Content-Length")
+    total = done + int(length) if length else None
+    with target.open(mode) as file:
+        while block := answer.read(BLOCK):
+            if done == 0 and block.lstrip()[:1] == b"<":
+                raise ModelError(f"{answer.url} gave a web page (a question or a quota), not a file.")
+            file.write(block)
+            done += len(block)
+            if report:
+                report(done, total)
+    if total is not None and done < total:
+        raise ModelError(
+            f"{answer.url} broke off after {done:,} of {total:,} bytes; run it again to continue."
+        )

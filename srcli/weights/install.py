@@ -1,0 +1,156 @@
+"""Turning a checkpoint into a weights file of ours: the tensors, a recorded hash, and a card for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from srcli.errors import ExistsError, WeightsError
+from srcli.presets import Preset
+from srcli.weights.checkpoint import load_into, save_state, write_atomically
+from srcli.weights.licenses import UNSTATED, check_license
+from srcli.weights.official import Checkpoint, fit, identify, read_foreign, rename
+from srcli.weights.store import hash_file, models_folder, preset_inside, resolve, sha256
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A new weights file.
+
+    Attributes:
+        path: the safetensors file; the card and the hash lie beside it.
+        preset: what it holds, with the switches that the checkpoint stated.
+        sha256: its hash.
+        named: whether the preset's name now finds it; otherwise it is used by its path.
+    """
+
+    path: Path
+    preset: Preset
+    sha256: str
+    named: bool
+
+
+def import_file(
+    path: Path,
+    *,
+    preset: str = "auto",
+    license_id: str | None,
+    output: Path | None = None,
+    trust_pickle: bool = False,
+    overwrite: bool = False,
+) -> Installed:
+    """Convert a checkpoint to safetensors in the folder of models.
+
+    Args:
+        path: `.pth`, `.ckpt` or `.safetensors`, in any published layout.
+        preset: a preset's name or file; "auto" finds it by keys, shapes and switches.
+        license_id: SPDX identifier of the weights; None takes the preset's, if it states one.
+        output: the file to write instead.
+        trust_pickle: see `read_foreign`.
+        overwrite: replace an existing file.
+
+    Raises:
+        ModelError: missing, refused, or of unknown licence.
+        WeightsError: damaged, or does not fit.
+        ExistsError: there is such a file already.
+    """
+    if license_id is not None:
+        license_id = check_license(license_id)
+    checkpoint = read_foreign(path, trust_pickle=trust_pickle)
+    chosen, stated = _choose(checkpoint, path, preset)
+    if license_id is None:
+        license_id = check_license(None if chosen.weights.license == UNSTATED else chosen.weights.license)
+    named = output is None and stated.decoder == chosen.decoder
+    if output is None:
+        output = models_folder() / (stated.weights_file if named else f"{path.stem}.safetensors")
+    source = {"source": path.name, "source_sha256": sha256(path)}
+    return install(
+        checkpoint,
+        stated,
+        license_id,
+        output,
+        source=source,
+        overwrite=overwrite,
+        named=named,
+        where=str(path),
+    )
+
+
+def _choose(checkpoint: Checkpoint, path: Path, preset: str) -> tuple[Preset, Preset]:
+    """The preset as named or found, and with the checkpoint's own switches."""
+    if preset != "auto":
+        chosen = resolve(preset)
+    elif _is_ours(path):
+        chosen = preset_inside(path)
+        chosen = replace(chosen, weights=replace(chosen.weights, file=None))
+    else:
+        chosen = identify(checkpoint, str(path))
+    stated, problems = fit(checkpoint, chosen)
+    if problems:
+        raise WeightsError(
+            f"{path} does not fit preset '{chosen.name}': {problems}.",
+            hint="Is it a checkpoint of another preset? --preset auto finds it.",
+        )
+    return chosen, stated
+
+
+def _is_ours(path: Path) -> bool:
+    from srcli.weights.store import SUFFIX, metadata
+
+    return path.suffix == SUFFIX and "preset" in metadata(path)
+
+
+def install(
+    checkpoint: Checkpoint,
+    preset: Preset,
+    license_id: str,
+    output: Path,
+    *,
+    source: dict[str, str],
+    overwrite: bool,
+    named: bool,
+    where: str,
+) -> Installed:
+    """Write a checkpoint that fits `preset` as a weights file, with its hash and card beside it.
+
+    Raises:
+        ExistsError: there is such a file and `overwrite` is not set.
+        WeightsError: it does not fit, or `output` is not called `.safetensors`.
+        ResourceError: the disk is full or the folder is not writable.
+    """
+    from srcli.models import build
+
+    if output.suffix != ".safetensors":
+        raise WeightsError(f"{output} must end in .safetensors.")
+    if output.exists() and not overwrite:
+        raise ExistsError(
+            f"{output} exists.", hint="Replace it with --overwrite, or choose another --output."
+        )
+    network = build(preset)
+    state = rename(checkpoint.state, network)
+    load_into(network, state, where=where)
+    preset = replace(preset, weights=replace(preset.weights, license=license_id))
+    save_state(output, state, preset, extra=source)
+    digest = sha256(output)
+    write_atomically(hash_file(output), f"{digest}  {output.name}\n".encode())
+    write_atomically(output.with_suffix(".md"), card(preset, output, digest, source).encode())
+    return Installed(output, preset, digest, named)
+
+
+def card(preset: Preset, path: Path, digest: str, source: dict[str, str]) -> str:
+    """A short model card in Markdown."""
+    low, high = preset.scales.trained
+    facts = {
+        "preset": preset.name,
+        "file": path.name,
+        "SHA-256": digest,
+        "licence of the weights": preset.weights.license,
+        "licence of the authors' code": preset.code_license or UNSTATED,
+        "paper": preset.paper,
+        "code": preset.origin,
+        "trained scales": f"{low:g} to {high:g}",
+        "made from": source.get("source"),
+        "SHA-256 of that": source.get("source_sha256"),
+    }
+    lines = [f"- {name}: {value}" for name, value in facts.items() if value]
+    return "\n".join([f"# {preset.title}", "", *lines, ""])

@@ -1,0 +1,201 @@
+"""Checkpoints as authors publish them: what is inside, which preset it belongs to, and its keys in our layout.
+
+The releases nest their state dict differently and call things differently; the part that knows its old names
+says so in a class attribute `UPSTREAM_KEYS`, pairs of a regular expression and its replacement (None drops the
+key), tried in order, the first match counts. What no rule matches goes to the decoder, and `encoder.` stays.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srcli.errors import ModelError, WeightsError
+from srcli.presets import Part, Preset, list_presets
+from srcli.weights.checkpoint import mismatches, read, shapes
+from srcli.weights.store import SUFFIX
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from srcli.models import ImplicitSR
+
+NESTED = ("params_ema", "params", "state_dict", "model")
+PREFIXES = ("module.", "generator.", "_orig_mod.")
+# What unpickling a damaged or foreign file raises; anything else is a bug.
+UNREADABLE = (
+    pickle.UnpicklingError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    OSError,
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state dict under its published keys, and what the file says about itself, which may be wrong.
+
+    Attributes:
+        state: key -> tensor; floating point ones as fp32.
+        name: the name of the network's class in the authors' code.
+        args: its constructor's arguments there.
+    """
+
+    state: dict[str, Tensor]
+    name: str | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_foreign(path: Path, *, trust_pickle: bool = False) -> Checkpoint:
+    """A checkpoint in any of the published layouts.
+
+    Args:
+        path: `.pth`, `.ckpt` or `.safetensors`.
+        trust_pickle: let a pickle run whatever code it holds. Only for files of your own.
+
+    Raises:
+        ModelError: the file is missing, or is a pickle that holds more than tensors and plain values.
+        WeightsError: damaged, or without weights.
+    """
+    if not path.is_file():
+        raise ModelError(f"checkpoint {path} does not exist.")
+    if path.suffix == SUFFIX:
+        return Checkpoint(read(path))
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    return unwrap(content, str(path))
+
+
+def _unreadable(path: Path, error: BaseException) -> ModelError:
+    wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if wanted:
+        return ModelError(
+            f"{path} is refused: opening it would run code ({wanted[1]}).",
+            hint="If you made it yourself: --trust-pickle.",
+        )
+    return WeightsError(
+        f"{path} is no checkpoint, or is damaged: {str(error).splitlines()[0][:120] or 'empty'}."
+    )
+
+
+def unwrap(content: Any, where: str) -> Checkpoint:
+    """The state dict inside a loaded checkpoint, without its nesting and prefixes.
+
+    Raises:
+        WeightsError: there are no tensors in it.
+    """
+    import torch
+
+    name: Any = None
+    args: Mapping[str, Any] = {}
+    while isinstance(content, Mapping):
+        if isinstance(content.get("sd"), Mapping):
+            name, args, content = content.get("name"), content.get("args") or {}, content["sd"]
+        inner = next((key for key in NESTED if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = content[inner]
+    tensors = content.items() if isinstance(content, Mapping) else ()
+    state = {
+        str(key): value.detach().float() if value.is_floating_point() else value.detach()
+        for key, value in tensors
+        if isinstance(value, torch.Tensor)
+    }
+    if not state:
+        raise WeightsError(f"{where} holds no weights.")
+    return Checkpoint(_without_prefix(state), name if isinstance(name, str) else None, args)
+
+
+def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) for key in state):
+            return _without_prefix({key.removeprefix(prefix): value for key, value in state.items()})
+    return state
+
+
+def rename(state: Mapping[str, Tensor], network: ImplicitSR) -> dict[str, Tensor]:
+    """The state dict under our keys: `encoder.*` and `decoder.*`."""
+    if all(key.startswith(("encoder.", "decoder.")) for key in state) and _has_decoder(state):
+        return dict(state)
+    parts = (network.encoder, network.decoder)
+    rules = [*(rule for part in parts for rule in getattr(part, "UPSTREAM_KEYS", ()))]
+    renamed = {_renamed(key, rules): value for key, value in state.items()}
+    return {key: value for key, value in renamed.items() if key is not None}
+
+
+def _has_decoder(state: Iterable[str]) -> bool:
+    return any(key.startswith("decoder.") for key in state)
+
+
+def _renamed(key: str, rules: Iterable[tuple[str, str | None]]) -> str | None:
+    for pattern, replacement in rules:
+        if re.search(pattern, key):
+            return None if replacement is None else re.sub(pattern, replacement, key, count=1)
+    return key if key.startswith("encoder.") else f"decoder.{key}"
+
+
+def fit(checkpoint: Checkpoint, preset: Preset) -> tuple[Preset, str]:
+    """The preset with the switches that the checkpoint states, and how its keys differ from the network's.
+
+    Switches such as `local_ensemble` leave no trace in the keys, so the file's own `args` decide them.
+
+    Returns:
+        The preset, and the differences in words, empty if the checkpoint fits.
+    """
+    import inspect
+
+    import torch
+
+    from srcli.models import DECODERS, build
+
+    known = (
+        inspect.signature(DECODERS[preset.decoder.name]).parameters if preset.decoder.name in DECODERS else {}
+    )
+    stated = {
+        key: value for key, value in checkpoint.args.items() if isinstance(value, bool) and key in known
+    }
+    changed = {
+        key: value
+        for key, value in stated.items()
+        if preset.decoder.args.get(key, known[key].default) != value
+    }
+    if changed:
+        preset = replace(preset, decoder=Part(preset.decoder.name, {**preset.decoder.args, **changed}))
+    with torch.device("meta"):  # shapes without memory or initialisation
+        network = build(preset)
+    return preset, mismatches(shapes(network.state_dict()), shapes(rename(checkpoint.state, network)))
+
+
+def identify(checkpoint: Checkpoint, where: str) -> Preset:
+    """The preset that a checkpoint belongs to, by its keys, shapes and switches; its name is not trusted.
+
+    Raises:
+        WeightsError: no preset fits, or several do.
+    """
+    tried = [(preset, *fit(checkpoint, preset)) for preset in list_presets()]
+    fitting = [(preset, stated) for preset, stated, problems in tried if not problems]
+    exact = [stated for preset, stated in fitting if stated == preset] or [stated for _, stated in fitting]
+    if len(exact) == 1:
+        return exact[0]
+    if exact:
+        names = ", ".join(preset.name for preset in exact)
+        raise WeightsError(f"{where} fits several presets: {names}.", hint="Say which: --preset NAME.")
+    claimed = f", which calls itself '{checkpoint.name}'," if checkpoint.name else ""
+    raise WeightsError(
+        f"{where}{claimed} fits no preset.",
+        hint="Name one to see what differs: --preset NAME; srcli models list.",
+    )
