@@ -1,0 +1,239 @@
+"""Which files a command line means: files, folders, patterns, lists and standard input, in the order given.
+
+A name that exists is that file, whatever characters it has; only then is it read as a pattern or a list. What is
+found in folders and by patterns is filtered to pictures, and the droppings of operating systems are ignored.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from srcli.errors import NothingToDoError, UsageError
+
+STDIN = "-"
+
+# Looked for in folders and by patterns; a file that is named is always tried.
+READABLE = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".avif"}
+    | {".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
+# Pictures all the same: that they are passed over is said.
+UNREADABLE = frozenset(
+    {".heic", ".heif", ".jxl", ".jp2", ".exr", ".hdr", ".psd", ".svg"}
+    | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw"}
+)
+
+JUNK_FILES = frozenset({"thumbs.db", "desktop.ini", "icon\r"})
+JUNK_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
+
+
+class Source(NamedTuple):
+    """One input.
+
+    Attributes:
+        path: the file, or None for standard input.
+        under: folders between the folder that was named and the file; empty for a file that was named.
+        named: whether the file itself was named.
+    """
+
+    path: Path | None
+    under: Path = Path()
+    named: bool = True
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return "standard input" if self.path is None else str(self.path)
+
+
+@dataclass
+class Found:
+    """What a command line means.
+
+    Attributes:
+        sources: the inputs, each file once.
+        missing: for words that mean no picture, the word and the message.
+        passed_over: suffixes of pictures in folders that cannot be read, with their number.
+        many: whether the words could mean several pictures (a folder, a pattern, a list, or several words).
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    missing: list[tuple[str, str]] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+    many: bool = False
+
+
+def find_inputs(
+    words: Sequence[str],
+    *,
+    lists: Sequence[str] = (),
+    recursive: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    leave_out: Path | None = None,
+    stdin: BinaryIO | None = None,
+) -> Found:
+    """The pictures that a command line means.
+
+    Args:
+        words: files, folders, patterns (``*``, ``?``, ``[]``, ``**``), ``@list.txt``, or ``-``.
+        lists: files that name further inputs, one per line or separated by NUL; ``-`` is standard input.
+        recursive: look in folders of folders too.
+        include: keep only what matches one of these patterns (file name, or path below its folder).
+        exclude: leave out what matches one of these.
+        leave_out: a folder that is not looked into: where results go.
+        stdin: for a list on standard input.
+
+    Raises:
+        UsageError: no input was named, or standard input shall be both a list and a picture.
+        NothingToDoError: a list does not exist, or not a single input was found.
+    """
+    found = Found(many=len(words) != 1 or bool(lists))
+    search = _Search(found, recursive, None if leave_out is None else absolute(leave_out))
+    if STDIN in words and STDIN in lists:
+        raise UsageError("Standard input cannot be a list and a picture at once.")
+    for word in words:
+        if word.startswith("@") and len(word) > 1 and not os.path.lexists(word):
+            found.many = True
+            search.add_list(word[1:], None)
+        else:
+            search.add(word)
+    for name in lists:
+        search.add_list(name, stdin)
+    if not words and not lists:
+        raise UsageError("No input.", hint="Name files, folders or patterns, or - for standard input.")
+    found.sources = _distinct(s for s in found.sources if _wanted(s, include, exclude))
+    if not found.sources:
+        raise NothingToDoError(_nothing(found))
+    return found
+
+
+def absolute(path: Path) -> str:
+    """A path from the root, without a look at the disk: `resolve` would take one for each of many thousands."""
+    return os.path.abspath(path)  # noqa: PTH100
+
+
+class _Search:
+    """Adds what words mean to a `Found`."""
+
+    def __init__(self, found: Found, recursive: bool, leave_out: str | None) -> None:
+        self.found = found
+        self.recursive = recursive
+        self.leave_out = leave_out
+
+    def add(self, word: str) -> None:
+        """A file, a folder, standard input, or a pattern."""
+        if word == STDIN:
+            self.found.sources.append(Source(None))
+        elif not self._add_existing(word):
+            if glob.has_magic(word):
+                self._add_pattern(word)
+            else:
+                self.found.missing.append((word, f"{word} does not exist."))
+
+    def add_list(self, name: str, stdin: BinaryIO | None) -> None:
+        """The files and folders that a list names; patterns mean nothing there."""
+        for word in _read_list(name, stdin):
+            if not self._add_existing(word):
+                self.found.missing.append((word, f"{word}, named in the list {name}, does not exist."))
+
+    def _add_existing(self, word: str) -> bool:
+        if Path(word).is_dir():
+            self.found.many = True
+            self._add_folder(Path(word))
+        elif os.path.lexists(word):
+            self.found.sources.append(Source(Path(word)))
+        else:
+            return False
+        return True
+
+    def _add_folder(self, folder: Path) -> None:
+        before = len(self.found.sources)
+        for parent, folders, files in os.walk(folder, onerror=self._unreadable):
+            folders[:] = sorted(f for f in folders if self.recursive and not self._skips(Path(parent), f))
+            under = Path(parent).relative_to(folder)
+            for name in sorted(files):
+                if self._is_picture(name):
+                    self.found.sources.append(Source(Path(parent, name), under, named=False))
+        if len(self.found.sources) == before:
+            deeper = "" if self.recursive else " Look into its folders with --recursive."
+            self.found.missing.append((str(folder), f"the folder {folder} holds no image.{deeper}"))
+
+    def _add_pattern(self, pattern: str) -> None:
+        before = len(self.found.sources)
+        self.found.many = True
+        for path in map(Path, sorted(glob.glob(pattern, recursive=True))):  # noqa: PTH207
+            in_junk = any(part.lower() in JUNK_FOLDERS for part in path.parts)
+            if not in_junk and not path.is_dir() and self._is_picture(path.name):
+                self.found.sources.append(Source(path, named=False))
+        if len(self.found.sources) == before:
+            self.found.missing.append((pattern, f"no image matches {pattern}."))
+
+    def _skips(self, parent: Path, name: str) -> bool:
+        if name.startswith(".") or name.lower() in JUNK_FOLDERS:
+            return True
+        return self.leave_out is not None and absolute(parent / name) == self.leave_out
+
+    def _is_picture(self, name: str) -> bool:
+        suffix = Path(name).suffix.lower()
+        if name.startswith(".") or name.lower() in JUNK_FILES:
+            return False
+        if suffix in UNREADABLE:
+            self.found.passed_over[suffix] += 1
+        return suffix in READABLE
+
+    def _unreadable(self, error: OSError) -> None:
+        self.found.missing.append(
+            (str(error.filename), f"cannot look into {error.filename}: {error.strerror}.")
+        )
+
+
+def _read_list(name: str, stdin: BinaryIO | None) -> list[str]:
+    if name == STDIN:
+        if stdin is None:
+            raise UsageError("A list on standard input is given with --from-file -.")
+        data = stdin.read()
+    else:
+        try:
+            data = Path(name).read_bytes()
+        except OSError as error:
+            raise NothingToDoError(f"cannot read the list {name}: {error.strerror}.") from error
+    entries = data.split(b"\0") if b"\0" in data else data.splitlines()
+    return [os.fsdecode(entry) for entry in entries if entry.strip()]
+
+
+def _wanted(source: Source, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    if source.path is None:
+        return True
+    names = source.path.name, (source.under / source.path.name).as_posix()
+
+    def matches(patterns: Sequence[str]) -> bool:
+        return any(fnmatch(name, pattern) for name in names for pattern in patterns)
+
+    return (not include or matches(include)) and not matches(exclude)
+
+
+def _distinct(sources: Iterable[Source]) -> list[Source]:
+    def once() -> Iterator[Source]:
+        seen = set()
+        for source in sources:
+            key = None if source.path is None else absolute(source.path)
+            if key not in seen:
+                seen.add(key)
+                yield source
+
+    return list(once())
+
+
+def _nothing(found: Found) -> str:
+    if not found.missing:
+        return "no input is left after --include and --exclude."
+    messages = [message for _, message in found.missing]
+    return messages[0] if len(messages) == 1 else f"no input was found: {' '.join(messages)}"

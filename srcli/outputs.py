@@ -1,0 +1,178 @@
+"""Where results go, and what they are called.
+
+The name comes from a template over the fields below. Most are known before a file is opened, so that two inputs
+with one output are found before any work, even among many thousands of files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+from srcli.errors import UsageError, suggest
+from srcli.inputs import Source, absolute
+
+DEFAULT_TEMPLATE = "{stem}_{size}{ext}"
+EXAMPLE: dict[str, Any] = {
+    "stem": "photo",
+    "size": "x4.3",
+    "scale": 4.3,
+    "model": "preset",
+    "width": 2752,
+    "height": 2064,
+    "index": 1,
+    "parent": "shots",
+    "ext": ".png",
+}
+FROM_HEADER = frozenset({"scale", "width", "height", "ext"})  # known once the picture's header has been read
+
+
+class Template:
+    """A file name with fields in braces, which take format specifications: ``{stem}_{index:04d}{ext}``.
+
+    Fields: stem and parent (name and folder of the input), size (x4.3, w3840, ..: the size option in short), scale,
+    model, width, height, index (1, 2, ..), ext. Where {ext} is missing it is added, unless the name ends in a
+    suffix already. A slash makes folders.
+
+    Raises:
+        UsageError: an unknown field, or a name outside the folder.
+    """
+
+    def __init__(self, text: str, known_suffixes: Iterable[str] = ()) -> None:
+        self.suffix = next((s for s in known_suffixes if text.lower().endswith(s)), None)
+        self.text = text if self.suffix or "{ext}" in text else text + "{ext}"
+        if not text.strip() or Path(text).is_absolute() or ".." in Path(text).parts:
+            raise UsageError(f"--name {text!r} is no name in the output folder.")
+        try:
+            self._parts = list(Formatter().parse(self.text))
+        except ValueError as error:
+            raise UsageError(f"--name {text!r}: {error}.") from None
+        for _, name, _, _ in self._parts:
+            if name is not None and name not in EXAMPLE:
+                raise UsageError(f"--name has an unknown field '{name}'.", hint=suggest(name, EXAMPLE))
+        try:
+            self.fill(EXAMPLE)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"--name {text!r}: {error}.") from None
+
+    def fill(self, values: Mapping[str, Any]) -> str:
+        """The name for these values."""
+        return self.text.format_map(values)
+
+    def pattern(self, values: Mapping[str, Any]) -> str:
+        """The name as far as it is known without opening the input, with ``*`` for the rest."""
+        words = []
+        for literal, name, spec, conversion in self._parts:
+            words.append(literal)
+            if name in FROM_HEADER:
+                words.append("*")
+            elif name is not None:
+                mark = f"!{conversion}" if conversion else ""
+                words.append(f"{{{name}{mark}:{spec}}}".format_map(values))
+        return "".join(words)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where results go; with neither file nor folder nor stdout, beside their inputs.
+
+    Attributes:
+        template: name of a result in its folder.
+        file: the one result's path.
+        folder: the folder that mirrors the inputs' folders.
+        stdout: the one result's bytes go to standard output.
+    """
+
+    template: Template
+    file: Path | None = None
+    folder: Path | None = None
+    stdout: bool = False
+
+    def path(self, source: Source, values: Mapping[str, Any]) -> Path | None:
+        """Path of one result, None for standard output; `values` are the template's fields."""
+        if self.stdout or self.file is not None:
+            return self.file
+        return self._folder(source) / self.template.fill(values)
+
+    def pattern(self, source: Source, values: Mapping[str, Any]) -> str:
+        """The absolute path as far as it is known without opening the input, with ``*`` for the rest."""
+        if self.stdout or self.file is not None:
+            return absolute(self.file or Path("-"))
+        return absolute(self._folder(source) / self.template.pattern(values))
+
+    def _folder(self, source: Source) -> Path:
+        if self.folder is not None:
+            return self.folder / source.under
+        return source.path.parent if source.path is not None else Path()
+
+
+def destination(
+    output: str | None, *, template: str | None, single: bool, from_stdin: bool, suffixes: Sequence[str]
+) -> Destination:
+    """Where ``-o OUTPUT`` and ``--name TEMPLATE`` send results.
+
+    Args:
+        output: a file (it ends in one of `suffixes`), a folder (any other path), ``-``, or None.
+        template: the name of results in a folder.
+        single: whether there is exactly one input.
+        from_stdin: whether an input is standard input, which has no place of its own.
+        suffixes: the suffixes of formats that can be written.
+
+    Raises:
+        UsageError: several inputs for one file, an unknown suffix, or no place at all.
+    """
+    named = Template(template if template is not None else DEFAULT_TEMPLATE, suffixes)
+    if output is None:
+        if from_stdin:
+            raise UsageError("A picture from standard input needs an output.", hint="Give -o FILE or -o -.")
+        return Destination(named)
+    if output == "":
+        raise UsageError("--output is empty.", hint="Give a file, a folder or -.")
+    path = Path(output)
+    is_folder = output.endswith(("/", os.sep)) or path.is_dir() or path.suffix == ""
+    if output != "-" and is_folder:
+        return Destination(named, folder=path)
+    if output != "-" and path.suffix.lower() not in suffixes:
+        raise UsageError(
+            f"the output {output} has an unknown suffix '{path.suffix}'.",
+            hint=f"{suggest(path.suffix.lower(), suffixes)} End the name of a folder with /.",
+        )
+    if not single:
+        what = "standard output" if output == "-" else output
+        raise UsageError(f"several inputs cannot go to {what}.", hint="Give a folder: -o FOLDER/.")
+    if template is not None:
+        raise UsageError(f"--name has no use with -o {output}.", hint="Give a folder: -o FOLDER/.")
+    return Destination(named, stdout=True) if output == "-" else Destination(named, file=path)
+
+
+def shared_outputs(
+    sources: Sequence[Source],
+    pattern: Callable[[int, Source], str],
+    exact: Callable[[int, Source], Path | None],
+) -> list[tuple[Path, Source, Source]]:
+    """Inputs that would be written to one path: the path and two of them, for every such path.
+
+    Args:
+        sources: all inputs.
+        pattern: of an index and its source, the output as far as it is known without opening the file.
+        exact: the output's path from the file's header, None if it cannot be told; asked only where patterns agree.
+    """
+    groups = defaultdict(list)
+    for index, source in enumerate(sources):
+        groups[pattern(index, source)].append(index)
+    shared = []
+    for group in groups.values():
+        owners: dict[str, Source] = {}
+        for index in group if len(group) > 1 else []:
+            path = exact(index, sources[index])
+            if path is None:
+                continue
+            first = owners.setdefault(absolute(path), sources[index])
+            if first is not sources[index]:
+                shared.append((path, first, sources[index]))
+    return shared
