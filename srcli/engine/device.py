@@ -1,0 +1,102 @@
+"""Which processor runs, in which precision, and how much memory it has to spare."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Literal, NamedTuple
+
+import torch
+
+from srcli.errors import ResourceError, UsageError, suggest
+
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+ASSUMED_FREE = 2 << 30  # where the system does not tell
+
+
+class Choice(NamedTuple):
+    """A device and, in a few words, why it was taken."""
+
+    device: torch.device
+    reason: str
+
+
+def choose_device(name: str = "auto") -> Choice:
+    """The device called `name`; "auto" takes the first of cuda, xpu, mps and cpu that is there.
+
+    Raises:
+        UsageError: an unknown name.
+        ResourceError: a device that this machine does not have.
+    """
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "xpu": hasattr(torch, "xpu") and torch.xpu.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        kind = next(kind for kind, there in present.items() if there)
+        absent = [k for k in present if not present[k]]
+        return Choice(
+            torch.device(kind), f"first available; none of {', '.join(absent)}" if absent else "first"
+        )
+    kind, _, index = name.partition(":")
+    if kind not in present or (index and not index.isdigit()):
+        raise UsageError(f"Unknown device '{name}'.", hint=suggest(kind, ["auto", *present]))
+    if not present[kind]:
+        raise ResourceError(
+            f"This machine has no {kind} device that torch can use.", hint="Try --device auto."
+        )
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        raise ResourceError(
+            f"There is no {name}; this machine has {torch.cuda.device_count()} CUDA device(s)."
+        )
+    return Choice(torch.device(name), "asked for")
+
+
+def choose_precision(name: str, device: torch.device) -> Precision:
+    """The precision called `name`; "auto" is bf16 on a CUDA or XPU device that has it, else fp32.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    if name == "auto":
+        half = (device.type == "cuda" and torch.cuda.is_bf16_supported()) or device.type == "xpu"
+        return "bf16" if half else "fp32"
+    if name not in DTYPES:
+        raise UsageError(f"Unknown precision '{name}'.", hint=suggest(name, ["auto", *DTYPES]))
+    return name  # type: ignore[return-value]
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken on `device`."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        with open("/proc/meminfo", encoding="ascii") as table:  # noqa: PTH123 - not a file of the user's
+            available = next(line for line in table if line.startswith("MemAvailable"))
+        return int(available.split()[1]) * 1024
+    except (OSError, StopIteration):
+        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+        return pages * os.sysconf("SC_PAGE_SIZE") // 2 if pages > 0 else ASSUMED_FREE
+
+
+@contextmanager
+def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Inside, networks compute in `precision`, repeatably; float32 means float32 (no TF32)."""
+    dtype = DTYPES[precision]
+    cast = torch.autocast(device.type, dtype) if precision != "fp32" else nullcontext()
+    exact = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=precision != "fp32"
+    )
+    with torch.inference_mode(), cast, exact if device.type == "cuda" else nullcontext():
+        yield
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that a device or the machine has no memory left."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "alloc" in str(error) and "memory" in str(error)

@@ -1,0 +1,169 @@
+"""Features of an image, made in tiles from top to bottom and dropped when no output row needs them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from srcli.engine.device import Precision, arithmetic, is_out_of_memory
+from srcli.engine.tiling import SMALLEST_TILE, tile_rows
+from srcli.errors import ModelError, ResourceError
+from srcli.geometry import Box, Size
+
+
+class Source(Protocol):
+    """An image that gives its rows: `size`, and `strip(top, bottom)` as float32 (rows, w, 3) in [0, 1]."""
+
+    @property
+    def size(self) -> Size:
+        """Height and width."""
+        ...
+
+    def strip(self, top: int, bottom: int) -> np.ndarray:
+        """Rows [top, bottom)."""
+        ...
+
+
+class Pixels:
+    """The normalised LR image as the network sees it, mirrored at the bottom and right to a multiple.
+
+    The mirror repeats the edge row, as the published test code of the window-based encoders does.
+    """
+
+    def __init__(self, source: Source, mean: Tensor, std: Tensor, multiple: int) -> None:
+        self.source = source
+        self.mean = mean.reshape(1, 3, 1, 1)
+        self.std = std.reshape(1, 3, 1, 1)
+        self.inside = Size(*source.size)
+        h, w = (-(-side // multiple) * multiple for side in self.inside)
+        self.size = Size(h, w)
+
+    def box(self, box: Box) -> Tensor:
+        """Pixels (1, 3, h, w) of a box of the padded image, channels_last."""
+        rows, cols = (
+            _mirrored(box.top, box.bottom, self.inside.h),
+            _mirrored(box.left, box.right, self.inside.w),
+        )
+        first, last = int(rows.min()), int(rows.max()) + 1
+        strip = self.source.strip(first, last)[rows - first][:, cols]
+        x = torch.from_numpy(np.ascontiguousarray(strip, dtype=np.float32)).to(self.mean.device)
+        x = x.permute(2, 0, 1).unsqueeze(0)
+        return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+
+def _mirrored(start: int, stop: int, length: int) -> np.ndarray:
+    index = np.arange(start, stop) % (2 * length)
+    return np.where(index < length, index, 2 * length - 1 - index)
+
+
+class Features:
+    """A window of feature rows that moves down the image.
+
+    Attributes:
+        fp32_fallbacks: tiles computed again in float32 because half precision gave NaN or infinity.
+        tile_retries: tiles cut in four because memory ran out.
+    """
+
+    def __init__(
+        self,
+        encoder: Callable[[Tensor], Tensor],
+        pixels: Pixels,
+        tile: Size,
+        *,
+        halo: int,
+        multiple: int,
+        device: torch.device,
+        precision: Precision,
+    ) -> None:
+        self.encoder = encoder
+        self.pixels = pixels
+        self.halo = -(-halo // multiple) * multiple  # a margin of whole windows keeps their phase
+        self.multiple = multiple
+        self.device = device
+        self.precision = precision
+        self.fp32_fallbacks = 0
+        self.tile_retries = 0
+        self._tiles: Iterator[list[Box]] = tile_rows(pixels.size, tile)
+        self._strips: list[tuple[int, Tensor]] = []  # (top row, features (1, C, rows, w))
+        self._done = 0
+
+    def rows(self, top: int, bottom: int) -> Tensor:
+        """Feature rows (1, C, bottom - top, w); rows above `top` are forgotten for good."""
+        while self._done < bottom:
+            tiles = next(self._tiles)
+            self._strips.append((tiles[0].top, self._row_of_tiles(tiles)))
+            self._done = tiles[0].bottom
+        self._strips = [(at, strip) for at, strip in self._strips if at + strip.shape[2] > top]
+        parts = [strip[:, :, max(0, top - at) : bottom - at] for at, strip in self._strips if at < bottom]
+        rows = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+        return rows[..., : self.pixels.inside.w]
+
+    def _row_of_tiles(self, tiles: list[Box]) -> Tensor:
+        whole = Box(tiles[0].top, 0, tiles[0].bottom, self.pixels.size.w)
+        return _assembled(whole, [(box, self._tile(box)) for box in tiles])
+
+    def _tile(self, box: Box) -> Tensor:
+        try:
+            return self._encode(box)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the handler, so that the failed tile's tensors are free by now.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        quarters = _quarters(box, self.multiple)
+        if max(box.size) <= SMALLEST_TILE or len(quarters) == 1:
+            raise ResourceError(
+                f"Out of memory on {self.device} even with a tile of {box.size.w}x{box.size.h} pixels.",
+                hint="Close other programs, use --device cpu, or a smaller model.",
+            )
+        self.tile_retries += 1
+        return _assembled(box, [(part, self._tile(part)) for part in quarters])
+
+    def _encode(self, box: Box) -> Tensor:
+        outer = box.grow(self.halo, self.pixels.size)
+        rows, cols = box.relative_to(outer).slices
+        x = self.pixels.box(outer)
+        with arithmetic(self.device, self.precision):
+            features = self.encoder(x)[:, :, rows, cols]
+        if self.precision != "fp32" and not bool(torch.isfinite(features).all()):
+            self.fp32_fallbacks += 1
+            if self.fp32_fallbacks == 1:
+                warnings.warn(
+                    f"{self.precision} gave NaN or infinity on {self.device}; those tiles are computed in fp32.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+            with arithmetic(self.device, "fp32"):
+                features = self.encoder(x)[:, :, rows, cols].float()
+        if not bool(torch.isfinite(features).all()):
+            raise ModelError("The encoder gives NaN or infinity in fp32: the weights are damaged.")
+        return features.contiguous(memory_format=torch.channels_last)
+
+
+def _assembled(whole: Box, parts: list[tuple[Box, Tensor]]) -> Tensor:
+    if len(parts) == 1:
+        return parts[0][1]
+    first = parts[0][1]
+    # A tile that fell back to float32 keeps its range only in a float32 whole.
+    dtype = torch.float32 if any(f.dtype == torch.float32 for _, f in parts) else first.dtype
+    shape = (1, first.shape[1], *whole.size)
+    out = torch.empty(shape, dtype=dtype, device=first.device, memory_format=torch.channels_last)
+    for box, features in parts:
+        rows, cols = box.relative_to(whole).slices
+        out[:, :, rows, cols] = features
+    return out
+
+
+def _quarters(box: Box, multiple: int) -> list[Box]:
+    def cut(start: int, stop: int) -> list[tuple[int, int]]:
+        middle = start + -(-(stop - start) // 2 // multiple) * multiple
+        return [(start, stop)] if not start < middle < stop else [(start, middle), (middle, stop)]
+
+    rows, columns = cut(box.top, box.bottom), cut(box.left, box.right)
+    return [Box(top, left, bottom, right) for top, bottom in rows for left, right in columns]

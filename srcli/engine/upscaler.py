@@ -1,0 +1,226 @@
+"""Upscaler: a preset's network, ready to enlarge images of any size to any size.
+
+    sr = Upscaler.from_preset().upscale(lr, 4.3)      # (1, 3, h, w) in [0, 1] -> (1, 3, H, W) in [0, 1]
+
+For files use `rows`, which reads the image in strips and gives finished rows from top to bottom, so that memory
+does not grow with the picture.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from srcli.engine.device import Precision, arithmetic, choose_device, choose_precision, free_memory
+from srcli.engine.features import Features, Pixels, Source
+from srcli.engine.tiling import Band, bands, tile_shape
+from srcli.errors import ModelError, UsageError
+from srcli.geometry import Box, Grid, Size, output_size
+from srcli.models.sr import Frame, ImplicitSR, pixel_cell
+from srcli.presets import DEFAULT_PRESET, Preset
+
+CPU_TILE_MEMORY = 512 << 20  # larger tiles are no faster on a CPU
+GPU_TILE_SHARE = 0.5  # of the free memory; the rest is for features, bands and the allocator
+LIVE_TENSORS = 4  # feature-sized tensors that a convolutional encoder holds at once, unless it says otherwise
+
+
+class TensorSource:
+    """A tensor (1, 3, h, w) in [0, 1] as a `Source`."""
+
+    def __init__(self, lr: Tensor) -> None:
+        self.pixels = lr[0].detach().permute(1, 2, 0).cpu().float().numpy()
+        self.size = Size(*self.pixels.shape[:2])
+
+    def strip(self, top: int, bottom: int) -> np.ndarray:
+        """Rows [top, bottom) as (rows, w, 3)."""
+        return self.pixels[top:bottom]
+
+
+class Upscaler:
+    """A network with its preset, on a device.
+
+    Attributes:
+        preset: what was loaded.
+        device: where it runs; `device_reason` says why.
+        precision: "fp32", "bf16" or "fp16".
+        tile: "auto", "none" or the side asked for; `tile_used` is (height, width) of the last image's tiles.
+        weights_sha256: hash of the weights file, None for a network built in memory.
+        fp32_fallbacks: tiles of the last image computed again in float32.
+        tile_retries: tiles of the last image cut in four for want of memory.
+    """
+
+    def __init__(
+        self,
+        network: ImplicitSR,
+        preset: Preset,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        tile: str | int = "auto",
+        weights_sha256: str | None = None,
+    ) -> None:
+        self.device, self.device_reason = choose_device(device)
+        self.precision: Precision = choose_precision(precision, self.device)
+        self.tile = checked_tile(tile)
+        self.preset = preset
+        network = network.to(self.device).eval()
+        self.network: ImplicitSR = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.weights_sha256 = weights_sha256
+        self.tile_used: Size | None = None
+        self.fp32_fallbacks = 0
+        self.tile_retries = 0
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | Path = DEFAULT_PRESET,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        tile: str | int = "auto",
+    ) -> Upscaler:
+        """The network of a preset's name, a preset file or a safetensors file, with its weights.
+
+        Raises:
+            PresetError: an unknown name.
+            ModelError: weights missing, refused, damaged or of another network.
+            ResourceError: no such device.
+        """
+        from srcli.weights import load
+
+        choose_device(device)  # before seconds are spent on weights
+        loaded = load(preset)
+        return cls(
+            loaded.network,
+            loaded.preset,
+            device=device,
+            precision=precision,
+            tile=tile,
+            weights_sha256=loaded.sha256,
+        )
+
+    @property
+    def halo(self) -> int:
+        """LR pixels of margin around a tile."""
+        override = self.preset.engine.halo
+        return self.network.encoder.halo if override is None else override
+
+    def upscale(
+        self, lr: Tensor, scale: float | tuple[float, float] | None = None, *, size: Size | None = None
+    ) -> Tensor:
+        """Enlarge (1, 3, h, w) in [0, 1] by `scale`, or to `size`: (1, 3, H, W) in [0, 1], float32 on the CPU.
+
+        Raises:
+            ValueError: neither or both of scale and size, or a tensor of another shape.
+        """
+        if lr.ndim != 4 or lr.shape[:2] != (1, 3):
+            raise ValueError(f"expected an image (1, 3, h, w), got {tuple(lr.shape)}")
+        source = TensorSource(lr)
+        if (scale is None) == (size is None):
+            raise ValueError("give either scale or size")
+        target = size if size is not None else output_size(source.size, scale)  # type: ignore[arg-type]
+        sr = np.concatenate(list(self.rows(source, target)))
+        return torch.from_numpy(sr).permute(2, 0, 1).unsqueeze(0).clamp(0, 1)
+
+    def rows(
+        self, source: Source, target: Size, *, report: Callable[[float], None] | None = None
+    ) -> Iterator[np.ndarray]:
+        """Finished rows of the enlarged image, from top to bottom.
+
+        Args:
+            source: the LR image.
+            target: size of the output.
+            report: called with the finished share after every band.
+
+        Yields:
+            float32 (rows, W, 3), around [0, 1] but not clamped.
+        """
+        encoder, decoder = self.network.encoder, self.network.decoder
+        mean, std = (torch.tensor(v, device=self.device) for v in self.preset.mean_std)
+        lr = Pixels(source, mean, std, encoder.multiple_of)
+        features = Features(
+            encoder,
+            lr,
+            self._tile_shape(lr.size),
+            halo=self.halo,
+            multiple=encoder.multiple_of,
+            device=self.device,
+            precision=self.precision,
+        )
+        self.fp32_fallbacks = self.tile_retries = 0
+        cell = pixel_cell(lr.inside, target, cell_clip=self.preset.engine.cell_clip).to(self.device)
+        for band in bands(lr.inside, target, decoder.halo):
+            rows = self._band(features, lr, target, cell, band)
+            self.fp32_fallbacks, self.tile_retries = features.fp32_fallbacks, features.tile_retries
+            yield (rows * std + mean).cpu().numpy()
+            if report:
+                report(band.bottom / target.h)
+
+    def _tile_shape(self, size: Size) -> Size:
+        encoder = self.network.encoder
+        item = 4 if self.precision == "fp32" else 2
+        live = getattr(encoder, "live_channels", LIVE_TENSORS * encoder.out_dim)
+        free = free_memory(self.device)
+        on_gpu = self.device.type != "cpu"
+        self.tile_used = tile_shape(
+            size,
+            self.halo,
+            encoder.multiple_of,
+            tile=self.tile,
+            bytes_per_pixel=live * item,
+            free=int(free * GPU_TILE_SHARE) if on_gpu else min(CPU_TILE_MEMORY, free // 4),
+        )
+        return self.tile_used
+
+    def _band(self, features: Features, lr: Pixels, target: Size, cell: Tensor, band: Band) -> Tensor:
+        """Normalised colours (rows, W, 3) of a band."""
+        feat = features.rows(band.lr_top, band.lr_bottom)
+        x = lr.box(Box(band.lr_top, 0, band.lr_bottom, lr.inside.w))
+        out = torch.empty((band.bottom - band.top, target.w, 3), device=self.device)
+        for block in band.blocks:
+            box = Box(band.lr_top, block.lr_left, band.lr_bottom, block.lr_right)
+            frame = Frame(lr.inside, box, cell, target)
+            grid = Grid.of(
+                lr.inside, target, Box(band.top, block.left, band.bottom, block.right), (box.top, box.left)
+            )
+            columns = slice(block.lr_left, block.lr_right)
+            colours = self._decode(feat[..., columns], x[..., columns], frame, grid)
+            out[:, block.left : block.right] = colours[0].permute(1, 2, 0)
+        return out
+
+    def _decode(self, feat: Tensor, lr: Tensor, frame: Frame, grid: Grid) -> Tensor:
+        decoder = self.network.decoder
+        with arithmetic(self.device, self.precision):
+            colours: Tensor = decoder.render(decoder.prepare(feat, lr, frame), grid).float()
+        if self.precision != "fp32" and not bool(torch.isfinite(colours).all()):
+            warnings.warn(
+                f"{self.precision} gave NaN or infinity on {self.device}; that part is computed in fp32.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            with arithmetic(self.device, "fp32"):
+                colours = decoder.render(decoder.prepare(feat.float(), lr, frame), grid).float()
+        if not bool(torch.isfinite(colours).all()):
+            raise ModelError("The decoder gives NaN or infinity in fp32: the weights are damaged.")
+        return colours
+
+
+def checked_tile(tile: str | int) -> str | int:
+    """The tile option as "auto", "none" or pixels; 0 means auto.
+
+    Raises:
+        UsageError: anything else.
+    """
+    text = str(tile).strip().lower()
+    if text in ("auto", "0"):
+        return "auto"
+    if text == "none":
+        return "none"
+    if text.isdigit() and int(text) >= 8:
+        return int(text)
+    raise UsageError(f"--tile takes auto, none or a side of at least 8 pixels, got '{tile}'.")

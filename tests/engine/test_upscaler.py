@@ -1,0 +1,142 @@
+"""The engine: tiles do not show, failures are handled, memory is bounded."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from srcli.engine import Upscaler
+from srcli.engine import features as features_module
+from srcli.engine.tiling import bands
+from srcli.errors import ModelError, ResourceError, UsageError
+from srcli.geometry import Size
+from srcli.models import build
+from srcli.presets import parse_preset
+
+TINY = {
+    "title": "tiny",
+    "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 16, "mean_shift": False},
+    "decoder": {"name": "blend", "width": 8, "hidden": [8]},
+}
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(3)
+    return build(parse_preset(TINY, name="tiny"))
+
+
+def upscaler(network, **options):
+    return Upscaler(network, parse_preset(TINY, name="tiny"), device="cpu", **options)
+
+
+def photo(h, w, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).random((1, 3, h, w), dtype=np.float32))
+
+
+@pytest.mark.parametrize("scale", [0.7, 1, 1.7, 3, 4.3, 8.01, (2.5, 4.0)])
+def test_tile_size_never_changes_a_bit(network, scale):
+    lr = photo(61, 83)
+    whole = upscaler(network, tile="none").upscale(lr, scale)
+    for tile in (8, 24, 48, "auto"):
+        assert torch.equal(upscaler(network, tile=tile).upscale(lr, scale), whole)
+
+
+def test_engine_equals_one_call_of_the_network(network):
+    lr = photo(40, 37)
+    for target in (Size(100, 111), Size(13, 300)):
+        with torch.inference_mode():
+            whole = (network.render((lr - 0.5) / 0.5, target) * 0.5 + 0.5).clamp(0, 1)
+        torch.testing.assert_close(
+            upscaler(network).upscale(lr, size=target), whole, atol=2e-6, rtol=0
+        )  # NCHW and channels_last sum in another order
+
+
+def test_bands_come_from_top_to_bottom_and_are_small(network, monkeypatch):
+    monkeypatch.setattr("srcli.engine.tiling.BAND_HR", 4000)
+    monkeypatch.setattr("srcli.engine.tiling.BAND_LR", 600)
+    lr = photo(50, 60)
+    source = __import__("srcli.engine.upscaler", fromlist=["TensorSource"]).TensorSource(lr)
+    shares = []
+    rows = list(upscaler(network).rows(source, Size(150, 180), report=shares.append))
+    assert len(rows) > 5
+    assert sum(len(r) for r in rows) == 150
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert all(len(band.blocks) >= 1 for band in bands(Size(50, 60), Size(150, 180), 2))
+
+
+def test_half_precision_nan_is_computed_again_in_fp32_with_one_warning(network):
+    class Fragile(torch.nn.Module):
+        out_dim, halo, multiple_of = 16, 4, 1
+
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            out = self.inner(x)
+            return out * float("nan") if torch.is_autocast_enabled("cpu") else out
+
+    broken = build(parse_preset(TINY, name="tiny"))
+    broken.load_state_dict(network.state_dict())
+    broken.encoder = Fragile(broken.encoder)
+    lr = photo(40, 40)
+    sr = upscaler(broken, precision="bf16", tile=16)
+    with pytest.warns(RuntimeWarning, match="computed in fp32") as caught:
+        result = sr.upscale(lr, 2)
+    assert len(caught) == 1
+    assert sr.fp32_fallbacks == 9
+    assert torch.isfinite(result).all()
+    assert (result - upscaler(network).upscale(lr, 2)).abs().max() < 0.02  # the decoder still ran in bf16
+
+
+def test_weights_that_give_nan_in_fp32_are_an_error(network):
+    broken = build(parse_preset(TINY, name="tiny"))
+    with torch.no_grad():
+        broken.encoder.head[0].weight.fill_(float("nan"))
+    with pytest.raises(ModelError, match="damaged"):
+        upscaler(broken).upscale(photo(20, 20), 2)
+
+
+def test_out_of_memory_halves_the_tile_and_changes_nothing(network, monkeypatch):
+    lr = photo(100, 90)
+    whole = upscaler(network, tile="none").upscale(lr, 2)
+    real = features_module.Features._encode
+
+    def scarce(self, box):
+        if box.size.h * box.size.w > 40 * 40:
+            raise torch.OutOfMemoryError("no memory")
+        return real(self, box)
+
+    monkeypatch.setattr(features_module.Features, "_encode", scarce)
+    sr = upscaler(network, tile="none")
+    assert torch.equal(sr.upscale(lr, 2), whole)
+    assert sr.tile_retries > 0
+
+    def none_left(self, box):
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(features_module.Features, "_encode", none_left)
+    with pytest.raises(ResourceError, match="Out of memory"):
+        sr.upscale(lr, 2)
+
+
+def test_unknown_devices_precisions_and_tiles_are_refused(network):
+    with pytest.raises(UsageError, match="cuda"):
+        Upscaler(network, parse_preset(TINY, name="tiny"), device="cudda")
+    with pytest.raises(UsageError, match="bf16"):
+        upscaler(network, precision="bf17")
+    for tile in ("7", "-3", "big"):
+        with pytest.raises(UsageError, match="--tile"):
+            upscaler(network, tile=tile)
+    if not torch.cuda.is_available():
+        with pytest.raises(ResourceError, match="cuda"):
+            Upscaler(network, parse_preset(TINY, name="tiny"), device="cuda")
+
+
+def test_nothing_warns_in_ordinary_use(network):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        upscaler(network).upscale(photo(20, 21), 2.5)
