@@ -97,7 +97,7 @@ def nearest_index(p: F32, n: int) -> I64:
 class Neighbours(NamedTuple):
     """For each query of an axis its two ensemble neighbours: index and distance, both (2, n)."""
 
-    index: I64
+    index: I64  # type: ignore[assignment]  # hides tuple.index
     distance: F32  # in units of half an LR pixel: one LR pixel is 2
 
 
@@ -119,7 +119,7 @@ def neighbours(lr: int, hr: int) -> Neighbours:
 class Nearest(NamedTuple):
     """For each query of an axis the nearest LR pixel and the distance to it, both (n,)."""
 
-    index: I64
+    index: I64  # type: ignore[assignment]  # hides tuple.index
     distance: F32
 
 

@@ -76,11 +76,12 @@ class Recipe:
 
     def resolved(self) -> dict[str, Any]:
         """Every setting with its value, for the run's record."""
-        sections = {"data": self.data, "optim": self.optim, "validation": self.validation}
         return {
             "network": self.preset.to_dict(),
             "held_out": list(self.held_out),
-            **{name: asdict(section) for name, section in sections.items()},
+            "data": asdict(self.data),
+            "optim": asdict(self.optim),
+            "validation": asdict(self.validation),
         }
 
 
@@ -200,7 +201,7 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=optim.precision == "bf16"):
             loss = l1(self.network((lr - shift) / spread, coord, cell), target)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), optim.clip)
         if bool(torch.isfinite(norm)) and bool(torch.isfinite(loss)):
             self.optimiser.step()
@@ -215,8 +216,9 @@ class Trainer:
     def _average(self) -> None:
         # The ramp lets early averages forget the initial weights.
         decay = min(self.recipe.optim.ema, (1 + self.step) / (10 + self.step))
-        averages = list(self.average.parameters())
-        torch._foreach_lerp_(averages, list(self.network.parameters()), 1 - decay)
+        averages: list[Tensor] = list(self.average.parameters())
+        current: list[Tensor] = list(self.network.parameters())
+        torch._foreach_lerp_(averages, current, 1 - decay)
 
     @torch.no_grad()
     def validate(self, photos: list[Tensor]) -> dict[str, float]:
@@ -254,7 +256,9 @@ def centre_crops(photos: list[Photo], count: int, side: int) -> list[Tensor]:
     for photo in chosen:
         h, w = photo.pixels.shape[:2]
         top, left = max(0, (h - side) // 2), max(0, (w - side) // 2)
-        crops.append(torch.from_numpy(photo.pixels[top : top + side, left : left + side].copy()).permute(2, 0, 1))
+        crops.append(
+            torch.from_numpy(photo.pixels[top : top + side, left : left + side].copy()).permute(2, 0, 1)
+        )
     return crops
 
 
