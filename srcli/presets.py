@@ -187,8 +187,8 @@ class Preset:
     def to_dict(self) -> dict[str, Any]:
         """The preset as nested plain values, in the shape of its TOML file, without what is unset."""
         plain: dict[str, Any] = _set_values(dataclasses.asdict(dataclasses.replace(self, folder=None)))
-        for part in ("encoder", "decoder"):
-            plain[part] = {"name": plain[part]["name"], **plain[part].get("args", {})}
+        for key, part in (("encoder", self.encoder), ("decoder", self.decoder)):
+            plain[key] = {"name": part.name, **part.args}  # as they are: an empty list there has a meaning
         return plain
 
     def to_json(self) -> str:
@@ -372,7 +372,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _set_values(value: Any) -> Any:
-    if isinstance(value, dict):  # a part's args are kept as they are: an empty list there has a meaning
+    if isinstance(value, dict):
         plain = {key: _set_values(item) for key, item in value.items()}
-        return {key: item for key, item in plain.items() if key == "args" or item not in (None, {}, [])}
+        return {key: item for key, item in plain.items() if item not in (None, {}, [])}
     return [_set_values(item) for item in value] if isinstance(value, list | tuple) else value

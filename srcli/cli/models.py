@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,12 +33,12 @@ def list_models(
             "--license", help="Only models whose weights allow this: 'commercial', or an SPDX identifier."
         ),
     ] = None,
-    as_json: Json = False,
+    json: Json = False,
 ) -> None:
     """Name, size, scales and licence of every model."""
     rows = [row for row in map(describe, list_presets()) if _allowed(row["license"], license_id)]
-    if as_json:
-        print(json.dumps(rows, indent=2))
+    if json:
+        print(dumps(rows, indent=2))
         return
     header = ("NAME", "PARAMS", "SCALES", "SIZE", "LICENCE", "WEIGHTS")
     _print_columns([header, *map(_row, rows)])
@@ -105,7 +105,7 @@ def _size(size: int | None) -> str:
 @app.command()
 def info(
     name: Annotated[str, typer.Argument(help="A preset, its TOML file, or a weights file.")],
-    as_json: Json = False,
+    json: Json = False,
 ) -> None:
     """Network, training, licence, source and reported figures of one model."""
     from srcli.weights.store import known_hash, locate, resolve
@@ -114,8 +114,8 @@ def info(
     model = describe(preset)
     path = locate(preset)
     digest = preset.weights.sha256 if path is None else known_hash(preset, path)
-    if as_json:
-        print(json.dumps({**model, "sha256": digest, "preset": preset.to_dict()}, indent=2))
+    if json:
+        print(dumps({**model, "sha256": digest, "preset": preset.to_dict()}, indent=2))
         return
     low, high = preset.scales.trained
     facts = {
@@ -236,7 +236,12 @@ def import_model(
         str, typer.Option(help="The network it belongs to; 'auto' finds it by its keys.")
     ] = "auto",
     license_id: Annotated[
-        str | None, typer.Option("--license", help="SPDX identifier of the weights, or 'unstated'.")
+        str | None,
+        typer.Option(
+            "--license",
+            envvar="SRCLI_MODELS_IMPORT_LICENSE",
+            help="SPDX identifier of the weights, or 'unstated'.",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
