@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srcli.geometry import EPSILON, SIDES, Grid, Size, centres
+
+CHUNK = {"cpu": 4096}  # queries at once: 4096 times 256 channels in float32 are 4 MiB
 
 
 class MLP(nn.Module):
@@ -41,6 +43,32 @@ def tensor(table: np.ndarray, like: Tensor) -> Tensor:
     return torch.from_numpy(np.array(table)).to(like.device)  # a copy: cached tables are read-only
 
 
+def linear(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
+    """A linear layer or 1x1 convolution at x (..., in), with its weights in the type of x."""
+    bias = None if layer.bias is None else layer.bias.to(x.dtype)
+    return F.linear(x, layer.weight.flatten(1).to(x.dtype), bias)
+
+
+def conv(layer: nn.Conv2d, feat: Tensor) -> Tensor:
+    """The convolution of feat (B, C, h, w) with its weights in the type of feat; pixel-major (channels_last)."""
+    feat = feat.contiguous(memory_format=torch.channels_last)  # on the CPU: results equal for any tile
+    bias = None if layer.bias is None else layer.bias.to(feat.dtype)
+    return F.conv2d(feat, layer.weight.to(feat.dtype), bias, padding=layer.padding)
+
+
+def last_linear(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
+    """The layer at x (..., in) in float32, also under autocast: colours deserve their bits."""
+    with torch.autocast(x.device.type, enabled=False):
+        return linear(layer, x.float())
+
+
+def row_chunks(height: int, queries_per_row: int, device: torch.device) -> Iterator[slice]:
+    """Slices of whole rows whose activations stay in a cache (CPU) or fill the device (the others)."""
+    step = max(1, CHUNK.get(device.type, 65536) // queries_per_row)
+    for top in range(0, height, step):
+        yield slice(top, min(top + step, height))
+
+
 def unfolded_conv(feat: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`Linear(unfold3x3(feat))` as one convolution.
 
@@ -52,6 +80,7 @@ def unfolded_conv(feat: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
         bias: (out,).
     """
     kernel = weight.reshape(weight.shape[0], feat.shape[1], 3, 3)
+    feat = feat.contiguous(memory_format=torch.channels_last)  # on the CPU: results equal for any tile
     return F.conv2d(feat, kernel.to(feat.dtype), None if bias is None else bias.to(feat.dtype), padding=1)
 
 
@@ -64,11 +93,12 @@ def grid_coord(grid: Grid, like: Tensor) -> Tensor:
 class Sample(NamedTuple):
     """Queries beside the LR pixels they read: flat index (B, Q) into h*w, distance (B, Q, 2), one LR pixel = 2."""
 
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index
     distance: Tensor
 
 
-def _axis_nearest(p: Tensor, size: int) -> Tensor:
+def axis_nearest(p: Tensor, size: int) -> Tensor:
+    """Index (...) of the pixel of an axis of `size` pixels that is nearest to p (...) in [-1, 1]."""
     # The arithmetic of grid_sample (align_corners=False), so that ties fall as in the published code.
     return torch.round(((p + 1) * size - 1) / 2).long().clamp_(0, size - 1)
 
@@ -94,7 +124,7 @@ def sample_neighbours(coord: Tensor, size: Size) -> tuple[list[Sample], Tensor]:
 
 
 def _sample(where: Tensor, coord: Tensor, size: Size) -> Sample:
-    iy, ix = _axis_nearest(where[..., 0], size.h), _axis_nearest(where[..., 1], size.w)
+    iy, ix = axis_nearest(where[..., 0], size.h), axis_nearest(where[..., 1], size.w)
     cy, cx = tensor(centres(size.h), coord)[iy], tensor(centres(size.w), coord)[ix]
     distance = (coord - torch.stack([cy, cx], dim=-1)) * coord.new_tensor([size.h, size.w])
     return Sample(iy * size.w + ix, distance)

@@ -1,0 +1,151 @@
+"""LTE and LTE+: local decoders that predict the dominant frequencies around a pixel.
+
+Lee and Jin, "Local Texture Estimator for Implicit Representation Function", CVPR 2022,
+https://arxiv.org/abs/2111.08918. Written from the paper; keys of the authors' release. LTE reads frequencies
+for the vertical and horizontal offset from interleaved channels, LTE+ from halves, and its MLP is made of 1x1
+convolutions; weights do not move between the two.
+
+The angle is linear in the offset: its vertical part is computed once per HR row and LR column. The weights of the
+ensemble sum to one, so the last layer runs once, on the mixed activations. Angles are always float32.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srcli.models.layers import (
+    MLP,
+    bilinear_at,
+    bilinear_grid,
+    conv,
+    ensemble_weights,
+    gather,
+    last_linear,
+    linear,
+    row_chunks,
+    sample_neighbours,
+    tensor,
+)
+from srcli.models.sr import Decoder, Frame, Grid
+
+
+class LTEField(NamedTuple):
+    """Amplitudes and frequencies at every LR pixel, the cell's phase, and the image for the skip."""
+
+    coef: Tensor  # (B, 2K, h, w), channels_last
+    freq: Tensor  # (B, 2K, h, w), channels_last, float32, times pi: vertical, then horizontal
+    phase: Tensor  # (B, K), float32, times pi
+    lr: Tensor  # (B, 3, h, w)
+    frame: Frame
+
+
+class LTE(Decoder):
+    """Colour = sum_v w_v MLP(A_v * cat[cos, sin](pi (F_v . d_v + P c'))) + bilinear skip; 493,827 parameters.
+
+    Args:
+        in_dim: channels of the features.
+        hidden_dim: channels of amplitudes and of frequencies, 2K.
+        hidden: widths of the MLP.
+    """
+
+    halo = 2  # one for the convolutions, one for the neighbours
+    interleaved = True
+
+    def __init__(
+        self, *, in_dim: int, hidden_dim: int = 256, hidden: tuple[int, ...] = (256, 256, 256)
+    ) -> None:
+        super().__init__()
+        self.coef = nn.Conv2d(in_dim, hidden_dim, 3, padding=1)
+        self.freq = nn.Conv2d(in_dim, hidden_dim, 3, padding=1)
+        self.phase = nn.Linear(2, hidden_dim // 2, bias=False)
+        self._add_mlp(hidden_dim, hidden)
+
+    def _add_mlp(self, in_dim: int, hidden: tuple[int, ...]) -> None:
+        self.imnet = MLP(in_dim, hidden, 3)
+
+    @property
+    def _layers(self) -> list[nn.Linear] | list[nn.Conv2d]:
+        return self.imnet.linears
+
+    def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LTEField:
+        """See `Decoder.prepare`."""
+        weight, bias = self.freq.weight, self.freq.bias
+        assert bias is not None
+        if self.interleaved:
+            order = torch.arange(len(bias), device=feat.device).reshape(-1, 2).T.flatten()
+            weight, bias = weight[order], bias[order]
+        wide = feat.float().contiguous(memory_format=torch.channels_last)
+        freq = F.conv2d(wide, weight * math.pi, bias * math.pi, padding=1).float()
+        phase = F.linear(frame.rel_cell, self.phase.weight) * math.pi
+        return LTEField(conv(self.coef, feat), freq, phase, lr, frame)
+
+    def query(self, prepared: LTEField, coord: Tensor) -> Tensor:
+        """See `Decoder.query`."""
+        coef, freq, phase, lr, frame = prepared
+        samples, weights = sample_neighbours(coord, frame.size)
+        index = torch.cat([sample.index for sample in samples], dim=1)
+        offset = torch.cat([sample.distance for sample in samples], dim=1)
+        vertical, horizontal = gather(freq, index).chunk(2, dim=-1)
+        angle = vertical * offset[..., :1] + horizontal * offset[..., 1:] + phase.unsqueeze(1)
+        hidden = self._trunk(gather(coef, index) * _wave(angle, coef.dtype))
+        hidden = hidden.reshape(*coord.shape[:1], 4, coord.shape[1], -1)
+        mixed = (hidden * weights.transpose(1, 2).unsqueeze(-1)).sum(1)
+        return last_linear(self._layers[-1], mixed) + bilinear_at(lr, coord)
+
+    def render(self, prepared: LTEField, grid: Grid) -> Tensor:
+        """See `Decoder.render`; 1-D tables per row and column, in chunks of whole rows."""
+        coef, freq = prepared.coef.permute(0, 2, 3, 1), prepared.freq.permute(0, 2, 3, 1)
+        (iy, dy), (ix, dx) = grid.rows.neighbours(), grid.cols.neighbours()
+        index_y, down = tensor(iy, freq), tensor(dy, freq)[..., None, None]
+        index_x, right = tensor(ix, freq), tensor(dx, freq)[..., None]
+        weights = ensemble_weights(grid, freq)
+        (height, width), batch = grid.size, len(freq)
+        out = torch.empty(batch, height, width, 3, device=freq.device)
+        for rows in row_chunks(height, batch * width, freq.device):
+            mixed: Tensor | None = None
+            for v in (0, 1):
+                line = coef.index_select(1, index_y[v, rows])
+                vertical, across = freq.index_select(1, index_y[v, rows]).chunk(2, dim=-1)
+                along = torch.cat([vertical * down[v, rows] + prepared.phase[:, None, None], across], dim=-1)
+                for u in (0, 1):
+                    start, slope = along.index_select(2, index_x[u]).chunk(2, dim=-1)
+                    wave = _wave(torch.addcmul(start, slope, right[u]), coef.dtype)
+                    hidden = self._trunk(line.index_select(2, index_x[u]).mul_(wave))
+                    weight = weights[2 * v + u, rows, :, None]
+                    mixed = hidden * weight if mixed is None else mixed.addcmul_(hidden, weight)
+            assert mixed is not None
+            out[:, rows] = last_linear(self._layers[-1], mixed)
+        return out.permute(0, 3, 1, 2) + bilinear_grid(prepared.lr, grid)
+
+    def _trunk(self, hidden: Tensor) -> Tensor:
+        """The layers before the last."""
+        for layer in self._layers[:-1]:
+            hidden = linear(layer, hidden).relu_()
+        return hidden
+
+
+class LTEPlus(LTE):
+    """LTE with frequencies in halves and an MLP of 1x1 convolutions ("lte-fast" in the release)."""
+
+    interleaved = False
+
+    def _add_mlp(self, in_dim: int, hidden: tuple[int, ...]) -> None:
+        layers: list[nn.Module] = []
+        for width in hidden:
+            layers += [nn.Conv2d(in_dim, width, 1), nn.ReLU()]
+            in_dim = width
+        self.layers = nn.Sequential(*layers, nn.Conv2d(in_dim, 3, 1))
+
+    @property
+    def _layers(self) -> list[nn.Linear] | list[nn.Conv2d]:
+        return [layer for layer in self.layers if isinstance(layer, nn.Conv2d)]
+
+
+def _wave(angle: Tensor, dtype: torch.dtype) -> Tensor:
+    """Cosines and sines (..., 2K) of angles (..., K)."""
+    return torch.cat([angle.cos(), angle.sin()], dim=-1).to(dtype)
