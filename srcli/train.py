@@ -7,8 +7,10 @@ Adam, warm-up, cosine decay to zero, an exponential moving average of the weight
 from __future__ import annotations
 
 import copy
+import io
 import json
 import math
+import pickle
 import signal
 import time
 import tomllib
@@ -24,17 +26,18 @@ from torch import Tensor
 
 from srcli.data.photos import Photo, Photos, load_photos
 from srcli.data.samples import Batch, Sampler, SampleSettings, batch_rng
-from srcli.errors import PresetError, UsageError, suggest
+from srcli.errors import PresetError, UsageError, WeightsError, suggest
 from srcli.geometry import Size
 from srcli.metrics.psnr import psnr
 from srcli.models import build
 from srcli.models.sr import ImplicitSR
 from srcli.objectives import l1
 from srcli.presets import Preset, parse_preset
-from srcli.weights import save, write_atomically
+from srcli.weights import load_into, read, save, write_atomically
 
 T = TypeVar("T")
 
+LOG_EVERY = 50  # steps
 LOSSES_BEFORE_STOP = 20  # steps in a row without a finite loss
 
 
@@ -181,6 +184,11 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.best = state["step"], state["best"]
 
+    def start_from(self, weights: Mapping[str, Tensor], where: str) -> None:
+        """Take trained weights; optimiser and schedule start anew."""
+        load_into(self.network, weights, where=where)
+        load_into(self.average, weights, where=where)
+
     def learning_rate(self) -> float:
         """Linear warm-up, then cosine to the end."""
         optim = self.recipe.optim
@@ -288,7 +296,9 @@ def train(
     device: str = "cpu",
     limits: Limits | None = None,
     save_every: int = 500,
+    init: Path | None = None,
     report: Callable[[Progress], None] | None = None,
+    notify: Callable[[str], None] = lambda _line: None,
     force: bool = False,
 ) -> int | None:
     """Train, or continue, the run in folder `out`.
@@ -296,19 +306,40 @@ def train(
     Writes `config.resolved.json`, `log.jsonl`, `trainer.pt` (resume), `last.safetensors` and `best.safetensors`
     (averaged weights that `srcli upscale -m` takes).
 
+    Args:
+        recipe: what is trained, and how.
+        data: folders, images or tar shards.
+        out: the run's folder.
+        device: where.
+        limits: where this call stops.
+        save_every: steps between checkpoints.
+        init: weights to start a new run from.
+        report: called after every step.
+        notify: called with one line per thing that a person should know.
+        force: continue a run whose configuration has changed.
+
     Returns:
         The signal that ended it, or None.
 
     Raises:
         UsageError: `out` holds a run with another configuration and `force` is not given.
+        NothingToDoError: no photo can be used.
+        WeightsError: `init` does not fit, or the trainer state is damaged.
     """
     limits = limits or Limits()
-    out.mkdir(parents=True, exist_ok=True)
-    photos = load_photos(data, smallest=recipe.data.patch, held_out=recipe.held_out)
-    trainer = Trainer(recipe, torch.device(device))
     _check_configuration(recipe, out, force=force)
-    if (out / "trainer.pt").exists():
-        trainer.restore(torch.load(out / "trainer.pt", map_location=device, weights_only=True))
+    photos = load_photos(data, smallest=recipe.data.patch, held_out=recipe.held_out)
+    for line in photos.skipped:
+        notify(f"skipped {line}")
+    notify(f"{len(photos.train)} photos to train on, {len(photos.held_out)} held out")
+    trainer = Trainer(recipe, torch.device(device))
+    state = out / "trainer.pt"
+    if state.exists():
+        trainer.restore(_read_state(state, device))
+        notify(f"continuing {out} at step {trainer.step}")
+    elif init is not None:
+        trainer.start_from(read(init), str(init))
+    write_atomically(out / "config.resolved.json", json.dumps(recipe.resolved(), indent=2).encode())
     with stop_on_signal() as stopped:
         _loop(trainer, photos, out, limits, save_every, report, stopped)
         return stopped()
@@ -323,7 +354,14 @@ def _check_configuration(recipe: Recipe, out: Path, *, force: bool) -> None:
             f"{out} holds a run with another configuration: {', '.join(changed)}.",
             hint="Use another --out, or --force to continue it with the new one.",
         )
-    write_atomically(record, resolved.encode())
+
+
+def _read_state(path: Path, device: str) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path} is damaged: {error}.", hint="Remove it to start anew.") from None
+    return state
 
 
 def _differences(old: Any, new: Any, where: str = "") -> list[str]:
@@ -358,7 +396,7 @@ def _loop(
         progress = Progress(trainer.step, loss, trainer.learning_rate(), speed)
         if trainer.step % recipe.validation.every == 0 and crops:
             progress = replace(progress, validation=trainer.validate(crops))
-        if trainer.step % 50 == 0 or progress.validation:
+        if trainer.step % LOG_EVERY == 0 or trainer.step == first + 1 or progress.validation:
             with (out / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(asdict(progress)) + "\n")
         if report:
@@ -370,8 +408,6 @@ def _loop(
 
 def checkpoint(trainer: Trainer, out: Path, validation: Mapping[str, float] | None) -> None:
     """Write weights and trainer state, each file atomically; a better validation also becomes `best`."""
-    import io
-
     if validation:
         score = sum(validation.values()) / len(validation)
         if score > trainer.best:

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from srcli import __version__
-from srcli.cli import models
+from srcli.cli import models, train
 from srcli.errors import SrcliError
 
 
@@ -42,6 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a bug keeps its plain traceback
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command(context_settings=_environment("train"))(train.train)
 app.add_typer(models.app, name="models", context_settings=_environment("models"))
 
 

@@ -1,0 +1,93 @@
+"""What training is fed: exact reductions, true coordinates, the same batch for the same step."""
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srcli.data.photos import Photo, is_held_out, load_photos, photograph_of
+from srcli.data.samples import Sampler, SampleSettings, batch_rng, dihedral
+from srcli.errors import NothingToDoError
+
+
+def picture(h, w, seed=0):
+    small = np.random.default_rng(seed).integers(0, 256, (h // 4 + 1, w // 4 + 1, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((w, h), Image.Resampling.BICUBIC))
+
+
+def test_a_batch_is_a_function_of_seed_and_step():
+    sampler = Sampler([Photo("a", "a", picture(150, 130))], SampleSettings(patch=16, queries=64))
+    first, again, other = (sampler.batch(3, batch_rng(1, step)) for step in (7, 7, 8))
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    assert not (first.lr == other.lr).all()
+
+
+def test_colours_are_those_of_the_crop_that_the_patch_was_reduced_from():
+    pixels = picture(64, 64)
+    sampler = Sampler(
+        [Photo("a", "a", pixels)], SampleSettings(patch=32, queries=200, scales=(2, 2), shrink=0)
+    )
+    lr, hr, coord, cell = (t.numpy() for t in sampler.batch(1, batch_rng(0, 0)))
+    assert cell[0].tolist() == [2 / 64, 2 / 64]
+    rows, cols = (np.rint((coord[0, :, k] + 1) * 32 - 0.5).astype(int) for k in (0, 1))
+    matches = []
+    for which in range(8):
+        turned = dihedral(pixels, which)
+        if (turned[rows, cols] == np.rint(hr[0] * 255)).all():
+            reduced = np.asarray(Image.fromarray(turned).resize((32, 32), Image.Resampling.BICUBIC))
+            matches.append((np.rint(lr[0].transpose(1, 2, 0) * 255) == reduced).all())
+    assert matches == [True]
+    assert len({*zip(rows.tolist(), cols.tolist(), strict=True)}) == 200  # without replacement
+
+
+def test_scales_stay_inside_the_range_and_the_photo():
+    sampler = Sampler([Photo("a", "a", picture(60, 100))], SampleSettings(patch=20, queries=4, scales=(1, 4)))
+    cells = np.concatenate([sampler.batch(4, batch_rng(0, step)).cell.numpy() for step in range(30)])
+    sides = 2 / cells
+    assert sides.min() >= 20
+    assert sides.max() <= 60
+    assert np.ptp(sides) > 20
+
+
+def test_the_eight_turns_are_different_and_keep_the_pixels():
+    pixels = picture(9, 9)
+    turned = {dihedral(pixels, which).tobytes() for which in range(8)}
+    assert len(turned) == 8
+    assert all(sorted(t) == sorted(pixels.tobytes()) for t in turned)
+
+
+def test_blocks_of_a_photograph_are_held_out_together():
+    assert photograph_of("012_2048_31.jpg") == "012"
+    assert photograph_of("holiday.png") == "holiday"
+    names = [f"p{i}" for i in range(4000)]
+    share = sum(is_held_out(name) for name in names) / len(names)
+    assert 0.01 < share < 0.03
+    assert is_held_out("anything", ["anything"])
+
+
+def test_folders_and_shards_are_read_and_what_is_broken_is_named(tmp_path):
+    (tmp_path / "deep").mkdir()
+    Image.fromarray(picture(40, 50)).save(tmp_path / "deep" / "good.png")
+    Image.fromarray(picture(40, 10)).save(tmp_path / "narrow.png")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    buffer = io.BytesIO()
+    Image.fromarray(picture(60, 60)).save(buffer, "JPEG")
+    shard = tmp_path / "shard.tar"
+    with tarfile.open(shard, "w") as tar:
+        member = tarfile.TarInfo("007_2048_00.jpg")
+        member.size = buffer.tell()
+        tar.addfile(member, io.BytesIO(buffer.getvalue()))
+    photos = load_photos([tmp_path, shard], smallest=32, held_out=["007"])
+    assert [p.name for p in photos.train] == ["good.png"]
+    assert [p.photograph for p in photos.held_out] == ["007"]
+    assert sorted(line.split(":")[0] for line in photos.skipped) == ["broken.jpg", "narrow.png"]
+
+
+def test_no_photo_at_all_is_an_error_that_says_why(tmp_path):
+    Image.fromarray(picture(20, 20)).save(tmp_path / "small.png")
+    with pytest.raises(NothingToDoError, match="at least 48"):
+        load_photos([tmp_path], smallest=48)
+    with pytest.raises(NothingToDoError, match="does not exist"):
+        load_photos([tmp_path / "absent"], smallest=48)
