@@ -1,0 +1,234 @@
+"""What a person reads while work goes on: progress, notes and errors, all on stderr; results on stdout.
+
+Rich is loaded only where a bar is drawn. Elsewhere there is plain text without escape codes, one line per event.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from srcli.errors import SrcliError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+Style = Literal["auto", "rich", "plain", "json", "none"]
+INTERVAL = {"plain": 10.0, "json": 1.0, "rich": 0.1}  # seconds between reports
+
+
+@dataclass
+class Meter:
+    """Share of the work that is done and the time that is left, counted in output pixels, not in files.
+
+    Attributes:
+        files: number of files.
+        mean: pixels of a file that has not been opened yet.
+    """
+
+    files: int
+    mean: float
+    started: float = field(default_factory=time.monotonic)
+    finished: int = 0
+    pixels: float = 0.0
+    label: str = ""
+    current: float = 0.0
+    share: float = 0.0
+
+    def begin(self, label: str, pixels: int) -> None:
+        """A file starts."""
+        self.label, self.current, self.share = label, pixels, 0.0
+
+    def end(self) -> None:
+        """The file is done, skipped or failed."""
+        self.pixels += self.current * self.share
+        self.finished, self.current, self.share = self.finished + 1, 0.0, 0.0
+
+    @property
+    def done(self) -> float:
+        """Pixels made so far."""
+        return self.pixels + self.current * self.share
+
+    @property
+    def left(self) -> float:
+        """Pixels to be made, an estimate for files not opened yet."""
+        waiting = self.files - self.finished - (1 if self.current else 0)
+        return self.current * (1 - self.share) + waiting * self.mean
+
+    @property
+    def seconds(self) -> float | None:
+        """Time left, None before anything is known."""
+        passed = time.monotonic() - self.started
+        return self.left * passed / self.done if self.done > 0 and passed > 0 else None
+
+
+def print_error(error: SrcliError, *, label: str | None = None) -> None:
+    """One line on stderr, about the input `label` if there is one; red on a terminal, unless NO_COLOR is set."""
+    head = "error:"
+    if sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+        head = f"\x1b[1;31m{head}\x1b[0m"
+    text = " ".join(str(error).split("\n"))
+    print(head, text if label is None or label in text else f"{label}: {text}", file=sys.stderr)
+
+
+class Console:
+    """Prints results, notes and progress.
+
+    Args:
+        quiet: only errors, and results that were asked for as JSON or as bytes.
+        verbose: details as well.
+        style: how progress is shown; "auto" is a bar on a terminal and plain lines elsewhere.
+    """
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, style: Style = "auto") -> None:
+        self.quiet = quiet
+        self.verbose = verbose
+        terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        if style == "auto":
+            style = "rich" if terminal else "plain"
+        self.style: Style = "none" if quiet else style
+        self._bar: Progress | None = None
+        self._meter: Meter | None = None
+        self._reported = 0.0
+
+    def result(self, line: str, *, asked: bool = False) -> None:
+        """A line on stdout; with --quiet only one that was `asked` for, such as JSON."""
+        if self.quiet and not asked:
+            return
+        if self._bar is not None and sys.stdout.isatty():  # above the bar, not through it
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(line, flush=True)
+
+    def note(self, text: str) -> None:
+        """A line on stderr, unless quiet."""
+        if not self.quiet:
+            self._say(text)
+
+    def detail(self, text: str) -> None:
+        """A line on stderr, if verbose."""
+        if self.verbose:
+            self._say(text)
+
+    def error(self, error: SrcliError, label: str | None = None) -> None:
+        """An error, in one line on stderr."""
+        if self._bar is not None:
+            self._bar.stop()
+        print_error(error, label=label)
+        if self._bar is not None:
+            self._bar.start()
+
+    def _say(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    @contextmanager
+    def progress(self, files: int, mean_pixels: float) -> Iterator[None]:
+        """Inside, `file` shows how far the work on `files` files is."""
+        self._meter = Meter(files, mean_pixels)
+        self._reported = self._meter.started
+        try:
+            if self.style == "rich":
+                with _bar() as self._bar:
+                    self._bar.add_task("", total=1.0, left="")
+                    yield
+            else:
+                yield
+        finally:
+            self._bar = self._meter = None
+
+    @contextmanager
+    def file(self, label: str, pixels: int) -> Iterator[Callable[[float], None]]:
+        """Work on one file of `pixels` output pixels; yields the function that takes its finished share."""
+        meter = self._meter
+        assert meter is not None  # used inside `progress`
+        meter.begin(label, pixels)
+
+        def report(share: float) -> None:
+            meter.share = share
+            self._report(meter)
+
+        try:
+            self._report(meter)
+            yield report
+        finally:
+            meter.end()
+
+    def _report(self, meter: Meter) -> None:
+        now = time.monotonic()
+        if self.style == "none" or now - self._reported < INTERVAL[self.style]:
+            return
+        self._reported = now
+        if self._bar is not None:
+            self._bar.update(
+                self._bar.task_ids[0],
+                description=meter.label[-40:],
+                completed=meter.done,
+                total=meter.done + meter.left,
+                left=_describe(meter),
+            )
+        elif self.style == "json":
+            self._say(json.dumps(_event(meter), ensure_ascii=False))
+        else:
+            self._say(f"{meter.label}: {meter.share:.0%}, {_describe(meter)}")
+
+
+def _describe(meter: Meter) -> str:
+    count = f"{meter.finished + 1}/{meter.files}" if meter.files > 1 else ""
+    left = meter.seconds
+    time_left = "" if left is None else f"{duration(left)} left"
+    return ", ".join(part for part in (count, time_left) if part) or "started"
+
+
+def _event(meter: Meter) -> dict[str, Any]:
+    left = meter.seconds
+    return {
+        "event": "progress",
+        "input": meter.label,
+        "share": round(meter.share, 4),
+        "file": meter.finished + 1,
+        "files": meter.files,
+        "megapixels": round(meter.done / 1e6, 3),
+        "seconds_left": None if left is None else round(left, 1),
+    }
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 1.9 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.console import Console as Terminal
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    # Redirecting would send results, which belong on stdout, to stderr.
+    bar = Progress(
+        *columns,
+        console=Terminal(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    with bar:
+        yield bar
