@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from srcli.models.decoders.blend import Blend
+from srcli.models.decoders.liif import LIIF
+from srcli.models.decoders.lmf import LMLIIF, LMLTE
+from srcli.models.decoders.lte import LTE, LTEPlus
+from srcli.models.decoders.metasr import MetaSR
 from srcli.models.sr import Decoder
 
 DECODERS: dict[str, type[Decoder]] = {
     "blend": Blend,
+    "liif": LIIF,
+    "lm-liif": LMLIIF,
+    "lm-lte": LMLTE,
+    "lte": LTE,
+    "lte-plus": LTEPlus,
+    "metasr": MetaSR,
 }
 
 __all__ = ["DECODERS"]
