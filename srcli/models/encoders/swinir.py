@@ -230,7 +230,8 @@ class SwinIR(Encoder):
         self.out_dim = embed_dim if out_channels is None else out_channels
         self.conv_first = nn.Conv2d(3, embed_dim, 3, padding=1)
         self.patch_embed = PatchEmbed(embed_dim)
-        rates = iter(torch.linspace(0, drop_path, sum(depths)).tolist())
+        count = sum(depths)
+        rates = iter([drop_path * i / max(count - 1, 1) for i in range(count)])  # plain floats: any device
         self.layers = nn.ModuleList()
         for depth in depths:
             blocks = [
