@@ -166,3 +166,23 @@ def bilinear_grid(lr: Tensor, grid: Grid) -> Tensor:
         below = out.index_select(dim, low)
         out = below + (out.index_select(dim, high) - below) * weight.reshape(shape)
     return out
+
+
+def window_pad(lr: Tensor, multiple: int, *, always: bool) -> Tensor:
+    """LR (B, C, h, w) continued at the bottom and the right until its sides are multiples of `multiple`.
+
+    The continuation mirrors the image, edge row included, as often as it takes. Rows and columns are appended, so
+    pixels keep their places: decode the padded image at the same scale and keep the top left.
+
+    Args:
+        lr: the image.
+        multiple: side of a window.
+        always: append a whole window to a side that needs none, as the authors of LTE do in their evaluation;
+            published figures of SwinIR presets have it.
+    """
+    for dim in (-2, -1):
+        size = lr.shape[dim]
+        padded = (size // multiple + 1) * multiple if always else -(-size // multiple) * multiple
+        place = torch.arange(padded, device=lr.device) % (2 * size)
+        lr = lr.index_select(dim, torch.minimum(place, 2 * size - 1 - place)) if padded > size else lr
+    return lr
