@@ -30,6 +30,7 @@ from srcli.errors import PresetError, UsageError, WeightsError, suggest
 from srcli.geometry import Size
 from srcli.metrics.psnr import psnr
 from srcli.models import build
+from srcli.models.layers import channels_last
 from srcli.models.sr import ImplicitSR
 from srcli.objectives import l1
 from srcli.presets import Preset, parse_preset
@@ -158,8 +159,7 @@ class Trainer:
         torch.manual_seed(recipe.optim.seed)
         self.recipe = recipe
         self.device = device
-        network = build(recipe.preset).to(device)
-        self.network: ImplicitSR = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = channels_last(build(recipe.preset).to(device))
         self.average: ImplicitSR = copy.deepcopy(self.network).requires_grad_(requires_grad=False)
         trained = [p for p in self.network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.Adam(trained, lr=recipe.optim.lr, betas=recipe.optim.betas, fused=True)

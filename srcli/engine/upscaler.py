@@ -21,6 +21,7 @@ from srcli.engine.features import Features, Pixels, Source
 from srcli.engine.tiling import Band, bands, tile_shape
 from srcli.errors import ModelError, UsageError
 from srcli.geometry import Box, Grid, Size, output_size
+from srcli.models.layers import channels_last
 from srcli.models.sr import Frame, ImplicitSR, pixel_cell
 from srcli.presets import DEFAULT_PRESET, Preset
 
@@ -68,8 +69,7 @@ class Upscaler:
         self.precision: Precision = choose_precision(precision, self.device)
         self.tile = checked_tile(tile)
         self.preset = preset
-        network = network.to(self.device).eval()
-        self.network: ImplicitSR = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = channels_last(network.to(self.device).eval())
         self.weights_sha256 = weights_sha256
         self.tile_used: Size | None = None
         self.fp32_fallbacks = 0

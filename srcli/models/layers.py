@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from srcli.geometry import EPSILON, SIDES, Grid, Size, centres
 
 CHUNK = {"cpu": 4096}  # queries at once: 4096 times 256 channels in float32 are 4 MiB
+
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class MLP(nn.Module):
@@ -36,6 +39,16 @@ class MLP(nn.Module):
     def linears(self) -> list[nn.Linear]:
         """The linear layers in order."""
         return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
+
+def channels_last(network: Network) -> Network:
+    """The network with its convolution weights laid out channels last, in place.
+
+    On a CPU those kernels give the same bits whatever the size of the tile.
+    """
+    untyped: Any = network  # `Module.to(memory_format=...)` is typed differently from one torch to the next
+    untyped.to(memory_format=torch.channels_last)
+    return network
 
 
 def tensor(table: np.ndarray, like: Tensor) -> Tensor:
