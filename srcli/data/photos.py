@@ -75,7 +75,9 @@ def load_photos(sources: Sequence[Path], *, smallest: int, held_out: Iterable[st
             if pixels is None:
                 skipped.append(f"{name}: cannot be decoded")
             elif min(pixels.shape[:2]) < smallest:
-                skipped.append(f"{name}: {pixels.shape[1]}x{pixels.shape[0]} is smaller than {smallest} pixels")
+                skipped.append(
+                    f"{name}: {pixels.shape[1]}x{pixels.shape[0]} is smaller than {smallest} pixels"
+                )
             else:
                 photo = Photo(name, photograph_of(name), pixels)
                 (validation if is_held_out(photo.photograph, always) else train).append(photo)
