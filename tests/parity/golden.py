@@ -1,0 +1,84 @@
+"""Golden numbers as they lie in a folder: per method the official key list, inputs, cases and outputs."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tests.parity.fill import digest, fill
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = Path(os.environ.get("SRCLI_GOLDEN", ROOT.parent / "shared/golden/dev"))
+KEYS = Path(os.environ.get("SRCLI_GOLDEN_KEYS", ROOT.parent / "shared/golden/keys"))
+
+UNUSED = ("sub_mean.", "add_mean.")  # parameters that the rule leaves as they are; buffers it leaves, too
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One method's file: `arrays` holds inputs and outputs, `cases` what each tag asks for."""
+
+    arrays: Mapping[str, np.ndarray]
+    cases: Mapping[str, Any]
+
+    def lr(self, name: str = "lr", mean: float | tuple[float, ...] = 0.5, std: float = 0.5) -> Tensor:
+        """The LR input (1, 3, h, w), normalised."""
+        mean = torch.tensor(mean).reshape(-1, 1, 1)
+        return (torch.from_numpy(self.arrays[name]) - mean) / std
+
+
+Outputs = Iterator[tuple[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How one golden file is reproduced.
+
+    Attributes:
+        build: our network from the official constructor arguments ({} where the key file has none).
+        run: pairs of an array's name and our value for it, in the layout of the file; a name may come twice.
+        name: official name of one of our keys.
+        inputs: beginnings of the names of arrays that are not outputs.
+        tolerance: largest difference, times max(1, standard deviation).
+    """
+
+    build: Callable[[dict[str, Any]], nn.Module]
+    run: Callable[[Any, Golden], Outputs]
+    name: Callable[[str], str] = lambda key: key.removeprefix("decoder.")
+    inputs: tuple[str, ...] = ("lr",)
+    tolerance: float = 1e-5
+
+
+def read_golden(name: str) -> Golden:
+    """The file of a method in GOLDEN."""
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        arrays = dict(file)
+    return Golden(arrays, json.loads((GOLDEN / f"{name}.json").read_text()).get("cases", {}))
+
+
+def read_keys(name: str) -> dict[str, Any]:
+    """The key file of a method in KEYS."""
+    return json.loads((KEYS / f"{name}.json").read_text())
+
+
+def filled(
+    method: Method, args: dict[str, Any], gain_rules: list[tuple[str, float]]
+) -> tuple[nn.Module, str]:
+    """Our network with the golden weights, and their checksum."""
+    network = method.build(args).eval()
+    parameters = {key for key, _ in network.named_parameters()}
+    state = network.state_dict()
+    weights = {}
+    for key, value in state.items():
+        name = method.name(key)
+        if key in parameters and not any(part in name for part in UNUSED):
+            weights[name] = fill(name, tuple(value.shape), gain_rules)
+            state[key] = torch.from_numpy(weights[name])
+    network.load_state_dict(state)
+    return network, digest(weights)
