@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,8 @@ class Upscaler:
         tile: "auto", "none" or the side asked for; `tile_used` is (height, width) of the last image's tiles.
         weights_sha256: hash of the weights file, None for a network built in memory.
         fp32_fallbacks: tiles of the last image computed again in float32.
-        tile_retries: tiles of the last image cut in four for want of memory.
+        tiles: how many the last image was encoded in.
+        tile_retries: how many of them were cut in four for want of memory.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Upscaler:
         self.network = channels_last(network.to(self.device).eval())
         self.weights_sha256 = weights_sha256
         self.tile_used: Size | None = None
+        self.tiles = 0
         self.fp32_fallbacks = 0
         self.tile_retries = 0
 
@@ -107,8 +110,24 @@ class Upscaler:
     @property
     def halo(self) -> int:
         """LR pixels of margin around a tile."""
-        override = self.preset.engine.halo
-        return self.network.encoder.halo if override is None else override
+        encoder, override = self.network.encoder, self.preset.engine.halo
+        practical = encoder.halo if encoder.practical_halo is None else encoder.practical_halo
+        return practical if override is None else override
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of the last image: how exact its tiles were, and what was done again."""
+        notes = []
+        encoder = self.network.encoder
+        if self.tiles > 1 and not (encoder.exact and self.halo >= encoder.halo):
+            notes.append(f"tiles read {self.halo} LR pixels of context; results differ slightly from --tile none")
+        if self.network.decoder.note:
+            notes.append(self.network.decoder.note)
+        if self.fp32_fallbacks:
+            notes.append(f"{self.fp32_fallbacks} tiles gave NaN in {self.precision} and were computed in fp32")
+        if self.tile_retries:
+            notes.append(f"memory ran out {self.tile_retries} times; smaller tiles were used")
+        return notes
 
     def upscale(
         self, lr: Tensor, scale: float | tuple[float, float] | None = None, *, size: Size | None = None
@@ -154,8 +173,12 @@ class Upscaler:
         )
         self.fp32_fallbacks = self.tile_retries = 0
         cell = pixel_cell(lr.inside, target, cell_clip=self.preset.engine.cell_clip).to(self.device)
+        whole = None if decoder.local else self._prepare_whole(features, lr, target, cell)
         for band in bands(lr.inside, target, decoder.halo):
-            rows = self._band(features, lr, target, cell, band)
+            if whole is None:
+                rows = self._band(features, lr, target, cell, band)
+            else:
+                rows = self._band_of(whole, lr.inside, target, band)
             self.fp32_fallbacks, self.tile_retries = features.fp32_fallbacks, features.tile_retries
             yield (rows * std + mean).cpu().numpy()
             if report:
@@ -167,7 +190,7 @@ class Upscaler:
         live = getattr(encoder, "live_channels", LIVE_TENSORS * encoder.out_dim)
         free = free_memory(self.device)
         on_gpu = self.device.type != "cpu"
-        self.tile_used = tile_shape(
+        shape = tile_shape(
             size,
             self.halo,
             encoder.multiple_of,
@@ -175,7 +198,9 @@ class Upscaler:
             bytes_per_pixel=live * item,
             free=int(free * GPU_TILE_SHARE) if on_gpu else min(CPU_TILE_MEMORY, free // 4),
         )
-        return self.tile_used
+        self.tile_used = shape
+        self.tiles = -(-size.h // shape.h) * -(-size.w // shape.w)
+        return shape
 
     def _band(self, features: Features, lr: Pixels, target: Size, cell: Tensor, band: Band) -> Tensor:
         """Normalised colours (rows, W, 3) of a band."""
@@ -192,6 +217,23 @@ class Upscaler:
             colours = self._decode(feat[..., columns], x[..., columns], frame, grid)
             out[:, block.left : block.right] = colours[0].permute(1, 2, 0)
         return out
+
+    def _prepare_whole(self, features: Features, lr: Pixels, target: Size, cell: Tensor) -> Any:
+        """For decoders whose answer depends on the whole image: all features at once."""
+        feat = features.rows(0, lr.inside.h)
+        box = Box(0, 0, *lr.inside)
+        with arithmetic(self.device, self.precision):
+            return self.network.decoder.prepare(feat, lr.box(box), Frame(lr.inside, box, cell, target))
+
+    def _band_of(self, prepared: Any, lr: Size, target: Size, band: Band) -> Tensor:
+        with arithmetic(self.device, self.precision):
+            grid = Grid.of(lr, target, Box(band.top, 0, band.bottom, target.w))
+            colours: Tensor = self.network.decoder.render(prepared, grid).float()
+        if not bool(torch.isfinite(colours).all()):
+            raise ModelError(
+                f"The decoder gives NaN or infinity in {self.precision}.", hint="Try --precision fp32."
+            )
+        return colours[0].permute(1, 2, 0)
 
     def _decode(self, feat: Tensor, lr: Tensor, frame: Frame, grid: Grid) -> Tensor:
         decoder = self.network.decoder

@@ -7,7 +7,7 @@ computed and `query` and `render` take it. Pixels are in the normalised domain o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,12 +90,15 @@ class Decoder(nn.Module):
     Attributes:
         halo: LR pixels around the nearest one that an answer depends on (sampling reach plus convolution
             context); the rest of the image does not matter to it.
-        local: whether that holds. Decoders that look at the whole image or at all queries say False.
+        local: whether that holds. For decoders that look at the whole image or at all queries it does not: the
+            engine then prepares the whole image at once, with `frame.target` set, and renders it in bands.
+        note: one line on what this decoder's answer depends on, for the output; None where there is nothing to say.
         needs_lr: whether the LR image itself is read (the bilinear skip).
     """
 
     halo: int = 2
-    local: ClassVar[bool] = True
+    local: bool = True
+    note: str | None = None
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> Any:
         """What all queries share.
