@@ -127,7 +127,7 @@ def install(
             f"{output} exists.", hint="Replace it with --overwrite, or choose another --output."
         )
     network = build(preset)
-    state = rename(checkpoint.state, network)
+    state = rename(checkpoint.state, preset)
     load_into(network, state, where=where)
     preset = replace(preset, weights=replace(preset.weights, license=license_id))
     save_state(output, state, preset, extra=source)

@@ -7,14 +7,18 @@ key), tried in order, the first match counts. What no rule matches goes to the d
 
 from __future__ import annotations
 
+import inspect
+import json
 import pickle
 import re
+import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from srcli.errors import ModelError, WeightsError
+from srcli.errors import ModelError, PresetError, WeightsError
 from srcli.presets import Part, Preset, list_presets
 from srcli.weights.checkpoint import mismatches, read, shapes
 from srcli.weights.store import SUFFIX
@@ -22,8 +26,7 @@ from srcli.weights.store import SUFFIX
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from srcli.models import ImplicitSR
-
+T = TypeVar("T")
 NESTED = ("params_ema", "params", "state_dict", "model")
 PREFIXES = ("module.", "generator.", "_orig_mod.")
 # What unpickling a damaged or foreign file raises; anything else is a bug.
@@ -74,7 +77,9 @@ def read_foreign(path: Path, *, trust_pickle: bool = False) -> Checkpoint:
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the age of the file's format
+            content = torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
     return unwrap(content, str(path))
@@ -87,9 +92,8 @@ def _unreadable(path: Path, error: BaseException) -> ModelError:
             f"{path} is refused: opening it would run code ({wanted[1]}).",
             hint="If you made it yourself: --trust-pickle.",
         )
-    return WeightsError(
-        f"{path} is no checkpoint, or is damaged: {str(error).splitlines()[0][:120] or 'empty'}."
-    )
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return WeightsError(f"{path} is no checkpoint, or is damaged: {reason[:120]}.")
 
 
 def unwrap(content: Any, where: str) -> Checkpoint:
@@ -127,12 +131,14 @@ def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def rename(state: Mapping[str, Tensor], network: ImplicitSR) -> dict[str, Tensor]:
+def rename(state: Mapping[str, T], preset: Preset) -> dict[str, T]:
     """The state dict under our keys: `encoder.*` and `decoder.*`."""
+    from srcli.models import DECODERS, ENCODERS
+
     if all(key.startswith(("encoder.", "decoder.")) for key in state) and _has_decoder(state):
         return dict(state)
-    parts = (network.encoder, network.decoder)
-    rules = [*(rule for part in parts for rule in getattr(part, "UPSTREAM_KEYS", ()))]
+    parts = (ENCODERS[preset.encoder.name], DECODERS[preset.decoder.name])
+    rules = [rule for part in parts for rule in getattr(part, "UPSTREAM_KEYS", ())]
     renamed = {_renamed(key, rules): value for key, value in state.items()}
     return {key: value for key, value in renamed.items() if key is not None}
 
@@ -155,40 +161,82 @@ def fit(checkpoint: Checkpoint, preset: Preset) -> tuple[Preset, str]:
 
     Returns:
         The preset, and the differences in words, empty if the checkpoint fits.
+
+    Raises:
+        PresetError: the preset describes no network.
     """
-    import inspect
-
-    import torch
-
-    from srcli.models import DECODERS, build
-
-    known = (
-        inspect.signature(DECODERS[preset.decoder.name]).parameters if preset.decoder.name in DECODERS else {}
-    )
-    stated = {
-        key: value for key, value in checkpoint.args.items() if isinstance(value, bool) and key in known
-    }
+    own = network_shapes(preset)
+    switches = _switches(preset)
     changed = {
         key: value
-        for key, value in stated.items()
-        if preset.decoder.args.get(key, known[key].default) != value
+        for key, value in checkpoint.args.items()
+        if isinstance(value, bool) and switches.get(key, value) != value
     }
     if changed:
         preset = replace(preset, decoder=Part(preset.decoder.name, {**preset.decoder.args, **changed}))
+        own = network_shapes(preset)
+    return preset, mismatches(own, shapes(rename(checkpoint.state, preset)))
+
+
+def _switches(preset: Preset) -> dict[str, Any]:
+    """The arguments of the decoder's constructor that are true or false, as the preset has them."""
+    from srcli.models import DECODERS
+
+    parameters = inspect.signature(DECODERS[preset.decoder.name]).parameters.values()
+    values = {p.name: preset.decoder.args.get(p.name, p.default) for p in parameters}
+    return {key: value for key, value in values.items() if isinstance(value, bool)}
+
+
+def network_shapes(preset: Preset) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of a preset's network, without building it in memory.
+
+    Raises:
+        PresetError: the preset describes no network.
+    """
+    try:
+        encoder, out_dim = _encoder_shapes(json.dumps(asdict(preset.encoder)))
+        decoder = _decoder_shapes(json.dumps(asdict(preset.decoder)), out_dim)
+    except PresetError as error:
+        raise PresetError(f"preset '{preset.name}': {error.message}", hint=error.hint) from error
+    return {
+        **{f"encoder.{key}": shape for key, shape in encoder.items()},
+        **{f"decoder.{key}": shape for key, shape in decoder.items()},
+    }
+
+
+# Presets share their parts, and a SwinIR takes seconds to set up.
+@lru_cache(maxsize=256)
+def _encoder_shapes(part: str) -> tuple[dict[str, tuple[int, ...]], int]:
+    import torch
+
+    from srcli.models import ENCODERS, make
+
     with torch.device("meta"):  # shapes without memory or initialisation
-        network = build(preset)
-    return preset, mismatches(shapes(network.state_dict()), shapes(rename(checkpoint.state, network)))
+        encoder = make(ENCODERS, "encoder", Part(**json.loads(part)), "it")
+    return shapes(encoder.state_dict()), encoder.out_dim
+
+
+@lru_cache(maxsize=256)
+def _decoder_shapes(part: str, in_dim: int) -> dict[str, tuple[int, ...]]:
+    import torch
+
+    from srcli.models import DECODERS, make
+
+    with torch.device("meta"):
+        return shapes(make(DECODERS, "decoder", Part(**json.loads(part)), "it", in_dim=in_dim).state_dict())
 
 
 def identify(checkpoint: Checkpoint, where: str) -> Preset:
     """The preset that a checkpoint belongs to, by its keys, shapes and switches; its name is not trusted.
+
+    Where a switch in the checkpoint differs from every preset's, the preset is the one that fits otherwise.
 
     Raises:
         WeightsError: no preset fits, or several do.
     """
     tried = [(preset, *fit(checkpoint, preset)) for preset in list_presets()]
     fitting = [(preset, stated) for preset, stated, problems in tried if not problems]
-    exact = [stated for preset, stated in fitting if stated == preset] or [stated for _, stated in fitting]
+    exact = [preset for preset, stated in fitting if stated == preset] or [preset for preset, _ in fitting]
     if len(exact) == 1:
         return exact[0]
     if exact:

@@ -38,14 +38,10 @@ def _edge_mask(window: int, shift: int, *, bottom: bool, right: bool) -> Tensor:
 
 def _stored_mask(window: int, shift: int) -> Tensor:
     """Masks (n, window^2, window^2) of every window of a STORED x STORED image, as the releases hold them."""
-    last = STORED // window - 1
-    return torch.stack(
-        [
-            _edge_mask(window, shift, bottom=row == last, right=col == last)
-            for row in range(last + 1)
-            for col in range(last + 1)
-        ]
-    )
+    sides = range(STORED // window)
+    ends = (False, True)
+    masks = {(b, r): _edge_mask(window, shift, bottom=b, right=r) for b in ends for r in ends}
+    return torch.stack([masks[row == sides[-1], col == sides[-1]] for row in sides for col in sides])
 
 
 def _to_windows(x: Tensor, window: int) -> Tensor:
