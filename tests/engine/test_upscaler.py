@@ -12,6 +12,7 @@ from srcli.engine.tiling import bands
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.models import build
+from srcli.models.sr import Encoder
 from srcli.presets import parse_preset
 
 TINY = {
@@ -68,8 +69,8 @@ def test_bands_come_from_top_to_bottom_and_are_small(network, monkeypatch):
 
 
 def test_half_precision_nan_is_computed_again_in_fp32_with_one_warning(network):
-    class Fragile(torch.nn.Module):
-        out_dim, halo, multiple_of = 16, 4, 1
+    class Fragile(Encoder):
+        out_dim, halo = 16, 4
 
         def __init__(self, inner):
             super().__init__()
@@ -140,3 +141,28 @@ def test_nothing_warns_in_ordinary_use(network):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         upscaler(network).upscale(photo(20, 21), 2.5)
+
+
+def test_a_halo_below_the_exact_one_is_said_and_stays_close(network):
+    short = parse_preset({**TINY, "engine": {"halo": 2}}, name="short")
+    lr = photo(96, 96)
+    whole, cut = (Upscaler(network, short, device="cpu", tile=t) for t in ("none", 48))
+    difference = (whole.upscale(lr, 2) - cut.upscale(lr, 2)).abs().max()
+    assert 0 < difference < 0.1
+    assert whole.notes == []
+    assert "2 LR pixels of context" in cut.notes[0]
+
+
+def test_a_decoder_that_is_not_local_is_prepared_once_for_the_whole_image(network, monkeypatch):
+    monkeypatch.setattr("srcli.engine.tiling.BAND_HR", 4000)
+    monkeypatch.setattr("srcli.engine.tiling.BAND_LR", 600)
+    lr = photo(50, 60)
+    local = upscaler(network).upscale(lr, 3)
+    other = build(parse_preset(TINY, name="tiny"))
+    other.load_state_dict(network.state_dict())
+    other.decoder.local = False
+    calls = []
+    real = other.decoder.prepare
+    monkeypatch.setattr(other.decoder, "prepare", lambda *a: calls.append(a[2].box) or real(*a))
+    torch.testing.assert_close(upscaler(other).upscale(lr, 3), local, atol=1e-6, rtol=0)
+    assert calls == [(0, 0, 50, 60)]
