@@ -13,118 +13,31 @@ import math
 import pickle
 import signal
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from srcli.card import model_card
 from srcli.data.photos import Photo, Photos, load_photos
-from srcli.data.samples import Batch, Sampler, SampleSettings, batch_rng
-from srcli.errors import PresetError, UsageError, WeightsError, suggest
+from srcli.data.samples import Batch, Sampler, batch_rng
+from srcli.errors import UsageError, WeightsError
 from srcli.geometry import Size
 from srcli.metrics.psnr import psnr
-from srcli.models import build
+from srcli.models import build, count_parameters
 from srcli.models.layers import channels_last
 from srcli.models.sr import ImplicitSR
 from srcli.objectives import l1
-from srcli.presets import Preset, parse_preset
+from srcli.recipe import Recipe
 from srcli.weights import load_into, read, save, write_atomically
-
-T = TypeVar("T")
 
 LOG_EVERY = 50  # steps
 LOSSES_BEFORE_STOP = 20  # steps in a row without a finite loss
-
-
-@dataclass(frozen=True)
-class OptimSettings:
-    """Optimiser, schedule and length. `ema` is the decay of the averaged weights, `clip` the gradient norm."""
-
-    steps: int = 10000
-    batch: int = 16
-    lr: float = 1e-3
-    lr_end: float = 1e-6
-    betas: tuple[float, float] = (0.9, 0.99)
-    warmup: int = 300
-    clip: float = 1.0
-    ema: float = 0.999
-    precision: str = "fp32"
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class ValidationSettings:
-    """How often, at which scales, and on how many centre crops of held-out photos PSNR is measured."""
-
-    every: int = 1000
-    scales: tuple[float, ...] = (2, 3, 4)
-    photos: int = 24
-    crop: int = 240
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A training run as data: the network (as in a preset) and how it is trained."""
-
-    preset: Preset
-    data: SampleSettings = field(default_factory=SampleSettings)
-    held_out: tuple[str, ...] = ()
-    optim: OptimSettings = field(default_factory=OptimSettings)
-    validation: ValidationSettings = field(default_factory=ValidationSettings)
-
-    def resolved(self) -> dict[str, Any]:
-        """Every setting with its value, for the run's record."""
-        return {
-            "network": self.preset.to_dict(),
-            "held_out": list(self.held_out),
-            "data": asdict(self.data),
-            "optim": asdict(self.optim),
-            "validation": asdict(self.validation),
-        }
-
-
-def read_recipe(path: Path, changes: Mapping[str, str] | None = None) -> Recipe:
-    """A recipe from TOML, with `section.key` values replaced.
-
-    Raises:
-        PresetError: an unknown section or key, or a value of the wrong kind.
-    """
-    try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise PresetError(f"{path}: {error}.") from None
-    for key, text in (changes or {}).items():
-        *sections, name = key.split(".")
-        place = table
-        for section in sections:
-            place = place.setdefault(section, {})
-        try:
-            place[name] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            place[name] = text
-    data = dict(table.pop("data", {}))
-    held_out = tuple(data.pop("held_out", ()))
-    return Recipe(
-        data=_section(SampleSettings, data, f"{path.name} [data]"),
-        held_out=held_out,
-        optim=_section(OptimSettings, table.pop("optim", {}), f"{path.name} [optim]"),
-        validation=_section(ValidationSettings, table.pop("validation", {}), f"{path.name} [validation]"),
-        preset=parse_preset(table, name=path.stem),
-    )
-
-
-def _section(kind: type[T], values: Mapping[str, Any], where: str) -> T:
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    for key in values:
-        if key not in known:
-            raise PresetError(f"{where}: unknown key '{key}'.", hint=suggest(key, known))
-    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
 
 
 @dataclass
@@ -303,8 +216,8 @@ def train(
 ) -> int | None:
     """Train, or continue, the run in folder `out`.
 
-    Writes `config.resolved.json`, `log.jsonl`, `trainer.pt` (resume), `last.safetensors` and `best.safetensors`
-    (averaged weights that `srcli upscale -m` takes).
+    Writes `config.resolved.json`, `log.jsonl`, `model_card.md`, `trainer.pt` (to resume), `last.safetensors` and
+    `best.safetensors` (averaged weights that `srcli upscale -m` takes).
 
     Args:
         recipe: what is trained, and how.
@@ -341,7 +254,10 @@ def train(
         trainer.start_from(read(init), str(init))
     write_atomically(out / "config.resolved.json", json.dumps(recipe.resolved(), indent=2).encode())
     with stop_on_signal() as stopped:
-        _loop(trainer, photos, out, limits, save_every, report, stopped)
+        validation = _loop(trainer, photos, out, limits, save_every, report, stopped)
+        parameters = count_parameters(trainer.network)
+        card = model_card(recipe, photos, data, trainer.step, validation, parameters)
+        write_atomically(out / "model_card.md", card.encode())
         return stopped()
 
 
@@ -379,7 +295,7 @@ def _loop(
     save_every: int,
     report: Callable[[Progress], None] | None,
     stopped: Callable[[], int | None],
-) -> None:
+) -> dict[str, float] | None:
     recipe = trainer.recipe
     sampler = Sampler(photos.train, recipe.data)
     crops = centre_crops(list(photos.held_out), recipe.validation.photos, recipe.validation.crop)
@@ -403,7 +319,9 @@ def _loop(
             report(progress)
         if trainer.step % save_every == 0 or progress.validation:
             checkpoint(trainer, out, progress.validation)
-    checkpoint(trainer, out, trainer.validate(crops) if crops else None)
+    validation = trainer.validate(crops) if crops else None
+    checkpoint(trainer, out, validation)
+    return validation
 
 
 def checkpoint(trainer: Trainer, out: Path, validation: Mapping[str, float] | None) -> None:

@@ -10,7 +10,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from srcli.errors import NothingToDoError, PresetError, UsageError, WeightsError
-from srcli.train import Limits, OptimSettings, Trainer, read_recipe, train
+from srcli.recipe import OptimSettings, read_recipe
+from srcli.train import Limits, Trainer, train
 
 RECIPE = """
 title = "tiny"
@@ -80,6 +81,7 @@ def test_the_run_leaves_a_log_a_configuration_and_weights_that_load(recipe, phot
     assert train(read_recipe(recipe), [photos], out, limits=Limits(steps=6)) is None
     resolved = json.loads((out / "config.resolved.json").read_text())
     assert resolved["optim"]["steps"] == 12
+    assert "6 of 12 steps" in (out / "model_card.md").read_text()
     loaded = load(out / "last.safetensors")
     assert loaded.preset.encoder.args["n_feats"] == 8
     first = json.loads((out / "log.jsonl").read_text().splitlines()[0])

@@ -53,7 +53,8 @@ def train(
     has the recipe's length. Ctrl-C saves and ends.
     """
     from srcli.engine.device import choose_device
-    from srcli.train import Limits, read_recipe
+    from srcli.recipe import read_recipe
+    from srcli.train import Limits
     from srcli.train import train as run
 
     path = find_recipe(recipe)

@@ -1,0 +1,48 @@
+"""Model cards: what weights are, what they saw, how they were trained, what was measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from srcli import __version__
+from srcli.data.photos import Photos
+from srcli.recipe import Recipe
+
+
+def model_card(
+    recipe: Recipe,
+    photos: Photos,
+    sources: Sequence[Path],
+    step: int,
+    validation: Mapping[str, float] | None,
+    parameters: int,
+) -> str:
+    """The card of a run as Markdown; `validation` is PSNR in dB by scale on the held-out photos."""
+    preset, optim = recipe.preset, recipe.optim
+    pixels = sum(photo.pixels.shape[0] * photo.pixels.shape[1] for photo in photos.train) / 1e6
+    photographs = len(Counter(photo.photograph for photo in photos.train))
+    lines = [
+        f"# {preset.title}",
+        "",
+        f"- Network: encoder {preset.encoder.name} {preset.encoder.args}, decoder {preset.decoder.name} "
+        f"{preset.decoder.args}; {parameters:,} parameters.",
+        f"- Licence of the weights: {preset.weights.license}.",
+        f"- Data: {', '.join(source.name for source in sources)}; {len(photos.train)} images of {photographs} "
+        f"photographs, {pixels:.0f} megapixels; {len(photos.held_out)} images held out.",
+        f"- Recipe: {step} of {optim.steps} steps, batch {optim.batch}, LR patch {recipe.data.patch}, "
+        f"{recipe.data.queries} queries, scales U({recipe.data.scales[0]:g}, {recipe.data.scales[1]:g}), L1, Adam "
+        f"{optim.lr:g} with cosine decay, EMA {optim.ema:g}, {optim.precision}, seed {optim.seed}.",
+        f"- Made with srcli {__version__} (`srcli train`); the weights are the averaged ones.",
+    ]
+    if validation:
+        lines += [
+            "",
+            "Held-out photos, luma PSNR of float pictures, border = scale, Pillow bicubic reduction:",
+            "",
+            "| " + " | ".join(validation) + " |",
+            "|" + "---|" * len(validation),
+            "| " + " | ".join(f"{value:.2f} dB" for value in validation.values()) + " |",
+        ]
+    return "\n".join(lines) + "\n"
