@@ -150,29 +150,53 @@ def destination(
     return Destination(named, stdout=True) if output == "-" else Destination(named, file=path)
 
 
-def shared_outputs(
+@dataclass(frozen=True)
+class Clashes:
+    """Outputs that stand in each other's way.
+
+    Attributes:
+        shared: a path that two inputs would be written to, and the two.
+        inputs: an input, and the other input whose output it is.
+    """
+
+    shared: list[tuple[Path, Source, Source]]
+    inputs: list[tuple[Source, Source]]
+
+
+def find_clashes(
     sources: Sequence[Source],
     pattern: Callable[[int, Source], str],
     exact: Callable[[int, Source], Path | None],
-) -> list[tuple[Path, Source, Source]]:
-    """Inputs that would be written to one path: the path and two of them, for every such path.
+) -> Clashes:
+    """Inputs with one output, and inputs that are the output of another: after a second run over a folder.
 
     Args:
         sources: all inputs.
         pattern: of an index and its source, the output as far as it is known without opening the file.
-        exact: the output's path from the file's header, None if it cannot be told; asked only where patterns agree.
+        exact: the output's path from the file's header, None if it cannot be told; asked only of suspects.
     """
-    groups = defaultdict(list)
+    groups: dict[str, list[int]] = defaultdict(list)
     for index, source in enumerate(sources):
         groups[pattern(index, source)].append(index)
-    shared = []
+
+    clashes = Clashes([], [])
     for group in groups.values():
         owners: dict[str, Source] = {}
         for index in group if len(group) > 1 else []:
             path = exact(index, sources[index])
-            if path is None:
-                continue
-            first = owners.setdefault(absolute(path), sources[index])
-            if first is not sources[index]:
-                shared.append((path, first, sources[index]))
-    return shared
+            first = sources[index] if path is None else owners.setdefault(absolute(path), sources[index])
+            if path is not None and first is not sources[index]:
+                clashes.shared.append((path, first, sources[index]))
+
+    def makes(index: int, place: str) -> bool:
+        path = exact(index, sources[index])
+        return path is not None and absolute(path) == place
+
+    for index, source in enumerate(sources):
+        if source.path is None:
+            continue
+        own = absolute(source.path)
+        suspects = [*groups.get(own, ()), *groups.get(absolute(source.path.with_suffix("")) + "*", ())]
+        makers = [sources[other] for other in suspects if other != index and makes(other, own)]
+        clashes.inputs.extend((source, maker) for maker in makers[:1])
+    return clashes

@@ -4,7 +4,7 @@ import pytest
 
 from srcli.errors import UsageError
 from srcli.inputs import Source
-from srcli.outputs import EXAMPLE, Template, destination, shared_outputs
+from srcli.outputs import EXAMPLE, Template, destination, find_clashes
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".avif")
 PHOTO = Source(Path("in/photo.png"))
@@ -93,25 +93,55 @@ def test_a_pattern_leaves_out_what_only_the_header_tells():
     assert pattern == "photo_001_*x*_**"
 
 
+class Batch:
+    """Inputs and, for each, the output that its header would lead to; remembers which were opened."""
+
+    def __init__(self, outputs, template="{stem}_{size}{ext}"):
+        self.sources = [Source(Path(name)) for name in outputs]
+        self.outputs = outputs
+        self.place = place("out/", template=template, single=False)
+        self.opened = []
+
+    def pattern(self, index, source):
+        return self.place.pattern(source, {**EXAMPLE, "stem": source.path.stem, "index": index})
+
+    def exact(self, index, source):
+        self.opened.append(str(source.path))
+        return self.outputs[str(source.path)]
+
+    def clashes(self):
+        return find_clashes(self.sources, self.pattern, self.exact)
+
+
 def test_inputs_with_one_output_are_found_and_only_suspects_are_opened():
-    sources = [Source(Path(name)) for name in ("a.png", "b.png", "a.jpg", "x/a.png")]
-    opened = []
-
-    def exact(index, source):
-        opened.append(str(source.path))
-        return Path("out") / f"{source.path.stem}.png"
-
-    pattern = place("out/", single=False).pattern
-    values = [{**EXAMPLE, "stem": source.path.stem} for source in sources]
-    shared = shared_outputs(sources, lambda i, s: pattern(s, values[i]), exact)
-    assert shared == [
-        (Path("out/a.png"), sources[0], sources[2]),
-        (Path("out/a.png"), sources[0], sources[3]),
-    ]
-    assert opened == ["a.png", "a.jpg", "x/a.png"]
+    same = Path("out/a_x4.3.png")
+    batch = Batch({"a.png": same, "b.png": Path("out/b_x4.3.png"), "a.jpg": same, "x/a.png": same})
+    a, _, b, c = batch.sources
+    assert batch.clashes().shared == [(same, a, b), (same, a, c)]
+    assert batch.opened == ["a.png", "a.jpg", "x/a.png"]
 
 
 def test_inputs_whose_headers_lead_to_different_outputs_do_not_clash():
-    sources = [Source(Path("a.png")), Source(Path("a.jpg"))]
-    shared = shared_outputs(sources, lambda i, s: "a_x4*", lambda i, s: Path(f"a_x4{s.path.suffix}"))
-    assert shared == []
+    batch = Batch({"a.png": Path("out/a_x4.3.png"), "a.jpg": Path("out/a_x4.3.jpg"), "a.gif": None})
+    assert batch.clashes().shared == []
+
+
+def test_an_index_keeps_outputs_apart_without_opening_anything():
+    batch = Batch({"a.png": None, "x/a.png": None}, template="{stem}_{index}{ext}")
+    assert batch.clashes().shared == []
+    assert batch.opened == []
+
+
+def test_an_input_that_is_the_output_of_another_is_found():
+    batch = Batch(
+        {
+            "a.png": Path("out/a_x4.3.png"),
+            "out/a_x4.3.png": Path("out/a_x4.3_x4.3.png"),
+            "out/a_x4.3.jpg": Path("out/a_x4.3_x4.3.jpg"),
+            "b.png": Path("out/b_x4.3.png"),
+        }
+    )
+    clashes = batch.clashes()
+    assert clashes.shared == []
+    assert clashes.inputs == [(batch.sources[1], batch.sources[0])]
+    assert "b.png" not in batch.opened
