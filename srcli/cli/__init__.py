@@ -43,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(context_settings=_environment("train"))(train.train)
+app.command(context_settings=_environment("train"))(train.train)
 app.add_typer(models.app, name="models", context_settings=_environment("models"))
 
 
