@@ -104,7 +104,7 @@ def _size(size: int | None) -> str:
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(help="A preset, its TOML file, or a weights file.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A preset, its TOML file, or a weights file.")],
     json: Json = False,
 ) -> None:
     """Network, training, licence, source and reported figures of one model."""
@@ -124,7 +124,7 @@ def info(
         "decoder": _part(preset.decoder.name, preset.decoder.args),
         "parameters": "not stated" if preset.params is None else f"{preset.params:,}",
         "trained scales": f"{low:g} to {high:g}",
-        "weights": f"{_state(model)}, {_size(model['size'])}",
+        "weights": _state(model) + (f", {_size(model['size'])}" if model["size"] else ""),
         "file": str(path) if path else None,
         "sha256": digest,
         "licence": f"weights {preset.weights.license}, code {preset.code_license or 'unstated'}",
@@ -161,7 +161,9 @@ def _print_reported(preset: Preset) -> None:
 
 @app.command()
 def path(
-    name: Annotated[str | None, typer.Argument(help="A model; without it, the folder of models.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A model; without it, the folder of models.")
+    ] = None,
 ) -> None:
     """Where the weights of a model are, or the folder that `pull` and `import` write to."""
     from srcli.weights.store import find, models_folder, resolve
@@ -172,7 +174,8 @@ def path(
 @app.command()
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Models; without any, all whose weights are here.")
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Models; without any, all whose weights are here."),
     ] = None,
 ) -> None:
     """Hash weights files again and compare; exit code 7 if one is not what it should be."""
@@ -197,7 +200,9 @@ def verify(
 
 @app.command()
 def pull(
-    names: Annotated[list[str], typer.Argument(help="Presets, or 'all' for every one with a link.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Presets, or 'all' for every one with a link.")
+    ],
     to: Annotated[
         Path | None, typer.Option(help="Folder to write to, instead of the folder of models.")
     ] = None,
@@ -231,7 +236,7 @@ def pull(
 
 @app.command("import")
 def import_model(
-    file: Annotated[Path, typer.Argument(help="A .pth, .ckpt or .safetensors file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth, .ckpt or .safetensors file.")],
     preset: Annotated[
         str, typer.Option(help="The network it belongs to; 'auto' finds it by its keys.")
     ] = "auto",

@@ -171,7 +171,9 @@ def fetch(url: str, target: Path, *, report: Report | None = None) -> None:
             return  # it was complete already; hash and contents are checked by the caller
         raise ModelError(f"{url} answered {error.code} {error.reason}.") from error
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        raise ModelError(f"no file from {url}: {getattr(error, 'reason', error)}.") from error
+        reason = getattr(error, "reason", error)
+        reason = getattr(reason, "strerror", None) or reason
+        raise ModelError(f"no file from {url}: {reason}.") from error
     except OSError as error:
         raise ResourceError(f"cannot write {target}: {error.strerror}.") from error
 
