@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from srcli.models.decoders.lmf import LMLIIF, LMLTE, Modulated
+from srcli.models.decoders.lmf import LMLIIF, LMLTE
+from srcli.models.decoders.modulated import Modulated
 
 
 def centres(n: int) -> Tensor:
