@@ -162,7 +162,7 @@ def _print_reported(preset: Preset) -> None:
 @app.command()
 def path(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A model; without it, the folder of models.")
+        str | None, typer.Argument(metavar="NAME", help="A model; without it, the folder of models.")
     ] = None,
 ) -> None:
     """Where the weights of a model are, or the folder that `pull` and `import` write to."""
@@ -175,7 +175,7 @@ def path(
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Models; without any, all whose weights are here."),
+        typer.Argument(metavar="NAME", help="Models; without any, all whose weights are here."),
     ] = None,
 ) -> None:
     """Hash weights files again and compare; exit code 7 if one is not what it should be."""
@@ -201,7 +201,7 @@ def verify(
 @app.command()
 def pull(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="Presets, or 'all' for every one with a link.")
+        list[str], typer.Argument(metavar="NAME", help="Presets, or 'all' for every one with a link.")
     ],
     to: Annotated[
         Path | None, typer.Option(help="Folder to write to, instead of the folder of models.")
