@@ -1,0 +1,182 @@
+"""Encoders: samples, profile and metadata into the bytes of a file."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO, Literal, cast
+from xml.parsers.expat import ExpatError
+
+from srcli.image import metadata as about
+from srcli.image import png, tiff
+from srcli.image.ifd import write_exif
+from srcli.image.metadata import Metadata
+from srcli.image.quantise import Samples
+
+PIL_NAMES = {"jpg": "JPEG", "webp": "WEBP", "avif": "AVIF"}
+SEGMENT_LIMIT = 65533  # bytes of a JPEG segment after its length
+PROVENANCE_KEY = "srcli"
+XMP_KEY = "XML:com.adobe.xmp"
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How samples become bytes.
+
+    Attributes:
+        quality: 1 to 100, of JPEG, WebP and AVIF.
+        lossless: for WebP and AVIF.
+        chroma: subsampling of JPEG and AVIF.
+        compress_level: 0 to 9, of PNG and TIFF.
+        metadata: to be stored, already corrected.
+        strip: whether provenance is left out as well.
+        alpha: whether the last channel is alpha.
+    """
+
+    quality: int = 95
+    lossless: bool = False
+    chroma: Literal["444", "420"] = "444"
+    compress_level: int = 6
+    metadata: Metadata = field(default_factory=Metadata)
+    strip: bool = False
+    alpha: bool = False
+
+
+def encode(
+    stream: BinaryIO,
+    pixels: Samples,
+    name: str,
+    encoding: Encoding,
+    *,
+    icc: bytes | None = None,
+    profile_name: str = "",
+    cmyk: bool = False,
+    provenance: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Write pixels (H, W, c) as format `name`; returns notes on metadata the format could not take."""
+    if encoding.strip:
+        provenance = None
+    if name == "png":
+        return _encode_png(stream, pixels, encoding, icc, profile_name, provenance)
+    kept, notes = _with_provenance(encoding.metadata, provenance)
+    if name == "tiff":
+        tiff.encode_tiff(
+            stream,
+            pixels,
+            cmyk=cmyk,
+            alpha=encoding.alpha,
+            level=encoding.compress_level,
+            icc=icc,
+            dpi=kept.dpi,
+            extra=about.tiff_directory(kept),
+        )
+        return notes
+    return notes + _encode_with_pillow(stream, pixels, name, encoding, kept, icc, cmyk)
+
+
+def _with_provenance(kept: Metadata, provenance: Mapping[str, Any] | None) -> tuple[Metadata, list[str]]:
+    if not provenance:
+        return kept, []
+    try:
+        return replace(kept, xmp=about.provenance_xmp(kept.xmp, provenance)), []
+    except (ExpatError, ValueError) as error:
+        return kept, [f"the provenance could not be added to the XMP data ({error})"]
+
+
+def _encode_png(
+    stream: BinaryIO,
+    pixels: Samples,
+    encoding: Encoding,
+    icc: bytes | None,
+    profile_name: str,
+    provenance: Mapping[str, Any] | None,
+) -> list[str]:
+    kept = encoding.metadata
+    chunks = []
+    if icc is not None:
+        chunks.append(png.profile_chunk(profile_name, icc))
+    if kept.dpi is not None:
+        chunks.append(png.density_chunk(kept.dpi))
+    if kept.exif is not None:
+        chunks.append((b"eXIf", write_exif(kept.exif)))
+    notes = []
+    if kept.xmp is not None:
+        try:
+            chunks.append(png.text_chunk(XMP_KEY, kept.xmp.decode("utf-8")))
+        except UnicodeDecodeError:
+            notes.append("the XMP data is not UTF-8 and is left out")
+    if kept.iptc is not None:
+        notes.append("PNG has no place for IPTC records; they are left out")
+    if provenance:
+        chunks.append(png.text_chunk(PROVENANCE_KEY, json.dumps(dict(provenance), sort_keys=True)))
+    png.encode_png(stream, pixels, level=encoding.compress_level, chunks=chunks)
+    return notes
+
+
+def _encode_with_pillow(
+    stream: BinaryIO,
+    pixels: Samples,
+    name: str,
+    encoding: Encoding,
+    kept: Metadata,
+    icc: bytes | None,
+    cmyk: bool,
+) -> list[str]:
+    from PIL import Image
+
+    options, notes = _metadata_options(name, kept)
+    if icc is not None:
+        options["icc_profile"] = icc
+    options["quality"] = encoding.quality
+    if name == "jpg":
+        options["subsampling"] = {"444": 0, "420": 2}[encoding.chroma]
+    elif name == "webp":
+        options |= {"lossless": encoding.lossless, "exact": True}
+    elif name == "avif":
+        chroma = "444" if encoding.lossless else encoding.chroma
+        options["subsampling"] = ":".join("400" if pixels.shape[2] == 1 else chroma)
+        if encoding.lossless:
+            options["quality"] = 100
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels, "CMYK" if cmyk else None)
+    picture.save(cast(BinaryIO, _Written(stream)), PIL_NAMES[name], **options)
+    return notes
+
+
+def _metadata_options(name: str, kept: Metadata) -> tuple[dict[str, Any], list[str]]:
+    """Pillow's save options for metadata, and notes on what does not fit."""
+    options: dict[str, Any] = {}
+    notes = []
+    if kept.exif is not None:
+        block = write_exif(kept.exif)
+        if name == "jpg" and len(block) + 6 > SEGMENT_LIMIT:
+            notes.append("the EXIF data is too long for JPEG and is left out")
+        else:
+            options["exif"] = b"Exif\0\0" + block if name == "jpg" else block
+    if kept.xmp is not None:
+        if name == "jpg" and len(kept.xmp) + 29 > SEGMENT_LIMIT:
+            notes.append("the XMP data is too long for JPEG and is left out")
+        else:
+            options["xmp"] = kept.xmp
+    if kept.iptc is not None:
+        if name == "jpg" and len(kept.iptc) + 30 <= SEGMENT_LIMIT:
+            options["extra"] = about.photoshop_segment(kept.iptc)
+        else:
+            notes.append(f"IPTC records do not fit into {name}; they are left out")
+    if kept.dpi is not None and name == "jpg":
+        options["dpi"] = tuple(min(round(value), 65535) for value in kept.dpi)
+    return options, notes
+
+
+class _Written(io.RawIOBase):
+    """A stream without a file descriptor, so that Pillow writes through Python and a full disk has its errno."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return self.stream.write(data)

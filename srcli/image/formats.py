@@ -1,0 +1,84 @@
+"""The formats that are written: what each can hold, and how large it can be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from srcli.errors import ResourceError, UsageError, suggest
+
+Depth = Literal["8", "16", "32f"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a file format can hold.
+
+    Attributes:
+        name: as on the command line.
+        suffixes: file name endings, the usual one first.
+        depths: bits per sample it stores.
+        max_side: largest width and height in pixels, of the encoders (and for AVIF the decoders) in use.
+        alpha: whether it has transparency.
+        gray: whether it stores one channel.
+        cmyk: whether it stores CMYK.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    depths: tuple[Depth, ...]
+    max_side: int
+    alpha: bool = True
+    gray: bool = True
+    cmyk: bool = False
+
+
+FORMATS = {
+    "png": Format("png", (".png",), ("8", "16"), 2**31 - 1),
+    # The file format allows 65535; libjpeg refuses to write more than 65500.
+    "jpg": Format("jpg", (".jpg", ".jpeg", ".jpe", ".jfif"), ("8",), 65500, alpha=False, cmyk=True),
+    "webp": Format("webp", (".webp",), ("8",), 16383, gray=False),
+    "tiff": Format("tiff", (".tif", ".tiff"), ("8", "16", "32f"), 2**31 - 1, cmyk=True),
+    # The file format allows 65536; libavif's decoder, and so nearly every viewer, refuses more than 32768.
+    "avif": Format("avif", (".avif",), ("8",), 32768),
+}
+
+ALIASES = {"jpeg": "jpg", "tif": "tiff"}
+
+
+def find_format(name: str) -> Format:
+    """The format called `name` (png, jpg, webp, tiff, avif; jpeg and tif are understood).
+
+    Raises:
+        UsageError: no such format.
+    """
+    lower = name.lower().lstrip(".")
+    lower = ALIASES.get(lower, lower)
+    if lower not in FORMATS:
+        raise UsageError(f"unknown output format '{name}'.", hint=suggest(lower, FORMATS))
+    return FORMATS[lower]
+
+
+def format_of(path: Path) -> Format | None:
+    """The format that the ending of a file name means, or None."""
+    suffix = path.suffix.lower()
+    return next((entry for entry in FORMATS.values() if suffix in entry.suffixes), None)
+
+
+def check_format_limits(name: str, size: tuple[int, int]) -> None:
+    """Refuse a size (height, width) that format `name` cannot hold, before any work is done.
+
+    Raises:
+        ResourceError: a side is longer than the format allows.
+    """
+    entry = find_format(name)
+    longest = max(size)
+    if longest <= entry.max_side:
+        return
+    roomier = [other.name for other in FORMATS.values() if other.max_side >= longest]
+    hint = f"Use --format {' or '.join(roomier)}, or a smaller scale." if roomier else "Use a smaller scale."
+    raise ResourceError(
+        f"{size[1]}x{size[0]} pixels do not fit into {entry.name}: at most {entry.max_side} a side.",
+        hint=hint,
+    )

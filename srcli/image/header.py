@@ -1,0 +1,242 @@
+"""What a file holds, read from its header alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from srcli.errors import ImageError, UsageError
+from srcli.image import icc, png, tiff
+from srcli.image.formats import Depth
+from srcli.image.pillow import BROKEN, damaged, open_picture, own_limit
+from srcli.image.source import RAW_HINT, Origin, Source, open_source
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+Kind = Literal["gray", "rgb", "cmyk"]
+MAX_PIXELS = 500_000_000
+TURNED = (5, 6, 7, 8)  # EXIF orientations that swap the sides
+
+KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"), "gray"),
+    **dict.fromkeys(("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"), "rgb"),
+    "CMYK": "cmyk",
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """A picture before its pixels are read.
+
+    Attributes:
+        size: (height, width) as it is shown, after the orientation.
+        depth: 8, 16 or 32f, as it will be read.
+        kind: gray, rgb or cmyk.
+        alpha: whether it has transparency.
+        frames: how many pictures the file holds.
+        format: png, jpg, webp, tiff, avif, gif, bmp, ppm or heic.
+        profile: name of the colour profile, None without one.
+        orientation: EXIF's number, 1 to 8.
+    """
+
+    size: tuple[int, int]
+    depth: Depth
+    kind: Kind
+    alpha: bool
+    frames: int
+    format: str
+    profile: str | None
+    orientation: int
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A header with what it was read from: the chosen TIFF page, or a Pillow image at the chosen frame."""
+
+    header: Header
+    index: int
+    page: tiff.TiffPage | None = None
+    picture: Picture | None = None
+
+
+def probe(origin: Origin, *, frames: str | int = "first", name: str | None = None) -> Header:
+    """The header of a picture; nothing is decoded.
+
+    Args:
+        origin: a path, or the content itself.
+        frames: as in `read_image`; the first picture by default, since looking does no harm.
+        name: what to call it in messages.
+
+    Raises:
+        NothingToDoError: the file does not exist.
+        ImageError: it is no image, empty, damaged, or of a kind we do not read.
+    """
+    with open_source(origin, name) as source:
+        return inspect(source, frames).header
+
+
+def inspect(source: Source, frames: str | int) -> Inspection:
+    """Read the header of the frame asked for; see `read_image` for `frames`."""
+    if source.format == "tiff":
+        return _inspect_tiff(source, frames)
+    picture = open_picture(source)
+    # A multi-picture JPEG is a photo with a preview or a depth map, not an animation.
+    count = 1 if source.format in ("jpg", "heic") else int(getattr(picture, "n_frames", 1))
+    index = choose_frame(frames, count, source.name)
+    try:
+        with own_limit():
+            if index:
+                picture.seek(index)
+            orientation = int(picture.getexif().get(274) or 1)
+    except BROKEN:
+        orientation = 1  # damaged EXIF; the reader says so
+    mode = picture.mode
+    if mode not in KINDS:
+        raise ImageError(
+            f"{source.name} is a {mode} image, which is not supported.", hint="Convert it to RGB."
+        )
+    orientation = orientation if 1 <= orientation <= 8 else 1
+    header = Header(
+        size=_shown((picture.height, picture.width), orientation),
+        depth=_depth(source, picture),
+        kind=_kind(source, picture),
+        alpha=picture.has_transparency_data,
+        frames=count,
+        format=source.format,
+        profile=_profile_name(picture.info.get("icc_profile")),
+        orientation=orientation,
+    )
+    return Inspection(header, index, picture=picture)
+
+
+def choose_frame(frames: str | int, count: int, name: str) -> int:
+    """Index of the frame that `frames` means ("error", "first", or a number counted from 1).
+
+    Raises:
+        UsageError: another word.
+        ImageError: several frames and no choice, or a number beyond the last.
+    """
+    if frames == "error":
+        if count > 1:
+            raise ImageError(
+                f"{name} holds {count} pictures (animation or pages).",
+                hint=f"Choose one with --frames first or --frames N (1 to {count}).",
+            )
+        return 0
+    if frames == "first":
+        return 0
+    try:
+        number = int(frames)
+    except ValueError as error:
+        raise UsageError(f"--frames is 'error', 'first' or a number from 1, not '{frames}'.") from error
+    if number < 1:
+        raise UsageError(f"--frames counts from 1, got {number}.")
+    if number > count:
+        raise ImageError(f"{name} has no picture {number}: it holds {count}.")
+    return number - 1
+
+
+def check_pixels(header: Header, limit: int, name: str) -> None:
+    """Refuse a picture larger than `limit` pixels before memory is spent on it.
+
+    Raises:
+        ImageError: it is larger.
+    """
+    pixels = header.size[0] * header.size[1]
+    if pixels > limit:
+        raise ImageError(
+            f"{name} has {header.size[1]}x{header.size[0]} = {pixels / 1e6:.0f} million pixels, "
+            f"more than the limit of {limit / 1e6:g} million.",
+            hint=f"If you trust the file: --max-input-pixels {pixels}.",
+        )
+
+
+def has_gray_palette(picture: Picture) -> bool:
+    """Whether this is a palette picture whose palette holds only grays."""
+    if picture.mode != "P" or picture.palette is None or picture.info.get("icc_profile"):
+        return False
+    palette = picture.getpalette("RGB") or []
+    return palette[0::3] == palette[1::3] == palette[2::3]
+
+
+def _shown(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    return (size[1], size[0]) if orientation in TURNED else size
+
+
+def _profile_name(data: bytes | None) -> str | None:
+    if not data:
+        return None
+    try:
+        return icc.parse_profile(data).name or "unnamed profile"
+    except ValueError:
+        return "damaged profile"
+
+
+def _kind(source: Source, picture: Picture) -> Kind:
+    if has_gray_palette(picture):
+        return "gray"
+    if source.format == "png" and png.read_png_header(source.stream).colour_type == 4:
+        return "gray"  # Pillow calls 16-bit gray with alpha RGBA
+    return KINDS[picture.mode]
+
+
+def _depth(source: Source, picture: Picture) -> Depth:
+    if source.format == "png":
+        return "16" if png.read_png_header(source.stream).bits == 16 else "8"
+    if source.format == "avif":
+        return "16" if avif_bits(source) > 8 else "8"
+    if picture.mode == "F":
+        return "32f"
+    return "16" if picture.mode.startswith("I") or ppm_maximum(source) > 255 else "8"
+
+
+def ppm_maximum(source: Source) -> int:
+    """The value of white of a PGM or PPM file (raw or plain); 0 for other files."""
+    if source.format != "ppm":
+        return 0
+    source.stream.seek(0)
+    lines = source.stream.read(2048).split(b"\n")
+    words = b" ".join(line.split(b"#")[0] for line in lines).split()
+    return int(words[3]) if len(words) > 3 and words[0] not in (b"P1", b"P4") and words[3].isdigit() else 0
+
+
+def avif_bits(source: Source) -> int:
+    """Bits per sample of an AVIF file, from the codec configuration (AV1-ISOBMFF, section 2.3.3)."""
+    source.stream.seek(0)
+    head = source.stream.read(1 << 16)
+    at = head.find(b"av1C")
+    flags = head[at + 6] if 0 <= at < len(head) - 6 else 0
+    return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+
+
+def _inspect_tiff(source: Source, frames: str | int) -> Inspection:
+    try:
+        pages = tiff.read_pages(source.stream)
+    except ValueError as error:
+        raise damaged(source, error) from error
+    if any(tiff.is_raw(page) for page in pages):
+        raise ImageError(f"{source.name} is a camera's raw file, which is not supported.", hint=RAW_HINT)
+    page = pages[choose_frame(frames, len(pages), source.name)]
+    try:
+        tiff.check_blocks(page, source.length)
+    except ValueError as error:
+        raise damaged(source, error) from error
+    bits = int(page.kind[1:])
+    depth: Depth = "32f" if page.kind[0] == "f" or bits > 16 else "16" if bits > 8 else "8"
+    kind: Kind = "cmyk" if page.photometric == tiff.SEPARATED else "gray" if page.colours == 1 else "rgb"
+    if page.photometric == tiff.PALETTE:
+        kind = "rgb"
+    entry = page.tags.entries.get(tiff.ICC)
+    orientation = page.orientation if 1 <= page.orientation <= 8 else 1
+    header = Header(
+        size=_shown((page.height, page.width), orientation),
+        depth=depth,
+        kind=kind,
+        alpha=page.alpha and kind != "cmyk",
+        frames=len(pages),
+        format="tiff",
+        profile=_profile_name(entry.data if entry else None),
+        orientation=orientation,
+    )
+    return Inspection(header, page.index, page=page)

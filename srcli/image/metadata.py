@@ -1,0 +1,266 @@
+"""What travels with the pixels: EXIF, XMP, IPTC and dots per inch, and what `--metadata` does to them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+from xml.dom import minidom
+from xml.parsers.expat import ExpatError
+
+from srcli.image import ifd, tiff
+from srcli.image.ifd import EXIF_IFD, GPS_IFD, LONG, MAKER_NOTE, SHORT, Directory
+from srcli.image.source import Source
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+MetadataPolicy = Literal["keep", "safe", "strip"]
+
+# Tags of a TIFF file's first directory that describe the photo rather than the file; EXIF 2.32, table 1.
+PHOTO_TAGS = frozenset(
+    {270, 271, 272, 305, 306, 315, 316, 18246, 18249, 33432, *range(0x9C9B, 0x9CA0), EXIF_IFD, GPS_IFD}
+)
+WIDTH_TAGS = {tiff.WIDTH: 1, tiff.HEIGHT: 0, 0xA002: 1, 0xA003: 0}  # tag to index in (height, width)
+# Maker note, owner, serial numbers of body and lens, unique image ID, host computer, camera serial of DNG, GPS.
+PRIVATE_TAGS = frozenset({MAKER_NOTE, 0xA430, 0xA431, 0xA435, 0xA420, 0x013C, 0xC62F, GPS_IFD})
+# IIM datasets of record 2: city, sublocation, state, country code and name, location code and name.
+PRIVATE_IPTC = frozenset({90, 92, 95, 100, 101, 26, 27})
+XMP_START = b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
+XMP_END = b'\n<?xpacket end="w"?>'
+XMP_EMPTY = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF></x:xmpmeta>'
+)
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+PROVENANCE_SPACE = "urn:srcli:1.0:"
+SIZE_NAMES = {"ImageWidth": 1, "PixelXDimension": 1, "ImageLength": 0, "PixelYDimension": 0}
+PRIVATE_NAMES = re.compile(
+    r"GPS.*|.*SerialNumber|OwnerName|CameraOwnerName|MakerNote|ImageUniqueID|HostComputer"
+    r"|Location|LocationShown|LocationCreated|City|State|Country|CountryCode"
+)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a file says about its picture.
+
+    Attributes:
+        exif: the first directory, with its Exif and GPS children.
+        xmp: the XMP packet.
+        iptc: IPTC-IIM records.
+        dpi: horizontal and vertical dots per inch.
+    """
+
+    exif: Directory | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    dpi: tuple[float, float] | None = None
+
+
+def read_metadata(source: Source, picture: Picture) -> tuple[Metadata, list[str]]:
+    """Metadata of a Pillow image whose pixels are loaded, and notes on what could not be read."""
+    notes = []
+    info = picture.info
+    exif = None
+    block = info.get("exif")
+    if isinstance(block, bytes) and block:
+        try:
+            exif = ifd.parse_exif(block.removeprefix(b"Exif\0\0"))
+        except ValueError as error:
+            notes.append(f"the EXIF data is damaged and left out ({error})")
+    xmp = info.get("xmp")
+    photoshop = info.get("photoshop")
+    iptc = photoshop.get(0x0404) if isinstance(photoshop, dict) else None
+    dpi = info.get("dpi")
+    found = Metadata(
+        exif,
+        xmp if isinstance(xmp, bytes) and xmp else None,
+        iptc if isinstance(iptc, bytes) and iptc else None,
+        (float(dpi[0]), float(dpi[1])) if dpi and float(dpi[0]) > 0 and float(dpi[1]) > 0 else None,
+    )
+    return found, notes
+
+
+def read_tiff_metadata(page: tiff.TiffPage) -> Metadata:
+    """Metadata of a TIFF page."""
+    tags = page.tags
+    exif = Directory(
+        {tag: entry for tag, entry in tags.entries.items() if tag in PHOTO_TAGS},
+        {tag: child for tag, child in tags.children.items() if tag in PHOTO_TAGS},
+        tags.order,
+    )
+    xmp, iptc = tags.entries.get(tiff.XMP), tags.entries.get(tiff.IPTC)
+    return Metadata(
+        exif if exif.entries or exif.children else None,
+        xmp.data if xmp else None,
+        iptc.data if iptc and iptc.type != LONG else None,
+        tiff.density_of(tags),
+    )
+
+
+def prepare(found: Metadata, policy: MetadataPolicy, size: tuple[int, int]) -> tuple[Metadata, list[str]]:
+    """Metadata for an upright output of `size` (height, width): sizes and orientation corrected, thumbnail gone.
+
+    Args:
+        found: from the source.
+        policy: keep; safe (without place, serial numbers, owner and maker notes); strip.
+        size: of the output.
+    """
+    if policy == "strip":
+        return Metadata(), []
+    notes: list[str] = []
+    safe = policy == "safe"
+    exif = _corrected_exif(found.exif, size, safe=safe) if found.exif is not None else None
+    xmp = None
+    if found.xmp is not None:
+        try:
+            xmp = _corrected_xmp(found.xmp, size, safe=safe)
+        except (ExpatError, ValueError) as error:
+            notes.append(f"the XMP data is damaged and left out ({error})")
+    iptc = _public_iptc(found.iptc) if safe and found.iptc is not None else found.iptc
+    return replace(found, exif=exif, xmp=xmp, iptc=iptc), notes
+
+
+def _corrected_exif(exif: Directory, size: tuple[int, int], *, safe: bool) -> Directory:
+    exif = _copy(exif)
+    if tiff.ORIENTATION in exif.entries:
+        exif.set_integers(tiff.ORIENTATION, SHORT, (1,))
+    for directory in (exif, exif.children.get(EXIF_IFD, Directory())):
+        for tag, side in WIDTH_TAGS.items():
+            if tag in directory.entries:
+                directory.set_integers(tag, LONG, (size[side],))
+    if safe:
+        exif.remove(PRIVATE_TAGS)
+    return exif
+
+
+def _copy(directory: Directory) -> Directory:
+    children = {tag: _copy(child) for tag, child in directory.children.items()}
+    return Directory(dict(directory.entries), children, directory.order)
+
+
+def _public_iptc(iptc: bytes) -> bytes | None:
+    """IPTC-IIM without the datasets that name a place (IIM 4.2, chapter 3: marker, record, dataset, length)."""
+    kept, at = b"", 0
+    while at + 5 <= len(iptc) and iptc[at] == 0x1C:
+        length = int.from_bytes(iptc[at + 3 : at + 5], "big")
+        if length & 0x8000:  # lengths of lengths: nothing a photo carries; what follows is not understood
+            break
+        end = at + 5 + length
+        if iptc[at + 1] != 2 or iptc[at + 2] not in PRIVATE_IPTC:
+            kept += iptc[at:end]
+        at = end
+    return kept or None
+
+
+def _parse_xmp(packet: bytes) -> minidom.Document:
+    if b"<!DOCTYPE" in packet or b"<!ENTITY" in packet:
+        raise ValueError("it defines entities")
+    body = packet.strip(b"\0 \r\n\t")
+    start = body.find(b"<x:xmpmeta")
+    end = body.rfind(b"</x:xmpmeta>")
+    if start >= 0 and end > start:
+        body = body[start : end + len(b"</x:xmpmeta>")]
+    return minidom.parseString(body)
+
+
+def _corrected_xmp(packet: bytes, size: tuple[int, int], *, safe: bool) -> bytes:
+    document = _parse_xmp(packet)
+    for element in list(document.getElementsByTagName("*")):
+        for attribute in list(element.attributes.values()):
+            value = _xmp_value(attribute.localName, attribute.value, size, safe=safe)
+            if value is None:
+                element.removeAttribute(attribute.name)
+            else:
+                attribute.value = value
+        if element.parentNode is None or element.namespaceURI == RDF:
+            continue
+        text = element.firstChild if len(element.childNodes) == 1 else None
+        data = text.data if isinstance(text, minidom.Text) else ""
+        value = _xmp_value(element.localName, data, size, safe=safe)
+        if value is None:
+            element.parentNode.removeChild(element)
+        elif isinstance(text, minidom.Text):
+            text.data = value
+    return _packet(document)
+
+
+def _xmp_value(name: str | None, value: str, size: tuple[int, int], *, safe: bool) -> str | None:
+    """What a property should say now; None if it must go."""
+    if name in ("Thumbnails", "HasExtendedXMP") or (safe and name and PRIVATE_NAMES.fullmatch(name)):
+        return None
+    if name == "Orientation" and value.strip().isdigit():
+        return "1"
+    if name in SIZE_NAMES and value.strip().isdigit():
+        return str(size[SIZE_NAMES[name]])
+    return value
+
+
+def _packet(document: minidom.Document) -> bytes:
+    root = document.documentElement
+    assert root is not None
+    return XMP_START + root.toxml().encode("utf-8") + XMP_END
+
+
+def provenance_xmp(packet: bytes | None, provenance: Mapping[str, Any]) -> bytes:
+    """An XMP packet (a new one, or `packet` with it) that carries the provenance as JSON in one property."""
+    document = _parse_xmp(packet or XMP_EMPTY)
+    (root, *_) = document.getElementsByTagNameNS(RDF, "RDF") or [None]
+    if root is None:
+        return provenance_xmp(None, provenance)
+    for old in document.getElementsByTagNameNS(RDF, "Description"):
+        if old.parentNode is not None and old.hasAttributeNS(PROVENANCE_SPACE, "provenance"):
+            old.parentNode.removeChild(old)
+    prefix = root.prefix or "rdf"
+    element = document.createElementNS(RDF, f"{prefix}:Description")
+    element.setAttributeNS(RDF, f"{prefix}:about", "")
+    element.setAttribute("xmlns:srcli", PROVENANCE_SPACE)
+    element.setAttributeNS(PROVENANCE_SPACE, "srcli:provenance", json.dumps(dict(provenance), sort_keys=True))
+    root.appendChild(element)
+    return _packet(document)
+
+
+def read_provenance_xmp(packet: bytes) -> dict[str, Any] | None:
+    """The provenance an XMP packet carries, if any."""
+    try:
+        document = _parse_xmp(packet)
+    except (ExpatError, ValueError):
+        return None
+    for element in document.getElementsByTagNameNS(RDF, "Description"):
+        text = element.getAttributeNS(PROVENANCE_SPACE, "provenance")
+        if text:
+            return parse_provenance(text)
+    return None
+
+
+def parse_provenance(text: str) -> dict[str, Any] | None:
+    """The provenance written as JSON, or None if this is not it."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def photoshop_segment(iptc: bytes) -> bytes:
+    """A JPEG APP13 segment with IPTC records, as Photoshop writes it."""
+    resource = b"8BIM\x04\x04\0\0" + len(iptc).to_bytes(4, "big") + iptc + bytes(len(iptc) % 2)
+    body = b"Photoshop 3.0\0" + resource
+    return b"\xff\xed" + (len(body) + 2).to_bytes(2, "big") + body
+
+
+def tiff_directory(metadata: Metadata) -> Directory:
+    """EXIF, XMP and IPTC as tags of a TIFF file (little-endian)."""
+    exif = metadata.exif.in_order("<") if metadata.exif is not None else Directory()
+    tags = Directory(
+        {tag: entry for tag, entry in exif.entries.items() if tag in PHOTO_TAGS},
+        {tag: child for tag, child in exif.children.items() if tag in PHOTO_TAGS},
+    )
+    if metadata.xmp is not None:
+        tags.entries[tiff.XMP] = tiff.bytes_entry(metadata.xmp)
+    if metadata.iptc is not None:
+        tags.entries[tiff.IPTC] = ifd.Entry(ifd.UNDEFINED, len(metadata.iptc), metadata.iptc)
+    return tags

@@ -1,0 +1,98 @@
+"""Pillow within our rules: its own pixel limit is replaced by ours, its errors become one kind."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from PIL import Image, UnidentifiedImageError
+
+from srcli.errors import ImageError
+from srcli.image.source import EXTRA_HINT, Source
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+PLUGINS = {
+    "png": ("PNG",),
+    "jpg": ("JPEG", "MPO"),
+    "gif": ("GIF",),
+    "tiff": ("TIFF",),
+    "webp": ("WEBP",),
+    "avif": ("AVIF",),
+    "bmp": ("BMP",),
+    "ppm": ("PPM",),
+    "heic": ("HEIF",),
+}
+
+# Everything Pillow's plugins have been seen to raise on damaged files.
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+_lock = threading.Lock()
+_users = 0
+_kept: int | None = None
+
+
+@contextmanager
+def own_limit() -> Iterator[None]:
+    """Switch off Pillow's pixel limit while any thread is inside; ours has been checked on the header."""
+    global _users, _kept
+    with _lock:
+        if _users == 0:
+            _kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        _users += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                Image.MAX_IMAGE_PIXELS = _kept
+
+
+def open_picture(source: Source) -> ImageFile:
+    """A Pillow image with its header read, its pixels not yet.
+
+    Raises:
+        ImageError: the file is damaged, or an extra is needed to read it.
+    """
+    if source.format == "heic":
+        _register_heif(source)
+    source.stream.seek(0)
+    try:
+        with own_limit():
+            return Image.open(source.stream, formats=PLUGINS[source.format])
+    except UnidentifiedImageError as error:
+        raise damaged(source, "its header cannot be read") from error
+    except BROKEN as error:
+        raise damaged(source, error) from error
+
+
+def damaged(source: Source, reason: object) -> ImageError:
+    """The error for a file that begins like an image and does not hold one."""
+    return ImageError(
+        f"{source.name} is damaged or cut off ({source.format}: {reason}).", hint="Copy or download it again."
+    )
+
+
+def _register_heif(source: Source) -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise ImageError(f"{source.name} is a HEIC image.", hint=EXTRA_HINT) from error
+    register_heif_opener()

@@ -1,0 +1,178 @@
+"""PNG files: their chunks, and an encoder for 8 and 16 bits.
+
+W3C, Portable Network Graphics (Third Edition). An encoder of our own because Pillow cannot write 16-bit colour,
+OpenCV cannot write gray with alpha, and both use one core.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srcli.image.deflate import deflate_block, in_order
+from srcli.image.quantise import Samples
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels to colour type
+BLOCK_BYTES = 1 << 20
+
+Bytes = NDArray[np.uint8]
+
+
+class PngHeader(NamedTuple):
+    """The IHDR chunk."""
+
+    width: int
+    height: int
+    bits: int
+    colour_type: int
+
+
+def read_png_header(stream: BinaryIO) -> PngHeader:
+    """The header of a PNG stream.
+
+    Raises:
+        ValueError: the stream does not begin with one.
+    """
+    stream.seek(0)
+    head = stream.read(33)
+    if len(head) < 33 or not head.startswith(SIGNATURE) or head[12:16] != b"IHDR":
+        raise ValueError("no PNG header")
+    return PngHeader(*struct.unpack(">IIBB", head[16:26]))
+
+
+def check_png(stream: BinaryIO) -> dict[bytes, bytes]:
+    """Walk over all chunks, compare their checksums, and return the small ones before the pixels.
+
+    Raises:
+        ValueError: a chunk is cut off or damaged, or the end is missing.
+    """
+    stream.seek(len(SIGNATURE))
+    small: dict[bytes, bytes] = {}
+    while True:
+        head = stream.read(8)
+        if len(head) < 8:
+            raise ValueError("it ends early")
+        length, kind = struct.unpack(">I4s", head)
+        data = stream.read(length)
+        tail = stream.read(4)
+        if len(data) < length or len(tail) < 4:
+            raise ValueError("it ends early")
+        if zlib.crc32(data, zlib.crc32(kind)) != struct.unpack(">I", tail)[0]:
+            raise ValueError(f"the checksum of a {kind.decode('latin-1')} chunk is wrong")
+        if kind == b"IEND":
+            return small
+        if kind not in (b"IDAT", b"fdAT"):
+            small.setdefault(kind, data)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """One chunk with its length and checksum."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+
+
+def text_chunk(keyword: str, text: str) -> tuple[bytes, bytes]:
+    """An international text chunk, uncompressed, as (kind, data)."""
+    return b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + text.encode()
+
+
+def profile_chunk(name: str, icc: bytes) -> tuple[bytes, bytes]:
+    """An iCCP chunk as (kind, data)."""
+    printable = "".join(c for c in name if " " <= c <= "~")[:79].strip() or "ICC profile"
+    return b"iCCP", printable.encode("ascii") + b"\0\0" + zlib.compress(icc, 9)
+
+
+def density_chunk(dpi: tuple[float, float]) -> tuple[bytes, bytes]:
+    """A pHYs chunk (pixels per metre) as (kind, data)."""
+    return b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in dpi), 1)
+
+
+def encode_png(
+    stream: BinaryIO, pixels: Samples, *, level: int = 6, chunks: Iterable[tuple[bytes, bytes]] = ()
+) -> None:
+    """Write pixels as PNG; memory stays within a few blocks of rows.
+
+    Args:
+        stream: only written to, from front to back.
+        pixels: (H, W, c), uint8 or uint16; 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha.
+        level: effort of zlib, 0 to 9.
+        chunks: (kind, data) to be written before the pixels.
+    """
+    height, width, channels = pixels.shape
+    bits = 8 * pixels.dtype.itemsize
+    stream.write(SIGNATURE)
+    stream.write(chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, COLOUR_TYPE[channels], 0, 0, 0)))
+    stream.writelines(chunk(kind, data) for kind, data in chunks)
+    stream.writelines(chunk(b"IDAT", data) for data in _image_data(pixels, level))
+    stream.write(chunk(b"IEND", b""))
+
+
+def _image_data(pixels: Samples, level: int) -> Iterator[bytes]:
+    """The zlib stream in pieces, one for each block of rows."""
+    height, width, channels = pixels.shape
+    row_bytes = width * channels * pixels.dtype.itemsize + 1
+    step = max(1, BLOCK_BYTES // row_bytes)
+
+    def work(top: int) -> tuple[bytes, int, int]:
+        data = filter_rows(pixels, top, min(top + step, height)).tobytes()
+        return deflate_block(data, level), zlib.adler32(data), len(data)
+
+    yield zlib.compress(b"", level)[:2]
+    checksum = 1
+    for data, part, length in in_order(work, range(0, height, step)):
+        checksum = _join_adler(checksum, part, length)
+        yield data
+    yield b"\x03\x00" + struct.pack(">I", checksum)  # an empty last block, then Adler-32
+
+
+def _join_adler(first: int, second: int, length: int) -> int:
+    """Adler-32 of two pieces in a row from theirs; `length` is the second's."""
+    base = 65521
+    a1, b1, a2, b2 = first & 0xFFFF, first >> 16, second & 0xFFFF, second >> 16
+    a = (a1 + a2 - 1) % base
+    b = (b1 + b2 + length % base * (a1 - 1)) % base
+    return b << 16 | a
+
+
+def filter_rows(pixels: Samples, top: int, bottom: int) -> Bytes:
+    """Filtered rows (n, 1 + bytes) of pixels; each takes the filter with the smallest sum of absolute values."""
+    before = top - 1 if top else 0
+    rows = _row_bytes(pixels[before:bottom])
+    if not top:
+        rows = np.concatenate([np.zeros_like(rows[:1]), rows])
+    raw, up = rows[1:], rows[:-1]
+    unit = pixels.shape[2] * pixels.dtype.itemsize
+    left, corner = np.zeros_like(raw), np.zeros_like(raw)
+    left[:, unit:], corner[:, unit:] = raw[:, :-unit], up[:, :-unit]
+    out = np.empty((len(raw), raw.shape[1] + 1), np.uint8)
+    out[:, 0], out[:, 1:] = 0, raw
+    best = _cost(raw)
+    for kind, predicted in ((1, left), (2, up), (4, paeth(left, up, corner))):
+        rest = raw - predicted
+        cost = _cost(rest)
+        better = cost < best
+        out[better, 0], out[better, 1:] = kind, rest[better]
+        best = np.minimum(best, cost)
+    return out
+
+
+def _row_bytes(pixels: Samples) -> Bytes:
+    """Rows as bytes, big-endian."""
+    ordered = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder(">"))
+    return ordered.view(np.uint8).reshape(len(pixels), -1)
+
+
+def _cost(rows: Bytes) -> NDArray[np.int64]:
+    return np.minimum(rows, np.negative(rows)).sum(axis=1, dtype=np.int64)
+
+
+def paeth(left: Bytes, up: Bytes, corner: Bytes) -> Bytes:
+    """The neighbour nearest to left + up - corner; ties go to left, then to up (section 9.4)."""
+    a, b, c = left.astype(np.int16), up.astype(np.int16), corner.astype(np.int16)
+    to_a, to_b, to_c = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
+    return np.where((to_a <= to_b) & (to_a <= to_c), left, np.where(to_b <= to_c, up, corner))

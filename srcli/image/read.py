@@ -1,0 +1,230 @@
+"""Reading: upright samples at the file's depth, their colour space, and what the file says about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from srcli.errors import ImageError
+from srcli.image.alpha import bleed, constant_of
+from srcli.image.colour import LookUpProfile, Profile, read_profile
+from srcli.image.formats import Depth
+from srcli.image.header import MAX_PIXELS, Inspection, check_pixels, inspect
+from srcli.image.metadata import Metadata, read_metadata, read_tiff_metadata
+from srcli.image.pixels import Decoded, decode
+from srcli.image.quantise import F32, Samples, depth_of, to_float
+from srcli.image.source import Origin, Source, open_source
+from srcli.image.tiff import ICC
+
+STRIP_ROWS = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A picture as it was read.
+
+    Samples keep the depth and the encoding of the file, so that nothing is lost and memory stays small; `strip`
+    gives rows in the working space.
+
+    Attributes:
+        pixels: (h, w, c) uint8, uint16 or float32; c is 1 (gray) or 3 (RGB). Colour under full transparency has
+            been replaced by the nearest visible one.
+        alpha: (h, w) of the same type, 0 is transparent; None without transparency.
+        format: png, jpg, webp, tiff, avif, gif, bmp, ppm or heic.
+        profile: the colour space of the file (for CMYK, of the file, not of `pixels`); None means sRGB.
+        metadata: EXIF, XMP, IPTC and dots per inch.
+        notes: what was lost or changed in reading, a line each.
+    """
+
+    pixels: Samples
+    alpha: Samples | None = None
+    format: str = "png"
+    profile: Profile | LookUpProfile | None = None
+    metadata: Metadata = field(default_factory=Metadata)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    @property
+    def kind(self) -> Literal["gray", "rgb"]:
+        """Gray (one channel) or rgb."""
+        return "gray" if self.pixels.shape[2] == 1 else "rgb"
+
+    @property
+    def depth(self) -> Depth:
+        """8, 16 or 32f."""
+        return depth_of(self.pixels)
+
+    @cached_property
+    def alpha_constant(self) -> float | None:
+        """The alpha value in [0, 1] if it is the same everywhere; None if it varies or there is none."""
+        return None if self.alpha is None else constant_of(self.alpha)
+
+    def strip(self, top: int, bottom: int) -> F32:
+        """Rows [top, bottom) as float32 (n, w, 3), RGB, sRGB-encoded; gray is repeated three times.
+
+        Values lie in [0, 1], but for float files and colours outside sRGB.
+        """
+        rows = self.pixels[top:bottom]
+        values = self.profile.to_working(rows) if isinstance(self.profile, Profile) else to_float(rows)
+        return np.repeat(values, 3, axis=2) if values.shape[2] == 1 else values
+
+    def alpha_strip(self, top: int, bottom: int) -> F32:
+        """Rows [top, bottom) of alpha as float32 (n, w) in [0, 1]; ones without transparency."""
+        if self.alpha is None:
+            return np.ones((bottom - top, self.size[1]), np.float32)
+        return np.clip(to_float(self.alpha[top:bottom]), 0, 1)
+
+
+def read_image(
+    origin: Origin, *, frames: str | int = "error", max_pixels: int = MAX_PIXELS, name: str | None = None
+) -> Image:
+    """Read a picture: PNG, JPEG, WebP, TIFF, AVIF, GIF, BMP, PPM, and HEIC with the extra `formats`.
+
+    Args:
+        origin: a path, or the content itself.
+        frames: of a file with several pictures: "error" refuses, "first", or a number counted from 1.
+        max_pixels: larger pictures are refused on their header.
+        name: what to call it in messages; the path by default.
+
+    Raises:
+        NothingToDoError: the file does not exist.
+        ImageError: it is no image, empty, cut off, damaged, too large, or of a kind we do not read.
+    """
+    with open_source(origin, name) as source:
+        found = inspect(source, frames)
+        check_pixels(found.header, max_pixels, source.name)
+        decoded = decode(source, found)
+        metadata, notes = _metadata(source, found)
+        icc = _embedded(found)
+    if source.format == "jpg" and int(getattr(found.picture, "n_frames", 1)) > 1:
+        notes.append("only the main picture of this multi-picture JPEG is read")
+    notes = decoded.notes + notes
+    _check_values(decoded, source.name, notes)
+    if not decoded.upright:
+        decoded.pixels = _turn(decoded.pixels, found.header.orientation)
+        decoded.alpha = None if decoded.alpha is None else _turn(decoded.alpha, found.header.orientation)
+    pixels, profile = _in_colour(decoded, icc, notes)
+    if decoded.alpha is not None:
+        pixels = bleed(pixels, decoded.alpha)
+    return Image(pixels, decoded.alpha, source.format, profile, metadata, tuple(notes))
+
+
+def _metadata(source: Source, found: Inspection) -> tuple[Metadata, list[str]]:
+    if found.page is not None:
+        return read_tiff_metadata(found.page), []
+    assert found.picture is not None
+    if source.format == "png" and found.header.depth == "16":
+        _read_trailing_chunks(found)
+    return read_metadata(source, found.picture)
+
+
+def _read_trailing_chunks(found: Inspection) -> None:
+    """EXIF may follow a PNG's pixels: where OpenCV read those, let Pillow skip over them."""
+    picture = found.picture
+    assert picture is not None
+    if "exif" not in picture.info and hasattr(picture, "getexif"):
+        picture.getexif()
+
+
+def _embedded(found: Inspection) -> bytes | None:
+    if found.page is not None:
+        entry = found.page.tags.entries.get(ICC)
+        return entry.data if entry else None
+    assert found.picture is not None
+    return found.picture.info.get("icc_profile") or None
+
+
+def _check_values(decoded: Decoded, name: str, notes: list[str]) -> None:
+    """Refuse NaN and Inf, and mention floats that are not in [0, 1]."""
+    if decoded.pixels.dtype != np.float32:
+        return
+    low, high = float(decoded.pixels.min()), float(decoded.pixels.max())
+    if not np.isfinite([low, high]).all():
+        raise ImageError(
+            f"{name} holds NaN or infinite values.", hint="Repair it in the program it comes from."
+        )
+    if low < 0 or high > 1:
+        notes.append(f"float values from {low:.4g} to {high:.4g}; 0 is taken as black and 1 as white")
+
+
+def _turn(samples: Samples, orientation: int) -> Samples:
+    """Samples (h, w, ...) as they are to be seen; EXIF 2.32, tag 274."""
+    if orientation in (5, 6, 7, 8):
+        samples = np.swapaxes(samples, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        samples = samples[::-1]
+    if orientation in (2, 3, 6, 7):
+        samples = samples[:, ::-1]
+    return np.ascontiguousarray(samples)
+
+
+def _in_colour(
+    decoded: Decoded, icc: bytes | None, notes: list[str]
+) -> tuple[Samples, Profile | LookUpProfile | None]:
+    """Gray or RGB samples and the colour space of the file; look-up profiles are converted to sRGB here."""
+    profile = None
+    if icc:
+        try:
+            profile = read_profile(icc)
+        except ValueError as error:
+            notes.append(f"the colour profile is left out: {error}")
+    if decoded.kind == "cmyk":
+        return _from_cmyk(decoded.pixels, profile, notes)
+    if profile is None:
+        return decoded.pixels, None
+    if decoded.kind == "gray" and isinstance(profile, Profile) and profile.space == "rgb":
+        if profile.is_srgb:
+            return decoded.pixels, None
+        notes.append(f"gray pixels with the RGB profile '{profile.name}' are treated as RGB")
+        return np.repeat(decoded.pixels, 3, axis=2), profile
+    if profile.space != decoded.kind:
+        notes.append(
+            f"the {profile.space} profile '{profile.name}' does not fit {decoded.kind} pixels; left out"
+        )
+        return decoded.pixels, None
+    if isinstance(profile, LookUpProfile):
+        notes.append(f"the profile '{profile.name}' works by tables: its colours pass through sRGB at 8 bits")
+        return _by_tables(decoded.pixels, profile), profile
+    return decoded.pixels, profile
+
+
+def _from_cmyk(
+    pixels: Samples, profile: Profile | LookUpProfile | None, notes: list[str]
+) -> tuple[Samples, LookUpProfile | None]:
+    if isinstance(profile, LookUpProfile) and profile.space == "cmyk":
+        notes.append(f"CMYK is converted to sRGB at 8 bits through '{profile.name}'")
+        return _by_tables(pixels, profile), profile
+    if profile is not None:
+        notes.append(f"the {profile.space} profile '{profile.name}' does not fit CMYK pixels; left out")
+    notes.append("CMYK without a profile is converted to sRGB by the plain formula; colours may be off")
+    return _by_formula(_eight_bits(pixels)), None
+
+
+def _eight_bits(samples: Samples) -> Samples:
+    if samples.dtype == np.uint8:
+        return samples
+    return np.rint(np.clip(to_float(samples), 0, 1) * 255).astype(np.uint8)
+
+
+def _by_tables(pixels: Samples, profile: LookUpProfile) -> Samples:
+    out = np.empty((*pixels.shape[:2], 3), np.uint8)
+    for top in range(0, len(pixels), STRIP_ROWS):
+        part = slice(top, top + STRIP_ROWS)
+        out[part] = profile.to_srgb(_eight_bits(pixels[part]))
+    return out
+
+
+def _by_formula(inks: Samples) -> Samples:
+    """(1 - ink) (1 - black) at 8 bits."""
+    out = np.empty((*inks.shape[:2], 3), np.uint8)
+    for top in range(0, len(inks), STRIP_ROWS):
+        white = 255 - inks[top : top + STRIP_ROWS].astype(np.uint16)
+        out[top : top + STRIP_ROWS] = (white[..., :3] * white[..., 3:] + 127) // 255
+    return out

@@ -1,0 +1,143 @@
+"""What a file is, found from its first bytes, and what to say if it is nothing we read."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from srcli.errors import ImageError, NothingToDoError
+
+Origin = Path | bytes
+
+RAW_SUFFIXES = (
+    *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
+    *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+)
+RAW_HINT = "Develop it to a 16-bit TIFF with your raw converter first."
+EXTRA_HINT = 'Install the extra: pip install "srcli[formats]"'
+
+SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpg"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"BM", "bmp"),
+)
+BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "avif"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "heic"),
+}
+JXL_HINT = "Convert it first, for example: djxl photo.jxl photo.png"
+REFUSED = (
+    (b"\xff\x0a", "a JPEG XL image", JXL_HINT),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image", JXL_HINT),
+    (b"v/1\x01", "an OpenEXR image", "Convert it to a 32-bit float TIFF first."),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image", "Convert it to TIFF or PNG first."),
+    (b"8BPS", "a Photoshop document", "Save it as TIFF or PNG first."),
+    (b"%PDF", "a PDF document", "Export its pages as PNG first."),
+    (b"FUJIFILMCCD-RAW", "a camera's raw file", RAW_HINT),
+    (b"IIU\0", "a camera's raw file", RAW_HINT),
+    (b"IIRO", "a camera's raw file", RAW_HINT),
+    (b"\0\0\0\x18ftypcrx", "a camera's raw file", RAW_HINT),
+    (b"#?RADIANCE", "a Radiance HDR image", "Convert it to a 32-bit float TIFF first."),
+    (b"\x1aE\xdf\xa3", "a video", "Extract its frames first."),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """An open file.
+
+    Attributes:
+        stream: seekable.
+        name: for messages.
+        length: in bytes.
+        format: png, jpg, gif, tiff, webp, avif, bmp, ppm or heic.
+    """
+
+    stream: BinaryIO
+    name: str
+    length: int
+    format: str
+
+
+@contextmanager
+def open_source(origin: Origin, name: str | None = None) -> Iterator[Source]:
+    """Open a file or bytes and find out what they are.
+
+    Args:
+        origin: a path, or the content itself.
+        name: what to call it in messages; the path by default.
+
+    Raises:
+        NothingToDoError: the file does not exist.
+        ImageError: it cannot be read, is empty, or is no image of a kind we read.
+    """
+    if isinstance(origin, bytes):
+        yield _source(io.BytesIO(origin), name or "the input", len(origin), "")
+        return
+    label = name or str(origin)
+    try:
+        stream = origin.open("rb")
+    except FileNotFoundError as error:
+        raise NothingToDoError(f"{label} does not exist.", hint="Check the path.") from error
+    except IsADirectoryError as error:
+        raise ImageError(f"{label} is a folder, not an image.") from error
+    except OSError as error:
+        raise ImageError(f"{label} cannot be read: {error.strerror or error}.") from error
+    with stream:
+        yield _source(stream, label, os.fstat(stream.fileno()).st_size, origin.suffix.lower())
+
+
+def _source(stream: BinaryIO, name: str, length: int, suffix: str) -> Source:
+    if length == 0:
+        raise ImageError(f"{name} is empty (0 bytes).", hint="Copy or download it again.")
+    head = stream.read(4096)
+    stream.seek(0)
+    for signature, what, hint in REFUSED:
+        if head.startswith(signature):
+            raise ImageError(f"{name} is {what}, which is not supported.", hint=hint)
+    if suffix in RAW_SUFFIXES or head[8:10] == b"CR":
+        raise ImageError(f"{name} is a camera's raw file, which is not supported.", hint=RAW_HINT)
+    found = _identify(head)
+    if found is None:
+        raise ImageError(f"{name} is not an image we can read: {_describe(head)}.")
+    return Source(stream, name, length, found)
+
+
+def _identify(head: bytes) -> str | None:
+    for signature, name in SIGNATURES:
+        if head.startswith(signature):
+            return name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    if head[4:8] == b"ftyp":
+        # The major brand, then the compatible ones: some AVIF files say mif1 first.
+        box = head[8 : max(int.from_bytes(head[:4], "big"), 16)]
+        brands = [box[:4], *(box[i : i + 4] for i in range(8, len(box), 4))]
+        names = [BRANDS[brand] for brand in brands if brand in BRANDS]
+        return "avif" if "avif" in names else names[0] if names else None
+    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3] in b" \t\r\n#":
+        return "ppm"
+    return None
+
+
+def _describe(head: bytes) -> str:
+    if not any(head):
+        return "it holds nothing but zeros"
+    if head.lstrip()[:5].lower() in (b"<?xml", b"<svg ", b"<html", b"<!doc"):
+        return "it is text (SVG, XML or HTML)"
+    try:
+        head[: len(head) - 4].decode("utf-8")
+    except UnicodeDecodeError:
+        return f"it begins with the bytes {head[:8].hex(' ')}"
+    return "it is text" if b"\0" not in head else f"it begins with the bytes {head[:8].hex(' ')}"

@@ -1,0 +1,351 @@
+"""Writing: decide what the output file will be, turn rows into its samples, and put them into the file.
+
+plan = plan_output(image, (H, W), output_format=None, bit_depth="keep", ...)
+pixels[top:bottom] = plan.band(rows, alpha_rows, top=top)      for each band of rows
+plan.write(path, pixels, provenance={"version": ...})
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srcli.errors import UsageError
+from srcli.image.atomic import atomic_write
+from srcli.image.colour import LookUpProfile, Profile, luma, standard_profile
+from srcli.image.encode import Encoding, encode
+from srcli.image.formats import FORMATS, Depth, Format, check_format_limits, find_format, format_of
+from srcli.image.metadata import MetadataPolicy, prepare
+from srcli.image.quantise import DTYPES, F32, Samples, dither_noise, quantise
+from srcli.image.read import Image
+
+IccPolicy = Literal["keep", "srgb", "p3", "strip"]
+BitDepth = Literal["keep", "8", "16", "32f"]
+
+# Formats that are only read: what their pictures become.
+SUCCESSORS = {"heic": "jpg", "gif": "png", "bmp": "png", "ppm": "png"}
+
+
+@dataclass(frozen=True, eq=False)
+class OutputPlan:
+    """How one output file will be made; from `plan_output`.
+
+    Attributes:
+        format: the file format.
+        size: (height, width).
+        kind: gray, rgb or cmyk, as stored.
+        depth: as stored.
+        alpha: whether transparency is stored.
+        profile: colour space to convert to; None is sRGB.
+        icc: profile to embed.
+        background: RGB in [0, 1] to lay transparent pixels on where the format has no transparency.
+        dither: whether noise is added before rounding to 8 or 16 bits.
+        encoding: quality, compression and metadata.
+        notes: what is lost, a line each.
+    """
+
+    format: Format
+    size: tuple[int, int]
+    kind: Literal["gray", "rgb", "cmyk"]
+    depth: Depth
+    alpha: bool
+    profile: Profile | LookUpProfile | None
+    icc: bytes | None
+    background: tuple[float, float, float]
+    dither: bool
+    encoding: Encoding
+    notes: tuple[str, ...]
+
+    @property
+    def suffix(self) -> str:
+        """The usual ending of the file name, with its dot."""
+        return self.format.suffixes[0]
+
+    @property
+    def channels(self) -> int:
+        """Samples per pixel, alpha included."""
+        return {"gray": 1, "rgb": 3, "cmyk": 4}[self.kind] + self.alpha
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the samples."""
+        return DTYPES[self.depth]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape (H, W, channels) of the array that `write` expects."""
+        return *self.size, self.channels
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of that array."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def band(self, rows: F32, alpha: F32 | None = None, *, top: int = 0) -> Samples:
+        """Samples (n, W, channels) of working-space rows, in the colour space and depth of the file.
+
+        Args:
+            rows: (n, W, 3 or 1), RGB, sRGB-encoded, white at 1.
+            alpha: (n, W) in [0, 1]; None is opaque.
+            top: place of the first row in the output, for the dither.
+        """
+        if self.kind == "gray":
+            rows = luma(rows)
+        if alpha is not None and not self.alpha:
+            rows = self._laid_on_background(rows, alpha)
+        if isinstance(self.profile, LookUpProfile):
+            return self.profile.from_srgb(quantise(rows, "8", noise=self._noise(rows, top)))
+        if self.profile is not None:
+            rows = self.profile.from_working(rows)
+        if self.alpha:
+            opaque = np.ones(rows.shape[:2], np.float32) if alpha is None else np.clip(alpha, 0, 1)
+            rows = np.concatenate([rows, opaque[..., None]], axis=2)
+        return quantise(rows, self.depth, noise=self._noise(rows, top))
+
+    def _noise(self, rows: F32, top: int) -> F32 | None:
+        if not self.dither or self.depth == "32f":
+            return None
+        noise = dither_noise((rows.shape[0], rows.shape[1], rows.shape[2]), top=top)
+        if self.alpha:
+            noise[..., -1] = 0  # flat transparency must stay flat
+        return noise
+
+    def _laid_on_background(self, rows: F32, alpha: F32) -> F32:
+        ground = np.array(self.background, np.float32)[None, None]
+        if self.kind == "gray":
+            ground = luma(ground)
+        cover = np.clip(alpha, 0, 1)[..., None]
+        return rows * cover + ground * (1 - cover)
+
+    def write(
+        self, target: Path | BinaryIO, pixels: Samples, *, provenance: Mapping[str, Any] | None = None
+    ) -> list[str]:
+        """Write the file, whole or not at all; returns notes on metadata that could not be kept.
+
+        Args:
+            target: a path (replaced if it exists), or a binary stream such as standard output.
+            pixels: of `shape` and `dtype`, made of bands.
+            provenance: what made the picture; stored as JSON under the name srcli, in PNG as text, elsewhere
+                in the XMP packet. Left out if the metadata is stripped.
+
+        Raises:
+            ResourceError: the folder is not writable, the disk is full.
+        """
+        if pixels.shape != self.shape or pixels.dtype != self.dtype:
+            raise ValueError(f"expected {self.shape} {self.dtype}, got {pixels.shape} {pixels.dtype}")
+        if isinstance(target, Path):
+            with atomic_write(target) as stream:
+                return self._encode(stream, pixels, provenance)
+        if self.format.name == "tiff" and not target.seekable():
+            whole = io.BytesIO()
+            notes = self._encode(whole, pixels, provenance)
+            target.write(whole.getbuffer())
+            return notes
+        return self._encode(target, pixels, provenance)
+
+    def _encode(self, stream: BinaryIO, pixels: Samples, provenance: Mapping[str, Any] | None) -> list[str]:
+        return encode(
+            stream,
+            pixels,
+            self.format.name,
+            self.encoding,
+            icc=self.icc,
+            profile_name=self.profile.name if self.profile is not None else "sRGB",
+            cmyk=self.kind == "cmyk",
+            provenance=provenance,
+        )
+
+
+def plan_output(
+    image: Image,
+    size: tuple[int, int],
+    *,
+    output_format: str | None = None,
+    bit_depth: BitDepth = "keep",
+    icc: IccPolicy = "keep",
+    metadata: MetadataPolicy = "keep",
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    keep_alpha: bool = True,
+    dither: bool = False,
+    quality: int = 95,
+    lossless: bool = False,
+    chroma: Literal["444", "420"] = "444",
+    compress_level: int = 6,
+) -> OutputPlan:
+    """Decide everything about an output file before any work is done.
+
+    Args:
+        image: the source, whose depth, profile and metadata are kept unless said otherwise.
+        size: (height, width) of the output.
+        output_format: png, jpg, webp, tiff or avif, and what it cannot hold is given up with a note; None takes
+            the source's, or PNG (TIFF for float) with a note where that cannot hold the depth or transparency.
+        bit_depth: keep, 8, 16 or 32f.
+        icc: keep the source's space and profile; convert to srgb or p3 and embed that; strip converts to sRGB
+            and embeds nothing.
+        metadata: keep, safe (without place, serial numbers, owner and maker notes), or strip.
+        background: RGB in [0, 1] under transparent pixels where the format has no transparency.
+        keep_alpha: False leaves transparency out and shows the colours as they are.
+        dither: add noise before rounding.
+        quality: 1 to 100, of JPEG, WebP and AVIF.
+        lossless: for WebP and AVIF.
+        chroma: subsampling of JPEG and AVIF.
+        compress_level: 0 to 9, of PNG and TIFF.
+
+    Raises:
+        UsageError: an option has a value it cannot have.
+        ResourceError: the format cannot hold this size.
+    """
+    _check_numbers(quality, compress_level, background)
+    notes: list[str] = []
+    wanted = image.depth if bit_depth == "keep" else bit_depth
+    has_alpha = image.alpha is not None and keep_alpha
+    chosen = _choose_format(image, output_format, wanted, has_alpha, notes)
+    check_format_limits(chosen.name, size)
+    depth = _fit_depth(chosen, wanted, notes)
+    if has_alpha and not chosen.alpha:
+        notes.append(f"{chosen.name} has no transparency: the picture is laid on the background colour")
+    alpha = has_alpha and chosen.alpha
+    kind, profile, embedded = _colour(image, chosen, icc, alpha, notes)
+    if kind == "cmyk" and depth != "8":
+        depth = "8"
+        notes.append("CMYK is written with 8 bits")
+    about, more = prepare(image.metadata, metadata, size)
+    if lossless and chosen.name == "jpg":
+        notes.append("JPEG cannot be lossless; --lossless is ignored")
+    if lossless and chosen.name == "avif":
+        notes.append("AVIF is written at full quality, which is close to lossless but not exact")
+    encoding = Encoding(
+        quality, lossless, chroma, compress_level, about, strip=metadata == "strip", alpha=alpha
+    )
+    return OutputPlan(
+        chosen, size, kind, depth, alpha, profile, embedded, background, dither, encoding, (*notes, *more)
+    )
+
+
+def _check_numbers(quality: int, compress_level: int, background: tuple[float, ...]) -> None:
+    if not 1 <= quality <= 100:
+        raise UsageError(f"quality must be from 1 to 100, got {quality}.")
+    if not 0 <= compress_level <= 9:
+        raise UsageError(f"compress level must be from 0 to 9, got {compress_level}.")
+    if len(background) != 3 or not all(0 <= value <= 1 for value in background):
+        raise UsageError(f"background must be three numbers from 0 to 1, got {background}.")
+
+
+def _choose_format(
+    image: Image, asked: str | None, depth: Depth, has_alpha: bool, notes: list[str]
+) -> Format:
+    if asked is not None:
+        return find_format(asked)
+    own = FORMATS[SUCCESSORS.get(image.format, image.format)]
+    if depth in own.depths and (own.alpha or not has_alpha):
+        return own
+    better = FORMATS["tiff" if depth == "32f" else "png"]
+    reason = "transparency" if not own.alpha and has_alpha else f"{depth} bits"
+    notes.append(f"{own.name} cannot hold {reason}: written as {better.name}")
+    return better
+
+
+def _fit_depth(chosen: Format, wanted: Depth, notes: list[str]) -> Depth:
+    if wanted in chosen.depths:
+        return wanted
+    depth = chosen.depths[-1]
+    notes.append(f"{chosen.name} cannot hold {wanted} bits: written with {depth}")
+    return depth
+
+
+def _colour(
+    image: Image, chosen: Format, policy: IccPolicy, alpha: bool, notes: list[str]
+) -> tuple[Literal["gray", "rgb", "cmyk"], Profile | LookUpProfile | None, bytes | None]:
+    """What is stored (gray, rgb, cmyk), the space to convert to, and the profile to embed."""
+    stored = _stored_kind(image, chosen, alpha)
+    if policy == "strip":
+        return stored, None, None
+    if policy in ("srgb", "p3"):
+        standard = standard_profile("p3" if policy == "p3" else "srgb", stored)
+        return stored, standard, standard.data
+    profile = image.profile
+    if profile is None:
+        return stored, None, None
+    if isinstance(profile, LookUpProfile):
+        refused = _refusal(profile, chosen, alpha)
+        if refused is None:
+            return profile.space, profile, profile.data
+        notes.append(f"{refused}: written as sRGB")
+        srgb = standard_profile("srgb", "rgb")
+        return "rgb", srgb, srgb.data
+    if profile.space != stored:  # a gray profile where the format stores only RGB
+        notes.append(f"{chosen.name} has no gray: '{profile.name}' is converted to sRGB")
+        return stored, None, None
+    return stored, profile, profile.data
+
+
+def _stored_kind(image: Image, chosen: Format, alpha: bool) -> Literal["gray", "rgb"]:
+    if image.kind == "rgb" or not chosen.gray:
+        return "rgb"
+    return "rgb" if chosen.name == "avif" and alpha else "gray"  # AVIF's encoder has no gray with alpha
+
+
+def _refusal(profile: LookUpProfile, chosen: Format, alpha: bool) -> str | None:
+    """Why an output cannot be in the colour space of a look-up profile; None if it can."""
+    if not profile.is_writable:
+        return f"the profile '{profile.name}' works in one direction only"
+    if profile.space == "cmyk" and not chosen.cmyk:
+        return f"{chosen.name} cannot hold CMYK"
+    return "look-up profiles are not applied together with transparency" if alpha else None
+
+
+def write_image(
+    target: Path | BinaryIO,
+    pixels: NDArray[Any],
+    *,
+    like: Image | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> list[str]:
+    """Write a picture held in memory; returns what was lost, a line each.
+
+    Args:
+        target: a path, whose ending names the format unless `output_format` does, or a binary stream.
+        pixels: (H, W, c), sRGB; 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha; uint8, uint16, or floats in
+            [0, 1] (written with the depth of `like`, else 16 bits where the format can).
+        like: a source whose profile, metadata, depth and format are to be kept.
+        provenance: see `OutputPlan.write`.
+        **options: of `plan_output`.
+
+    Raises:
+        UsageError: a wrong option.
+        ResourceError: the format cannot hold this size, or the file cannot be written.
+    """
+    options.setdefault("output_format", _name_of(format_of(target)) if isinstance(target, Path) else None)
+    samples = pixels[..., None] if pixels.ndim == 2 else pixels
+    if samples.dtype not in (np.uint8, np.uint16):
+        samples = samples.astype(np.float32)
+    has_alpha = samples.shape[2] in (2, 4)
+    whole = Image(samples[..., : samples.shape[2] - has_alpha], samples[..., -1] if has_alpha else None)
+    source = whole
+    if like is not None:
+        profile = like.profile
+        if isinstance(profile, Profile) and profile.space != whole.kind:
+            profile = None
+        source = replace(whole, format=like.format, profile=profile, metadata=like.metadata)
+        options.setdefault("bit_depth", like.depth)
+    elif whole.depth == "32f":
+        chosen = find_format(options["output_format"] or "png")
+        options.setdefault("bit_depth", "32f" if "32f" in chosen.depths else chosen.depths[-1])
+    plan = plan_output(source, whole.size, **options)
+    out = np.empty(plan.shape, plan.dtype)
+    for top in range(0, whole.size[0], 256):
+        bottom = min(top + 256, whole.size[0])
+        alpha = whole.alpha_strip(top, bottom) if has_alpha else None
+        out[top:bottom] = plan.band(whole.strip(top, bottom), alpha, top=top)
+    return [*plan.notes, *plan.write(target, out, provenance=provenance)]
+
+
+def _name_of(found: Format | None) -> str | None:
+    return found.name if found is not None else None
