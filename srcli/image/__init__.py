@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from srcli.image.provenance import read_provenance
     from srcli.image.read import Image, read_image
     from srcli.image.resize import pillow_bicubic_uint8, resize, resize_rows
-    from srcli.image.write import OutputPlan, plan_output, write_image
+    from srcli.image.write import OutputPlan, choose_format, plan_output, write_image
 
 _HOMES = {
     "atomic_write": "atomic",
     "FORMATS": "formats",
     "check_format_limits": "formats",
+    "choose_format": "write",
     "find_format": "formats",
     "format_of": "formats",
     "Header": "header",
@@ -43,6 +44,7 @@ __all__ = [
     "OutputPlan",
     "atomic_write",
     "check_format_limits",
+    "choose_format",
     "find_format",
     "format_of",
     "pillow_bicubic_uint8",

@@ -20,8 +20,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A binary stream (readable, seekable) whose content becomes `path` when the block ends without an exception.
 
     The temporary file lies in the target's folder, so that the final rename cannot cross file systems; it is
-    removed on every exception, an interrupt included. A symbolic link is followed and an existing file keeps its
-    permissions.
+    removed on every exception, an interrupt included. A symbolic link is followed, an existing file keeps its
+    permissions, a device or pipe is written to directly.
 
     Raises:
         ResourceError: the folder is missing or not writable, or the disk is full. Only errors of the file
@@ -30,6 +30,14 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise ResourceError(f"cannot write {path}: it is a folder.")
+    if target.exists() and not target.is_file():
+        # A device or a pipe, such as /dev/null: it must be written to, not replaced.
+        try:
+            with target.open("wb", buffering=0) as device:
+                yield device
+        except OSError as error:
+            raise write_error(path, error) from error
+        return
     temporary = target.parent / f".srcli-{secrets.token_hex(6)}.tmp"
     try:
         # O_EXCL | 0o666: nobody else's file, and the permissions the user's umask asks for.

@@ -6,17 +6,23 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from xml.parsers.expat import ExpatError
 
+from srcli.errors import ResourceError
 from srcli.image import metadata as about
 from srcli.image import png, tiff
 from srcli.image.ifd import write_exif
 from srcli.image.metadata import Metadata
+from srcli.image.pillow import BROKEN
 from srcli.image.quantise import Samples
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
 
 PIL_NAMES = {"jpg": "JPEG", "webp": "WEBP", "avif": "AVIF"}
 SEGMENT_LIMIT = 65533  # bytes of a JPEG segment after its length
+METADATA_OPTIONS = ("exif", "xmp", "extra")
 PROVENANCE_KEY = "srcli"
 XMP_KEY = "XML:com.adobe.xmp"
 
@@ -140,8 +146,24 @@ def _encode_with_pillow(
         if encoding.lossless:
             options["quality"] = 100
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels, "CMYK" if cmyk else None)
-    picture.save(cast(BinaryIO, _Written(stream)), PIL_NAMES[name], **options)
+    # Into memory first: a plugin that chokes on metadata must not leave half a file behind.
+    try:
+        data = _save(picture, name, options)
+    except BROKEN as error:
+        plain = {key: value for key, value in options.items() if key not in METADATA_OPTIONS}
+        try:
+            data = _save(picture, name, plain)
+        except BROKEN as again:
+            raise ResourceError(f"the {name} encoder failed: {again}.", hint="Try --format png.") from again
+        notes.append(f"EXIF, XMP and IPTC are left out, the {name} encoder refused them ({error})")
+    stream.write(data)
     return notes
+
+
+def _save(picture: Picture, name: str, options: Mapping[str, Any]) -> memoryview:
+    stream = io.BytesIO()
+    picture.save(stream, PIL_NAMES[name], **options)
+    return stream.getbuffer()
 
 
 def _metadata_options(name: str, kept: Metadata) -> tuple[dict[str, Any], list[str]]:
@@ -167,16 +189,3 @@ def _metadata_options(name: str, kept: Metadata) -> tuple[dict[str, Any], list[s
     if kept.dpi is not None and name == "jpg":
         options["dpi"] = tuple(min(round(value), 65535) for value in kept.dpi)
     return options, notes
-
-
-class _Written(io.RawIOBase):
-    """A stream without a file descriptor, so that Pillow writes through Python and a full disk has its errno."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream = stream
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        return self.stream.write(data)

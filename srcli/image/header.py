@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Literal
 from srcli.errors import ImageError, UsageError
 from srcli.image import icc, png, tiff
 from srcli.image.formats import Depth
+from srcli.image.ifd import parse_exif
+from srcli.image.metadata import exif_of
 from srcli.image.pillow import BROKEN, damaged, open_picture, own_limit
-from srcli.image.source import RAW_HINT, Origin, Source, open_source
+from srcli.image.source import RAW_HINT, Origin, Source, kept_position, open_source
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -88,15 +90,14 @@ def inspect(source: Source, frames: str | int) -> Inspection:
         with own_limit():
             if index:
                 picture.seek(index)
-            orientation = int(picture.getexif().get(274) or 1)
-    except BROKEN:
-        orientation = 1  # damaged EXIF; the reader says so
+    except BROKEN as error:
+        raise damaged(source, error) from error
+    orientation = _orientation(source, picture)
     mode = picture.mode
     if mode not in KINDS:
         raise ImageError(
             f"{source.name} is a {mode} image, which is not supported.", hint="Convert it to RGB."
         )
-    orientation = orientation if 1 <= orientation <= 8 else 1
     header = Header(
         size=_shown((picture.height, picture.width), orientation),
         depth=_depth(source, picture),
@@ -160,6 +161,21 @@ def has_gray_palette(picture: Picture) -> bool:
     return palette[0::3] == palette[1::3] == palette[2::3]
 
 
+def _orientation(source: Source, picture: Picture) -> int:
+    """EXIF's orientation of a picture that is not TIFF; 1 where it is missing or makes no sense."""
+    try:
+        if source.format in ("avif", "heic"):
+            found = picture.getexif().get(
+                274
+            )  # these formats have turns of their own, which Pillow reports here
+        else:
+            block = exif_of(source, picture)
+            found = parse_exif(block).integer(274, 1) if block else 1
+    except BROKEN:
+        return 1  # damaged EXIF; `read_metadata` says so
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+
+
 def _shown(size: tuple[int, int], orientation: int) -> tuple[int, int]:
     return (size[1], size[0]) if orientation in TURNED else size
 
@@ -176,14 +192,17 @@ def _profile_name(data: bytes | None) -> str | None:
 def _kind(source: Source, picture: Picture) -> Kind:
     if has_gray_palette(picture):
         return "gray"
-    if source.format == "png" and png.read_png_header(source.stream).colour_type == 4:
-        return "gray"  # Pillow calls 16-bit gray with alpha RGBA
+    if source.format == "png":
+        with kept_position(source.stream):
+            if png.read_png_header(source.stream).colour_type == 4:
+                return "gray"  # Pillow calls 16-bit gray with alpha RGBA
     return KINDS[picture.mode]
 
 
 def _depth(source: Source, picture: Picture) -> Depth:
     if source.format == "png":
-        return "16" if png.read_png_header(source.stream).bits == 16 else "8"
+        with kept_position(source.stream):
+            return "16" if png.read_png_header(source.stream).bits == 16 else "8"
     if source.format == "avif":
         return "16" if avif_bits(source) > 8 else "8"
     if picture.mode == "F":
@@ -195,16 +214,18 @@ def ppm_maximum(source: Source) -> int:
     """The value of white of a PGM or PPM file (raw or plain); 0 for other files."""
     if source.format != "ppm":
         return 0
-    source.stream.seek(0)
-    lines = source.stream.read(2048).split(b"\n")
+    with kept_position(source.stream):
+        source.stream.seek(0)
+        lines = source.stream.read(2048).split(b"\n")
     words = b" ".join(line.split(b"#")[0] for line in lines).split()
     return int(words[3]) if len(words) > 3 and words[0] not in (b"P1", b"P4") and words[3].isdigit() else 0
 
 
 def avif_bits(source: Source) -> int:
     """Bits per sample of an AVIF file, from the codec configuration (AV1-ISOBMFF, section 2.3.3)."""
-    source.stream.seek(0)
-    head = source.stream.read(1 << 16)
+    with kept_position(source.stream):
+        source.stream.seek(0)
+        head = source.stream.read(1 << 16)
     at = head.find(b"av1C")
     flags = head[at + 6] if 0 <= at < len(head) - 6 else 0
     return (12 if flags & 0x20 else 10) if flags & 0x40 else 8

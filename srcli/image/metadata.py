@@ -12,7 +12,8 @@ from xml.parsers.expat import ExpatError
 
 from srcli.image import ifd, tiff
 from srcli.image.ifd import EXIF_IFD, GPS_IFD, LONG, MAKER_NOTE, SHORT, Directory
-from srcli.image.source import Source
+from srcli.image.png import find_chunk
+from srcli.image.source import Source, kept_position
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -60,17 +61,33 @@ class Metadata:
     dpi: tuple[float, float] | None = None
 
 
+def exif_of(source: Source, picture: Picture) -> bytes | None:
+    """The EXIF block of a Pillow image, without decoding its pixels.
+
+    Raises:
+        ValueError: there is one, and it is damaged.
+    """
+    block = picture.info.get("exif")
+    if block is None and source.format == "png":
+        legacy = picture.info.get("Raw profile type exif")  # as ImageMagick wrote it before PNG had eXIf
+        if isinstance(legacy, str):
+            block = bytes.fromhex("".join(legacy.split("\n")[3:]))
+        else:
+            with kept_position(source.stream):
+                block = find_chunk(source.stream, b"eXIf")  # it may follow the pixels
+    return block.removeprefix(b"Exif\0\0") if isinstance(block, bytes) and block else None
+
+
 def read_metadata(source: Source, picture: Picture) -> tuple[Metadata, list[str]]:
-    """Metadata of a Pillow image whose pixels are loaded, and notes on what could not be read."""
+    """Metadata of a Pillow image, and notes on what could not be read."""
     notes = []
     info = picture.info
     exif = None
-    block = info.get("exif")
-    if isinstance(block, bytes) and block:
-        try:
-            exif = ifd.parse_exif(block.removeprefix(b"Exif\0\0"))
-        except ValueError as error:
-            notes.append(f"the EXIF data is damaged and left out ({error})")
+    try:
+        block = exif_of(source, picture)
+        exif = ifd.parse_exif(block) if block else None
+    except ValueError as error:
+        notes.append(f"the EXIF data is damaged and left out ({error})")
     xmp = info.get("xmp")
     photoshop = info.get("photoshop")
     iptc = photoshop.get(0x0404) if isinstance(photoshop, dict) else None

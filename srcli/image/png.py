@@ -46,6 +46,17 @@ def read_png_header(stream: BinaryIO) -> PngHeader:
     return PngHeader(*struct.unpack(">IIBB", head[16:26]))
 
 
+def find_chunk(stream: BinaryIO, kind: bytes) -> bytes | None:
+    """Content of the first chunk of a kind, skipping over the others; None if there is none before the file ends."""
+    stream.seek(len(SIGNATURE))
+    while len(head := stream.read(8)) == 8:
+        length, found = struct.unpack(">I4s", head)
+        if found == kind:
+            return stream.read(length)
+        stream.seek(length + 4, 1)
+    return None
+
+
 def check_png(stream: BinaryIO) -> dict[bytes, bytes]:
     """Walk over all chunks, compare their checksums, and return the small ones before the pixels.
 

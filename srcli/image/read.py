@@ -120,17 +120,7 @@ def _metadata(source: Source, found: Inspection) -> tuple[Metadata, list[str]]:
     if found.page is not None:
         return read_tiff_metadata(found.page), []
     assert found.picture is not None
-    if source.format == "png" and found.header.depth == "16":
-        _read_trailing_chunks(found)
     return read_metadata(source, found.picture)
-
-
-def _read_trailing_chunks(found: Inspection) -> None:
-    """EXIF may follow a PNG's pixels: where OpenCV read those, let Pillow skip over them."""
-    picture = found.picture
-    assert picture is not None
-    if "exif" not in picture.info and hasattr(picture, "getexif"):
-        picture.getexif()
 
 
 def _embedded(found: Inspection) -> bytes | None:

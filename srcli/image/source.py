@@ -71,6 +71,16 @@ class Source:
 
 
 @contextmanager
+def kept_position(stream: BinaryIO) -> Iterator[None]:
+    """Leave the stream where it was: a Pillow image may be waiting to read on from there."""
+    position = stream.tell()
+    try:
+        yield
+    finally:
+        stream.seek(position)
+
+
+@contextmanager
 def open_source(origin: Origin, name: str | None = None) -> Iterator[Source]:
     """Open a file or bytes and find out what they are.
 

@@ -142,14 +142,14 @@ class OutputPlan:
         if isinstance(target, Path):
             with atomic_write(target) as stream:
                 return self._encode(stream, pixels, provenance)
-        if self.format.name == "tiff" and not target.seekable():
-            whole = io.BytesIO()
-            notes = self._encode(whole, pixels, provenance)
-            target.write(whole.getbuffer())
-            return notes
         return self._encode(target, pixels, provenance)
 
     def _encode(self, stream: BinaryIO, pixels: Samples, provenance: Mapping[str, Any] | None) -> list[str]:
+        if self.format.name == "tiff" and not stream.seekable():  # TIFF's first bytes are written last
+            whole = io.BytesIO()
+            notes = self._encode(whole, pixels, provenance)
+            stream.write(whole.getbuffer())
+            return notes
         return encode(
             stream,
             pixels,
@@ -202,10 +202,9 @@ def plan_output(
         ResourceError: the format cannot hold this size.
     """
     _check_numbers(quality, compress_level, background)
-    notes: list[str] = []
     wanted = image.depth if bit_depth == "keep" else bit_depth
     has_alpha = image.alpha is not None and keep_alpha
-    chosen = _choose_format(image, output_format, wanted, has_alpha, notes)
+    chosen, notes = choose_format(image.format, output_format, wanted, alpha=has_alpha)
     check_format_limits(chosen.name, size)
     depth = _fit_depth(chosen, wanted, notes)
     if has_alpha and not chosen.alpha:
@@ -237,18 +236,26 @@ def _check_numbers(quality: int, compress_level: int, background: tuple[float, .
         raise UsageError(f"background must be three numbers from 0 to 1, got {background}.")
 
 
-def _choose_format(
-    image: Image, asked: str | None, depth: Depth, has_alpha: bool, notes: list[str]
-) -> Format:
+def choose_format(own: str, asked: str | None, depth: Depth, *, alpha: bool) -> tuple[Format, list[str]]:
+    """The format of an output, and a note if it is not what one would expect.
+
+    Args:
+        own: the source's format.
+        asked: the format asked for, if any; it is taken as it is.
+        depth: to be stored.
+        alpha: whether transparency is to be stored.
+
+    Raises:
+        UsageError: no such format as `asked`.
+    """
     if asked is not None:
-        return find_format(asked)
-    own = FORMATS[SUCCESSORS.get(image.format, image.format)]
-    if depth in own.depths and (own.alpha or not has_alpha):
-        return own
+        return find_format(asked), []
+    usual = FORMATS[SUCCESSORS.get(own, own)]
+    if depth in usual.depths and (usual.alpha or not alpha):
+        return usual, []
     better = FORMATS["tiff" if depth == "32f" else "png"]
-    reason = "transparency" if not own.alpha and has_alpha else f"{depth} bits"
-    notes.append(f"{own.name} cannot hold {reason}: written as {better.name}")
-    return better
+    reason = "transparency" if not usual.alpha and alpha else f"{depth} bits"
+    return better, [f"{usual.name} cannot hold {reason}: written as {better.name}"]
 
 
 def _fit_depth(chosen: Format, wanted: Depth, notes: list[str]) -> Depth:
