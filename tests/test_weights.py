@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from srcli.weights.checkpoint import write_atomically
 from srcli.weights.install import import_file
 from srcli.weights.licenses import check_license
 from srcli.weights.official import Checkpoint, identify, network_shapes, read_foreign, rename, unwrap
-from srcli.weights.store import metadata
+from srcli.weights.store import is_bundled, metadata
 
 TINY = Preset(
     "tiny",
@@ -177,6 +178,17 @@ def test_weights_beside_a_preset_file_come_before_the_folder_of_models(tmp_path)
     for folder in (tmp_path / "models", tmp_path):
         save(folder / "own.safetensors", network_of(TINY), TINY)
         assert find(preset) == folder / "own.safetensors"
+
+
+def test_weights_that_came_with_the_package_come_first(tmp_path, monkeypatch):
+    monkeypatch.setattr("srcli.weights.store.bundled_folder", lambda: tmp_path / "package")
+    save(tmp_path / "models" / "tiny.safetensors", network_of(TINY), TINY)
+    assert not is_bundled(TINY)
+    save(tmp_path / "package" / "tiny.safetensors", network_of(TINY), TINY)
+    assert is_bundled(TINY)
+    assert find(TINY) == tmp_path / "package" / "tiny.safetensors"
+    installed = import_file(tmp_path / "package" / "tiny.safetensors", license_id="MIT", overwrite=True)
+    assert not installed.named  # the name goes on meaning what came with the package
 
 
 def test_missing_weights_say_how_to_get_them():
@@ -387,6 +399,18 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content, trust):
     with pytest.raises(SrcliError, match=r"x\.pth") as caught:
         read_foreign(path, trust_pickle=trust)
     assert caught.value.code == 4
+
+
+def test_a_legacy_file_whose_storage_is_missing_is_refused(tmp_path):
+    """torch answers this damage with an AssertionError."""
+    path = tmp_path / "x.pth"
+    torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    keys = sorted(re.findall(rb"\d{8,}", whole), key=whole.rindex)
+    at = whole.rindex(keys[-1])
+    path.write_bytes(whole[:at] + b"x" + whole[at + 1 :])
+    with pytest.raises(WeightsError, match="damaged"):
+        read_foreign(path)
 
 
 def test_a_truncated_checkpoint_is_refused(tmp_path):

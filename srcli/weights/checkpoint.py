@@ -5,15 +5,14 @@ torch is imported inside the functions, so that commands which only list models 
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcli import __version__
-from srcli.errors import ModelError, ResourceError, WeightsError
+from srcli.errors import ModelError, WeightsError
+from srcli.image.atomic import atomic_write, write_error
 from srcli.presets import Preset
 from srcli.weights.store import SUFFIX, check_hash, find, resolve
 
@@ -175,24 +174,14 @@ def _portable(preset: Preset) -> Preset:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is either complete or absent: a temporary file beside it, then a rename.
+    """Write a file that is either complete or absent, in a folder that is made if need be.
 
     Raises:
         ResourceError: the disk is full or the folder is not writable.
     """
-    temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-        temporary = None
     except OSError as error:
-        raise ResourceError(f"cannot write {path}: {error.strerror}.") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        raise write_error(path.parent, error) from error
+    with atomic_write(path) as file:
+        file.write(data)

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from srcli import __version__
-from srcli.errors import ModelError, ResourceError, WeightsError
+from srcli.errors import ModelError, WeightsError
+from srcli.image.atomic import write_error
 from srcli.presets import Preset
 from srcli.weights.install import Installed, install
 from srcli.weights.official import fit, read_foreign
@@ -87,7 +88,7 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
     except Timeout as error:
         raise ModelError(f"'{name}' is being fetched by another process.", hint="Wait for it.") from error
     except OSError as error:
-        raise ResourceError(f"cannot write to {folder}: {error.strerror}.") from error
+        raise write_error(folder, error) from error
     try:
         yield
     finally:
@@ -175,7 +176,7 @@ def fetch(url: str, target: Path, *, report: Report | None = None) -> None:
         reason = getattr(reason, "strerror", None) or reason
         raise ModelError(f"no file from {url}: {reason}.") from error
     except OSError as error:
-        raise ResourceError(f"cannot write {target}: {error.strerror}.") from error
+        raise write_error(target, error) from error
 
 
 def _open(url: str, done: int) -> http.client.HTTPResponse:

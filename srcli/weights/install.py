@@ -10,7 +10,7 @@ from srcli.presets import Preset
 from srcli.weights.checkpoint import load_into, save_state, write_atomically
 from srcli.weights.licenses import UNSTATED, check_license
 from srcli.weights.official import Checkpoint, fit, identify, read_foreign, rename
-from srcli.weights.store import hash_file, models_folder, preset_inside, resolve, sha256
+from srcli.weights.store import hash_file, locate, models_folder, preset_inside, resolve, sha256
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def install(
     digest = sha256(output)
     write_atomically(hash_file(output), f"{digest}  {output.name}\n".encode())
     write_atomically(output.with_suffix(".md"), card(preset, output, digest, source).encode())
-    return Installed(output, preset, digest, named)
+    return Installed(output, preset, digest, named and locate(preset) == output)
 
 
 def card(preset: Preset, path: Path, digest: str, source: dict[str, str]) -> str:

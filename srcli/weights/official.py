@@ -11,6 +11,7 @@ import inspect
 import json
 import pickle
 import re
+import struct
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -40,6 +41,10 @@ UNREADABLE = (
     TypeError,
     AttributeError,
     ImportError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
     OSError,
 )
 
