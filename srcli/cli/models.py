@@ -72,9 +72,9 @@ def _allowed(found: str, wanted: str | None) -> bool:
     if wanted is None:
         return True
     if wanted == "commercial":
-        from srcli.weights.licenses import LICENSES
+        from srcli.weights.licenses import allows_commercial_use
 
-        return LICENSES.get(found, False)
+        return allows_commercial_use(found)
     return found.lower() == wanted.lower()
 
 

@@ -61,3 +61,8 @@ def check_license(license_id: str | None) -> str:
         f"'{license_id}' is not a licence that I know.",
         hint="Use its SPDX identifier (MIT, Apache-2.0, CC-BY-NC-4.0, ..), or LicenseRef-NAME for other terms.",
     )
+
+
+def allows_commercial_use(license_id: str) -> bool:
+    """Whether a licence is known to allow commercial use; False where nothing is known."""
+    return LICENSES.get(license_id, False)
