@@ -1,1 +1,140 @@
-"""What results are measured with."""
+"""What results are measured with: one table of metrics, each with its unit and which way is better.
+
+To add a metric: write a function of a `Scene` and a line in `METRICS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from srcli.errors import UsageError, suggest
+from srcli.geometry import Size
+from srcli.metrics.distributions import histogram_distance, spectral_distance
+from srcli.metrics.protocol import PROTOCOLS, Protocol, find_protocol
+from srcli.metrics.psnr import psnr, shaved
+from srcli.metrics.scene import Scene
+from srcli.metrics.ssim import ms_ssim, ssim, ssim_padded
+
+Need = Literal["hr", "lr", "samples"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that says how good a result is.
+
+    Attributes:
+        name: as typed.
+        measure: its value; raises ValueError for a picture that it is not defined for.
+        unit: "dB", "levels" (of 8 bit), or "" for a number without unit.
+        higher_is_better: its direction.
+        about: one line.
+        needs: what it looks at besides the result.
+        decimals: how it is printed.
+        ready: None, or what is missing and the command that helps.
+    """
+
+    name: str
+    measure: Callable[[Scene], float]
+    unit: str
+    higher_is_better: bool
+    about: str
+    needs: frozenset[Need] = frozenset({"hr"})
+    decimals: int = 4
+    ready: Callable[[], str | None] = lambda: None
+
+
+def _ssim(scene: Scene) -> float:
+    return {"linf": _ssim_linf, "clit": _ssim_clit, "classic": _ssim_luma}[scene.protocol.ssim](scene)
+
+
+def _ssim_linf(scene: Scene) -> float:
+    return ssim(scene.sr, scene.hr)
+
+
+def _ssim_clit(scene: Scene) -> float:
+    return ssim_padded(scene.sr, scene.hr)
+
+
+def _ssim_luma(scene: Scene) -> float:
+    return ssim(*(shaved(y, scene.luma_shave) for y in (scene.sr_luma, scene.hr_luma)))
+
+
+def _lr_psnr(scene: Scene) -> float:
+    if scene.lr is None or scene.reduce is None:
+        raise ValueError("there is no LR picture to compare with, or it is not known how it was made")
+    h, w = scene.lr.shape[:2]
+    return psnr(scene.reduce(scene.sr_8bit, Size(h, w)) / 255, scene.lr / 255)
+
+
+def _hist_w1_lr(scene: Scene) -> float:
+    if scene.lr is None:
+        raise ValueError("there is no LR picture to compare with")
+    return histogram_distance(scene.sr_8bit, scene.lr)
+
+
+_LR: frozenset[Need] = frozenset({"lr"})
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "psnr",
+            lambda s: psnr(s.sr, s.hr, shave=s.rgb_shave),
+            "dB", True, "RGB, border and rounding by the protocol", decimals=2,
+        ),
+        Metric(
+            "psnr-y",
+            lambda s: psnr(s.sr_luma, s.hr_luma, shave=s.luma_shave),
+            "dB", True, "BT.601 studio luma, border and rounding by the protocol", decimals=2,
+        ),
+        Metric("ssim", _ssim, "", True, "in the form that the protocol names"),
+        Metric("ssim-y", _ssim_luma, "", True, "on luma, windows inside the picture, border removed"),
+        Metric("ssim-linf", _ssim_linf, "", True, "RGB, windows inside the picture, no border removed"),
+        Metric("ssim-clit", _ssim_clit, "", True, "RGB, zero padding, float32, no border removed"),
+        Metric("ms-ssim", lambda s: ms_ssim(s.sr, s.hr), "", True, "five scales, RGB"),
+        Metric(
+            "lr-psnr", _lr_psnr,
+            "dB", True, "consistency: the 8-bit result, reduced as the LR was, against the LR", _LR, 2,
+        ),
+        Metric(
+            "spectrum", lambda s: spectral_distance(s.sr, s.hr),
+            "dB", False, "distance of radial power spectra of luma", decimals=3,
+        ),
+        Metric(
+            "hist-w1", lambda s: histogram_distance(s.sr_8bit, s.truth),
+            "levels", False, "distance of histograms", decimals=3,
+        ),
+        Metric("hist-w1-lr", _hist_w1_lr, "levels", False, "distance of histograms, to the LR", _LR, 3),
+    )
+}  # fmt: skip
+
+DEFAULT = ("psnr", "psnr-y", "ssim", "lr-psnr")
+
+
+def find_metrics(names: Iterable[str]) -> list[Metric]:
+    """The metrics called so, in that order, each once; an underscore stands for a hyphen.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    found = {}
+    for word in names:
+        name = word.strip().lower().replace("_", "-")
+        if name not in METRICS:
+            raise UsageError(f"unknown metric '{word}'.", hint=suggest(name, METRICS))
+        found[name] = METRICS[name]
+    return list(found.values())
+
+
+__all__ = [
+    "DEFAULT",
+    "METRICS",
+    "PROTOCOLS",
+    "Metric",
+    "Protocol",
+    "Scene",
+    "find_metrics",
+    "find_protocol",
+]

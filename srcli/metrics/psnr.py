@@ -13,7 +13,7 @@ LUMA = (
 
 
 def psnr(sr: NDArray[np.floating], hr: NDArray[np.floating], *, shave: int = 0, luma: bool = False) -> float:
-    """PSNR in dB of sr against hr, both (h, w, 3) in [0, 1].
+    """PSNR in dB of sr against hr, both (h, w, 3) in [0, 1]; without `luma` also (h, w).
 
     Args:
         sr: the result.
@@ -29,9 +29,29 @@ def psnr(sr: NDArray[np.floating], hr: NDArray[np.floating], *, shave: int = 0, 
     difference = sr.astype(np.float64) - hr
     if luma:
         difference = difference @ LUMA
-    if shave:
-        difference = difference[shave:-shave, shave:-shave]
-    if difference.size == 0:
-        raise ValueError(f"a border of {shave} leaves nothing of {sr.shape[1]}x{sr.shape[0]}")
-    mse = float(np.mean(difference**2))
+    difference = shaved(difference, shave)
+    mse = float(np.mean(np.square(difference)))
     return math.inf if mse == 0 else -10 * math.log10(mse)
+
+
+def shaved(x: NDArray[np.floating], border: int) -> NDArray[np.floating]:
+    """`x` without `border` pixels on every side.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    inside = x[border:-border, border:-border] if border else x
+    if inside.size == 0:
+        raise ValueError(f"a border of {border} leaves nothing of {x.shape[1]}x{x.shape[0]}")
+    return inside
+
+
+def luma_of(rgb: NDArray[np.floating], *, rounded: bool = False) -> NDArray[np.float64]:
+    """Luma (h, w) of (h, w, 3) in [0, 1], in studio swing: 16/255 for black, 235/255 for white.
+
+    Args:
+        rgb: the picture.
+        rounded: to whole 8-bit levels, as scripts do that convert to an 8-bit YCbCr picture first.
+    """
+    y = rgb.astype(np.float64) @ LUMA + 16 / 255
+    return np.rint(y * 255) / 255 if rounded else y

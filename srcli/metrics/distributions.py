@@ -1,0 +1,71 @@
+"""How spread-out things compare: samples of one picture, spectra, and histograms of values."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srcli.metrics.psnr import luma_of
+
+U8 = NDArray[np.uint8]
+
+BINS = 64  # of radial frequency, from 0 to half a cycle per pixel
+FLOOR = (1 / 255) ** 2 / 12  # power of 8-bit rounding noise: differences below it mean nothing
+
+
+def diversity(samples: NDArray[np.integer]) -> float:
+    """Standard deviation over several results for one input, mean over all values, in 8-bit levels (LINF).
+
+    Args:
+        samples: (n, h, w, 3), whole 8-bit levels, n at least 2.
+
+    Raises:
+        ValueError: fewer than two samples.
+    """
+    if len(samples) < 2:
+        raise ValueError("diversity needs at least two samples")
+    return float(np.std(samples.astype(np.float64), axis=0, ddof=1).mean())
+
+
+def spectral_distance(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
+    """Mean distance in dB of the radial power spectra of luma, of (h, w, 3) in [0, 1].
+
+    The spectrum (Hann window, mean over each ring of equal frequency) says how much detail of each size there is,
+    wherever it lies: blur and noise both raise the distance, a shift does not. Ours; there is no paper.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    if sr.shape != hr.shape:
+        raise ValueError(f"sizes differ: {sr.shape} and {hr.shape}")
+    a, b = radial_spectrum(luma_of(sr)), radial_spectrum(luma_of(hr))
+    return float(np.mean(np.abs(10 * np.log10((a + FLOOR) / (b + FLOOR)))))
+
+
+def radial_spectrum(y: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Power (BINS,) of (h, w) per ring of frequency, scaled so that white noise gives its variance."""
+    h, w = y.shape
+    window = np.hanning(h + 2)[1:-1, None] * np.hanning(w + 2)[None, 1:-1]
+    centred = (y - np.average(y, weights=window)) * window
+    power = np.abs(np.fft.rfft2(centred)) ** 2 / np.sum(window**2)
+    radius = np.hypot(np.fft.fftfreq(h)[:, None], np.fft.rfftfreq(w)[None, :])
+    ring = np.minimum(
+        (radius * 2 * BINS).astype(np.int64), BINS
+    )  # corners beyond 1/2 go to a last, unused ring
+    total = np.bincount(ring.ravel(), power.ravel(), BINS + 1)[:BINS]
+    count = np.bincount(ring.ravel(), minlength=BINS + 1)[:BINS]
+    return total[count > 0] / count[count > 0]
+
+
+def histogram_distance(a: U8, b: U8) -> float:
+    """Wasserstein-1 distance in 8-bit levels between the values of two pictures, mean over the channels.
+
+    Args:
+        a: (h, w, 3) 8-bit.
+        b: (h', w', 3) 8-bit; the sizes may differ.
+    """
+    return float(np.mean([np.abs(_cumulative(a[..., c]) - _cumulative(b[..., c])).sum() for c in range(3)]))
+
+
+def _cumulative(values: U8) -> NDArray[np.float64]:
+    return np.cumsum(np.bincount(values.ravel(), minlength=256)) / values.size

@@ -1,0 +1,142 @@
+"""Protocols: what exactly a number means. Named and versioned; the name stands on every table.
+
+A protocol says whether results are rounded to 8 bit, how much border is left out, how luma is taken, which SSIM is
+meant, and how an LR picture is made where none is given. Appending ``+8bit`` or ``+float`` to a name changes the
+first of these and keeps the rest: 8-bit is what people get, float is what most papers print.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from srcli.errors import UsageError, suggest
+
+SSIM_FORMS = {
+    "linf": "RGB, windows inside the picture, no border removed",
+    "clit": "RGB, a window around every pixel, zero padding, no border removed",
+    "classic": "luma, windows inside the picture, border removed",
+}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How results are measured.
+
+    Attributes:
+        name: what people type.
+        version: raised whenever a number would change.
+        about: where it comes from, in a few words.
+        headline: the metric that its tables print.
+        rounded: results are rounded to 8 bit first.
+        rgb_border: PSNR leaves out this many pixels more than the scale (rounded up); None leaves out nothing.
+        luma_border: the same for PSNR on luma.
+        rounded_luma: luma itself is rounded to 8 bit.
+        ssim: a key of `SSIM_FORMS`.
+        reduction: how LR is made where no LR file is given.
+    """
+
+    name: str
+    about: str
+    headline: str
+    version: int = 1
+    rounded: bool = False
+    rgb_border: int | None = 0
+    luma_border: int | None = 0
+    rounded_luma: bool = False
+    ssim: Literal["linf", "clit", "classic"] = "clit"
+    reduction: Literal["pillow-bicubic", "matlab-bicubic"] = "pillow-bicubic"
+
+    @property
+    def label(self) -> str:
+        """Name and version, as printed."""
+        return f"{self.name}/{self.version}"
+
+    def rgb_shave(self, scale: float) -> int:
+        """Border in pixels that PSNR leaves out."""
+        return _border(self.rgb_border, scale)
+
+    def luma_shave(self, scale: float) -> int:
+        """Border in pixels that PSNR on luma leaves out."""
+        return _border(self.luma_border, scale)
+
+    def describe(self) -> str:
+        """The whole protocol in one line."""
+        values = "rounded to 8 bit" if self.rounded else "float, not rounded"
+        luma = "luma rounded to 8 bit" if self.rounded_luma else "luma as float"
+        return (
+            f"{self.label} ({self.about}): results {values}; psnr RGB, border {_words(self.rgb_border)}; "
+            f"psnr-y {luma}, border {_words(self.luma_border)}; ssim {SSIM_FORMS[self.ssim]}; "
+            f"mean of per-image values; LR made by {self.reduction} where none is given"
+        )
+
+
+def _border(extra: int | None, scale: float) -> int:
+    return 0 if extra is None else math.ceil(scale - 1e-9) + extra
+
+
+def _words(extra: int | None) -> str:
+    return "0" if extra is None else f"ceil(scale) + {extra}" if extra else "ceil(scale)"
+
+
+PROTOCOLS = {
+    p.name: p
+    for p in (
+        Protocol("liif-benchmark", "Set5, Set14, B100, Urban100 in the LIIF family", "psnr-y"),
+        Protocol(
+            "liif-div2k", "DIV2K in the LIIF family", "psnr", rgb_border=6, luma_border=6
+        ),
+        Protocol(
+            "classic-y",
+            "fixed-scale papers",
+            "psnr-y",
+            rounded=True,
+            rounded_luma=True,
+            ssim="classic",
+            reduction="matlab-bicubic",
+        ),
+        Protocol(
+            "rgb", "what people see", "psnr", rounded=True, rgb_border=None, luma_border=None, ssim="linf"
+        ),
+        Protocol("linf", "LINF's table of generative models", "psnr", ssim="linf"),
+        Protocol("fplia", "FPLIA: psnr on DIV2K, psnr-y elsewhere", "psnr-y", rgb_border=6),
+        Protocol(
+            "real-isr",
+            "real-world sets; the papers state neither colour space nor border, so read psnr and psnr-y",
+            "psnr",
+            rounded=True,
+            rgb_border=None,
+            luma_border=None,
+            ssim="linf",
+        ),
+    )
+}  # fmt: skip
+
+
+def find_protocol(name: str) -> Protocol:
+    """The protocol called `name`, perhaps with ``+8bit`` or ``+float`` appended.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    plain, plus, values = name.strip().lower().replace("_", "-").partition("+")
+    if plain not in PROTOCOLS:
+        raise UsageError(f"unknown protocol '{name}'.", hint=suggest(plain, PROTOCOLS))
+    protocol = PROTOCOLS[plain]
+    if not plus:
+        return protocol
+    if values not in ("8bit", "float"):
+        raise UsageError(
+            f"unknown protocol '{name}'.", hint=f"After the plus sign: {plain}+8bit or {plain}+float."
+        )
+    rounded = values == "8bit"
+    if rounded == protocol.rounded:
+        return protocol
+    return dataclasses.replace(
+        protocol,
+        name=f"{plain}+{values}",
+        rounded=rounded,
+        rounded_luma=protocol.rounded_luma and rounded,
+    )

@@ -1,0 +1,123 @@
+"""Structural similarity, in the three forms that published tables use, and its multi-scale form.
+
+Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity" (2004), with their 11x11
+Gaussian window of sigma 1.5 and constants 0.01 and 0.03. The forms differ in what happens at the border and in the
+arithmetic; see `srcli.metrics.protocol` for who uses which.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+
+WINDOW, SIGMA = 11, 1.5
+C1, C2 = 0.01**2, 0.03**2
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al., MS-SSIM (2003)
+
+
+def ssim(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
+    """SSIM over the windows that lie inside the picture, in float64, mean over channels.
+
+    Args:
+        sr: (h, w) or (h, w, c) in [0, 1], at least 11 pixels on each side.
+        hr: the ground truth, of the same shape.
+
+    Raises:
+        ValueError: shapes differ, or no window fits.
+    """
+    luminance, contrast = _maps(sr.astype(np.float64), hr.astype(np.float64))
+    return float(np.mean(luminance * contrast))
+
+
+def ssim_padded(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
+    """SSIM over a window around every pixel, zeros beyond the border, in float32, mean over channels.
+
+    This is the form of the CLIT and FPLIA tables. Its code computes variances in single precision as a mean of
+    squares less a squared mean, which lowers the result by up to 1e-5; so do we, to give their figures.
+
+    Args:
+        sr: (h, w, 3) in [0, 1].
+        hr: the ground truth, of the same shape.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    import torch
+
+    if sr.shape != hr.shape:
+        raise ValueError(f"sizes differ: {sr.shape} and {hr.shape}")
+    kernel = torch.tensor(_bell(), dtype=torch.float32)
+    kernel = kernel / kernel.sum()  # in single precision, too: the last bit of the window shows in the result
+    window = torch.outer(kernel, kernel).expand(3, 1, WINDOW, WINDOW).contiguous()
+
+    def blur(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.conv2d(x, window, padding=WINDOW // 2, groups=3)
+
+    with torch.inference_mode():
+        a, b = (torch.tensor(x, dtype=torch.float32).permute(2, 0, 1)[None].contiguous() for x in (sr, hr))
+        mean_a, mean_b = blur(a), blur(b)
+        variance_a, variance_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
+        covariance = blur(a * b) - mean_a * mean_b
+        numerator = (2 * mean_a * mean_b + C1) * (2 * covariance + C2)
+        return float((numerator / ((mean_a**2 + mean_b**2 + C1) * (variance_a + variance_b + C2))).mean())
+
+
+def ms_ssim(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
+    """MS-SSIM of (h, w, 3) in [0, 1] over five scales, each half of the one before; mean over channels.
+
+    Raises:
+        ValueError: shapes differ, or a side has fewer than 161 pixels, so that no window fits at the last scale.
+    """
+    a, b = sr.astype(np.float64), hr.astype(np.float64)
+    smallest = (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1)
+    if min(a.shape[:2]) <= smallest:
+        raise ValueError(
+            f"MS-SSIM needs more than {smallest} pixels on each side, got {a.shape[1]}x{a.shape[0]}"
+        )
+    product = np.ones(a.shape[2])
+    for index, weight in enumerate(SCALE_WEIGHTS):
+        luminance, contrast = _maps(a, b)
+        last = index == len(SCALE_WEIGHTS) - 1
+        values = (luminance * contrast if last else contrast).mean(axis=(0, 1))
+        product *= np.maximum(values, 0) ** weight  # a negative mean has no real power
+        a, b = _halved(a), _halved(b)
+    return float(product.mean())
+
+
+def _maps(a: F64, b: F64) -> tuple[F64, F64]:
+    """Luminance and contrast-structure terms of every window inside the picture."""
+    if a.shape != b.shape:
+        raise ValueError(f"sizes differ: {a.shape} and {b.shape}")
+    if min(a.shape[:2]) < WINDOW:
+        raise ValueError(f"SSIM needs at least {WINDOW} pixels on each side, got {a.shape[1]}x{a.shape[0]}")
+    mean_a, mean_b = _blurred(a), _blurred(b)
+    squares, product = mean_a**2 + mean_b**2, mean_a * mean_b
+    variances = _blurred(a * a + b * b) - squares  # only their sum is needed
+    covariance = _blurred(a * b) - product
+    return (2 * product + C1) / (squares + C1), (2 * covariance + C2) / (variances + C2)
+
+
+def _blurred(x: F64) -> F64:
+    import cv2
+
+    kernel = np.array(_bell()) / sum(_bell())
+    half = WINDOW // 2
+    blurred: F64 = np.asarray(
+        cv2.sepFilter2D(np.ascontiguousarray(x), cv2.CV_64F, kernel, kernel), np.float64
+    )
+    return blurred[half:-half, half:-half]
+
+
+@lru_cache(maxsize=1)
+def _bell() -> tuple[float, ...]:
+    return tuple(math.exp(-((i - WINDOW // 2) ** 2) / (2 * SIGMA**2)) for i in range(WINDOW))
+
+
+def _halved(x: F64) -> F64:
+    h, w = x.shape[0] // 2 * 2, x.shape[1] // 2 * 2
+    return (x[:h:2, :w:2] + x[1:h:2, :w:2] + x[:h:2, 1:w:2] + x[1:h:2, 1:w:2]) / 4
