@@ -117,7 +117,8 @@ def destination(
     """Where ``-o OUTPUT`` and ``--name TEMPLATE`` send results.
 
     Args:
-        output: a file (it ends in one of `suffixes`), a folder (any other path), ``-``, or None.
+        output: a file (it ends in one of `suffixes`, or is there without any, like /dev/null), a folder (it ends
+            in a slash, or has no suffix), ``-``, or None.
         template: the name of results in a folder.
         single: whether there is exactly one input.
         from_stdin: whether an input is standard input, which has no place of its own.
@@ -134,10 +135,10 @@ def destination(
     if output == "":
         raise UsageError("--output is empty.", hint="Give a file, a folder or -.")
     path = Path(output)
-    is_folder = output.endswith(("/", os.sep)) or path.is_dir() or path.suffix == ""
-    if output != "-" and is_folder:
+    bare = path.suffix == ""
+    if output != "-" and (output.endswith(("/", os.sep)) or path.is_dir() or (bare and not path.exists())):
         return Destination(named, folder=path)
-    if output != "-" and path.suffix.lower() not in suffixes:
+    if output != "-" and not bare and path.suffix.lower() not in suffixes:
         raise UsageError(
             f"the output {output} has an unknown suffix '{path.suffix}'.",
             hint=f"{suggest(path.suffix.lower(), suffixes)} End the name of a folder with /.",

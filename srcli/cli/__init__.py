@@ -5,7 +5,6 @@ A command's module holds a thin function and imports what it needs inside it; it
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from types import FrameType
@@ -15,7 +14,8 @@ import typer
 from typer.core import TyperGroup
 
 from srcli import __version__
-from srcli.cli import models, train
+from srcli.cli import models, train, upscale
+from srcli.cli.console import print_error
 from srcli.errors import SrcliError
 
 
@@ -42,17 +42,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a bug keeps its plain traceback
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(context_settings=_environment("train"))(train.train)
+app.command(context_settings=_environment("upscale"))(upscale.upscale)
 app.command(context_settings=_environment("train"))(train.train)
 app.add_typer(models.app, name="models", context_settings=_environment("models"))
-
-
-def print_error(error: SrcliError) -> None:
-    """One line on stderr; red on a terminal, unless NO_COLOR is set."""
-    label = "error:"
-    if sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
-        label = f"\x1b[1;31m{label}\x1b[0m"
-    print(label, " ".join(str(error).split("\n")), file=sys.stderr)
 
 
 def _print_version(asked: bool) -> None:

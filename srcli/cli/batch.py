@@ -1,0 +1,249 @@
+"""The run over many pictures: a single one is a batch of one.
+
+A picture that fails does not stop the rest. What ends the run is what would fail for every picture: a wrong
+option, weights that are not there, a device that is not there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from srcli.cli.console import Console, duration
+from srcli.errors import NothingToDoError, SrcliError, UsageError
+from srcli.preflight import in_words
+
+if TYPE_CHECKING:
+    from srcli.inputs import Found, Source
+    from srcli.job import Engine, Record, Settings
+    from srcli.outputs import Destination
+
+Style = Literal["lines", "jsonl", "json"]
+SAMPLE = 200  # headers read beforehand, to tell how much there is to do
+SHOWN = 10  # names in the summary of failures
+
+
+class Results:
+    """Writes records to stdout as they come: lines, JSON lines, or JSON at the end.
+
+    Args:
+        console: prints.
+        style: lines, jsonl or json.
+        many: whether JSON is an array.
+        apart: stdout carries picture bytes, so that lines go to stderr.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        style: Style = "lines",
+        *,
+        many: bool = False,
+        apart: bool = False,
+    ) -> None:
+        self.console = console
+        self.style = style
+        self.many = many
+        self.apart = apart
+        self._kept: list[dict[str, Any]] = []
+
+    def add(self, record: Record) -> None:
+        """One more record."""
+        if self.style == "json":
+            self._kept.append(asdict(record))
+        elif self.style == "jsonl":
+            self.console.result(json.dumps(asdict(record), ensure_ascii=False), asked=True)
+        elif record.status != "failed":  # a failure has its line on stderr
+            (self.console.note if self.apart else self.console.result)(line(record))
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        if self.style != "json" or (not self._kept and not self.many):
+            return
+        whole = self._kept if self.many else self._kept[0]
+        self.console.result(json.dumps(whole, indent=2, ensure_ascii=False), asked=True)
+
+
+def line(record: Record) -> str:
+    """A record in one line: ``photo.png 640x480 -> photo_x4.3.png 2752x2064 (edsr-s-blend, 1.9 s)``."""
+    sizes = ["" if size is None else f" {size[0]}x{size[1]}" for size in (record.in_size, record.out_size)]
+    how = record.model["name"] if record.model else "resized"
+    if record.status == "skipped":
+        about = record.notes[-1] if record.notes else "skipped"
+    elif record.status == "planned":
+        about = f"{how}, about {in_words(record.memory or 0)} of memory"
+    else:
+        about = f"{how}, {duration(record.seconds or 0)}"
+    return f"{record.input}{sizes[0]} -> {record.output}{sizes[1]} ({about})"
+
+
+class Batch:
+    """Runs one and the same job over inputs.
+
+    Args:
+        settings: what to do.
+        place: where results go.
+        console: notes, errors and progress.
+        results: takes the records.
+        load: makes the engine, when the first picture needs one.
+        dry_run: plan only.
+        fail_fast: stop at the first failure.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        place: Destination,
+        console: Console,
+        results: Results,
+        *,
+        load: Callable[[], Engine],
+        dry_run: bool = False,
+        fail_fast: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.place = place
+        self.console = console
+        self.results = results
+        self.load = load
+        self.dry_run = dry_run
+        self.fail_fast = fail_fast
+        self.failures: list[tuple[str, SrcliError]] = []
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The network, loaded once."""
+        engine = self.load()
+        self.console.detail(f"{engine.preset.name} on {engine.device} ({engine.precision})")
+        return engine
+
+    def run(self, found: Found) -> int:
+        """Do all of it.
+
+        Returns:
+            The exit code: of the failure where there is one input, 1 where one of several failed, else 0.
+
+        Raises:
+            UsageError: two inputs for one output.
+            SrcliError: what would fail for every picture.
+        """
+        work = self._without_own_outputs(found.sources)
+        count = len(work) + len(found.missing)
+        try:
+            for word, message in found.missing:
+                self._fail(word, NothingToDoError(message))
+            with self.console.progress(len(work), self._mean_pixels([source for _, source in work])):
+                for index, source in work:
+                    if self.fail_fast and self.failures:
+                        break
+                    self._one(index, source)
+        finally:  # what is finished is reported on an interrupt too
+            self.results.close()
+        if not self.failures:
+            return 0
+        if count == 1:
+            return self.failures[0][1].code
+        names = [label for label, _ in self.failures]
+        shown = ", ".join(names[:SHOWN]) + (", .." if len(names) > SHOWN else "")
+        print(f"{len(names)} of {count} failed: {shown}", file=sys.stderr)
+        return 1
+
+    def _one(self, index: int, source: Source) -> None:
+        from srcli.job import plan, run
+
+        try:
+            task = plan(source, index, self.settings, self.place, data=self._data(source))
+            if task.record.status == "skipped" or self.dry_run:
+                self._done(task.record)
+                return
+        except SrcliError as error:
+            self._fail(source.label, error)
+            return
+        engine = self.engine if task.needs_network else None
+        try:
+            with self.console.file(source.label, task.pixels) as report:
+                record = run(task, self.settings, engine, report=report, stdout=sys.stdout.buffer)
+        except SrcliError as error:
+            self._fail(source.label, error)
+        except Exception as error:  # a bug, but not a reason to leave the rest of the night's work undone
+            traceback.print_exc()
+            self._fail(source.label, SrcliError(f"internal error: {type(error).__name__}: {error}"))
+        else:
+            self._done(record)
+
+    def _done(self, record: Record) -> None:
+        self.results.add(record)
+        if record.status != "skipped":
+            for note in record.notes:
+                self.console.note(f"{record.input}: {note}")
+        details = [("tile", record.tile), ("fingerprint", record.fingerprint)]
+        for name, value in details if record.status == "done" else []:
+            self.console.detail(f"{record.input}: {name} {value}")
+
+    def _fail(self, label: str, error: SrcliError) -> None:
+        from srcli.job import Record
+
+        self.failures.append((label, error))
+        self.results.add(Record.failure(label, error))
+        self.console.error(error, label)
+
+    def _data(self, source: Source) -> bytes | None:
+        return sys.stdin.buffer.read() if source.path is None else None
+
+    def _mean_pixels(self, sources: list[Source]) -> float:
+        """Output pixels of a picture, on average over a sample of headers; files that fail count as none."""
+        if self.dry_run or self.console.style == "none":
+            return 0.0
+        step = -(-len(sources) // SAMPLE) or 1
+        sample = [source for source in sources[::step] if source.path is not None]
+        return sum(self._pixels(source) for source in sample) / max(1, len(sample))
+
+    def _pixels(self, source: Source) -> int:
+        from srcli.job import target_of
+
+        try:
+            height, width = target_of(source, self.settings).size
+        except SrcliError:
+            return 0
+        return height * width
+
+    def _without_own_outputs(self, sources: list[Source]) -> list[tuple[int, Source]]:
+        """The inputs with their numbers, less those that are the output of another: a second run over a folder.
+
+        Raises:
+            UsageError: two inputs for one output, or an input that would be replaced.
+        """
+        from srcli.job import output_path, output_words
+        from srcli.outputs import Clashes, find_clashes
+
+        def exact(index: int, source: Source) -> Path | None:
+            try:
+                return output_path(source, index + 1, self.settings, self.place)
+            except SrcliError:
+                return None  # the run itself says what is wrong with it
+
+        def pattern(index: int, source: Source) -> str:
+            return self.place.pattern(source, output_words(source, index + 1, self.settings))
+
+        clashes = find_clashes(sources, pattern, exact) if len(sources) > 1 else Clashes([], [])
+        for path, first, second in clashes.shared[:1]:
+            raise UsageError(
+                f"{first.label} and {second.label} would both be written to {path}.",
+                hint="Tell them apart with --name, for example {stem}_{parent}{ext} or {index}{ext}.",
+            )
+        leave = set()
+        for made, origin in clashes.inputs:
+            if self.settings.exists == "overwrite" and made.named:
+                raise UsageError(
+                    f"{made.label} is an input and the output of {origin.label}.",
+                    hint="Leave one of them out, or give another output.",
+                )
+            self.console.note(f"{made.label} is left out: it is the output of {origin.label}")
+            leave.add(made)
+        return [(index, source) for index, source in enumerate(sources, 1) if source not in leave]

@@ -1,0 +1,50 @@
+"""Ctrl-C and SIGTERM end a run soon, even while a library computes and Python does not get a word in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+PATIENCE = 1.5  # seconds
+
+
+@contextmanager
+def ends_soon(patience: float = PATIENCE) -> Iterator[None]:
+    """Inside, an interrupt unwinds as usual; if that takes longer than `patience` seconds, the process is ended.
+
+    Python raises KeyboardInterrupt only between two of its own steps. A large picture spends seconds inside one
+    call of an encoder, so a second thread watches: the interpreter writes the signal's number to a pipe at once.
+    Temporary files are removed before the process ends with 128 + number.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    unwound = threading.Event()
+    watch = threading.Thread(target=_watch, args=(reader, unwound, patience), daemon=True)
+    watch.start()
+    previous = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        unwound.set()
+        signal.set_wakeup_fd(previous)
+        os.close(writer)  # the watcher reads the end and returns
+        watch.join(patience)
+
+
+def _watch(reader: int, unwound: threading.Event, patience: float) -> None:
+    with suppress(OSError), os.fdopen(reader, "rb", buffering=0) as pipe:
+        while number := pipe.read(1):
+            if number[0] not in (signal.SIGINT, signal.SIGTERM):
+                continue
+            if unwound.wait(patience):
+                return
+            from srcli.image.atomic import remove_temporary_files
+
+            remove_temporary_files()
+            os._exit(128 + number[0])

@@ -1,0 +1,243 @@
+"""`srcli upscale`: pictures of any kind to any size. Words become settings, and the batch follows them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from srcli.cli import options
+from srcli.cli.console import Console
+from srcli.errors import ModelError, UsageError
+from srcli.image.formats import FORMATS, find_format, format_of
+from srcli.inputs import STDIN, find_inputs
+from srcli.outputs import Destination, destination
+from srcli.presets import DEFAULT_PRESET, Preset
+from srcli.weights.licenses import LICENSES
+from srcli.weights.store import find, resolve, sha256
+
+if TYPE_CHECKING:
+    from srcli.job import Engine
+    from srcli.job.task import Exists
+
+
+def upscale(
+    inputs: options.Inputs = None,
+    input_: options.MoreInputs = None,
+    scale: options.Scale = None,
+    width: options.Width = None,
+    height: options.Height = None,
+    max_side: options.MaxSide = None,
+    short_side: options.ShortSide = None,
+    megapixels: options.Megapixels = None,
+    print_: options.Print = None,
+    fit: options.Fit = None,
+    only_enlarge: options.OnlyEnlarge = False,
+    only_shrink: options.OnlyShrink = False,
+    model: options.Model = DEFAULT_PRESET,
+    license: options.License = "any",  # noqa: A002 - the option's name
+    output: options.Output = None,
+    name: options.Name = None,
+    format: options.Format = "auto",  # noqa: A002 - the option's name
+    quality: options.Quality = 95,
+    lossless: options.Lossless = False,
+    chroma: options.Chroma = "444",
+    compress_level: options.CompressLevel = 6,
+    bit_depth: options.BitDepth = "keep",
+    dither: options.Dither = False,
+    icc: options.Icc = "keep",
+    metadata: options.Metadata = "keep",
+    no_provenance: options.NoProvenance = False,
+    background: options.Background = "white",
+    alpha: options.Alpha = "auto",
+    frames: options.Frames = "error",
+    from_file: options.FromFile = None,
+    recursive: options.Recursive = False,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    exists: options.Exists = None,
+    overwrite: options.Overwrite = False,
+    skip_existing: options.SkipExisting = False,
+    resume: options.Resume = False,
+    fail_fast: options.FailFast = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    tile: options.Tile = "auto",
+    seed: options.Seed = 0,
+    offline: options.Offline = False,
+    max_input_pixels: options.MaxInputPixels = "500M",
+    max_output_pixels: options.MaxOutputPixels = "4G",
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    jsonl: options.Jsonl = False,
+    progress: options.Progress = "auto",
+    quiet: options.Quiet = False,
+    verbose: options.Verbose = False,
+) -> None:
+    """Enlarge pictures by any factor, or to any size.
+
+    srcli upscale photo.png --scale 4.3
+
+    srcli upscale shots/ -r -o big/ --max-side 8000 --format tiff
+
+    Every option can also be set by a variable of the environment, such as SRCLI_UPSCALE_SCALE=4.3.
+
+    Exit codes: 0 done, 1 a picture failed, 2 wrong usage, 3 no input, 4 no weights, 5 no room, 6 the output exists.
+    """
+    from srcli.cli.batch import Batch, Results, Style
+    from srcli.cli.signals import ends_soon
+    from srcli.job import Settings
+    from srcli.sizes import parse_pixels, size_rule
+
+    if offline:
+        os.environ["SRCLI_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
+    console = Console(quiet=quiet, verbose=verbose, style=progress)
+    rule = size_rule(
+        scale=scale,
+        width=width,
+        height=height,
+        max_side=max_side,
+        short_side=short_side,
+        megapixels=megapixels,
+        paper=print_,
+        fit=fit,
+        only_enlarge=only_enlarge,
+        only_shrink=only_shrink,
+    )
+    preset = _preset(model, license)
+    words = [*(inputs or ()), *(input_ or ())]
+    found = find_inputs(
+        words,
+        lists=from_file or (),
+        recursive=recursive,
+        include=include or (),
+        exclude=exclude or (),
+        leave_out=None if output is None else Path(output),
+        stdin=sys.stdin.buffer,
+    )
+    place = destination(
+        output,
+        template=name,
+        single=len(found.sources) == 1,
+        from_stdin=STDIN in words,
+        suffixes=[suffix for form in FORMATS.values() for suffix in form.suffixes],
+    )
+    _check_streams(place, json=json, jsonl=jsonl, dry_run=dry_run)
+    settings = Settings(
+        rule=rule,
+        preset=preset,
+        weights_sha256=cache(lambda: sha256(find(preset))),
+        format=_format(format, place),
+        encoding={
+            "quality": quality,
+            "lossless": lossless,
+            "chroma": chroma,
+            "compress_level": compress_level,
+            "bit_depth": bit_depth,
+            "dither": dither,
+            "icc": icc,
+            "metadata": metadata,
+            "background": _colour(background),
+        },
+        alpha=alpha,
+        frames=frames,
+        precision=precision,
+        seed=seed,
+        provenance=not no_provenance,
+        exists=_policy(exists, overwrite=overwrite, skip=skip_existing, resume=resume),
+        max_input_pixels=parse_pixels(max_input_pixels, "--max-input-pixels"),
+        max_output_pixels=parse_pixels(max_output_pixels, "--max-output-pixels"),
+    )
+    style: Style = "json" if json else "jsonl" if jsonl else "lines"
+    batch = Batch(
+        settings,
+        place,
+        console,
+        Results(console, style, many=found.many, apart=place.stdout),
+        load=lambda: _load(model, device, precision, tile, console),
+        dry_run=dry_run,
+        fail_fast=fail_fast,
+    )
+    for suffix, count in sorted(found.passed_over.items()):
+        console.note(f"{count} {suffix} {'file is' if count == 1 else 'files are'} passed over")
+    with ends_soon():
+        code = batch.run(found)
+    if code:
+        raise typer.Exit(code)
+
+
+def _load(model: str, device: str, precision: str, tile: str, console: Console) -> Engine:
+    from srcli.engine import Upscaler
+
+    upscaler = Upscaler.from_preset(model, device=device, precision=precision, tile=tile)
+    console.detail(f"{upscaler.preset.title} on {upscaler.device} ({upscaler.device_reason})")
+    return upscaler
+
+
+def _preset(model: str, license_: str) -> Preset:
+    preset = resolve(model)
+    if license_ == "commercial" and not LICENSES.get(preset.weights.license, False):
+        raise ModelError(
+            f"the weights of '{preset.name}' have the licence '{preset.weights.license}', "
+            "which is not known to allow commercial use.",
+            hint="See: srcli models list --license commercial",
+        )
+    return preset
+
+
+def _format(asked: str, place: Destination) -> str | None:
+    """The format to write; None is the input's.
+
+    Raises:
+        UsageError: the option and the output's suffix contradict each other.
+    """
+    chosen = None if asked == "auto" else find_format(asked).name
+    path = place.file or Path("name" + (place.template.suffix or ""))
+    named = format_of(path)
+    if chosen is not None and named is not None and named.name != chosen:
+        raise UsageError(
+            f"--format {asked} and the output's suffix {path.suffix} disagree.", hint="Drop one."
+        )
+    return chosen or (None if named is None else named.name)
+
+
+def _colour(name: str) -> tuple[float, float, float]:
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(name)[:3]
+    except ValueError:
+        raise UsageError(
+            f"--background '{name}' is no colour.", hint="Write a name or #rrggbb, such as white or #1e90ff."
+        ) from None
+    return red / 255, green / 255, blue / 255
+
+
+def _policy(asked: Exists | None, *, overwrite: bool, skip: bool, resume: bool) -> Exists:
+    short: dict[Exists, bool] = {"overwrite": overwrite, "skip": skip, "auto": resume}
+    chosen = {policy for policy, given in short.items() if given} | ({asked} if asked else set())
+    if len(chosen) > 1:
+        raise UsageError(
+            "--exists, --overwrite, --skip-existing and --resume contradict each other.", hint="Give one."
+        )
+    return chosen.pop() if chosen else "auto"
+
+
+def _check_streams(place: Destination, *, json: bool, jsonl: bool, dry_run: bool) -> None:
+    """Standard output carries one thing: a picture, JSON, or lines.
+
+    Raises:
+        UsageError: two of them, or a picture for a terminal.
+    """
+    if json and jsonl:
+        raise UsageError("--json and --jsonl exclude each other.", hint="Give one of them.")
+    if not place.stdout or dry_run:
+        return
+    if json or jsonl:
+        raise UsageError("standard output cannot carry the picture and JSON.", hint="Give -o FILE.")
+    if sys.stdout.isatty():
+        raise UsageError("a terminal shows no picture.", hint="Redirect the output, or give -o FILE.")

@@ -1,0 +1,10 @@
+"""One picture from file to file: `plan` decides everything from the header, `run` does it.
+
+Neither prints nor imports torch; the network comes in as an argument. What happened is returned as a `Record`.
+"""
+
+from srcli.job.plan import output_path, output_words, plan, target_of
+from srcli.job.run import Engine, run
+from srcli.job.task import Record, Settings, Task
+
+__all__ = ["Engine", "Record", "Settings", "Task", "output_path", "output_words", "plan", "run", "target_of"]

@@ -1,0 +1,216 @@
+"""Everything about one job that can be decided, and refused, before a pixel is read."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from srcli.errors import ExistsError, ResourceError, UsageError
+from srcli.geometry import Size
+from srcli.image import FORMATS, Header, check_format_limits, choose_format, probe, read_provenance
+from srcli.image.formats import Depth
+from srcli.image.header import check_pixels
+from srcli.inputs import Source
+from srcli.job.task import Record, Settings, Task
+from srcli.outputs import Destination
+from srcli.preflight import check_disk, check_folder, check_memory
+from srcli.sizes import Target
+
+BYTES = {"8": 1, "16": 2, "32f": 4}
+MEMORY_BASE, MEMORY_NETWORK = 100 << 20, 500 << 20  # the interpreter and its libraries; torch and one tile
+LOSSLESS_SHARE, LOSSY_SHARE = 0.2, 0.02  # of the samples' bytes: the least that a photograph takes in a file
+
+
+def plan(
+    source: Source, index: int, settings: Settings, place: Destination, *, data: bytes | None = None
+) -> Task:
+    """Decide everything about one input from its header, and check that it can be done.
+
+    Args:
+        source: the input.
+        index: its number, from 1.
+        settings: what to do.
+        place: where results go.
+        data: the content of standard input, if that is the source.
+
+    Raises:
+        SrcliError: it cannot be done; the class says why.
+    """
+    header = _header(source, settings, data)
+    target = settings.rule.target(Size(*header.size))
+    form, notes = _format(header, settings)
+    check_format_limits(form, target.size)
+    _check_pixels(target, settings)
+    path = place.path(source, output_words(source, index, settings, header, target))
+    size, new = Size(*header.size), target.size
+    record = Record(
+        source.label,
+        "planned",
+        output="-" if path is None else str(path),
+        in_size=(size.w, size.h),
+        out_size=(new.w, new.h),
+        scale_x=new.w / size.w,
+        scale_y=new.h / size.h,
+        depth=_depth(header, form, settings),
+        format=form,
+        seed=settings.seed,
+        notes=notes,
+    )
+    task = Task(source, data, header, target, path, record)
+    if path is not None and _is_occupied(path) and _is_finished(task, settings):
+        record.status = "skipped"
+        return task
+    weights = settings.weights_sha256() if task.needs_network else ""
+    if task.needs_network:
+        about = settings.preset
+        record.model = {"name": about.name, "sha256": weights, "license": about.weights.license}
+    record.fingerprint = record.fingerprint or settings.fingerprint(_content(task), target, weights)
+    record.memory = _memory(task, form, settings)
+    check_memory(record.memory)
+    if path is not None:
+        check_folder(path.parent)
+        raw = task.pixels * _channels(header) * BYTES[record.depth or "8"]
+        lossless = form in ("png", "tiff") or settings.encoding.get("lossless", False)
+        check_disk(path.parent, int(raw * (LOSSLESS_SHARE if lossless else LOSSY_SHARE)))
+    return task
+
+
+def target_of(source: Source, settings: Settings) -> Target:
+    """Output size of one input, from its header.
+
+    Raises:
+        SrcliError: the input is no picture, or the size is beyond all limits.
+    """
+    return settings.rule.target(Size(*_header(source, settings, None).size))
+
+
+def output_path(source: Source, index: int, settings: Settings, place: Destination) -> Path | None:
+    """Where one input's result goes, from its header; None is standard output.
+
+    Raises:
+        SrcliError: the input is no picture.
+    """
+    header = _header(source, settings, None)
+    target = settings.rule.target(Size(*header.size))
+    return place.path(source, output_words(source, index, settings, header, target))
+
+
+def output_words(
+    source: Source, index: int, settings: Settings, header: Header | None = None, target: Target | None = None
+) -> dict[str, Any]:
+    """The fields of an output's name; those that only the header tells are left out without it."""
+    path = source.path or Path("stdin")
+    fields: dict[str, Any] = {
+        "stem": path.stem,
+        "size": settings.rule.tag,
+        "model": settings.preset.name,
+        "index": index,
+        "parent": path.absolute().parent.name if source.path else "",
+    }
+    if header is not None and target is not None:
+        form, _ = _format(header, settings)
+        known = FORMATS[form].suffixes
+        fields |= {
+            "scale": target.scale,
+            "width": target.size.w,
+            "height": target.size.h,
+            "ext": path.suffix if path.suffix.lower() in known else known[0],
+        }
+    return fields
+
+
+def _header(source: Source, settings: Settings, data: bytes | None) -> Header:
+    origin = data if source.path is None else source.path
+    assert origin is not None  # the caller reads standard input
+    header = probe(origin, frames=settings.frames, name=source.label)
+    check_pixels(header, settings.max_input_pixels, source.label)
+    return header
+
+
+def _format(header: Header, settings: Settings) -> tuple[str, list[str]]:
+    depth = settings.encoding.get("bit_depth", "keep")
+    alpha = header.alpha and settings.alpha != "drop"
+    chosen, notes = choose_format(
+        header.format, settings.format, header.depth if depth == "keep" else depth, alpha=alpha
+    )
+    return chosen.name, notes
+
+
+def _depth(header: Header, form: str, settings: Settings) -> Depth:
+    depth = settings.encoding.get("bit_depth", "keep")
+    wanted = header.depth if depth == "keep" else depth
+    depths = FORMATS[form].depths
+    return wanted if wanted in depths else depths[-1]
+
+
+def _check_pixels(target: Target, settings: Settings) -> None:
+    pixels = target.size.h * target.size.w
+    if pixels > settings.max_output_pixels:
+        raise ResourceError(
+            f"{target.size.w}x{target.size.h} are {pixels / 1e6:.0f} million pixels, more than the limit of "
+            f"{settings.max_output_pixels / 1e6:g} million.",
+            hint=f"Choose a smaller size, or raise the limit: --max-output-pixels {pixels}.",
+        )
+
+
+def _channels(header: Header) -> int:
+    return {"gray": 1, "rgb": 3, "cmyk": 4}[header.kind] + header.alpha
+
+
+def _memory(task: Task, form: str, settings: Settings) -> int:
+    """Bytes that the job needs at least: the input, the whole output, and what Pillow copies of it."""
+    header = task.header
+    samples = header.size[0] * header.size[1] * _channels(header) * BYTES[header.depth]
+    out = task.pixels * _channels(header) * BYTES[task.record.depth or "8"]
+    copied = task.pixels * 4 if form not in ("png", "tiff") else 0
+    alpha = task.pixels * 2 if header.alpha and settings.alpha != "drop" else 0
+    base = MEMORY_BASE + (MEMORY_NETWORK if task.needs_network else 0)
+    return base + 2 * samples + out + copied + alpha
+
+
+def _content(task: Task) -> bytes:
+    """A hash of the input's bytes."""
+    if task.data is not None:
+        return hashlib.blake2b(task.data).digest()
+    assert task.source.path is not None
+    with task.source.path.open("rb") as file:
+        return hashlib.file_digest(file, hashlib.blake2b).digest()
+
+
+def _is_occupied(path: Path) -> bool:
+    """Whether something is there that could be lost: not a device or a pipe."""
+    return path.is_file() or path.is_dir() or path.is_symlink()
+
+
+def _is_finished(task: Task, settings: Settings) -> bool:
+    """Whether the existing output stays as it is; the record says why.
+
+    Raises:
+        ExistsError: it must not be replaced.
+        UsageError: it is the input.
+    """
+    path, record = task.path, task.record
+    assert path is not None
+    if task.source.path is not None and path.exists() and path.samefile(task.source.path):
+        raise UsageError(f"the output {path} is the input.", hint="Choose another with -o or --name.")
+    if path.is_dir():
+        raise ResourceError(f"the output {path} is a folder.", hint="Choose another with -o or --name.")
+    if settings.exists == "skip":
+        record.notes.append("exists, skipped")
+        return True
+    if settings.exists == "fail":
+        raise ExistsError(f"the output {path} exists.", hint="Choose another with -o or --name.")
+    if settings.exists == "overwrite":
+        return False
+    made = read_provenance(path) if path.exists() else None
+    if made is None or "fingerprint" not in made:
+        raise ExistsError(
+            f"the output {path} exists and was not made by srcli.", hint="Replace it with --overwrite."
+        )
+    weights = settings.weights_sha256() if task.needs_network else ""
+    record.fingerprint = settings.fingerprint(_content(task), task.target, weights)
+    if made["fingerprint"] != record.fingerprint:
+        return False
+    record.notes.append("up to date")
+    return True

@@ -1,0 +1,172 @@
+"""What a job is asked for, what is decided about it, and what came of it: plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from srcli import __version__
+from srcli.errors import SrcliError
+from srcli.image import Header
+from srcli.inputs import Source
+from srcli.presets import Preset
+from srcli.sizes import SizeRule, Target
+
+Status = Literal["planned", "done", "skipped", "failed"]
+Exists = Literal["auto", "skip", "overwrite", "fail"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything about a run that is the same for all its pictures.
+
+    Attributes:
+        rule: how large.
+        preset: the model.
+        weights_sha256: gives the hash of its weights; called only where a network is needed.
+        format: the format asked for, None for the input's.
+        encoding: further options of `srcli.image.plan_output`.
+        alpha: how transparency is enlarged: auto, model, lanczos or drop.
+        frames: which picture of an animation.
+        precision: as asked for.
+        seed: for models that draw; recorded.
+        provenance: whether the output records how it was made.
+        exists: what to do where the output exists.
+        max_input_pixels: larger inputs are refused.
+        max_output_pixels: larger outputs are refused.
+    """
+
+    rule: SizeRule
+    preset: Preset
+    weights_sha256: Callable[[], str]
+    format: str | None = None
+    encoding: dict[str, Any] = field(default_factory=dict)
+    alpha: str = "auto"
+    frames: str = "error"
+    precision: str = "auto"
+    seed: int = 0
+    provenance: bool = True
+    exists: Exists = "auto"
+    max_input_pixels: int = 500_000_000
+    max_output_pixels: int = 4_000_000_000
+
+    def fingerprint(self, content: bytes, target: Target, weights: str) -> str:
+        """What a result depends on, in 32 hexadecimal digits.
+
+        BLAKE2b over the hash of the input's content, the weights' hash, the options that change pixels or
+        metadata, and the major version. Device and tile are not among them: they do not change the picture.
+        """
+        options = {
+            "size": target.size,
+            "dpi": target.dpi,
+            "format": self.format,
+            "encoding": self.encoding,
+            "alpha": self.alpha,
+            "frames": self.frames,
+            "precision": self.precision,
+            "seed": self.seed,
+        }
+        text = json.dumps([weights, options, __version__.split(".")[0]], sort_keys=True)
+        return hashlib.blake2b(content + text.encode(), digest_size=16).hexdigest()
+
+
+@dataclass
+class Record:
+    """What happened to one input.
+
+    Attributes:
+        input: as it was named.
+        status: planned (a dry run), done, skipped or failed.
+        output: the file, or "-".
+        in_size: (width, height) as shown, after the EXIF orientation.
+        out_size: (width, height).
+        scale_x: output width over input width.
+        scale_y: output height over input height.
+        depth: bits per sample of the output: 8, 16 or 32f.
+        format: of the output.
+        model: name, sha256 and license; None where no network ran.
+        device: where the network ran.
+        precision: it ran in.
+        tile: width x height of the encoder's tiles.
+        tile_retries: tiles cut in four for want of memory.
+        fp32_fallback: tiles computed again in float32.
+        seed: as asked for.
+        seconds: without loading the model.
+        memory: bytes that are needed, an estimate.
+        fingerprint: see `Settings.fingerprint`.
+        notes: what was lost or decided, a line each.
+        error: code, type, message and hint of a failure.
+    """
+
+    input: str
+    status: Status
+    output: str | None = None
+    in_size: tuple[int, int] | None = None
+    out_size: tuple[int, int] | None = None
+    scale_x: float | None = None
+    scale_y: float | None = None
+    depth: str | None = None
+    format: str | None = None
+    model: dict[str, Any] | None = None
+    device: str | None = None
+    precision: str | None = None
+    tile: str | None = None
+    tile_retries: int = 0
+    fp32_fallback: int = 0
+    seed: int | None = None
+    seconds: float | None = None
+    memory: int | None = None
+    fingerprint: str | None = None
+    notes: list[str] = field(default_factory=list)
+    error: dict[str, Any] | None = None
+
+    @staticmethod
+    def failure(label: str, error: SrcliError) -> Record:
+        """The record of an input that failed."""
+        about = {
+            "code": error.code,
+            "type": type(error).__name__,
+            "message": error.message,
+            "hint": error.hint,
+        }
+        return Record(label, "failed", error=about)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One input with all decisions made; `record` is what is known so far.
+
+    Attributes:
+        source: the input.
+        data: its content, where it came from standard input.
+        header: of the input.
+        target: output size.
+        path: of the output; None is standard output.
+        record: planned or skipped.
+    """
+
+    source: Source
+    data: bytes | None
+    header: Header
+    target: Target
+    path: Path | None
+    record: Record
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether a side grows."""
+        return grows(self.header.size, self.target.size)
+
+    @property
+    def pixels(self) -> int:
+        """Output pixels."""
+        return self.target.size.h * self.target.size.w
+
+
+def grows(size: tuple[int, int], target: tuple[int, int]) -> bool:
+    """Whether a side of `target` is longer than that of `size`."""
+    return target[0] > size[0] or target[1] > size[1]
