@@ -13,6 +13,7 @@ from typing import BinaryIO
 from srcli.errors import ResourceError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_temporary: set[Path] = set()  # files being written now
 
 
 @contextmanager
@@ -44,6 +45,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     except OSError as error:
         raise write_error(path, error) from error
+    _temporary.add(temporary)
     try:
         with os.fdopen(handle, "w+b") as stream:
             yield stream
@@ -59,6 +61,15 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.errno is not None:
             raise write_error(path, error) from error
         raise
+    finally:
+        _temporary.discard(temporary)
+
+
+def remove_temporary_files() -> None:
+    """Remove what is being written now: the last thing before a process ends without unwinding."""
+    for temporary in list(_temporary):
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_error(path: Path | str, error: OSError) -> ResourceError:
