@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Method:
         name: official name of one of our keys.
         inputs: beginnings of the names of arrays that are not outputs.
         tolerance: largest difference, times max(1, standard deviation).
+        special: other tolerances, by a part of the array's name.
     """
 
     build: Callable[[dict[str, Any]], nn.Module]
@@ -53,6 +54,12 @@ class Method:
     name: Callable[[str], str] = lambda key: key.removeprefix("decoder.")
     inputs: tuple[str, ...] = ("lr",)
     tolerance: float = 1e-5
+    special: Mapping[str, float] = field(default_factory=dict)
+
+    def bound(self, array: str, std: float) -> float:
+        """Largest difference allowed in an array of this name and standard deviation."""
+        tolerance = next((value for part, value in self.special.items() if part in array), self.tolerance)
+        return tolerance * max(1, std)
 
 
 def read_golden(name: str) -> Golden:

@@ -11,6 +11,7 @@ from srcli.models.encoders import ENCODERS
 from srcli.models.layers import grid_coord, window_pad
 from srcli.models.sr import Frame, ImplicitSR
 from tests.parity.golden import Golden, Method, Outputs
+from tests.parity.lmf import modulated
 
 SWITCHES = (
     "local_ensemble",
@@ -95,6 +96,11 @@ METHODS: dict[str, Method] = {
     "liif_nocell": Method(classic("liif"), run_decoder),
     "liif_noensemble": Method(classic("liif"), run_decoder),
     "liif_nounfold": Method(classic("liif"), run_decoder),
+    "lm_liif": modulated("lm-liif"),
+    "lm_liif_depth8": modulated("lm-liif"),
+    "lm_liif_noensemble": modulated("lm-liif"),
+    "lm_liif_plain": modulated("lm-liif"),
+    "lm_lte": modulated("lm-lte"),
     "lte": Method(classic("lte"), run_decoder),
     "lte_fast": Method(classic("lte-plus"), run_grid_decoder),
     "metasr": Method(classic("metasr"), run_decoder),

@@ -119,6 +119,8 @@ def render_multiscale(
 
 
 def _level_size(lr: Size, target: Size, level: Level) -> Size:
+    if level.scale >= mean_scale(lr, target):
+        return target
     rows, cols = (min(level.scale, hr / side) for side, hr in zip(lr, target, strict=True))
     return output_size(lr, (rows, cols))
 
