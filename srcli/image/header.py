@@ -83,11 +83,11 @@ def inspect(source: Source, frames: str | int) -> Inspection:
     if source.format == "tiff":
         return _inspect_tiff(source, frames)
     picture = open_picture(source)
-    # A multi-picture JPEG is a photo with a preview or a depth map, not an animation.
-    count = 1 if source.format in ("jpg", "heic") else int(getattr(picture, "n_frames", 1))
-    index = choose_frame(frames, count, source.name)
     try:
         with own_limit():
+            # A multi-picture JPEG is a photo with a preview or a depth map, not an animation.
+            count = 1 if source.format in ("jpg", "heic") else int(getattr(picture, "n_frames", 1))
+            index = choose_frame(frames, count, source.name)
             if index:
                 picture.seek(index)
     except BROKEN as error:
@@ -157,8 +157,9 @@ def has_gray_palette(picture: Picture) -> bool:
     """Whether this is a palette picture whose palette holds only grays."""
     if picture.mode != "P" or picture.palette is None or picture.info.get("icc_profile"):
         return False
-    palette = picture.getpalette("RGB") or []
-    return palette[0::3] == palette[1::3] == palette[2::3]
+    order, data = picture.palette.getdata()  # getpalette would decode the pixels
+    step = len(order)  # RGB, BGR, BGRX, RGBA
+    return step >= 3 and data[0::step] == data[1::step] == data[2::step]
 
 
 def _orientation(source: Source, picture: Picture) -> int:

@@ -37,6 +37,7 @@ BROKEN = (
     TypeError,
     EOFError,
     IndexError,
+    RuntimeError,
     KeyError,
     struct.error,
     zlib.error,

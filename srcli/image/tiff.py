@@ -257,6 +257,7 @@ def encode_tiff(
     stream.write(write_directory(tags, position, big=big))
     stream.seek(8 if big else 4)
     stream.write(struct.pack("<Q" if big else "<I", position))
+    stream.seek(0, 2)
 
 
 def _strip(rows: Samples, level: int, predict: bool) -> bytes:

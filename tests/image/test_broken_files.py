@@ -1,0 +1,133 @@
+"""Files that are no pictures, or only parts of some: one clear line, never half a picture."""
+
+import io
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from srcli.errors import ImageError
+from srcli.image import probe, read_image
+from tests.image.make import encoded, png16, png_chunk, saved, smooth, texture
+
+
+def tiff(**options) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, texture(64, 64, 3, np.uint16), photometric="rgb", **options)
+    return stream.getvalue()
+
+
+def lzw_tiff() -> bytes:
+    return cv2.imencode(".tif", texture(64, 64, 3, np.uint16), [cv2.IMWRITE_TIFF_COMPRESSION, 5])[1].tobytes()
+
+
+PICTURE = Image.fromarray(smooth(64, 64))
+WHOLE = {
+    "png": encoded(PICTURE, "PNG"),
+    "png16": png16(texture(64, 64, 3, np.uint16)),
+    "jpg": encoded(PICTURE, "JPEG"),
+    "progressive jpg": encoded(PICTURE, "JPEG", progressive=True),
+    "webp": encoded(PICTURE, "WEBP"),
+    "avif": encoded(PICTURE, "AVIF"),
+    "gif": encoded(PICTURE, "GIF"),
+    "bmp": encoded(PICTURE, "BMP"),
+    "tiff": tiff(),
+    "deflate tiff": tiff(compression="zlib", rowsperstrip=8),
+    "lzw tiff": lzw_tiff(),
+    "8-bit lzw tiff": encoded(PICTURE, "TIFF", compression="tiff_lzw"),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
+def test_a_file_cut_off_is_refused(kind, part, tmp_path):
+    data = WHOLE[kind]
+    assert read_image(data).size == (64, 64)
+    path = saved(tmp_path / "photo.img", data[: int(len(data) * part)])
+    with pytest.raises(ImageError) as refusal:
+        read_image(path)
+    message = str(refusal.value)
+    assert str(path) in message
+    assert "\n" not in message
+    assert refusal.value.code == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"hello, I am no picture\n", "it is text"),
+        ("grüße\n".encode(), "it is text"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+        (bytes(100), "nothing but zeros"),
+        (b"\x89PNG\r\n\x1a\n", "damaged or cut off"),
+        (b"\xff\xd8\xff\xe0", "damaged or cut off"),
+        (b"II*\0\x08\0\0\0", "damaged or cut off"),
+        (b"\x01\x02\x03\xfe\xff" * 9, "begins with the bytes 01 02 03"),
+        (b"%PDF-1.4", "PDF document"),
+        (b"8BPS\0\1", "Photoshop"),
+        (b"v/1\x01" + bytes(20), "OpenEXR"),
+        (b"\xff\x0a" + bytes(20), "JPEG XL.*djxl"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(20), "JPEG 2000"),
+        (b"II*\0\x10\0\0\0CR\2\0" + bytes(20), "raw file"),
+    ],
+)
+def test_what_is_no_picture_is_said_in_one_line(content, words, tmp_path):
+    path = saved(tmp_path / "photo.png", content)
+    for read in (read_image, probe):
+        with pytest.raises(ImageError, match=words) as refusal:
+            read(path)
+        assert "photo.png" in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+
+
+def test_raw_files_in_tiff_clothes_are_refused(tmp_path):
+    with pytest.raises(ImageError, match="raw file.*raw converter"):
+        read_image(saved(tmp_path / "photo.NEF", tiff()))
+    with pytest.raises(ImageError, match="raw file"):
+        read_image(tiff(extratags=[(50706, 1, 4, b"\1\4\0\0", True)]))
+
+
+def test_heic_names_the_extra_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match=r'HEIC.*pip install "srcli\[formats\]"'):
+        read_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+
+
+def test_a_folder_is_no_picture(tmp_path):
+    with pytest.raises(ImageError, match="folder"):
+        read_image(tmp_path)
+
+
+def test_a_flipped_bit_in_a_sixteen_bit_png_is_found():
+    data = bytearray(WHOLE["png16"])
+    data[len(data) // 2] ^= 4
+    with pytest.raises(ImageError, match="checksum of a IDAT chunk"):
+        read_image(bytes(data))
+
+
+def test_a_png_with_too_few_pixels_is_refused():
+    head = struct.pack(">IIBBBBB", 64, 64, 16, 2, 0, 0, 0)
+    parts = (png_chunk(b"IHDR", head), png_chunk(b"IDAT", zlib.compress(bytes(64 * 6 + 1))), png_chunk(b"IEND", b""))
+    with pytest.raises(ImageError):
+        read_image(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(sorted(WHOLE)), st.data())
+def test_no_damage_leads_to_anything_but_an_image_error(kind, data):
+    damaged = bytearray(WHOLE[kind])
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, min(len(damaged), 600) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        image = read_image(bytes(damaged), frames="first", max_pixels=1_000_000)
+    except ImageError as error:
+        assert "\n" not in str(error)
+    else:
+        assert image.pixels.ndim == 3
