@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from srcli.image.header import Header, probe
     from srcli.image.provenance import read_provenance
     from srcli.image.read import Image, read_image
-    from srcli.image.resize import pillow_bicubic_uint8, resize, resize_rows
+    from srcli.image.resample import pillow_bicubic_uint8, resize, resize_rows
     from srcli.image.write import OutputPlan, choose_format, plan_output, write_image
 
 _HOMES = {
@@ -29,9 +29,9 @@ _HOMES = {
     "read_provenance": "provenance",
     "Image": "read",
     "read_image": "read",
-    "pillow_bicubic_uint8": "resize",
-    "resize": "resize",
-    "resize_rows": "resize",
+    "pillow_bicubic_uint8": "resample",
+    "resize": "resample",  # not `resize`: the module would hide the function
+    "resize_rows": "resample",
     "OutputPlan": "write",
     "plan_output": "write",
     "write_image": "write",
