@@ -74,6 +74,10 @@ def _hist_w1_lr(scene: Scene) -> float:
     return histogram_distance(scene.sr_8bit, scene.lr)
 
 
+def _several(_: Scene) -> float:
+    raise ValueError("it is a property of several results for one picture, not of one")
+
+
 _LR: frozenset[Need] = frozenset({"lr"})
 
 METRICS = {
@@ -107,6 +111,11 @@ METRICS = {
             "levels", False, "distance of histograms", decimals=3,
         ),
         Metric("hist-w1-lr", _hist_w1_lr, "levels", False, "distance of histograms, to the LR", _LR, 3),
+        Metric(
+            "diversity", _several,
+            "levels", True, "deviation over several seeds, 0 for a model that draws nothing",
+            frozenset({"samples"}), 2,
+        ),
     )
 }  # fmt: skip
 

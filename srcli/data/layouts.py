@@ -1,0 +1,201 @@
+"""How folders of HR and LR pictures are laid out, and which file belongs to which.
+
+Known are: `image_SRF_<s>` with `*_HR` and `*_LR` files (SelfExSR); `HR` with `LR_bicubic/X<s>` (EDSR); DIV2K's own;
+`*_HR` and `*_LR<s>` side by side (RealSR); two folders with the same names; and HR pictures alone, from which LR is
+made. Files are paired by name, never by position.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srcli.errors import ModelError, NothingToDoError
+from srcli.inputs import JUNK_FILES, READABLE
+
+U8 = NDArray[np.uint8]
+
+HR_FOLDERS = ("HR", "GT", "GTmod12", "HR_mod*")
+LR_FOLDERS = (
+    "LR_bicubic/X{scale}",
+    "LRbicx{scale}",
+    "LR_bicubic_X{scale}",
+    "LR/X{scale}",
+    "LR_X{scale}",
+    "X{scale}",
+    "LR",
+)
+SHOWN = 5  # names in a message
+
+
+class Item(NamedTuple):
+    """One picture of a benchmark: files, or pixels in memory; without `lr`, LR is made from HR."""
+
+    name: str
+    hr: Path | U8
+    lr: Path | U8 | None = None
+
+
+@dataclass(frozen=True)
+class PairedFolders:
+    """A folder that holds HR pictures and perhaps LR ones, in one of the known layouts.
+
+    Attributes:
+        folder: where to look.
+        hr: patterns of HR folders that come before the usual ones.
+        lr: patterns of LR folders; `{scale}` stands for the scale, an absolute path for itself.
+    """
+
+    folder: Path
+    hr: tuple[str, ...] = ()
+    lr: tuple[str, ...] = ()
+
+    def items(self, scale: float) -> list[Item]:
+        """The pictures at `scale`, by name.
+
+        Raises:
+            NothingToDoError: there is none.
+            ModelError: an HR or LR file without its counterpart, or two files of one name.
+        """
+        items = self._by_scale(scale) or self._beside(scale) or self._in_folders(scale)
+        if not items:
+            raise NothingToDoError(f"the folder {self.folder} holds no image that an evaluation can use.")
+        return items
+
+    def _by_scale(self, scale: float) -> list[Item]:
+        """`image_SRF_<s>`: the folder of this scale, or HR from the smallest scale there is."""
+        found = {_scale_of(path): path for path in folders_like(self.folder, "image_SRF_*")}
+        if not found:
+            return []
+        if scale in found:
+            files = pictures(found[scale])
+            return pair(_ending(files, "HR"), _ending(files, "LR"), scale, found[scale])
+        smallest = found[min(found)]
+        return [Item(name, file) for name, file in by_name(_ending(pictures(smallest), "HR"), 1).items()]
+
+    def _beside(self, scale: float) -> list[Item]:
+        """`*_HR` and `*_LR<s>` in one folder, or in several such folders."""
+        items: list[Item] = []
+        for folder in [self.folder, *_all(self.folder, self.lr, scale)]:
+            hr = _ending(pictures(folder), "HR")
+            lr = [file for file in pictures(folder) if re.search(rf"_LR({scale:g})?$", file.stem)]
+            if hr and lr:
+                items += pair(hr, lr, scale, folder)
+        return sorted(items)
+
+    def _in_folders(self, scale: float) -> list[Item]:
+        """HR pictures in a folder of theirs, or directly; LR in another, or none."""
+        hr_folders = _first(self.folder, (*self.hr, *HR_FOLDERS), scale) or [self.folder]
+        hr = [file for folder in hr_folders for file in pictures(folder)]
+        lr_folders = _first(self.folder, (*self.lr, *LR_FOLDERS), scale)
+        lr = [file for folder in lr_folders for file in pictures(folder)]
+        if lr and hr:
+            return pair(hr, lr, scale, self.folder)
+        return [Item(name, file) for name, file in by_name(hr, 1).items()]
+
+
+def pair(hr: Iterable[Path], lr: Iterable[Path], scale: float, where: Path) -> list[Item]:
+    """HR and LR files of the same names.
+
+    Raises:
+        ModelError: a file without its counterpart, or two files of one name.
+    """
+    high, low = by_name(hr, scale), by_name(lr, scale)
+    problems = [
+        f"{len(names)} {kind} without {other} ({', '.join(sorted(names)[:SHOWN])}{', ..' * (len(names) > SHOWN)})"
+        for kind, other, names in (
+            ("HR", "LR", high.keys() - low.keys()),
+            ("LR", "HR", low.keys() - high.keys()),
+        )
+        if names
+    ]
+    if problems:
+        raise ModelError(
+            f"the pictures in {where} do not pair up at x{scale:g}: {', '.join(problems)}.",
+            hint="Each HR picture needs an LR picture of the same name.",
+        )
+    return [Item(name, high[name], low[name]) for name in sorted(high)]
+
+
+def by_name(files: Iterable[Path], scale: float) -> dict[str, Path]:
+    """Files by the name of their picture.
+
+    Raises:
+        ModelError: two files of one name.
+    """
+    found: dict[str, Path] = {}
+    for file in sorted(files):
+        name = picture_name(file.stem, scale)
+        if name in found:
+            raise ModelError(
+                f"{found[name]} and {file} are both called '{name}'.", hint="Remove one of them."
+            )
+        found[name] = file
+    return found
+
+
+def picture_name(stem: str, scale: float) -> str:
+    """A file's stem without what says HR, LR or a scale: 0801x2, baby_LR, img_001_SRF_4_HR, Canon_001_LR4."""
+    stem = re.sub(r"_SRF_[\d.]+_(HR|LR)$", "", stem)
+    stem = re.sub(rf"_(HR|LR)({scale:g})?$", "", stem)
+    return re.sub(rf"(?<=.)[_-]?x(1|{scale:g})$", "", stem)
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The image files directly in a folder, sorted; nothing if it is no folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in READABLE
+        and not path.name.startswith(".")
+        and path.name.lower() not in JUNK_FILES
+        and path.is_file()
+    )
+
+
+def folders_like(folder: Path, pattern: str) -> list[Path]:
+    """Folders below `folder` whose path matches a pattern such as ``*/Test/4``, in any case, sorted."""
+    if Path(pattern).is_absolute():
+        return [Path(pattern)] if Path(pattern).is_dir() else []
+    found = [folder] if folder.is_dir() else []
+    for part in Path(pattern).parts:
+        found = [
+            path
+            for parent in found
+            for path in sorted(parent.iterdir())
+            if path.is_dir() and fnmatch(path.name.lower(), part.lower())
+        ]
+    return found
+
+
+def _first(folder: Path, patterns: Sequence[str], scale: float) -> list[Path]:
+    """The folders of the first pattern that has any."""
+    for pattern in patterns:
+        found = folders_like(folder, pattern.replace("{scale}", f"{scale:g}"))
+        if found:
+            return found
+    return []
+
+
+def _all(folder: Path, patterns: Sequence[str], scale: float) -> list[Path]:
+    return [f for p in patterns for f in folders_like(folder, p.replace("{scale}", f"{scale:g}"))]
+
+
+def _ending(files: Iterable[Path], word: str) -> list[Path]:
+    return [file for file in files if file.stem.endswith(f"_{word}")]
+
+
+def _scale_of(folder: Path) -> float:
+    try:
+        return float(folder.name.rpartition("_")[2])
+    except ValueError:
+        return float("inf")  # not a scale: never chosen while there is another

@@ -1,0 +1,434 @@
+"""evaluate: models, benchmarks and scales in, one row per picture out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from srcli import __version__
+from srcli.data.benchmarks import Benchmark, Item, Pair, read_rgb
+from srcli.data.layouts import by_name, pair, picture_name, pictures
+from srcli.data.reduce import REDUCTIONS
+from srcli.errors import ImageError, NothingToDoError, ResourceError, SrcliError, UsageError
+from srcli.evaluate.cache import RowCache, digest, row_key
+from srcli.evaluate.models import Draw, Model, Result
+from srcli.evaluate.ranks import Ranks
+from srcli.geometry import Size
+from srcli.image.atomic import atomic_write
+from srcli.metrics import Metric, Protocol, Scene, find_metrics, find_protocol
+from srcli.metrics.distributions import diversity
+from srcli.report import GIVEN, MADE, Row
+
+U8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A picture that could not be measured, and why."""
+
+    benchmark: str
+    image: str
+    scale: float
+    message: str
+    model: str | None = None
+
+
+@dataclass
+class Evaluation:
+    """What came out.
+
+    Attributes:
+        rows: by benchmark, scale, model and picture.
+        failures: pictures that could not be measured.
+        protocols: those that were used, by label.
+        metrics: those that were measured.
+        cached: rows that an earlier run had measured.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    protocols: dict[str, Protocol] = field(default_factory=dict)
+    metrics: list[Metric] = field(default_factory=list)
+    cached: int = 0
+
+
+Report = Callable[[Row | Failure, int, int], None]  # what came, how many pictures are done, of how many
+Order = tuple[int, int, int, int, int]
+
+
+def evaluate(
+    models: Sequence[Model],
+    benchmarks: Sequence[Benchmark],
+    scales: Sequence[float],
+    *,
+    protocol: Protocol | str | None = None,
+    metrics: Sequence[Metric | str] = ("psnr", "psnr-y", "ssim", "lr-psnr"),
+    temperatures: Sequence[float] = (),
+    seeds: Sequence[int] = (),
+    steps: Sequence[int] = (),
+    limit: int | None = None,
+    cache: RowCache | None = None,
+    save_images: Path | None = None,
+    ranks: Ranks = Ranks(),  # noqa: B008 - an immutable value
+    report: Report | None = None,
+) -> Evaluation:
+    """Measure every model on every picture of every benchmark at every scale.
+
+    A picture that fails is named in `failures`; the others are finished.
+
+    Args:
+        models: what is measured.
+        benchmarks: on what.
+        scales: at which scales.
+        protocol: how; by default each benchmark's own.
+        metrics: what is measured.
+        temperatures: for models that draw noise.
+        seeds: the same.
+        steps: for samplers.
+        limit: only so many pictures of each benchmark.
+        cache: where rows are kept and taken from.
+        save_images: a folder for the results, as 8-bit PNG.
+        ranks: the processes that share the work; every one returns all rows.
+        report: told about every row and failure of this process.
+
+    Raises:
+        NothingToDoError: a benchmark's folder is empty.
+        ModelError: HR and LR files do not pair up.
+        UsageError: an unknown protocol or metric.
+    """
+    chosen = [m if isinstance(m, Metric) else find_metrics([m])[0] for m in metrics]
+    run = _Run(chosen, temperatures, seeds, steps, cache, save_images)
+    tasks = list(_tasks(benchmarks, scales, protocol, limit))
+    mine = [(at, task) for at, task in enumerate(tasks) if ranks.mine(at)]
+    found: list[tuple[Order, Row | Failure]] = []
+    for number, (at, task) in enumerate(mine):
+        for order, outcome in run.picture(task, models, at):
+            found.append((order, outcome))
+            if report:
+                report(outcome, number + 1, len(mine))
+    outcomes = [outcome for _, outcome in sorted(ranks.gathered(found), key=lambda pair: pair[0])]
+    return Evaluation(
+        [o for o in outcomes if isinstance(o, Row)],
+        [o for o in outcomes if isinstance(o, Failure)],
+        {task.protocol.label: task.protocol for task in tasks},
+        chosen,
+        sum(ranks.gathered([run.cached])),
+    )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One picture of one benchmark at one scale; the numbers are for the order of rows."""
+
+    benchmark: Benchmark
+    item: Item
+    scale: float
+    protocol: Protocol
+    order: tuple[int, int, int]
+
+
+def _tasks(
+    benchmarks: Sequence[Benchmark],
+    scales: Sequence[float],
+    protocol: Protocol | str | None,
+    limit: int | None,
+) -> Iterator[_Task]:
+    for b, benchmark in enumerate(benchmarks):
+        how = protocol if protocol is not None else benchmark.protocol
+        how = how if isinstance(how, Protocol) else find_protocol(how)
+        for s, scale in enumerate(scales):
+            for i, item in enumerate(benchmark.items(scale)[:limit]):
+                yield _Task(benchmark, item, scale, how, (b, s, i))
+
+
+class _Run:
+    """Measures picture by picture; knows what is asked for."""
+
+    def __init__(
+        self,
+        metrics: list[Metric],
+        temperatures: Sequence[float],
+        seeds: Sequence[int],
+        steps: Sequence[int],
+        cache: RowCache | None,
+        save_images: Path | None,
+    ) -> None:
+        self.metrics = metrics
+        self.asked = (temperatures, seeds, steps)
+        self.cache = cache
+        self.save_images = save_images
+        self.cached = 0
+
+    def picture(
+        self, task: _Task, models: Sequence[Model], _at: int
+    ) -> Iterator[tuple[Order, Row | Failure]]:
+        """Rows and failures of all models on one picture."""
+        b, s, i = task.order
+        try:
+            loaded = task.benchmark.load(task.item, task.scale, task.protocol.reduction)
+        except SrcliError as error:
+            yield (b, s, -1, i, 0), self._failure(task, error)
+            return
+        for m, model in enumerate(models):
+            try:
+                for d, row in enumerate(self._rows(task, loaded, model)):
+                    yield (b, s, m, i, d), row
+            except (SrcliError, MemoryError) as error:
+                yield (b, s, m, i, 0), self._failure(task, error, model.name)
+
+    def _failure(self, task: _Task, error: BaseException, model: str | None = None) -> Failure:
+        message = str(error) or "out of memory."
+        return Failure(task.benchmark.name, task.item.name, task.scale, message, model)
+
+    def _rows(self, task: _Task, loaded: Pair, model: Model) -> Iterator[Row]:
+        draws = model.draws(*self.asked)
+        groups: dict[Draw, list[Draw]] = {}
+        for draw in draws:
+            groups.setdefault(draw._replace(seed=None), []).append(draw)
+        for group in groups.values():
+            yield from self._seeds(task, loaded, model, group)
+
+    def _seeds(self, task: _Task, loaded: Pair, model: Model, draws: list[Draw]) -> Iterator[Row]:
+        """Rows of results that differ in the seed alone; `diversity` looks at them together."""
+        several = [m for m in self.metrics if "samples" in m.needs]
+        together = f"{[draw.seed for draw in draws]}" if several else ""
+        keys = [self._key(task, loaded, model, draw, together) for draw in draws]
+        kept = [self._kept(task, model, draw, key) for draw, key in zip(draws, keys, strict=True)]
+        rows = [row for row in kept if row is not None]
+        if len(rows) == len(draws) or not several:
+            for draw, key, row in zip(draws, keys, kept, strict=True):
+                if row is not None:
+                    self.cached += 1
+                    yield row
+                else:
+                    yield self._keep(key, self._measured(task, loaded, model, draw)[0])
+            return
+        fresh = [self._measured(task, loaded, model, draw) for draw in draws]
+        spread = _spread([pixels for _, pixels in fresh], draws)
+        for key, (row, _) in zip(keys, fresh, strict=True):
+            values = {m.name: spread if m in several else row.metrics[m.name] for m in self.metrics}
+            yield self._keep(key, replace(row, metrics=values))
+
+    def _key(self, task: _Task, loaded: Pair, model: Model, draw: Draw, together: str) -> str | None:
+        if self.cache is None or model.identity is None:
+            return None
+        pixels = digest(loaded.hr), digest(loaded.lr)
+        return row_key(
+            model.identity, *pixels, task.scale, draw, task.protocol.label, loaded.reduction, together
+        )
+
+    def _kept(self, task: _Task, model: Model, draw: Draw, key: str | None) -> Row | None:
+        """The row of an earlier run, if it has all metrics and no picture is wanted that is not there."""
+        if self.cache is None or key is None:
+            return None
+        target = self._target(task, model, draw)
+        if target is not None and not target.exists():
+            return None
+        row = self.cache.get(key, [m.name for m in self.metrics])
+        return row and replace(
+            row, model=model.name, benchmark=task.benchmark.name, image=task.item.name, weights=_short(model)
+        )
+
+    def _keep(self, key: str | None, row: Row) -> Row:
+        if self.cache is not None and key is not None:
+            self.cache.put(key, row)
+        return row
+
+    def _measured(self, task: _Task, loaded: Pair, model: Model, draw: Draw) -> tuple[Row, U8]:
+        h, w = loaded.hr.shape[:2]
+        result = model.enlarge(loaded.lr, Size(h, w), draw)
+        reduce = REDUCTIONS[loaded.reduction]
+        scene = Scene(result.pixels, loaded.hr, task.scale, task.protocol, loaded.lr, reduce)
+        alone = [m for m in self.metrics if "samples" not in m.needs]
+        values = measure(scene, alone, f"{task.item.name} at x{task.scale:g} by {model.name}")
+        target = self._target(task, model, draw)
+        if target is not None:
+            write_png(target, scene.sr_8bit)
+        lr = GIVEN if loaded.given else f"{MADE} ({loaded.reduction})"
+        return _row(task, model, draw, values, result, lr), scene.sr_8bit
+
+    def _target(self, task: _Task, model: Model, draw: Draw) -> Path | None:
+        if self.save_images is None:
+            return None
+        drawn = "".join(
+            f"_{short}{value:g}"
+            for short, value in (("t", draw.temperature), ("seed", draw.seed), ("steps", draw.steps))
+            if value is not None
+        )
+        folder = self.save_images / _file_name(model.name) / _file_name(task.benchmark.name)
+        return folder / f"x{task.scale:g}" / f"{_file_name(task.item.name)}{drawn}.png"
+
+
+def _spread(results: list[U8], draws: list[Draw]) -> float:
+    """Diversity; a model that draws nothing has none.
+
+    Raises:
+        UsageError: a single result of a model that draws.
+    """
+    if draws[0].seed is None:
+        return 0.0
+    if len(results) < 2:
+        raise UsageError("diversity needs at least two seeds.", hint="Ask for more: --seeds 5")
+    return diversity(np.stack(results))
+
+
+def measure(scene: Scene, metrics: Iterable[Metric], where: str) -> dict[str, float]:
+    """The value of each metric.
+
+    Raises:
+        ImageError: one is not defined for this picture, or is not a number.
+    """
+    values = {}
+    for metric in metrics:
+        try:
+            value = metric.measure(scene)
+        except ValueError as error:
+            raise ImageError(f"{metric.name} of {where}: {error}.") from error
+        if np.isnan(value):
+            raise ImageError(f"{metric.name} of {where} is not a number (NaN).")
+        values[metric.name] = value
+    return values
+
+
+def _row(task: _Task, model: Model, draw: Draw, values: dict[str, float], result: Result, lr: str) -> Row:
+    cost = result.cost
+    return Row(
+        model=model.name,
+        benchmark=task.benchmark.name,
+        image=task.item.name,
+        scale=task.scale,
+        protocol=task.protocol.label,
+        lr=lr,
+        temperature=draw.temperature,
+        seed=draw.seed,
+        steps=draw.steps,
+        metrics=values,
+        seconds=cost.seconds,
+        encode=cost.encode,
+        generate=cost.generate,
+        decode=cost.decode,
+        memory=cost.memory,
+        family=model.family,
+        params=model.params,
+        device=model.device,
+        precision=model.precision,
+        weights=_short(model),
+        width=result.pixels.shape[1],
+        height=result.pixels.shape[0],
+        srcli=__version__,
+    )
+
+
+def _short(model: Model) -> str | None:
+    return model.weights[:12] if model.weights else None
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_.+@" else "_" for c in name)
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """An 8-bit picture as PNG, its folder made.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"cannot make the folder {path.parent}: {error.strerror}.") from error
+    with atomic_write(path) as file:
+        Image.fromarray(pixels).save(file, "PNG")
+
+
+# --- pictures that are already there ------------------------------------------------------------------------------
+
+
+def score_pictures(
+    results: Path,
+    truth: Path,
+    scale: float,
+    *,
+    protocol: Protocol | str = "rgb",
+    metrics: Sequence[Metric | str] = ("psnr", "psnr-y", "ssim"),
+    limit: int | None = None,
+    report: Report | None = None,
+) -> Evaluation:
+    """Measure the pictures in one folder against those of the same names in another; any tool may have made them.
+
+    Args:
+        results: folder of results.
+        truth: folder of HR pictures; up to a scale's rest larger than the results, then cropped.
+        scale: decides the border.
+        protocol: how.
+        metrics: what; none that needs LR pictures.
+        limit: only so many.
+        report: told about every row and failure.
+
+    Raises:
+        NothingToDoError: a folder does not exist or holds no picture.
+        ModelError: a picture without its counterpart.
+        UsageError: an unknown protocol or metric.
+    """
+    how = protocol if isinstance(protocol, Protocol) else find_protocol(protocol)
+    chosen = [m if isinstance(m, Metric) else find_metrics([m])[0] for m in metrics]
+    evaluation = Evaluation(protocols={how.label: how}, metrics=chosen)
+    items = _scored_items(results, truth, scale)[:limit]
+    for number, item in enumerate(items):
+        outcome = _score(item, results, truth, scale, how, chosen)
+        (evaluation.rows if isinstance(outcome, Row) else evaluation.failures).append(outcome)  # type: ignore[arg-type]
+        if report:
+            report(outcome, number + 1, len(items))
+    return evaluation
+
+
+def _scored_items(results: Path, truth: Path, scale: float) -> list[Item]:
+    for folder in (results, truth):
+        if not folder.is_dir():
+            raise NothingToDoError(f"{folder} is no folder.")
+        if not pictures(folder):
+            raise NothingToDoError(f"the folder {folder} holds no image.")
+    wanted = by_name(pictures(results), scale)
+    known = {picture_name(path.stem, scale) for path in pictures(truth)}
+    if wanted.keys() <= known:  # a part of the truth may be scored
+        hr = [path for path in pictures(truth) if picture_name(path.stem, scale) in wanted]
+        return pair(hr, wanted.values(), scale, results)
+    return pair(pictures(truth), wanted.values(), scale, results)
+
+
+def _score(
+    item: Item, results: Path, truth: Path, scale: float, protocol: Protocol, metrics: list[Metric]
+) -> Row | Failure:
+    assert item.lr is not None  # the result; both were paired
+    try:
+        sr, hr = read_rgb(item.lr), read_rgb(item.hr)
+        if sr.shape != hr.shape:  # results of a cropped picture
+            rest = [a - b for a, b in zip(hr.shape, sr.shape, strict=True)]
+            if min(rest) < 0 or max(rest) >= scale:
+                raise ImageError(
+                    f"{item.lr} has {sr.shape[1]}x{sr.shape[0]} pixels, {item.hr} {hr.shape[1]}x{hr.shape[0]}."
+                )
+            hr = np.ascontiguousarray(hr[: sr.shape[0], : sr.shape[1]])
+        values = measure(Scene(sr, hr, scale, protocol), metrics, item.name)
+    except SrcliError as error:
+        return Failure(truth.name, item.name, scale, str(error), results.name)
+    return Row(
+        results.name,
+        truth.name,
+        item.name,
+        scale,
+        protocol.label,
+        metrics=values,
+        family="pictures",
+        width=sr.shape[1],
+        height=sr.shape[0],
+        srcli=__version__,
+    )
+
+
+__all__ = ["Evaluation", "Failure", "evaluate", "measure", "score_pictures", "write_png"]

@@ -1,0 +1,295 @@
+"""Rows: one measured picture each, and what tables, CSV, JSON, Markdown and LaTeX make of them.
+
+Every format shows the same numbers. Commands hand each other rows: `pareto` reads what `eval` writes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from srcli.errors import UsageError
+
+Format = Literal["table", "json", "jsonl", "csv", "md", "latex"]
+GIVEN, MADE = "given", "made here"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured on one picture.
+
+    Attributes:
+        model: name of the model or baseline.
+        benchmark: name of the set.
+        image: name of the picture.
+        scale: HR pixels per LR pixel.
+        protocol: name and version.
+        lr: "given", or "made here (<how>)".
+        temperature: of the noise; None where none is drawn.
+        seed: of the noise.
+        steps: of a sampler; None where there is none.
+        metrics: value by metric.
+        seconds: for the whole picture; encode, generate and decode are its parts where a model has them.
+        memory: peak bytes, of the device or of the process.
+        family: regression, flow, diffusion, real-world or interpolation.
+        params: parameters of the model.
+        device: where it ran.
+        precision: of the arithmetic.
+        weights: first digits of the weights' SHA-256.
+        width: of the HR picture, after cropping.
+        height: the same.
+        srcli: version.
+    """
+
+    model: str
+    benchmark: str
+    image: str
+    scale: float
+    protocol: str
+    lr: str = GIVEN
+    temperature: float | None = None
+    seed: int | None = None
+    steps: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    seconds: float | None = None
+    encode: float | None = None
+    generate: float | None = None
+    decode: float | None = None
+    memory: int | None = None
+    family: str = "regression"
+    params: int | None = None
+    device: str | None = None
+    precision: str | None = None
+    weights: str | None = None
+    width: int | None = None
+    height: int | None = None
+    srcli: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Flat plain values; metrics stand under their own names, infinity is the text "inf"."""
+        plain = asdict(self)
+        metrics = plain.pop("metrics")
+        at = list(plain).index("seconds")
+        items = list(plain.items())
+        return dict([*items[:at], *((k, _plain(v)) for k, v in metrics.items()), *items[at:]])
+
+    @staticmethod
+    def from_dict(table: Mapping[str, Any]) -> Row:
+        """The row that `to_dict` wrote, or a line of CSV; unknown numbers are metrics.
+
+        Raises:
+            UsageError: no row of ours.
+        """
+        known = {f.name: str(f.type) for f in fields(Row)}
+        own: dict[str, Any] = {}
+        metrics: dict[str, float] = {}
+        try:
+            for key, value in table.items():
+                if value is None or value == "":
+                    continue
+                if key in known and key != "metrics":
+                    own[key] = _typed(value, known[key])
+                else:
+                    metrics[key] = float(value)
+            return Row(**own, metrics=metrics)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"not a row of an evaluation: {error}.") from error
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Means over the pictures of one benchmark at one scale: first over seeds per picture, then over pictures.
+
+    Attributes:
+        row: the means, as a row without a picture.
+        images: number of pictures.
+        seeds: number of seeds.
+        deviation: standard deviation, over the seeds, of the mean over pictures; empty for one seed.
+    """
+
+    row: Row
+    images: int
+    seeds: int = 1
+    deviation: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Flat plain values."""
+        plain = self.row.to_dict()
+        for key in ("image", "seed", "width", "height"):
+            plain.pop(key)
+        spread = {f"{name} std": value for name, value in self.deviation.items()}
+        return {**plain, "images": self.images, "seeds": self.seeds, **spread}
+
+
+def group_key(row: Row) -> tuple[Any, ...]:
+    """What rows that are averaged have in common."""
+    return row.protocol, row.benchmark, row.scale, row.lr, row.model, row.temperature, row.steps
+
+
+def means(rows: Iterable[Row]) -> list[Mean]:
+    """One mean per group, in order of first appearance."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(group_key(row), []).append(row)
+    return [_mean(group) for group in groups.values()]
+
+
+def _mean(rows: list[Row]) -> Mean:
+    by_image: dict[str, list[Row]] = {}
+    by_seed: dict[int | None, list[Row]] = {}
+    for row in rows:
+        by_image.setdefault(row.image, []).append(row)
+        by_seed.setdefault(row.seed, []).append(row)
+    names = [name for name in rows[0].metrics if all(name in row.metrics for row in rows)]
+    values = {
+        name: average(average(r.metrics[name] for r in rs) for rs in by_image.values()) for name in names
+    }
+    deviation = {}
+    if len(by_seed) > 1:
+        per_seed = {n: [average(r.metrics[n] for r in rs) for rs in by_seed.values()] for n in names}
+        deviation = {name: _deviation(v) for name, v in per_seed.items()}
+    parts = {part: _known_mean(rows, part) for part in ("seconds", "encode", "generate", "decode")}
+    memory = max((row.memory for row in rows if row.memory is not None), default=None)
+    first = asdict(rows[0]) | parts | {"image": "", "seed": None, "metrics": values, "memory": memory}
+    return Mean(Row(**first), len(by_image), len(by_seed), deviation)
+
+
+def average(values: Iterable[float]) -> float:
+    """The arithmetic mean."""
+    found = list(values)
+    return math.fsum(found) / len(found) if all(map(math.isfinite, found)) else sum(found) / len(found)
+
+
+def _deviation(values: list[float]) -> float:
+    centre = average(values)
+    return math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1))
+
+
+def _known_mean(rows: list[Row], part: str) -> float | None:
+    known = [getattr(row, part) for row in rows if getattr(row, part) is not None]
+    return average(known) if known else None
+
+
+def _plain(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
+
+
+def _typed(value: Any, hint: str) -> Any:
+    kinds: dict[str, Callable[[Any], Any]] = {"int": int, "float": float, "str": str}
+    return kinds[hint.partition(" ")[0]](value)
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows in a file that `eval` or `sweep-temperature` wrote, as JSON, JSON lines or CSV.
+
+    Raises:
+        UsageError: no such file, or without rows of ours.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the rows in {path}: {error}.") from error
+    try:
+        if path.suffix.lower() == ".csv":
+            tables: list[Any] = list(csv.DictReader(io.StringIO(text)))
+        elif path.suffix.lower() == ".json":
+            whole = json.loads(text)
+            tables = whole["rows"] if isinstance(whole, dict) else whole
+        else:
+            tables = [json.loads(line) for line in text.splitlines() if line.strip()]
+        rows = [Row.from_dict(_old_names(table)) for table in tables]
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} is no file of rows: {error}.") from error
+    if not rows:
+        raise UsageError(f"{path} holds no rows.")
+    return rows
+
+
+def _old_names(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A sweep calls the model `preset`."""
+    return {("model" if key == "preset" else key): value for key, value in table.items()}
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def json_text(value: Any) -> str:
+    """JSON for people and programs: two spaces, no NaN."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def jsonl_text(rows: Iterable[Row]) -> str:
+    """One row per line."""
+    return "".join(json.dumps(r.to_dict(), ensure_ascii=False, allow_nan=False) + "\n" for r in rows)
+
+
+def csv_text(tables: Sequence[Mapping[str, Any]]) -> str:
+    """One line per table, columns in order of first appearance, empty where unknown."""
+    columns = list(dict.fromkeys(key for table in tables for key in table))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(tables)
+    return buffer.getvalue()
+
+
+def columns_text(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A plain table: the first column to the left, the others to the right."""
+    cells = [header, *lines]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    return "".join(
+        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        + "\n"
+        for row in cells
+    )  # fmt: skip
+
+
+def markdown_text(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, numbers to the right."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in (header, rule, *lines)]
+    return "".join("| " + " | ".join(row) + " |\n" for row in escaped)
+
+
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_LATEX |= {c: f"\\{c}" for c in "&%$#_{}"}
+
+
+def latex_escaped(text: str) -> str:
+    """Text as LaTeX prints it."""
+    return "".join(_LATEX.get(c, c) for c in text)
+
+
+def latex_text(header: Sequence[str], lines: Sequence[Sequence[str]], caption: str) -> str:
+    """A table in the style of booktabs; text in `**` is bold."""
+
+    def cell(text: str) -> str:
+        bold = text.startswith("**") and text.endswith("**") and len(text) > 4
+        return rf"\textbf{{{latex_escaped(text[2:-2])}}}" if bold else latex_escaped(text)
+
+    body = [" & ".join(map(cell, row)) + r" \\" for row in (header, *lines)]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{latex_escaped(caption)}}}",
+            rf"  \begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+            r"    \toprule",
+            f"    {body[0]}",
+            r"    \midrule",
+            *(f"    {line}" for line in body[1:]),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
