@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from srcli.cli.console import Console, duration
-from srcli.errors import NothingToDoError, SrcliError, UsageError
+from srcli.errors import ModelError, NothingToDoError, SrcliError, UsageError
 from srcli.preflight import in_words
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Results:
         if self.style == "json":
             self._kept.append(asdict(record))
         elif self.style == "jsonl":
-            self.console.result(json.dumps(asdict(record), ensure_ascii=False), asked=True)
+            self.console.result(as_json(record), asked=True)
         elif record.status != "failed":  # a failure has its line on stderr
             (self.console.note if self.apart else self.console.result)(line(record))
 
@@ -68,6 +68,11 @@ class Results:
             return
         whole = self._kept if self.many else self._kept[0]
         self.console.result(json.dumps(whole, indent=2, ensure_ascii=False), asked=True)
+
+
+def as_json(record: Record) -> str:
+    """A record as JSON in one line."""
+    return json.dumps(asdict(record), ensure_ascii=False)
 
 
 def line(record: Record) -> str:
@@ -81,6 +86,14 @@ def line(record: Record) -> str:
     else:
         about = f"{how}, {duration(record.seconds or 0)}"
     return f"{record.input}{sizes[0]} -> {record.output}{sizes[1]} ({about})"
+
+
+class Unloadable(Exception):  # noqa: N818 - it only carries the error past those of single pictures
+    """The network could not be made; `cause` says why."""
+
+    def __init__(self, cause: SrcliError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class Batch:
@@ -119,9 +132,10 @@ class Batch:
     @cached_property
     def engine(self) -> Engine:
         """The network, loaded once."""
-        engine = self.load()
-        self.console.detail(f"{engine.preset.name} on {engine.device} ({engine.precision})")
-        return engine
+        try:
+            return self.load()
+        except SrcliError as error:
+            raise Unloadable(error) from error
 
     def run(self, found: Found) -> int:
         """Do all of it.
@@ -155,27 +169,31 @@ class Batch:
         return 1
 
     def _one(self, index: int, source: Source) -> None:
-        from srcli.job import plan, run
+        from srcli.job import Record
 
         try:
-            task = plan(source, index, self.settings, self.place, data=self._data(source))
-            if task.record.status == "skipped" or self.dry_run:
-                self._done(task.record)
-                return
-        except SrcliError as error:
-            self._fail(source.label, error)
-            return
-        engine = self.engine if task.needs_network else None
-        try:
-            with self.console.file(source.label, task.pixels) as report:
-                record = run(task, self.settings, engine, report=report, stdout=sys.stdout.buffer)
+            self._done(self._record(index, source))
+        except BrokenPipeError:  # nobody reads on
+            raise
+        except (ModelError, Unloadable) as error:  # the same for every picture
+            cause = error.cause if isinstance(error, Unloadable) else error
+            self.results.add(Record.failure(source.label, cause))
+            raise cause from None
         except SrcliError as error:
             self._fail(source.label, error)
         except Exception as error:  # a bug, but not a reason to leave the rest of the night's work undone
             traceback.print_exc()
             self._fail(source.label, SrcliError(f"internal error: {type(error).__name__}: {error}"))
-        else:
-            self._done(record)
+
+    def _record(self, index: int, source: Source) -> Record:
+        from srcli.job import plan, run
+
+        task = plan(source, index, self.settings, self.place, data=self._data(source))
+        if task.record.status == "skipped" or self.dry_run:
+            return task.record
+        engine = self.engine if task.needs_network else None
+        with self.console.file(source.label, task.pixels) as report:
+            return run(task, self.settings, engine, report=report, stdout=sys.stdout.buffer)
 
     def _done(self, record: Record) -> None:
         self.results.add(record)

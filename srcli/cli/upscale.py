@@ -12,7 +12,7 @@ import typer
 
 from srcli.cli import options
 from srcli.cli.console import Console
-from srcli.errors import ModelError, UsageError
+from srcli.errors import ModelError, NothingToDoError, UsageError
 from srcli.image.formats import FORMATS, find_format, format_of
 from srcli.inputs import STDIN, find_inputs
 from srcli.outputs import Destination, destination
@@ -88,9 +88,9 @@ def upscale(
 
     Exit codes: 0 done, 1 a picture failed, 2 wrong usage, 3 no input, 4 no weights, 5 no room, 6 the output exists.
     """
-    from srcli.cli.batch import Batch, Results, Style
+    from srcli.cli.batch import Batch, Results, Style, as_json
     from srcli.cli.signals import ends_soon
-    from srcli.job import Settings
+    from srcli.job import Record, Settings
     from srcli.sizes import parse_pixels, size_rule
 
     if offline:
@@ -110,15 +110,20 @@ def upscale(
     )
     preset = _preset(model, license)
     words = [*(inputs or ()), *(input_ or ())]
-    found = find_inputs(
-        words,
-        lists=from_file or (),
-        recursive=recursive,
-        include=include or (),
-        exclude=exclude or (),
-        leave_out=None if output is None else Path(output),
-        stdin=sys.stdin.buffer,
-    )
+    try:
+        found = find_inputs(
+            words,
+            lists=from_file or (),
+            recursive=recursive,
+            include=include or (),
+            exclude=exclude or (),
+            leave_out=None if output is None else Path(output),
+            stdin=sys.stdin.buffer,
+        )
+    except NothingToDoError as error:
+        if json or jsonl:
+            console.result(as_json(Record.failure(" ".join(words), error)), asked=True)
+        raise
     place = destination(
         output,
         template=name,
@@ -174,7 +179,8 @@ def _load(model: str, device: str, precision: str, tile: str, console: Console) 
     from srcli.engine import Upscaler
 
     upscaler = Upscaler.from_preset(model, device=device, precision=precision, tile=tile)
-    console.detail(f"{upscaler.preset.title} on {upscaler.device} ({upscaler.device_reason})")
+    where = f"{upscaler.device} ({upscaler.device_reason}) in {upscaler.precision}"
+    console.detail(f"{upscaler.preset.title} on {where}")
     return upscaler
 
 

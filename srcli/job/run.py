@@ -16,7 +16,6 @@ from srcli.geometry import Size
 from srcli.image import Image, OutputPlan, plan_output, read_image, resize_rows
 from srcli.job.task import Record, Settings, Task, grows
 from srcli.preflight import in_words, made_folder
-from srcli.presets import Preset
 
 Report = Callable[[float], None]
 STRIP_SAMPLES = 1 << 22
@@ -26,7 +25,6 @@ RESOLUTION_TAGS = (282, 283, 296)  # of EXIF
 class Engine(Protocol):
     """What `run` needs of an `srcli.Upscaler`."""
 
-    preset: Preset
     device: Any
     precision: Any
     tile_used: Size | None
