@@ -10,7 +10,7 @@ from srcli.image import icc, png, tiff
 from srcli.image.formats import Depth
 from srcli.image.ifd import parse_exif
 from srcli.image.metadata import exif_of
-from srcli.image.pillow import BROKEN, damaged, open_picture, own_limit
+from srcli.image.pillow import BROKEN, damaged, open_picture, own_rules
 from srcli.image.source import RAW_HINT, Origin, Source, kept_position, open_source
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def inspect(source: Source, frames: str | int) -> Inspection:
         return _inspect_tiff(source, frames)
     picture = open_picture(source)
     try:
-        with own_limit():
+        with own_rules():
             # A multi-picture JPEG is a photo with a preview or a depth map, not an animation.
             count = 1 if source.format in ("jpg", "heic") else int(getattr(picture, "n_frames", 1))
             index = choose_frame(frames, count, source.name)

@@ -1,12 +1,13 @@
-"""Pillow within our rules: its own pixel limit is replaced by ours, its errors become one kind."""
+"""Pillow within our rules: our pixel limit instead of its own, no warnings, one kind of error."""
 
 from __future__ import annotations
 
 import struct
 import threading
+import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from PIL import Image, UnidentifiedImageError
@@ -46,16 +47,22 @@ BROKEN = (
 
 _lock = threading.Lock()
 _users = 0
-_kept: int | None = None
+_undo = ExitStack()
 
 
 @contextmanager
-def own_limit() -> Iterator[None]:
-    """Switch off Pillow's pixel limit while any thread is inside; ours has been checked on the header."""
-    global _users, _kept
+def own_rules() -> Iterator[None]:
+    """Switch off Pillow's pixel limit and its warnings while any thread is inside.
+
+    Ours is checked on the header, and what we refuse or give up is said once, as an error or a note.
+    """
+    global _users
     with _lock:
         if _users == 0:
-            _kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            _undo.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+            Image.MAX_IMAGE_PIXELS = None
+            _undo.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
         _users += 1
     try:
         yield
@@ -63,7 +70,7 @@ def own_limit() -> Iterator[None]:
         with _lock:
             _users -= 1
             if _users == 0:
-                Image.MAX_IMAGE_PIXELS = _kept
+                _undo.close()
 
 
 def open_picture(source: Source) -> ImageFile:
@@ -76,7 +83,7 @@ def open_picture(source: Source) -> ImageFile:
         _register_heif(source)
     source.stream.seek(0)
     try:
-        with own_limit():
+        with own_rules():
             return Image.open(source.stream, formats=PLUGINS[source.format])
     except UnidentifiedImageError as error:
         raise damaged(source, "its header cannot be read") from error

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from srcli.errors import ImageError
 from srcli.image import png, tiff
 from srcli.image.header import Inspection, Kind, avif_bits, has_gray_palette, ppm_maximum
-from srcli.image.pillow import BROKEN, damaged, open_picture, own_limit
+from srcli.image.pillow import BROKEN, damaged, open_picture, own_rules
 from srcli.image.quantise import Samples
 from srcli.image.source import EXTRA_HINT, Source
 
@@ -49,6 +49,14 @@ def decode(source: Source, found: Inspection) -> Decoded:
     Raises:
         ImageError: the file is cut off, damaged, or of a kind no decoder here reads.
     """
+    decoded = _decode(source, found)
+    h, w, _ = decoded.pixels.shape
+    if found.header.size not in ((h, w), (w, h)):
+        raise damaged(source, "its size is not what the header says")
+    return decoded
+
+
+def _decode(source: Source, found: Inspection) -> Decoded:
     if found.page is not None:
         return _decode_tiff(source, found.page)
     assert found.picture is not None
@@ -65,7 +73,7 @@ def _from_pillow(source: Source, picture: Picture, *, upright: bool = False) -> 
     """8-bit samples, palettes expanded."""
     gray_palette = has_gray_palette(picture)
     try:
-        with own_limit():
+        with own_rules():
             picture.load()
             mode = _plain_mode(picture, source.name)
             if picture.mode != mode:
@@ -225,8 +233,12 @@ def _tifffile_page(source: Source, page: tiff.TiffPage) -> NDArray[Any]:
             f"{source.name} is a TIFF of a rare kind ({what}) that cannot be read ({error}).", hint=EXTRA_HINT
         ) from error
     if samples.ndim == 2:
-        return samples[..., None]
-    return np.moveaxis(samples, 0, -1) if page.planar else samples
+        samples = samples[..., None]
+    if page.planar:
+        samples = np.moveaxis(samples, 0, -1)
+    if samples.shape != (page.height, page.width, page.samples):
+        raise damaged(source, "its size is not what the header says")
+    return samples
 
 
 def _finish_tiff(samples: NDArray[Any], page: tiff.TiffPage) -> Decoded:

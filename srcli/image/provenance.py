@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from srcli.errors import SrcliError
+from srcli.errors import ImageError
 from srcli.image import tiff
 from srcli.image.encode import PROVENANCE_KEY
-from srcli.image.header import inspect
+from srcli.image.header import Inspection, inspect
 from srcli.image.metadata import parse_provenance, read_provenance_xmp
 from srcli.image.source import Origin, open_source
 
@@ -20,17 +20,19 @@ def read_provenance(origin: Origin) -> dict[str, Any] | None:
     Raises:
         NothingToDoError: the file does not exist.
     """
-    with open_source(origin) as source:
-        try:
-            found = inspect(source, "first")
-        except SrcliError:
-            return None
-        if found.page is not None:
-            entry = found.page.tags.entries.get(tiff.XMP)
-            return read_provenance_xmp(entry.data) if entry else None
-        assert found.picture is not None
-        info = found.picture.info
-        text, packet = info.get(PROVENANCE_KEY), info.get("xmp")
+    try:
+        with open_source(origin) as source:
+            return _stored(inspect(source, "first"))
+    except ImageError:
+        return None
+
+
+def _stored(found: Inspection) -> dict[str, Any] | None:
+    if found.page is not None:
+        entry = found.page.tags.entries.get(tiff.XMP)
+        return read_provenance_xmp(entry.data) if entry else None
+    assert found.picture is not None
+    text, packet = found.picture.info.get(PROVENANCE_KEY), found.picture.info.get("xmp")
     if isinstance(text, str):
         return parse_provenance(text)
     return read_provenance_xmp(packet) if isinstance(packet, bytes) else None

@@ -14,9 +14,7 @@ D50 = np.array([0.9642, 1.0, 0.8249])
 ADOBE_RGB = np.array(  # columns of Adobe RGB (1998), adapted to D50, from its ICC profile
     [[0.60974, 0.20528, 0.14919], [0.31111, 0.62567, 0.06322], [0.01947, 0.06087, 0.74457]]
 )
-DISPLAY_P3 = np.array(
-    [[0.51512, 0.29198, 0.1571], [0.2412, 0.69225, 0.06657], [-0.00105, 0.04189, 0.78407]]
-)
+DISPLAY_P3 = np.array([[0.51512, 0.29198, 0.1571], [0.2412, 0.69225, 0.06657], [-0.00105, 0.04189, 0.78407]])
 
 
 def texture(h: int, w: int, channels: int, dtype: type, seed: int = 0) -> np.ndarray:
@@ -111,7 +109,9 @@ def described(name: str) -> dict[bytes, bytes]:
 
 
 def rgb_profile(name: str, matrix: np.ndarray, curve: bytes) -> bytes:
-    columns = {letter + b"XYZ": xyz(column) for letter, column in zip((b"r", b"g", b"b"), matrix.T, strict=True)}
+    columns = {
+        letter + b"XYZ": xyz(column) for letter, column in zip((b"r", b"g", b"b"), matrix.T, strict=True)
+    }
     curves = dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), curve)
     return profile(b"RGB ", described(name) | columns | curves)
 
@@ -144,7 +144,7 @@ def _lab(rgb: np.ndarray) -> np.ndarray:
     ratio = rgb @ srgb.T / D50
     f = np.where(ratio > 216 / 24389, np.cbrt(ratio), (24389 / 27 * ratio + 16) / 116)
     lab = np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], -1)
-    return (lab + [0, 128, 128]) / [100, 255, 255] * (0xFF00 / 0xFFFF)
+    return (lab + np.array([0, 128, 128])) / [100, 255, 255] * (0xFF00 / 0xFFFF)
 
 
 def _rgb_of_lab(encoded_lab: np.ndarray) -> np.ndarray:
@@ -178,6 +178,12 @@ def by_littlecms(samples: np.ndarray, source: bytes, mode: str) -> np.ndarray:
     target = ImageCms.createProfile("sRGB")
     own = ImageCms.ImageCmsProfile(io.BytesIO(source))
     flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
-    transform = ImageCms.buildTransform(own, target, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC, flags)
-    picture = Image.fromarray(samples) if mode != "CMYK" else Image.frombytes("CMYK", samples.shape[1::-1], samples.tobytes())
+    transform = ImageCms.buildTransform(
+        own, target, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC, flags
+    )
+    picture = (
+        Image.fromarray(samples)
+        if mode != "CMYK"
+        else Image.frombytes("CMYK", samples.shape[1::-1], samples.tobytes())
+    )
     return np.asarray(transform.apply(picture))

@@ -53,7 +53,11 @@ KINDS = {  # name: file, (channels without alpha, alpha?, depth)
 def expected(kind: str) -> np.ndarray:
     """8-bit RGB on white, from Pillow or from the samples the file was made of."""
     if kind in ("1", "L", "P", "RGB", "CMYK", "LA", "P+t", "RGBA"):
-        picture = Image.open(io.BytesIO(KINDS[kind][0])).convert("RGBA" if kind != "CMYK" else "RGB").convert("RGBA")
+        picture = (
+            Image.open(io.BytesIO(KINDS[kind][0]))
+            .convert("RGBA" if kind != "CMYK" else "RGB")
+            .convert("RGBA")
+        )
         samples = np.asarray(picture).astype(float)
     else:
         colour = RGB if "RGB" in kind else np.repeat(GRAY[..., None], 3, 2)
@@ -77,7 +81,9 @@ def shown(data: bytes) -> np.ndarray:
         samples = samples * 255
     samples = samples if samples.ndim == 3 else samples[..., None]
     cover = samples[..., -1:] / 255 if samples.shape[2] in (2, 4) else 1.0
-    return np.broadcast_to(samples[..., : 3 if samples.shape[2] > 2 else 1] * cover + 255 * (1 - cover), (24, 36, 3))
+    return np.broadcast_to(
+        samples[..., : 3 if samples.shape[2] > 2 else 1] * cover + 255 * (1 - cover), (24, 36, 3)
+    )
 
 
 def copy(image, output_format: str, **options):

@@ -1,0 +1,121 @@
+"""The PNG and TIFF encoders down to their parts, against slow and plain versions."""
+
+import io
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from srcli.image import png, tiff
+from tests.image.make import texture
+
+
+def unfilter(rows: np.ndarray, unit: int) -> np.ndarray:
+    """Bytes of a picture from PNG's filtered rows, one byte at a time (section 9.2)."""
+    out = np.zeros((len(rows), rows.shape[1] - 1), np.uint8)
+    for y, row in enumerate(rows):
+        for x in range(out.shape[1]):
+            a = int(out[y, x - unit]) if x >= unit else 0
+            b = int(out[y - 1, x]) if y else 0
+            c = int(out[y - 1, x - unit]) if y and x >= unit else 0
+            p = a + b - c
+            nearest = min((abs(p - a), 0, a), (abs(p - b), 1, b), (abs(p - c), 2, c))[2]
+            predicted = (0, a, b, (a + b) // 2, nearest)[row[0]]
+            out[y, x] = (int(row[1 + x]) + predicted) % 256
+    return out
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 7), st.integers(1, 7), st.integers(1, 4), st.sampled_from([np.uint8, np.uint16]), st.data()
+)
+def test_filtered_rows_unfilter_to_the_picture(h, w, channels, dtype, data):
+    # Few levels, so that neighbours are equal and every filter gets its turn.
+    samples = (texture(h, w, channels, dtype, seed=data.draw(st.integers(0, 999))) // 60 * 60).astype(dtype)
+    cut = data.draw(st.integers(0, h))
+    parts = [png.filter_rows(samples, a, b) for a, b in ((0, cut), (cut, h)) if a < b]
+    unit = channels * samples.dtype.itemsize
+    expected = samples.astype(samples.dtype.newbyteorder(">")).view(np.uint8).reshape(h, -1)
+    assert np.array_equal(unfilter(np.concatenate(parts), unit), expected)
+
+
+def test_every_filter_is_used_where_it_is_best():
+    y, x = np.mgrid[0:32, 0:64]
+    wide = [np.where(x % 9 == 0, 90, 0) * (y % 2), x * 3, y * 7 + (x * 37 % 251), x * y // 9 + x * 3 + y * 5]
+    kinds = set()
+    for samples in wide:
+        kinds |= set(png.filter_rows(samples.astype(np.uint8)[..., None], 0, 32)[:, 0])
+    assert kinds == {0, 1, 2, 4}
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_png_of_many_blocks_is_read_by_others(channels, dtype, monkeypatch):
+    monkeypatch.setattr(png, "BLOCK_BYTES", 1000)
+    samples = texture(64, 33, channels, dtype)
+    stream = io.BytesIO()
+    png.encode_png(stream, samples)
+    data = stream.getvalue()
+    assert png.check_png(io.BytesIO(data))[b"IHDR"][8] == 8 * samples.dtype.itemsize
+    with Image.open(io.BytesIO(data)) as picture:
+        picture.verify()
+    read = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if channels == 2:  # OpenCV expands gray with alpha
+        assert np.array_equal(read[..., [0, 3]], samples)
+    else:
+        read = read if channels == 1 else read[..., [2, 1, 0, 3][:channels]]
+        assert np.array_equal(read.reshape(samples.shape), samples)
+
+
+def test_png_bytes_do_not_depend_on_the_number_of_cores(monkeypatch):
+    monkeypatch.setattr(png, "BLOCK_BYTES", 1000)
+    samples = texture(64, 33, 3, np.uint8)
+    files = []
+    for workers in (1, 2, 5):
+        monkeypatch.setattr("srcli.image.deflate.WORKERS", workers)
+        stream = io.BytesIO()
+        png.encode_png(stream, samples)
+        files.append(stream.getvalue())
+    assert files[0] == files[1] == files[2]
+
+
+@given(st.binary(max_size=300), st.binary(max_size=300))
+def test_checksums_of_pieces_join(first, second):
+    assert png._join_adler(zlib.adler32(first), zlib.adler32(second), len(second)) == zlib.adler32(
+        first + second
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("big", [False, True])
+def test_tiff_is_read_by_tifffile(channels, dtype, big, monkeypatch):
+    monkeypatch.setattr(tiff, "BLOCK_BYTES", 1000)
+    if big:
+        monkeypatch.setattr(tiff, "CLASSIC_LIMIT", 10)
+    samples = texture(64, 33, channels, dtype)
+    stream = io.BytesIO()
+    tiff.encode_tiff(stream, samples, alpha=channels in (2, 4), dpi=(300.0, 72.5), icc=b"1234567")
+    with tifffile.TiffFile(io.BytesIO(stream.getvalue())) as file:
+        page = file.pages[0]
+        assert file.is_bigtiff == big
+        assert np.array_equal(page.asarray().reshape(samples.shape), samples)
+        assert page.photometric.name == ("RGB" if channels > 2 else "MINISBLACK")
+        assert [extra.name for extra in page.extrasamples] == (["UNASSALPHA"] if channels in (2, 4) else [])
+        assert len(page.dataoffsets) > 1
+        assert page.get_resolution("inch") == (300, 72.5)
+        assert page.iccprofile == b"1234567"
+
+
+def test_inks_are_marked_as_inks():
+    samples = texture(8, 9, 4, np.uint8)
+    stream = io.BytesIO()
+    tiff.encode_tiff(stream, samples, cmyk=True)
+    picture = Image.open(stream)
+    assert picture.mode == "CMYK"
+    assert np.array_equal(np.asarray(picture), samples)

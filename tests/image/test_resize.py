@@ -1,0 +1,79 @@
+"""Resizing against Pillow's float mode and against a sum written out."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from srcli.image import pillow_bicubic_uint8, resize, resize_rows
+from tests.image.make import texture
+
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+side = st.integers(1, 40)
+
+
+@settings(max_examples=80, deadline=None)
+@given(side, side, side, side, st.sampled_from(sorted(FILTERS)))
+def test_resizing_equals_pillow_in_float(h, w, tall, wide, kernel):
+    picture = texture(h, w, 1, np.float32)[..., 0]
+    expected = np.asarray(Image.fromarray(picture).resize((wide, tall), FILTERS[kernel]))
+    # float32 sums of up to 240 terms
+    assert np.abs(resize(picture, (tall, wide), kernel=kernel) - expected).max() < 2e-5
+
+
+@pytest.mark.parametrize("kernel", sorted(FILTERS))
+@pytest.mark.parametrize("size", [(13, 61), (90, 9), (200, 171)])
+def test_rows_do_not_depend_on_how_they_are_cut(kernel, size):
+    picture = texture(50, 43, 3, np.float32)
+    whole = resize(picture, size, kernel=kernel)
+    asked = []
+
+    def read(first, last):
+        asked.append((first, last))
+        return picture[first:last]
+
+    edges = [0, 1, size[0] // 3, size[0] - 2, size[0]]
+    bands = [resize_rows(read, (50, 43), size, top, bottom, kernel=kernel) for top, bottom in pairwise(edges)]
+    assert np.array_equal(np.concatenate(bands), whole)
+    assert all(0 <= first < last <= 50 for first, last in asked)
+    if size[0] == 200:
+        assert asked[0][1] <= 6  # the first row needs only the first rows of the source
+
+
+def test_a_constant_stays_constant_and_integers_become_floats():
+    flat = np.full((7, 5), 51, np.uint8)
+    for kernel in FILTERS:
+        out = resize(flat, (11, 3), kernel=kernel)
+        assert out.dtype == np.float32
+        assert np.abs(out - 0.2).max() < 1e-6
+
+
+def test_the_cubic_is_keys_with_minus_one_half():
+    impulse = np.zeros((9, 1), np.float32)
+    impulse[4] = 1
+    out = resize(impulse, (36, 1), kernel="bicubic")[:, 0]
+
+    def keys(x, a=-0.5):
+        x = abs(x)
+        if x < 1:
+            return (a + 2) * x**3 - (a + 3) * x**2 + 1
+        return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a if x < 2 else 0
+
+    expected = [keys((i + 0.5) / 4 - 4.5) for i in range(36)]
+    assert np.abs(out[8:28] - expected[8:28]).max() < 1e-6
+
+
+def test_the_benchmarks_bicubic_is_pillows():
+    picture = texture(21, 30, 3, np.uint8)
+    expected = np.asarray(Image.fromarray(picture).resize((13, 9), Image.Resampling.BICUBIC))
+    assert np.array_equal(pillow_bicubic_uint8(picture, (9, 13)), expected)
+    assert np.array_equal(pillow_bicubic_uint8(picture[..., 0], (9, 13)), expected[..., 0])
