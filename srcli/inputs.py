@@ -182,7 +182,7 @@ class _Search:
         return self.leave_out is not None and absolute(parent / name) == self.leave_out
 
     def _is_picture(self, name: str) -> bool:
-        suffix = Path(name).suffix.lower()
+        suffix = "." + name.rpartition(".")[2].lower()
         if name.startswith(".") or name.lower() in JUNK_FILES:
             return False
         if suffix in UNREADABLE:

@@ -103,7 +103,7 @@ class Destination:
         """The absolute path as far as it is known without opening the input, with ``*`` for the rest."""
         if self.stdout or self.file is not None:
             return absolute(self.file or Path("-"))
-        return absolute(self._folder(source) / self.template.pattern(values))
+        return f"{absolute(self._folder(source))}/{self.template.pattern(values)}"
 
     def _folder(self, source: Source) -> Path:
         if self.folder is not None:
@@ -197,7 +197,7 @@ def find_clashes(
         if source.path is None:
             continue
         own = absolute(source.path)
-        suspects = [*groups.get(own, ()), *groups.get(absolute(source.path.with_suffix("")) + "*", ())]
+        suspects = [*groups.get(own, ()), *groups.get(own.removesuffix(source.path.suffix) + "*", ())]
         makers = [sources[other] for other in suspects if other != index and makes(other, own)]
         clashes.inputs.extend((source, maker) for maker in makers[:1])
     return clashes

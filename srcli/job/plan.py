@@ -106,7 +106,7 @@ def output_words(
         "size": settings.rule.tag,
         "model": settings.preset.name,
         "index": index,
-        "parent": path.absolute().parent.name if source.path else "",
+        "parent": (path.parent.name or Path.cwd().name) if source.path else "",
     }
     if header is not None and target is not None:
         form, _ = _format(header, settings)
