@@ -71,8 +71,13 @@ def conv(layer: nn.Conv2d, feat: Tensor) -> Tensor:
 
 def last_linear(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
     """The layer at x (..., in) in float32, also under autocast: colours deserve their bits."""
-    with torch.autocast(x.device.type, enabled=False):
+    with no_autocast(x):
         return linear(layer, x.float())
+
+
+def no_autocast(like: Tensor) -> torch.autocast:
+    """Inside, what is float32 is computed in float32 on the device of `like`, whatever the caller chose."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def row_chunks(height: int, queries_per_row: int, device: torch.device) -> Iterator[slice]:
@@ -118,7 +123,7 @@ def axis_nearest(p: Tensor, size: int) -> Tensor:
 
 def sample_nearest(coord: Tensor, size: Size) -> Sample:
     """Nearest LR pixel of each coord (B, Q, 2) in an LR map of `size`."""
-    return _sample(coord, coord, size)
+    return sample_at(coord, coord, size)
 
 
 def sample_neighbours(coord: Tensor, size: Size) -> tuple[list[Sample], Tensor]:
@@ -131,12 +136,13 @@ def sample_neighbours(coord: Tensor, size: Size) -> tuple[list[Sample], Tensor]:
     for side_y in SIDES:
         for side_x in SIDES:
             shift = coord.new_tensor([side_y / size.h + EPSILON, side_x / size.w + EPSILON])
-            samples.append(_sample((coord + shift).clamp(-1 + EPSILON, 1 - EPSILON), coord, size))
+            samples.append(sample_at((coord + shift).clamp(-1 + EPSILON, 1 - EPSILON), coord, size))
     areas = torch.stack([(s.distance[..., 0] * s.distance[..., 1]).abs() + 1e-9 for s in samples], dim=-1)
     return samples, areas.flip(-1) / areas.sum(-1, keepdim=True)
 
 
-def _sample(where: Tensor, coord: Tensor, size: Size) -> Sample:
+def sample_at(where: Tensor, coord: Tensor, size: Size) -> Sample:
+    """LR pixel nearest to each `where` (B, Q, 2), and how far coord (B, Q, 2) is from that pixel's centre."""
     iy, ix = axis_nearest(where[..., 0], size.h), axis_nearest(where[..., 1], size.w)
     cy, cx = tensor(centres(size.h), coord)[iy], tensor(centres(size.w), coord)[ix]
     distance = (coord - torch.stack([cy, cx], dim=-1)) * coord.new_tensor([size.h, size.w])

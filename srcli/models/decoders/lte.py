@@ -27,6 +27,7 @@ from srcli.models.layers import (
     gather,
     last_linear,
     linear,
+    no_autocast,
     row_chunks,
     sample_neighbours,
     tensor,
@@ -79,9 +80,10 @@ class LTE(Decoder):
         if self.interleaved:
             order = torch.arange(len(bias), device=feat.device).reshape(-1, 2).T.flatten()
             weight, bias = weight[order], bias[order]
-        wide = feat.float().contiguous(memory_format=torch.channels_last)
-        freq = F.conv2d(wide, weight * math.pi, bias * math.pi, padding=1).float()
-        phase = F.linear(frame.rel_cell, self.phase.weight) * math.pi
+        with no_autocast(feat):
+            wide = feat.float().contiguous(memory_format=torch.channels_last)
+            freq = F.conv2d(wide, weight.float() * math.pi, bias.float() * math.pi, padding=1)
+            phase = F.linear(frame.rel_cell, self.phase.weight.float()) * math.pi
         return LTEField(conv(self.coef, feat), freq, phase, lr, frame)
 
     def query(self, prepared: LTEField, coord: Tensor) -> Tensor:
