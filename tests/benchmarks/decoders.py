@@ -1,0 +1,143 @@
+"""Plain form against fast form of every decoder, and the default preset against plain EDSR-baseline-LIIF.
+
+    python tests/benchmarks/decoders.py [--device cpu] [--lr 128] [--scale 4] [--repeat 5] [--only NAME ...]
+
+Every case runs in a process of its own, so that its peak memory is its own: the most above what weights and inputs
+take. Times are medians. Weights are random, which changes no time. The plain form decodes 30,000 queries at once
+and unfolds the features for each such chunk, as the authors' evaluation does.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+PLAIN_CHUNK = 30_000
+DECODERS = ("liif", "metasr", "lte", "lte-plus", "lm-liif", "lm-lte")
+PRESET, OLD = "EDSR 8x48 + blend", "EDSR-baseline + liif, plain"  # whole networks
+
+
+def plain_form(name: str) -> Callable:
+    """The plain form of a decoder."""
+    from tests.reference import liif, lmf, lte, metasr
+
+    forms = {"liif": liif, "metasr": metasr, "lte": lte, "lte-plus": lte, "lm-liif": lmf, "lm-lte": lmf}
+    return forms[name].plain
+
+
+def make(name: str, form: str, size: int, scale: float, device: str) -> Callable:
+    """What is timed: a function without arguments."""
+    import torch
+
+    from srcli.geometry import Grid, Size, output_size
+    from srcli.models.decoders import DECODERS as TABLE
+    from srcli.models.encoders import ENCODERS
+    from srcli.models.layers import grid_coord
+    from srcli.models.sr import Frame, ImplicitSR
+
+    torch.manual_seed(0)
+    lr = torch.randn(1, 3, size, size, device=device).to(memory_format=torch.channels_last)
+    target = output_size(Size(size, size), scale)
+    frame, grid = Frame.of_grid(lr, target), Grid.of(Size(size, size), target)
+    coord = grid_coord(grid, lr)
+
+    def plainly(decoder: torch.nn.Module, plain: Callable, feat: torch.Tensor) -> torch.Tensor:
+        return torch.cat([plain(decoder, feat, lr, c, frame.cell) for c in coord.split(PLAIN_CHUNK, 1)], 1)
+
+    if name == PRESET:
+        encoder = ENCODERS["edsr"](n_resblocks=8, n_feats=48, mean_shift=False)
+        network = ImplicitSR(encoder, TABLE["blend"](in_dim=48)).to(device, memory_format=torch.channels_last)
+        return lambda: network.render(lr, target)
+    if name == OLD:
+        encoder, decoder = ENCODERS["edsr"]().to(device), TABLE["liif"](in_dim=64).to(device)
+        return lambda: plainly(decoder, plain_form("liif"), encoder(lr.contiguous()))
+    decoder = TABLE[name](in_dim=64).to(device)
+    feat = torch.randn(1, 64, size, size, device=device).to(memory_format=torch.channels_last)
+    if form == "plain":
+        feat = feat.contiguous()
+        return lambda: plainly(decoder, plain_form(name), feat)
+    feat = feat.to(torch.bfloat16 if form == "bf16" else torch.float32)
+    return lambda: decoder.render(decoder.prepare(feat, lr, frame), grid)
+
+
+def measure(run: Callable, repeat: int, device: str) -> dict[str, float]:
+    """Median seconds (wall and CPU) and peak MiB above the start."""
+    import torch
+
+    def peak() -> float:
+        if device == "cuda":
+            return torch.cuda.max_memory_allocated() / 2**20
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    walls, cpus, before = [], [], peak()
+    with torch.inference_mode():
+        for _ in range(repeat + 1):  # the first one warms up
+            wall, cpu = time.perf_counter(), time.process_time()
+            run()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            walls.append(time.perf_counter() - wall)
+            cpus.append(time.process_time() - cpu)
+    seconds = statistics.median(walls[1:]), statistics.median(cpus[1:])
+    return {"wall": seconds[0], "cpu": seconds[1], "peak": peak() - before}
+
+
+def in_process(name: str, form: str, args: argparse.Namespace) -> dict[str, float]:
+    """`measure` in a fresh process."""
+    options = ["--device", args.device, "--lr", args.lr, "--scale", args.scale, "--repeat", args.repeat]
+    command = [sys.executable, __file__, "--case", name, form, *map(str, options)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def report(args: argparse.Namespace) -> None:
+    """One table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"{args.lr}x{args.lr} x{args.scale:g}, {args.device}, median of {args.repeat}"
+    table = Table("", "seconds", "CPU seconds", "MiB", "times faster", title=title)
+    pairs = [([(name, form) for form in ("plain", "fp32", "bf16")]) for name in DECODERS]
+    pairs.append([(OLD, ""), (PRESET, "")])
+    for cases in pairs:
+        if args.only and not any(cases[0][0].startswith(name) for name in args.only):
+            continue
+        first = None
+        for name, form in cases:
+            result = in_process(name, form, args)
+            first = first or result
+            numbers = [f"{result['wall']:.3f}", f"{result['cpu']:.3f}", f"{result['peak']:.0f}"]
+            table.add_row(f"{name} {form}", *numbers, f"{first['wall'] / result['wall']:.2f}")
+        table.add_section()
+    Console().print(table)
+
+
+def main() -> None:
+    """Parse, then measure one case or report on all."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--lr", type=int, default=128, help="side of the LR image")
+    parser.add_argument("--scale", type=float, default=4)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--only", nargs="*", help="beginnings of names")
+    parser.add_argument("--case", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.case:
+        print(
+            json.dumps(measure(make(*args.case, args.lr, args.scale, args.device), args.repeat, args.device))
+        )
+    else:
+        report(args)
+
+
+if __name__ == "__main__":
+    main()
