@@ -6,8 +6,8 @@ computed and `query` and `render` take it. Pixels are in the normalised domain o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +24,14 @@ class Frame:
         box: the part of it that is present.
         cell: (B, 2) or (1, 2) float32, the size (y, x) of one output pixel in [-1, 1] units, after any cell clip.
         target: size of the whole output, where there is one grid; None for scattered queries.
+        stages: for a cascade in training, the sizes that its stages before the last reach; None: by the scale.
     """
 
     size: Size
     box: Box
     cell: Tensor
     target: Size | None = None
+    stages: tuple[Size, ...] | None = None
 
     @staticmethod
     def whole(lr: Tensor, cell: Tensor, target: Size | None = None) -> Frame:
@@ -84,6 +86,18 @@ class Encoder(nn.Module):
     practical_halo: int | None = None
 
 
+class Tiling(NamedTuple):
+    """A protocol in which overlapping square tiles of the LR image are enlarged apart and averaged.
+
+    Attributes:
+        side: of a tile, in LR pixels; no larger than the image's shorter side.
+        overlap: LR pixels that neighbouring tiles share at least.
+    """
+
+    side: int
+    overlap: int
+
+
 class Decoder(nn.Module):
     """Colours at any coordinate from features.
 
@@ -92,12 +106,14 @@ class Decoder(nn.Module):
             context); the rest of the image does not matter to it.
         local: whether that holds. For decoders that look at the whole image or at all queries it does not: the
             engine then prepares the whole image at once, with `frame.target` set, and renders it in bands.
+        tiling: a protocol of tiles that replaces the engine's own, where the authors have one and it is asked for.
         note: one line on what this decoder's answer depends on, for the output; None where there is nothing to say.
         needs_lr: whether the LR image itself is read (the bilinear skip).
     """
 
     halo: int = 2
     local: bool = True
+    tiling: Tiling | None = None
     note: str | None = None
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> Any:
@@ -128,9 +144,12 @@ class ImplicitSR(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
 
-    def forward(self, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-        """Colours (B, Q, 3) at coord (B, Q, 2) with cell (B, 2); lr (B, 3, h, w) normalised."""
-        prepared = self.decoder.prepare(self.encoder(lr), lr, Frame.whole(lr, cell))
+    def forward(
+        self, lr: Tensor, coord: Tensor, cell: Tensor, stages: tuple[Size, ...] | None = None
+    ) -> Tensor:
+        """Colours (B, Q, 3) at coord (B, Q, 2) with cell (B, 2); lr (B, 3, h, w) normalised; see `Frame.stages`."""
+        frame = replace(Frame.whole(lr, cell), stages=stages)
+        prepared = self.decoder.prepare(self.encoder(lr), lr, frame)
         return self.decoder.query(prepared, coord)
 
     def render(self, lr: Tensor, target: Size, *, cell_clip: float | None = None) -> Tensor:
@@ -141,4 +160,4 @@ class ImplicitSR(nn.Module):
         return self.decoder.render(prepared, Grid.of(Size(h, w), target))
 
 
-__all__ = ["Axis", "Decoder", "Encoder", "Frame", "Grid", "ImplicitSR", "pixel_cell"]
+__all__ = ["Axis", "Decoder", "Encoder", "Frame", "Grid", "ImplicitSR", "Tiling", "pixel_cell"]
