@@ -1,5 +1,7 @@
 """CiaoSR: the fast forms equal the plain ones, for any scale, band and coordinate; attention at any size."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -168,7 +170,7 @@ def test_windows_cover_an_axis_and_share_the_overlap(size, side, data):
         assert begin == 0 or begin + side <= size
         covered[begin : begin + side] += 1
     assert covered.min() >= 1
-    assert all(after - before <= side - overlap for before, after in zip(begins, begins[1:], strict=False))
+    assert all(after - before <= side - overlap for before, after in itertools.pairwise(begins))
 
 
 def test_beyond_the_limit_attention_is_averaged_over_windows():
