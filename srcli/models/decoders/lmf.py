@@ -65,20 +65,24 @@ class LMLIIF(Modulated):
         """See `Decoder.prepare`."""
         first, second = self.hypernet.linears
         columns = feat.shape[1] * (9 if self.feat_unfold else 1)
-        weight = first.weight[:, :columns]
-        if self.feat_unfold:
-            hidden = unfolded_conv(feat, weight, first.bias)
-        else:
-            hidden = F.conv2d(feat, weight[..., None, None].to(feat.dtype), first.bias.to(feat.dtype))
+        hidden = self._spread(feat, first.weight[:, :columns])
+        constant: Tensor = first.bias
         if self.cell_decode:
-            hidden = (
-                hidden + F.linear(frame.rel_cell, first.weight[:, columns:]).to(feat.dtype)[..., None, None]
-            )
+            constant = constant + F.linear(frame.rel_cell, first.weight[:, columns:])
+        hidden = hidden + constant.to(feat.dtype).view(-1, hidden.shape[1], 1, 1)
         latent = linear(second, hidden.relu_().permute(0, 2, 3, 1)).float()
-        code = (
-            latent[..., 2 * self.depth * self.width :] if self.mod_input else feat.permute(0, 2, 3, 1).float()
-        )
+        own = latent[..., 2 * self.depth * self.width :]
+        code = own if self.mod_input else feat.permute(0, 2, 3, 1).float()
         return LatentField(latent, code, lr, frame)
+
+    def _spread(self, feat: Tensor, weight: Tensor) -> Tensor:
+        """The first layer's part that reads features: (B, C, h, w) -> (B, latent, h, w)."""
+        if not self.feat_unfold:
+            return F.conv2d(feat, weight[..., None, None].to(feat.dtype))
+        # In two halves: one sum of 576 terms is twice as far off, and the modulated layers amplify that.
+        half = (feat.shape[1] + 1) // 2
+        parts = zip(feat.split(half, dim=1), weight.split(9 * half, dim=1), strict=True)
+        return torch.stack([unfolded_conv(*part) for part in parts]).sum(0)
 
     def tables(self, prepared: LatentField) -> Tables:
         """First activations are relu(U + d_y V_y + d_x V_x): `first` is (U, V_y, V_x)."""
