@@ -82,7 +82,7 @@ def no_autocast(like: Tensor) -> torch.autocast:
 
 def row_chunks(height: int, queries_per_row: int, device: torch.device) -> Iterator[slice]:
     """Slices of whole rows whose activations stay in a cache (CPU) or fill the device (the others)."""
-    step = max(1, CHUNK.get(device.type, 65536) // queries_per_row)
+    step = max(1, CHUNK.get(device.type, 65536) // max(1, queries_per_row))
     for top in range(0, height, step):
         yield slice(top, min(top + step, height))
 

@@ -17,14 +17,16 @@ from srcli.models.layers import (
     MLP,
     bilinear_at,
     bilinear_grid,
+    conv,
     ensemble_weights,
     gather,
+    last_linear,
+    linear,
+    row_chunks,
     sample_neighbours,
     tensor,
 )
 from srcli.models.sr import Decoder, Frame, Grid
-
-CHUNK = 8192  # queries at once on a grid: activations of 64 channels stay in the cache
 
 
 class BlendField(NamedTuple):
@@ -55,39 +57,46 @@ class Blend(Decoder):
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> BlendField:
         """See `Decoder.prepare`."""
-        cell = self.cell(frame.rel_cell / 2)
-        return BlendField(self.project(feat) + cell[:, :, None, None].to(feat.dtype), lr, frame)
+        first = conv(self.project, feat)
+        return BlendField(first + self.cell(frame.rel_cell / 2)[:, :, None, None].to(first.dtype), lr, frame)
 
     def query(self, prepared: BlendField, coord: Tensor) -> Tensor:
         """See `Decoder.query`."""
         samples, weights = sample_neighbours(coord, prepared.frame.size)
         index = torch.cat([sample.index for sample in samples], dim=1)
-        first = gather(prepared.first, index).unflatten(1, (4, -1))  # (B, 4, Q, width)
-        offset = torch.stack([sample.distance for sample in samples], dim=1) / 2
+        offset = self.offset(torch.stack([sample.distance for sample in samples], dim=1) / 2)
+        first = gather(prepared.first, index).reshape(offset.shape)  # (B, 4, Q, width)
         mix = weights.transpose(1, 2).unsqueeze(-1).to(first.dtype)
-        hidden = ((first + self.offset(offset).to(first.dtype)).relu() * mix).sum(1)
-        return self.mlp(hidden) + bilinear_at(prepared.lr, coord)
+        mixed = ((first + offset.to(first.dtype)).relu() * mix).sum(1)
+        return self._colour(mixed) + bilinear_at(prepared.lr, coord)
 
     def render(self, prepared: BlendField, grid: Grid) -> Tensor:
         """See `Decoder.render`; 1-D tables per row and column, in chunks of whole rows."""
         first, lr, _ = prepared
-        columns = first.permute(0, 2, 3, 1).contiguous()  # pixel-major: a row of channels per LR pixel
+        columns = first.permute(0, 2, 3, 1)  # pixel-major: a row of channels per LR pixel
         (iy, dy), (ix, dx) = grid.rows.neighbours(), grid.cols.neighbours()
         index_y, index_x = tensor(iy, first), tensor(ix, first)
-        down = self.offset.weight[:, 0] * (tensor(dy, lr) / 2).unsqueeze(-1)  # (2, H, width)
-        right = self.offset.weight[:, 1] * (tensor(dx, lr) / 2).unsqueeze(-1)  # (2, W, width)
-        weights = ensemble_weights(grid, lr).to(first.dtype)
-        height, width = grid.size
-        out = lr.new_empty(lr.shape[0], height, width, 3)
-        step = max(1, CHUNK // width)
-        for top in range(0, height, step):
-            rows = slice(top, min(top + step, height))
-            hidden = torch.zeros((), dtype=first.dtype, device=first.device)
+        down = self.offset.weight[:, 0] * (tensor(dy, lr) / 2)[..., None]  # (2, H, width)
+        right = self.offset.weight[:, 1] * (tensor(dx, lr) / 2)[..., None]  # (2, W, width)
+        down, right = down.to(first.dtype), right.to(first.dtype)
+        weights = ensemble_weights(grid, lr).to(first.dtype)[..., None]
+        (height, width), batch = grid.size, len(lr)
+        out = torch.empty(batch, height, width, 3, device=lr.device)
+        for rows in row_chunks(height, batch * width // 2, lr.device):
+            mixed: Tensor | None = None
             for v in (0, 1):
-                line = columns[:, index_y[v, rows]]
+                line = columns.index_select(1, index_y[v, rows]) + down[v, rows, None]
                 for u in (0, 1):
-                    at = line[:, :, index_x[u]]
-                    at = at.add_(down[v, rows, None, :].to(at.dtype)).add_(right[u].to(at.dtype)).relu_()
-                    hidden = hidden + at.mul_(weights[2 * v + u, rows, :, None])
-            out[:, rows] = self.mlp(hidden)
+                    at = line.index_select(2, index_x[u]).add_(right[u]).relu_()
+                    weight = weights[2 * v + u, rows]
+                    mixed = at.mul_(weight) if mixed is None else mixed.addcmul_(at, weight)
+            assert mixed is not None
+            out[:, rows] = self._colour(mixed)
         return out.permute(0, 3, 1, 2) + bilinear_grid(lr, grid)
+
+    def _colour(self, mixed: Tensor) -> Tensor:
+        """Mixed activations (..., width) through the MLP."""
+        *inner, last = self.mlp.linears
+        for layer in inner:
+            mixed = linear(layer, mixed).relu_()
+        return last_linear(last, mixed)
