@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 
+# TIFF compressions: 1 none, 2 to 4 fax, 5 LZW, 6 and 7 JPEG, 8 and 32946 deflate, 32773 PackBits, 34925 LZMA,
+# 50000 Zstandard, 50001 WebP.
+PILLOW_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000, 50001})
+OPENCV_COMPRESSIONS = frozenset({1, 5, 8, 32773, 32946})
+
+
 @dataclass
 class Decoded:
     """Samples as the file stores them.
@@ -66,7 +72,10 @@ def _decode(source: Source, found: Inspection) -> Decoded:
         return _decode_deep_avif(source, found.picture, found.index)
     if source.format == "ppm" and found.header.depth == "16":
         return _decode_ppm16(source)
-    return _from_pillow(source, found.picture)
+    decoded = _from_pillow(source, found.picture)
+    if int(found.picture.info.get("bit_depth", 8)) > 8:  # said by pillow_heif
+        decoded.notes.append("a HEIC picture of 10 bits or more is read at 8 bits")
+    return decoded
 
 
 def _from_pillow(source: Source, picture: Picture, *, upright: bool = False) -> Decoded:
@@ -194,7 +203,7 @@ def _decode_tiff(source: Source, page: tiff.TiffPage) -> Decoded:
             return _finish_tiff(tiff.decode_page(source.stream, page), page)
         except (ValueError, OSError) as error:
             raise damaged(source, error) from error
-    if int(page.kind[1:]) <= 8:
+    if int(page.kind[1:]) <= 8 and page.compression in PILLOW_COMPRESSIONS:
         picture = open_picture(source)
         try:
             picture.seek(page.index)
@@ -210,6 +219,8 @@ def _decode_tiff(source: Source, page: tiff.TiffPage) -> Decoded:
 
 def _opencv_reads(page: tiff.TiffPage) -> bool:
     """Gray, RGB and RGBA; gray with alpha and CMYK come out wrong or not at all."""
+    if page.compression not in OPENCV_COMPRESSIONS:
+        return False
     return (page.photometric, page.samples) in (
         (tiff.BLACK_IS_ZERO, 1),
         (tiff.WHITE_IS_ZERO, 1),

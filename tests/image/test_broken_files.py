@@ -132,3 +132,13 @@ def test_no_damage_leads_to_anything_but_an_image_error(kind, data):
         damaged[data.draw(st.integers(0, min(len(damaged), 600) - 1))] = data.draw(st.integers(0, 255))
     with suppress(ImageError):
         assert read_image(bytes(damaged), frames="first", max_pixels=100_000).pixels.ndim == 3
+
+
+def test_a_tiff_of_a_rare_kind_names_the_extra(monkeypatch):
+    data = bytearray(tiff())
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
+        at = file.pages[0].tags["Compression"].valueoffset
+    data[at : at + 2] = (50002).to_bytes(2, "little")  # JPEG XL
+    monkeypatch.setitem(__import__("sys").modules, "tifffile", None)
+    with pytest.raises(ImageError, match=r'u16 samples, compression 50002.*pip install "srcli\[formats\]"'):
+        read_image(bytes(data))

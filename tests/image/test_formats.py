@@ -186,6 +186,14 @@ def copy_square(image, **options):
     return np.asarray(Image.open(stream)), plan.notes
 
 
+def test_transparency_can_be_left_out():
+    image = read_image(KINDS["RGBA"][0])
+    plan = plan_output(image, image.size, keep_alpha=False)
+    assert (plan.channels, plan.alpha, plan.notes) == (3, False, ())
+    assert np.array_equal(plan.band(image.strip(0, 24)), image.pixels)
+    assert plan_output(image, image.size, output_format="jpg", keep_alpha=False).notes == ()
+
+
 @pytest.mark.parametrize(("name", "limit"), [("jpg", 65500), ("webp", 16383)])
 def test_the_limits_are_those_of_the_encoders(name, limit):
     pillow = {"jpg": "JPEG", "webp": "WEBP"}[name]

@@ -134,6 +134,21 @@ def test_deep_avif_keeps_its_bits(bits):
     assert np.abs(image.pixels - expected).max() <= 65535 / ((1 << bits) - 1)  # one level of the file
 
 
+@pytest.mark.parametrize("number", range(1, 9))
+def test_heic_is_read_upright_with_the_extra(number):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra [formats] is not installed")
+    pillow_heif.register_heif_opener()
+    picture = Image.fromarray(smooth(24, 36))
+    data = encoded(picture, "HEIF", quality=100, exif=with_orientation(number))
+    exif = picture.getexif()
+    exif[274] = number
+    expected = np.asarray(ImageOps.exif_transpose(picture)).astype(int)
+    image = read_image(data)
+    assert image.format == probe(data).format == "heic"
+    assert probe(data).size == image.size == expected.shape[:2]
+    assert np.abs(image.pixels - expected).max() <= 8  # lossy
+
+
 @pytest.mark.parametrize(("white", "form"), [(65535, b"P6"), (1023, b"P6"), (65535, b"P5"), (1023, b"P5")])
 def test_deep_portable_pixmaps_are_scaled_to_white(white, form):
     channels = 3 if form == b"P6" else 1
