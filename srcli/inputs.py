@@ -7,6 +7,7 @@ found in folders and by patterns is filtered to pictures, and the droppings of o
 from __future__ import annotations
 
 import glob
+import importlib.util
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,9 +25,10 @@ READABLE = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".avif"}
     | {".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
+WITH_EXTRA = frozenset({".heic", ".heif"})  # readable where the extra `formats` is installed
 # Pictures all the same: that they are passed over is said.
 UNREADABLE = frozenset(
-    {".heic", ".heif", ".jxl", ".jp2", ".exr", ".hdr", ".psd", ".svg"}
+    {".jxl", ".jp2", ".exr", ".hdr", ".psd", ".svg"}
     | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw"}
 )
 
@@ -127,6 +129,9 @@ class _Search:
         self.found = found
         self.recursive = recursive
         self.leave_out = leave_out
+        extra = importlib.util.find_spec("pillow_heif") is not None
+        self.readable = READABLE | WITH_EXTRA if extra else READABLE
+        self.unreadable = UNREADABLE if extra else UNREADABLE | WITH_EXTRA
 
     def add(self, word: str) -> None:
         """A file, a folder, standard input, or a pattern."""
@@ -185,9 +190,9 @@ class _Search:
         suffix = "." + name.rpartition(".")[2].lower()
         if name.startswith(".") or name.lower() in JUNK_FILES:
             return False
-        if suffix in UNREADABLE:
+        if suffix in self.unreadable:
             self.found.passed_over[suffix] += 1
-        return suffix in READABLE
+        return suffix in self.readable
 
     def _unreadable(self, error: OSError) -> None:
         self.found.missing.append(

@@ -12,6 +12,7 @@ from srcli.inputs import Source, find_inputs
 def shots(tmp_path, monkeypatch):
     """A folder of photographs as people have them, and the working directory beside it."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # whatever extras are installed
     for name in (
         "shots/b.PNG",
         "shots/a.jpg",
@@ -45,8 +46,12 @@ def test_a_folder_gives_its_pictures_in_order_without_junk(shots):
     assert paths(["shots"]) == ["shots/a.jpg", "shots/b.PNG"]
 
 
-def test_pictures_that_cannot_be_read_are_counted(shots):
-    assert find_inputs(["shots"]).passed_over == {".cr2": 1, ".heic": 1}
+@pytest.mark.parametrize("installed", [True, False])
+def test_pictures_that_cannot_be_read_are_counted(shots, monkeypatch, installed):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if installed else None)
+    found = find_inputs(["shots"])
+    assert found.passed_over == ({".cr2": 1} if installed else {".cr2": 1, ".heic": 1})
+    assert (Source(Path("shots/phone.heic"), named=False) in found.sources) == installed
 
 
 def test_recursive_looks_deeper_and_remembers_the_folders(shots):

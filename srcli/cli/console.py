@@ -34,7 +34,7 @@ class Meter:
 
     files: int
     mean: float
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
     finished: int = 0
     pixels: float = 0.0
     label: str = ""

@@ -182,7 +182,7 @@ NoProvenance = Annotated[
     bool,
     option(
         "--no-provenance",
-        help="Do not record in the output how it was made.",
+        help="Do not record in the output how it was made; a later run cannot tell then that it is up to date.",
         envvar=["SRCLI_UPSCALE_NO_PROVENANCE", "SRCLI_NO_PROVENANCE"],
         rich_help_panel=OUTPUT,
     ),

@@ -69,6 +69,7 @@ def run(
                 keep_alpha=settings.alpha != "drop",
                 **settings.encoding,
             )
+            record.depth, record.format = output.depth, output.format.name
             record.notes += [*image.notes, *output.notes]
             pixels = _render(image, output, task, settings, engine, record, report)
             record.notes += _write(task, output, pixels, _provenance(record, settings, engine), stdout)

@@ -1,0 +1,98 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from srcli.cli import console as module
+from srcli.cli.console import Console, Meter, duration, print_error
+from srcli.errors import ImageError
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until it is moved."""
+    time = [100.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: time[0]))
+    return time
+
+
+def test_time_left_counts_pixels_not_files(clock):
+    meter = Meter(files=3, mean=1000, started=clock[0])
+    assert meter.seconds is None
+    meter.begin("small", 500)
+    meter.share = 1.0
+    meter.end()
+    meter.begin("large", 4000)
+    meter.share = 0.5
+    clock[0] += 10  # 500 + 2000 pixels in 10 s; 2000 + 1000 are left
+    assert meter.seconds == pytest.approx(12)
+    assert meter.left == 3000
+
+
+def test_a_file_that_was_skipped_or_failed_costs_no_time(clock):
+    meter = Meter(files=2, mean=1000, started=clock[0])
+    meter.begin("failed", 1000)
+    meter.end()
+    assert meter.done == 0
+    assert meter.left == 1000
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(1.94, "1.9 s"), (59.9, "59.9 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
+)
+def test_durations_read_as_words(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_plain_progress_is_a_line_now_and_then(clock, capsys):
+    console = Console(style="plain")
+    with console.progress(2, 1000), console.file("a.png", 1000) as report:
+        report(0.1)
+        clock[0] += 10
+        report(0.5)
+        clock[0] += 1
+        report(0.6)
+    captured = capsys.readouterr()
+    assert captured.err == "a.png: 50%, 1/2, 30.0 s left\n"
+    assert captured.out == ""
+
+
+def test_json_progress_is_one_object_a_line(clock, capsys):
+    console = Console(style="json")
+    with console.progress(1, 1000), console.file("ü.png", 1000) as report:
+        clock[0] += 2
+        report(0.25)
+    event = json.loads(capsys.readouterr().err)
+    assert event["input"] == "ü.png"
+    assert event["share"] == 0.25
+    assert event["seconds_left"] == 6
+
+
+def test_a_bar_leaves_stdout_to_the_results(clock, capsys, monkeypatch):
+    console = Console(style="rich")
+    with console.progress(1, 1000), console.file("a.png", 1000) as report:
+        clock[0] += 1
+        report(0.5)
+        console.result("a.png -> b.png")
+        console.error(ImageError("oh"), "a.png")
+    captured = capsys.readouterr()
+    assert captured.out == "a.png -> b.png\n"
+    assert "error: a.png: oh\n" in captured.err
+
+
+def test_quiet_has_no_progress_and_no_lines(clock, capsys):
+    console = Console(quiet=True, style="plain")
+    with console.progress(1, 1000), console.file("a.png", 1000) as report:
+        clock[0] += 60
+        report(0.5)
+    console.note("note")
+    console.result("line")
+    console.result("{}", asked=True)
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("{}\n", "")
+
+
+def test_an_error_is_one_line_that_names_its_input_once(capsys):
+    print_error(ImageError("a.png is\nempty."), label="a.png")
+    print_error(ImageError("it is empty."), label="a.png")
+    assert capsys.readouterr().err == "error: a.png is empty.\nerror: a.png: it is empty.\n"
