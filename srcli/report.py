@@ -262,6 +262,7 @@ def markdown_text(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 _LATEX |= {c: f"\\{c}" for c in "&%$#_{}"}
+_LATEX |= {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$"}
 
 
 def latex_escaped(text: str) -> str:

@@ -101,8 +101,15 @@ class PairedFolders:
         return [Item(name, file) for name, file in by_name(hr, 1).items()]
 
 
-def pair(hr: Iterable[Path], lr: Iterable[Path], scale: float, where: Path) -> list[Item]:
-    """HR and LR files of the same names.
+def pair(
+    hr: Iterable[Path],
+    lr: Iterable[Path],
+    scale: float | None,
+    where: Path,
+    *,
+    kinds: tuple[str, str] = ("HR", "LR"),
+) -> list[Item]:
+    """HR and LR files of the same names; `kinds` is what messages call them.
 
     Raises:
         ModelError: a file without its counterpart, or two files of one name.
@@ -111,20 +118,20 @@ def pair(hr: Iterable[Path], lr: Iterable[Path], scale: float, where: Path) -> l
     problems = [
         f"{len(names)} {kind} without {other} ({', '.join(sorted(names)[:SHOWN])}{', ..' * (len(names) > SHOWN)})"
         for kind, other, names in (
-            ("HR", "LR", high.keys() - low.keys()),
-            ("LR", "HR", low.keys() - high.keys()),
+            (*kinds, high.keys() - low.keys()),
+            (*kinds[::-1], low.keys() - high.keys()),
         )
         if names
     ]
     if problems:
         raise ModelError(
-            f"the pictures in {where} do not pair up at x{scale:g}: {', '.join(problems)}.",
-            hint="Each HR picture needs an LR picture of the same name.",
+            f"the pictures in {where} do not pair up: {', '.join(problems)}.",
+            hint=f"Each {kinds[0]} picture needs its {kinds[1]} of the same name.",
         )
     return [Item(name, high[name], low[name]) for name in sorted(high)]
 
 
-def by_name(files: Iterable[Path], scale: float) -> dict[str, Path]:
+def by_name(files: Iterable[Path], scale: float | None) -> dict[str, Path]:
     """Files by the name of their picture.
 
     Raises:
@@ -141,11 +148,15 @@ def by_name(files: Iterable[Path], scale: float) -> dict[str, Path]:
     return found
 
 
-def picture_name(stem: str, scale: float) -> str:
-    """A file's stem without what says HR, LR or a scale: 0801x2, baby_LR, img_001_SRF_4_HR, Canon_001_LR4."""
+def picture_name(stem: str, scale: float | None) -> str:
+    """A file's stem without what says HR, LR or a scale: 0801x2, baby_LR, img_001_SRF_4_HR, Canon_001_LR4.
+
+    Only the factor `scale` is taken for one; any number is if it is None.
+    """
+    factor = r"\d+(\.\d+)?" if scale is None else re.escape(f"{scale:g}")
     stem = re.sub(r"_SRF_[\d.]+_(HR|LR)$", "", stem)
-    stem = re.sub(rf"_(HR|LR)({scale:g})?$", "", stem)
-    return re.sub(rf"(?<=.)[_-]?x(1|{scale:g})$", "", stem)
+    stem = re.sub(rf"_(HR|LR)({factor})?$", "", stem)
+    return re.sub(rf"(?<=.)[_-]?x(1|{factor})$", "", stem)
 
 
 def pictures(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from srcli.engine import Upscaler
 from srcli.evaluate.cost import Cost, measured
+from srcli.evaluate.reference import printed_name
 from srcli.geometry import Size
 from srcli.presets import Preset
 
@@ -54,6 +55,7 @@ class Model(Protocol):
         device: where it runs.
         precision: its arithmetic.
         weights: SHA-256 of its weights, None if it has none.
+        printed: method and encoder as published tables call them, None if they do not.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Model(Protocol):
     device: str | None
     precision: str | None
     weights: str | None
+    printed: tuple[str, str | None] | None
 
     @property
     def identity(self) -> str | None:
@@ -84,6 +87,7 @@ class Interpolation:
     device: str | None = "cpu"
     precision: str | None = None
     weights: str | None = None
+    printed: tuple[str, str | None] | None = None
 
     @property
     def identity(self) -> str | None:
@@ -112,6 +116,7 @@ class Network:
         self.device: str | None = str(upscaler.device)
         self.precision: str | None = upscaler.precision
         self.weights = upscaler.weights_sha256
+        self.printed: tuple[str, str | None] | None = printed_name(upscaler.preset)
 
     @property
     def identity(self) -> str | None:
@@ -134,7 +139,7 @@ class Network:
 
     def enlarge(self, lr: U8, size: Size, draw: Draw) -> Result:
         """The picture at `size`, float in [0, 1]."""
-        x = torch.from_numpy(np.ascontiguousarray(lr)).permute(2, 0, 1).unsqueeze(0).float() / 255
+        x = torch.tensor(lr).permute(2, 0, 1).unsqueeze(0).float() / 255
         with measured(self.upscaler.network, self.upscaler.device) as cost:
             sr = self.upscaler.upscale(x, size=size)
         return Result(sr[0].permute(1, 2, 0).numpy(), cost)
@@ -148,6 +153,7 @@ class SelfEnsemble:
         self.name = f"{model.name}+tta"
         self.family, self.params, self.weights = model.family, model.params, model.weights
         self.device, self.precision = model.device, model.precision
+        self.printed: tuple[str, str | None] | None = None  # the published figures are without it
 
     @property
     def identity(self) -> str | None:
@@ -208,7 +214,7 @@ def open_model(
     """
     model: Model
     if name in INTERPOLATIONS:
-        model = Interpolation(name)
+        model = Interpolation(name, printed=("Bicubic", None) if name == "bicubic" else None)
     else:
         model = Network(Upscaler.from_preset(name, device=device, precision=precision, tile=tile))
     return SelfEnsemble(model) if tta else model

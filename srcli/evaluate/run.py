@@ -12,7 +12,7 @@ from PIL import Image
 
 from srcli import __version__
 from srcli.data.benchmarks import Benchmark, Item, Pair, read_rgb
-from srcli.data.layouts import by_name, pair, picture_name, pictures
+from srcli.data.layouts import by_name, pair, pictures
 from srcli.data.reduce import REDUCTIONS
 from srcli.errors import ImageError, NothingToDoError, ResourceError, SrcliError, UsageError
 from srcli.evaluate.cache import RowCache, digest, row_key
@@ -48,6 +48,7 @@ class Evaluation:
         protocols: those that were used, by label.
         metrics: those that were measured.
         cached: rows that an earlier run had measured.
+        notes: what else to say above a table.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -55,6 +56,7 @@ class Evaluation:
     protocols: dict[str, Protocol] = field(default_factory=dict)
     metrics: list[Metric] = field(default_factory=list)
     cached: int = 0
+    notes: list[str] = field(default_factory=list)
 
 
 Report = Callable[[Row | Failure, int, int], None]  # what came, how many pictures are done, of how many
@@ -352,7 +354,7 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
 def score_pictures(
     results: Path,
     truth: Path,
-    scale: float,
+    scale: float | None,
     *,
     protocol: Protocol | str = "rgb",
     metrics: Sequence[Metric | str] = ("psnr", "psnr-y", "ssim"),
@@ -364,7 +366,7 @@ def score_pictures(
     Args:
         results: folder of results.
         truth: folder of HR pictures; up to a scale's rest larger than the results, then cropped.
-        scale: decides the border.
+        scale: decides the border; None is 1 and any scale in file names.
         protocol: how.
         metrics: what; none that needs LR pictures.
         limit: only so many.
@@ -380,25 +382,25 @@ def score_pictures(
     evaluation = Evaluation(protocols={how.label: how}, metrics=chosen)
     items = _scored_items(results, truth, scale)[:limit]
     for number, item in enumerate(items):
-        outcome = _score(item, results, truth, scale, how, chosen)
+        outcome = _score(item, results, truth, scale or 1.0, how, chosen)
         (evaluation.rows if isinstance(outcome, Row) else evaluation.failures).append(outcome)  # type: ignore[arg-type]
         if report:
             report(outcome, number + 1, len(items))
     return evaluation
 
 
-def _scored_items(results: Path, truth: Path, scale: float) -> list[Item]:
+def _scored_items(results: Path, truth: Path, scale: float | None) -> list[Item]:
     for folder in (results, truth):
         if not folder.is_dir():
             raise NothingToDoError(f"{folder} is no folder.")
         if not pictures(folder):
             raise NothingToDoError(f"the folder {folder} holds no image.")
+    kinds = ("reference", "result")
+    known = by_name(pictures(truth), scale)
     wanted = by_name(pictures(results), scale)
-    known = {picture_name(path.stem, scale) for path in pictures(truth)}
-    if wanted.keys() <= known:  # a part of the truth may be scored
-        hr = [path for path in pictures(truth) if picture_name(path.stem, scale) in wanted]
-        return pair(hr, wanted.values(), scale, results)
-    return pair(pictures(truth), wanted.values(), scale, results)
+    if wanted.keys() <= known.keys():  # a part of the reference may be scored
+        known = {name: known[name] for name in wanted}
+    return pair(known.values(), wanted.values(), scale, results, kinds=kinds)
 
 
 def _score(

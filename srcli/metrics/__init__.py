@@ -32,7 +32,7 @@ class Metric:
         about: one line.
         needs: what it looks at besides the result.
         decimals: how it is printed.
-        ready: None, or what is missing and the command that helps.
+        missing: None, or what it lacks here and the command that helps.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Metric:
     about: str
     needs: frozenset[Need] = frozenset({"hr"})
     decimals: int = 4
-    ready: Callable[[], str | None] = lambda: None
+    missing: Callable[[], str | None] = lambda: None
 
 
 def _ssim(scene: Scene) -> float:
@@ -120,6 +120,7 @@ METRICS = {
 }  # fmt: skip
 
 DEFAULT = ("psnr", "psnr-y", "ssim", "lr-psnr")
+OPTIONAL: tuple[str, ...] = ()  # join the default where what they need is present
 
 
 def find_metrics(names: Iterable[str]) -> list[Metric]:
@@ -140,6 +141,7 @@ def find_metrics(names: Iterable[str]) -> list[Metric]:
 __all__ = [
     "DEFAULT",
     "METRICS",
+    "OPTIONAL",
     "PROTOCOLS",
     "Metric",
     "Protocol",

@@ -46,7 +46,7 @@ class Protocol:
     rgb_border: int | None = 0
     luma_border: int | None = 0
     rounded_luma: bool = False
-    ssim: Literal["linf", "clit", "classic"] = "clit"
+    ssim: Literal["linf", "clit", "classic"] = "linf"
     reduction: Literal["pillow-bicubic", "matlab-bicubic"] = "pillow-bicubic"
 
     @property
@@ -98,10 +98,10 @@ PROTOCOLS = {
             reduction="matlab-bicubic",
         ),
         Protocol(
-            "rgb", "what people see", "psnr", rounded=True, rgb_border=None, luma_border=None, ssim="linf"
+            "rgb", "what people see", "psnr", rounded=True, rgb_border=None, luma_border=None
         ),
-        Protocol("linf", "LINF's table of generative models", "psnr", ssim="linf"),
-        Protocol("fplia", "FPLIA: psnr on DIV2K, psnr-y elsewhere", "psnr-y", rgb_border=6),
+        Protocol("linf", "LINF's table of generative models", "psnr"),
+        Protocol("fplia", "FPLIA: psnr on DIV2K, psnr-y elsewhere", "psnr-y", rgb_border=6, ssim="clit"),
         Protocol(
             "real-isr",
             "real-world sets; the papers state neither colour space nor border, so read psnr and psnr-y",
@@ -109,7 +109,6 @@ PROTOCOLS = {
             rounded=True,
             rgb_border=None,
             luma_border=None,
-            ssim="linf",
         ),
     )
 }  # fmt: skip

@@ -1,0 +1,153 @@
+"""What `srcli eval` prints: progress on stderr, results in one of six formats on stdout or in a file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from srcli.cli.console import Console, duration, print_error
+from srcli.errors import CheckError, ResourceError, SrcliError, UsageError
+
+if TYPE_CHECKING:
+    from srcli.evaluate import Evaluation, Failure
+    from srcli.evaluate.tables import Options, Table
+    from srcli.report import Mean, Row
+
+Chosen = Literal["table", "json", "jsonl", "csv", "md", "latex"]
+SUFFIXES: dict[str, Chosen] = {
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".csv": "csv",
+    ".md": "md",
+    ".tex": "latex",
+    ".txt": "table",
+}
+SECONDS_BETWEEN_LINES = 10.0
+INFINITE = float("inf")
+
+
+class Progress:
+    """A line on stderr every few seconds, and every failure at once."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self.started = self.printed = time.monotonic()
+
+    def __call__(self, outcome: Row | Failure, done: int, total: int) -> None:
+        """Told by the evaluation."""
+        now = time.monotonic()
+        if self.quiet or now - self.printed < SECONDS_BETWEEN_LINES or done == 0:
+            return
+        self.printed = now
+        left = duration((now - self.started) * (total - done) / done)
+        print(
+            f"{outcome.benchmark} x{outcome.scale:g}: {done}/{total} pictures, {left} left", file=sys.stderr
+        )
+
+
+def chosen_format(asked: str, output: Path | None) -> Chosen:
+    """The format asked for, or that of the output's suffix.
+
+    Raises:
+        UsageError: a suffix that says nothing.
+    """
+    if asked != "auto":
+        return asked  # type: ignore[return-value]  # Typer has checked it
+    if output is None:
+        return "table"
+    if output.suffix.lower() not in SUFFIXES:
+        raise UsageError(
+            f"--output {output}: the suffix does not say which format.",
+            hint=f"Use one of {', '.join(SUFFIXES)}, or --format.",
+        )
+    return SUFFIXES[output.suffix.lower()]
+
+
+def render(found: Evaluation, options: Options, chosen: Chosen) -> str:
+    """An evaluation in the chosen format."""
+    from srcli import report
+    from srcli.evaluate.tables import document, tables
+
+    if chosen == "json":
+        return report.json_text(document(found, options)) + "\n"
+    if chosen == "jsonl":
+        return report.jsonl_text(found.rows)
+    if chosen == "csv":
+        return report.csv_text([row.to_dict() for row in found.rows])
+    return "\n".join(render_table(t, chosen) for t in tables(found, options, bold=chosen != "table"))
+
+
+def render_table(table: Table, chosen: Chosen) -> str:
+    """One table as plain text, Markdown or LaTeX."""
+    from srcli import report
+
+    if chosen == "latex":
+        return report.latex_text(table.header, table.lines, ". ".join([*table.above, *table.below]))
+    if chosen == "md":
+        above, below = ("".join(f"{line}  \n" for line in part) for part in (table.above, table.below))
+        body = report.markdown_text(table.header, table.lines)
+        return f"{above}\n{body}" + (f"\n{below}" if below else "")
+    lines = (f"{line}\n" for line in table.above), (f"{line}\n" for line in table.below)
+    return "".join(lines[0]) + report.columns_text(table.header, table.lines) + "".join(lines[1])
+
+
+def write(text: str, output: Path | None, console: Console) -> None:
+    """To a file, whole or not at all, or to stdout.
+
+    Raises:
+        ResourceError: the file cannot be written.
+    """
+    if output is None:
+        print(text, end="", flush=True)
+        return
+    from srcli.image import atomic_write
+
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"cannot make the folder {output.parent}: {error.strerror}.") from error
+    with atomic_write(output) as file:
+        file.write(text.encode())
+    console.note(f"wrote {output}")
+
+
+def finish(found: Evaluation, thresholds: dict[str, float]) -> int:
+    """Say what failed; the exit code: 1 for failed pictures.
+
+    Raises:
+        CheckError: the mean of a model is worse than a threshold.
+    """
+    for failure in found.failures:
+        by = f" by {failure.model}" if failure.model else ""
+        print_error(
+            SrcliError(failure.message), label=f"{failure.benchmark} {failure.image} x{failure.scale:g}{by}"
+        )
+    if found.failures:
+        pictures = len({(f.benchmark, f.image, f.scale) for f in found.failures})
+        print(f"{pictures} of the pictures failed; the others were measured.", file=sys.stderr)
+    problems = _worse(found, thresholds)
+    if problems:
+        raise CheckError(f"--fail-under does not hold: {'; '.join(problems)}.")
+    return 1 if found.failures else 0
+
+
+def _worse(found: Evaluation, thresholds: dict[str, float]) -> list[str]:
+    if not thresholds:
+        return []
+    from srcli.metrics import METRICS
+    from srcli.report import means
+
+    every = means(found.rows)
+    checked: list[Mean] = [m for m in every if m.row.family != "interpolation"] or every
+    problems = []
+    for mean in checked:
+        for name, limit in thresholds.items():
+            value = mean.row.metrics[name]
+            if (value < limit) if METRICS[name].higher_is_better else (value > limit):
+                row = mean.row
+                problems.append(
+                    f"{row.model} on {row.benchmark} x{row.scale:g}: {name} {value:.4g}, not {limit:g}"
+                )
+    return problems

@@ -1,0 +1,160 @@
+"""Published figures beside ours: which table prints the same model, picture set, scale and metric."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from srcli.errors import UsageError
+from srcli.presets import Preset, preset_folders
+from srcli.report import Row
+
+ENCODERS = {"edsr": "EDSR-baseline", "rdn": "RDN", "swinir": "SwinIR", "rrdb": "RRDB"}
+DECODERS = {
+    "metasr": "MetaSR",
+    "liif": "LIIF",
+    "lte": "LTE",
+    "lit": "LIT",
+    "clit": "CLIT",
+    "ciaosr": "CiaoSR",
+    "hiif": "HIIF",
+    "linf": "LINF",
+    "linf-patch": "LINF",
+    "fplia": "FPLIA",
+}
+LUMA_SETS = (
+    "Set5",
+    "Set14",
+    "B100",
+    "Urban100",
+)  # figures of these are on luma, whether their paper says so or not
+GENERATIVE = (
+    "linf/2",
+    "linf/4",
+    "collected/generative",
+)  # border = scale; all other DIV2K figures: scale + 6
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One published number; `source` is a table, as in `sources.toml`."""
+
+    source: str
+    method: str
+    encoder: str | None
+    variant: str | None
+    benchmark: str | None
+    scale: float | None
+    temperature: float | None
+    metric: str
+    value: float
+    protocol: str | None = None
+
+
+def published() -> list[Figure]:
+    """The figures that came with the package."""
+    folder = preset_folders()[-1] / "reference"
+    return read_figures(folder / "published.csv")
+
+
+def read_figures(path: Path) -> list[Figure]:
+    """Figures from CSV; the columns `method`, `benchmark`, `scale`, `metric` and `value` are needed.
+
+    Raises:
+        UsageError: no such file, or a column or number is missing.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return [_figure(line) for line in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the published figures in {path}: {error}.") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"{path} is no table of figures: {error}.",
+            hint="It needs the columns method, benchmark, scale, metric and value.",
+        ) from error
+
+
+def _figure(line: Mapping[str, str]) -> Figure:
+    def number(key: str) -> float | None:
+        return float(line[key]) if line.get(key) else None
+
+    return Figure(
+        line.get("source") or "file",
+        line["method"],
+        line.get("encoder") or None,
+        line.get("variant") or None,
+        line["benchmark"] or None,
+        number("scale"),
+        number("temperature"),
+        line["metric"].replace("-", "_"),
+        float(line["value"]),
+        line.get("protocol") or None,
+    )
+
+
+def printed_name(preset: Preset) -> tuple[str, str] | None:
+    """Method and encoder as tables print them; None for a model that no table has."""
+    encoder, decoder = preset.encoder, preset.decoder
+    full = encoder.name != "edsr" or (
+        encoder.args.get("n_resblocks", 16) == 16 and encoder.args.get("n_feats", 64) == 64
+    )
+    if encoder.name not in ENCODERS or decoder.name not in DECODERS or not full:
+        return None
+    return DECODERS[decoder.name], ENCODERS[encoder.name]
+
+
+class References:
+    """Looks up what was published for a mean.
+
+    Args:
+        figures: in order of preference.
+        names: what tables call our models; a model without an entry is looked up under its own name.
+    """
+
+    def __init__(self, figures: Iterable[Figure], names: Mapping[str, tuple[str, str | None]]) -> None:
+        self.figures = list(figures)
+        self.names = dict(names)
+
+    def find(self, mean: Row, metric: str) -> Figure | None:
+        """The first figure of the same model, set, scale, temperature and metric, or None."""
+        method, encoder = self.names.get(mean.model, (mean.model, None))
+        for figure in self.figures:
+            if (
+                figure.method == method
+                and figure.encoder == encoder
+                and figure.benchmark == mean.benchmark
+                and figure.scale == mean.scale
+                and _same_temperature(figure, mean)
+                and _same_metric(figure, mean, metric)
+            ):
+                return figure
+        return None
+
+
+def _same_temperature(figure: Figure, mean: Row) -> bool:
+    if mean.temperature is None:
+        return figure.temperature is None and figure.variant is None
+    return figure.temperature is not None and abs(figure.temperature - mean.temperature) < 1e-9
+
+
+def _same_metric(figure: Figure, mean: Row, metric: str) -> bool:
+    protocol = mean.protocol.partition("/")[0].partition("+")[0]
+    wanted = {metric.replace("-", "_")}
+    if metric in ("ssim-clit", "ssim-linf"):
+        wanted = {"ssim"}
+    if metric == "psnr-y" and mean.benchmark in LUMA_SETS:
+        wanted.add("psnr")
+    if metric == "psnr" and mean.benchmark in LUMA_SETS:
+        return False
+    if figure.metric not in wanted:
+        return False
+    if figure.metric == "ssim":
+        form = metric if metric != "ssim" else ("ssim-clit" if protocol == "fplia" else "ssim-linf")
+        padded = "zero padding" in (figure.protocol or "")
+        return padded == (form == "ssim-clit")
+    if mean.benchmark == "DIV2K" and figure.metric == "psnr":
+        return (figure.source in GENERATIVE) == (protocol == "linf")
+    return True

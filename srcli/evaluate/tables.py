@@ -1,0 +1,257 @@
+"""An evaluation for people: one table per protocol, and the document that JSON holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from srcli import __version__
+from srcli.evaluate.reference import References
+from srcli.evaluate.run import Evaluation
+from srcli.evaluate.statistics import Comparison, bootstrap, compare, gain, label, per_image
+from srcli.metrics import METRICS, Metric
+from srcli.report import Mean, Row, group_key, means
+
+FAMILIES = ("regression", "diffusion")  # whose best `--group-by family` compares with
+
+
+@dataclass(frozen=True)
+class Options:
+    """What else a table shows.
+
+    Attributes:
+        references: published figures beside ours; None for none.
+        bootstrap: intervals of the means.
+        wilcoxon: a test for every pair of models.
+        families: percent against the best of each family.
+        per_image: a line for every picture.
+    """
+
+    references: References | None = None
+    bootstrap: bool = False
+    wilcoxon: bool = False
+    families: bool = False
+    per_image: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: lines above it, its cells, and lines below it."""
+
+    above: list[str]
+    header: list[str]
+    lines: list[list[str]]
+    below: list[str] = field(default_factory=list)
+
+
+def tables(evaluation: Evaluation, options: Options, *, bold: bool = False) -> list[Table]:
+    """One table per protocol, and one of the comparisons; `bold` marks the best of a set with asterisks."""
+    found = []
+    all_means = means(evaluation.rows)
+    for protocol in dict.fromkeys(mean.row.protocol for mean in all_means):
+        chosen = [mean for mean in all_means if mean.row.protocol == protocol]
+        rows = [row for row in evaluation.rows if row.protocol == protocol]
+        found.append(_table(evaluation, chosen, rows, options, bold=bold))
+        if options.per_image:
+            found.append(_image_table(evaluation, rows))
+    comparisons = _comparisons(evaluation, options)
+    if comparisons:
+        found.append(_comparison_table(comparisons))
+    return found
+
+
+def _table(
+    evaluation: Evaluation, chosen: list[Mean], rows: list[Row], options: Options, *, bold: bool
+) -> Table:
+    metrics = [m for m in evaluation.metrics if any(m.name in mean.row.metrics for mean in chosen)]
+    columns: list[list[str]] = [
+        ["model", *(label(mean.row) for mean in chosen)],
+        ["benchmark", *(mean.row.benchmark for mean in chosen)],
+        ["scale", *(_scale(mean.row) for mean in chosen)],
+        ["images", *(str(mean.images) for mean in chosen)],
+    ]
+    for metric in metrics:
+        columns.append([_title(metric), *(_value(mean, metric, chosen, bold=bold) for mean in chosen)])
+        columns += _beside(metric, chosen, rows, options)
+    columns.append(["s/image", *(_number(mean.row.seconds, ".3g") for mean in chosen)])
+    columns.append(["params", *(_number(mean.row.params, ",") for mean in chosen)])
+    cells = [list(line) for line in zip(*columns, strict=True)]
+    protocol = evaluation.protocols[chosen[0].row.protocol]
+    above = [f"protocol {protocol.describe()}", *_made_by(rows), *evaluation.notes]
+    return Table(above, cells[0], cells[1:], _notes(chosen, options))
+
+
+def _image_table(evaluation: Evaluation, rows: list[Row]) -> Table:
+    header = ["model", "benchmark", "scale", "image", "seed", *map(_title, evaluation.metrics), "s"]
+    lines = [
+        [label(row), row.benchmark, _scale(row), row.image, _number(row.seed, "d")]
+        + [_number(row.metrics.get(m.name), f".{m.decimals}f") for m in evaluation.metrics]
+        + [_number(row.seconds, ".3g")]
+        for row in rows
+    ]
+    return Table([], header, lines)
+
+
+def _beside(metric: Metric, chosen: list[Mean], rows: list[Row], options: Options) -> list[list[str]]:
+    """Columns that belong to a metric: its interval, published values, gains by family; none that is empty."""
+    columns: list[list[str]] = []
+    if options.bootstrap:
+        columns.append(["95 %", *(_interval(mean, rows, metric) for mean in chosen)])
+    if options.references is not None:
+        pairs = [_published(mean, metric, options.references) for mean in chosen]
+        columns.append(["paper", *(shown for shown, _ in pairs)])
+        columns.append(["diff", *(difference for _, difference in pairs)])
+    if options.families:
+        for family in FAMILIES:
+            gains = [gain(mean, chosen, family, metric.name) for mean in chosen]
+            columns.append([f"% vs best {family}", *(_number(g, "+.2f") for g in gains)])
+    return [column for column in columns if any(cell != "-" for cell in column[1:])]
+
+
+def _value(mean: Mean, metric: Metric, among: list[Mean], *, bold: bool) -> str:
+    value = mean.row.metrics.get(metric.name)
+    text = _number(value, f".{metric.decimals}f")
+    if metric.name in mean.deviation:
+        text += f" ± {mean.deviation[metric.name]:.{metric.decimals}f}"
+    rivals = [
+        m.row.metrics[metric.name]
+        for m in among
+        if metric.name in m.row.metrics and group_key(m.row)[:4] == group_key(mean.row)[:4]
+    ]
+    if not bold or value is None or len(rivals) < 2:
+        return text
+    best = max(rivals) if metric.higher_is_better else min(rivals)
+    return f"**{text}**" if value == best else text
+
+
+def _interval(mean: Mean, rows: list[Row], metric: Metric) -> str:
+    same = [row for row in rows if group_key(row) == group_key(mean.row)]
+    interval = bootstrap(per_image(same, metric.name).values())
+    if math.isnan(interval.low):
+        return "-"
+    return f"{interval.low:.{metric.decimals}f} to {interval.high:.{metric.decimals}f}"
+
+
+def _published(mean: Mean, metric: Metric, references: References) -> tuple[str, str]:
+    figure = references.find(mean.row, metric.name)
+    if figure is None or metric.name not in mean.row.metrics:
+        return "-", "-"
+    difference = mean.row.metrics[metric.name] - figure.value
+    return f"{figure.value:.{metric.decimals}f} ({figure.source})", f"{difference:+.{metric.decimals}f}"
+
+
+def _title(metric: Metric) -> str:
+    unit = f" {metric.unit}" if metric.unit else ""
+    return f"{metric.name}{unit} {'↑' if metric.higher_is_better else '↓'}"
+
+
+def _scale(row: Row) -> str:
+    return f"x{row.scale:g}{'' if row.lr == 'given' else '*'}"
+
+
+def _number(value: float | None, spec: str) -> str:
+    return "-" if value is None else format(value, spec)
+
+
+def _made_by(rows: Iterable[Row]) -> list[str]:
+    seen: dict[str, str] = {}
+    for row in rows:
+        weights = f" weights {row.weights}" if row.weights else ""
+        where = " ".join(part for part in (row.device, row.precision) if part)
+        if row.device:
+            seen.setdefault(row.model, f"{row.model}{weights} on {where}")
+    return [f"srcli {__version__}; {'; '.join(seen.values())}" if seen else f"srcli {__version__}"]
+
+
+def _notes(chosen: list[Mean], options: Options) -> list[str]:
+    notes = []
+    made = sorted({mean.row.lr for mean in chosen if mean.row.lr != "given"})
+    if made:
+        notes.append(
+            f"* LR {', '.join(made)}; at x2, x3 and x4 published figures use the LR files that come with a set"
+        )
+    if options.references is not None:
+        notes.append("paper: as published; 'srcli eval --list-references' names the tables")
+    return notes
+
+
+def _comparisons(evaluation: Evaluation, options: Options) -> list[Comparison]:
+    if not options.wilcoxon:
+        return []
+    found = []
+    for metric in evaluation.metrics:
+        found += compare(evaluation.rows, metric.name)
+    return found
+
+
+def _comparison_table(comparisons: Sequence[Comparison]) -> Table:
+    header = ["difference of", "to", "benchmark", "scale", "metric", "images", "mean", "95 %", "Wilcoxon p"]
+    lines = []
+    for c in comparisons:
+        digits = METRICS[c.metric].decimals + 1
+        d = c.difference
+        interval = "-" if math.isnan(d.low) else f"{d.low:+.{digits}f} to {d.high:+.{digits}f}"
+        where = [c.a, c.b, c.benchmark, f"x{c.scale:g}", c.metric, str(c.images)]
+        lines.append([*where, f"{d.mean:+.{digits}f}", interval, _number(c.p, ".2g")])
+    above = [
+        "paired by picture: bootstrap interval of the mean difference, two-sided Wilcoxon signed-rank test"
+    ]
+    return Table(above, header, lines)
+
+
+def document(evaluation: Evaluation, options: Options) -> dict[str, object]:
+    """Everything, as plain values for JSON."""
+    all_means = means(evaluation.rows)
+    return {
+        "srcli": __version__,
+        "protocols": {name: p.describe() for name, p in evaluation.protocols.items()},
+        "metrics": {
+            m.name: {"unit": m.unit, "higher_is_better": m.higher_is_better} for m in evaluation.metrics
+        },
+        "mean": [_mean_document(mean, all_means, evaluation, options) for mean in all_means],
+        "comparisons": [_clean(asdict(c)) for c in _comparisons(evaluation, options)],
+        "rows": [row.to_dict() for row in evaluation.rows],
+        "failed": [asdict(failure) for failure in evaluation.failures],
+    }
+
+
+def _mean_document(
+    mean: Mean, all_means: list[Mean], evaluation: Evaluation, options: Options
+) -> dict[str, object]:
+    found: dict[str, object] = dict(mean.to_dict())
+    names = [m.name for m in evaluation.metrics if m.name in mean.row.metrics]
+    if options.bootstrap:
+        same = [row for row in evaluation.rows if group_key(row) == group_key(mean.row)]
+        intervals = {name: bootstrap(per_image(same, name).values()) for name in names}
+        found["interval"] = {n: [i.low, i.high] for n, i in intervals.items() if not math.isnan(i.low)}
+    if options.references is not None:
+        figures = {name: options.references.find(mean.row, name) for name in names}
+        found["published"] = {
+            name: {
+                "value": figure.value,
+                "difference": mean.row.metrics[name] - figure.value,
+                "source": figure.source,
+            }
+            for name, figure in figures.items()
+            if figure is not None
+        }
+    if options.families:
+        found["percent"] = {
+            family: {name: g for name in names if (g := gain(mean, all_means, family, name)) is not None}
+            for family in FAMILIES
+        }
+    return _clean(found)
+
+
+def _clean(value: Mapping[str, object]) -> dict[str, object]:
+    """Without NaN and infinity, which JSON does not know."""
+
+    def plain(x: object) -> object:
+        if isinstance(x, float) and not math.isfinite(x):
+            return None if math.isnan(x) else str(x)
+        if isinstance(x, Mapping):
+            return {k: plain(v) for k, v in x.items()}
+        return [plain(v) for v in x] if isinstance(x, list | tuple) else x
+
+    return {key: plain(item) for key, item in value.items()}
