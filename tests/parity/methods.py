@@ -11,6 +11,7 @@ from srcli.models.encoders import ENCODERS
 from srcli.models.layers import grid_coord, window_pad
 from srcli.models.sr import Frame, ImplicitSR
 from tests.parity.golden import Golden, Method, Outputs
+from tests.parity.lit import LIT_METHOD
 from tests.parity.lmf import modulated
 
 SWITCHES = (
@@ -88,6 +89,8 @@ def bare(encoder: str) -> Method:
 
 
 METHODS: dict[str, Method] = {
+    "clit2": LIT_METHOD,
+    "clit3": LIT_METHOD,
     "enc_edsr_baseline": bare("edsr"),
     "enc_rdn_b": bare("rdn"),
     "enc_rrdb": bare("rrdb"),
@@ -96,6 +99,7 @@ METHODS: dict[str, Method] = {
     "liif_nocell": Method(classic("liif"), run_decoder),
     "liif_noensemble": Method(classic("liif"), run_decoder),
     "liif_nounfold": Method(classic("liif"), run_decoder),
+    "lit": LIT_METHOD,
     "lm_liif": modulated("lm-liif"),
     "lm_liif_depth8": modulated("lm-liif"),
     "lm_liif_noensemble": modulated("lm-liif"),

@@ -1,0 +1,49 @@
+"""LIT, CLIT and the old LIT behind their golden files."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from srcli.geometry import Grid, Size
+from srcli.models.decoders.lit import LIT, stage_sizes
+from srcli.models.encoders import ENCODERS
+from srcli.models.layers import grid_coord
+from srcli.models.sr import Frame, ImplicitSR
+from tests.parity.golden import Golden, Method, Outputs
+
+
+def build(args: dict[str, Any]) -> nn.Module:
+    """An encoder with as many branches as the file says."""
+    encoder = ENCODERS[args["encoder_spec"]["name"].removesuffix("-baseline")]()
+    decoder = LIT(
+        in_dim=encoder.out_dim,
+        branches=args["imnet_num"],
+        base_dim=args["base_dim"],
+        n_heads=args["head"],
+        side=2 * args["r"] + 1,
+        hidden=tuple(args["imnet_spec"]["args"]["hidden_list"]),
+        attention=args["local_attn"],
+        cell=args["is_cell"],
+    )
+    return ImplicitSR(encoder, decoder)
+
+
+def run(network: ImplicitSR, golden: Golden) -> Outputs:
+    """Every case by `render` and by `query`; its stages are given where training would draw them."""
+    lr = golden.lr("lr_small" if "lr_small" in golden.arrays else "lr")
+    size, feat, decoder = Size(*lr.shape[-2:]), network.encoder(lr), network.decoder
+    for tag, case in golden.cases.items():
+        target, cell = Size(*case["target"]), torch.tensor([case["cell"]])
+        stages = tuple(Size(*stage) for stage in case["stage_sizes"][:-1])
+        drawn = tag.startswith("train")
+        assert drawn or stage_sizes(size, target, decoder.branches) == stages
+        box = Frame.whole(lr, cell).box
+        frame = Frame(size, box, cell, target, stages if drawn else None)
+        prepared, grid = decoder.prepare(feat, lr, frame), Grid.of(size, target)
+        rendered = decoder.render(prepared, grid).flatten(2).transpose(1, 2)
+        yield f"pred_{tag}", rendered
+        yield f"pred_{tag}", decoder.query(prepared, grid_coord(grid, lr))
+
+
+LIT_METHOD = Method(build, run)
