@@ -7,6 +7,7 @@ from torch import nn
 
 from srcli.geometry import Grid, Size
 from srcli.models.decoders.lit import LIT, stage_sizes
+from srcli.models.decoders.lit_fft import LITFFT
 from srcli.models.encoders import ENCODERS
 from srcli.models.layers import grid_coord
 from srcli.models.sr import Frame, ImplicitSR
@@ -14,15 +15,19 @@ from tests.parity.golden import Golden, Method, Outputs
 
 
 def build(args: dict[str, Any]) -> nn.Module:
-    """An encoder with as many branches as the file says."""
+    """An encoder with as many branches as the file says; LIT with a frequency branch has a second encoding."""
     encoder = ENCODERS[args["encoder_spec"]["name"].removesuffix("-baseline")]()
+    hidden = tuple(args["imnet_spec"]["args"]["hidden_list"])
+    if "pe_spec" in args:
+        fft = LITFFT(in_dim=encoder.out_dim, base_dim=args["base_dim"], n_heads=args["head"], hidden=hidden)
+        return ImplicitSR(encoder, fft)
     decoder = LIT(
         in_dim=encoder.out_dim,
         branches=args["imnet_num"],
         base_dim=args["base_dim"],
         n_heads=args["head"],
         side=2 * args["r"] + 1,
-        hidden=tuple(args["imnet_spec"]["args"]["hidden_list"]),
+        hidden=hidden,
         attention=args["local_attn"],
         cell=args["is_cell"],
     )
@@ -34,10 +39,11 @@ def run(network: ImplicitSR, golden: Golden) -> Outputs:
     lr = golden.lr("lr_small" if "lr_small" in golden.arrays else "lr")
     size, feat, decoder = Size(*lr.shape[-2:]), network.encoder(lr), network.decoder
     for tag, case in golden.cases.items():
-        target, cell = Size(*case["target"]), torch.tensor([case["cell"]])
-        stages = tuple(Size(*stage) for stage in case["stage_sizes"][:-1])
+        target = Size(*case["target"])
+        cell = torch.tensor([case.get("cell", [2 / target.h, 2 / target.w])])
+        stages = tuple(Size(*stage) for stage in case.get("stage_sizes", [])[:-1])
         drawn = tag.startswith("train")
-        assert drawn or stage_sizes(size, target, decoder.branches) == stages
+        assert drawn or "stage_sizes" not in case or stage_sizes(size, target, decoder.branches) == stages
         box = Frame.whole(lr, cell).box
         frame = Frame(size, box, cell, target, stages if drawn else None)
         prepared, grid = decoder.prepare(feat, lr, frame), Grid.of(size, target)

@@ -100,6 +100,7 @@ METHODS: dict[str, Method] = {
     "liif_noensemble": Method(classic("liif"), run_decoder),
     "liif_nounfold": Method(classic("liif"), run_decoder),
     "lit": LIT_METHOD,
+    "lit_fft": LIT_METHOD,
     "lm_liif": modulated("lm-liif"),
     "lm_liif_depth8": modulated("lm-liif"),
     "lm_liif_noensemble": modulated("lm-liif"),

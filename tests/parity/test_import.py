@@ -11,10 +11,13 @@ from tests.parity.methods import METHODS
 
 # Golden files for which a preset is packaged, up to switches that the checkpoint itself states.
 PRESETS = {
+    "clit2": "edsr-baseline-clit2",
+    "clit3": "edsr-baseline-clit3",
     "liif": "edsr-baseline-liif",
     "liif_nocell": "edsr-baseline-liif",
     "liif_noensemble": "edsr-baseline-liif",
     "liif_nounfold": "edsr-baseline-liif",
+    "lit": "edsr-baseline-lit",
     "lm_liif": "edsr-baseline-lm-liif",
     "lm_liif_noensemble": "edsr-baseline-lm-liif",
     "lm_liif_plain": "edsr-baseline-lm-liif",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from srcli.models.decoders.blend import Blend
 from srcli.models.decoders.liif import LIIF
 from srcli.models.decoders.lit import LIT
+from srcli.models.decoders.lit_fft import LITFFT
 from srcli.models.decoders.lmf import LMLIIF, LMLTE
 from srcli.models.decoders.lte import LTE, LTEPlus
 from srcli.models.decoders.metasr import MetaSR
@@ -14,6 +15,7 @@ DECODERS: dict[str, type[Decoder]] = {
     "blend": Blend,
     "liif": LIIF,
     "lit": LIT,
+    "lit-fft": LITFFT,
     "lm-liif": LMLIIF,
     "lm-lte": LMLTE,
     "lte": LTE,
