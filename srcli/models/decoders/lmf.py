@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srcli.models.decoders.modulated import LatentField, Modulated, Tables
-from srcli.models.layers import MLP, linear, unfolded_conv
+from srcli.models.layers import MLP, last_linear, linear, no_autocast, unfolded_conv
 from srcli.models.sr import Frame
 
 
@@ -70,7 +70,7 @@ class LMLIIF(Modulated):
         if self.cell_decode:
             constant = constant + F.linear(frame.rel_cell, first.weight[:, columns:])
         hidden = hidden + constant.to(feat.dtype).view(-1, hidden.shape[1], 1, 1)
-        latent = linear(second, hidden.relu_().permute(0, 2, 3, 1)).float()
+        latent = last_linear(second, hidden.relu_().permute(0, 2, 3, 1))
         own = latent[..., 2 * self.depth * self.width :]
         code = own if self.mod_input else feat.permute(0, 2, 3, 1).float()
         return LatentField(latent, code, lr, frame)
@@ -151,15 +151,15 @@ class LMLTE(Modulated):
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LatentField:
         """See `Decoder.prepare`."""
-        feat32 = feat.float()  # half precision would cost the phases whole turns
-        amplitude = _conv(self.coef, feat32).permute(0, 2, 3, 1)
-        frequency = _conv(self.freq, feat32).permute(0, 2, 3, 1)
-        # The latent side looks along the offset (1, 1).
-        angle = frequency[..., 0::2] + frequency[..., 1::2] + self.phase(frame.rel_cell)[:, None, None]
-        angle = math.pi * angle
-        waves = amplitude * torch.cat([angle.cos(), angle.sin()], dim=-1)
+        with no_autocast(feat):  # half precision would cost the phases whole turns
+            amplitude = _conv(self.coef, feat.float()).permute(0, 2, 3, 1)
+            frequency = _conv(self.freq, feat.float()).permute(0, 2, 3, 1)
+            # The latent side looks along the offset (1, 1).
+            angle = frequency[..., 0::2] + frequency[..., 1::2] + self.phase(frame.rel_cell)[:, None, None]
+            angle = math.pi * angle
+            waves = amplitude * torch.cat([angle.cos(), angle.sin()], dim=-1)
         first, second = self.hypernet.linears
-        latent = linear(second, linear(first, waves.to(feat.dtype)).relu_()).float()
+        latent = last_linear(second, linear(first, waves.to(feat.dtype)).relu_())
         own = latent[..., 2 * self.depth * self.width :]
         code = own if self.mod_input else torch.cat([amplitude, frequency], dim=-1)
         return LatentField(latent, code, lr, frame)

@@ -26,6 +26,7 @@ from srcli.models.layers import (
     bilinear_grid,
     ensemble_weights,
     last_linear,
+    no_autocast,
     sample_nearest,
     sample_neighbours,
     tensor,
@@ -181,12 +182,13 @@ class Modulated(Decoder):
 
     def residual(self, prepared: LatentField, coord: Tensor) -> Tensor:
         """`query` without the skip: (B, Q, 2) -> (B, Q, 3). All neighbours must lie in the prepared box."""
-        tables = self.tables(prepared)
-        parts = [*tables.first, tables.scale.flatten(-2), tables.shift.flatten(-2)]
-        widths = [part.shape[-1] for part in parts]
-        rows = torch.cat(parts, dim=-1).flatten(1, 2)
         step = max(1, _chunk(coord) // (8 * coord.shape[0]))  # four neighbours, and their tables beside them
-        chunks = [self._at(rows, widths, prepared.frame, part) for part in coord.split(step, dim=1)]
+        with no_autocast(coord):  # modulated layers amplify what half precision loses
+            tables = self.tables(prepared)
+            parts = [*tables.first, tables.scale.flatten(-2), tables.shift.flatten(-2)]
+            widths = [part.shape[-1] for part in parts]
+            rows = torch.cat(parts, dim=-1).flatten(1, 2)
+            chunks = [self._at(rows, widths, prepared.frame, part) for part in coord.split(step, dim=1)]
         return torch.cat(chunks, dim=1)
 
     def _at(self, rows: Tensor, widths: list[int], frame: Frame, coord: Tensor) -> Tensor:
@@ -209,23 +211,20 @@ class Modulated(Decoder):
         """The hidden layers after the first activations, modulated: relu(scale * Wx + shift)."""
         layers = self.imnet.linears[self.depth - len(scale) : self.depth]
         for layer, factor, offset in zip(layers, scale, shift, strict=True):
-            x = torch.addcmul(offset, factor, F.linear(x, layer.weight.to(x.dtype))).relu_()
+            x = torch.addcmul(offset, factor, F.linear(x, layer.weight)).relu_()
         return x
 
     def render(self, prepared: LatentField, grid: Grid) -> Tensor:
         """See `Decoder.render`; LR pixel by LR pixel, in pieces that fit a cache."""
         rows, cols = (Slots.of(axis, self.local_ensemble) for axis in grid)
-        box = np.s_[
-            :,
-            rows.start : rows.start + rows.distance.shape[1],
-            cols.start : cols.start + cols.distance.shape[1],
-        ]
-        latent, code = prepared.latent[box], prepared.code[box]
-        tables = self.tables(prepared._replace(latent=latent, code=code))
-        out = latent.new_zeros(3, latent.shape[0], *grid.size)
-        for piece in _pieces(rows, cols, _chunk(latent) // latent.shape[0]):
-            self._add(out, self._piece(tables, rows, cols, piece), rows, cols, piece, grid)
-        sr = out.transpose(0, 1) + self.imnet.linears[-1].bias.to(out.dtype)[:, None, None]
+        (down, across), latent = (len(axis.distance.T) for axis in (rows, cols)), prepared.latent
+        box = np.s_[:, rows.start : rows.start + down, cols.start : cols.start + across]
+        out = latent.new_zeros(3, len(latent), *grid.size)
+        with no_autocast(latent):
+            tables = self.tables(prepared._replace(latent=latent[box], code=prepared.code[box]))
+            for piece in _pieces(rows, cols, _chunk(latent) // len(latent)):
+                self._add(out, self._piece(tables, rows, cols, piece), rows, cols, piece, grid)
+            sr = out.transpose(0, 1) + self.imnet.linears[-1].bias[:, None, None]
         return sr + bilinear_grid(prepared.lr, grid) if self.skip else sr
 
     def _piece(self, tables: Tables, rows: Slots, cols: Slots, piece: Piece) -> Tensor:
@@ -240,7 +239,7 @@ class Modulated(Decoder):
         hidden = self._hidden(
             hidden.view(-1, scale.shape[1], hidden.shape[-1]), scale.unbind(), shift.unbind()
         )
-        return self.imnet.linears[-1].weight.to(hidden.dtype) @ hidden.flatten(0, 1).t()
+        return self.imnet.linears[-1].weight @ hidden.flatten(0, 1).t()
 
     def _add(self, out: Tensor, colours: Tensor, rows: Slots, cols: Slots, piece: Piece, grid: Grid) -> None:
         """Add a piece's colours, weighted, to the HR pixels (3, B, H, W) that it serves."""
