@@ -178,8 +178,8 @@ def _metrics(
     if text is not None:
         chosen = find_metrics([*_words(text), *thresholds])
         for metric in chosen:
-            if missing := metric.missing():
-                raise ModelError(missing)
+            if missing := metric.missing(asked=True):
+                raise ModelError(f"{metric.name} cannot be measured: {missing}")
     else:
         chosen = [m for m in find_metrics([*DEFAULT, *thresholds]) if not (scored and "lr" in m.needs)]
         for metric in find_metrics(OPTIONAL):

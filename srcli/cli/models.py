@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from srcli.errors import ModelError
 from srcli.presets import Preset, list_presets
 
 if TYPE_CHECKING:
@@ -201,7 +202,11 @@ def verify(
 @app.command()
 def pull(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME", help="Presets, or 'all' for every one with a link.")
+        list[str],
+        typer.Argument(
+            metavar="NAME",
+            help="Presets, 'all' for every one with a link, or 'metrics' for what LPIPS looks through.",
+        ),
     ],
     to: Annotated[
         Path | None, typer.Option(help="Folder to write to, instead of the folder of models.")
@@ -216,6 +221,9 @@ def pull(
     from srcli.weights import download
     from srcli.weights.store import locate
 
+    if "metrics" in names:
+        _pull_backbones(to, offline=offline, overwrite=overwrite)
+        names = [name for name in names if name != "metrics"]
     chosen = (
         [p for p in list_presets() if p.weights.links]
         if names == ["all"]
@@ -232,6 +240,24 @@ def pull(
         with _progress(preset.name) as report:
             installed = download.pull(preset, folder=to, offline=offline, overwrite=overwrite, report=report)
         _print_installed(installed)
+
+
+def _pull_backbones(to: Path | None, *, offline: bool, overwrite: bool) -> None:
+    from srcli.metrics import backbones
+    from srcli.weights import download
+
+    def fetch(url: str, part: Path) -> None:
+        if offline:
+            raise ModelError(
+                f"{part.name.removesuffix('.download')} is not fetched: offline.",
+                hint=f"On a machine with a network: {backbones.PULL} --to FOLDER",
+            )
+        _say(f"{url}, {backbones.BACKBONES['alex'].license}")
+        with _progress(part.name) as report:
+            download.fetch(url, part, report=report)
+
+    for path in backbones.pull(fetch, to=to, overwrite=overwrite):
+        print(path)
 
 
 @app.command("import")

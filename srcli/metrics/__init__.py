@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from srcli.errors import UsageError, suggest
 from srcli.geometry import Size
+from srcli.metrics.backbones import missing as missing_backbone
 from srcli.metrics.distributions import histogram_distance, spectral_distance
+from srcli.metrics.perceptual import lpips
 from srcli.metrics.protocol import PROTOCOLS, Protocol, find_protocol
 from srcli.metrics.psnr import psnr, shaved
 from srcli.metrics.scene import Scene
@@ -32,7 +35,7 @@ class Metric:
         about: one line.
         needs: what it looks at besides the result.
         decimals: how it is printed.
-        missing: None, or what it lacks here and the command that helps.
+        missing: None, or what it lacks here and the command that helps; looks harder with `asked=True`.
     """
 
     name: str
@@ -42,7 +45,7 @@ class Metric:
     about: str
     needs: frozenset[Need] = frozenset({"hr"})
     decimals: int = 4
-    missing: Callable[[], str | None] = lambda: None
+    missing: Callable[..., str | None] = lambda **_: None
 
 
 def _ssim(scene: Scene) -> float:
@@ -72,6 +75,10 @@ def _hist_w1_lr(scene: Scene) -> float:
     if scene.lr is None:
         raise ValueError("there is no LR picture to compare with")
     return histogram_distance(scene.sr_8bit, scene.lr)
+
+
+def _lpips(scene: Scene, net: str) -> float:
+    return lpips(scene.sr, scene.hr, net=net)
 
 
 def _several(_: Scene) -> float:
@@ -111,6 +118,13 @@ METRICS = {
             "levels", False, "distance of histograms", decimals=3,
         ),
         Metric("hist-w1-lr", _hist_w1_lr, "levels", False, "distance of histograms, to the LR", _LR, 3),
+        *(
+            Metric(
+                name, partial(_lpips, net=net),
+                "", False, f"LPIPS 0.1, {net}, the whole picture", missing=partial(missing_backbone, net, "lpips"),
+            )
+            for name, net in (("lpips", "alex"), ("lpips-vgg", "vgg"), ("lpips-squeeze", "squeeze"))
+        ),
         Metric(
             "diversity", _several,
             "levels", True, "deviation over several seeds, 0 for a model that draws nothing",
@@ -120,7 +134,7 @@ METRICS = {
 }  # fmt: skip
 
 DEFAULT = ("psnr", "psnr-y", "ssim", "lr-psnr")
-OPTIONAL: tuple[str, ...] = ()  # join the default where what they need is present
+OPTIONAL = ("lpips",)  # join the default where what they need is present
 
 
 def find_metrics(names: Iterable[str]) -> list[Metric]:

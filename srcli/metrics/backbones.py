@@ -1,0 +1,155 @@
+"""Networks that learned metrics look through: where they are, what they hash to, how to get them.
+
+LPIPS and DISTS judge by the features of ImageNet classifiers. Their libraries fetch those on first use; here nothing
+is fetched unasked: `srcli models pull metrics` does it, and files that torchvision has fetched (below `TORCH_HOME`)
+are used as they are.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from srcli.errors import ModelError
+from srcli.weights.store import models_folder, sha256
+
+PULL = "srcli models pull metrics"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """An ImageNet classifier as torchvision publishes it.
+
+    Attributes:
+        file: its name, which ends in the first eight digits of its SHA-256.
+        url: where it is published.
+        license: of the weights.
+    """
+
+    file: str
+    url: str
+    license: str = "BSD-3-Clause (torchvision); trained on ImageNet"
+
+    @property
+    def digits(self) -> str:
+        """The first digits of its SHA-256."""
+        return self.file.rpartition("-")[2].removesuffix(".pth")
+
+
+BACKBONES = {
+    name: Backbone(file, f"https://download.pytorch.org/models/{file}")
+    for name, file in (
+        ("alex", "alexnet-owt-7be5be79.pth"),
+        ("vgg", "vgg16-397923af.pth"),
+        ("squeeze", "squeezenet1_1-b8a52dc0.pth"),
+    )
+}
+
+
+def folders() -> list[Path]:
+    """Where backbones are looked for: our folder of models, then torchvision's cache."""
+    home = os.environ.get("TORCH_HOME")
+    cache = Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "torch"
+    return [models_folder() / "metrics", cache / "hub" / "checkpoints"]
+
+
+def locate(name: str) -> Path | None:
+    """The file of a backbone, or None."""
+    file = BACKBONES[name].file
+    return next((folder / file for folder in folders() if (folder / file).is_file()), None)
+
+
+@lru_cache(maxsize=8)
+def checked(name: str) -> Path:
+    """The file of a backbone, its hash checked.
+
+    Raises:
+        ModelError: it is not here, or is another file.
+    """
+    path = locate(name)
+    if path is None:
+        raise ModelError(f"{BACKBONES[name].file} is not here.", hint=f"Get it: {PULL}")
+    found = sha256(path)
+    if not found.startswith(BACKBONES[name].digits):
+        raise ModelError(
+            f"{path} is not the file it should be: SHA-256 {found[:12]}.., expected {BACKBONES[name].digits}..",
+            hint=f"Delete it and get it again: {PULL}",
+        )
+    return path
+
+
+def missing(name: str, package: str, *, asked: bool = False) -> str | None:
+    """What keeps a metric that needs a backbone and a package from working, with the command that helps.
+
+    Args:
+        name: of the backbone.
+        package: that computes the metric; importing it takes seconds.
+        asked: whether a person asked for the metric; otherwise the package is tried only if the backbone is here.
+    """
+    here = locate(name) is not None
+    problems = [] if here else [f"its backbone {BACKBONES[name].file} is not here. Get it: {PULL}"]
+    if asked or here:
+        problems.insert(0, import_problem(package) or "")
+    return " And ".join(filter(None, problems)) or None
+
+
+def import_problem(package: str) -> str | None:
+    """Why a package that needs torchvision cannot be imported, with the command that helps; None if it can."""
+    try:
+        importlib.import_module(package)
+    except ImportError as error:
+        return f"{package} cannot be imported ({error}). Install it: pip install {error.name or package}"
+    except (
+        RuntimeError
+    ) as error:  # a torchvision that was built for another torch: operator torchvision::nms ..
+        pair = " and ".join(f"{name} {_version(name)}" for name in ("torch", "torchvision"))
+        return (
+            f"{pair} do not belong together ({str(error).splitlines()[0]}). "
+            "Install a matching pair: pip install --force-reinstall torch torchvision"
+        )
+    return None
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "(none)"
+
+
+def pull(
+    fetch: Callable[[str, Path], None], *, to: Path | None = None, overwrite: bool = False
+) -> list[Path]:
+    """Fetch the backbones that are not here.
+
+    Args:
+        fetch: downloads an address to a file, continuing what is there.
+        to: folder to write to, instead of that of models.
+        overwrite: fetch even what is here.
+
+    Raises:
+        ModelError: no answer, or another file than expected.
+        ResourceError: the disk is full or the folder is not writable.
+    """
+    done = []
+    for name, backbone in BACKBONES.items():
+        path = locate(name) if to is None else to / backbone.file
+        if path is not None and path.is_file() and not overwrite:
+            done.append(path)
+            continue
+        path = (to or folders()[0]) / backbone.file
+        part = path.with_name(f"{path.name}.download")
+        fetch(backbone.url, part)
+        found = sha256(part)
+        if not found.startswith(backbone.digits):
+            part.unlink()
+            raise ModelError(f"{backbone.url} gave another file than expected: SHA-256 {found[:12]}...")
+        part.replace(path)
+        done.append(path)
+    checked.cache_clear()
+    return done

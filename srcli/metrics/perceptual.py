@@ -1,0 +1,61 @@
+"""LPIPS: distance in the features of a classifier, weighted as people judge.
+
+Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (CVPR 2018), version 0.1,
+computed by the authors' package `lpips`, whose linear layers come with it. Its backbone is loaded from a checked file.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srcli.errors import ModelError
+from srcli.metrics.backbones import BACKBONES, checked, import_problem
+
+
+def lpips(sr: NDArray[np.floating], hr: NDArray[np.floating], *, net: str = "alex") -> float:
+    """LPIPS of (h, w, 3) in [0, 1], on the whole picture, in float32 on the CPU; 0 for equals.
+
+    Args:
+        sr: the result.
+        hr: the ground truth.
+        net: alex, as papers use, vgg or squeeze.
+
+    Raises:
+        ModelError: the backbone is not here or is another file, or the package cannot be imported.
+    """
+    import torch
+
+    network = _network(net)
+    with torch.inference_mode():
+        a, b = (torch.tensor(x * 2 - 1, dtype=torch.float32).permute(2, 0, 1).unsqueeze(0) for x in (sr, hr))
+        return float(network(a, b))
+
+
+@lru_cache(maxsize=3)
+def _network(net: str) -> Any:
+    import torch
+
+    path = checked(net)
+    if problem := import_problem("lpips"):
+        raise ModelError(f"lpips: {problem}")
+    from lpips import LPIPS
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package still says `pretrained=`, which torchvision deprecates
+        network = LPIPS(net=net, pnet_rand=True, verbose=False)
+    published = torch.load(path, map_location="cpu", weights_only=True)
+    own = network.net.state_dict()
+    try:
+        # slice2.3.weight is features.3.weight of the classifier
+        network.net.load_state_dict({key: published[re.sub(r"^slice\d+", "features", key)] for key in own})
+    except (KeyError, RuntimeError) as error:
+        raise ModelError(
+            f"{path} does not fit the backbone {BACKBONES[net].file} of LPIPS: {error}."
+        ) from error
+    return network.eval()

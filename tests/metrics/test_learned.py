@@ -1,0 +1,149 @@
+"""Metrics that look through a network: what is said when it is not here, and LPIPS by its definition."""
+
+import hashlib
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from srcli.cli import app
+from srcli.errors import ModelError
+from srcli.metrics import METRICS, backbones
+from srcli.metrics.perceptual import _network, lpips
+
+
+@pytest.fixture
+def nothing_here(tmp_path, monkeypatch):
+    """A machine without any backbone, and with the networks of earlier tests forgotten."""
+    monkeypatch.setenv("SRCLI_MODELS_DIR", str(tmp_path / "models"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("SRCLI_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    for cached in (backbones.checked, _network):
+        cached.cache_clear()
+    yield tmp_path
+    for cached in (backbones.checked, _network):
+        cached.cache_clear()
+
+
+def put_picture(folder):
+    from PIL import Image
+
+    folder.mkdir()
+    values = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(values).save(folder / "a.png")
+
+
+def evaluate(*words, code):
+    result = CliRunner().invoke(app, ["eval", "--data", "hr", "-m", "bicubic", "-s", "2", *words])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def broken(name):
+    """What `import torchvision` says beside a torch that it was not built for."""
+    if name == "lpips":
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+
+def test_a_broken_pair_is_named_with_the_command_that_mends_it(nothing_here, monkeypatch):
+    put_picture(nothing_here / "hr")
+    monkeypatch.setattr(
+        backbones, "importlib", SimpleNamespace(import_module=broken, metadata=backbones.importlib.metadata)
+    )
+    (line,) = evaluate("--metrics", "psnr,lpips", code=4).stderr.strip().splitlines()
+    assert f"torch {torch.__version__}" in line
+    assert "torchvision" in line
+    assert "pip install --force-reinstall torch torchvision" in line
+    assert "srcli models pull metrics" in line
+
+
+def test_lpips_is_left_out_of_the_default_and_the_header_says_so(nothing_here):
+    put_picture(nothing_here / "hr")
+    text = evaluate(code=0).stdout
+    assert "lpips is left out: its backbone alexnet-owt-7be5be79.pth is not here" in text
+    header = next(line for line in text.splitlines() if line.startswith("model "))
+    assert "psnr-y" in header
+    assert "lpips" not in header
+    assert METRICS["lpips"].missing() is not None
+
+
+def test_backbones_are_found_in_our_folder_and_in_that_of_torch(nothing_here):
+    for folder in ("models/metrics", "torch/hub/checkpoints"):
+        path = nothing_here / folder / "squeezenet1_1-b8a52dc0.pth"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"other")
+        assert backbones.locate("squeeze") == path
+        with pytest.raises(ModelError, match="not the file it should be"):
+            backbones.checked("squeeze")
+        path.unlink()
+    with pytest.raises(ModelError, match="srcli models pull metrics"):
+        backbones.checked("squeeze")
+
+
+def test_pull_checks_what_came_and_fetches_nothing_twice(nothing_here, monkeypatch):
+    content = b"weights"
+    file = f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    monkeypatch.setattr(
+        backbones, "BACKBONES", {"alex": backbones.Backbone(file, f"https://example.org/{file}")}
+    )
+    asked = []
+
+    def fetch(url, part):
+        asked.append(url)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+
+    expected = [nothing_here / "models/metrics" / file]
+    assert backbones.pull(fetch) == backbones.pull(fetch) == expected
+    assert asked == [f"https://example.org/{file}"]
+    content = b"other"
+    with pytest.raises(ModelError, match="another file"):
+        backbones.pull(fetch, to=nothing_here / "copy")
+    assert list((nothing_here / "copy").iterdir()) == []
+
+
+def test_pull_offline_says_how_to_get_the_files(nothing_here):
+    result = CliRunner().invoke(app, ["models", "pull", "metrics", "--offline"])
+    assert result.exit_code == 4
+    assert "srcli models pull metrics --to FOLDER" in result.stderr
+
+
+def slow_lpips(state, linear, a, b):
+    """LPIPS of AlexNet from the paper: unit-normalised features, squared differences, weights, mean over pixels."""
+    shift = torch.tensor([-0.030, -0.088, -0.188]).reshape(1, 3, 1, 1)
+    scale = torch.tensor([0.458, 0.448, 0.450]).reshape(1, 3, 1, 1)
+    total = 0.0
+    x = [
+        (torch.tensor(p * 2 - 1, dtype=torch.float32).permute(2, 0, 1)[None] - shift) / scale for p in (a, b)
+    ]
+    layers = [(0, 4, 2), (3, 1, 2), (6, 1, 1), (8, 1, 1), (10, 1, 1)]
+    for number, (index, stride, padding) in enumerate(layers):
+        if index in (3, 6):
+            x = [torch.nn.functional.max_pool2d(v, 3, 2) for v in x]
+        weight, bias = state[f"features.{index}.weight"], state[f"features.{index}.bias"]
+        x = [torch.relu(torch.nn.functional.conv2d(v, weight, bias, stride, padding)) for v in x]
+        unit = [v / (v.square().sum(1, keepdim=True).sqrt() + 1e-10) for v in x]
+        total += (linear[number].reshape(1, -1, 1, 1) * (unit[0] - unit[1]) ** 2).sum(1).mean()
+    return float(total)
+
+
+def test_lpips_equals_its_definition_with_any_backbone(nothing_here, monkeypatch):
+    if problem := backbones.import_problem("lpips"):
+        pytest.skip(problem)
+    shapes = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
+    state = {}
+    for index, (out, inside, side) in shapes.items():
+        state[f"features.{index}.weight"] = torch.randn(out, inside, side, side) / (inside * side**2) ** 0.5
+        state[f"features.{index}.bias"] = torch.randn(out) / 10
+    path = nothing_here / "models/metrics/alexnet-owt-7be5be79.pth"
+    path.parent.mkdir(parents=True)
+    torch.save({**state, "classifier.1.weight": torch.zeros(1)}, path)
+    monkeypatch.setattr("srcli.metrics.perceptual.checked", lambda _: path)
+    rng = np.random.default_rng(0)
+    a, b = rng.random((2, 70, 80, 3))
+    linear = [getattr(_network("alex"), f"lin{i}").model[1].weight for i in range(5)]
+    assert lpips(a, b) == pytest.approx(slow_lpips(state, linear, a, b), rel=1e-5)
+    assert lpips(a, a) == 0
