@@ -123,8 +123,6 @@ class Upscaler:
             notes.append(f"tiles read {self.halo} LR pixels of context; results differ slightly from --tile none")
         if self.network.decoder.note:
             notes.append(self.network.decoder.note)
-        if self.fp32_fallbacks:
-            notes.append(f"{self.fp32_fallbacks} tiles gave NaN in {self.precision} and were computed in fp32")
         if self.tile_retries:
             notes.append(f"memory ran out {self.tile_retries} times; smaller tiles were used")
         return notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO, Literal, Protocol
 
@@ -30,6 +30,7 @@ class Engine(Protocol):
     tile_used: Size | None
     fp32_fallbacks: int
     tile_retries: int
+    notes: Sequence[str]
 
     def rows(self, source: Any, target: Size, *, report: Report | None = None) -> Iterator[np.ndarray]:
         """Finished rows (n, W, 3) from top to bottom."""
@@ -134,6 +135,7 @@ def _render(
         tile = engine.tile_used
         record.device, record.precision = str(engine.device), str(engine.precision)
         record.tile = None if tile is None else f"{tile.w}x{tile.h}"
+        record.notes += engine.notes
     return pixels
 
 

@@ -46,6 +46,7 @@ class Bicubic:
     precision = "fp32"
     fp32_fallbacks = 0
     tile_retries = 0
+    notes: tuple[str, ...] = ()
 
     def __init__(self):
         self.calls = []
