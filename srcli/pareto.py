@@ -382,7 +382,8 @@ def _point(
     mean = means(group)[0]
     row = mean.row
     x, y = (value_of(row, name) for name in names)
-    assert x is not None and y is not None  # groups are complete
+    assert x is not None  # groups are complete
+    assert y is not None
     return Point(
         label=text,
         model=row.model if row.weights is None else f"{row.model}@{row.weights}",
