@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from srcli import __version__
-from srcli.cli import evaluate, models, train, upscale
+from srcli.cli import evaluate, models, pareto, train, upscale
 from srcli.cli.console import print_error
 from srcli.errors import SrcliError
 
@@ -44,6 +44,7 @@ app = typer.Typer(
 app.command(context_settings=_environment("upscale"))(upscale.upscale)
 app.command(context_settings=_environment("train"))(train.train)
 app.command("eval", context_settings=_environment("eval"))(evaluate.evaluate)
+app.command(context_settings=_environment("pareto"))(pareto.pareto)
 app.add_typer(models.app, name="models", context_settings=_environment("models"))
 
 

@@ -1,0 +1,364 @@
+"""`srcli pareto`: which models nothing else beats in both of two metrics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from srcli.cli import options
+from srcli.cli.console import Console
+from srcli.errors import NothingToDoError, ResourceError, UsageError
+from srcli.sizes import parse_scale
+
+if TYPE_CHECKING:
+    from srcli.pareto import Panel
+    from srcli.report import Row
+
+Form = Literal["auto", "png", "svg", "pdf", "html", "csv", "tex", "json", "table"]
+SUFFIXES: dict[str, Form] = {
+    ".png": "png", ".svg": "svg", ".pdf": "pdf", ".html": "html", ".csv": "csv", ".tex": "tex",
+    ".json": "json", ".txt": "table",
+}  # fmt: skip
+READ, RUN = "Points", "Measuring models first"
+
+
+def pareto(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="FILE...", help="What 'srcli eval' wrote: JSON, JSON lines or CSV.", show_default=False
+        ),
+    ] = None,
+    x: Annotated[
+        str, typer.Option("--x", metavar="METRIC", help="Along the bottom.", rich_help_panel=READ)
+    ] = "psnr",
+    y: Annotated[
+        str, typer.Option("--y", metavar="METRIC", help="Along the side.", rich_help_panel=READ)
+    ] = "lpips",
+    cost: Annotated[
+        Literal["seconds", "params", "memory", "flops"] | None,
+        typer.Option(help="What the size of a marker says.", show_default=False, rich_help_panel=READ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="builtin|FILE",
+            help="Published points too, drawn hollow.",
+            show_default=False,
+            rich_help_panel=READ,
+        ),
+    ] = None,
+    bench: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bench",
+            "-b",
+            metavar="NAME[,..]",
+            help="Only these benchmarks.",
+            show_default=False,
+            rich_help_panel=READ,
+        ),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            "--scale",
+            "-s",
+            metavar="FACTOR[,..]",
+            help="Only these scales.",
+            show_default=False,
+            rich_help_panel=READ,
+        ),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only rows measured by this protocol.",
+            show_default=False,
+            rich_help_panel=READ,
+        ),
+    ] = None,
+    mix_protocols: Annotated[
+        bool,
+        typer.Option("--mix-protocols", help="Allow unlike protocols in one panel.", rich_help_panel=READ),
+    ] = False,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME|FILE",
+            help="Measure this model on --bench and add it; repeatable.",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Where the benchmarks are.",
+            show_default=False,
+            envvar=["SRCLI_PARETO_DATA", "SRCLI_DATA_DIR"],
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Only so many pictures of each set.", show_default=False, rich_help_panel=RUN
+        ),
+    ] = None,
+    device: options.Device = "auto",
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            show_default=False,
+            help="Where to write: .png, .svg, .pdf, .html, .csv, .tex, .json or .txt; repeatable.",
+        ),
+    ] = None,
+    format: Annotated[  # noqa: A002 - the option's name
+        Form, typer.Option("--format", "-f", help="The format, where no suffix says it.")
+    ] = "auto",
+    front: Annotated[bool, typer.Option("--front/--no-front", help="Draw the edge of the front.")] = True,
+    hypervolume: Annotated[
+        bool, typer.Option("--hypervolume", help="Print the area that the front dominates.")
+    ] = False,
+    hypervolume_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y", help="Where that area begins.  [default: the worst values]", show_default=False
+        ),
+    ] = None,
+    ci: Annotated[bool, typer.Option("--ci", help="95 % bootstrap intervals of the means.")] = False,
+    facet: Annotated[
+        bool,
+        typer.Option("--facet/--no-facet", help="All panels in one picture, or a picture for each."),
+    ] = True,
+    json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw fidelity against perception, and name the models that nothing else beats in both.
+
+    Panels hold one benchmark at one scale. Without -o the table is printed.
+
+    srcli eval --bench Set5 -m edsr-s-blend -m bicubic --metrics psnr-y,ssim -o rows.json
+
+    srcli pareto rows.json --x psnr-y --y ssim -o pareto.png
+    """
+    from srcli.pareto import axis, panels
+
+    console = Console(quiet=quiet)
+    axes = axis(x), axis(y)
+    if axes[0].name == axes[1].name:
+        raise UsageError(f"--x and --y are both {axes[0].name}.", hint="Choose two metrics.")
+    targets = [(path, _form(path, format)) for path in output or ()]
+    rows = _chosen(_read(files or []), bench, scale, protocol)
+    rows += _measured(
+        model or [], bench, data, scale, protocol, [a.name for a in axes], limit, device, console
+    )
+    if not rows:
+        raise UsageError(
+            "No rows to draw.", hint="Name files of 'srcli eval', or models with --model and --bench."
+        )
+    found = panels(rows, *axes, cost=cost, mix_protocols=mix_protocols, intervals=ci)
+    if cost is not None and all(p.cost is None for panel in found for p in panel.points):
+        raise UsageError(f"no row says its {cost}.", hint="Choose another --cost.")
+    if reference is not None:
+        found = [_with_published(panel, reference) for panel in found]
+    origin = _origin(hypervolume_from)
+    if not targets:
+        form: Form = "json" if json else "table" if format == "auto" else format
+        if form in ("png", "svg", "pdf"):
+            raise UsageError(f"--format {form} needs a file.", hint=f"Give -o pareto.{form}.")
+        text = _render(found, form, cost, front=front, hypervolume=hypervolume or bool(origin), origin=origin)
+        console.result(text.decode().rstrip("\n"), asked=True)
+    for path, form in targets:
+        parts = [found] if facet or form in ("csv", "json", "tex", "table") else [[panel] for panel in found]
+        for part in parts:
+            target = path if len(parts) == 1 else _beside(path, part[0])
+            text = _render(
+                part, form, cost, front=front, hypervolume=hypervolume or bool(origin), origin=origin
+            )
+            _save(target, text)
+            console.note(f"wrote {target}")
+
+
+def _form(path: Path, asked: Form) -> Form:
+    form = SUFFIXES.get(path.suffix.lower()) if asked == "auto" else asked
+    if form is None:
+        raise UsageError(
+            f"--output {path}: the suffix does not say which format.",
+            hint=f"Use one of {', '.join(SUFFIXES)}, or --format.",
+        )
+    return form
+
+
+def _origin(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--hypervolume-from takes two numbers, such as 20,0.5, got '{text}'.") from None
+    return x, y
+
+
+# --- rows ---------------------------------------------------------------------------------------------------------
+
+
+def _read(files: list[Path]) -> list[Row]:
+    from srcli.report import read_rows
+
+    for path in files:
+        if not path.is_file():
+            raise NothingToDoError(f"{path} is no file.", hint="'srcli eval -o rows.json' writes one.")
+    return [row for path in files for row in read_rows(path)]
+
+
+def _words(texts: list[str] | None) -> list[str]:
+    return [word.strip() for text in texts or () for word in text.split(",") if word.strip()]
+
+
+def _scales(text: str | None) -> list[float]:
+    return [parse_scale(word) for word in _words(None if text is None else [text])]
+
+
+def _chosen(rows: list[Row], bench: list[str] | None, scale: str | None, protocol: str | None) -> list[Row]:
+    """The rows asked for.
+
+    Raises:
+        UsageError: none of them.
+    """
+    names = {_title(word).lower() for word in _words(bench)}
+    scales = _scales(scale)
+    kept = [
+        row
+        for row in rows
+        if (not names or row.benchmark.lower() in names)
+        and (not scales or row.scale in scales)
+        and (protocol is None or protocol in (row.protocol, row.protocol.partition("/")[0]))
+    ]
+    if rows and not kept:
+        there = dict.fromkeys(f"{r.benchmark} x{r.scale:g} by {r.protocol}" for r in rows)
+        raise UsageError(
+            "no row is of that benchmark, scale and protocol.", hint=f"There are: {'; '.join(there)}."
+        )
+    return kept
+
+
+def _title(name: str) -> str:
+    """A benchmark's own name for an alias; a folder's name stays."""
+    from srcli.data.benchmarks import find_spec
+
+    try:
+        return find_spec(name).title
+    except UsageError:
+        return name
+
+
+def _measured(
+    names: list[str],
+    bench: list[str] | None,
+    data: Path | None,
+    scale: str | None,
+    protocol: str | None,
+    metrics: list[str],
+    limit: int | None,
+    device: str,
+    console: Console,
+) -> list[Row]:
+    """Rows of models that are measured now, or were before: evaluations are kept."""
+    if not names:
+        return []
+    from srcli.cli.evaluation_output import Progress, finish
+    from srcli.data.benchmarks import open_benchmarks
+    from srcli.evaluate import RowCache, distinct_names, evaluate, open_model
+    from srcli.metrics import METRICS, find_metrics
+
+    if not bench:
+        raise UsageError("--model needs benchmarks to measure it on.", hint="Add --bench Set5, for example.")
+    wanted = find_metrics([name for name in metrics if name in METRICS])
+    opened = [open_model(name, device=device) for name in dict.fromkeys(names)]
+    distinct_names(opened)
+    found = evaluate(
+        opened,
+        open_benchmarks(_words(bench), data),
+        _scales(scale) or [4.0],
+        protocol=protocol,
+        metrics=wanted,
+        limit=limit,
+        cache=RowCache(),
+        report=Progress(quiet=console.quiet),
+    )
+    finish(found, {})
+    return found.rows
+
+
+def _with_published(panel: Panel, reference: str) -> Panel:
+    from srcli.evaluate.reference import published, read_figures
+    from srcli.pareto_published import published_points
+
+    figures = published() if reference == "builtin" else read_figures(Path(reference))
+    points = published_points(panel, figures)
+    if points:
+        return replace(panel, published=points)
+    missing = f"no table prints {panel.x.name} and {panel.y.name} of {panel.benchmark} x{panel.scale:g} alike"
+    return replace(panel, notes=[*panel.notes, missing])
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def _beside(path: Path, panel: Panel) -> Path:
+    lr = "" if panel.lr == "given" else "_made"
+    return path.with_stem(f"{path.stem}_{panel.benchmark}_x{panel.scale:g}{lr}")
+
+
+def _render(
+    panels: list[Panel],
+    form: Form,
+    cost: Literal["seconds", "params", "memory", "flops"] | None,
+    *,
+    front: bool,
+    hypervolume: bool,
+    origin: tuple[float, float] | None,
+) -> bytes:
+    from srcli import report
+    from srcli.cli.evaluation_output import render_table
+    from srcli.pareto_tables import document, page, panel_table, point_tables
+
+    if form == "json":
+        return (report.json_text(document(panels, origin=origin)) + "\n").encode()
+    if form == "csv":
+        return report.csv_text(point_tables(panels)).encode()
+    tables = [panel_table(panel, hypervolume=hypervolume, origin=origin) for panel in panels]
+    if form in ("tex", "table"):
+        chosen: Literal["latex", "table"] = "latex" if form == "tex" else "table"
+        return "\n".join(render_table(table, chosen) for table in tables).encode()
+    from srcli.pareto_plot import picture
+
+    if form == "html":
+        svg = picture(panels, "svg", cost=cost, front=front)
+        return page(svg.decode(), tables).encode()
+    assert form in ("png", "svg", "pdf")
+    return picture(panels, form, cost=cost, front=front)
+
+
+def _save(path: Path, content: bytes) -> None:
+    from srcli.image import atomic_write
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"cannot make the folder {path.parent}: {error.strerror}.") from error
+    with atomic_write(path) as file:
+        file.write(content)
