@@ -14,7 +14,7 @@ from srcli.errors import UsageError, suggest
 from srcli.geometry import Size
 from srcli.metrics.backbones import missing as missing_backbone
 from srcli.metrics.distributions import histogram_distance, spectral_distance
-from srcli.metrics.perceptual import lpips
+from srcli.metrics.perceptual import dists, lpips
 from srcli.metrics.protocol import PROTOCOLS, Protocol, find_protocol
 from srcli.metrics.psnr import psnr, shaved
 from srcli.metrics.scene import Scene
@@ -124,6 +124,10 @@ METRICS = {
                 "", False, f"LPIPS 0.1, {net}, the whole picture", missing=partial(missing_backbone, net, "lpips"),
             )
             for name, net in (("lpips", "alex"), ("lpips-vgg", "vgg"), ("lpips-squeeze", "squeeze"))
+        ),
+        Metric(
+            "dists", lambda s: dists(s.sr, s.hr),
+            "", False, "DISTS at the picture's own size", missing=partial(missing_backbone, "vgg", "torchvision"),
         ),
         Metric(
             "diversity", _several,

@@ -10,7 +10,8 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -52,10 +53,10 @@ BACKBONES = {
 
 
 def folders() -> list[Path]:
-    """Where backbones are looked for: our folder of models, then torchvision's cache."""
+    """Where backbones are looked for: in our folder of models, then in torchvision's cache."""
     home = os.environ.get("TORCH_HOME")
     cache = Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "torch"
-    return [models_folder() / "metrics", cache / "hub" / "checkpoints"]
+    return [models_folder() / "metrics" / "checkpoints", cache / "hub" / "checkpoints"]
 
 
 def locate(name: str) -> Path | None:
@@ -81,6 +82,19 @@ def checked(name: str) -> Path:
             hint=f"Delete it and get it again: {PULL}",
         )
     return path
+
+
+@contextmanager
+def as_torch_home(path: Path) -> Iterator[None]:
+    """Inside, torchvision finds `path`, a file of `checked`, instead of fetching one."""
+    import torch
+
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(path.parent.parent))
+    try:
+        yield
+    finally:
+        torch.hub.set_dir(before)
 
 
 def missing(name: str, package: str, *, asked: bool = False) -> str | None:

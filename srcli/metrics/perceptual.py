@@ -1,7 +1,8 @@
-"""LPIPS: distance in the features of a classifier, weighted as people judge.
+"""LPIPS and DISTS: distances in the features of a classifier, weighted as people judge.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (CVPR 2018), version 0.1,
-computed by the authors' package `lpips`, whose linear layers come with it. Its backbone is loaded from a checked file.
+computed by the authors' package `lpips`; Ding et al., "Image Quality Assessment: Unifying Structure and Texture
+Similarity" (2020), by `torchmetrics`. Their own weights come with the packages, the backbones from checked files.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srcli.errors import ModelError
-from srcli.metrics.backbones import BACKBONES, checked, import_problem
+from srcli.metrics.backbones import BACKBONES, as_torch_home, checked, import_problem
 
 
 def lpips(sr: NDArray[np.floating], hr: NDArray[np.floating], *, net: str = "alex") -> float:
@@ -29,12 +30,35 @@ def lpips(sr: NDArray[np.floating], hr: NDArray[np.floating], *, net: str = "ale
     Raises:
         ModelError: the backbone is not here or is another file, or the package cannot be imported.
     """
+    return _distance(_network(net), sr * 2 - 1, hr * 2 - 1)
+
+
+def dists(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
+    """DISTS of (h, w, 3) in [0, 1] at their own size, in float32 on the CPU; 0 for equals.
+
+    Raises:
+        ModelError: the backbone is not here or is another file, or the package cannot be imported.
+    """
+    return _distance(_dists_network(), sr, hr)
+
+
+def _distance(network: Any, a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     import torch
 
-    network = _network(net)
     with torch.inference_mode():
-        a, b = (torch.tensor(x * 2 - 1, dtype=torch.float32).permute(2, 0, 1).unsqueeze(0) for x in (sr, hr))
-        return float(network(a, b))
+        pair = (torch.tensor(x, dtype=torch.float32).permute(2, 0, 1).unsqueeze(0) for x in (a, b))
+        return float(network(*pair))
+
+
+@lru_cache(maxsize=1)
+def _dists_network() -> Any:
+    path = checked("vgg")
+    if problem := import_problem("torchvision") or import_problem("torchmetrics"):
+        raise ModelError(f"dists: {problem}")
+    from torchmetrics.functional.image.dists import DISTSNetwork
+
+    with as_torch_home(path):
+        return DISTSNetwork().eval()
 
 
 @lru_cache(maxsize=3)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from srcli.cli import app
 from srcli.errors import ModelError
 from srcli.metrics import METRICS, backbones
-from srcli.metrics.perceptual import _network, lpips
+from srcli.metrics.perceptual import _dists_network, _network, dists, lpips
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_lpips_is_left_out_of_the_default_and_the_header_says_so(nothing_here):
 
 
 def test_backbones_are_found_in_our_folder_and_in_that_of_torch(nothing_here):
-    for folder in ("models/metrics", "torch/hub/checkpoints"):
+    for folder in ("models/metrics/checkpoints", "torch/hub/checkpoints"):
         path = nothing_here / folder / "squeezenet1_1-b8a52dc0.pth"
         path.parent.mkdir(parents=True)
         path.write_bytes(b"other")
@@ -96,7 +96,7 @@ def test_pull_checks_what_came_and_fetches_nothing_twice(nothing_here, monkeypat
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content)
 
-    expected = [nothing_here / "models/metrics" / file]
+    expected = [nothing_here / "models/metrics/checkpoints" / file]
     assert backbones.pull(fetch) == backbones.pull(fetch) == expected
     assert asked == [f"https://example.org/{file}"]
     content = b"other"
@@ -138,7 +138,7 @@ def test_lpips_equals_its_definition_with_any_backbone(nothing_here, monkeypatch
     for index, (out, inside, side) in shapes.items():
         state[f"features.{index}.weight"] = torch.randn(out, inside, side, side) / (inside * side**2) ** 0.5
         state[f"features.{index}.bias"] = torch.randn(out) / 10
-    path = nothing_here / "models/metrics/alexnet-owt-7be5be79.pth"
+    path = nothing_here / "models/metrics/checkpoints/alexnet-owt-7be5be79.pth"
     path.parent.mkdir(parents=True)
     torch.save({**state, "classifier.1.weight": torch.zeros(1)}, path)
     monkeypatch.setattr("srcli.metrics.perceptual.checked", lambda _: path)
@@ -147,3 +147,21 @@ def test_lpips_equals_its_definition_with_any_backbone(nothing_here, monkeypatch
     linear = [getattr(_network("alex"), f"lin{i}").model[1].weight for i in range(5)]
     assert lpips(a, b) == pytest.approx(slow_lpips(state, linear, a, b), rel=1e-5)
     assert lpips(a, a) == 0
+
+
+def test_dists_takes_its_backbone_from_the_checked_file(nothing_here, monkeypatch):
+    if problem := backbones.import_problem("torchvision"):
+        pytest.skip(problem)
+    from torchvision.models import vgg16
+
+    path = nothing_here / "models/metrics/checkpoints/vgg16-397923af.pth"
+    path.parent.mkdir(parents=True)
+    torch.save(vgg16(weights=None).state_dict(), path)
+    monkeypatch.setattr("srcli.metrics.perceptual.checked", lambda _: path)
+    _dists_network.cache_clear()
+    before = torch.hub.get_dir()
+    a, b = np.random.default_rng(0).random((2, 64, 80, 3))
+    assert dists(a, a) == pytest.approx(0, abs=1e-5)
+    assert 0 < dists(a, b) < 1
+    assert torch.hub.get_dir() == before
+    _dists_network.cache_clear()
