@@ -14,6 +14,7 @@ from srcli.errors import UsageError, suggest
 from srcli.geometry import Size
 from srcli.metrics.backbones import missing as missing_backbone
 from srcli.metrics.distributions import histogram_distance, spectral_distance
+from srcli.metrics.niqe import niqe
 from srcli.metrics.perceptual import dists, lpips
 from srcli.metrics.protocol import PROTOCOLS, Protocol, find_protocol
 from srcli.metrics.psnr import psnr, shaved
@@ -118,6 +119,10 @@ METRICS = {
             "levels", False, "distance of histograms", decimals=3,
         ),
         Metric("hist-w1-lr", _hist_w1_lr, "levels", False, "distance of histograms, to the LR", _LR, 3),
+        Metric(
+            "niqe", lambda s: niqe(s.sr),
+            "", False, "without reference, against our own photographs: no published figure", frozenset(), 3,
+        ),
         *(
             Metric(
                 name, partial(_lpips, net=net),
