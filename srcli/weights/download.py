@@ -168,6 +168,7 @@ def fetch(url: str, target: Path, *, report: Report | None = None) -> None:
             else:
                 _receive(answer, target, "wb", 0, report)
     except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection open
         if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and target.exists():
             return  # it was complete already; hash and contents are checked by the caller
         raise ModelError(f"{url} answered {error.code} {error.reason}.") from error

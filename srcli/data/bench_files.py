@@ -1,0 +1,172 @@
+"""Benchmarks as files: fetching their archives, checking what is here, and writing the LR pictures of a protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from srcli.data.benchmarks import Benchmark, Spec, read_rgb
+from srcli.data.layouts import PairedFolders, pictures
+from srcli.data.reduce import cropped_to_scale, reduce_by
+from srcli.errors import ModelError, NothingToDoError, ResourceError, SrcliError
+from srcli.image.atomic import atomic_write
+from srcli.presets import preset_folders
+
+SHOWN = 5  # names in a message
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What `verify` has to say about one file or pair."""
+
+    name: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `verify` found: pictures looked at, files with the known hash, and what is wrong."""
+
+    pictures: int
+    hashed: int
+    findings: list[Finding]
+
+
+def known_hashes(spec: Spec) -> dict[str, str]:
+    """SHA-256 by file name, for the files whose hashes are known."""
+    path = preset_folders()[-1] / "benchmarks" / "hashes" / f"{spec.title.lower()}.txt"
+    if not path.is_file():
+        return {}
+    return {name: digest for digest, name in (line.split() for line in path.read_text("utf-8").splitlines())}
+
+
+def verify(spec: Spec, folder: Path, scales: Sequence[float]) -> Verdict:
+    """Read every picture of a benchmark and compare sizes, numbers and, where they are known, hashes.
+
+    Args:
+        spec: what is expected.
+        folder: where it is.
+        scales: at which pairs are checked.
+    """
+    hashes = known_hashes(spec)
+    findings: list[Finding] = []
+    hashed = 0
+    count = 0
+    paths = PairedFolders(folder, spec.hr, spec.lr)
+    benchmark = Benchmark(spec.title, spec.protocol, paths, made=spec.made)
+    seen: set[Path] = set()
+    for scale in scales:
+        try:
+            items = paths.items(scale)
+        except SrcliError as error:
+            findings.append(Finding(f"x{scale:g}", str(error)))
+            continue
+        count = max(count, len(items))
+        for item in items:
+            try:
+                benchmark.load(item, scale, "pillow-bicubic")
+            except SrcliError as error:
+                findings.append(Finding(item.name, str(error)))
+            files = [path for path in (item.hr, item.lr) if isinstance(path, Path) and path not in seen]
+            seen.update(files)
+            for path in files:
+                if path.name in hashes:
+                    hashed += 1
+                    if _sha256(path) != hashes[path.name]:
+                        findings.append(Finding(path.name, "is not the file it should be (SHA-256 differs)"))
+    if spec.images is not None and count != spec.images:
+        findings.append(Finding(spec.title, f"has {count} pictures, not {spec.images}"))
+    return Verdict(count, hashed, findings)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def make_lr(
+    hr: Path, output: Path, scales: Sequence[float], reduction: str, *, overwrite: bool = False
+) -> Iterator[Path]:
+    """Write the LR pictures of a folder of HR ones as ``<output>/X<scale>/<name>.png``.
+
+    Yields:
+        each file that was written.
+
+    Raises:
+        NothingToDoError: `hr` holds no picture.
+        ImageError: an HR picture cannot be read, or is too small.
+        ResourceError: a file cannot be written.
+        UsageError: an unknown reduction.
+    """
+    files = pictures(hr)
+    if not files:
+        raise NothingToDoError(f"the folder {hr} holds no image.")
+    for scale in scales:
+        folder = output / f"X{scale:g}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResourceError(f"cannot make the folder {folder}: {error.strerror}.") from error
+        for file in files:
+            target = folder / f"{file.stem}.png"
+            if target.exists() and not overwrite:
+                continue
+            crop, size = cropped_to_scale(read_rgb(file), scale)
+            with atomic_write(target) as stream:
+                Image.fromarray(reduce_by(reduction, crop, size)).save(stream, "PNG")
+            yield target
+
+
+def fetch(
+    spec: Spec, folder: Path, download: Callable[[str, Path], None], say: Callable[[str], None]
+) -> list[Path]:
+    """Fetch and unpack the archives of a benchmark into `folder`; those that are unpacked already are left alone.
+
+    Raises:
+        ModelError: there is no direct link, no answer, or a damaged archive.
+        ResourceError: the disk is full or the folder is not writable.
+    """
+    if not spec.urls:
+        raise ModelError(
+            f"{spec.title} has no direct link.",
+            hint=f"Get it from {spec.source} ({spec.license}) and put its pictures in {folder}.",
+        )
+    done = []
+    for url in spec.urls:
+        archive = folder / url.rpartition("/")[2]
+        mark = archive.with_name(f"{archive.name}.done")
+        if not mark.exists():
+            say(f"{url} ({spec.license})")
+            download(url, archive)
+            _unpack(archive, folder)
+            archive.unlink()
+            mark.touch()
+        done.append(archive.with_suffix(""))
+    return done
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(archive) as file:
+            names = [info for info in file.infolist() if not info.is_dir()]
+            outside = [i.filename for i in names if not _inside(folder, i.filename)]
+            if outside:
+                raise ModelError(f"{archive} holds a file outside its own folder: {outside[0]}.")
+            file.extractall(folder)
+    except zipfile.BadZipFile as error:
+        archive.unlink()
+        raise ModelError(f"{archive} is no archive, or is damaged.", hint="Fetch it again.") from error
+    except OSError as error:
+        raise ResourceError(f"cannot unpack {archive}: {error.strerror}.") from error
+
+
+def _inside(folder: Path, name: str) -> bool:
+    return (folder / name).resolve().is_relative_to(folder.resolve())
+
+
+__all__ = ["Finding", "Verdict", "fetch", "known_hashes", "make_lr", "verify"]
