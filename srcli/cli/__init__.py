@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from srcli import __version__
-from srcli.cli import bench, evaluate, models, pareto, train, upscale
+from srcli.cli import bench, compare, evaluate, models, pareto, train, upscale
 from srcli.cli.console import print_error
 from srcli.errors import SrcliError
 

@@ -1,0 +1,356 @@
+"""`srcli compare`: two pictures beside each other, or one picture by several models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from srcli.cli import compare_options as own
+from srcli.cli import options
+from srcli.cli.console import Console
+from srcli.errors import CheckError, ExistsError, ResourceError, UsageError, suggest
+from srcli.sizes import DEFAULT_SCALE, parse_scale
+
+if TYPE_CHECKING:
+    from srcli.compare import Crop, Measured, Picture
+    from srcli.compare_grid import U8, Column, Grid
+    from srcli.metrics import Metric
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif")
+PAGES = (".html", ".htm")
+MOST_COLUMNS = 50
+Check = tuple[str, str, float]
+
+
+def compare(
+    files: own.Files,
+    crop: own.Crops = None,
+    metrics: own.Metrics = None,
+    fail_over: own.FailOver = None,
+    histogram: own.Histogram = False,
+    html: own.Html = None,
+    model: own.Models = None,
+    scale: own.Scales = None,
+    downscale: own.Downscale = None,
+    temps: own.Temps = None,
+    seed: options.Seed = 0,
+    output: own.Outputs = None,
+    overwrite: own.Overwrite = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    tile: options.Tile = "auto",
+    json: own.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Compare two pictures, or one picture enlarged by several models.
+
+    srcli compare before.png after.png -o look.html
+
+    srcli compare ours.png theirs.png truth.png --crop 40,60,32,32 -o side.png
+
+    srcli compare photo.png -m edsr-s-blend -m bicubic --downscale 2,3.4 --crop 40,60,32,32 -o grid.png
+    """
+    from srcli.compare import parse_crop
+
+    console = Console(quiet=quiet)
+    targets = [*(output or ()), *([html] if html else ())]
+    _check_targets(targets, pages=not model, overwrite=overwrite)
+    crops = [parse_crop(text) for text in crop or ()]
+    if model:
+        if len(files) != 1:
+            raise UsageError(f"--model takes one picture, got {len(files)}.")
+        if metrics or fail_over or histogram or len(crops) > 1:
+            raise UsageError("--metrics, --fail-over, --histogram and a second --crop go with two pictures.")
+        columns = _columns(scale, downscale, temps)
+        names = list(dict.fromkeys(model))
+        _grid(files[0], names, columns, crops, targets, seed, (device, precision, tile), console, json=json)
+        return
+    if scale or downscale or temps:
+        raise UsageError("--scale, --downscale and --temps go with --model.", hint="Name one: -m bicubic")
+    if len(files) not in (2, 3):
+        raise UsageError(
+            f"Give two pictures, or two and the truth; got {len(files)}.", hint="Or add --model."
+        )
+    checks = [_check(text) for text in fail_over or ()]
+    _pair(files, crops, _metrics(metrics, checks), checks, targets, console, json=json, histogram=histogram)
+
+
+# --- two pictures -------------------------------------------------------------------------------------------------
+
+
+def _pair(
+    files: Sequence[Path],
+    crops: list[Crop],
+    metrics: list[Metric],
+    checks: list[Check],
+    targets: list[Path],
+    console: Console,
+    *,
+    json: bool,
+    histogram: bool,
+) -> None:
+    from srcli.compare import alike, check_crop, check_sizes, cut, distinct_labels, load_picture, measured
+    from srcli.metrics import find_protocol
+
+    a, b, *rest = distinct_labels([load_picture(path) for path in files], files)
+    if rest:
+        check_sizes((a, b), rest[0])
+    else:
+        a, b = alike(a, b)
+    pictures = [a, b, *rest]
+    for one in crops:
+        check_crop(one, a.size)
+    protocol = find_protocol("rgb")
+    pairs = [(a, rest[0]), (b, rest[0]), (a, b)] if rest else [(a, b)]
+    numbers = [measured(x, y, metrics, protocol) for x, y in pairs]
+    for note in (f"{p.label}: {note}" for p in pictures for note in p.notes):
+        console.note(note)
+    console.result(_numbers(numbers, protocol.label, a.size, json=json).rstrip("\n"), asked=True)
+    for target in targets:
+        if target.suffix.lower() in PAGES:
+            from srcli.compare_page import page
+
+            shown = pictures
+            if len(crops) == 1:
+                shown = [replace(p, pixels=cut(p.pixels, crops[0])) for p in pictures]
+            text = page(shown[0], shown[1], numbers, reference=shown[2] if rest else None)
+            _save(target, lambda file, text=text: file.write(text.encode()))
+        else:
+            _save_picture(target, _side_by_side(pictures, crops, numbers, histogram=histogram))
+        console.note(f"wrote {target}")
+    _hold(checks, numbers[:2] if rest else numbers)
+
+
+def _side_by_side(
+    pictures: list[Picture], crops: list[Crop], numbers: list[Measured], *, histogram: bool
+) -> U8:
+    from srcli.compare import difference, histograms
+    from srcli.compare_grid import side_by_side
+    from srcli.contact_sheet import histogram_plot
+
+    shown, gain = difference(pictures[0].pixels, pictures[1].pixels)
+    panels = [(p.label, p.pixels) for p in pictures]
+    panels.append((f"difference, {gain} times", shown))
+    captions = [
+        f"{m.of} to {m.to}: " + ", ".join(f"{name} {value:.4g}" for name, value in m.values.items())
+        for m in numbers
+    ]
+    plots = []
+    if histogram:
+        shares = [histograms(p.pixels) for p in pictures]
+        plots = [histogram_plot(shares, channel) for channel in range(3)]
+        colours = ("blue", "orange", "black")
+        captions.append(
+            "histograms: " + ", ".join(f"{c} {p.label}" for c, p in zip(colours, pictures, strict=False))
+        )
+    return side_by_side(panels, crops, plots=plots, captions=captions)
+
+
+def _metrics(text: str | None, checks: list[Check]) -> list[Metric]:
+    from srcli.compare import DEFAULT_METRICS
+    from srcli.errors import ModelError
+    from srcli.metrics import find_metrics
+
+    names = DEFAULT_METRICS if text is None else tuple(word for word in text.split(",") if word.strip())
+    chosen = find_metrics([*names, *(check[0] for check in checks)])
+    for metric in chosen:
+        if metric.needs - {"hr"}:
+            raise UsageError(f"{metric.name} cannot be measured between two pictures.")
+        if missing := metric.missing():
+            raise ModelError(missing)
+    return chosen
+
+
+def _check(text: str) -> Check:
+    from srcli.metrics import find_metrics
+
+    found = re.fullmatch(r"\s*([\w-]+)\s*([<>])\s*([-+.\w]+)\s*", text)
+    try:
+        if found:
+            return find_metrics([found[1]])[0].name, found[2], float(found[3])
+    except ValueError:
+        pass
+    raise UsageError(
+        f"--fail-over takes METRIC<VALUE or METRIC>VALUE, got '{text}'.", hint="Quote it: 'psnr<30'"
+    )
+
+
+def _hold(checks: list[Check], numbers: list[Measured]) -> None:
+    problems = [
+        f"{name} of {m.of} to {m.to} is {m.values[name]:.4g}, {sign} {limit:g}"
+        for name, sign, limit in checks
+        for m in numbers
+        if (m.values[name] < limit if sign == "<" else m.values[name] > limit)
+    ]
+    if problems:
+        raise CheckError(f"--fail-over: {'; '.join(problems)}.")
+
+
+def _numbers(numbers: list[Measured], protocol: str, size: tuple[int, int], *, json: bool) -> str:
+    import math
+
+    from srcli import report
+    from srcli.metrics import METRICS
+
+    if json:
+        plain = [
+            {**asdict(m), "values": {k: v if math.isfinite(v) else str(v) for k, v in m.values.items()}}
+            for m in numbers
+        ]
+        return report.json_text(
+            {"protocol": protocol, "width": size[1], "height": size[0], "measured": plain}
+        )
+    names = list(numbers[0].values)
+    lines = [
+        [f"{m.of} to {m.to}", *(f"{m.values[n]:.{METRICS[n].decimals}f}" for n in names)] for m in numbers
+    ]
+    head = [f"{n}{' ' + METRICS[n].unit if METRICS[n].unit else ''} {'↑' if METRICS[n].higher_is_better else '↓'}"
+            for n in names]  # fmt: skip
+    return f"protocol {protocol}, {size[1]}x{size[0]}\n" + report.columns_text(["pictures", *head], lines)
+
+
+# --- one picture --------------------------------------------------------------------------------------------------
+
+
+def _grid(
+    path: Path,
+    names: list[str],
+    columns: list[Column],
+    crops: list[Crop],
+    targets: list[Path],
+    seed: int,
+    running: tuple[str, str, str],
+    console: Console,
+    *,
+    json: bool,
+) -> None:
+    from srcli.compare import Crop, check_crop, load_picture
+    from srcli.compare_grid import draw_grid, enlarge_all
+    from srcli.evaluate import distinct_names, open_model
+
+    photo = load_picture(path)
+    crop = crops[0] if crops else Crop(0, 0, photo.size[1], photo.size[0])
+    check_crop(crop, photo.size)
+    device, precision, tile = running
+    models = [open_model(name, device=device, precision=precision, tile=tile) for name in names]
+    distinct_names(models)
+    for note in photo.notes:
+        console.note(f"{photo.label}: {note}")
+    found = enlarge_all(
+        photo.pixels,
+        models,
+        columns,
+        crop,
+        seed=seed,
+        report=lambda name, column: console.note(f"{name} {column.head}"),
+    )
+    console.result(_results(found, json=json).rstrip("\n"), asked=True)
+    for target in targets:
+        _save_picture(target, draw_grid(found, photo.pixels, crop, photo.label))
+        console.note(f"wrote {target}")
+
+
+def _results(grid: Grid, *, json: bool) -> str:
+    from srcli import report
+    from srcli.metrics import find_protocol
+
+    cells = [shown for line in grid.results.values() for shown in line if shown]
+    if json:
+        plain = [
+            {
+                "model": s.model,
+                **asdict(s.column),
+                "width": s.size[1],
+                "height": s.size[0],
+                "psnr": str(s.psnr) if s.psnr == float("inf") else s.psnr,
+            }
+            for s in cells
+        ]
+        return report.json_text({"protocol": find_protocol("rgb").label, "results": plain})
+    lines = [
+        [s.model, s.column.head, f"{s.size[1]}x{s.size[0]}", "-" if s.psnr is None else f"{s.psnr:.2f}"]
+        for s in cells
+    ]
+    return report.columns_text(["model", "column", "size", "psnr dB ↑"], lines)
+
+
+def _columns(scale: str | None, downscale: str | None, temps: str | None) -> list[Column]:
+    """What the columns are: scales, reductions or temperatures; only one of them may be a list.
+
+    Raises:
+        UsageError: two lists, or words that are no numbers.
+    """
+    from srcli.compare_grid import Column
+
+    scales = [parse_scale(word) for word in _words(scale)]
+    reductions = [parse_scale(word) for word in _words(downscale)]
+    temperatures = _series(temps)
+    if min([*reductions, 2]) <= 1:
+        raise UsageError(f"--downscale {downscale}: reducing needs a factor above 1.")
+    if sum(len(values) > 1 for values in (scales, reductions, temperatures)) > 1:
+        raise UsageError("Only one of --scale, --downscale and --temps can be a list: it makes the columns.")
+    pairs: list[tuple[float, float | None]] = []
+    if not scales:
+        pairs += [(factor, factor) for factor in reductions] or [(DEFAULT_SCALE, None)]
+    else:
+        pairs += [(s, d) for s in scales for d in (reductions or (None,))]
+    return [Column(s, d, t) for s, d in pairs for t in (temperatures or (None,))]
+
+
+def _words(text: str | None) -> list[str]:
+    return [word.strip() for word in (text or "").split(",") if word.strip()]
+
+
+def _series(text: str | None) -> list[float]:
+    """Numbers; ``..`` continues with the step of the two before it up to the one after it."""
+    words = _words(text)
+    try:
+        if ".." not in words:
+            return [float(word) for word in words]
+        at = words.index("..")
+        first, second, last = float(words[at - 2]), float(words[at - 1]), float(words[at + 1])
+        count = round((last - second) / (second - first))
+        if at < 2 or not 0 < count <= MOST_COLUMNS:
+            raise ValueError
+        middle = [round(second + (second - first) * i, 9) for i in range(1, count)]
+        return [*map(float, words[:at]), *middle, *map(float, words[at + 1 :])]
+    except (ValueError, IndexError, ZeroDivisionError):
+        raise UsageError(f"--temps takes numbers such as 0,0.5,1 or 0,.2,..,1, got '{text}'.") from None
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def _check_targets(targets: list[Path], *, pages: bool, overwrite: bool) -> None:
+    known = (*PICTURES, *PAGES) if pages else PICTURES
+    for target in targets:
+        if target.suffix.lower() not in known:
+            raise UsageError(
+                f"cannot write {target}: its suffix is not known here.", hint=suggest(target.suffix, known)
+            )
+        if target.exists() and not overwrite:
+            raise ExistsError(f"{target} exists.", hint="Give another name, or --overwrite.")
+
+
+def _save_picture(target: Path, pixels: U8) -> None:
+    from PIL import Image
+
+    from srcli.image import find_format
+
+    form = find_format(target.suffix.lstrip("."))
+    image = Image.fromarray(pixels)
+    _save(target, lambda file: image.save(file, {"jpg": "jpeg"}.get(form.name, form.name), quality=95))
+
+
+def _save(target: Path, write: Callable[..., object]) -> None:
+    from srcli.image import atomic_write
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"cannot make the folder {target.parent}: {error.strerror}.") from error
+    with atomic_write(target) as file:
+        write(file)

@@ -1,0 +1,226 @@
+"""Two pictures beside each other, in numbers: sizes made alike, metrics, difference, histograms, crops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from srcli.errors import ImageError, UsageError
+from srcli.image.quantise import quantise
+from srcli.image.read import read_image
+from srcli.metrics import Metric, Protocol, Scene
+
+U8 = NDArray[np.uint8]
+DEFAULT_METRICS = ("psnr", "psnr-y", "ssim", "spectrum", "hist-w1")
+SHAPE_TOLERANCE = 0.02  # relative difference of width / height that rounding of sizes may explain
+BINS = 64
+
+
+class Crop(NamedTuple):
+    """A part of a picture, in its pixels from the top left."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to look at.
+
+    Attributes:
+        label: what it is called.
+        pixels: (h, w, 3), 8-bit sRGB.
+        notes: what was changed in reading.
+    """
+
+    label: str
+    pixels: U8
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How far one picture is from another.
+
+    Attributes:
+        of: label of the one.
+        to: label of the other, taken as the truth.
+        values: by metric.
+    """
+
+    of: str
+    to: str
+    values: dict[str, float]
+
+
+def load_picture(path: Path, label: str | None = None) -> Picture:
+    """A file as 8-bit sRGB; what is transparent lies on white.
+
+    Raises:
+        NothingToDoError: no such file.
+        ImageError: it cannot be read.
+    """
+    image = read_image(path, frames="first")
+    rgb = image.strip(0, image.size[0])
+    notes = list(image.notes)
+    if image.alpha is not None:
+        alpha = image.alpha_strip(0, image.size[0])[..., None]
+        rgb = rgb * alpha + (1 - alpha)
+        notes.append("transparency is shown on white")
+    if image.depth != "8":
+        notes.append(f"{image.depth}-bit values are compared at 8 bits")
+    pixels = quantise(np.clip(rgb, 0, 1).astype(np.float32), "8")
+    return Picture(label or path.name, pixels.astype(np.uint8), tuple(notes))
+
+
+def distinct_labels(pictures: Sequence[Picture], paths: Sequence[Path]) -> list[Picture]:
+    """Pictures of one file name are called by their paths, and those of one path by their place."""
+    names = [p.label for p in pictures]
+    named = [str(path) if names.count(n) > 1 else n for n, path in zip(names, paths, strict=True)]
+    final = [f"{n} ({'ABC'[i]})" if named.count(n) > 1 else n for i, n in enumerate(named)]
+    return [replace(p, label=n) for p, n in zip(pictures, final, strict=True)]
+
+
+def alike(a: Picture, b: Picture) -> tuple[Picture, Picture]:
+    """Both at the size of the larger; the smaller is enlarged by bicubic interpolation and says so.
+
+    Raises:
+        UsageError: their shapes differ, so that they show different things.
+    """
+    if a.size == b.size:
+        return a, b
+    shapes = [p.size[1] / p.size[0] for p in (a, b)]
+    if abs(shapes[0] / shapes[1] - 1) > SHAPE_TOLERANCE:
+        raise UsageError(
+            f"{_described(a)} and {_described(b)} have different shapes.", hint="Crop them alike first."
+        )
+    target = max(a.size, b.size)
+    return _enlarged(a, target), _enlarged(b, target)
+
+
+def check_sizes(pictures: Iterable[Picture], reference: Picture) -> None:
+    """Refuse to measure pictures of other sizes than the reference.
+
+    Raises:
+        UsageError: one has another size.
+    """
+    for picture in pictures:
+        if picture.size != reference.size:
+            raise UsageError(
+                f"{_described(picture)} and the reference {_described(reference)} have different sizes.",
+                hint="Metrics need equal sizes; leave the reference out to look only.",
+            )
+
+
+def _described(picture: Picture) -> str:
+    return f"{picture.label} ({picture.size[1]}x{picture.size[0]})"
+
+
+def _enlarged(picture: Picture, size: tuple[int, int]) -> Picture:
+    if picture.size == size:
+        return picture
+    pixels = resized(picture.pixels, size, Pillow.Resampling.BICUBIC)
+    note = f"{_described(picture)} is enlarged to {size[1]}x{size[0]} by bicubic interpolation"
+    return Picture(f"{picture.label} (bicubic)", pixels, (*picture.notes, note))
+
+
+def resized(pixels: U8, size: tuple[int, int], kernel: Pillow.Resampling) -> U8:
+    """(h, w, 3) at `size` (H, W)."""
+    if pixels.shape[:2] == size:
+        return pixels
+    return np.asarray(Pillow.fromarray(pixels).resize((size[1], size[0]), kernel))
+
+
+# --- numbers ------------------------------------------------------------------------------------------------------
+
+
+def measured(a: Picture, truth: Picture, metrics: Iterable[Metric], protocol: Protocol) -> Measured:
+    """How far `a` is from `truth`.
+
+    Raises:
+        UsageError: a metric looks at more than two pictures.
+        ImageError: a metric is not defined for these.
+    """
+    scene = Scene(a.pixels, truth.pixels, 1.0, protocol)
+    values = {}
+    for metric in metrics:
+        if metric.needs - {"hr"}:
+            raise UsageError(f"{metric.name} cannot be measured between two pictures.")
+        try:
+            values[metric.name] = metric.measure(scene)
+        except ValueError as error:
+            raise ImageError(f"{metric.name} of {a.label} and {truth.label}: {error}.") from error
+    return Measured(a.label, truth.label, values)
+
+
+def difference(a: U8, b: U8) -> tuple[U8, int]:
+    """|a - b| made visible, and the power of two that it was multiplied by.
+
+    The factor lets the largest thousandth of the values just clip.
+    """
+    apart = np.abs(a.astype(np.int16) - b)
+    high = float(np.quantile(apart, 0.999))
+    gain = 1
+    while gain < 128 and high * gain * 2 <= 255:
+        gain *= 2
+    return np.minimum(apart * gain, 255).astype(np.uint8), gain
+
+
+def histograms(pixels: U8) -> NDArray[np.float64]:
+    """Share of the pixels (3, 64) per channel and group of four levels."""
+    found = np.empty((3, BINS))
+    for channel in range(3):
+        counts = np.bincount(pixels[..., channel].ravel() >> 2, minlength=BINS)
+        found[channel] = counts / pixels[..., channel].size
+    return found
+
+
+# --- crops --------------------------------------------------------------------------------------------------------
+
+
+def parse_crop(text: str) -> Crop:
+    """A crop from ``x,y,w,h``.
+
+    Raises:
+        UsageError: anything else.
+    """
+    try:
+        x, y, w, h = (int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"--crop takes x,y,w,h in whole pixels, got '{text}'.") from None
+    if x < 0 or y < 0 or w < 1 or h < 1:
+        raise UsageError(f"--crop {text}: x and y start at 0, w and h at 1.")
+    return Crop(x, y, w, h)
+
+
+def check_crop(crop: Crop, size: tuple[int, int]) -> None:
+    """Refuse a crop that leaves the picture.
+
+    Raises:
+        UsageError: it does.
+    """
+    if crop.x + crop.w > size[1] or crop.y + crop.h > size[0]:
+        raise UsageError(
+            f"--crop {crop.x},{crop.y},{crop.w},{crop.h} leaves the picture of {size[1]}x{size[0]} pixels."
+        )
+
+
+def cut(pixels: U8, crop: Crop, size: tuple[int, int] | None = None) -> U8:
+    """The crop's pixels; of a picture whose crop was meant for another size (h, w), the same part."""
+    y, x = (1.0, 1.0) if size is None else (pixels.shape[0] / size[0], pixels.shape[1] / size[1])
+    top, left = round(crop.y * y), round(crop.x * x)
+    bottom, right = round((crop.y + crop.h) * y), round((crop.x + crop.w) * x)
+    return pixels[top : max(bottom, top + 1), left : max(right, left + 1)]
