@@ -68,6 +68,9 @@ class LITField(NamedTuple):
 class LIT(Decoder):
     """LIT (one branch), CLIT-2, CLIT-3; 5,328,651 parameters with one branch.
 
+    All branches start from the same features and none reads another's answer, so that each is local and tiles show in
+    none: equal features give equal colours, bit for bit.
+
     Args:
         in_dim: channels of the features.
         branches: how many; each has its own queries, keys, values and MLP.
@@ -80,7 +83,7 @@ class LIT(Decoder):
         local_ensemble: mix the answers of the windows around the four nearest pixels.
 
     Raises:
-        ValueError: an even side or one beyond 25, or heads that do not divide the channels.
+        ValueError: an even side or one beyond 25, heads that do not divide the channels, or no hidden layer.
     """
 
     def __init__(
@@ -99,8 +102,10 @@ class LIT(Decoder):
         super().__init__()
         if side not in range(1, 26, 2):
             raise ValueError(f"side must be odd, 1 to 25, got {side}")
-        if branches < 1 or base_dim % n_heads:
-            raise ValueError(f"cannot make {branches} branches of {base_dim} channels with {n_heads} heads")
+        if branches < 1 or n_heads < 1 or base_dim % n_heads or not hidden:
+            raise ValueError(
+                f"cannot make {branches} branches of {base_dim} channels, {n_heads} heads and {len(hidden)} hidden layers"
+            )
         self.attention = attention and side > 1  # one pixel weighs 1 whatever its key
         self.reach = side // 2 if self.attention else 0
         self.n_heads, self.cell, self.local_ensemble = n_heads, cell, local_ensemble
