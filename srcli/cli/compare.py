@@ -12,7 +12,6 @@ from srcli.cli import compare_options as own
 from srcli.cli import options
 from srcli.cli.console import Console
 from srcli.errors import CheckError, ExistsError, ResourceError, UsageError, suggest
-from srcli.sizes import DEFAULT_SCALE, parse_scale
 
 if TYPE_CHECKING:
     from srcli.compare import Crop, Measured, Picture
@@ -284,6 +283,8 @@ def _columns(scale: str | None, downscale: str | None, temps: str | None) -> lis
         UsageError: two lists, or words that are no numbers.
     """
     from srcli.compare_grid import Column
+
+    from srcli.sizes import DEFAULT_SCALE, parse_scale
 
     scales = [parse_scale(word) for word in _words(scale)]
     reductions = [parse_scale(word) for word in _words(downscale)]

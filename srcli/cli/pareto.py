@@ -11,7 +11,6 @@ import typer
 from srcli.cli import options
 from srcli.cli.console import Console
 from srcli.errors import NothingToDoError, ResourceError, UsageError
-from srcli.sizes import parse_scale
 
 if TYPE_CHECKING:
     from srcli.pareto import Panel
@@ -229,6 +228,8 @@ def _words(texts: list[str] | None) -> list[str]:
 
 
 def _scales(text: str | None) -> list[float]:
+    from srcli.sizes import parse_scale
+
     return [parse_scale(word) for word in _words(None if text is None else [text])]
 
 
