@@ -283,7 +283,6 @@ def _columns(scale: str | None, downscale: str | None, temps: str | None) -> lis
         UsageError: two lists, or words that are no numbers.
     """
     from srcli.compare_grid import Column
-
     from srcli.sizes import DEFAULT_SCALE, parse_scale
 
     scales = [parse_scale(word) for word in _words(scale)]
