@@ -10,7 +10,9 @@ from srcli.models.decoders import DECODERS
 from srcli.models.encoders import ENCODERS
 from srcli.models.layers import grid_coord, window_pad
 from srcli.models.sr import Frame, ImplicitSR
+from tests.parity.ciaosr import CIAOSR
 from tests.parity.golden import Golden, Method, Outputs
+from tests.parity.hiif import HIIF
 from tests.parity.lit import LIT_METHOD
 from tests.parity.lmf import modulated
 
@@ -89,12 +91,14 @@ def bare(encoder: str) -> Method:
 
 
 METHODS: dict[str, Method] = {
+    "ciaosr": CIAOSR,
     "clit2": LIT_METHOD,
     "clit3": LIT_METHOD,
     "enc_edsr_baseline": bare("edsr"),
     "enc_rdn_b": bare("rdn"),
     "enc_rrdb": bare("rrdb"),
     "enc_swinir": bare("swinir"),
+    "hiif": HIIF,
     "liif": Method(classic("liif"), run_decoder),
     "liif_nocell": Method(classic("liif"), run_decoder),
     "liif_noensemble": Method(classic("liif"), run_decoder),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from srcli.models.decoders.blend import Blend
+from srcli.models.decoders.ciaosr import CiaoSR
+from srcli.models.decoders.hiif import HIIF
 from srcli.models.decoders.liif import LIIF
 from srcli.models.decoders.lit import LIT
 from srcli.models.decoders.lit_fft import LITFFT
@@ -13,6 +15,8 @@ from srcli.models.sr import Decoder
 
 DECODERS: dict[str, type[Decoder]] = {
     "blend": Blend,
+    "ciaosr": CiaoSR,
+    "hiif": HIIF,
     "liif": LIIF,
     "lit": LIT,
     "lit-fft": LITFFT,

@@ -33,6 +33,7 @@ from srcli.models.layers import (
     linear,
     sample_at,
     sample_nearest,
+    take,
     tensor,
 )
 from srcli.models.sr import Decoder, Frame, Grid, Tiling
@@ -202,13 +203,13 @@ class CiaoSR(Decoder):
         for v, u in CORNERS:
             pair = down_pair[v], right_pair[u]
             keys = _trunk(self.imnet_k, _on_grid(self.imnet_k, seen.key, down, right, v, u))
-            logits.append((keys * _take(turned, *pair)).float().sum(-1) + _take(constant, *pair))
+            logits.append((keys * take(turned, *pair)).float().sum(-1) + take(constant, *pair))
             hidden.append(_trunk(self.imnet_v, _on_grid(self.imnet_v, seen.value, down, right, v, u)))
         share = torch.stack(logits).softmax(0).to(seen.values.dtype).unsqueeze(-1)
         mixed: Tensor | None = None
         for (v, u), each, weight in zip(CORNERS, hidden, share, strict=True):
             values = linear(self.imnet_v.linears[-1], each)
-            values = values.mul_(_take(seen.values, down.index[v], right.index[u]))
+            values = values.mul_(take(seen.values, down.index[v], right.index[u]))
             mixed = values.mul_(weight) if mixed is None else mixed.addcmul_(values, weight)
         assert mixed is not None
         return self._colour(mixed)
@@ -217,7 +218,7 @@ class CiaoSR(Decoder):
         """W'(q * k) and b . (q * k) of pairs of LR pixels, W and b of MLP_k's last layer; and who needs which."""
         (asked_y, key_y, of_row), (asked_x, key_x, of_col) = down.pairs(), right.pairs()
         surroundings = values[..., : self.key_dim]
-        both = _take(surroundings, asked_y, asked_x).mul_(_take(surroundings, key_y, key_x))
+        both = take(surroundings, asked_y, asked_x).mul_(take(surroundings, key_y, key_x))
         last = self.imnet_k.linears[-1]
         turned = F.linear(both, last.weight.t().to(both.dtype))
         constant = F.linear(both, last.bias.unsqueeze(0).to(both.dtype)).squeeze(-1).float()
@@ -255,17 +256,10 @@ def _on_grid(mlp: MLP, first: Tensor, down: Reach, right: Reach, v: int, u: int)
     """The first layer's values (B, H, W, width) on a grid, for the neighbour on sides v and u."""
     weight = _offset(mlp)
     dy, dx = tensor(down.distance[v], first), tensor(right.distance[u], first)
-    values = _take(first, down.index[v], right.index[u])
+    values = take(first, down.index[v], right.index[u])
     values += (dy[:, None, None] * weight[:, 0]).to(values.dtype)
     values += (dx[:, None] * weight[:, 1]).to(values.dtype)
     return values
-
-
-def _take(maps: Tensor, rows: I64, cols: I64) -> Tensor:
-    """Some rows and columns of a map (B, h, w, ..)."""
-    left = int(cols.min())
-    near = maps[:, :, left : int(cols.max()) + 1]  # before rows are repeated
-    return near.index_select(1, tensor(rows, maps)).index_select(2, tensor(cols - left, maps))
 
 
 def _rows(table: Tensor, index: Tensor) -> Tensor:
