@@ -45,7 +45,8 @@ class Scene:
             return self.sr_8bit / 255
         if self.result.dtype == np.uint8:
             return self.result / 255
-        return np.clip(self.result.astype(np.float64), 0, 1)
+        sr = self.result.astype(np.float64)
+        return np.clip(sr, 0, 1, out=sr)
 
     @cached_property
     def sr_8bit(self) -> U8:
