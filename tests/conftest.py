@@ -1,7 +1,12 @@
-"""What every test shares: a fixed seed."""
+"""What every test shares: fixed seeds, so that a failure is a failure everywhere."""
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None)  # --hypothesis-profile=search looks for new examples
+settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True)
