@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srcli.compare import Crop, cut, resized
-from srcli.contact_sheet import Cell, marked, sheet
+from srcli.contact_sheet import LEAST, Cell, fitted, marked, sheet
 from srcli.errors import UsageError
 from srcli.evaluate.models import Draw, Model
 from srcli.geometry import Size, output_size
@@ -19,7 +19,7 @@ from srcli.metrics import Scene, find_protocol
 from srcli.metrics.psnr import psnr
 
 U8 = NDArray[np.uint8]
-CELL = 140, 400  # the least and the largest width of a cell, in pixels
+LARGEST = 400  # width of a cell, in pixels
 WHOLE = 480  # width of the whole picture
 PROTOCOL = "rgb"
 
@@ -173,7 +173,7 @@ def draw_grid(grid: Grid, photo: U8, crop: Crop, name: str) -> U8:
     ]
     sides = ["input", *grid.results]
     if grid.original is not None:
-        rows.append([Cell(_fitted(grid.original, size)), *[None] * (len(grid.columns) - 1)])
+        rows.append([Cell(fitted(grid.original, size)), *[None] * (len(grid.columns) - 1)])
         sides.append("original")
     whole = (crop.w, crop.h) == (photo.shape[1], photo.shape[0])
     above = None if whole else Cell(marked(photo, [crop], WHOLE), name)
@@ -186,57 +186,10 @@ def draw_grid(grid: Grid, photo: U8, crop: Crop, name: str) -> U8:
 def _cell_size(grid: Grid, crop: Crop) -> tuple[int, int]:
     """The size of the largest crop, within reason: smaller ones are enlarged to it."""
     widest = max(shown.pixels.shape[1] for line in grid.results.values() for shown in line if shown)
-    width = min(max(widest, CELL[0]), CELL[1])
+    width = min(max(widest, LEAST), LARGEST)
     return max(1, round(width * crop.h / crop.w)), width
 
 
 def _cell(shown: Shown, size: tuple[int, int]) -> Cell:
     caption = f"{shown.psnr:.2f} dB" if shown.psnr is not None else f"{shown.size[1]}x{shown.size[0]}"
-    return Cell(_fitted(shown.pixels, size), caption)
-
-
-def _fitted(pixels: U8, size: tuple[int, int]) -> U8:
-    smaller = size[0] < pixels.shape[0]
-    return resized(pixels, size, Image.Resampling.LANCZOS if smaller else Image.Resampling.BICUBIC)
-
-
-def side_by_side(
-    panels: Sequence[tuple[str, U8]],
-    crops: Sequence[Crop],
-    *,
-    plots: Sequence[U8] = (),
-    captions: Sequence[str] = (),
-) -> U8:
-    """Pictures of one size in a row, (H, W, 3), with a row of enlarged parts for each crop.
-
-    Args:
-        panels: labels and pictures.
-        crops: parts to enlarge.
-        plots: a last row, such as histograms.
-        captions: lines below everything.
-    """
-    h, w = panels[0][1].shape[:2]
-    width = min(max(w, CELL[0]), 640)
-    height = max(1, round(width * h / w))
-    rows: list[list[Cell | None]] = []
-    if crops:
-        rows.append([Cell(marked(pixels, crops, width)) for _, pixels in panels])
-    else:
-        rows.append([Cell(_fitted(pixels, (height, width)) if w > width else pixels) for _, pixels in panels])
-    for crop in crops:
-        zoom = max(1, width // crop.w)
-        parts = [cut(pixels, crop) for _, pixels in panels]
-        rows.append(
-            [
-                Cell(resized(p, (crop.h * zoom, crop.w * zoom), Image.Resampling.NEAREST), f"{zoom}x")
-                for p in parts
-            ]
-        )
-    if plots:
-        rows.append(
-            [
-                Cell(plot, f"{name} histogram")
-                for plot, name in zip(plots, ("red", "green", "blue"), strict=True)
-            ]
-        )
-    return sheet(rows, heads=[label for label, _ in panels], footer=captions)
+    return Cell(fitted(shown.pixels, size), caption)

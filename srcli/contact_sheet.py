@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from srcli.compare import BINS, Crop, resized
+from srcli.compare import BINS, Crop, cut, resized
 
 U8 = NDArray[np.uint8]
 MARGIN, GAP, TEXT = 16, 8, 14
 INK, PAPER, MARK = (30, 30, 30), (255, 255, 255), (230, 40, 40)
+LEAST, WIDEST = 200, 640  # of a cell, in pixels
 PLOT = 260, 120  # of a histogram, in pixels
 LINES = ((0, 114, 178), (213, 94, 0), (0, 0, 0))  # one colour per picture
 
@@ -102,6 +103,54 @@ def histogram_plot(shares: Sequence[NDArray[np.float64]], channel: int) -> U8:
         points = [(i * (w - 1) / (BINS - 1), h - 3 - v) for i, v in enumerate(heights)]
         draw.line(points, fill=colour, width=2)
     return np.asarray(image)
+
+
+def fitted(pixels: U8, size: tuple[int, int]) -> U8:
+    """The picture at `size` (H, W), enlarged by bicubic and reduced by Lanczos interpolation."""
+    smaller = size[0] < pixels.shape[0]
+    return resized(pixels, size, Image.Resampling.LANCZOS if smaller else Image.Resampling.BICUBIC)
+
+
+def side_by_side(
+    panels: Sequence[tuple[str, U8]],
+    crops: Sequence[Crop],
+    *,
+    plots: Sequence[U8] = (),
+    captions: Sequence[str] = (),
+) -> U8:
+    """Pictures of one size in a row, (H, W, 3), with a row of enlarged parts for each crop.
+
+    Args:
+        panels: labels and pictures.
+        crops: parts to enlarge.
+        plots: a last row, such as histograms.
+        captions: lines below everything.
+    """
+    h, w = panels[0][1].shape[:2]
+    width = min(max(w, LEAST), WIDEST)
+    height = max(1, round(width * h / w))
+    rows: list[list[Cell | None]] = []
+    if crops:
+        rows.append([Cell(marked(pixels, crops, width)) for _, pixels in panels])
+    else:
+        rows.append([Cell(fitted(pixels, (height, width)) if w > width else pixels) for _, pixels in panels])
+    for crop in crops:
+        zoom = max(1, width // crop.w)
+        parts = [cut(pixels, crop) for _, pixels in panels]
+        rows.append(
+            [
+                Cell(resized(p, (crop.h * zoom, crop.w * zoom), Image.Resampling.NEAREST), f"{zoom}x")
+                for p in parts
+            ]
+        )
+    if plots:
+        rows.append(
+            [
+                Cell(plot, f"{name} histogram")
+                for plot, name in zip(plots, ("red", "green", "blue"), strict=True)
+            ]
+        )
+    return sheet(rows, heads=[label for label, _ in panels], footer=captions)
 
 
 def _paste(paper: Image.Image, draw: ImageDraw.ImageDraw, cell: Cell, x: int, y: int) -> None:

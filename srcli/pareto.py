@@ -119,10 +119,9 @@ class Panel:
         """By which the points were measured, in order of appearance."""
         return list(dict.fromkeys(point.protocol for point in self.points))
 
-    def gains(self, points: Sequence[Point] | None = None) -> list[tuple[float, float]]:
+    def gains(self) -> list[tuple[float, float]]:
         """Both values of each point, turned so that higher is better."""
-        chosen = self.points if points is None else points
-        return [(self.x.gain(p.x), self.y.gain(p.y)) for p in chosen]
+        return [(self.x.gain(p.x), self.y.gain(p.y)) for p in self.points]
 
     @property
     def front(self) -> list[Point]:
@@ -132,11 +131,13 @@ class Panel:
 
     @property
     def dominated(self) -> dict[str, list[str]]:
-        """Labels of points that others dominate, with the labels of those others."""
+        """Labels of points that others dominate, with the labels of those others, the ones of the front first."""
         gains = self.gains()
+        best = front(gains)
+        order = sorted(range(len(gains)), key=lambda i: i not in best)
         found = {}
         for point, own in zip(self.points, gains, strict=True):
-            by = [p.label for p, other in zip(self.points, gains, strict=True) if dominates(other, own)]
+            by = [self.points[i].label for i in order if dominates(gains[i], own)]
             if by:
                 found[point.label] = by
         return found

@@ -127,8 +127,7 @@ def _side_by_side(
     pictures: list[Picture], crops: list[Crop], numbers: list[Measured], *, histogram: bool
 ) -> U8:
     from srcli.compare import difference, histograms
-    from srcli.compare_grid import side_by_side
-    from srcli.contact_sheet import histogram_plot
+    from srcli.contact_sheet import histogram_plot, side_by_side
 
     shown, gain = difference(pictures[0].pixels, pictures[1].pixels)
     panels = [(p.label, p.pixels) for p in pictures]

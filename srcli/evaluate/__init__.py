@@ -1,11 +1,34 @@
-"""Evaluation: how good models are, by named protocols, one row per picture."""
+"""Evaluation: how good models are, by named protocols, one row per picture.
+
+The names below are loaded on first use: tables, statistics and published figures need no torch.
+"""
 
 from __future__ import annotations
 
-from srcli.evaluate.cache import RowCache
-from srcli.evaluate.models import Draw, Model, Network, Result, distinct_names, open_model
-from srcli.evaluate.ranks import Ranks, joined_ranks
-from srcli.evaluate.run import Evaluation, Failure, evaluate, score_pictures
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from srcli.evaluate.cache import RowCache
+    from srcli.evaluate.models import Draw, Model, Network, Result, distinct_names, open_model
+    from srcli.evaluate.ranks import Ranks, joined_ranks
+    from srcli.evaluate.run import Evaluation, Failure, evaluate, score_pictures
+
+_HOMES = {
+    "Draw": "models",
+    "Evaluation": "run",
+    "Failure": "run",
+    "Model": "models",
+    "Network": "models",
+    "Ranks": "ranks",
+    "Result": "models",
+    "RowCache": "cache",
+    "distinct_names": "models",
+    "evaluate": "run",
+    "joined_ranks": "ranks",
+    "open_model": "models",
+    "score_pictures": "run",
+}
 
 __all__ = [
     "Draw",
@@ -22,3 +45,9 @@ __all__ = [
     "open_model",
     "score_pictures",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"srcli.evaluate.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'srcli.evaluate' has no attribute {name!r}")

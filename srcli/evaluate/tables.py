@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 from srcli import __version__
 from srcli.evaluate.reference import References
-from srcli.evaluate.run import Evaluation
 from srcli.evaluate.statistics import Comparison, bootstrap, compare, gain, label, per_image
 from srcli.metrics import METRICS, Metric
 from srcli.report import Mean, Row, group_key, means
+
+if TYPE_CHECKING:
+    from srcli.evaluate.run import Evaluation
 
 FAMILIES = ("regression", "diffusion")  # whose best `--group-by family` compares with
 
@@ -78,7 +81,8 @@ def _table(
     columns.append(["params", *(_number(mean.row.params, ",") for mean in chosen)])
     cells = [list(line) for line in zip(*columns, strict=True)]
     protocol = evaluation.protocols[chosen[0].row.protocol]
-    above = [f"protocol {protocol.describe()}", *_made_by(rows), *evaluation.notes]
+    notices = [m.notice for m in metrics if m.notice]
+    above = [f"protocol {protocol.describe()}", *_made_by(rows), *notices, *evaluation.notes]
     return Table(above, cells[0], cells[1:], _notes(chosen, options))
 
 
@@ -209,6 +213,7 @@ def document(evaluation: Evaluation, options: Options) -> dict[str, object]:
         "metrics": {
             m.name: {"unit": m.unit, "higher_is_better": m.higher_is_better} for m in evaluation.metrics
         },
+        "notes": [*(m.notice for m in evaluation.metrics if m.notice), *evaluation.notes],
         "mean": [_mean_document(mean, all_means, evaluation, options) for mean in all_means],
         "comparisons": [_clean(asdict(c)) for c in _comparisons(evaluation, options)],
         "rows": [row.to_dict() for row in evaluation.rows],
