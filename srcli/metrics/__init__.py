@@ -14,6 +14,9 @@ from srcli.errors import UsageError, suggest
 from srcli.geometry import Size
 from srcli.metrics.backbones import missing as missing_backbone
 from srcli.metrics.distributions import histogram_distance, spectral_distance
+from srcli.metrics.iqa import NOTICE as IQA_NOTICE
+from srcli.metrics.iqa import iqa
+from srcli.metrics.iqa import missing as missing_iqa
 from srcli.metrics.niqe import niqe
 from srcli.metrics.perceptual import dists, lpips
 from srcli.metrics.protocol import PROTOCOLS, Protocol, find_protocol
@@ -37,6 +40,7 @@ class Metric:
         needs: what it looks at besides the result.
         decimals: how it is printed.
         missing: None, or what it lacks here and the command that helps; looks harder with `asked=True`.
+        notice: what is printed above every table that has it.
     """
 
     name: str
@@ -47,6 +51,7 @@ class Metric:
     needs: frozenset[Need] = frozenset({"hr"})
     decimals: int = 4
     missing: Callable[..., str | None] = lambda **_: None
+    notice: str | None = None
 
 
 def _ssim(scene: Scene) -> float:
@@ -80,6 +85,10 @@ def _hist_w1_lr(scene: Scene) -> float:
 
 def _lpips(scene: Scene, net: str) -> float:
     return lpips(scene.sr, scene.hr, net=net)
+
+
+def _iqa(scene: Scene, name: str) -> float:
+    return iqa(scene.sr, name)
 
 
 def _several(_: Scene) -> float:
@@ -133,6 +142,17 @@ METRICS = {
         Metric(
             "dists", lambda s: dists(s.sr, s.hr),
             "", False, "DISTS at the picture's own size", missing=partial(missing_backbone, "vgg", "torchvision"),
+        ),
+        *(
+            Metric(
+                name, partial(_iqa, name=name),
+                "", True, about, frozenset(), 4, missing=missing_iqa, notice=f"{name}: {IQA_NOTICE}",
+            )
+            for name, about in (
+                ("musiq", "without reference, 0 to 100"),
+                ("clipiqa", "without reference, a fraction"),
+                ("maniqa", "without reference, a fraction"),
+            )
         ),
         Metric(
             "diversity", _several,

@@ -1,6 +1,7 @@
 """Metrics that look through a network: what is said when it is not here, and LPIPS by its definition."""
 
 import hashlib
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 from srcli.cli import app
 from srcli.errors import ModelError
 from srcli.metrics import METRICS, backbones
+from srcli.metrics.iqa import _network as iqa_network
 from srcli.metrics.perceptual import _dists_network, _network, dists, lpips
 
 
@@ -165,3 +167,23 @@ def test_dists_takes_its_backbone_from_the_checked_file(nothing_here, monkeypatc
     assert 0 < dists(a, b) < 1
     assert torch.hub.get_dir() == before
     _dists_network.cache_clear()
+
+
+def test_metrics_of_pyiqa_carry_their_licence_and_say_how_to_get_them(nothing_here, monkeypatch):
+    put_picture(nothing_here / "hr")
+    if backbones.import_problem("pyiqa"):
+        assert 'pip install "srcli[iqa]"' in evaluate("--metrics", "musiq", code=4).stderr
+    asked = []
+
+    def create_metric(name, device):
+        asked.append((name, device))
+        return lambda x: x.mean() * 100
+
+    monkeypatch.setitem(sys.modules, "pyiqa", SimpleNamespace(create_metric=create_metric))
+    iqa_network.cache_clear()
+    text = evaluate("--metrics", "musiq,psnr", "--protocol", "rgb", code=0).stdout
+    iqa_network.cache_clear()
+    assert "PolyForm Noncommercial" in text
+    assert asked == [("musiq", "cpu")]
+    (line,) = [line for line in text.splitlines() if line.startswith("bicubic")]
+    assert 40 < float(line.split()[4]) < 60

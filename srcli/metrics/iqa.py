@@ -1,0 +1,58 @@
+"""Metrics without reference that the package pyiqa computes: MUSIQ, CLIPIQA, MANIQA.
+
+It is an extra of its own, because its licence (PolyForm Noncommercial 1.0.0) forbids commercial use; it fetches its
+networks itself, on first use.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srcli.errors import ModelError
+from srcli.metrics.backbones import import_problem
+
+NOTICE = "computed by pyiqa, under PolyForm Noncommercial 1.0.0: not for commercial use"
+
+
+def missing(*, asked: bool = False) -> str | None:
+    """What keeps these metrics from working, with the command that helps; importing pyiqa takes seconds.
+
+    Args:
+        asked: whether a person asked for one; otherwise nothing is imported.
+    """
+    if not asked:
+        import importlib.util
+
+        here = importlib.util.find_spec("pyiqa") is not None
+        return None if here else 'it needs the extra: pip install "srcli[iqa]"'
+    problem = import_problem("pyiqa")
+    return None if problem is None else problem.replace("pip install pyiqa", 'pip install "srcli[iqa]"')
+
+
+def iqa(rgb: NDArray[np.floating], name: str) -> float:
+    """The value that pyiqa gives (h, w, 3) in [0, 1], as it is: CLIPIQA and MANIQA from 0 to 1, MUSIQ to 100.
+
+    Raises:
+        ModelError: pyiqa cannot be imported, or cannot get its network.
+    """
+    import torch
+
+    x = torch.tensor(rgb, dtype=torch.float32).permute(2, 0, 1).unsqueeze(0)
+    with torch.inference_mode():
+        return float(_network(name)(x))
+
+
+@lru_cache(maxsize=4)
+def _network(name: str) -> Any:
+    if problem := missing(asked=True):
+        raise ModelError(f"{name}: {problem}")
+    import pyiqa
+
+    try:
+        return pyiqa.create_metric(name, device="cpu")
+    except OSError as error:  # it downloads here
+        raise ModelError(f"pyiqa cannot get the network of {name}: {error}.") from error
