@@ -156,7 +156,7 @@ def _print_reported(preset: Preset) -> None:
         figures = [getattr(row, metric) for metric in metrics]
         shown = ["-" if value is None else f"{value:g}" for value in figures]
         rows.append((row.benchmark, f"x{row.scale:g}", *shown, row.source or "-"))
-    print("\nreported by the authors:")
+    print("\nfigures, by source:")
     _print_columns(rows)
 
 

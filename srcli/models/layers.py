@@ -60,10 +60,15 @@ def linear(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
     """A linear layer or 1x1 convolution at x (..., in), with its weights in the type of x."""
     bias = None if layer.bias is None else layer.bias.to(x.dtype)
     weight = layer.weight.flatten(1).to(x.dtype)
-    if x.device.type != "cpu" or x.dtype != torch.float32 or x.shape[-1] < 32:
+    rows = x.numel() // x.shape[-1]
+    batch = (
+        16 if rows % 16 == 0 else 1
+    )  # torch gives a 1x1 convolution to oneDNN for 16 images or several threads
+    fast = batch == 16 or torch.get_num_threads() > 1
+    if x.device.type != "cpu" or x.dtype != torch.float32 or x.shape[-1] < 32 or not fast:
         return F.linear(x, weight, bias)
     # A float32 product goes to MKL, which takes twice as long on AMD's processors as a convolution by oneDNN.
-    pixels = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
+    pixels = x.reshape(batch, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
     out = F.conv2d(pixels, weight[:, :, None, None], bias)
     return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
