@@ -1,4 +1,4 @@
-"""CiaoSR behind its golden file, whose keys are those of the authors' framework."""
+"""CiaoSR and LM-CiaoSR behind their golden files; the keys of the first are those of its authors' framework."""
 
 import re
 from typing import Any
@@ -11,6 +11,7 @@ from srcli.models.decoders import DECODERS
 from srcli.models.encoders import ENCODERS
 from srcli.models.layers import grid_coord
 from srcli.models.sr import Frame, ImplicitSR
+from tests.parity import lmf
 from tests.parity.golden import Golden, Method, Outputs
 
 MEAN = (0.4488, 0.4371, 0.4040)
@@ -55,3 +56,25 @@ def _rows(image: Tensor) -> Tensor:
 
 
 CIAOSR = Method(build, run, official)
+
+
+def build_lm(args: dict[str, Any]) -> nn.Module:
+    """An encoder and LM-CiaoSR."""
+    encoder = ENCODERS[args["encoder"]["name"].removesuffix("-baseline")]()
+    render, (latent,) = args["imnet_q"]["args"], args["hypernet_q"]["args"]["hidden_list"]
+    (hidden,) = args["imnet_k"]["args"]["hidden_list"]
+    ours = {
+        "depth": render["hidden_depth"],
+        "width": render["hidden_dim"],
+        "latent": latent,
+        "hidden": hidden,
+    }
+    return ImplicitSR(encoder, DECODERS["lm-ciaosr"](in_dim=encoder.out_dim, **ours))
+
+
+def official_lm(key: str) -> str:
+    """The authors' name of one of our keys."""
+    return key.removeprefix("decoder.").replace("imnet.layers", "imnet_q.layers")
+
+
+LM_CIAOSR = Method(build_lm, lmf.run, official_lm, tolerance=2e-5, special=lmf.TOLERANCES)

@@ -10,7 +10,7 @@ from srcli.models.decoders import DECODERS
 from srcli.models.encoders import ENCODERS
 from srcli.models.layers import grid_coord, window_pad
 from srcli.models.sr import Frame, ImplicitSR
-from tests.parity.ciaosr import CIAOSR
+from tests.parity.ciaosr import CIAOSR, LM_CIAOSR
 from tests.parity.golden import Golden, Method, Outputs
 from tests.parity.hiif import HIIF
 from tests.parity.lit import LIT_METHOD
@@ -105,6 +105,7 @@ METHODS: dict[str, Method] = {
     "liif_nounfold": Method(classic("liif"), run_decoder),
     "lit": LIT_METHOD,
     "lit_fft": LIT_METHOD,
+    "lm_ciaosr": LM_CIAOSR,
     "lm_liif": modulated("lm-liif"),
     "lm_liif_depth8": modulated("lm-liif"),
     "lm_liif_noensemble": modulated("lm-liif"),

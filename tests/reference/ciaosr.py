@@ -1,6 +1,6 @@
-"""CiaoSR as the paper and the releases say it: sample, concatenate, three MLPs; cross-scale attention by pasting.
+"""CiaoSR and LM-CiaoSR as the papers and releases say it: sample, concatenate, MLPs; cross-scale attention by pasting.
 
-The weights are read from our decoder; nothing of its arithmetic is.
+The weights are read from our decoders; nothing of its arithmetic is.
 """
 
 import torch
@@ -9,7 +9,9 @@ from torch import Tensor
 
 from srcli.models.decoders.ciaosr import CiaoSR
 from srcli.models.decoders.cross_scale import CrossScaleAttention
-from tests.reference.sampling import centres, nearest, relative_cell, size_of, skip, unfold
+from srcli.models.decoders.lm_ciaosr import LMCiaoSR
+from tests.reference.lmf import render_mlp
+from tests.reference.sampling import centres, nearest, neighbours, relative_cell, size_of, skip, unfold
 
 
 def cross_scale(attention: CrossScaleAttention, feat: Tensor) -> Tensor:
@@ -50,3 +52,36 @@ def plain(
     share = (query.unsqueeze(2) @ torch.stack(keys, dim=-1)).softmax(-1)
     mixed = (share @ torch.stack(answers, dim=2)).squeeze(2)
     return decoder.imnet_q(mixed) + skip(lr, coord)
+
+
+def lm_latent(decoder: LMCiaoSR, feat: Tensor, cell: Tensor, wide: Tensor) -> Tensor:
+    """The latent of LM-CiaoSR (B, C, h, w) with the cross-scale features given."""
+    b, c, h, w = feat.shape
+    around = unfold(feat).permute(0, 2, 3, 1)
+    view = around.reshape(b, h, w, 3, 3, c)  # the release's own view of channels that lie otherwise
+    query, rel = decoder.prenet_q(around), (cell * size_of(feat)).view(-1, 1, 1, 2).expand(b, h, w, 2)
+    keys, values = [], []
+    for x, y in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
+        top, left = (y + 1) // 2, (x + 1) // 2
+        key = view[..., top : top + 2, left : left + 2, :].reshape(b, h, w, 4 * c)
+        value = torch.cat([key, wide.permute(0, 2, 3, 1)], dim=-1)
+        seen = [torch.tensor([-x / h, -y / w]).expand(b, h, w, 2), rel]
+        keys.append(key * decoder.imnet_k(torch.cat([key, *seen], dim=-1)))
+        values.append(value * decoder.imnet_v(torch.cat([value, *seen], dim=-1)))
+    share = torch.einsum("bhwc,vbhwc->vbhw", query, torch.stack(keys)).softmax(0)
+    mixed = torch.einsum("vbhw,vbhwc->bhwc", share, torch.stack(values))
+    return decoder.hypernet_q(mixed).permute(0, 3, 1, 2)
+
+
+def plain_lm(
+    decoder: LMCiaoSR, feat: Tensor, lr: Tensor, coord: Tensor, cell: Tensor, wide: Tensor | None = None
+) -> Tensor:
+    """Colours (B, Q, 3) of LM-CiaoSR at coord (B, Q, 2) with cell (B, 2)."""
+    wide = cross_scale(decoder.cs_attn, feat) if wide is None else wide
+    latent = lm_latent(decoder, feat, cell, wide)
+    colour = skip(lr, coord)
+    for at, offset, weight in neighbours(feat, coord):
+        said = nearest(latent, at)
+        x = torch.cat([said[..., 2 * decoder.depth * decoder.width :], offset], dim=-1)
+        colour = colour + weight * render_mlp(decoder, x, said)
+    return colour

@@ -8,6 +8,7 @@ from srcli.models.decoders.hiif import HIIF
 from srcli.models.decoders.liif import LIIF
 from srcli.models.decoders.lit import LIT
 from srcli.models.decoders.lit_fft import LITFFT
+from srcli.models.decoders.lm_ciaosr import LMCiaoSR
 from srcli.models.decoders.lmf import LMLIIF, LMLTE
 from srcli.models.decoders.lte import LTE, LTEPlus
 from srcli.models.decoders.metasr import MetaSR
@@ -20,6 +21,7 @@ DECODERS: dict[str, type[Decoder]] = {
     "liif": LIIF,
     "lit": LIT,
     "lit-fft": LITFFT,
+    "lm-ciaosr": LMCiaoSR,
     "lm-liif": LMLIIF,
     "lm-lte": LMLTE,
     "lte": LTE,

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srcli.models.decoders.modulated import LatentField, Modulated, Tables
+from srcli.models.decoders.modulated import LatentField, Modulated, OffsetModulated, Tables
 from srcli.models.layers import MLP, last_linear, linear, no_autocast, unfolded_conv
 from srcli.models.sr import Frame
 
@@ -26,7 +26,7 @@ def _conv(layer: nn.Conv2d, feat: Tensor) -> Tensor:
     return F.conv2d(feat, layer.weight.to(feat.dtype), bias, padding=layer.padding)
 
 
-class LMLIIF(Modulated):
+class LMLIIF(OffsetModulated):
     """LM-LIIF: latent from the unfolded features and the cell; render MLP on (code, offset, cell); no skip.
 
     Args:
@@ -83,33 +83,6 @@ class LMLIIF(Modulated):
         half = (feat.shape[1] + 1) // 2
         parts = zip(feat.split(half, dim=1), weight.split(9 * half, dim=1), strict=True)
         return torch.stack([unfolded_conv(*part) for part in parts]).sum(0)
-
-    def tables(self, prepared: LatentField) -> Tables:
-        """First activations are relu(U + d_y V_y + d_x V_x): `first` is (U, V_y, V_x)."""
-        code, columns = prepared.code, prepared.code.shape[-1]
-        weight = self.imnet.linears[0].weight
-        constant = F.linear(code, weight[:, :columns])
-        if self.cell_decode:
-            cell = F.linear(prepared.frame.rel_cell, weight[:, columns + 2 :])
-            constant = constant + cell[:, None, None]
-        scale, shift = self.modulation(prepared.latent)
-        now = scale[..., 0, :]
-        first = (
-            torch.addcmul(shift[..., 0, :], now, constant),
-            now * weight[:, columns],
-            now * weight[:, columns + 1],
-        )
-        return Tables(first, scale[..., 1:, :], shift[..., 1:, :])
-
-    def first_at(self, first: tuple[Tensor, ...], distance: Tensor) -> Tensor:
-        """See `Modulated.first_at`."""
-        constant, down, right = first
-        return (constant + down * distance[..., :1] + right * distance[..., 1:]).relu_()
-
-    def first_on_grid(self, first: tuple[Tensor, ...], down: Tensor, right: Tensor) -> Tensor:
-        """See `Modulated.first_on_grid`."""
-        rows, cols = first[0] + down * first[1], right * first[2]
-        return (rows[:, None] + cols).relu_()
 
 
 class LMLTE(Modulated):

@@ -261,6 +261,39 @@ class Modulated(Decoder):
                 out[:, :, ys, xs] += part
 
 
+class OffsetModulated(Modulated):
+    """A render MLP that reads cat[code, offset] and, where `cell_decode`, the cell (LM-LIIF, LM-CiaoSR)."""
+
+    cell_decode: bool
+
+    def tables(self, prepared: LatentField) -> Tables:
+        """First activations are relu(U + d_y V_y + d_x V_x): `first` is (U, V_y, V_x)."""
+        code, columns = prepared.code, prepared.code.shape[-1]
+        weight = self.imnet.linears[0].weight
+        constant = F.linear(code, weight[:, :columns])
+        if self.cell_decode:
+            cell = F.linear(prepared.frame.rel_cell, weight[:, columns + 2 :])
+            constant = constant + cell[:, None, None]
+        scale, shift = self.modulation(prepared.latent)
+        now = scale[..., 0, :]
+        first = (
+            torch.addcmul(shift[..., 0, :], now, constant),
+            now * weight[:, columns],
+            now * weight[:, columns + 1],
+        )
+        return Tables(first, scale[..., 1:, :], shift[..., 1:, :])
+
+    def first_at(self, first: tuple[Tensor, ...], distance: Tensor) -> Tensor:
+        """See `Modulated.first_at`."""
+        constant, down, right = first
+        return (constant + down * distance[..., :1] + right * distance[..., 1:]).relu_()
+
+    def first_on_grid(self, first: tuple[Tensor, ...], down: Tensor, right: Tensor) -> Tensor:
+        """See `Modulated.first_on_grid`."""
+        rows, cols = first[0] + down * first[1], right * first[2]
+        return (rows[:, None] + cols).relu_()
+
+
 def _in_box(sample: Sample, frame: Frame) -> Tensor:
     """Flat index into the frame's box of samples counted in the whole image."""
     if frame.box.size == frame.size:
