@@ -98,6 +98,7 @@ class Panel:
         points: those that were measured; only they form the front.
         published: those from papers.
         notes: what a reader has to know.
+        cost: what the size of a marker says.
     """
 
     benchmark: str
@@ -108,6 +109,7 @@ class Panel:
     points: list[Point]
     published: list[Point] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    cost: Cost | None = None
 
     @property
     def title(self) -> str:
@@ -261,8 +263,8 @@ def panels(
         groups.setdefault((row.benchmark, row.scale, row.lr), []).append(row)
     found = []
     for (benchmark, scale, lr), group in groups.items():
-        panel = Panel(benchmark, scale, lr, x, y, [])
-        panel.points.extend(_points(group, panel, cost, intervals=intervals, mix=mix_protocols))
+        panel = Panel(benchmark, scale, lr, x, y, [], cost=cost)
+        panel.points.extend(_points(group, panel, intervals=intervals, mix=mix_protocols))
         if panel.points:
             found.append(panel)
     if not found:
@@ -276,9 +278,7 @@ def value_of(row: Row, name: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _points(
-    rows: Sequence[Row], panel: Panel, cost: Cost | None, *, intervals: bool, mix: bool
-) -> list[Point]:
+def _points(rows: Sequence[Row], panel: Panel, *, intervals: bool, mix: bool) -> list[Point]:
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in _joined(rows, panel.notes):
         groups.setdefault(_key(row), []).append(row)
@@ -291,7 +291,7 @@ def _points(
     chosen = _common_pictures(chosen, panel)
     labels = _labels([group[0] for group in chosen])
     points = [
-        _point(text, group, names, cost, intervals=intervals)
+        _point(text, group, names, panel.cost, intervals=intervals)
         for text, group in zip(labels, chosen, strict=True)
     ]
     drawn = [p for p in points if math.isfinite(p.x) and math.isfinite(p.y)]

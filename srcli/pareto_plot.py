@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
-from srcli.pareto import Cost, Panel, Point, curves
+from srcli.pareto import Panel, Point, curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,6 @@ def picture(
     panels: Sequence[Panel],
     form: PictureFormat,
     *,
-    cost: Cost | None = None,
     front: bool = True,
     dpi: int = 160,
 ) -> bytes:
@@ -65,19 +64,18 @@ def picture(
     Args:
         panels: at least one.
         form: png, svg or pdf.
-        cost: what the size of markers says.
         front: draw the line of the front.
         dpi: dots per inch of PNG.
     """
     with mpl.rc_context(STYLE):
-        figure = _figure(panels, cost, front=front)
+        figure = _figure(panels, front=front)
         buffer = io.BytesIO()
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
         figure.savefig(buffer, format=form, dpi=dpi, metadata=metadata)
     return buffer.getvalue()
 
 
-def _figure(panels: Sequence[Panel], cost: Cost | None, *, front: bool) -> Figure:
+def _figure(panels: Sequence[Panel], *, front: bool) -> Figure:
     columns = min(len(panels), COLUMNS)
     rows = -(-len(panels) // columns)
     keys = [_key(panel) for panel in panels]
@@ -93,7 +91,7 @@ def _figure(panels: Sequence[Panel], cost: Cost | None, *, front: bool) -> Figur
         for x, text in zip((0, 0.5), key, strict=False):
             axes.text(x, -0.15, text, transform=axes.transAxes, va="top", fontsize=7, color="#555555")
     figure.legend(
-        handles=_legend(panels, sizes, cost, front=front),
+        handles=_legend(panels, sizes, front=front),
         loc="outside lower center",
         ncols=8,
         frameon=False,
@@ -183,7 +181,7 @@ def _key(panel: Panel) -> list[str]:
     return ["published:\n" + "\n".join(texts[:half]), "\n" + "\n".join(texts[half:])] if texts else []
 
 
-def _legend(panels: Sequence[Panel], sizes: Sizes, cost: Cost | None, *, front: bool) -> list[Any]:
+def _legend(panels: Sequence[Panel], sizes: Sizes, *, front: bool) -> list[Any]:
     families = dict.fromkeys(p.family for panel in panels for p in (*panel.points, *panel.published))
     handles: list[Any] = [
         Line2D([], [], marker="o", ls="", color=COLOURS.get(name, OTHER), label=name) for name in families
@@ -192,6 +190,7 @@ def _legend(panels: Sequence[Panel], sizes: Sizes, cost: Cost | None, *, front: 
         handles.append(Line2D([], [], color="#222222", lw=1, alpha=0.6, label="front"))
     if any(panel.published for panel in panels):
         handles.append(Line2D([], [], marker="o", ls="", mfc="none", color="#555555", label="published"))
+    cost = panels[0].cost
     if cost is not None and sizes.known:
         for value in dict.fromkeys((sizes.low, sizes.high)):
             side = math.sqrt(sizes.area(value))

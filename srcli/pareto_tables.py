@@ -19,7 +19,7 @@ def panel_table(panel: Panel, *, hypervolume: bool = False, origin: Origin = Non
     measured = [*on_front, *(p for p in panel.points if p.label in dominated)]
     lines = [_cells(p, panel, "on the front" if p in on_front else _by(dominated[p.label])) for p in measured]
     lines += [_cells(p, panel, f"published ({p.source})") for p in panel.published]
-    header = ["model", "family", panel.x.title, panel.y.title, "cost", "images", "standing"]
+    header = ["model", "family", panel.x.title, panel.y.title, panel.cost or "cost", "images", "standing"]
     if all(line[4] == "-" for line in lines):
         header, lines = _without(header, 4), [_without(line, 4) for line in lines]
     above = [f"{panel.title}, protocol {', '.join(panel.protocols)}, srcli {__version__}", *panel.notes]

@@ -254,17 +254,27 @@ def sweep():
     return panels(rows, PSNR, LPIPS, cost="seconds", intervals=True)
 
 
-def test_pictures_are_drawn_in_every_format_and_are_repeatable(tmp_path):
+def test_pictures_are_drawn_in_every_format_and_are_repeatable():
     from srcli.pareto_plot import picture
 
     found = sweep()
-    png, svg, pdf = (picture(found, form, cost="seconds") for form in ("png", "svg", "pdf"))
+    svg = picture(found, "svg")
+    png, pdf = (picture(found[:1], form) for form in ("png", "pdf"))
     assert png.startswith(b"\x89PNG")
     assert pdf.startswith(b"%PDF")
     words = "".join(ET.fromstring(svg).itertext())
     assert all(word in words for word in ("a x4", "b x4", "linf t=0", "bicubic", "flow", "s per picture"))
-    assert picture(found, "svg", cost="seconds") == svg
-    assert picture([replace(p, published=p.points[:1]) for p in found], "svg", front=False) != svg
+    assert picture(found, "svg") == svg
+
+
+def test_published_points_are_drawn_hollow_with_their_source_below():
+    from srcli.pareto_plot import picture
+
+    panel = only([row("a", 30, 0.1)])
+    panel = replace(panel, published=[Point("IDM", "IDM", "diffusion", 29, 0.05, source="paper/1")])
+    words = "".join(ET.fromstring(picture([panel], "svg", front=False)).itertext())
+    assert "1 IDM (paper/1)" in words
+    assert "front" not in words
 
 
 def test_the_line_of_the_front_has_a_corner_between_neighbours():
@@ -272,6 +282,25 @@ def test_the_line_of_the_front_has_a_corner_between_neighbours():
 
     xs, ys = _edge(only([row("sharp", 25, 0.1), row("faithful", 28, 0.2), row("bad", 24, 0.3)]))
     assert list(zip(xs, ys, strict=True)) == [(25, 0.1), (25, 0.2), (28, 0.2)]  # up, then to the right
+
+
+def test_operations_are_those_of_the_encoder_and_of_at_most_a_plain_decoder(tmp_path):
+    from srcli.evaluate.flops import flops, flops_per_pixel
+
+    path = tmp_path / "tiny.toml"
+    path.write_text(
+        'title = "tiny"\n[encoder]\nname = "edsr"\nn_resblocks = 1\nn_feats = 8\nmean_shift = false\n'
+        '[decoder]\nname = "liif"\nhidden = [16]\n'
+    )
+    encoder = 9 * (3 * 8 + 3 * 8 * 8)  # weights of its convolutions: head, block, tail
+    decoder = (9 * 8 + 4) * 16 + 16 * 3
+    count = flops_per_pixel(str(path), 4.0)
+    assert 2 * encoder / 16 + 2 * 16 * 3 < count <= 2 * encoder / 16 + 2 * decoder * 4
+    assert flops_per_pixel("bicubic", 4.0) is None
+    sized = replace(row(str(path), 30, 0.1), width=10, height=20)
+    assert flops(sized) == count * 200
+    assert flops(replace(sized, model=f"{path}+tta")) == 8 * count * 200
+    assert flops(replace(sized, width=None)) is None
 
 
 def test_tables_json_and_csv_say_the_same():

@@ -168,6 +168,8 @@ def pareto(
         raise UsageError(
             "No rows to draw.", hint="Name files of 'srcli eval', or models with --model and --bench."
         )
+    if "flops" in (cost, axes[0].name, axes[1].name):
+        rows = _counted(rows)
     found = panels(rows, *axes, cost=cost, mix_protocols=mix_protocols, intervals=ci)
     if cost is not None and all(p.cost is None for panel in found for p in panel.points):
         raise UsageError(f"no row says its {cost}.", hint="Choose another --cost.")
@@ -178,15 +180,13 @@ def pareto(
         form: Form = "json" if json else "table" if format == "auto" else format
         if form in ("png", "svg", "pdf"):
             raise UsageError(f"--format {form} needs a file.", hint=f"Give -o pareto.{form}.")
-        text = _render(found, form, cost, front=front, hypervolume=hypervolume or bool(origin), origin=origin)
+        text = _render(found, form, front=front, hypervolume=hypervolume or bool(origin), origin=origin)
         console.result(text.decode().rstrip("\n"), asked=True)
     for path, form in targets:
         parts = [found] if facet or form in ("csv", "json", "tex", "table") else [[panel] for panel in found]
         for part in parts:
             target = path if len(parts) == 1 else _beside(path, part[0])
-            text = _render(
-                part, form, cost, front=front, hypervolume=hypervolume or bool(origin), origin=origin
-            )
+            text = _render(part, form, front=front, hypervolume=hypervolume or bool(origin), origin=origin)
             _save(target, text)
             console.note(f"wrote {target}")
 
@@ -304,6 +304,17 @@ def _measured(
     return found.rows
 
 
+def _counted(rows: list[Row]) -> list[Row]:
+    """Rows with their operations, where the model is a preset and the file does not say them."""
+    from srcli.evaluate.flops import flops
+
+    found = []
+    for row in rows:
+        count = None if "flops" in row.metrics else flops(row)
+        found.append(row if count is None else replace(row, metrics=row.metrics | {"flops": count}))
+    return found
+
+
 def _with_published(panel: Panel, reference: str) -> Panel:
     from srcli.evaluate.reference import published, read_figures
     from srcli.pareto_published import published_points
@@ -327,7 +338,6 @@ def _beside(path: Path, panel: Panel) -> Path:
 def _render(
     panels: list[Panel],
     form: Form,
-    cost: Literal["seconds", "params", "memory", "flops"] | None,
     *,
     front: bool,
     hypervolume: bool,
@@ -348,10 +358,10 @@ def _render(
     from srcli.pareto_plot import picture
 
     if form == "html":
-        svg = picture(panels, "svg", cost=cost, front=front)
+        svg = picture(panels, "svg", front=front)
         return page(svg.decode(), tables).encode()
     assert form in ("png", "svg", "pdf")
-    return picture(panels, form, cost=cost, front=front)
+    return picture(panels, form, front=front)
 
 
 def _save(path: Path, content: bytes) -> None:

@@ -1,0 +1,45 @@
+"""What a network computes, counted rather than timed."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from srcli.engine import Upscaler
+from srcli.errors import PresetError
+from srcli.evaluate.models import INTERPOLATIONS
+from srcli.models import build
+from srcli.presets import load_preset
+from srcli.report import Row
+
+SIDE = 48  # of the LR picture that is counted on
+
+
+@cache
+def flops_per_pixel(name: str, scale: float) -> float | None:
+    """Floating-point operations per output pixel of a preset, None for a name that is none.
+
+    A multiplication and the addition after it count as two; only products of matrices and convolutions count.
+    """
+    if name in INTERPOLATIONS:
+        return None
+    try:
+        preset = load_preset(name)
+    except PresetError:
+        return None
+    upscaler = Upscaler(build(preset), preset, device="cpu", precision="fp32", tile="none")
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        sr = upscaler.upscale(torch.zeros(1, 3, SIDE, SIDE), scale)
+    return counter.get_total_flops() / (sr.shape[2] * sr.shape[3])
+
+
+def flops(row: Row) -> float | None:
+    """Operations for the picture of a row, None where its model or size is unknown."""
+    if row.width is None or row.height is None:
+        return None
+    each = flops_per_pixel(re.split("[@+]", row.model)[0], row.scale)
+    views = 8 if "+tta" in row.model else 1
+    return None if each is None else each * row.width * row.height * views
