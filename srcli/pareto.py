@@ -7,7 +7,7 @@ functions are pure; `pareto_plot` draws what they find.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -367,13 +367,14 @@ def _common_pictures(groups: list[list[Row]], panel: Panel) -> list[list[Row]]:
 def _labels(rows: Sequence[Row]) -> list[str]:
     """Names that differ: with the weights, then the device, then the protocol, where the plain ones do not."""
     names = [label(row) for row in rows]
-    for extra in (
-        lambda r: r.weights and f"@{r.weights[:8]}",
-        lambda r: r.device and f" {r.device} {r.precision or ''}".rstrip(),
+    extras: tuple[Callable[[Row], str], ...] = (
+        lambda r: f"@{r.weights[:8]}" if r.weights else "",
+        lambda r: f" {r.device} {r.precision or ''}".rstrip() if r.device else "",
         lambda r: f" ({r.protocol})",
-    ):
+    )
+    for extra in extras:
         double = {n for n in names if names.count(n) > 1}
-        names = [f"{n}{extra(r) or ''}" if n in double else n for n, r in zip(names, rows, strict=True)]
+        names = [f"{n}{extra(r)}" if n in double else n for n, r in zip(names, rows, strict=True)]
     return names
 
 
