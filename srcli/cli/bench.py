@@ -20,7 +20,6 @@ Data = Annotated[
         metavar="DIR",
         help="Where benchmarks are.",
         show_default=False,
-        envvar=["SRCLI_BENCH_DATA", "SRCLI_DATA_DIR"],
     ),
 ]
 Scales = Annotated[str, typer.Option("--scale", "-s", metavar="FACTOR[,..]", help="Scales.")]

@@ -31,7 +31,6 @@ Data = Annotated[
         metavar="DIR",
         help="Where the benchmarks are; without --bench, a folder of HR pictures.",
         show_default=False,
-        envvar=["SRCLI_EVAL_DATA", "SRCLI_DATA_DIR"],
         rich_help_panel=WHAT,
     ),
 ]

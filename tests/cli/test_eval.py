@@ -100,6 +100,7 @@ def test_a_folder_of_hr_pictures_just_runs(here, monkeypatch):
     (here / "data/Set5/HR").rename(here / "data/Urban100")
     monkeypatch.setenv("SRCLI_DATA_DIR", str(here / "data"))
     assert "Urban100" in run("--bench", "urban100", "-m", "bicubic").stdout
+    assert "Nothing to evaluate on" in run("-m", "bicubic", code=2).stderr
     assert "Urban100" in run("--data", "data/Urban100", "-m", "bicubic").stdout
 
 
