@@ -79,6 +79,12 @@ def output_size(size: Size, scale: float | tuple[float, float]) -> Size:
     return Size(max(1, round(size.h * factors[0])), max(1, round(size.w * factors[1])))
 
 
+def starts(size: int, side: int, overlap: int) -> list[int]:
+    """Where pieces of `side` pixels that share `overlap` begin on an axis; the last one ends with the axis."""
+    last = max(size - side, 0)
+    return [*range(0, last, side - overlap), last]
+
+
 @lru_cache(maxsize=64)
 def centres(n: int) -> F32:
     """Pixel centres (n,) of an axis of n pixels in [-1, 1], in LIIF's float32 arithmetic."""

@@ -32,10 +32,18 @@ class Source(Protocol):
 class Pixels:
     """The normalised LR image as the network sees it, mirrored at the bottom and right to a multiple.
 
-    The mirror repeats the edge row, as the published test code of the window-based encoders does.
+    Args:
+        source: the image.
+        mean: of each channel.
+        std: of each channel.
+        multiple: the sides are brought to multiples of it.
+        repeat_edge: see `Encoder`.
     """
 
-    def __init__(self, source: Source, mean: Tensor, std: Tensor, multiple: int) -> None:
+    def __init__(
+        self, source: Source, mean: Tensor, std: Tensor, multiple: int, *, repeat_edge: bool = True
+    ) -> None:
+        self.repeat_edge = repeat_edge
         self.source = source
         self.mean = mean.reshape(1, 3, 1, 1)
         self.std = std.reshape(1, 3, 1, 1)
@@ -46,8 +54,8 @@ class Pixels:
     def box(self, box: Box) -> Tensor:
         """Pixels (1, 3, h, w) of a box of the padded image, channels_last."""
         rows, cols = (
-            _mirrored(box.top, box.bottom, self.inside.h),
-            _mirrored(box.left, box.right, self.inside.w),
+            _mirrored(box.top, box.bottom, self.inside.h, self.repeat_edge),
+            _mirrored(box.left, box.right, self.inside.w, self.repeat_edge),
         )
         first, last = int(rows.min()), int(rows.max()) + 1
         strip = self.source.strip(first, last)[rows - first][:, cols]
@@ -56,9 +64,10 @@ class Pixels:
         return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
-def _mirrored(start: int, stop: int, length: int) -> np.ndarray:
-    index = np.arange(start, stop) % (2 * length)
-    return np.where(index < length, index, 2 * length - 1 - index)
+def _mirrored(start: int, stop: int, length: int, repeat_edge: bool) -> np.ndarray:
+    last = 2 * length - 1 if repeat_edge else max(2 * length - 2, 1)
+    index = np.arange(start, stop) % (last + repeat_edge)
+    return np.where(index < length, index, last - index)
 
 
 class Features:

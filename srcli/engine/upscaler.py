@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from srcli.engine.apart import averaged_rows, tile_starts, whole_scale
 from srcli.engine.device import Precision, arithmetic, choose_device, choose_precision, free_memory
 from srcli.engine.features import Features, Pixels, Source
 from srcli.engine.tiling import Band, bands, tile_shape
 from srcli.errors import ModelError, UsageError
 from srcli.geometry import Box, Grid, Size, output_size
-from srcli.models.layers import channels_last
-from srcli.models.sr import Frame, ImplicitSR, pixel_cell
+from srcli.models.layers import channels_last, window_pad
+from srcli.models.sr import Frame, ImplicitSR, Tiling, pixel_cell
 from srcli.presets import DEFAULT_PRESET, Preset
 
 CPU_TILE_MEMORY = 512 << 20  # larger tiles are no faster on a CPU
@@ -119,8 +120,11 @@ class Upscaler:
         """What a user should know of the last image: how exact its tiles were, and what was done again."""
         notes = []
         encoder = self.network.encoder
-        if self.tiles > 1 and not (encoder.exact and self.halo >= encoder.halo):
-            notes.append(f"tiles read {self.halo} LR pixels of context; results differ slightly from --tile none")
+        own = self.network.decoder.tiling is not None
+        if self.tiles > 1 and not own and not (encoder.exact and self.halo >= encoder.halo):
+            notes.append(
+                f"tiles read {self.halo} LR pixels of context; results differ slightly from --tile none"
+            )
         if self.network.decoder.note:
             notes.append(self.network.decoder.note)
         if self.tile_retries:
@@ -159,7 +163,10 @@ class Upscaler:
         """
         encoder, decoder = self.network.encoder, self.network.decoder
         mean, std = (torch.tensor(v, device=self.device) for v in self.preset.mean_std)
-        lr = Pixels(source, mean, std, encoder.multiple_of)
+        lr = Pixels(source, mean, std, encoder.multiple_of, repeat_edge=encoder.repeat_edge)
+        if decoder.tiling is not None:
+            yield from self._rows_apart(lr, target, decoder.tiling, report)
+            return
         features = Features(
             encoder,
             lr,
@@ -181,6 +188,36 @@ class Upscaler:
             yield (rows * std + mean).cpu().numpy()
             if report:
                 report(band.bottom / target.h)
+
+    def _rows_apart(
+        self, lr: Pixels, target: Size, tiling: Tiling, report: Callable[[float], None] | None
+    ) -> Iterator[np.ndarray]:
+        """As `rows`, by the decoder's own protocol of tiles."""
+        scale = whole_scale(lr.inside, target)
+        side, tops, lefts = tile_starts(lr.inside, tiling)
+        self.tile_used, self.tiles = Size(side, side), len(tops) * len(lefts)
+        self.fp32_fallbacks = self.tile_retries = done = 0
+        enlarged = Size(side * scale, side * scale)
+
+        def enlarge(box: Box) -> Tensor:
+            x = lr.box(box)
+            frame = Frame.of_grid(x, enlarged, cell_clip=self.preset.engine.cell_clip)
+            with arithmetic(self.device, self.precision):
+                feat = self.network.encoder(self._windowed(x))[..., :side, :side]
+                return self._finished(
+                    self.network.decoder.prepare(feat, x, frame), Grid.of(box.size, enlarged)
+                )
+
+        for rows in averaged_rows(enlarge, lr.inside, scale, tiling):
+            yield (rows * lr.std.flatten() + lr.mean.flatten()).cpu().numpy()
+            done += len(rows)
+            if report:
+                report(done / target.h)
+
+    def _windowed(self, x: Tensor) -> Tensor:
+        """A tile that the encoder can pad by reflection to whole windows."""
+        multiple = self.network.encoder.multiple_of
+        return x if min(x.shape[-2:]) >= multiple else window_pad(x, multiple, always=False)
 
     def _tile_shape(self, size: Size) -> Size:
         encoder = self.network.encoder
@@ -225,8 +262,11 @@ class Upscaler:
 
     def _band_of(self, prepared: Any, lr: Size, target: Size, band: Band) -> Tensor:
         with arithmetic(self.device, self.precision):
-            grid = Grid.of(lr, target, Box(band.top, 0, band.bottom, target.w))
-            colours: Tensor = self.network.decoder.render(prepared, grid).float()
+            return self._finished(prepared, Grid.of(lr, target, Box(band.top, 0, band.bottom, target.w)))
+
+    def _finished(self, prepared: Any, grid: Grid) -> Tensor:
+        """Normalised colours (rows, W, 3) float32 of a grid, checked."""
+        colours: Tensor = self.network.decoder.render(prepared, grid).float()
         if not bool(torch.isfinite(colours).all()):
             raise ModelError(
                 f"The decoder gives NaN or infinity in {self.precision}.", hint="Try --precision fp32."

@@ -74,6 +74,8 @@ class Encoder(nn.Module):
     Attributes:
         out_dim: channels of the features.
         multiple_of: LR sides must be multiples of this (8 for SwinIR's windows); the engine pads.
+        repeat_edge: whether the mirrored continuation that completes a side begins with the edge row again, as in the
+            tests of the LIIF family, or with the one before, as CiaoSR does.
         halo: LR pixels of context with which a tile's features equal the image's, or are as close as `exact` says.
         exact: whether tiles are exact at that halo.
         practical_halo: less context where the exact one is wasteful; the class says how close it comes.
@@ -81,6 +83,7 @@ class Encoder(nn.Module):
 
     out_dim: int
     multiple_of: int = 1
+    repeat_edge: bool = True
     halo: int
     exact: bool = True
     practical_halo: int | None = None

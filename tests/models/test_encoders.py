@@ -129,7 +129,7 @@ def test_swinir_tiles_need_corners_on_windows():
 
 
 def test_swinir_without_its_last_convolution_gives_the_size_and_width_ciaosr_needs():
-    encoder = swinir(out_channels=None, crop=True)
+    encoder = swinir(out_channels=0, crop=True)
     assert encoder.out_dim == 12
     assert encoder(torch.randn(1, 3, 13, 18)).shape == (1, 12, 13, 18)
     assert not any(key.startswith("conv_before_upsample") for key in encoder.state_dict())

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srcli.geometry import starts
 from srcli.models.layers import no_autocast
 
 SHARPNESS = 10.0  # factor on the correlations before the softmax
@@ -104,12 +105,6 @@ def in_windows(attention: CrossScaleAttention, feat: Tensor, side: int, overlap:
         total[at] += attention(feat[at])
         count[at] += 1
     return total / count
-
-
-def starts(size: int, side: int, overlap: int) -> list[int]:
-    """Where pieces of `side` pixels that share `overlap` begin on an axis; the last one ends with the axis."""
-    last = max(size - side, 0)
-    return [*range(0, last, side - overlap), last]
 
 
 def _even(feat: Tensor) -> Tensor:

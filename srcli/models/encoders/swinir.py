@@ -200,7 +200,7 @@ class SwinIR(Encoder):
         n_heads: attention heads.
         window: side of a window.
         mlp_ratio: hidden width of the MLPs over `embed_dim`.
-        out_channels: channels of the LIIF family's last convolution; None leaves it out, and the features have
+        out_channels: channels of the LIIF family's last convolution; 0 leaves it out, and the features have
             `embed_dim` channels (CiaoSR).
         crop: cut the features back to the size of the input (CiaoSR).
         drop_path: stochastic depth in training, growing linearly to this rate at the last block.
@@ -217,13 +217,13 @@ class SwinIR(Encoder):
         n_heads: int = 6,
         window: int = 8,
         mlp_ratio: float = 2.0,
-        out_channels: int | None = 64,
+        out_channels: int = 64,
         crop: bool = False,
         drop_path: float = 0.1,
     ) -> None:
         super().__init__()
-        self.multiple_of, self.crop = window, crop
-        self.out_dim = embed_dim if out_channels is None else out_channels
+        self.multiple_of, self.crop, self.repeat_edge = window, crop, not crop
+        self.out_dim = out_channels or embed_dim
         self.conv_first = nn.Conv2d(3, embed_dim, 3, padding=1)
         self.patch_embed = PatchEmbed(embed_dim)
         count = sum(depths)
@@ -245,7 +245,7 @@ class SwinIR(Encoder):
         self.norm = nn.LayerNorm(embed_dim)
         self.conv_after_body = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
         self.conv_before_upsample: nn.Sequential | None = None
-        if out_channels is not None:
+        if out_channels:
             last = nn.Conv2d(embed_dim, out_channels, 3, padding=1)
             self.conv_before_upsample = nn.Sequential(last, nn.LeakyReLU(inplace=True))
 

@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srcli.geometry import Box, Grid, Size, output_size
+from srcli.geometry import Box, Grid, Size, output_size, starts
 from srcli.models.decoders import ciaosr, cross_scale
 from srcli.models.decoders.ciaosr import CiaoSR
-from srcli.models.decoders.cross_scale import CrossScaleAttention, in_windows, starts
+from srcli.models.decoders.cross_scale import CrossScaleAttention, in_windows
 from srcli.models.sr import Frame
 from tests.reference import ciaosr as reference
 from tests.reference.sampling import queries
