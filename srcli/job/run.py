@@ -30,7 +30,11 @@ class Engine(Protocol):
     tile_used: Size | None
     fp32_fallbacks: int
     tile_retries: int
-    notes: Sequence[str]
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a user should know of the last picture."""
+        ...
 
     def rows(self, source: Any, target: Size, *, report: Report | None = None) -> Iterator[np.ndarray]:
         """Finished rows (n, W, 3) from top to bottom."""
