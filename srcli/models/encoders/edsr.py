@@ -44,6 +44,13 @@ class EDSR(Encoder):
         mean_shift: hold the releases' unused `sub_mean` and `add_mean`, so that their files load strictly.
     """
 
+    UPSTREAM_KEYS = (  # CiaoSR's framework
+        (r"^conv_first\.", "encoder.head.0."),
+        (r"^body\.(\d+)\.conv1\.", r"encoder.body.\1.body.0."),
+        (r"^body\.(\d+)\.conv2\.", r"encoder.body.\1.body.2."),
+        (r"^conv_after_body\.", "encoder.body.16."),
+    )
+
     def __init__(self, *, n_resblocks: int = 16, n_feats: int = 64, mean_shift: bool = True) -> None:
         super().__init__()
         self.out_dim = n_feats

@@ -51,6 +51,13 @@ class RDN(Encoder):
         growth: channels each dense layer adds (G).
     """
 
+    UPSTREAM_KEYS = (  # CiaoSR's framework
+        (r"^sfe([12])\.", r"encoder.SFENet\1."),
+        (r"^rdbs\.(\d+)\.layers\.(\d+)\.conv\.", r"encoder.RDBs.\1.convs.\2.conv.0."),
+        (r"^rdbs\.(\d+)\.lff\.", r"encoder.RDBs.\1.LFF."),
+        (r"^gff\.", "encoder.GFF."),
+    )
+
     practical_halo = 48
 
     def __init__(self, *, n_feats: int = 64, n_blocks: int = 16, n_layers: int = 8, growth: int = 64) -> None:

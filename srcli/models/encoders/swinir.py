@@ -206,6 +206,14 @@ class SwinIR(Encoder):
         drop_path: stochastic depth in training, growing linearly to this rate at the last block.
     """
 
+    # CiaoSR's framework; decoders, too, have `layers`
+    UPSTREAM_KEYS = (
+        (
+            r"^(?=(conv_first|patch_embed|norm|conv_after_body|layers\.\d+\.(residual_group|conv))\.)",
+            "encoder.",
+        ),
+    )
+
     exact = False
     halo = 32
 
