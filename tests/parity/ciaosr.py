@@ -45,7 +45,7 @@ def run(network: ImplicitSR, golden: Golden) -> Outputs:
         size, target = Size(*lr.shape[-2:]), Size(*case["target"])
         frame, grid = Frame.whole(lr, torch.tensor([case["cell"]]), target), Grid.of(size, target)
         prepared = network.decoder.prepare(network.encoder(lr), lr, frame)
-        if odd:
+        if odd and "nonlocal_odd" in golden.arrays:
             yield "nonlocal_odd", prepared.wide[:, :8]
         yield f"pred_{tag}", _rows(network.decoder.render(prepared, grid))
         yield f"pred_{tag}", network.decoder.query(prepared, grid_coord(grid, lr))
