@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from srcli import __version__
-from srcli.cli import bench, compare, evaluate, models, pareto, train, upscale
+from srcli.cli import bench, compare, evaluate, explain, models, pareto, train, upscale
 from srcli.cli.console import print_error
 from srcli.errors import SrcliError
 
@@ -46,6 +46,7 @@ app.command(context_settings=_environment("train"))(train.train)
 app.command("eval", context_settings=_environment("eval"))(evaluate.evaluate)
 app.command(context_settings=_environment("pareto"))(pareto.pareto)
 app.command(context_settings=_environment("compare"))(compare.compare)
+app.command(context_settings=_environment("explain"))(explain.explain)
 app.add_typer(bench.app, name="bench", context_settings=_environment("bench"))
 app.add_typer(models.app, name="models", context_settings=_environment("models"))
 

@@ -20,7 +20,7 @@ class Source(Protocol):
     """An image that gives its rows: `size`, and `strip(top, bottom)` as float32 (rows, w, 3) in [0, 1]."""
 
     @property
-    def size(self) -> Size:
+    def size(self) -> tuple[int, int]:
         """Height and width."""
         ...
 

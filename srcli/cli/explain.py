@@ -1,0 +1,99 @@
+"""`srcli explain`: a picture of what a network looks at."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from srcli.cli import options
+from srcli.cli.console import Console
+from srcli.errors import ExistsError, UsageError
+
+POINT = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*[, ]\s*(-?\d+(?:\.\d+)?)\s*")
+
+
+def explain(
+    photo: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture.", show_default=False)],
+    at: Annotated[
+        str,
+        options.option(
+            metavar="X,Y",
+            help="The point, in pixels of the picture from its top left; fractions lie between pixels.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        str,
+        options.option(
+            "--model",
+            "-m",
+            metavar="NAME|FILE",
+            help="A network with a LIT or CLIT decoder.",
+            show_default=False,
+        ),
+    ],
+    scale: Annotated[
+        str,
+        options.option(
+            "--scale",
+            "-s",
+            metavar="FACTOR",
+            help="4.3, 4.3x or 430%; decides how many branches a CLIT uses.",
+        ),
+    ] = "4",
+    output: Annotated[
+        Path | None,
+        options.option("--output", "-o", metavar="FILE", help="A PNG. (default: INPUT_attention.png)"),
+    ] = None,
+    overwrite: Annotated[bool, options.option("--overwrite", help="Replace an existing file.")] = False,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    offline: options.Offline = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Draw the attention windows of LIT and CLIT at a point of a picture, for every branch and head.
+
+    srcli explain photo.png --at 120,80 -m my-lit.safetensors -s 6
+    """
+    point = parse_point(at)
+    target = output or photo.with_name(f"{photo.stem}_attention.png")
+    if target.suffix.lower() != ".png":
+        raise UsageError(f"the picture is a PNG, not {target.name}.", hint="End --output with .png")
+    if target.exists() and not overwrite:
+        raise ExistsError(f"{target} exists.", hint="Give --overwrite or another --output.")
+    if offline:
+        os.environ["SRCLI_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
+    from srcli.engine import Upscaler
+    from srcli.explain import attention_windows, picture
+    from srcli.geometry import Size, output_size
+    from srcli.image import atomic_write, read_image
+    from srcli.sizes import parse_scale
+
+    factor = parse_scale(scale)
+    image = read_image(photo)
+    console = Console(quiet=quiet)
+    for note in image.notes:
+        console.note(note)
+    upscaler = Upscaler.from_preset(model, device=device, precision=precision)
+    windows = attention_windows(upscaler, image, point, output_size(Size(*image.size), factor))
+    title = f"{upscaler.preset.title}, x{factor:g}, at {point[0]:g},{point[1]:g}"
+    content = picture(image, windows, title=title)
+    with atomic_write(target) as file:
+        file.write(content)
+    console.result(str(target), asked=True)
+
+
+def parse_point(text: str) -> tuple[float, float]:
+    """(x, y) from ``120,80``.
+
+    Raises:
+        UsageError: not two numbers.
+    """
+    match = POINT.fullmatch(text)
+    if match is None:
+        raise UsageError(f"--at {text!r} is no point.", hint="Write X,Y such as 120,80.")
+    return float(match[1]), float(match[2])
