@@ -61,7 +61,7 @@ class Budget(NamedTuple):
     gathered: int
 
 
-CPU = Budget(96, 2048, 128, 1 << 20, 32 << 20)  # activations stay in the cache
+CPU = Budget(96, 2048, 128, 4 << 20, 32 << 20)  # activations stay in the cache
 GPU = Budget(768, 1 << 16, 1 << 12, 256 << 20, 1 << 30)
 
 
