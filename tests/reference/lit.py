@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from srcli.geometry import Size
-from srcli.models.decoders.lit import LIT
+from srcli.models.decoders.lit import LIT, stage_sizes
 from tests.reference.sampling import centres, nearest, neighbours, queries, size_of, skip
 
 
@@ -73,5 +73,7 @@ def cascade(
 
 
 def plain(decoder: LIT, feat: Tensor, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-    """Colours (B, Q, 3) at coord (B, Q, 2) with cell (B, 2), by the first branch."""
-    return cascade(decoder, feat, lr, coord, cell, ())
+    """Colours (B, Q, 3) at coord (B, Q, 2) with cell (B, 2), by the stages of the first image's scale."""
+    target = Size(*(round(2 / side) for side in cell[0].tolist()))
+    stages = stage_sizes(Size(*feat.shape[-2:]), target, decoder.branches)
+    return cascade(decoder, feat, lr, coord, cell, stages)
