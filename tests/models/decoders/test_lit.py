@@ -343,6 +343,21 @@ def test_bfloat16_features_give_float32_colours_nearby(variant):
     assert (rough - exact).square().mean().sqrt() < 0.02 * exact.std()
 
 
+@pytest.mark.parametrize("variant", ["lit", "clit-2", "lit, ensemble"])
+def test_training_in_bfloat16_gives_gradients_nearby(variant):
+    decoder = make(variant)
+    feat, lr = inputs(6, 6)
+    coord, frame = torch.rand(2, 50, 2) * 2 - 1, Frame.of_grid(lr, Size(30, 30))
+    gradients = []
+    for low in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            sr = decoder.query(decoder.prepare(feat, lr, frame), coord)
+        assert sr.dtype == torch.float32
+        gradients.append(torch.autograd.grad(sr.square().sum(), decoder.conv_vs[0].weight)[0])
+    exact, rough = gradients
+    assert (rough - exact).square().mean().sqrt() < 0.05 * exact.std()
+
+
 def upscaler(decoder, **options):
     preset = parse_preset(
         {
