@@ -68,7 +68,7 @@ class CrossScaleAttention(nn.Module):
         """One image (C/2, h, w), (C/2, h/2, w/2), (C, h, w) -> (C, h, w), without the last bias."""
         c, h, w = assembly.shape
         patches = F.unfold(reference[None], 3, padding=1)[0]  # (9C/2, L)
-        patches = patches / torch.maximum(patches.norm(dim=0), self.escape_NaN)
+        patches = patches * (SHARPNESS / torch.maximum(patches.norm(dim=0), self.escape_NaN))
         around = F.pad(match, (1, 1, 1, 1))[None]
         brought = self._brought_back(assembly[None])
         out = assembly.new_zeros(c, h + 3, w + 3)
@@ -79,7 +79,7 @@ class CrossScaleAttention(nn.Module):
             for top, bottom in [(0, 1)] if down is TAPS_AT_EDGE else _spans(1, h, step):
                 left, end = columns
                 seen = F.unfold(around[:, :, top : bottom + 2, left : end + 2], 3)[0]
-                weights = (seen.t() @ patches).mul(SHARPNESS).softmax(-1)
+                weights = (seen.t() @ patches).softmax(-1)
                 size = (bottom - top + 3, end - left + 3)
                 out[:, top : bottom + 3, left : end + 3] += F.fold(pasted @ weights.t(), size, 4)
         return out[:, 1 : h + 1, 1 : w + 1]

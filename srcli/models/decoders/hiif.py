@@ -275,14 +275,14 @@ class HIIF(Decoder):
         mean = torch.zeros((), dtype=torch.float64)
         size, queries = grid.size, grid.size.h * grid.size.w
         for rows, cols, x in self._entered(prepared, grid):
-            mean = mean + self.conv0.sums(x).double().cpu() / queries
+            mean = mean + self.conv0.sums(x).cpu().double() / queries
             if self._keeps(prepared):
                 kept = x.new_empty(len(x), *size, self.hidden_dim) if kept is None else kept
                 kept[:, rows, cols] = x.unflatten(1, (rows.stop - rows.start, -1))
         first, mean = self.conv0.block(mean.to(prepared.lr)), torch.zeros_like(mean)
         for rows, cols, x in self._queries(prepared, grid, kept):
             x = self.conv0(x, first)
-            mean = mean + self.conv1.sums(x).double().cpu() / queries
+            mean = mean + self.conv1.sums(x).cpu().double() / queries
             if kept is not None:
                 kept[:, rows, cols] = x.unflatten(1, (rows.stop - rows.start, -1))
         blocks = first, self.conv1.block(mean.to(prepared.lr))
