@@ -98,7 +98,12 @@ class Trainer:
         self.step, self.best = state["step"], state["best"]
 
     def start_from(self, weights: Mapping[str, Tensor], where: str) -> None:
-        """Take trained weights; optimiser and schedule start anew."""
+        """Take trained weights, perhaps of a shallower encoder; optimiser and schedule start anew."""
+        prefix = "encoder."
+        encoder = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        grown = self.network.encoder.grown(encoder)
+        weights = {k: v for k, v in weights.items() if not k.startswith(prefix)}
+        weights |= {prefix + k: v for k, v in grown.items()}
         load_into(self.network, weights, where=where)
         load_into(self.average, weights, where=where)
 

@@ -6,6 +6,7 @@ computed and `query` and `render` take it. Pixels are in the normalised domain o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -87,6 +88,10 @@ class Encoder(nn.Module):
     halo: int
     exact: bool = True
     practical_halo: int | None = None
+
+    def grown(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What to start from, given the state of a smaller encoder of the family; as it is where growth is unknown."""
+        return state
 
 
 class Tiling(NamedTuple):

@@ -157,3 +157,15 @@ def test_window_pad_mirrors_with_the_edge_row(h, w, multiple, always):
     while mirrored.shape[3] < padded.shape[3]:
         mirrored = torch.cat([mirrored, mirrored.flip(3)], dim=3)
     assert torch.equal(padded, mirrored[:, :, : padded.shape[2], : padded.shape[3]])
+
+
+def test_a_grown_edsr_computes_what_the_shallow_one_did():
+    torch.manual_seed(0)
+    edsr = ENCODERS["edsr"]
+    shallow, deep = edsr(n_resblocks=2, n_feats=8), edsr(n_resblocks=5, n_feats=8)
+    deep.load_state_dict(deep.grown(shallow.state_dict()))
+    lr = torch.randn(1, 3, 9, 7)
+    assert torch.equal(deep(lr), shallow(lr))
+    deep(lr).square().sum().backward()
+    gradients = [block.body[2].weight.grad for block in deep.body[2:5]]
+    assert all(bool(gradient.any()) for gradient in gradients)  # the new blocks can learn

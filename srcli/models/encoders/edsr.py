@@ -6,6 +6,9 @@ https://arxiv.org/abs/1707.02921. Written from the paper; keys of the releases o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor, nn
 
 from srcli.models.sr import Encoder
@@ -65,3 +68,21 @@ class EDSR(Encoder):
         """(B, 3, h, w) normalised -> (B, n_feats, h, w)."""
         shallow = self.head(lr)
         return shallow + self.body(shallow)
+
+    def grown(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state of a shallower EDSR as one of this depth that computes the same.
+
+        The blocks that it lacks are put behind its own with a second convolution of zeros, so that each begins as
+        the identity and can learn from there. Keys are those of this module.
+        """
+        last = str(len(self.body) - 1)
+        depth = max(int(key.split(".")[1]) for key in state if key.startswith("body."))
+        out = {key: value for key, value in state.items() if not key.startswith(f"body.{depth}.")}
+        for key, value in self.state_dict().items():
+            _, _, rest = key.partition(".")
+            index, _, name = rest.partition(".")
+            if key.startswith("body.") and index == last:
+                out[key] = state[f"body.{depth}.{name}"]
+            elif key.startswith("body.") and int(index) >= depth:
+                out[key] = torch.zeros_like(value) if name.startswith("body.2.") else value.clone()
+        return out
