@@ -9,7 +9,7 @@ computed for the whole axis in a fixed order of operations, so that a tile reads
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -86,10 +86,16 @@ def starts(size: int, side: int, overlap: int) -> list[int]:
 
 
 @lru_cache(maxsize=64)
-def centres(n: int) -> F32:
-    """Pixel centres (n,) of an axis of n pixels in [-1, 1], in LIIF's float32 arithmetic."""
+def centres(n: int, patch: int = 1) -> F32:
+    """Centres of an axis of n pixels in [-1, 1], in LIIF's float32 arithmetic.
+
+    Args:
+        n: pixels of the axis.
+        patch: an odd number; the middle pixels of the ceil(n / patch) patches that cover the axis from its start. That
+            of the last may lie half a patch beyond the end, and so may its coordinate.
+    """
     step, first = np.float32(2 / n), np.float32(-1 + 1 / n)
-    table = step * np.arange(n, dtype=np.float32) + first
+    table = step * np.arange(patch // 2, n + patch // 2, patch, dtype=np.float32) + first
     table.flags.writeable = False
     return table
 
@@ -108,11 +114,11 @@ class Neighbours(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def neighbours(lr: int, hr: int) -> Neighbours:
+def neighbours(lr: int, hr: int, patch: int = 1) -> Neighbours:
     """Ensemble neighbours of every pixel of an hr-pixel axis on an lr-pixel axis (LIIF, eq. 4)."""
-    p = centres(hr)
-    index = np.empty((2, hr), np.int64)
-    distance = np.empty((2, hr), np.float32)
+    p = centres(hr, patch)
+    index = np.empty((2, len(p)), np.int64)
+    distance = np.empty((2, len(p)), np.float32)
     for v, side in enumerate(SIDES):
         shifted = p + np.float32(side / lr + EPSILON)
         shifted = np.clip(shifted, np.float32(-1 + EPSILON), np.float32(1 - EPSILON))
@@ -130,9 +136,9 @@ class Nearest(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def nearest(lr: int, hr: int) -> Nearest:
+def nearest(lr: int, hr: int, patch: int = 1) -> Nearest:
     """Nearest LR pixel of every pixel of an hr-pixel axis, without the ensemble's shift."""
-    p = centres(hr)
+    p = centres(hr, patch)
     index = np.clip(nearest_index(p, lr), 0, lr - 1)
     distance = (p - centres(lr)[index]) * np.float32(lr)
     return Nearest(index, distance)
@@ -147,10 +153,10 @@ class Lerp(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def lerp(lr: int, hr: int) -> Lerp:
+def lerp(lr: int, hr: int, patch: int = 1) -> Lerp:
     """Bilinear taps of every pixel of an hr-pixel axis on an lr-pixel axis, border padding."""
     one, two = np.float32(1), np.float32(2)
-    x = ((centres(hr) + one) * np.float32(lr) - one) / two
+    x = ((centres(hr, patch) + one) * np.float32(lr) - one) / two
     x = np.clip(x, np.float32(0), np.float32(lr - 1))
     low = np.floor(x).astype(np.int64)
     high = np.minimum(low + 1, lr - 1)
@@ -167,6 +173,8 @@ class Axis:
         start: first HR pixel asked for.
         stop: one past the last.
         origin: LR pixel at which the tensor at hand begins; indices are returned relative to it.
+        patch: HR pixels that are answered together; where it is not 1, `start`, `stop` and all tables are those of
+            patches, and a patch looks from its middle pixel.
     """
 
     lr: int
@@ -174,6 +182,7 @@ class Axis:
     start: int
     stop: int
     origin: int = 0
+    patch: int = 1
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -183,34 +192,38 @@ class Axis:
         """HR pixels per LR pixel."""
         return self.hr / self.lr
 
+    def patches(self, patch: int) -> Axis:
+        """The patches of `patch` pixels that cover these pixels; the first begins with the axis."""
+        return replace(self, start=self.start // patch, stop=-(-self.stop // patch), patch=patch)
+
     @property
     def centres(self) -> F32:
         """Coordinates (n,) of the pixels in [-1, 1] of the whole axis."""
-        return centres(self.hr)[self.start : self.stop]
+        return centres(self.hr, self.patch)[self.start : self.stop]
 
     def neighbours(self) -> Neighbours:
         """The two ensemble neighbours of each pixel, (2, n)."""
-        table = neighbours(self.lr, self.hr)
+        table = neighbours(self.lr, self.hr, self.patch)
         return Neighbours(
             table.index[:, self.start : self.stop] - self.origin, table.distance[:, self.start : self.stop]
         )
 
     def nearest(self) -> Nearest:
         """The nearest LR pixel of each pixel, (n,)."""
-        table = nearest(self.lr, self.hr)
+        table = nearest(self.lr, self.hr, self.patch)
         return Nearest(
             table.index[self.start : self.stop] - self.origin, table.distance[self.start : self.stop]
         )
 
     def lerp(self) -> Lerp:
         """Bilinear taps of each pixel, (n,)."""
-        table = lerp(self.lr, self.hr)
+        table = lerp(self.lr, self.hr, self.patch)
         part = slice(self.start, self.stop)
         return Lerp(table.low[part] - self.origin, table.high[part] - self.origin, table.weight[part])
 
     def source(self, halo: int) -> tuple[int, int]:
         """LR pixels [first, last) that these HR pixels need when the decoder looks `halo` pixels around."""
-        index = nearest(self.lr, self.hr).index
+        index = nearest(self.lr, self.hr, self.patch).index
         return max(int(index[self.start]) - halo, 0), min(int(index[self.stop - 1]) + halo + 1, self.lr)
 
 
@@ -228,6 +241,10 @@ class Grid(NamedTuple):
             Axis(lr.h, hr.h, box.top, box.bottom, origin[0]),
             Axis(lr.w, hr.w, box.left, box.right, origin[1]),
         )
+
+    def patches(self, patch: int) -> Grid:
+        """The patches of patch x patch pixels that cover the rectangle."""
+        return Grid(self.rows.patches(patch), self.cols.patches(patch))
 
     @property
     def size(self) -> Size:

@@ -77,19 +77,20 @@ class Block(NamedTuple):
     lr_right: int
 
 
-def bands(lr: Size, hr: Size, halo: int) -> Iterator[Band]:
+def bands(lr: Size, hr: Size, halo: int, patch: int = 1) -> Iterator[Band]:
     """The output's rows in bands, from top to bottom.
 
     Args:
         lr: the LR image.
         hr: the output.
         halo: LR pixels that the decoder looks around the nearest one.
+        patch: bands and blocks begin at multiples of it.
     """
     scale = hr.h / lr.h
     wanted = max(8, BAND_LR // lr.w)
-    rows = max(1, min(hr.h, BAND_HR // hr.w, round(wanted * scale)))
+    rows = _whole(min(hr.h, BAND_HR // hr.w, round(wanted * scale)), patch)
     columns = max(1, round(4 * BAND_LR / (rows / scale + 2 * halo) - 2 * halo))
-    width = max(1, math.ceil(columns * hr.w / lr.w))
+    width = _whole(math.ceil(columns * hr.w / lr.w), patch)
     for top, bottom in spans(hr.h, rows):
         lr_top, lr_bottom = Axis(lr.h, hr.h, top, bottom).source(halo)
         blocks = [
@@ -97,6 +98,10 @@ def bands(lr: Size, hr: Size, halo: int) -> Iterator[Band]:
             for left, right in spans(hr.w, width)
         ]
         yield Band(top, bottom, lr_top, lr_bottom, blocks)
+
+
+def _whole(pixels: int, patch: int) -> int:
+    return max(1, pixels // patch) * patch
 
 
 def owner_row(lr: int, hr: int, row: int) -> int:

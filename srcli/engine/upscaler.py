@@ -3,11 +3,13 @@
     sr = Upscaler.from_preset().upscale(lr, 4.3)      # (1, 3, h, w) in [0, 1] -> (1, 3, H, W) in [0, 1]
 
 For files use `rows`, which reads the image in strips and gives finished rows from top to bottom, so that memory
-does not grow with the picture.
+does not grow with the picture. A generative network takes a temperature and a seed besides; `affine` gives what all
+temperatures share.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,11 +22,12 @@ from torch import Tensor
 from srcli.engine.apart import averaged_rows, tile_starts, whole_scale
 from srcli.engine.device import Precision, arithmetic, choose_device, choose_precision, free_memory
 from srcli.engine.features import Features, Pixels, Source
+from srcli.engine.noise import checked_seed, patch_noise
 from srcli.engine.tiling import Band, bands, tile_shape
 from srcli.errors import ModelError, UsageError
 from srcli.geometry import Box, Grid, Size, output_size
 from srcli.models.layers import channels_last, window_pad
-from srcli.models.sr import Frame, ImplicitSR, Tiling, pixel_cell
+from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR, Tiling, pixel_cell
 from srcli.presets import DEFAULT_PRESET, Preset
 
 CPU_TILE_MEMORY = 512 << 20  # larger tiles are no faster on a CPU
@@ -109,6 +112,11 @@ class Upscaler:
         )
 
     @property
+    def generative(self) -> bool:
+        """Whether the network gives a distribution, and so takes a temperature."""
+        return isinstance(self.network.decoder, GenerativeDecoder)
+
+    @property
     def halo(self) -> int:
         """LR pixels of margin around a tile."""
         encoder, override = self.network.encoder, self.preset.engine.halo
@@ -132,12 +140,21 @@ class Upscaler:
         return notes
 
     def upscale(
-        self, lr: Tensor, scale: float | tuple[float, float] | None = None, *, size: Size | None = None
+        self,
+        lr: Tensor,
+        scale: float | tuple[float, float] | None = None,
+        *,
+        size: Size | None = None,
+        temperature: float | None = None,
+        seed: int = 0,
     ) -> Tensor:
         """Enlarge (1, 3, h, w) in [0, 1] by `scale`, or to `size`: (1, 3, H, W) in [0, 1], float32 on the CPU.
 
+        `temperature` and `seed` as in `rows`.
+
         Raises:
             ValueError: neither or both of scale and size, or a tensor of another shape.
+            UsageError: see `rows`.
         """
         if lr.ndim != 4 or lr.shape[:2] != (1, 3):
             raise ValueError(f"expected an image (1, 3, h, w), got {tuple(lr.shape)}")
@@ -145,27 +162,84 @@ class Upscaler:
         if (scale is None) == (size is None):
             raise ValueError("give either scale or size")
         target = size if size is not None else output_size(source.size, scale)  # type: ignore[arg-type]
-        sr = np.concatenate(list(self.rows(source, target)))
+        sr = np.concatenate(list(self.rows(source, target, temperature=temperature, seed=seed)))
         return torch.from_numpy(sr).permute(2, 0, 1).unsqueeze(0).clamp(0, 1)
 
     def rows(
-        self, source: Source, target: Size, *, report: Callable[[float], None] | None = None
+        self,
+        source: Source,
+        target: Size,
+        *,
+        temperature: float | None = None,
+        seed: int = 0,
+        report: Callable[[float], None] | None = None,
     ) -> Iterator[np.ndarray]:
         """Finished rows of the enlarged image, from top to bottom.
 
         Args:
             source: the LR image.
             target: size of the output.
+            temperature: of a generative network: factor on the noise. 0, and None, give the mean.
+            seed: which sample; see `srcli.engine.noise`.
             report: called with the finished share after every band.
 
         Yields:
             float32 (rows, W, 3), around [0, 1] but not clamped.
+
+        Raises:
+            UsageError: a temperature for a network that takes none, one below 0 or not finite, or no seed.
         """
+        if temperature is not None:
+            self._require_generative()
+            if not (math.isfinite(temperature) and temperature >= 0):
+                raise UsageError(f"A temperature is a number from 0 on, got {temperature}.")
+        if temperature:
+            parts = self.affine(source, target, seed=seed, report=report)
+            return (mean + temperature * direction for mean, direction in parts)
+        return (band[0] for band in self._bands(source, target, None, report))
+
+    def affine(
+        self,
+        source: Source,
+        target: Size,
+        *,
+        seed: int = 0,
+        report: Callable[[float], None] | None = None,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What all temperatures of one sample share: its colours are mean + temperature * direction.
+
+        Args:
+            source: the LR image.
+            target: size of the output.
+            seed: which sample.
+            report: called with the finished share after every band.
+
+        Yields:
+            Mean and direction of finished rows, from top to bottom: float32 (rows, W, 3) each, in the units of
+            colours in [0, 1].
+
+        Raises:
+            UsageError: the network is not generative, or the seed is none.
+        """
+        self._require_generative()
+        parts = self._bands(source, target, checked_seed(seed), report)
+        return ((mean, direction) for mean, direction in parts)
+
+    def _require_generative(self) -> None:
+        if not self.generative:
+            raise UsageError(
+                f"'{self.preset.name}' takes no temperature: it gives one answer, not a distribution."
+            )
+
+    def _bands(
+        self, source: Source, target: Size, seed: int | None, report: Callable[[float], None] | None
+    ) -> Iterator[np.ndarray]:
+        """Finished rows (1, rows, W, 3), or mean and direction (2, rows, W, 3) where there is a seed."""
         encoder, decoder = self.network.encoder, self.network.decoder
         mean, std = (torch.tensor(v, device=self.device) for v in self.preset.mean_std)
         lr = Pixels(source, mean, std, encoder.multiple_of, repeat_edge=encoder.repeat_edge)
         if decoder.tiling is not None:
-            yield from self._rows_apart(lr, target, decoder.tiling, report)
+            yield from (rows[None] for rows in self._rows_apart(lr, target, decoder.tiling, report))
             return
         features = Features(
             encoder,
@@ -179,13 +253,16 @@ class Upscaler:
         self.fp32_fallbacks = self.tile_retries = 0
         cell = pixel_cell(lr.inside, target, cell_clip=self.preset.engine.cell_clip).to(self.device)
         whole = None if decoder.local else self._prepare_whole(features, lr, target, cell)
-        for band in bands(lr.inside, target, decoder.halo):
+        patch = decoder.patch if isinstance(decoder, GenerativeDecoder) else 1
+        for band in bands(lr.inside, target, decoder.halo, patch):
             if whole is None:
-                rows = self._band(features, lr, target, cell, band)
+                parts = self._band(features, lr, target, cell, band, seed)
             else:
-                rows = self._band_of(whole, lr.inside, target, band)
+                parts = self._band_of(whole, lr.inside, target, band, seed)
             self.fp32_fallbacks, self.tile_retries = features.fp32_fallbacks, features.tile_retries
-            yield (rows * std + mean).cpu().numpy()
+            scaled = parts * std
+            scaled[0] += mean
+            yield scaled.cpu().numpy()
             if report:
                 report(band.bottom / target.h)
 
@@ -204,9 +281,8 @@ class Upscaler:
             frame = Frame.of_grid(x, enlarged, cell_clip=self.preset.engine.cell_clip)
             with arithmetic(self.device, self.precision):
                 feat = self.network.encoder(self._windowed(x))[..., :side, :side]
-                return self._finished(
-                    self.network.decoder.prepare(feat, x, frame), Grid.of(box.size, enlarged)
-                )
+                prepared = self.network.decoder.prepare(feat, x, frame)
+                return self._finished(prepared, Grid.of(box.size, enlarged), None)[0]
 
         for rows in averaged_rows(enlarge, lr.inside, scale, tiling):
             yield (rows * lr.std.flatten() + lr.mean.flatten()).cpu().numpy()
@@ -237,11 +313,14 @@ class Upscaler:
         self.tiles = -(-size.h // shape.h) * -(-size.w // shape.w)
         return shape
 
-    def _band(self, features: Features, lr: Pixels, target: Size, cell: Tensor, band: Band) -> Tensor:
-        """Normalised colours (rows, W, 3) of a band."""
+    def _band(
+        self, features: Features, lr: Pixels, target: Size, cell: Tensor, band: Band, seed: int | None
+    ) -> Tensor:
+        """Normalised colours (1, rows, W, 3) of a band, or mean and direction (2, rows, W, 3)."""
         feat = features.rows(band.lr_top, band.lr_bottom)
         x = lr.box(Box(band.lr_top, 0, band.lr_bottom, lr.inside.w))
-        out = torch.empty((band.bottom - band.top, target.w, 3), device=self.device)
+        parts = 1 if seed is None else 2
+        out = torch.empty((parts, band.bottom - band.top, target.w, 3), device=self.device)
         for block in band.blocks:
             box = Box(band.lr_top, block.lr_left, band.lr_bottom, block.lr_right)
             frame = Frame(lr.inside, box, cell, target)
@@ -249,8 +328,9 @@ class Upscaler:
                 lr.inside, target, Box(band.top, block.left, band.bottom, block.right), (box.top, box.left)
             )
             columns = slice(block.lr_left, block.lr_right)
-            colours = self._decode(feat[..., columns], x[..., columns], frame, grid)
-            out[:, block.left : block.right] = colours[0].permute(1, 2, 0)
+            out[:, :, block.left : block.right] = self._decode(
+                feat[..., columns], x[..., columns], frame, grid, seed
+            )
         return out
 
     def _prepare_whole(self, features: Features, lr: Pixels, target: Size, cell: Tensor) -> Any:
@@ -260,23 +340,36 @@ class Upscaler:
         with arithmetic(self.device, self.precision):
             return self.network.decoder.prepare(feat, lr.box(box), Frame(lr.inside, box, cell, target))
 
-    def _band_of(self, prepared: Any, lr: Size, target: Size, band: Band) -> Tensor:
+    def _band_of(self, prepared: Any, lr: Size, target: Size, band: Band, seed: int | None) -> Tensor:
         with arithmetic(self.device, self.precision):
-            return self._finished(prepared, Grid.of(lr, target, Box(band.top, 0, band.bottom, target.w)))
+            grid = Grid.of(lr, target, Box(band.top, 0, band.bottom, target.w))
+            return self._finished(prepared, grid, seed)
 
-    def _finished(self, prepared: Any, grid: Grid) -> Tensor:
-        """Normalised colours (rows, W, 3) float32 of a grid, checked."""
-        colours: Tensor = self.network.decoder.render(prepared, grid).float()
+    def _finished(self, prepared: Any, grid: Grid, seed: int | None) -> Tensor:
+        """As `_rendered`, checked."""
+        colours = self._rendered(prepared, grid, seed)
         if not bool(torch.isfinite(colours).all()):
             raise ModelError(
                 f"The decoder gives NaN or infinity in {self.precision}.", hint="Try --precision fp32."
             )
-        return colours[0].permute(1, 2, 0)
+        return colours
 
-    def _decode(self, feat: Tensor, lr: Tensor, frame: Frame, grid: Grid) -> Tensor:
+    def _rendered(self, prepared: Any, grid: Grid, seed: int | None) -> Tensor:
+        """Normalised colours (1, rows, W, 3) float32 of a grid; with a seed mean and direction, (2, rows, W, 3)."""
+        decoder = self.network.decoder
+        if seed is None:
+            parts = [decoder.render(prepared, grid)]
+        else:
+            assert isinstance(decoder, GenerativeDecoder)
+            noise = patch_noise(seed, grid.patches(decoder.patch), decoder.noise_channels)
+            parts = list(decoder.render_affine(prepared, grid, torch.from_numpy(noise)[None].to(self.device)))
+        return torch.cat(parts).permute(0, 2, 3, 1).float()
+
+    def _decode(self, feat: Tensor, lr: Tensor, frame: Frame, grid: Grid, seed: int | None) -> Tensor:
+        """As `_rendered`, from features; computed again in float32 where half precision fails."""
         decoder = self.network.decoder
         with arithmetic(self.device, self.precision):
-            colours: Tensor = decoder.render(decoder.prepare(feat, lr, frame), grid).float()
+            colours = self._rendered(decoder.prepare(feat, lr, frame), grid, seed)
         if self.precision != "fp32" and not bool(torch.isfinite(colours).all()):
             warnings.warn(
                 f"{self.precision} gave NaN or infinity on {self.device}; that part is computed in fp32.",
@@ -284,7 +377,7 @@ class Upscaler:
                 stacklevel=2,
             )
             with arithmetic(self.device, "fp32"):
-                colours = decoder.render(decoder.prepare(feat.float(), lr, frame), grid).float()
+                colours = self._rendered(decoder.prepare(feat.float(), lr, frame), grid, seed)
         if not bool(torch.isfinite(colours).all()):
             raise ModelError("The decoder gives NaN or infinity in fp32: the weights are damaged.")
         return colours

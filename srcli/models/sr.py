@@ -144,6 +144,44 @@ class Decoder(nn.Module):
         raise NotImplementedError
 
 
+class GenerativeDecoder(Decoder):
+    """A decoder that gives a distribution of colours, of which every sample is mean + temperature * direction.
+
+    The output is cut into patches from its top left; those at the bottom and the right may reach beyond it.
+    `query` and `render` give the mean, temperature 0.
+
+    Attributes:
+        patch: side of a patch of output pixels that one draw of noise belongs to.
+    """
+
+    patch: int = 1
+
+    @property
+    def noise_channels(self) -> int:
+        """Numbers of noise for a patch: one for each of its values, at colour * patch^2 + row * patch + column."""
+        return 3 * self.patch * self.patch
+
+    def render_affine(self, prepared: Any, grid: Grid, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and direction, (B, 3, H, W) each, of a rectangle of HR pixels; colours are mean + tau * direction.
+
+        Args:
+            prepared: see `prepare`.
+            grid: the rectangle; its rows and columns begin at multiples of `patch`.
+            noise: (B, noise_channels, rows, columns), standard normal, of the patches `grid.patches(patch)`.
+        """
+        raise NotImplementedError
+
+    def log_density(self, prepared: Any, coord: Tensor, hr: Tensor) -> Tensor:
+        """Logarithm of the density (B, Q) of the patches around coord (B, Q, 2).
+
+        Args:
+            prepared: see `prepare`.
+            coord: coordinates of the patches' middle pixels.
+            hr: their colours (B, Q, noise_channels), in the normalised domain.
+        """
+        raise NotImplementedError
+
+
 class ImplicitSR(nn.Module):
     """An encoder and a decoder; `forward` is training's path, the engine calls the parts itself."""
 
@@ -168,4 +206,14 @@ class ImplicitSR(nn.Module):
         return self.decoder.render(prepared, Grid.of(Size(h, w), target))
 
 
-__all__ = ["Axis", "Decoder", "Encoder", "Frame", "Grid", "ImplicitSR", "Tiling", "pixel_cell"]
+__all__ = [
+    "Axis",
+    "Decoder",
+    "Encoder",
+    "Frame",
+    "GenerativeDecoder",
+    "Grid",
+    "ImplicitSR",
+    "Tiling",
+    "pixel_cell",
+]

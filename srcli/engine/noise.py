@@ -1,0 +1,36 @@
+"""Noise that belongs to the output: a function of the seed and of the patch's row and column, and of nothing else.
+
+Each row of patches has a generator of its own, keyed by (seed, row), that is read from the first column on. So the
+tile, the band, the order of images and the device never change which picture a seed means, and no more noise is
+held than is being used. Philox: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srcli.errors import UsageError
+from srcli.geometry import Grid
+
+
+def checked_seed(seed: int) -> int:
+    """The seed.
+
+    Raises:
+        UsageError: it is negative or needs more than 64 bits.
+    """
+    if not 0 <= seed < 1 << 64:
+        raise UsageError(f"A seed is a whole number from 0 to 2^64 - 1, got {seed}.")
+    return seed
+
+
+def patch_noise(seed: int, patches: Grid, channels: int) -> NDArray[np.float32]:
+    """Standard normal noise (channels, rows, columns) of a rectangle of patches, see `Grid.patches`."""
+    rows, cols = patches.rows, patches.cols
+    out = np.empty((channels, len(rows), len(cols)), np.float32)
+    for place, row in enumerate(range(rows.start, rows.stop)):
+        generator = np.random.Generator(np.random.Philox(key=np.array([seed, row], np.uint64)))
+        drawn = generator.standard_normal((cols.stop, channels), np.float32)
+        out[:, place] = drawn[cols.start :].T
+    return out
