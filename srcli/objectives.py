@@ -31,7 +31,7 @@ def colour_l1() -> tuple[Objective, ...]:
     """Mean absolute error of the colours at the batch's coordinates."""
 
     def loss(network: ImplicitSR, batch: Batch) -> Tensor:
-        return l1(network(batch.lr, batch.coord, batch.cell), batch.hr)
+        return l1(network(batch.lr, batch.coord, batch.cell, batch.stages), batch.hr)
 
     return (loss,)
 

@@ -119,7 +119,7 @@ class Trainer:
         """One update; returns the loss. A step without a finite loss or gradient changes nothing."""
         optim = self.recipe.optim
         mean, std = self.recipe.preset.mean_std
-        lr, hr, coord, cell = (part.to(self.device, non_blocking=True) for part in batch)
+        lr, hr, coord, cell = (part.to(self.device, non_blocking=True) for part in batch[:4])
         shift, spread = (hr.new_tensor(v).reshape(1, 3, 1, 1) for v in (mean, std))
         target = (hr - shift.reshape(1, 1, 3)) / spread.reshape(1, 1, 3)
         for group in self.optimiser.param_groups:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from srcli.data.photos import U8, Photo
-from srcli.geometry import centres
+from srcli.geometry import Size, centres
+
+Range = tuple[float, float]
+WHOLE_STEP = (1 << 32) - 1  # the number of the random numbers that all samples of a step share
 
 
 @dataclass(frozen=True)
@@ -27,25 +30,31 @@ class SampleSettings:
     Attributes:
         patch: side of the LR patch in pixels.
         queries: HR pixels drawn per sample.
-        scales: smallest and largest scale, drawn uniformly per sample.
+        scales: smallest and largest scale, drawn uniformly.
+        scale_per: whether each sample has a scale of its own, or all of a batch share one.
         shrink: share of the crops taken from a reduced photo, which hides traces of JPEG.
         shrink_to: the strongest such reduction.
     """
 
     patch: int = 48
     queries: int = 2304
-    scales: tuple[float, float] = (1.0, 4.0)
+    scales: Range = (1.0, 4.0)
+    scale_per: Literal["sample", "batch"] = "sample"
     shrink: float = 0.3
     shrink_to: float = 2.0
 
 
 class Batch(NamedTuple):
-    """One step's data: lr (B, 3, p, p) and hr (B, Q, 3) in [0, 1], coord (B, Q, 2), cell (B, 2)."""
+    """One step's data: lr (B, 3, p, p) and hr (B, Q, 3) in [0, 1], coord (B, Q, 2), cell (B, 2).
+
+    `stages` is `Frame.stages`, for a cascade whose stages are not those that the scale would have.
+    """
 
     lr: Tensor
     hr: Tensor
     coord: Tensor
     cell: Tensor
+    stages: tuple[Size, ...] | None = None
 
 
 def batch_rng(seed: int, step: int, rank: int = 0) -> np.random.Generator:
@@ -64,15 +73,36 @@ class Sampler:
 
     def batch(self, size: int, rng: np.random.Generator) -> Batch:
         """`size` samples drawn with `rng`."""
-        parts = [self._sample(rng) for _ in range(size)]
+        return self._joined([self._sample(rng, self.settings.scales) for _ in range(size)])
+
+    def drawn(self, seed: int, step: int, numbers: range, scales: Range | None = None) -> Batch:
+        """The samples of these numbers of a step.
+
+        Each has random numbers of its own, so that a step gives the same samples however it is split over processes
+        or parts.
+
+        Args:
+            seed: of the run.
+            step: which one.
+            numbers: which of the step's samples.
+            scales: smallest and largest scale of this step, instead of the settings'. A photo that is too small for a
+                scale gives the largest that it can.
+        """
+        low, high = scales or self.settings.scales
+        if self.settings.scale_per == "batch":
+            low = high = float(batch_rng(seed, step, WHOLE_STEP).uniform(low, high))
+        return self._joined([self._sample(batch_rng(seed, step, n), (low, high)) for n in numbers])
+
+    @staticmethod
+    def _joined(parts: list[tuple[np.ndarray, ...]]) -> Batch:
         lr, hr, coord, cell = (torch.from_numpy(np.stack(column)) for column in zip(*parts, strict=True))
         return Batch(lr.permute(0, 3, 1, 2).float() / 255, hr.float() / 255, coord, cell)
 
-    def _sample(self, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    def _sample(self, rng: np.random.Generator, scales: Range) -> tuple[np.ndarray, ...]:
         cut = self.settings
         pixels = self.photos[int(np.searchsorted(self.share, rng.random()))].pixels
-        low, high = cut.scales
-        scale = rng.uniform(low, min(high, min(pixels.shape[:2]) / cut.patch))
+        low, high = (min(scale, min(pixels.shape[:2]) / cut.patch) for scale in scales)
+        scale = rng.uniform(low, high)
         hr = dihedral(self._crop(pixels, round(cut.patch * scale), rng), int(rng.integers(8)))
         lr = np.asarray(Image.fromarray(hr).resize((cut.patch, cut.patch), Image.Resampling.BICUBIC))
         side = hr.shape[0]
