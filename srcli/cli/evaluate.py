@@ -187,7 +187,7 @@ def _metrics(
             chosen += [] if missing else [metric]
             notes += [f"{metric.name} is left out: {missing}"] if missing else []
     for metric in chosen:
-        if scored and metric.needs - {"hr"}:
+        if scored and metric.needs - {"hr", "set"}:
             raise UsageError(
                 f"{metric.name} cannot be measured with --pred: there is only one result and no LR."
             )

@@ -18,6 +18,7 @@ from srcli.errors import ImageError, NothingToDoError, ResourceError, SrcliError
 from srcli.evaluate.cache import RowCache, digest, row_key
 from srcli.evaluate.models import Draw, Model, Result
 from srcli.evaluate.ranks import Ranks
+from srcli.evaluate.sets import Features, Picture, features_of, picture_key, with_set_metrics
 from srcli.geometry import Size
 from srcli.image.atomic import atomic_write
 from srcli.metrics import Metric, Protocol, Scene, find_metrics, find_protocol
@@ -93,7 +94,7 @@ def evaluate(
         seeds: the same.
         steps: for samplers.
         limit: only so many pictures of each benchmark.
-        cache: where rows are kept and taken from.
+        cache: where rows are kept and taken from; not used for metrics of whole sets, which need every picture.
         save_images: a folder for the results, as 8-bit PNG.
         ranks: the processes that share the work; every one returns all rows.
         report: told about every row and failure of this process.
@@ -104,6 +105,8 @@ def evaluate(
         UsageError: an unknown protocol or metric.
     """
     chosen = [m if isinstance(m, Metric) else find_metrics([m])[0] for m in metrics]
+    if any("set" in m.needs for m in chosen):
+        cache = None
     run = _Run(chosen, temperatures, seeds, steps, cache, save_images)
     tasks = list(_tasks(benchmarks, scales, protocol, limit))
     mine = [(at, task) for at, task in enumerate(tasks) if ranks.mine(at)]
@@ -114,8 +117,9 @@ def evaluate(
             if report:
                 report(outcome, number + 1, len(mine))
     outcomes = [outcome for _, outcome in sorted(ranks.gathered(found), key=lambda pair: pair[0])]
+    rows = [o for o in outcomes if isinstance(o, Row)]
     return Evaluation(
-        [o for o in outcomes if isinstance(o, Row)],
+        with_set_metrics(rows, dict(ranks.gathered(list(run.features.items()))), chosen),
         [o for o in outcomes if isinstance(o, Failure)],
         {task.protocol.label: task.protocol for task in tasks},
         chosen,
@@ -165,6 +169,7 @@ class _Run:
         self.cache = cache
         self.save_images = save_images
         self.cached = 0
+        self.features: dict[Picture, Features] = {}
 
     def picture(
         self, task: _Task, models: Sequence[Model], _at: int
@@ -213,7 +218,7 @@ class _Run:
         fresh = [self._measured(task, loaded, model, draw) for draw in draws]
         spread = _spread([pixels for _, pixels in fresh], draws)
         for key, (row, _) in zip(keys, fresh, strict=True):
-            values = {m.name: spread if m in several else row.metrics[m.name] for m in self.metrics}
+            values = {**row.metrics, **{m.name: spread for m in several}}
             yield self._keep(key, replace(row, metrics=values))
 
     def _key(self, task: _Task, loaded: Pair, model: Model, draw: Draw, together: str) -> str | None:
@@ -246,13 +251,16 @@ class _Run:
         result = model.enlarge(loaded.lr, Size(h, w), draw)
         reduce = REDUCTIONS[loaded.reduction]
         scene = Scene(result.pixels, loaded.hr, task.scale, task.protocol, loaded.lr, reduce)
-        alone = [m for m in self.metrics if "samples" not in m.needs]
+        alone = [m for m in self.metrics if not {"samples", "set"} & m.needs]
         values = measure(scene, alone, f"{task.item.name} at x{task.scale:g} by {model.name}")
         target = self._target(task, model, draw)
         if target is not None:
             write_png(target, scene.sr_8bit)
         lr = GIVEN if loaded.given else f"{MADE} ({loaded.reduction})"
-        return _row(task, model, draw, values, result, lr), scene.sr_8bit
+        row = _row(task, model, draw, values, result, lr)
+        if any("set" in m.needs for m in self.metrics):
+            self.features[picture_key(row)] = features_of(scene)
+        return row, scene.sr_8bit
 
     def _target(self, task: _Task, model: Model, draw: Draw) -> Path | None:
         if self.save_images is None:
@@ -381,11 +389,13 @@ def score_pictures(
     chosen = [m if isinstance(m, Metric) else find_metrics([m])[0] for m in metrics]
     evaluation = Evaluation(protocols={how.label: how}, metrics=chosen)
     items = _scored_items(results, truth, scale)[:limit]
+    features: dict[Picture, Features] = {}
     for number, item in enumerate(items):
-        outcome = _score(item, results, truth, scale or 1.0, how, chosen)
+        outcome = _score(item, results, truth, scale or 1.0, how, chosen, features)
         (evaluation.rows if isinstance(outcome, Row) else evaluation.failures).append(outcome)  # type: ignore[arg-type]
         if report:
             report(outcome, number + 1, len(items))
+    evaluation.rows = with_set_metrics(evaluation.rows, features, chosen)
     return evaluation
 
 
@@ -404,7 +414,13 @@ def _scored_items(results: Path, truth: Path, scale: float | None) -> list[Item]
 
 
 def _score(
-    item: Item, results: Path, truth: Path, scale: float, protocol: Protocol, metrics: list[Metric]
+    item: Item,
+    results: Path,
+    truth: Path,
+    scale: float,
+    protocol: Protocol,
+    metrics: list[Metric],
+    features: dict[Picture, Features],
 ) -> Row | Failure:
     assert item.lr is not None  # the result; both were paired
     try:
@@ -416,10 +432,11 @@ def _score(
                     f"{item.lr} has {sr.shape[1]}x{sr.shape[0]} pixels, {item.hr} {hr.shape[1]}x{hr.shape[0]}."
                 )
             hr = np.ascontiguousarray(hr[: sr.shape[0], : sr.shape[1]])
-        values = measure(Scene(sr, hr, scale, protocol), metrics, item.name)
+        scene = Scene(sr, hr, scale, protocol)
+        values = measure(scene, [m for m in metrics if "set" not in m.needs], item.name)
     except SrcliError as error:
         return Failure(truth.name, item.name, scale, str(error), results.name)
-    return Row(
+    row = Row(
         results.name,
         truth.name,
         item.name,
@@ -431,6 +448,9 @@ def _score(
         height=sr.shape[0],
         srcli=__version__,
     )
+    if any("set" in m.needs for m in metrics):
+        features[picture_key(row)] = features_of(scene)
+    return row
 
 
 __all__ = ["Evaluation", "Failure", "evaluate", "measure", "score_pictures", "write_png"]

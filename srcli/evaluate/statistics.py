@@ -54,6 +54,8 @@ class Comparison:
 def bootstrap(values: Iterable[float], *, seed: int = 0) -> Interval:
     """The mean with its percentile bootstrap interval, from 10,000 resamplings; repeatable by its seed."""
     found = np.asarray(list(values), np.float64)
+    if len(found) == 0:
+        return Interval(math.nan, math.nan, math.nan)
     if not np.isfinite(found).all() or len(found) < 2:
         return Interval(average(found.tolist()), math.nan, math.nan)
     rng = np.random.default_rng(seed)
@@ -64,7 +66,9 @@ def bootstrap(values: Iterable[float], *, seed: int = 0) -> Interval:
 
 
 def per_image(rows: Iterable[Row], metric: str) -> dict[str, float]:
-    """The value of each picture, mean over seeds."""
+    """The value of each picture, mean over seeds; none for a metric that only a whole set has."""
+    if metric in METRICS and "set" in METRICS[metric].needs:
+        return {}
     found: dict[str, list[float]] = {}
     for row in rows:
         if metric in row.metrics:

@@ -22,9 +22,11 @@ from srcli.metrics.perceptual import dists, lpips
 from srcli.metrics.protocol import PROTOCOLS, Protocol, find_protocol
 from srcli.metrics.psnr import psnr, shaved
 from srcli.metrics.scene import Scene
+from srcli.metrics.sets import NETWORK
+from srcli.metrics.sets import NOTICE as SETS_NOTICE
 from srcli.metrics.ssim import ms_ssim, ssim, ssim_padded
 
-Need = Literal["hr", "lr", "samples"]
+Need = Literal["hr", "lr", "samples", "set"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,15 @@ def _several(_: Scene) -> float:
     raise ValueError("it is a property of several results for one picture, not of one")
 
 
+def _of_a_set(_: Scene) -> float:
+    raise ValueError("it is a property of all results of a benchmark, not of one")
+
+
+def _missing_inception(*, asked: bool = False) -> str | None:
+    problem = missing_backbone(NETWORK, "torch_fidelity", asked=asked)
+    return problem and problem.replace("pip install torch_fidelity", 'pip install "srcli[eval]"')
+
+
 _LR: frozenset[Need] = frozenset({"lr"})
 
 METRICS = {
@@ -158,6 +169,16 @@ METRICS = {
             "diversity", _several,
             "levels", True, "deviation over several seeds, 0 for a model that draws nothing",
             frozenset({"samples"}), 2,
+        ),
+        *(
+            Metric(
+                name, _of_a_set,
+                "", False, about, frozenset({"hr", "set"}), missing=_missing_inception, notice=SETS_NOTICE,
+            )
+            for name, about in (
+                ("fid", "distance of the set of results to the set of truths"),
+                ("kid", "the same by a kernel, without bias for small sets"),
+            )
         ),
     )
 }  # fmt: skip

@@ -24,17 +24,19 @@ PULL = "srcli models pull metrics"
 
 @dataclass(frozen=True)
 class Backbone:
-    """An ImageNet classifier as torchvision publishes it.
+    """An ImageNet classifier as it is published.
 
     Attributes:
         file: its name, which ends in the first eight digits of its SHA-256.
         url: where it is published.
         license: of the weights.
+        package: whose network they belong to.
     """
 
     file: str
     url: str
     license: str = "BSD-3-Clause (torchvision); trained on ImageNet"
+    package: str = "torchvision"
 
     @property
     def digits(self) -> str:
@@ -50,6 +52,12 @@ BACKBONES = {
         ("squeeze", "squeezenet1_1-b8a52dc0.pth"),
     )
 }
+BACKBONES["inception"] = Backbone(
+    "weights-inception-2015-12-05-6726825d.pth",
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+    "Apache-2.0 (TensorFlow's models); trained on ImageNet",
+    "torch-fidelity",
+)
 
 
 def folders() -> list[Path]:
