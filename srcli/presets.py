@@ -123,9 +123,14 @@ class Reported:
 
 @dataclass(frozen=True)
 class Temperature:
-    """Factor on the noise of a generative decoder: by default, and by scale where that differs."""
+    """Factor on the noise of a generative decoder.
 
-    default: float
+    Attributes:
+        default: where nothing is recorded by scale; None where nothing is recorded at all.
+        scales: scale -> temperature; values in between are interpolated.
+    """
+
+    default: float | None = None
     scales: dict[str, float] = field(default_factory=dict)
 
 
