@@ -41,6 +41,15 @@ class MLP(nn.Module):
         return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
 
+def pointwise(in_dim: int, hidden: Sequence[int], out_dim: int) -> nn.Sequential:
+    """An MLP of 1x1 convolutions with ReLU between them."""
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Conv2d(in_dim, width, 1), nn.ReLU()]
+        in_dim = width
+    return nn.Sequential(*layers, nn.Conv2d(in_dim, out_dim, 1))
+
+
 def channels_last(network: Network) -> Network:
     """The network with its convolution weights laid out channels last, in place.
 

@@ -171,6 +171,16 @@ class GenerativeDecoder(Decoder):
         """
         raise NotImplementedError
 
+    def sample(self, prepared: Any, coord: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Colours (B, Q, noise_channels) of the patches around coord (B, Q, 2), for training.
+
+        Args:
+            prepared: see `prepare`; its frame's cell is the distance of the pixels within a patch.
+            coord: coordinates of the patches' middle pixels.
+            noise: (B, Q, noise_channels), times the temperature; None for the mean.
+        """
+        raise NotImplementedError
+
     def log_density(self, prepared: Any, coord: Tensor, hr: Tensor) -> Tensor:
         """Logarithm of the density (B, Q) of the patches around coord (B, Q, 2).
 

@@ -13,6 +13,7 @@ from srcli.models.sr import Frame, ImplicitSR
 from tests.parity.ciaosr import CIAOSR, LM_CIAOSR
 from tests.parity.golden import Golden, Method, Outputs
 from tests.parity.hiif import HIIF
+from tests.parity.linf import LINF_METHOD
 from tests.parity.lit import LIT_METHOD
 from tests.parity.lmf import modulated
 
@@ -103,6 +104,9 @@ METHODS: dict[str, Method] = {
     "liif_nocell": Method(classic("liif"), run_decoder),
     "liif_noensemble": Method(classic("liif"), run_decoder),
     "liif_nounfold": Method(classic("liif"), run_decoder),
+    "linf": LINF_METHOD,
+    "linf_patch": LINF_METHOD,
+    "linf_patch_rrdb": LINF_METHOD,
     "lit": LIT_METHOD,
     "lit_fft": LIT_METHOD,
     "lm_ciaosr": LM_CIAOSR,

@@ -6,6 +6,7 @@ from srcli.models.decoders.blend import Blend
 from srcli.models.decoders.ciaosr import CiaoSR
 from srcli.models.decoders.hiif import HIIF
 from srcli.models.decoders.liif import LIIF
+from srcli.models.decoders.linf import LINF
 from srcli.models.decoders.lit import LIT
 from srcli.models.decoders.lit_fft import LITFFT
 from srcli.models.decoders.lm_ciaosr import LMCiaoSR
@@ -19,6 +20,7 @@ DECODERS: dict[str, type[Decoder]] = {
     "ciaosr": CiaoSR,
     "hiif": HIIF,
     "liif": LIIF,
+    "linf": LINF,
     "lit": LIT,
     "lit-fft": LITFFT,
     "lm-ciaosr": LMCiaoSR,

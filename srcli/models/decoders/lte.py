@@ -28,6 +28,7 @@ from srcli.models.layers import (
     last_linear,
     linear,
     no_autocast,
+    pointwise,
     row_chunks,
     sample_neighbours,
     tensor,
@@ -94,7 +95,7 @@ class LTE(Decoder):
         offset = torch.cat([sample.distance for sample in samples], dim=1)
         vertical, horizontal = gather(freq, index).chunk(2, dim=-1)
         angle = vertical * offset[..., :1] + horizontal * offset[..., 1:] + phase.unsqueeze(1)
-        hidden = self._trunk(gather(coef, index) * _wave(angle, coef.dtype))
+        hidden = self._trunk(gather(coef, index) * wave(angle, coef.dtype))
         hidden = hidden.reshape(*coord.shape[:1], 4, coord.shape[1], -1)
         mixed = (hidden * weights.transpose(1, 2).unsqueeze(-1)).sum(1)
         return last_linear(self._layers[-1], mixed) + bilinear_at(lr, coord)
@@ -116,8 +117,8 @@ class LTE(Decoder):
                 along = torch.cat([vertical * down[v, rows] + prepared.phase[:, None, None], across], dim=-1)
                 for u in (0, 1):
                     start, slope = along.index_select(2, index_x[u]).chunk(2, dim=-1)
-                    wave = _wave(torch.addcmul(start, slope, right[u]), coef.dtype)
-                    hidden = self._trunk(line.index_select(2, index_x[u]).mul_(wave))
+                    waves = wave(torch.addcmul(start, slope, right[u]), coef.dtype)
+                    hidden = self._trunk(line.index_select(2, index_x[u]).mul_(waves))
                     weight = weights[2 * v + u, rows, :, None]
                     mixed = hidden * weight if mixed is None else mixed.addcmul_(hidden, weight)
             assert mixed is not None
@@ -137,17 +138,13 @@ class LTEPlus(LTE):
     interleaved = False
 
     def _add_mlp(self, in_dim: int, hidden: tuple[int, ...]) -> None:
-        layers: list[nn.Module] = []
-        for width in hidden:
-            layers += [nn.Conv2d(in_dim, width, 1), nn.ReLU()]
-            in_dim = width
-        self.layers = nn.Sequential(*layers, nn.Conv2d(in_dim, 3, 1))
+        self.layers = pointwise(in_dim, hidden, 3)
 
     @property
     def _layers(self) -> list[nn.Linear] | list[nn.Conv2d]:
         return [layer for layer in self.layers if isinstance(layer, nn.Conv2d)]
 
 
-def _wave(angle: Tensor, dtype: torch.dtype) -> Tensor:
+def wave(angle: Tensor, dtype: torch.dtype) -> Tensor:
     """Cosines and sines (..., 2K) of angles (..., K)."""
     return torch.cat([angle.cos(), angle.sin()], dim=-1).to(dtype)

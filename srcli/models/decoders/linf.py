@@ -1,0 +1,244 @@
+"""LINF: a distribution over the detail around a pixel, as a flow whose condition is read from the features.
+
+Yao et al., "Local Implicit Normalizing Flow for Arbitrary-Scale Image Super-Resolution", CVPR 2023,
+https://arxiv.org/abs/2303.05156. Written from the paper; keys of the authors' release. Frequencies and amplitudes
+are those of LTE+; the four neighbours of the ensemble are concatenated, weighted, before the MLP, which so runs once
+per patch. The variable of the flow is what a patch of n x n output pixels has beyond the bilinear image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from srcli.models.decoders.lte import wave
+from srcli.models.flow import Flow, Inverse
+from srcli.models.layers import (
+    bilinear_at,
+    bilinear_grid,
+    conv,
+    ensemble_weights,
+    gather,
+    last_linear,
+    linear,
+    no_autocast,
+    pointwise,
+    row_chunks,
+    sample_neighbours,
+    tensor,
+)
+from srcli.models.sr import Axis, Frame, GenerativeDecoder, Grid
+
+Ensemble = Literal["fourier", "fourier-unweighted", "local"]
+Protocol = Literal["extrapolated", "official"]
+
+
+Terms = Callable[[slice], tuple[Sequence[Tensor], Sequence[Tensor]]]
+
+
+class LINFField(NamedTuple):
+    """Amplitudes and frequencies at every LR pixel, the cell's phase, the flow backwards, and the image."""
+
+    coef: Tensor  # (B, 2K, h, w), channels_last
+    freq: Tensor  # (B, 2K, h, w), channels_last, float32, times pi: vertical, then horizontal
+    phase: Tensor  # (B, K), float32, times pi
+    inverse: Inverse
+    lr: Tensor  # (B, 3, h, w)
+    frame: Frame
+
+
+class LINF(GenerativeDecoder):
+    """Residuals of patches by a flow; 705,216 parameters for single pixels, 836,760 for 3x3.
+
+    Args:
+        in_dim: channels of the features.
+        patch: side of a patch, 1 or 3.
+        hidden_dim: channels of amplitudes and of frequencies, 2K.
+        hidden: widths of the MLP that makes the condition.
+        flow_layers: conditional layers of the flow.
+        ensemble: "fourier" concatenates the neighbours, each multiplied by its weight; "fourier-unweighted" leaves the
+            weights out; "local" makes a condition of each neighbour and takes their weighted mean, in the manner of
+            LIIF, with the MLP run four times.
+        protocol: where a patch looks whose middle pixel lies beyond the output, which happens at the bottom or the
+            right of sizes that are one more than a multiple of three: "extrapolated" continues the grid; "official"
+            sends it to the centre of the image, as the authors' zero padding of coordinates does.
+
+    Raises:
+        ValueError: another patch than 1 or 3.
+    """
+
+    halo = 2  # one for the convolutions, one for the neighbours
+
+    def __init__(
+        self,
+        *,
+        in_dim: int,
+        patch: int = 1,
+        hidden_dim: int = 256,
+        hidden: tuple[int, ...] = (256, 256, 256),
+        flow_layers: int = 10,
+        ensemble: Ensemble = "fourier",
+        protocol: Protocol = "extrapolated",
+    ) -> None:
+        super().__init__()
+        if patch not in (1, 3):
+            raise ValueError(f"patch is 1 or 3, got {patch}")
+        self.patch = patch
+        self.ensemble = ensemble
+        self.official_border = protocol == "official" and patch > 1
+        self.local = not self.official_border
+        self.imnet = Flow(self.noise_channels, flow_layers)
+        self.coef = nn.Conv2d(in_dim, hidden_dim, 3, padding=1)
+        self.freq = nn.Conv2d(in_dim, hidden_dim, 3, padding=1)
+        self.phase = nn.Linear(2, hidden_dim // 2, bias=False)
+        seen = hidden_dim if ensemble == "local" else 4 * hidden_dim
+        self.layers = pointwise(seen, hidden, self.imnet.condition_dim)
+
+    def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LINFField:
+        """See `Decoder.prepare`."""
+        weight, bias = self.freq.weight, self.freq.bias
+        assert bias is not None
+        with no_autocast(feat):
+            wide = feat.float().contiguous(memory_format=torch.channels_last)
+            freq = F.conv2d(wide, weight.float() * math.pi, bias.float() * math.pi, padding=1)
+            phase = F.linear(frame.rel_cell, self.phase.weight.float()) * math.pi
+            inverse = self.imnet.inverted()
+        return LINFField(conv(self.coef, feat), freq, phase, inverse, lr, frame)
+
+    def query(self, prepared: LINFField, coord: Tensor) -> Tensor:
+        """See `Decoder.query`; the middle pixels of patches around the coordinates, temperature 0."""
+        residual = self.imnet.mean(prepared.inverse, self.condition(prepared, coord))
+        middle = residual.unflatten(-1, (3, -1))[..., self.patch * self.patch // 2]
+        return middle + bilinear_at(prepared.lr, coord)
+
+    def sample(self, prepared: LINFField, coord: Tensor, noise: Tensor | None = None) -> Tensor:
+        """See `GenerativeDecoder.sample`."""
+        condition = self.condition(prepared, coord)
+        residual = self.imnet.mean(prepared.inverse, condition)
+        if noise is not None:
+            residual = residual + self.imnet.direction(prepared.inverse, condition, noise)
+        return residual + self._skip(prepared, coord)[0]
+
+    def log_density(self, prepared: LINFField, coord: Tensor, hr: Tensor) -> Tensor:
+        """See `GenerativeDecoder.log_density`; beyond the image a residual is zero, as in the authors' training."""
+        skip, inside = self._skip(prepared, coord)
+        residual = torch.where(inside, hr - skip, 0)
+        return self.imnet(residual, self.condition(prepared, coord))[1]
+
+    def condition(self, prepared: LINFField, coord: Tensor) -> Tensor:
+        """The flow's condition (B, Q, channels) for patches around coord (B, Q, 2)."""
+        coef, freq, phase = prepared.coef, prepared.freq, prepared.phase
+        samples, weights = sample_neighbours(coord, prepared.frame.size)
+        index = torch.cat([sample.index for sample in samples], dim=1)
+        offset = torch.cat([sample.distance for sample in samples], dim=1)
+        vertical, horizontal = gather(freq, index).chunk(2, dim=-1)
+        angle = vertical * offset[..., :1] + horizontal * offset[..., 1:] + phase.unsqueeze(1)
+        seen = (gather(coef, index) * wave(angle, coef.dtype)).unflatten(1, (4, -1))  # (B, 4, Q, 2K)
+        return self._condition(seen.unbind(1), weights.transpose(1, 2).unsqueeze(-1).unbind(1))
+
+    def render(self, prepared: LINFField, grid: Grid) -> Tensor:
+        """See `Decoder.render`; temperature 0."""
+        return self._render(prepared, grid, None)[0] + bilinear_grid(prepared.lr, grid)
+
+    def render_affine(self, prepared: LINFField, grid: Grid, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """See `GenerativeDecoder.render_affine`."""
+        mean, direction = self._render(prepared, grid, noise)
+        return mean + bilinear_grid(prepared.lr, grid), direction
+
+    def _render(self, prepared: LINFField, grid: Grid, noise: Tensor | None) -> list[Tensor]:
+        """Residuals at temperature 0 and, with noise, their direction; (B, 3, H, W) each.
+
+        1-D tables per row and column of patches, in chunks of whole rows.
+        """
+        patches = grid.patches(self.patch)
+        (height, width), batch, device = patches.size, len(prepared.lr), prepared.lr.device
+        shape = (batch, height, width, self.imnet.dim)
+        out = [torch.empty(shape, device=device) for _ in range(1 if noise is None else 2)]
+        elsewhere = self._elsewhere(prepared, patches)
+        terms = self._terms(prepared, patches)
+        for rows in row_chunks(height, 4 * batch * width, device):
+            condition = self._condition(*terms(rows))
+            if elsewhere is not None:
+                lost, instead = elsewhere
+                condition = torch.where(lost[rows], instead, condition)
+            out[0][:, rows] = self.imnet.mean(prepared.inverse, condition)
+            if noise is not None:
+                drawn = noise[:, :, rows].permute(0, 2, 3, 1)
+                out[1][:, rows] = self.imnet.direction(prepared.inverse, condition, drawn)
+        return [unfolded(part, grid, self.patch) for part in out]
+
+    def _terms(self, prepared: LINFField, patches: Grid) -> Terms:
+        """What the ensemble's neighbours contribute to the rows of patches asked for, and their weights."""
+        coef, freq = prepared.coef.permute(0, 2, 3, 1), prepared.freq.permute(0, 2, 3, 1)
+        (iy, dy), (ix, dx) = patches.rows.neighbours(), patches.cols.neighbours()
+        index_y, down = tensor(iy, freq), tensor(dy, freq)[..., None, None]
+        index_x, right = tensor(ix, freq), tensor(dx, freq)[..., None]
+        weights = ensemble_weights(patches, freq).unsqueeze(-1)
+
+        def terms(rows: slice) -> tuple[list[Tensor], list[Tensor]]:
+            seen = []
+            for v in (0, 1):
+                line = coef.index_select(1, index_y[v, rows])
+                vertical, across = freq.index_select(1, index_y[v, rows]).chunk(2, dim=-1)
+                start = vertical * down[v, rows] + prepared.phase[:, None, None]
+                along = torch.cat([start, across], dim=-1)
+                for u in (0, 1):
+                    start, slope = along.index_select(2, index_x[u]).chunk(2, dim=-1)
+                    waves = wave(torch.addcmul(start, slope, right[u]), coef.dtype)
+                    seen.append(line.index_select(2, index_x[u]) * waves)
+            return seen, [weights[v, rows] for v in range(4)]
+
+        return terms
+
+    def _condition(self, terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
+        """The condition (..., channels) from what each neighbour contributes, (..., 2K), and its weight (..., 1)."""
+        weights = [weight.to(terms[0].dtype) for weight in weights]
+        *inner, last = (layer for layer in self.layers if isinstance(layer, nn.Conv2d))
+
+        def trunk(hidden: Tensor) -> Tensor:
+            for layer in inner:
+                hidden = linear(layer, hidden).relu_()
+            return hidden
+
+        if self.ensemble == "local":  # the weights sum to one, so the last layer may follow the mean
+            mixed = sum(weight * trunk(term) for weight, term in zip(weights, terms, strict=True))
+            return last_linear(last, torch.as_tensor(mixed))
+        if self.ensemble == "fourier":
+            terms = [weight * term for weight, term in zip(weights, terms, strict=True)]
+        return last_linear(last, trunk(torch.cat(list(terms), dim=-1)))
+
+    def _skip(self, prepared: LINFField, coord: Tensor) -> tuple[Tensor, Tensor]:
+        """The bilinear image at the patches around coord (B, Q, 2), and whether their pixels lie inside it."""
+        steps = torch.arange(self.patch, device=coord.device) - self.patch // 2
+        offset = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1).reshape(1, 1, -1, 2)
+        at = coord.unsqueeze(2) + offset * prepared.frame.cell[:, None, None]
+        colours = bilinear_at(prepared.lr, at.flatten(1, 2)).unflatten(1, at.shape[1:3])
+        inside = (at.abs() < 1).all(-1)
+        return colours.transpose(-1, -2).flatten(-2), inside.repeat(1, 1, 3)
+
+    def _elsewhere(self, prepared: LINFField, patches: Grid) -> tuple[Tensor, Tensor] | None:
+        """Which patches (rows, columns, 1) the authors send to the centre of the image, and its condition."""
+        down, right = (tensor(self._beyond(axis), prepared.lr) for axis in (patches.rows, patches.cols))
+        if not self.official_border or not bool(down.any() or right.any()):
+            return None
+        centre = prepared.lr.new_zeros(len(prepared.lr), 1, 2)
+        return (down[:, None] | right).unsqueeze(-1), self.condition(prepared, centre).unsqueeze(1)
+
+    def _beyond(self, patches: Axis) -> NDArray[np.bool_]:
+        """Whether the middle pixel of each patch lies beyond the end of the axis."""
+        return np.arange(patches.start, patches.stop) * self.patch + self.patch // 2 >= patches.hr
+
+
+def unfolded(parts: Tensor, grid: Grid, patch: int) -> Tensor:
+    """The pixels (B, 3, H, W) of a rectangle, from the patches (B, rows, columns, 3 * patch^2) that cover it."""
+    pixels = parts.unflatten(-1, (3, patch, patch)).permute(0, 3, 1, 4, 2, 5)
+    pixels = pixels.flatten(4, 5).flatten(2, 3)
+    top, left = grid.rows.start % patch, grid.cols.start % patch
+    return pixels[:, :, top : top + grid.size.h, left : left + grid.size.w]
