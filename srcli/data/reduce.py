@@ -32,9 +32,12 @@ def cropped_to_scale(hr: U8, scale: float) -> tuple[U8, Size]:
 
 
 def pillow_bicubic(hr: U8, size: Size) -> U8:
-    """Antialiased bicubic (a = -0.5) of Pillow, rounded to 8 bit; (H, W, 3) to (h, w, 3)."""
+    """Antialiased bicubic (a = -0.5) of Pillow, rounded to 8 bit after each axis; (H, W, 3) to (h, w, 3)."""
     image = Image.fromarray(np.ascontiguousarray(hr))
-    return np.asarray(image.resize((size.w, size.h), Image.Resampling.BICUBIC))
+    # One axis at a time: from version 13 on, Pillow begins with the rows of pictures that lose more than twice as
+    # many rows as columns, which changes some values by one. The field's files were all made columns first.
+    across = image.resize((size.w, image.height), Image.Resampling.BICUBIC)
+    return np.asarray(across.resize((size.w, size.h), Image.Resampling.BICUBIC))
 
 
 def matlab_bicubic(hr: U8, size: Size) -> U8:
