@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from srcli.data.photos import U8, Photo
+from srcli.errors import UsageError
 from srcli.geometry import Size, centres
 
 Range = tuple[float, float]
@@ -31,6 +32,10 @@ class SampleSettings:
         patch: side of the LR patch in pixels.
         queries: HR pixels drawn per sample.
         scales: smallest and largest scale, drawn uniformly.
+        around: side of the patch of HR pixels given around every query, odd; 3 for LINF with 3x3 patches.
+        block: side in HR pixels of a square of each crop whose patches, side by side, are the queries, instead of random
+            ones; for losses that look at pictures. 0 for random queries.
+        dither: add noise of half a level to HR colours, so that a density has no grid of 8-bit levels to fall onto.
         scale_per: whether each sample has a scale of its own, or all of a batch share one.
         shrink: share of the crops taken from a reduced photo, which hides traces of JPEG.
         shrink_to: the strongest such reduction.
@@ -39,6 +44,9 @@ class SampleSettings:
     patch: int = 48
     queries: int = 2304
     scales: Range = (1.0, 4.0)
+    around: int = 1
+    block: int = 0
+    dither: bool = False
     scale_per: Literal["sample", "batch"] = "sample"
     shrink: float = 0.3
     shrink_to: float = 2.0
@@ -47,6 +55,7 @@ class SampleSettings:
 class Batch(NamedTuple):
     """One step's data: lr (B, 3, p, p) and hr (B, Q, 3) in [0, 1], coord (B, Q, 2), cell (B, 2).
 
+    Where patches are asked for, hr is (B, Q, around^2, 3), rows before columns, with the crop's edge repeated beyond it.
     `stages` is `Frame.stages`, for a cascade whose stages are not those that the scale would have.
     """
 
@@ -63,9 +72,17 @@ def batch_rng(seed: int, step: int, rank: int = 0) -> np.random.Generator:
 
 
 class Sampler:
-    """Draws batches from photos, each photo in proportion to its pixels."""
+    """Draws batches from photos, each photo in proportion to its pixels.
+
+    Raises:
+        UsageError: settings that contradict each other.
+    """
 
     def __init__(self, photos: Sequence[Photo], settings: SampleSettings) -> None:
+        if settings.around % 2 == 0 or settings.block % settings.around:
+            raise UsageError("data.around is odd, and divides data.block.")
+        if settings.block > round(settings.patch * settings.scales[0]):
+            raise UsageError(f"data.block of {settings.block} pixels does not fit into the smallest crops.")
         self.photos = photos
         self.settings = settings
         areas = np.array([p.pixels.shape[0] * p.pixels.shape[1] for p in photos], dtype=np.float64)
@@ -106,12 +123,28 @@ class Sampler:
         hr = dihedral(self._crop(pixels, round(cut.patch * scale), rng), int(rng.integers(8)))
         lr = np.asarray(Image.fromarray(hr).resize((cut.patch, cut.patch), Image.Resampling.BICUBIC))
         side = hr.shape[0]
-        chosen = rng.choice(side * side, min(cut.queries, side * side), replace=False, shuffle=False)
-        if chosen.size < cut.queries:  # scales just below 1 offer fewer pixels than queries
-            chosen = np.concatenate([chosen, rng.choice(side * side, cut.queries - chosen.size)])
-        iy, ix = np.divmod(chosen, side)
+        iy, ix = self._block(side, rng) if cut.block else self._scattered(side, rng)
         coord = np.stack([centres(side)[iy], centres(side)[ix]], axis=-1)
-        return lr, hr[iy, ix], coord, np.full(2, 2 / side, np.float32)
+        colours: np.ndarray = hr[iy, ix] if cut.around == 1 else _patches(hr, iy, ix, cut.around)
+        if cut.dither:
+            colours = colours + rng.random(colours.shape, np.float32) - np.float32(0.5)
+        return lr, colours, coord, np.full(2, 2 / side, np.float32)
+
+    def _scattered(self, side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of random pixels of a square."""
+        wanted = self.settings.queries
+        chosen = rng.choice(side * side, min(wanted, side * side), replace=False, shuffle=False)
+        if chosen.size < wanted:  # scales just below 1 offer fewer pixels than queries
+            chosen = np.concatenate([chosen, rng.choice(side * side, wanted - chosen.size)])
+        return np.divmod(chosen, side)
+
+    def _block(self, side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the middle pixels of patches that fill a smaller square."""
+        around, block = self.settings.around, self.settings.block
+        top, left = (int(v) for v in rng.integers(side - block + 1, size=2))
+        middles = np.arange(around // 2, block, around)
+        iy, ix = np.meshgrid(top + middles, left + middles, indexing="ij")
+        return iy.ravel(), ix.ravel()
 
     def _crop(self, pixels: U8, side: int, rng: np.random.Generator) -> U8:
         room = min(pixels.shape[:2])
@@ -124,6 +157,13 @@ class Sampler:
         if source != side:
             crop = np.asarray(Image.fromarray(crop).resize((side, side), Image.Resampling.BICUBIC))
         return np.ascontiguousarray(crop)
+
+
+def _patches(hr: U8, iy: np.ndarray, ix: np.ndarray, around: int) -> U8:
+    """The squares (n, around^2, 3) of pixels around some pixels."""
+    steps = np.arange(around) - around // 2
+    rows, cols = (np.clip(at[:, None] + steps, 0, len(hr) - 1) for at in (iy, ix))
+    return hr[rows[:, :, None], cols[:, None, :]].reshape(len(iy), -1, 3)
 
 
 def dihedral(pixels: U8, which: int) -> U8:
