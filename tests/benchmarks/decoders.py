@@ -5,7 +5,7 @@
 
 Every case runs in a process of its own, so that its peak memory is its own: the most above what weights and inputs
 take. Times are medians. Weights are random, which changes no time. The plain form decodes 30,000 queries at once,
-of LIT 10,000, and unfolds the features for each such chunk, as the authors' evaluation does. On a busy machine trust
+of LIT 10,000, of HIIF all, and unfolds the features for each such chunk, as the authors' evaluation does. On a busy machine trust
 the CPU seconds of one thread: waiting threads spin.
 """
 
@@ -25,16 +25,16 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 PLAIN_CHUNK, WINDOW_CHUNK = 30_000, 10_000
-DECODERS = ("liif", "metasr", "lte", "lte-plus", "lm-liif", "lm-lte", "lit", "clit-3")
+DECODERS = ("liif", "metasr", "lte", "lte-plus", "lm-liif", "lm-lte", "lit", "clit-3", "ciaosr", "hiif")
 PRESET, OLD = "EDSR 8x48 + blend", "EDSR-baseline + liif, plain"  # whole networks
 
 
 def plain_form(name: str) -> Callable:
     """The plain form of a decoder."""
-    from tests.reference import liif, lit, lmf, lte, metasr
+    from tests.reference import ciaosr, hiif, liif, lit, lmf, lte, metasr
 
     forms = {"liif": liif, "metasr": metasr, "lte": lte, "lte-plus": lte, "lm-liif": lmf, "lm-lte": lmf}
-    forms |= {"lit": lit, "clit-3": lit}
+    forms |= {"lit": lit, "clit-3": lit, "ciaosr": ciaosr, "hiif": hiif}
     return forms[name].plain
 
 
@@ -47,6 +47,7 @@ def make(name: str, form: str, size: int, scale: float, device: str, threads: in
     from srcli.models.encoders import ENCODERS
     from srcli.models.layers import grid_coord
     from srcli.models.sr import Frame, ImplicitSR
+    from tests.reference.ciaosr import cross_scale
 
     torch.manual_seed(0)
     torch.set_num_threads(threads)
@@ -57,7 +58,9 @@ def make(name: str, form: str, size: int, scale: float, device: str, threads: in
 
     def plainly(decoder: torch.nn.Module, plain: Callable, feat: torch.Tensor) -> torch.Tensor:
         chunk = WINDOW_CHUNK if "lit" in name else PLAIN_CHUNK
-        return torch.cat([plain(decoder, feat, lr, c, frame.cell) for c in coord.split(chunk, 1)], 1)
+        chunk = coord.shape[1] if name == "hiif" else chunk  # HIIF's answer depends on all queries of a call
+        shared = (cross_scale(decoder.cs_attn, feat),) if name == "ciaosr" else ()
+        return torch.cat([plain(decoder, feat, lr, c, frame.cell, *shared) for c in coord.split(chunk, 1)], 1)
 
     if name == PRESET:
         encoder = ENCODERS["edsr"](n_resblocks=8, n_feats=48, mean_shift=False)
