@@ -446,3 +446,9 @@ def test_import_asks_for_a_licence_where_the_preset_states_none(tmp_path):
         import_file(tmp_path / "run.safetensors", license_id=None)
     installed = import_file(tmp_path / "run.safetensors", preset="edsr-s-blend", license_id=None)
     assert installed.preset.weights.license == "Apache-2.0"
+
+
+def test_a_web_page_is_called_one(tmp_path):
+    (tmp_path / "a.pth").write_bytes(b"\n<!DOCTYPE html><html>cannot scan this file for viruses</html>")
+    with pytest.raises(WeightsError, match="is a web page"):
+        read_foreign(tmp_path / "a.pth")

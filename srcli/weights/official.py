@@ -97,8 +97,15 @@ def _unreadable(path: Path, error: BaseException) -> ModelError:
             f"{path} is refused: opening it would run code ({wanted[1]}).",
             hint="If you made it yourself: --trust-pickle.",
         )
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return WeightsError(f"{path} is no checkpoint, or is damaged: {reason[:120]}.")
+    with path.open("rb") as file:
+        start = file.read(512).lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html")):
+        return WeightsError(
+            f"{path} is a web page, not a checkpoint.", hint="Open its link in a browser and save the file."
+        )
+    text = str(error).splitlines() or [type(error).__name__]
+    reason = text[0] if not text[0].startswith("Weights only load failed") else "torch cannot read it"
+    return WeightsError(f"{path} is no checkpoint, or is damaged: {reason[:120].rstrip('. ')}.")
 
 
 def unwrap(content: Any, where: str) -> Checkpoint:
