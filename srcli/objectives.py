@@ -8,15 +8,20 @@ optimiser step of its own on the same batch, in order.
 from __future__ import annotations
 
 import inspect
+import math
 import typing
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from srcli.data.samples import Batch
 from srcli.errors import PresetError, suggest
-from srcli.models.sr import ImplicitSR
+from srcli.metrics.classifiers import load_classifier
+from srcli.models.decoders.linf import unfolded
+from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR
 from srcli.presets import Part, convert
 
 Objective = Callable[[ImplicitSR, Batch], Tensor]
@@ -36,8 +41,100 @@ def colour_l1() -> tuple[Objective, ...]:
     return (loss,)
 
 
+def nll() -> tuple[Objective, ...]:
+    """Mean over queries of the negative log-density of the residual, LINF's first stage; not divided by its entries."""
+    return (negative_log_density,)
+
+
+def linf_stage_2(
+    *,
+    nll: float = 5e-4,
+    l1: float = 1.0,
+    perceptual: float = 0.0,
+    backbone: Literal["vgg19", "squeezenet"] = "vgg19",
+    weights: str | None = None,
+    temperature: float = 0.8,
+    loss: Literal["steps", "joint"] = "steps",
+) -> tuple[Objective, ...]:
+    """LINF's second stage: the density, and the colours at temperature 0.
+
+    Args:
+        nll: weight of the negative log-density.
+        l1: weight of the mean absolute error of the colours at temperature 0.
+        perceptual: weight of the perceptual distance of a sample; needs `data.block`.
+        backbone: whose features the distance compares: "vgg19", as the authors, or "squeezenet".
+        weights: the backbone's file.
+        temperature: of the sample that the perceptual distance sees; pixels are those of a preset with mean and
+            standard deviation 0.5.
+        loss: "steps" gives the density an optimiser step of its own, as the authors' code does; "joint" is one weighted
+            sum, as the paper writes it.
+
+    Raises:
+        ValueError: a weight below 0, or a perceptual one without the backbone's file.
+        ModelError: the file is not here or is something else.
+    """
+    if min(nll, l1, perceptual) < 0:
+        raise ValueError("weights of losses are at least 0")
+    if perceptual and weights is None:
+        raise ValueError(f"a perceptual loss needs the file of {backbone}: objective.weights")
+    judge = load_classifier(backbone, Path(weights)) if perceptual and weights else None
+
+    def density(network: ImplicitSR, batch: Batch) -> Tensor:
+        return nll * negative_log_density(network, batch)
+
+    def colours(network: ImplicitSR, batch: Batch) -> Tensor:
+        decoder, prepared, hr = _prepared(network, batch)
+        loss = l1 * (decoder.sample(prepared, batch.coord) - hr).abs().mean()
+        if judge is not None:
+            noise = temperature * torch.randn(hr.shape, device=hr.device)
+            sr = decoder.sample(prepared, batch.coord, noise)
+            pictures = (_pictures(patches, decoder.patch) for patches in (sr, hr))
+            loss = loss + perceptual * judge.to(hr.device)(*pictures)
+        return loss
+
+    def both(network: ImplicitSR, batch: Batch) -> Tensor:
+        return density(network, batch) + colours(network, batch)
+
+    return (density, colours) if loss == "steps" else (both,)
+
+
+def negative_log_density(network: ImplicitSR, batch: Batch) -> Tensor:
+    """Mean over the queries of a generative network's negative log-density, in nats."""
+    decoder, prepared, hr = _prepared(network, batch)
+    return -decoder.log_density(prepared, batch.coord, hr).mean()
+
+
+def _prepared(network: ImplicitSR, batch: Batch) -> tuple[GenerativeDecoder, Any, Tensor]:
+    """The decoder, what it prepared, and the HR patches (B, Q, 3 n^2) in the order of its noise."""
+    decoder = network.decoder
+    if not isinstance(decoder, GenerativeDecoder):
+        raise PresetError(
+            "This objective needs a decoder that gives a distribution.", hint="decoder.name = 'linf'"
+        )
+    hr = batch.hr.unsqueeze(2) if batch.hr.ndim == 3 else batch.hr
+    if hr.shape[2] != decoder.patch**2:
+        raise PresetError(
+            f"The decoder's patches of {decoder.patch}x{decoder.patch} pixels need samples of that size.",
+            hint=f"data.around = {decoder.patch}",
+        )
+    prepared = decoder.prepare(network.encoder(batch.lr), batch.lr, Frame.whole(batch.lr, batch.cell))
+    return decoder, prepared, hr.transpose(2, 3).flatten(2)
+
+
+def _pictures(patches: Tensor, patch: int) -> Tensor:
+    """Pictures (B, 3, side, side) in [0, 1] from the patches (B, Q, 3 n^2) of a block, see `SampleSettings.block`."""
+    side = math.isqrt(patches.shape[1])
+    if side * side != patches.shape[1]:
+        raise PresetError(
+            "A perceptual loss looks at pictures, not at random pixels.", hint="Set data.block."
+        )
+    return unfolded(patches.unflatten(1, (side, side)), patch) * 0.5 + 0.5
+
+
 OBJECTIVES: dict[str, Callable[..., tuple[Objective, ...]]] = {
     "l1": colour_l1,
+    "linf-stage-2": linf_stage_2,
+    "nll": nll,
 }
 
 

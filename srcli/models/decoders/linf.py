@@ -172,7 +172,9 @@ class LINF(GenerativeDecoder):
             if noise is not None:
                 drawn = noise[:, :, rows].permute(0, 2, 3, 1)
                 out[1][:, rows] = self.imnet.direction(prepared.inverse, condition, drawn)
-        return [unfolded(part, grid, self.patch) for part in out]
+        top, left = grid.rows.start % self.patch, grid.cols.start % self.patch
+        seen = (..., slice(top, top + grid.size.h), slice(left, left + grid.size.w))
+        return [unfolded(part, self.patch)[seen] for part in out]
 
     def _terms(self, prepared: LINFField, patches: Grid) -> Terms:
         """What the ensemble's neighbours contribute to the rows of patches asked for, and their weights."""
@@ -236,9 +238,7 @@ class LINF(GenerativeDecoder):
         return np.arange(patches.start, patches.stop) * self.patch + self.patch // 2 >= patches.hr
 
 
-def unfolded(parts: Tensor, grid: Grid, patch: int) -> Tensor:
-    """The pixels (B, 3, H, W) of a rectangle, from the patches (B, rows, columns, 3 * patch^2) that cover it."""
-    pixels = parts.unflatten(-1, (3, patch, patch)).permute(0, 3, 1, 4, 2, 5)
-    pixels = pixels.flatten(4, 5).flatten(2, 3)
-    top, left = grid.rows.start % patch, grid.cols.start % patch
-    return pixels[:, :, top : top + grid.size.h, left : left + grid.size.w]
+def unfolded(patches: Tensor, side: int) -> Tensor:
+    """Pixels (B, 3, rows * side, columns * side) from patches (B, rows, columns, 3 * side^2) side by side."""
+    pixels = patches.unflatten(-1, (3, side, side)).permute(0, 3, 1, 4, 2, 5)
+    return pixels.flatten(4, 5).flatten(2, 3)
