@@ -142,7 +142,7 @@ def _draws(model: Model, column: Column, seed: int) -> bool:
 
 def _draw(model: Model, column: Column, seed: int) -> Draw:
     temperatures = [] if column.temperature is None else [column.temperature]
-    return model.draws(temperatures, [seed], [])[0]
+    return model.draws(column.scale, temperatures, [seed], [])[0]
 
 
 def _reduced(photo: U8, factor: float | None) -> U8:

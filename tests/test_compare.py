@@ -208,7 +208,7 @@ def test_without_an_original_there_is_no_psnr_and_sizes_follow_the_scales():
 class Noisy(Interpolation):
     """Draws noise: the picture's red is its temperature."""
 
-    def draws(self, temperatures, seeds, steps):
+    def draws(self, scale, temperatures, seeds, steps):
         return [Draw(t, s) for t in temperatures or [0.5] for s in seeds]
 
     def enlarge(self, lr, size, draw):

@@ -68,7 +68,7 @@ class Noisy:
     def __init__(self):
         self.calls = 0
 
-    def draws(self, temperatures, seeds, steps):
+    def draws(self, scale, temperatures, seeds, steps):
         return [Draw(t, s) for t in temperatures or (0.5,) for s in seeds]
 
     def enlarge(self, lr, size, draw):

@@ -112,7 +112,7 @@ def evaluate(
                 scales,
                 protocol=protocol,
                 metrics=wanted,
-                temperatures=_numbers(temperature, "--temperature"),
+                temperatures=_temperatures(temperature, opened, scales, console),
                 seeds=range(seeds),
                 steps=[int(n) for n in _numbers(steps, "--steps")],
                 limit=limit,
@@ -143,6 +143,30 @@ def _numbers(text: str, option: str) -> list[float]:
         return [float(word) for word in _words(text)]
     except ValueError:
         raise UsageError(f"{option} takes numbers, got '{text}'.") from None
+
+
+def _temperatures(
+    text: str, models: Sequence[Model], scales: Sequence[float], console: Console
+) -> list[float]:
+    """Those asked for; none means each model's own.
+
+    Raises:
+        UsageError: no list of temperatures, or no model that has one.
+    """
+    from srcli.presets import list_presets
+    from srcli.temperature import is_generative, parse_temperatures, warning
+
+    if not text:
+        return []
+    values = [] if text.strip().lower() == "auto" else parse_temperatures(text, "--temperature")
+    if all(model.draws(scales[0], values, (0,), ())[0].temperature is None for model in models):
+        names = ", ".join(preset.name for preset in list_presets() if is_generative(preset))
+        raise UsageError(
+            "--temperature: none of these models draws noise.", hint=f"Presets that do: {names}."
+        )
+    if (warned := warning(values)) is not None:
+        console.note(f"warning: {warned}")
+    return values
 
 
 def _tests(text: str) -> list[str]:

@@ -117,9 +117,10 @@ Temperatures = Annotated[
     str,
     typer.Option(
         "--temperature",
+        "--temps",
         "-T",
-        metavar="T[,..]",
-        help="For models that draw noise.",
+        metavar="T[,..]|FIRST:LAST:STEP",
+        help="For models that draw noise.  [default: auto, the model's own for the scale]",
         show_default=False,
         rich_help_panel=HOW,
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srcli.engine import Upscaler
+from srcli.engine.upscaler import TensorSource
+from srcli.evaluate.cache import digest
 from srcli.evaluate.cost import Cost, measured
 from srcli.evaluate.reference import printed_name
 from srcli.geometry import Size
 from srcli.presets import Preset
+from srcli.temperature import choose, is_generative
 
 U8 = NDArray[np.uint8]
 
@@ -70,8 +73,10 @@ class Model(Protocol):
     def identity(self) -> str | None:
         """Equal for models that give equal results; None for one whose results must not be kept."""
 
-    def draws(self, temperatures: Sequence[float], seeds: Sequence[int], steps: Sequence[int]) -> list[Draw]:
-        """The results asked for; a single empty `Draw` for a model that draws nothing."""
+    def draws(
+        self, scale: float, temperatures: Sequence[float], seeds: Sequence[int], steps: Sequence[int]
+    ) -> list[Draw]:
+        """The results asked for at a scale; a single empty `Draw` for a model that draws nothing."""
 
     def enlarge(self, lr: U8, size: Size, draw: Draw) -> Result:
         """The LR picture (h, w, 3) at `size`."""
@@ -105,6 +110,14 @@ class Interpolation:
         return Result(np.asarray(image), Cost(time.perf_counter() - start))
 
 
+class Render(NamedTuple):
+    """What all temperatures of one picture and seed share: float32 (H, W, 3) each, and what it took."""
+
+    mean: NDArray[np.float32]
+    direction: NDArray[np.float32]
+    cost: Cost
+
+
 class Network:
     """A network behind an `Upscaler`."""
 
@@ -117,6 +130,8 @@ class Network:
         self.precision: str | None = upscaler.precision
         self.weights = upscaler.weights_sha256
         self.printed: tuple[str, str | None] | None = printed_name(upscaler.preset)
+        self._picture: tuple[str, Size] | None = None
+        self._renders: dict[int, Render] = {}
 
     @property
     def identity(self) -> str | None:
@@ -126,23 +141,50 @@ class Network:
         exact = self.upscaler.network.encoder.exact
         parts = (
             self.weights,
-            self.upscaler.preset.to_json(),
+            replace(self.upscaler.preset, temperature=None).to_json(),  # rows say which one they had
             self.upscaler.precision,
             self.upscaler.device.type,
             "any tile" if exact else str(self.upscaler.tile),
         )
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
-    def draws(self, temperatures: Sequence[float], seeds: Sequence[int], steps: Sequence[int]) -> list[Draw]:
-        """One result: these networks draw nothing."""
-        return [Draw()]
+    def draws(
+        self, scale: float, temperatures: Sequence[float], seeds: Sequence[int], steps: Sequence[int]
+    ) -> list[Draw]:
+        """Every temperature with every seed; the preset's own temperature where none is asked for."""
+        chosen = choose(self.upscaler.preset, scale)
+        if chosen is None or not self.upscaler.generative:
+            return [Draw()]
+        return [Draw(t, seed) for t in temperatures or (chosen.value,) for seed in seeds or (0,)]
 
     def enlarge(self, lr: U8, size: Size, draw: Draw) -> Result:
-        """The picture at `size`, float in [0, 1]."""
+        """The picture at `size`, float in [0, 1].
+
+        What all temperatures share is rendered once per picture and seed; its cost stands at each of them, as what a
+        single result would have taken.
+        """
+        if draw.temperature is not None:
+            render = self._render(lr, size, draw.seed or 0)
+            sr = render.mean + np.float32(draw.temperature) * render.direction
+            return Result(np.clip(sr, 0, 1, out=sr), render.cost)
         x = torch.tensor(lr).permute(2, 0, 1).unsqueeze(0).float() / 255
         with measured(self.upscaler.network, self.upscaler.device) as cost:
-            sr = self.upscaler.upscale(x, size=size)
-        return Result(sr[0].permute(1, 2, 0).numpy(), cost)
+            upscaled = self.upscaler.upscale(x, size=size)
+        return Result(upscaled[0].permute(1, 2, 0).numpy(), cost)
+
+    def _render(self, lr: U8, size: Size, seed: int) -> Render:
+        """Mean and direction; those of the last picture are kept, for every seed."""
+        picture = digest(lr), size
+        if self._picture != picture:
+            self._picture, self._renders = picture, {}
+        if seed not in self._renders:
+            source = TensorSource(torch.tensor(lr).permute(2, 0, 1).unsqueeze(0).float() / 255)
+            with measured(self.upscaler.network, self.upscaler.device) as cost:
+                parts = list(self.upscaler.affine(source, size, seed=seed))
+            known = next(iter(self._renders.values()), None)  # every seed has the same mean: held once
+            mean = np.concatenate([part for part, _ in parts]) if known is None else known.mean
+            self._renders[seed] = Render(mean, np.concatenate([part for _, part in parts]), cost)
+        return self._renders[seed]
 
 
 class SelfEnsemble:
@@ -161,9 +203,11 @@ class SelfEnsemble:
         inner = self.model.identity
         return None if inner is None else f"{inner} tta"
 
-    def draws(self, temperatures: Sequence[float], seeds: Sequence[int], steps: Sequence[int]) -> list[Draw]:
+    def draws(
+        self, scale: float, temperatures: Sequence[float], seeds: Sequence[int], steps: Sequence[int]
+    ) -> list[Draw]:
         """Those of the model."""
-        return self.model.draws(temperatures, seeds, steps)
+        return self.model.draws(scale, temperatures, seeds, steps)
 
     def enlarge(self, lr: U8, size: Size, draw: Draw) -> Result:
         """The mean of the eight results, float in [0, 1]."""
@@ -199,7 +243,7 @@ def as_float(pixels: NDArray[np.float32] | U8) -> NDArray[np.float32]:
 
 def family_of(preset: Preset) -> str:
     """The family a preset belongs to, for groups and colours."""
-    return "flow" if preset.decoder.name.startswith("linf") else "regression"
+    return "flow" if is_generative(preset) else "regression"
 
 
 def open_model(

@@ -193,7 +193,7 @@ class _Run:
         return Failure(task.benchmark.name, task.item.name, task.scale, message, model)
 
     def _rows(self, task: _Task, loaded: Pair, model: Model) -> Iterator[Row]:
-        draws = model.draws(*self.asked)
+        draws = model.draws(task.scale, *self.asked)
         groups: dict[Draw, list[Draw]] = {}
         for draw in draws:
             groups.setdefault(draw._replace(seed=None), []).append(draw)

@@ -37,9 +37,9 @@ def time_model(model: Model, size: Size, scale: float, repeats: int) -> Timing:
     """Enlarge a picture of noise, once to warm up and then `repeats` times."""
     lr = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     target = output_size(size, scale)
-    draw = model.draws((), (0,), ())[0]
-    model.enlarge(lr, target, draw)
-    costs = [model.enlarge(lr, target, draw).cost for _ in range(repeats)]
+    draws = model.draws(scale, (), range(repeats + 1), ())  # of one seed, a model may keep what it rendered
+    draws *= 1 if len(draws) > 1 else repeats + 1
+    costs = [model.enlarge(lr, target, draw).cost for draw in draws][1:]
 
     def median(part: str) -> float | None:
         values = [getattr(cost, part) for cost in costs]
