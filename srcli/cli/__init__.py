@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from srcli import __version__
-from srcli.cli import bench, compare, evaluate, explain, models, pareto, train, upscale
+from srcli.cli import bench, compare, evaluate, explain, models, pareto, sweep, train, upscale
 from srcli.cli.console import print_error
 from srcli.errors import SrcliError
 
@@ -44,6 +44,7 @@ app = typer.Typer(
 app.command(context_settings=_environment("upscale"))(upscale.upscale)
 app.command(context_settings=_environment("train"))(train.train)
 app.command("eval", context_settings=_environment("eval"))(evaluate.evaluate)
+app.command("sweep-temperature", context_settings=_environment("sweep_temperature"))(sweep.sweep_temperature)
 app.command(context_settings=_environment("pareto"))(pareto.pareto)
 app.command(context_settings=_environment("compare"))(compare.compare)
 app.command(context_settings=_environment("explain"))(explain.explain)

@@ -1,0 +1,288 @@
+"""`srcli sweep-temperature`: the dial between faithful and detailed, measured, and a recommended value per scale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from srcli.cli import evaluate_options as own
+from srcli.cli import options
+from srcli.cli.console import Console
+from srcli.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from srcli.data.benchmarks import Benchmark
+    from srcli.evaluate import Network
+    from srcli.metrics import Metric
+    from srcli.sweep import Choice, Rule, Sweep
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|FILE",
+        help="A preset with a temperature, or a weights file of one.  [default: the one that came with srcli]",
+        show_default=False,
+        rich_help_panel=own.WHAT,
+    ),
+]
+Temps = Annotated[
+    str,
+    typer.Option(
+        "--temps",
+        "-T",
+        metavar="FIRST:LAST:STEP|T,..",
+        help="Temperatures; more of them cost metrics, hardly any network.",
+        rich_help_panel=own.HOW,
+    ),
+]
+Seeds = Annotated[
+    int,
+    typer.Option("--seeds", min=1, help="Results per picture and temperature.", rich_help_panel=own.HOW),
+]
+Select = Annotated[
+    str | None,
+    typer.Option(
+        "--select",
+        metavar="METRIC[@LIMIT]",
+        help="The best METRIC within limits; signed numbers count from temperature 0.  "
+        "[default: lpips@psnr>=-0.3dB, niqe where LPIPS has no backbone]",
+        show_default=False,
+        rich_help_panel=own.HOW,
+    ),
+]
+OutputFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="Write sweep.csv, sweep.json, sweep.png and sweep.svg there.",
+        show_default=False,
+        rich_help_panel=own.SHOW,
+    ),
+]
+WritePreset = Annotated[
+    Path | None,
+    typer.Option(
+        "--write-preset",
+        metavar="FILE.toml",
+        help="Copy the preset there with the recommended temperatures, which 'upscale' then uses.",
+        show_default=False,
+        rich_help_panel=own.SHOW,
+    ),
+]
+
+
+def sweep_temperature(
+    bench: own.Bench = None,
+    data: own.Data = None,
+    model: Model = None,
+    scale: own.Scales = None,
+    limit: own.Limit = None,
+    temps: Temps = "0:1:0.05",
+    seeds: Seeds = 3,
+    metrics: own.Metrics = None,
+    protocol: own.ProtocolName = None,
+    select: Select = None,
+    output: OutputFolder = None,
+    write_preset: WritePreset = None,
+    json: own.Json = False,
+    cache: own.Cache = True,
+    device: options.Device = "auto",
+    precision: options.Precision = "auto",
+    tile: options.Tile = "auto",
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure a generative model at many temperatures, and recommend one for each scale.
+
+    srcli sweep-temperature --bench Set5 -s 4 -o sweep/
+
+    An interrupted sweep continues where it stopped. Exit codes: 1 a picture failed, 2 wrong usage, 4 no data, weights
+    or backbone, 5 no room.
+    """
+    from srcli.cli.evaluation_output import Progress, finish
+    from srcli.cli.signals import ends_soon
+    from srcli.evaluate import RowCache, joined_ranks
+    from srcli.sizes import parse_scale
+    from srcli.sweep import default_rule, parse_rule, sweep
+    from srcli.temperature import parse_temperatures, warning
+
+    console = Console(quiet=quiet)
+    values = parse_temperatures(temps)
+    if (text := warning(values)) is not None:
+        console.note(f"warning: {text}")
+    if write_preset is not None and write_preset.suffix != ".toml":
+        raise UsageError(f"--write-preset {write_preset} is no preset's file.", hint="Its name ends in .toml")
+    rule = default_rule() if select is None else parse_rule(select)
+    wanted = _metrics(metrics, rule)
+    scales = [parse_scale(word) for word in _words(scale or "4")]
+    sets = _benchmarks(bench, data)
+    network = _network(model, device, precision, tile)
+    with ends_soon(), joined_ranks() as ranks:
+        result = sweep(
+            network,
+            sets,
+            scales,
+            values,
+            rule=rule,
+            metrics=wanted,
+            seeds=range(seeds),
+            protocol=protocol,
+            limit=limit,
+            cache=RowCache() if cache else None,
+            ranks=ranks,
+            report=Progress(quiet=quiet or ranks.rank > 0),
+        )
+    if ranks.rank > 0:
+        raise typer.Exit(1 if result.found.failures else 0)
+    if result.found.cached:
+        console.note(f"{result.found.cached} of {len(result.found.rows)} rows were measured before")
+    if result.curves:
+        _print(result, as_json=json)
+        _write(result, output, console)
+        if write_preset is not None:
+            _write_preset(result, network, write_preset, console)
+    if code := finish(result.found, {}):
+        raise typer.Exit(code)
+
+
+# --- words to values ----------------------------------------------------------------------------------------------
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _metrics(text: str | None, rule: Rule) -> list[Metric]:
+    """The metrics asked for, and those of the rule.
+
+    Raises:
+        ModelError: one cannot be measured here; the message has the command that helps.
+    """
+    from srcli.metrics import DEFAULT, find_metrics
+
+    names = list(DEFAULT) if text is None else _words(text)
+    chosen = find_metrics([*names, *(metric.name for metric in rule.metrics)])
+    for metric in chosen:
+        if missing := metric.missing(asked=True):
+            raise ModelError(f"{metric.name} cannot be measured: {missing}")
+    return chosen
+
+
+def _benchmarks(bench: list[str] | None, data: Path | None) -> list[Benchmark]:
+    from srcli.data.benchmarks import open_benchmarks, open_folder
+
+    names = [name for words in bench or () for name in _words(words)]
+    if names:
+        return open_benchmarks(names, data)
+    if data is None:
+        raise UsageError(
+            "Nothing to measure on.", hint="Name benchmarks (--bench Set5) or a folder (--data DIR)."
+        )
+    return [open_folder(data)]
+
+
+def _network(name: str | None, device: str, precision: str, tile: str) -> Network:
+    from srcli.evaluate import Network
+    from srcli.temperature import check_generative
+    from srcli.weights.store import resolve
+
+    chosen = default_model() if name is None else name
+    check_generative(resolve(chosen), "sweep-temperature")
+    from srcli.engine import Upscaler
+
+    return Network(Upscaler.from_preset(chosen, device=device, precision=precision, tile=tile))
+
+
+def default_model() -> str:
+    """The preset with a temperature whose weights came with the package.
+
+    Raises:
+        UsageError: there is none; the hint lists presets with a temperature.
+    """
+    from srcli.presets import list_presets
+    from srcli.temperature import is_generative
+    from srcli.weights.store import is_bundled
+
+    generative = [preset for preset in list_presets() if is_generative(preset)]
+    for preset in generative:
+        if is_bundled(preset):
+            return preset.name
+    names = ", ".join(preset.name for preset in generative)
+    raise UsageError(
+        "No model was named, and none with a temperature came with srcli.", hint=f"Give -m: {names}."
+    )
+
+
+# --- results ------------------------------------------------------------------------------------------------------
+
+
+def _print(result: Sweep, *, as_json: bool) -> None:
+    from srcli import report
+    from srcli.cli.evaluation_output import render_table
+    from srcli.evaluate.tables import Options, tables
+    from srcli.sweep import document
+
+    if as_json:
+        print(report.json_text(document(result)), flush=True)
+        return
+    for table in tables(result.found, Options()):
+        print(render_table(table, "table"))
+    for choice in result.choices:
+        print(recommendation(choice, result.rule), flush=True)
+
+
+def recommendation(choice: Choice, rule: Rule) -> str:
+    """A choice in one line: ``x4: temperature 0.45 by lpips@psnr>=-0.3dB (lpips 0.1423, 0.1802 at 0; ..)``."""
+    if choice.temperature is None:
+        return f"x{choice.scale:g}: no temperature keeps to {rule.text}"
+    shown = [
+        f"{m.name} {choice.values[m.name]:.{m.decimals}f}, {choice.faithful[m.name]:.{m.decimals}f} at the lowest"
+        for m in rule.metrics
+    ]
+    return f"x{choice.scale:g}: temperature {choice.temperature:g} by {rule.text} ({'; '.join(shown)})"
+
+
+def _write(result: Sweep, output: Path | None, console: Console) -> None:
+    if output is None:
+        return
+    from srcli import report
+    from srcli.evaluate.reference import published
+    from srcli.sweep import csv_lines, document
+    from srcli.sweep_plot import picture
+
+    figures = published()
+    contents = {
+        "sweep.csv": report.csv_text(csv_lines(result.found)).encode(),
+        "sweep.json": (report.json_text(document(result)) + "\n").encode(),
+        "sweep.png": picture(result, "png", figures=figures),
+        "sweep.svg": picture(result, "svg", figures=figures),
+    }
+    for name, content in contents.items():
+        _save(output / name, content)
+    console.note(f"wrote {', '.join(contents)} to {output}")
+
+
+def _write_preset(result: Sweep, network: Network, path: Path, console: Console) -> None:
+    from srcli.preset_copy import with_temperatures
+
+    missing = [choice for choice in result.choices if choice.temperature is None]
+    if missing:
+        raise UsageError(
+            f"{path} is not written: {recommendation(missing[0], result.rule)}.", hint="Loosen --select."
+        )
+    preset = network.upscaler.preset
+    _save(path, with_temperatures(preset, path, result.recommended).encode())
+    console.note(f"wrote {path}; use it: srcli upscale PHOTO -m {path}")
+
+
+def _save(path: Path, content: bytes) -> None:
+    from srcli.image import atomic_write
+    from srcli.preflight import made_folder
+
+    with made_folder(path.parent), atomic_write(path) as file:
+        file.write(content)
