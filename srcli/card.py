@@ -8,7 +8,7 @@ from pathlib import Path
 
 from srcli import __version__
 from srcli.data.photos import Photos
-from srcli.recipe import Recipe
+from srcli.recipe import OptimSettings, Recipe
 
 
 def model_card(
@@ -22,6 +22,9 @@ def model_card(
     """The card of a run as Markdown; `validation` is PSNR in dB by scale on the held-out photos."""
     preset, optim = recipe.preset, recipe.optim
     pixels = sum(photo.pixels.shape[0] * photo.pixels.shape[1] for photo in photos.train) / 1e6
+    settings = "".join(f" {key}={value}" for key, value in recipe.objective.args.items())
+    objective = f"objective {recipe.objective.name}{settings}"
+    decay = "cosine decay" if optim.decay == "cosine" else f"x{optim.factor:g} at {list(optim.milestones)}"
     photographs = len(Counter(photo.photograph for photo in photos.train))
     lines = [
         f"# {preset.title}",
@@ -31,18 +34,24 @@ def model_card(
         f"- Licence of the weights: {preset.weights.license}.",
         f"- Data: {', '.join(source.name for source in sources)}; {len(photos.train)} images of {photographs} "
         f"photographs, {pixels:.0f} megapixels; {len(photos.held_out)} images held out.",
-        f"- Recipe: {step} of {optim.steps} steps, batch {optim.batch}, LR patch {recipe.data.patch}, "
-        f"{recipe.data.queries} queries, scales U({recipe.data.scales[0]:g}, {recipe.data.scales[1]:g}), L1, Adam "
-        f"{optim.lr:g} with cosine decay, EMA {optim.ema:g}, {optim.precision}, seed {optim.seed}.",
-        f"- Made with srcli {__version__} (`srcli train`); the weights are the averaged ones.",
+        f"- Recipe: {step} of {optim.steps} steps, batch {_batch(optim)}, LR patch {recipe.data.patch}, "
+        f"{recipe.data.queries} queries, scales {recipe.scale_schedule}, {objective}, Adam {optim.lr:g} with "
+        f"{decay}, EMA {optim.ema:g}, {optim.precision}, seed {optim.seed}.",
+        f"- Made with srcli {__version__} (`srcli train`); the weights are the "
+        + ("averaged ones." if optim.ema else "last ones."),
     ]
     if validation:
         lines += [
             "",
-            "Held-out photos, luma PSNR of float pictures, border = scale, Pillow bicubic reduction:",
+            "Held-out photos (sets by name: their pictures), luma PSNR of float pictures, border = scale, Pillow bicubic "
+            "reduction where no LR files are given:",
             "",
             "| " + " | ".join(validation) + " |",
             "|" + "---|" * len(validation),
             "| " + " | ".join(f"{value:.2f} dB" for value in validation.values()) + " |",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _batch(optim: OptimSettings) -> str:
+    return f"{optim.batch}" if optim.accumulate == 1 else f"{optim.accumulate}x{optim.batch}"

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from srcli.data.samples import Batch
 from srcli.errors import NothingToDoError, PresetError, UsageError, WeightsError
 from srcli.recipe import OptimSettings, read_recipe
 from srcli.train import Limits, Trainer, train
@@ -84,7 +85,8 @@ def test_the_run_leaves_a_log_a_configuration_and_weights_that_load(recipe, phot
     assert "6 of 12 steps" in (out / "model_card.md").read_text()
     loaded = load(out / "last.safetensors")
     assert loaded.preset.encoder.args["n_feats"] == 8
-    first = json.loads((out / "log.jsonl").read_text().splitlines()[0])
+    start, first, *_ = map(json.loads, (out / "log.jsonl").read_text().splitlines())
+    assert start["event"] == "start"
     assert first["step"] == 1
     assert first["loss"] > 0
 
@@ -112,7 +114,7 @@ def test_a_step_without_a_finite_loss_changes_nothing(recipe):
     trainer = Trainer(read_recipe(recipe), torch.device("cpu"))
     before = {k: v.clone() for k, v in trainer.network.state_dict().items()}
     sampler_batch = [torch.rand(2, 3, 16, 16), torch.full((2, 64, 3), torch.nan)]
-    batch = (*sampler_batch, torch.rand(2, 64, 2), torch.full((2, 2), 0.1))
+    batch = Batch(*sampler_batch, torch.rand(2, 64, 2), torch.full((2, 2), 0.1))
     trainer.train_step(batch)
     assert trainer.skipped_in_a_row == 1
     assert all(torch.equal(before[k], v) for k, v in trainer.network.state_dict().items())

@@ -2,46 +2,79 @@
 
 from __future__ import annotations
 
-import sys
-import time
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from srcli.errors import NothingToDoError, UsageError, suggest
-from srcli.presets import preset_folders
 
 if TYPE_CHECKING:
-    from srcli.train import Progress
+    from srcli.recipe import Recipe
 
-SECONDS_BETWEEN_LINES = 10
+LOGS = ("jsonl", "tensorboard")
 
 
 def train(
-    data: Annotated[
-        list[Path], typer.Option("--data", help="Folder, image or tar shard of photos; repeatable.")
-    ],
     recipe: Annotated[
         str, typer.Option("--recipe", help="A packaged recipe, or the path of a TOML file.")
-    ] = "edsr-s-blend",
+    ] = "quick",
+    data: Annotated[
+        list[Path] | None, typer.Option("--data", help="Folder, image or tar shard of photos; repeatable.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the run.", show_default="runs/RECIPE")
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option("--variant", help="Another way to train that the recipe has, such as short.")
     ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="A setting to change, as section.key=value; repeatable.")
     ] = None,
+    scales: Annotated[
+        str | None,
+        typer.Option("--scales", help="1:4, 'alternate 1:4|4:12' or 'cumulative 1:4|4:12'."),
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option("--init", help="Start from the weights of a preset or safetensors file.")
+    ] = None,
+    resume: Annotated[
+        str,
+        typer.Option("--resume", help="auto: the run in --out if there is one; no; or the path of a run."),
+    ] = "auto",
     max_steps: Annotated[
         int | None, typer.Option("--max-steps", min=1, help="Stop this call after that many steps in all.")
     ] = None,
     max_minutes: Annotated[
         float | None, typer.Option("--max-minutes", min=0, help="Stop this call after that many minutes.")
     ] = None,
-    init: Annotated[
-        Path | None, typer.Option("--init", help="Start from the weights in this safetensors file.")
-    ] = None,
+    max_hours: Annotated[float | None, typer.Option("--max-hours", min=0, help="The same, in hours.")] = None,
     device: Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda[:i], mps or xpu.")] = "auto",
     save_every: Annotated[int, typer.Option("--save-every", min=1, help="Steps between checkpoints.")] = 500,
+    keep: Annotated[int, typer.Option("--keep", min=0, help="Earlier weights to keep in checkpoints/.")] = 3,
+    log: Annotated[str, typer.Option("--log", help="jsonl, or jsonl,tensorboard.")] = "jsonl",
+    log_every: Annotated[
+        int, typer.Option("--log-every", min=1, help="Steps between lines of log.jsonl.")
+    ] = 50,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", min=0, help="Threads that make samples.", show_default="4 for a GPU, else 0"
+        ),
+    ] = None,
+    val: Annotated[
+        str | None,
+        typer.Option("--val", help="Benchmarks to validate on besides held-out photos, as in eval."),
+    ] = None,
+    overfit: Annotated[
+        int,
+        typer.Option("--overfit", min=0, help="Train on that many samples, to see that a network learns."),
+    ] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Take one step, tell memory and speed, write nothing.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Continue a run whose configuration has changed.")
     ] = False,
@@ -49,79 +82,97 @@ def train(
 ) -> None:
     """Train a network on your own photos, or continue a run.
 
-    A run in --out is continued where it stopped. Limits say where this call stops; the learning rate's schedule
-    has the recipe's length. Ctrl-C saves and ends.
+    A run in --out is continued where it stopped. Limits say where this call stops; the schedules have the recipe's
+    length. Ctrl-C saves and ends. Several processes: torchrun --nproc-per-node N -m srcli train ..
     """
-    from srcli.engine.device import choose_device
-    from srcli.recipe import read_recipe
-    from srcli.train import Limits
+    if not data:
+        raise UsageError("no photos.", hint="Name a folder or tar shards: --data photos/")
+    path = recipe_file(recipe)
+    folder = out or Path("runs") / path.stem
+    settings = _settings(path, variant, changes or [], scales, overfit)
+    words = [word.strip() for word in log.split(",")]
+    for word in words:
+        if word not in LOGS:
+            raise UsageError(f"unknown log '{word}'.", hint=suggest(word, LOGS))
+
+    from srcli.cli.training_output import Dashboard
+    from srcli.data.benchmarks import open_benchmarks
+    from srcli.train import Habits, Limits, device_here
+    from srcli.train import dry_run as dry
     from srcli.train import train as run
 
-    path = find_recipe(recipe)
-    settings = read_recipe(path, _changes(changes or []))
-    folder = out or Path("runs") / path.stem
-    limits = Limits(max_steps, None if max_minutes is None else 60 * max_minutes)
-    stopped = run(
-        settings,
-        data,
-        folder,
-        device=str(choose_device(device).device),
-        limits=limits,
-        init=init,
-        save_every=save_every,
-        report=None if quiet else _Lines(settings.optim.steps),
-        notify=lambda line: print(line, file=sys.stderr),
-        force=force,
-    )
-    print(folder / "last.safetensors")
+    place = str(device_here(device))
+    weights = None if init is None else _weights(init)
+    first = os.environ.get("RANK", "0") == "0"
+    screen = Dashboard(settings.optim.steps, quiet=quiet or not first)
+    if dry_run:
+        dry(
+            settings, data, folder, device=place, init=weights, resume=resume, notify=screen.note, force=force
+        )
+        return
+    minutes = [m for m in (max_minutes, None if max_hours is None else 60 * max_hours) if m is not None]
+    with screen:
+        stopped = run(
+            settings,
+            data,
+            folder,
+            device=place,
+            limits=Limits(max_steps, 60 * min(minutes) if minutes else None),
+            habits=Habits(
+                save_every, keep, log_every, workers, "tensorboard" in words,
+                open_benchmarks(val.split(",")) if val else (),
+            ),
+            init=weights,
+            resume=resume,
+            report=screen.report,
+            notify=screen.note,
+            force=force,
+        )  # fmt: skip
+    if first:
+        print(folder / "last.safetensors")
     if stopped is not None:
         raise typer.Exit(128 + stopped)
 
 
-def find_recipe(name: str) -> Path:
+def recipe_file(name: str) -> Path:
     """The recipe file called `name`, or at that path.
 
     Raises:
-        UsageError: there is none.
+        PresetError: there is none of that name.
         NothingToDoError: a TOML path that does not exist.
     """
+    from srcli.recipe import find_recipe
+
     path = Path(name)
-    if path.suffix == ".toml":
-        if not path.is_file():
-            raise NothingToDoError(f"recipe {path} does not exist.")
-        return path
-    known = {p.stem: p for folder in reversed(preset_folders()) for p in (folder / "recipes").glob("*.toml")}
-    if name not in known:
-        raise UsageError(f"unknown recipe '{name}'.", hint=suggest(name, known))
-    return known[name]
+    if path.suffix != ".toml":
+        return find_recipe(name)
+    if not path.is_file():
+        raise NothingToDoError(f"recipe {path} does not exist.")
+    return path
 
 
-def _changes(pairs: list[str]) -> dict[str, str]:
+def _settings(path: Path, variant: str | None, pairs: list[str], scales: str | None, overfit: int) -> Recipe:
+    from srcli.recipe import read_recipe
+
     changes = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
-        if not equals or "." not in key:
+        if not equals:
             raise UsageError(f"--set takes section.key=value, got '{pair}'.")
         changes[key.strip()] = value.strip()
-    return changes
+    if scales is not None:
+        changes["schedule.scales"] = f'"{scales}"'
+    return replace(read_recipe(path, changes, variant), overfit=overfit)
 
 
-class _Lines:
-    """A line on stderr every few seconds and at every validation."""
+def _weights(init: str) -> Path:
+    """The weights file at the path `init`, or of the preset of that name.
 
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-        self.printed = 0.0
+    Raises:
+        PresetError: no such preset.
+        ModelError: its weights are not here.
+    """
+    from srcli.weights import find, resolve
 
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if not progress.validation and now - self.printed < SECONDS_BETWEEN_LINES:
-            return
-        self.printed = now
-        line = (
-            f"step {progress.step}/{self.steps}  loss {progress.loss:.4f}  lr {progress.lr:.1e}  "
-            f"{progress.samples_per_second:.0f} samples/s"
-        )
-        for name, value in (progress.validation or {}).items():
-            line += f"  {name} {value:.2f} dB"
-        print(line, file=sys.stderr, flush=True)
+    path = Path(init)
+    return path if path.suffix == ".safetensors" and path.is_file() else find(resolve(init))

@@ -7,7 +7,7 @@ patch has. Every batch is a function of (seed, step), so that a run can be resum
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -64,6 +64,11 @@ class Batch(NamedTuple):
     coord: Tensor
     cell: Tensor
     stages: tuple[Size, ...] | None = None
+
+    def with_each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with every tensor changed, as in `batch.with_each(Tensor.pin_memory)`."""
+        lr, hr, coord, cell = map(change, (self.lr, self.hr, self.coord, self.cell))
+        return self._replace(lr=lr, hr=hr, coord=coord, cell=cell)
 
 
 def batch_rng(seed: int, step: int, rank: int = 0) -> np.random.Generator:

@@ -34,8 +34,12 @@ class Ranks:
 
 
 @contextmanager
-def joined_ranks() -> Iterator[Ranks]:
-    """Inside, the processes that torchrun started know each other; a lone process needs nothing."""
+def joined_ranks(backend: str = "gloo") -> Iterator[Ranks]:
+    """Inside, the processes that torchrun started know each other; a lone process needs nothing.
+
+    Args:
+        backend: how tensors travel; Python objects always travel by gloo.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Ranks()
@@ -44,7 +48,7 @@ def joined_ranks() -> Iterator[Ranks]:
 
     ours = not dist.is_initialized()
     if ours:
-        dist.init_process_group("gloo")  # rows are small; the devices never talk to each other
+        dist.init_process_group("gloo" if backend == "gloo" else f"cpu:gloo,cuda:{backend}")
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:

@@ -1,0 +1,163 @@
+"""What a run leaves behind, each file whole or not at all, and how it is found again.
+
+- `config.resolved.json`: every setting
+- `trainer.pt`: to resume: weights, their average, optimiser, position
+- `last.safetensors`: averaged weights, for `srcli upscale -m`
+- `best.safetensors`: those that validated best
+- `checkpoints/step_N.safetensors`: the last few
+- `log.jsonl`, `model_card.md`, `samples/`
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from srcli.data.photos import Photos
+from srcli.errors import ExistsError, NothingToDoError, UsageError, WeightsError
+from srcli.presets import Part
+from srcli.recipe import Recipe
+from srcli.train.trainer import Trainer
+from srcli.weights import save, write_atomically
+
+STATE = "trainer.pt"
+CONFIGURATION = "config.resolved.json"
+FOLDER = "checkpoints"
+
+
+def configuration(recipe: Recipe, photos: Photos, processes: int) -> dict[str, Any]:
+    """All that decides what a run becomes, as plain values."""
+    record = recipe.resolved() | {
+        "photos": {"train": len(photos.train), "held_out": len(photos.held_out)},
+        "processes": processes,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(record))
+    return plain
+
+
+def check_configuration(record: Mapping[str, Any], recipe: Recipe, run: Path, *, force: bool) -> None:
+    """Refuse to continue the run in folder `run` with another configuration than `record`, unless `force`.
+
+    Settings that the run's record does not know yet had their defaults.
+
+    Raises:
+        UsageError: they differ; the message says in what.
+        WeightsError: the record is damaged.
+    """
+    path = run / CONFIGURATION
+    if force or not path.exists():
+        return
+    try:
+        old = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError) as error:
+        raise WeightsError(f"{path} is damaged: {error}.", hint="Remove it, or use --force.") from None
+    defaults = Recipe(recipe.preset, objective=Part("l1")).resolved() | {
+        key: record[key] for key in ("photos", "processes")
+    }
+    changed = _differences(_filled(old, json.loads(json.dumps(defaults))), record)
+    if changed:
+        raise UsageError(
+            f"{run} holds a run with another configuration: {', '.join(changed)}.",
+            hint="Use another --out, or --force to continue it with the new one.",
+        )
+
+
+def _filled(old: Any, defaults: Any) -> Any:
+    if isinstance(old, dict) and isinstance(defaults, dict):
+        return {
+            key: _filled(old[key], defaults.get(key)) if key in old else defaults[key]
+            for key in {*old, *defaults}
+        }
+    return old
+
+
+def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})
+        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{where}.{k}".lstrip("."))]
+    return [] if old == new else [f"{where} {old} -> {new}"]
+
+
+def find_state(resume: str, out: Path, *, force: bool) -> Path | None:
+    """The trainer's state to continue from, if any.
+
+    Args:
+        resume: "auto": the run in `out`, if there is one; "no": start anew; otherwise a run's folder or its state.
+        out: the run's folder.
+        force: start anew where a run is.
+
+    Raises:
+        ExistsError: `out` holds a run, and another is asked for.
+        NothingToDoError: a path without a state.
+    """
+    own = out / STATE
+    if resume == "auto":
+        return own if own.exists() else None
+    if resume == "no":
+        if own.exists() and not force:
+            raise ExistsError(f"{out} holds a run.", hint="Use another --out, or --force to begin it anew.")
+        return None
+    path = Path(resume) / STATE if Path(resume).is_dir() else Path(resume)
+    if not path.is_file():
+        raise NothingToDoError(f"there is no run to resume at {path}.")
+    if own.exists() and not own.samefile(path) and not force:
+        raise ExistsError(f"{out} holds another run.", hint="Use another --out, or --force to replace it.")
+    return path
+
+
+def begin_anew(out: Path) -> None:
+    """Remove what an earlier run left in `out`."""
+    for name in (STATE, CONFIGURATION, "last.safetensors", "best.safetensors", "log.jsonl", "model_card.md"):
+        (out / name).unlink(missing_ok=True)
+    for folder in (FOLDER, "samples"):
+        shutil.rmtree(out / folder, ignore_errors=True)
+
+
+def read_state(path: Path, device: torch.device) -> dict[str, Any]:
+    """The trainer's state in a file.
+
+    Raises:
+        WeightsError: it is damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path} is damaged: {error}.", hint="Remove it to start anew.") from None
+    return state
+
+
+def write_checkpoint(
+    trainer: Trainer, out: Path, validation: Mapping[str, float] | None = None, *, keep: int = 3
+) -> None:
+    """Write weights and the trainer's state, each file atomically; a better validation also becomes `best`.
+
+    Args:
+        trainer: the run.
+        out: its folder.
+        validation: what was measured at this step.
+        keep: how many earlier weights stay in `checkpoints`.
+
+    Raises:
+        ResourceError: the disk is full or the folder not writable; what was there before is still there.
+    """
+    buffer = io.BytesIO()
+    if validation:
+        score = sum(validation.values()) / len(validation)
+        if score > trainer.best:
+            trainer.best = score
+            save(out / "best.safetensors", trainer.average, trainer.recipe.preset, half=True)
+    torch.save(trainer.state(), buffer)
+    write_atomically(out / STATE, buffer.getvalue())
+    save(out / "last.safetensors", trainer.average, trainer.recipe.preset, half=True)
+    if keep:
+        name = f"step_{trainer.step:08d}.safetensors"
+        save(out / FOLDER / name, trainer.average, trainer.recipe.preset, half=True)
+    for old in sorted((out / FOLDER).glob("step_*.safetensors"))[: -keep or None]:
+        old.unlink(missing_ok=True)

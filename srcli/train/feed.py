@@ -1,0 +1,82 @@
+"""Samples on their way to the network: those of the next steps are made while this one is computed."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
+
+import torch
+
+from srcli.data.samples import Batch, Sampler
+from srcli.evaluate.ranks import Ranks
+from srcli.recipe import Recipe
+
+Parts = tuple[Batch, ...]  # of one step, in this process
+
+
+class Feed:
+    """What each step of a run is fed, in this process.
+
+    A step's samples are numbered over all processes and parts: the first part of each process in turn, then the
+    second. Two processes therefore see what one sees with twice the batch.
+    """
+
+    def __init__(self, recipe: Recipe, sampler: Sampler, ranks: Ranks, *, pinned: bool = False) -> None:
+        self.recipe, self.sampler, self.ranks, self.pinned = recipe, sampler, ranks, pinned
+        self.schedule = recipe.scale_schedule
+        sides = (min(photo.pixels.shape[:2]) for photo in sampler.photos)
+        self.largest = max(sides) / recipe.data.patch
+
+    def step(self, step: int) -> Parts:
+        """The parts of a step."""
+        return tuple(self._part(step, part) for part in range(self.recipe.optim.accumulate))
+
+    def _part(self, step: int, part: int) -> Batch:
+        optim, overfit = self.recipe.optim, self.recipe.overfit
+        first = (part * self.ranks.world + self.ranks.rank) * optim.batch
+        numbers = range(first, first + optim.batch)
+        if overfit:  # the first samples of the first step, over and over
+            first = (first + step * self.ranks.world * optim.accumulate * optim.batch) % overfit
+            numbers, step = range(first, min(first + optim.batch, overfit)), 0
+        scales = self.schedule.at(
+            step, optim.steps, seed=optim.seed, patch=self.recipe.data.patch, largest=self.largest
+        )
+        batch = self.sampler.drawn(optim.seed, step, numbers, scales.scales)
+        if self.pinned:
+            batch = batch.with_each(torch.Tensor.pin_memory)
+        return batch._replace(stages=scales.stages)
+
+    @contextmanager
+    def from_step(self, step: int, workers: int) -> Iterator[Iterator[Parts]]:
+        """Inside, an iterator over the steps from `step` on; `workers` threads work ahead, 0 makes them as asked."""
+        if workers == 0:
+            yield map(self.step, count(step))
+            return
+        with ThreadPoolExecutor(workers, thread_name_prefix="samples") as pool:
+            waiting: deque[Future[Parts]] = deque(
+                pool.submit(self.step, step + i) for i in range(workers + 1)
+            )
+
+            def ahead() -> Iterator[Parts]:
+                for later in count(step + len(waiting)):
+                    waiting.append(pool.submit(self.step, later))
+                    yield waiting.popleft().result()
+
+            try:
+                yield ahead()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def reach_note(feed: Feed) -> str | None:
+    """A line on photos that are too small for the schedule's scales, if they are."""
+    if feed.schedule.highest <= feed.largest or math.isclose(feed.schedule.highest, feed.largest):
+        return None
+    return (
+        f"the largest photo allows x{feed.largest:.3g} with LR patches of {feed.recipe.data.patch}; "
+        f"scales of '{feed.schedule}' above are drawn as that"
+    )

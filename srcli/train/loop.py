@@ -1,0 +1,222 @@
+"""The training loop: photos to weights, resumable at any step, alone or on several processes.
+
+`torchrun -m srcli train ..` and `accelerate launch -m srcli train ..` start the processes; their gradients are averaged
+once per step. What a step sees and draws is a function of its number, so that a resumed run ends in the same weights.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from srcli.card import model_card
+from srcli.data.benchmarks import Benchmark
+from srcli.errors import SrcliError
+from srcli.evaluate.ranks import Ranks, joined_ranks
+from srcli.models import count_parameters
+from srcli.recipe import Recipe
+from srcli.train.checkpoints import CONFIGURATION, begin_anew, write_checkpoint
+from srcli.train.feed import Parts
+from srcli.train.progress import Limits, Progress, stop_on_signal
+from srcli.train.record import Record, dump_batches
+from srcli.train.run import Run, prepare
+from srcli.weights import write_atomically
+
+LOSSES_BEFORE_STOP = 20  # steps in a row without a finite loss
+LIMIT = 1  # how `_ending` says that a limit is reached; no signal that is caught has this number
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How a call keeps a run; none of it changes what the run becomes.
+
+    Attributes:
+        save_every: steps between checkpoints.
+        keep: how many earlier weights stay.
+        log_every: steps between lines of the log.
+        workers: threads that make samples ahead of time; None: 4 for a GPU, none for a CPU, which has no time to spare.
+        tensorboard: log for it as well.
+        benchmarks: further sets to validate on.
+    """
+
+    save_every: int = 500
+    keep: int = 3
+    log_every: int = 50
+    workers: int | None = None
+    tensorboard: bool = False
+    benchmarks: Sequence[Benchmark] = ()
+
+
+def train(
+    recipe: Recipe,
+    data: list[Path],
+    out: Path,
+    *,
+    device: str = "cpu",
+    limits: Limits | None = None,
+    habits: Habits = Habits(),
+    init: Path | None = None,
+    resume: str = "auto",
+    report: Report | None = None,
+    notify: Callable[[str], None] = lambda _line: None,
+    force: bool = False,
+) -> int | None:
+    """Train, or continue, the run in folder `out`; see `srcli.train.checkpoints` for what it leaves there.
+
+    Args:
+        recipe: what is trained, and how.
+        data: folders, images or tar shards.
+        out: the run's folder.
+        device: where.
+        limits: where this call stops.
+        habits: how often it is saved, logged, and so on.
+        init: weights to start a new run from.
+        resume: "auto", "no", or the path of a run to continue in `out`.
+        report: called after every step, in the first process.
+        notify: called with one line per thing that a person should know, in the first process.
+        force: continue a run whose configuration has changed; with resume "no", begin one anew.
+
+    Returns:
+        The signal that ended it, or None.
+
+    Raises:
+        UsageError: `out` holds a run with another configuration and `force` is not given.
+        NothingToDoError: no photo can be used, or there is nothing to resume.
+        WeightsError: `init` does not fit, or the trainer's state is damaged.
+        ResourceError: the disk is full; the last checkpoint is still there.
+        SrcliError: no finite loss.
+    """
+    place = torch.device(device)
+    with joined_ranks("nccl" if place.type == "cuda" else "gloo") as ranks, stop_on_signal() as stopped:
+        run = prepare(
+            recipe, data, out, place, ranks, init=init, resume=resume, notify=notify, force=force,
+            benchmarks=habits.benchmarks,
+        )  # fmt: skip
+        if ranks.rank > 0:
+            return _loop(run, out, limits or Limits(), habits, stopped)
+        if resume == "no":
+            begin_anew(out)
+        write_atomically(out / CONFIGURATION, json.dumps(run.configuration, indent=2).encode())
+        record = Record(out, run.trainer.step, tensorboard=habits.tensorboard)
+        record.start(run.trainer.step, place, ranks.world)
+        ended = _loop(run, out, limits or Limits(), habits, stopped, record, report)
+        record.close()
+        parameters = count_parameters(run.trainer.network)
+        card = model_card(recipe, run.photos, data, run.trainer.step, run.validated, parameters)
+        write_atomically(out / "model_card.md", card.encode())
+        return ended
+
+
+def _loop(
+    run: Run,
+    out: Path,
+    limits: Limits,
+    habits: Habits,
+    stopped: Callable[[], int | None],
+    record: Record | None = None,
+    report: Report | None = None,
+) -> int | None:
+    """The steps of this call; the signal that ended them. Only the process with a `record` writes."""
+    trainer, optim, every = run.trainer, run.recipe.optim, run.recipe.validation.every
+    begin, spent, waited, ending = trainer.step, 0.0, 0.0, 0
+    workers = habits.workers if habits.workers is not None else 4 * (trainer.device.type == "cuda")
+    with run.feed.from_step(begin, workers) as feed:
+        while trainer.step < optim.steps and not (
+            ending := _ending(trainer.step, limits, stopped, trainer.ranks)
+        ):
+            clock = time.monotonic()
+            parts = next(feed)
+            waited += time.monotonic() - clock
+            loss = trainer.train_step(*parts)
+            spent += time.monotonic() - clock
+            _check_finite(run, out, parts)
+            speed = (trainer.step - begin) * run.samples_per_step / spent
+            progress = Progress(
+                trainer.step, loss, trainer.learning_rate(), speed, waited / spent, trainer.skipped
+            )
+            due = trainer.step % every == 0 or trainer.step == optim.steps
+            if due:
+                progress.validation = run.validate() or None
+            if record and (due or trainer.step % habits.log_every == 0 or trainer.step == begin + 1):
+                record.add(progress)
+            if report:
+                report(progress)
+            if record and (due or trainer.step % habits.save_every == 0):
+                write_checkpoint(trainer, out, progress.validation, keep=habits.keep)
+                if due:
+                    run.write_samples(out)
+    if run.step_validated != trainer.step:  # stopped in between: a signal leaves time to save only
+        run.validated = None if ending > LIMIT else run.validate() or None
+        if record:
+            write_checkpoint(trainer, out, keep=habits.keep)
+    return ending if ending > LIMIT else None
+
+
+def _ending(step: int, limits: Limits, stopped: Callable[[], int | None], ranks: Ranks) -> int:
+    """A signal's number, LIMIT, or 0: what any process has seen, so that all stop before the same step."""
+    own = stopped() or (LIMIT if limits.reached(step) else 0)
+    if ranks.world == 1:
+        return own
+    return max(ranks.gathered([own]))
+
+
+def _check_finite(run: Run, out: Path, parts: Parts) -> None:
+    trainer = run.trainer
+    if trainer.skipped_in_a_row < LOSSES_BEFORE_STOP:
+        return
+    dump = dump_batches(out, trainer.step, parts) if trainer.ranks.rank == 0 else None
+    raise SrcliError(
+        f"No finite loss in {LOSSES_BEFORE_STOP} steps up to step {trainer.step}; {out} keeps the last good state"
+        + (f", {dump.name} the samples." if dump else "."),
+        hint="Lower optim.lr, or use optim.precision fp32.",
+    )
+
+
+def dry_run(
+    recipe: Recipe,
+    data: list[Path],
+    out: Path,
+    *,
+    device: str = "cpu",
+    init: Path | None = None,
+    resume: str = "auto",
+    notify: Callable[[str], None] = lambda _line: None,
+    force: bool = False,
+) -> None:
+    """Build all that `train` would, take one step, tell memory and speed, and write nothing.
+
+    Raises:
+        SrcliError: what `train` would refuse.
+    """
+    from srcli.evaluate.cost import measured
+
+    place = torch.device(device)
+    with joined_ranks("nccl" if place.type == "cuda" else "gloo") as ranks:
+        run = prepare(recipe, data, out, place, ranks, init=init, resume=resume, notify=notify, force=force)
+        notify = notify if ranks.rank == 0 else lambda _line: None
+        trainer = run.trainer
+        begin = trainer.step
+        clock = time.monotonic()
+        parts = run.feed.step(begin)
+        waited = time.monotonic() - clock
+        with measured(trainer.network, place) as first:
+            trainer.train_step(*parts)
+        with measured(trainer.network, place) as cost:  # the first step also warmed up
+            trainer.train_step(*parts)
+        seconds = waited + cost.seconds
+        memory = max(first.memory or 0, cost.memory or 0)
+        notify(
+            f"{count_parameters(trainer.network):,} parameters on {place}; a step of {run.samples_per_step} samples "
+            f"takes {seconds:.3g} s ({waited / seconds:.0%} for samples), {run.samples_per_step / seconds:.3g} samples/s"
+            + (f", {memory / 2**20:.0f} MiB at most" if memory else "")
+        )
+        left = recipe.optim.steps - begin
+        notify(
+            f"{left} of {recipe.optim.steps} steps would take {left * seconds / 3600:.2g} h; nothing was written"
+        )

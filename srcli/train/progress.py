@@ -1,0 +1,65 @@
+"""What a run tells, and where a call of it stops."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+
+@dataclass
+class Progress:
+    """What the caller is told after a step.
+
+    Attributes:
+        step: how many are done.
+        loss: of this step; the sum where an objective has several.
+        lr: learning rate of the next step.
+        samples_per_second: of this call, over all processes.
+        data_share: share of the time that was spent waiting for samples.
+        skipped: steps of this call that changed nothing, for want of a finite loss.
+        validation: PSNR in dB by scale, where this step was measured.
+    """
+
+    step: int
+    loss: float
+    lr: float
+    samples_per_second: float
+    data_share: float = 0.0
+    skipped: int = 0
+    validation: dict[str, float] | None = None
+
+
+@dataclass
+class Limits:
+    """Where this call stops; the schedule's length is the recipe's `steps`."""
+
+    steps: int | None = None
+    seconds: float | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def reached(self, step: int) -> bool:
+        """Whether to stop before step `step`."""
+        too_long = self.seconds is not None and time.monotonic() - self.started >= self.seconds
+        return too_long or (self.steps is not None and step >= self.steps)
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Callable[[], int | None]]:
+    """Inside, SIGINT and SIGTERM only raise a flag; the yielded call returns the signal or None."""
+    received: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        if received:  # the second time it is meant
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

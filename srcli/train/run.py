@@ -1,0 +1,127 @@
+"""A run made ready: photos read, network built, weights and position taken up, configuration checked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from srcli.data.benchmarks import Benchmark
+from srcli.data.photos import Photo, Photos, load_photos
+from srcli.data.samples import Sampler
+from srcli.engine.device import choose_device
+from srcli.evaluate.ranks import Ranks
+from srcli.recipe import Recipe
+from srcli.train.checkpoints import check_configuration, configuration, find_state, read_state
+from srcli.train.feed import Feed, reach_note
+from srcli.train.trainer import Trainer
+from srcli.train.validation import Validation
+from srcli.weights import read
+
+NAMED = 5  # new tensors that a message names
+
+
+def device_here(name: str) -> torch.device:
+    """The device called `name`, as `choose_device`; each of several processes on a machine takes its own GPU.
+
+    Raises:
+        UsageError: an unknown name.
+        ResourceError: a device that this machine does not have.
+    """
+    device = choose_device(name).device
+    if str(device) == "cuda" and "LOCAL_RANK" in os.environ:
+        device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}").device
+        torch.cuda.set_device(device)
+    return device
+
+
+@dataclass
+class Run:
+    """What a call of `train` works with.
+
+    Attributes:
+        recipe: what is trained, and how.
+        photos: those of this process.
+        trainer: network, optimiser, position.
+        feed: its samples.
+        validation: what it is measured on.
+        configuration: all that decides what it becomes.
+        validated: the last measurement, if it was at the last step.
+        step_validated: the step of that measurement.
+    """
+
+    recipe: Recipe
+    photos: Photos
+    trainer: Trainer
+    feed: Feed
+    validation: Validation
+    configuration: dict[str, Any]
+    validated: dict[str, float] | None = None
+    step_validated: int | None = None
+
+    @property
+    def samples_per_step(self) -> int:
+        """Over all processes."""
+        optim = self.recipe.optim
+        return optim.batch * optim.accumulate * self.trainer.ranks.world
+
+    def validate(self) -> dict[str, float]:
+        """Measure the averaged weights; all processes share the work."""
+        trainer = self.trainer
+        found = self.validation.measure(trainer.average, trainer.device, trainer.ranks)
+        self.validated, self.step_validated = found or None, trainer.step
+        return found
+
+    def write_samples(self, out: Path) -> None:
+        """Write what the averaged weights make of some held-out pictures."""
+        path = out / "samples" / f"step_{self.trainer.step:08d}.png"
+        self.validation.write_samples(self.trainer.average, self.trainer.device, path)
+
+
+def prepare(
+    recipe: Recipe,
+    data: Sequence[Path],
+    out: Path,
+    device: torch.device,
+    ranks: Ranks,
+    *,
+    init: Path | None,
+    resume: str,
+    notify: Callable[[str], None],
+    force: bool,
+    benchmarks: Sequence[Benchmark] = (),
+) -> Run:
+    """A run at the step where it continues; nothing is written. For the arguments see `train`."""
+    notify = notify if ranks.rank == 0 else lambda _line: None
+    state = find_state(resume, out, force=force)
+    own = data[ranks.rank :: ranks.world] if recipe.split_shards else data
+    photos = load_photos(own, smallest=recipe.data.patch, held_out=recipe.held_out)
+    for line in photos.skipped:
+        notify(f"skipped {line}")
+    notify(f"{len(photos.train)} photos to train on, {len(photos.held_out)} held out")
+    trainer = Trainer(recipe, device, ranks)
+    record = configuration(recipe, photos, ranks.world)
+    if state is not None:
+        check_configuration(record, recipe, state.parent, force=force)
+        trainer.restore(read_state(state, device), str(state))
+        notify(f"continuing {state.parent} at step {trainer.step}")
+    elif init is not None:
+        new = trainer.start_from(read(init), str(init))
+        if new:
+            more = f" and {len(new) - NAMED} more" if len(new) > NAMED else ""
+            notify(f"new, not in {init}: {', '.join(new[:NAMED])}{more}")
+    feed = Feed(recipe, Sampler(photos.train, recipe.data), ranks, pinned=device.type == "cuda")
+    note = reach_note(feed)
+    if note:
+        notify(note)
+    held_out = _together(photos.held_out, ranks) if recipe.split_shards else photos.held_out
+    return Run(recipe, photos, trainer, feed, Validation(recipe, held_out, benchmarks), record)
+
+
+def _together(held_out: Sequence[Photo], ranks: Ranks) -> list[Photo]:
+    """The photos that any process holds out, by name, on all of them."""
+    return sorted(ranks.gathered(list(held_out)), key=lambda photo: photo.name)

@@ -1,0 +1,222 @@
+"""What a run is made of: network, optimiser, averaged weights and the position, and how one step changes them."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from srcli.data.samples import Batch
+from srcli.errors import PresetError, WeightsError
+from srcli.evaluate.ranks import Ranks
+from srcli.models import build
+from srcli.models.decoders.lit import STAGE
+from srcli.models.layers import channels_last
+from srcli.models.sr import ImplicitSR
+from srcli.objectives import make_objective
+from srcli.recipe import Recipe
+from srcli.weights import load_into
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+COMPILE = {"default": "default", "graph": "reduce-overhead"}  # the latter captures CUDA graphs
+
+
+class Trainer:
+    """Network, optimiser, average and position of one run.
+
+    Args:
+        recipe: what is trained, and how.
+        device: where.
+        ranks: the processes that share the steps.
+
+    Raises:
+        PresetError: parts, objective or scales that do not fit together.
+    """
+
+    def __init__(self, recipe: Recipe, device: torch.device, ranks: Ranks = Ranks()) -> None:  # noqa: B008
+        torch.manual_seed(recipe.optim.seed)
+        optim = recipe.optim
+        self.recipe, self.device, self.ranks = recipe, device, ranks
+        self.network = channels_last(build(recipe.preset).to(device))
+        _check_cascade(recipe, self.network)
+        self.average: ImplicitSR = copy.deepcopy(self.network).requires_grad_(requires_grad=False)
+        self.asked = self.network
+        if optim.compile != "off":
+            self.asked = torch.compile(self.network, mode=COMPILE[optim.compile])  # type: ignore[assignment]
+        self.objectives = make_objective(recipe.objective, recipe.preset.name)
+        self.parameters = [p for p in self.network.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.Adam(self.parameters, lr=optim.lr, betas=optim.betas, fused=True)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=optim.precision == "fp16")
+        self.step = 0
+        self.best = -math.inf
+        self.skipped = 0
+        self.skipped_in_a_row = 0
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs; random numbers need only the step."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+            "best": self.best,
+        }
+
+    def restore(self, state: Mapping[str, Any], where: str = "the trainer's state") -> None:
+        """Continue from `state`.
+
+        Raises:
+            WeightsError: it is that of another network, or is none.
+        """
+        try:
+            load_into(self.network, state["network"], where=where)
+            load_into(self.average, state["average"], where=where)
+            self.optimiser.load_state_dict(state["optimiser"])
+            if state.get("scaler"):
+                self.scaler.load_state_dict(state["scaler"])
+            self.step, self.best = state["step"], state["best"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(
+                f"{where} does not fit this run: {error}.", hint="Use another --out, or --resume no --force."
+            ) from None
+
+    def start_from(self, weights: Mapping[str, Tensor], where: str) -> list[str]:
+        """Take trained weights; optimiser and schedule start anew.
+
+        A shallower encoder grows. With `init.take = "encoder"` nothing else is taken; otherwise the weights may lack
+        parts (a further branch), but must not have others.
+
+        Returns:
+            The names of the tensors that were not taken.
+
+        Raises:
+            WeightsError: shapes differ, the weights have parts that the network lacks, or none of its parts.
+        """
+        prefix = "encoder."
+        encoder = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+        if not encoder:
+            raise WeightsError(f"{where} has no encoder.")
+        taken = {prefix + k: v for k, v in self.network.encoder.grown(encoder).items()}
+        if self.recipe.init.take == "whole":
+            taken |= {k: v for k, v in weights.items() if not k.startswith(prefix)}
+        own = self.network.state_dict()
+        new = [k for k in own if k not in taken and not k.startswith(prefix)]
+        try:
+            load_into(self.network, {k: own[k] for k in new} | taken, where=where)
+        except WeightsError as error:
+            if self.recipe.init.take == "encoder":
+                raise
+            raise WeightsError(
+                error.message, hint="To take only the encoder: --set init.take=encoder"
+            ) from None
+        self.average.load_state_dict(self.network.state_dict())
+        return new
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then a cosine to the end, or a factor at every milestone."""
+        optim = self.recipe.optim
+        if self.step < optim.warmup:
+            return optim.lr_start + (optim.lr - optim.lr_start) * (self.step + 1) / optim.warmup
+        if optim.decay == "steps":
+            return optim.lr * optim.factor ** sum(self.step >= m for m in optim.milestones)
+        share = (self.step - optim.warmup) / max(1, optim.steps - optim.warmup)
+        return optim.lr_end + (optim.lr - optim.lr_end) * (1 + math.cos(math.pi * share)) / 2
+
+    def train_step(self, *parts: Batch) -> float:
+        """One step on a batch in one or several equal parts; returns the loss over all processes.
+
+        Every loss of the objective updates the weights in turn. An update without a finite loss or gradient changes
+        nothing.
+        """
+        batches = [self._normalised(part) for part in parts]
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate()
+        total, finite = 0.0, True
+        for which, objective in enumerate(self.objectives):
+            self.optimiser.zero_grad(set_to_none=True)
+            loss = torch.zeros((), device=self.device)
+            for number, batch in enumerate(batches):
+                self._seed(which, number)
+                with torch.autocast(
+                    self.device.type, DTYPES[self.recipe.optim.precision], enabled=self._half
+                ):
+                    part = objective(self.asked, batch) / len(batches)
+                self.scaler.scale(part).backward()
+                loss += part.detach()
+            average_over(self.ranks, [loss, *(p.grad for p in self.parameters if p.grad is not None)])
+            finite = self._update(loss) and finite
+            total += float(loss)
+        self.skipped += not finite
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        self.step += 1
+        return total
+
+    def _seed(self, *place: int) -> None:
+        """Make an objective's noise a function of the step, so that a resumed run draws what it would have drawn."""
+        numbers = (self.recipe.optim.seed, self.step, self.ranks.rank, *place)
+        digest = hashlib.blake2b(repr(numbers).encode(), digest_size=7).digest()
+        torch.manual_seed(int.from_bytes(digest, "big"))
+
+    @property
+    def _half(self) -> bool:
+        return self.recipe.optim.precision != "fp32"
+
+    def _normalised(self, batch: Batch) -> Batch:
+        """The batch on the device, its pixels as the network sees them."""
+        moved = batch.with_each(lambda value: value.to(self.device, non_blocking=True))
+        mean, std = (moved.hr.new_tensor(value) for value in self.recipe.preset.mean_std)
+        lr = (moved.lr - mean.reshape(1, 3, 1, 1)) / std.reshape(1, 3, 1, 1)
+        return moved._replace(lr=lr, hr=(moved.hr - mean) / std)
+
+    def _update(self, loss: Tensor) -> bool:
+        """Change the weights by their gradients, if these and the loss are finite; whether they were."""
+        self.scaler.unscale_(self.optimiser)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.optim.clip or math.inf)
+        finite = bool(torch.isfinite(norm) & torch.isfinite(loss))
+        if finite:
+            self.scaler.step(self.optimiser)
+            self._average()
+        self.scaler.update()
+        return finite
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        # The ramp lets early averages forget the initial weights.
+        decay = min(self.recipe.optim.ema, (1 + self.step) / (10 + self.step))
+        averages: list[Tensor] = list(self.average.parameters())
+        current: list[Tensor] = list(self.network.parameters())
+        torch._foreach_lerp_(averages, current, 1 - decay)
+
+
+def average_over(ranks: Ranks, tensors: Sequence[Tensor]) -> None:
+    """Replace tensors of one type by their mean over all processes, in one message."""
+    if ranks.world == 1:
+        return
+    import torch.distributed as dist
+
+    flat = torch.cat([t.reshape(-1) for t in tensors])
+    dist.all_reduce(flat)
+    flat /= ranks.world
+    for tensor, mean in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(mean.view_as(tensor))
+
+
+def _check_cascade(recipe: Recipe, network: ImplicitSR) -> None:
+    branches = getattr(network.decoder, "branches", 1)
+    schedule = recipe.scale_schedule
+    if schedule.branches > branches:
+        raise PresetError(
+            f"'{schedule}' asks for {schedule.branches} branches; decoder '{recipe.preset.decoder.name}' has {branches}."
+        )
+    alone = [group[0][1] for group in schedule.groups if len(group) == 1]
+    if branches > 1 and max(alone, default=0) > STAGE and recipe.data.scale_per == "sample":
+        raise PresetError(
+            f"'{schedule}' mixes scales with different stages in one batch.",
+            hint='Set data.scale_per = "batch", or give each branch its factor: 1:4x1:4',
+        )

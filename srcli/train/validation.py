@@ -1,0 +1,110 @@
+"""How a run is measured: by the code of `srcli eval`, on pictures that it does not see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from srcli.data.benchmarks import Benchmark
+from srcli.data.photos import U8, Photo
+from srcli.data.reduce import cropped_to_scale, pillow_bicubic
+from srcli.engine import Upscaler
+from srcli.errors import ImageError, UsageError
+from srcli.evaluate.models import Network
+from srcli.evaluate.ranks import Ranks
+from srcli.evaluate.run import evaluate, write_png
+from srcli.geometry import Size
+from srcli.image.quantise import quantise
+from srcli.models.sr import ImplicitSR
+from srcli.recipe import Recipe
+
+PROTOCOL = "liif-benchmark"  # luma PSNR of float pictures, border = scale, Pillow's bicubic
+METRIC = "psnr-y"
+SHOWN = 4  # pictures on the sheet of samples
+
+
+class Validation:
+    """The pictures that one run is measured on.
+
+    Args:
+        recipe: says how many and at which scales.
+        held_out: photos that are not trained on; the centre of some of them is taken.
+        benchmarks: further sets, as `srcli eval` knows them.
+
+    Raises:
+        UsageError: a scale at which the border of the protocol leaves nothing of a picture.
+    """
+
+    def __init__(
+        self, recipe: Recipe, held_out: Sequence[Photo], benchmarks: Sequence[Benchmark] = ()
+    ) -> None:
+        self.recipe = recipe
+        self.crops = centre_crops(held_out, recipe.validation.photos, recipe.validation.crop)
+        smallest = min((min(crop.shape[:2]) for crop in self.crops.values()), default=None)
+        highest = max(recipe.validation.scales)
+        if smallest is not None and smallest - 2 * math.ceil(highest) < highest:
+            raise UsageError(
+                f"held-out pictures of {smallest} pixels cannot be measured at x{highest:g}.",
+                hint="Lower validation.scales, or raise validation.crop.",
+            )
+        own = [Benchmark("held-out", PROTOCOL, arrays=self.crops)] if self.crops else []
+        self.sets = [*own, *benchmarks]
+
+    def measure(self, network: ImplicitSR, device: torch.device, ranks: Ranks = Ranks()) -> dict[str, float]:  # noqa: B008
+        """Mean PSNR in dB by scale (and set, other than the run's own); empty without pictures.
+
+        Raises:
+            ImageError: a picture could not be measured.
+        """
+        if not self.sets:
+            return {}
+        found = evaluate(
+            [Network(self._upscaler(network, device))],
+            self.sets,
+            self.recipe.validation.scales,
+            metrics=[METRIC],
+            temperatures=(0.0,),
+            seeds=(0,),
+            ranks=ranks,
+        )
+        for failure in found.failures:
+            raise ImageError(f"validation of {failure.image} at x{failure.scale:g}: {failure.message}")
+        values: dict[str, list[float]] = {}
+        for row in found.rows:
+            name = METRIC if row.benchmark == "held-out" else f"{row.benchmark} {METRIC}"
+            values.setdefault(f"{name} x{row.scale:g}", []).append(row.metrics[METRIC])
+        return {name: sum(each) / len(each) for name, each in values.items()}
+
+    def write_samples(self, network: ImplicitSR, device: torch.device, path: Path) -> None:
+        """A sheet as PNG, one row per picture at the largest scale: enlarged pixels, result, truth."""
+        upscaler = self._upscaler(network, device)
+        scale = max(self.recipe.validation.scales)
+        rows = []
+        for crop in list(self.crops.values())[:SHOWN]:
+            hr, size = cropped_to_scale(crop, scale)
+            lr = pillow_bicubic(hr, size)
+            whole = Size(*hr.shape[:2])
+            at = [axis * n // m for axis, n, m in zip(np.indices(whole), size, whole, strict=True)]
+            x = torch.from_numpy(lr.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255
+            sr = quantise(upscaler.upscale(x, size=whole)[0].permute(1, 2, 0).numpy(), "8")
+            rows.append(np.concatenate([lr[at[0], at[1]], sr, hr], axis=1))
+        if rows:
+            width = min(row.shape[1] for row in rows)
+            write_png(path, np.concatenate([row[:, :width] for row in rows]))
+
+    def _upscaler(self, network: ImplicitSR, device: torch.device) -> Upscaler:
+        return Upscaler(network, self.recipe.preset, device=str(device), precision="fp32")
+
+
+def centre_crops(photos: Sequence[Photo], count: int, side: int) -> dict[str, U8]:
+    """Up to `count` centre crops (side, side, 3), spread evenly over the photos, by name."""
+    crops = {}
+    for photo in photos[:: max(1, len(photos) // max(1, count))][:count]:
+        h, w = photo.pixels.shape[:2]
+        top, left = max(0, (h - side) // 2), max(0, (w - side) // 2)
+        crops[photo.name] = np.ascontiguousarray(photo.pixels[top : top + side, left : left + side])
+    return crops
