@@ -12,7 +12,7 @@ import math
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,7 +43,11 @@ def colour_l1() -> tuple[Objective, ...]:
 
 def nll() -> tuple[Objective, ...]:
     """Mean over queries of the negative log-density of the residual, LINF's first stage; not divided by its entries."""
-    return (negative_log_density,)
+
+    def loss(network: ImplicitSR, batch: Batch) -> Tensor:
+        return _asked(network, batch).negative_log_density()
+
+    return (loss,)
 
 
 def linf_stage_2(
@@ -80,36 +84,46 @@ def linf_stage_2(
     judge = load_classifier(backbone, Path(weights)) if perceptual and weights else None
 
     def density(network: ImplicitSR, batch: Batch) -> Tensor:
-        return nll * negative_log_density(network, batch)
+        return nll * _asked(network, batch).negative_log_density()
 
     def colours(network: ImplicitSR, batch: Batch) -> Tensor:
-        decoder, prepared, hr = _prepared(network, batch)
-        loss = l1 * (decoder.sample(prepared, batch.coord) - hr).abs().mean()
-        if judge is not None:
-            noise = temperature * torch.randn(hr.shape, device=hr.device)
-            sr = decoder.sample(prepared, batch.coord, noise)
-            pictures = (_pictures(patches, decoder.patch) for patches in (sr, hr))
-            loss = loss + perceptual * judge.to(hr.device)(*pictures)
-        return loss
+        return picture_losses(_asked(network, batch))
 
     def both(network: ImplicitSR, batch: Batch) -> Tensor:
-        return density(network, batch) + colours(network, batch)
+        asked = _asked(network, batch)
+        return nll * asked.negative_log_density() + picture_losses(asked)
+
+    def picture_losses(asked: _Asked) -> Tensor:
+        decoder, prepared, coord, hr = asked
+        total = l1 * (decoder.sample(prepared, coord) - hr).abs().mean()
+        if judge is not None:
+            noise = temperature * torch.randn(hr.shape, device=hr.device)
+            sr = decoder.sample(prepared, coord, noise)
+            pictures = (_pictures(patches, decoder.patch) for patches in (sr, hr))
+            total = total + perceptual * judge.to(hr.device)(*pictures)
+        return total
 
     return (density, colours) if loss == "steps" else (both,)
 
 
-def negative_log_density(network: ImplicitSR, batch: Batch) -> Tensor:
-    """Mean over the queries of a generative network's negative log-density, in nats."""
-    decoder, prepared, hr = _prepared(network, batch)
-    return -decoder.log_density(prepared, batch.coord, hr).mean()
+class _Asked(NamedTuple):
+    """A generative decoder, what it prepared for a batch, and the batch's patches in the order of its noise."""
+
+    decoder: GenerativeDecoder
+    prepared: Any
+    coord: Tensor
+    hr: Tensor  # (B, Q, 3 n^2)
+
+    def negative_log_density(self) -> Tensor:
+        """Mean over the queries, in nats."""
+        return -self.decoder.log_density(self.prepared, self.coord, self.hr).mean()
 
 
-def _prepared(network: ImplicitSR, batch: Batch) -> tuple[GenerativeDecoder, Any, Tensor]:
-    """The decoder, what it prepared, and the HR patches (B, Q, 3 n^2) in the order of its noise."""
+def _asked(network: ImplicitSR, batch: Batch) -> _Asked:
     decoder = network.decoder
     if not isinstance(decoder, GenerativeDecoder):
         raise PresetError(
-            "This objective needs a decoder that gives a distribution.", hint="decoder.name = 'linf'"
+            "This objective needs a decoder that gives a distribution.", hint='decoder.name = "linf"'
         )
     hr = batch.hr.unsqueeze(2) if batch.hr.ndim == 3 else batch.hr
     if hr.shape[2] != decoder.patch**2:
@@ -118,7 +132,7 @@ def _prepared(network: ImplicitSR, batch: Batch) -> tuple[GenerativeDecoder, Any
             hint=f"data.around = {decoder.patch}",
         )
     prepared = decoder.prepare(network.encoder(batch.lr), batch.lr, Frame.whole(batch.lr, batch.cell))
-    return decoder, prepared, hr.transpose(2, 3).flatten(2)
+    return _Asked(decoder, prepared, batch.coord, hr.transpose(2, 3).flatten(2))
 
 
 def _pictures(patches: Tensor, patch: int) -> Tensor:
