@@ -47,7 +47,8 @@ class OptimSettings:
         warmup: steps in which the learning rate rises.
         clip: largest norm of the gradient; 0 leaves it as it is.
         ema: decay of the averaged weights, which are the result; 0 takes the last ones.
-        precision: of the passes; weights, their average and the optimiser stay fp32.
+        precision: of the passes; weights, their average and the optimiser stay fp32. "auto" is bf16 on processors that
+            have it, else fp32.
         compile: hand the network to torch.compile; "graph" also captures CUDA graphs.
         seed: of weights and samples.
     """
@@ -65,7 +66,7 @@ class OptimSettings:
     warmup: int = 300
     clip: float = 1.0
     ema: float = 0.999
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     compile: Literal["off", "default", "graph"] = "off"
     seed: int = 0
 

@@ -104,6 +104,8 @@ def prepare(
         notify(f"skipped {line}")
     notify(f"{len(photos.train)} photos to train on, {len(photos.held_out)} held out")
     trainer = Trainer(recipe, device, ranks)
+    if recipe.optim.precision == "auto":
+        notify(f"precision {trainer.precision}")
     record = configuration(recipe, photos, ranks.world)
     if state is not None:
         check_configuration(record, recipe, state.parent, force=force)

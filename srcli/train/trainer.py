@@ -6,12 +6,14 @@ import copy
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from srcli.data.samples import Batch
+from srcli.engine.device import DTYPES, Precision, choose_precision
 from srcli.errors import PresetError, WeightsError
 from srcli.evaluate.ranks import Ranks
 from srcli.models import build
@@ -22,7 +24,6 @@ from srcli.objectives import make_objective
 from srcli.recipe import Recipe
 from srcli.weights import load_into
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 COMPILE = {"default": "default", "graph": "reduce-overhead"}  # the latter captures CUDA graphs
 
 
@@ -51,7 +52,8 @@ class Trainer:
         self.objectives = make_objective(recipe.objective, recipe.preset.name)
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.Adam(self.parameters, lr=optim.lr, betas=optim.betas, fused=True)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=optim.precision == "fp16")
+        self.precision = training_precision(optim.precision, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
         self.step = 0
         self.best = -math.inf
         self.skipped = 0
@@ -144,7 +146,7 @@ class Trainer:
             for number, batch in enumerate(batches):
                 self._seed(which, number)
                 with torch.autocast(
-                    self.device.type, DTYPES[self.recipe.optim.precision], enabled=self._half
+                    self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"
                 ):
                     part = objective(self.asked, batch) / len(batches)
                 self.scaler.scale(part).backward()
@@ -162,10 +164,6 @@ class Trainer:
         numbers = (self.recipe.optim.seed, self.step, self.ranks.rank, *place)
         digest = hashlib.blake2b(repr(numbers).encode(), digest_size=7).digest()
         torch.manual_seed(int.from_bytes(digest, "big"))
-
-    @property
-    def _half(self) -> bool:
-        return self.recipe.optim.precision != "fp32"
 
     def _normalised(self, batch: Batch) -> Batch:
         """The batch on the device, its pixels as the network sees them."""
@@ -192,6 +190,21 @@ class Trainer:
         averages: list[Tensor] = list(self.average.parameters())
         current: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(averages, current, 1 - decay)
+
+
+def training_precision(name: str, device: torch.device) -> Precision:
+    """The precision called `name`; "auto" is bf16 where the processor computes in it, also on a CPU.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    if name != "auto" or device.type != "cpu":
+        return choose_precision(name, device)
+    try:
+        flags = Path("/proc/cpuinfo").read_text("utf-8")
+    except OSError:  # not Linux
+        return "fp32"
+    return "bf16" if {"avx512_bf16", "amx_bf16"} & set(flags.split()) else "fp32"
 
 
 def average_over(ranks: Ranks, tensors: Sequence[Tensor]) -> None:
