@@ -1,0 +1,79 @@
+"""Noise of sensors: Gaussian, and Poisson as a picture's own values make it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from srcli.degradations.counter import bits, normal
+
+LUMA = (0.299, 0.587, 0.114)
+_ONE = 1 << 32
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Noise as numbers.
+
+    Attributes:
+        kind: gaussian or poisson.
+        strength: standard deviation in levels of 255, or what Poisson noise is multiplied by.
+        gray: the same in all three channels.
+        key: which noise.
+    """
+
+    kind: str
+    strength: float
+    gray: bool
+    key: int
+
+
+def with_noise(picture: Tensor, noise: Noise) -> Tensor:
+    """A picture (1, 3, h, w) in [0, 1] with noise, clipped to [0, 1]."""
+    added = _gaussian(picture, noise) if noise.kind == "gaussian" else _poisson(picture, noise)
+    return (picture + added).clamp(0, 1)
+
+
+def _gaussian(picture: Tensor, noise: Noise) -> Tensor:
+    _, channels, h, w = picture.shape
+    key = torch.tensor([noise.key], device=picture.device)
+    drawn = normal(key, (1 if noise.gray else channels) * h * w)
+    return drawn.reshape(1, -1, h, w) * (noise.strength / 255)
+
+
+def _poisson(picture: Tensor, noise: Noise) -> Tensor:
+    """The difference that counting photons makes; the fewer values a picture has, the fewer photons there are."""
+    if noise.gray:
+        picture = (picture * picture.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    levels = (picture.clamp(0, 1) * 255).round().long()
+    brightest = 2 ** math.ceil(math.log2(levels.unique().numel()))  # photons of a white pixel
+    key = torch.tensor([noise.key], device=picture.device)
+    drawn = bits(key, levels.numel()).reshape(levels.shape)
+    starts, table = (t.to(picture.device) for t in _counts(brightest))
+    # All 256 distributions lie one behind the other, so that one search serves every pixel.
+    place = torch.searchsorted(table, (levels * _ONE + drawn).contiguous(), right=True)
+    count = place - starts[levels]
+    return (count.to(picture.dtype) / brightest - levels.to(picture.dtype) / 255) * noise.strength
+
+
+@lru_cache(maxsize=9)
+def _counts(brightest: int) -> tuple[Tensor, Tensor]:
+    """Poisson distributions of the 256 levels: where each begins in the table, and cumulative probabilities.
+
+    The entry for level v and count k is v * 2^32 + the probability, in parts of 2^32, of at most k.
+    """
+    from scipy.stats import poisson
+
+    levels = torch.arange(256)
+    most = [int(poisson.isf(1e-12, v * brightest / 255)) + 1 for v in range(256)]
+    starts = torch.tensor([0, *most]).cumsum(0)[:-1]
+    rows = [
+        v * _ONE
+        + (torch.from_numpy(poisson.cdf(range(n), v * brightest / 255)) * _ONE).long().clamp(max=_ONE)
+        for v, n in zip(levels.tolist(), most, strict=True)
+    ]
+    return starts, torch.cat(rows)
