@@ -18,6 +18,7 @@ from srcli.errors import UsageError, suggest
 from srcli.inputs import Source, absolute
 
 DEFAULT_TEMPLATE = "{stem}_{size}{ext}"
+SAMPLES_TEMPLATE = "{stem}_{size}_{index}{ext}"  # of several results for one input
 EXAMPLE: dict[str, Any] = {
     "stem": "photo",
     "size": "x4.3",
@@ -59,6 +60,11 @@ class Template:
             self.fill(EXAMPLE)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"--name {text!r}: {error}.") from None
+
+    @property
+    def has_index(self) -> bool:
+        """Whether names carry a number."""
+        return any(name == "index" for _, name, _, _ in self._parts)
 
     def fill(self, values: Mapping[str, Any]) -> str:
         """The name for these values."""

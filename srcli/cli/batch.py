@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from srcli.preflight import in_words
 
 if TYPE_CHECKING:
     from srcli.inputs import Found, Source
-    from srcli.job import Engine, Record, Settings
+    from srcli.job import Engine, Record, Settings, Spread, Task
     from srcli.outputs import Destination
 
 Style = Literal["lines", "jsonl", "json"]
@@ -79,6 +79,8 @@ def line(record: Record) -> str:
     """A record in one line: ``photo.png 640x480 -> photo_x4.3.png 2752x2064 (edsr-s-blend, 1.9 s)``."""
     sizes = ["" if size is None else f" {size[0]}x{size[1]}" for size in (record.in_size, record.out_size)]
     how = record.model["name"] if record.model else "resized"
+    if record.temperature is not None:
+        how += f", temperature {record.temperature:.3g} {record.temperature_origin}"
     if record.status == "skipped":
         about = record.notes[-1] if record.notes else "skipped"
     elif record.status == "planned":
@@ -148,11 +150,12 @@ class Batch:
             SrcliError: what would fail for every picture.
         """
         work = self._without_own_outputs(found.sources)
+        pictures = len(work) * self.settings.samples
         count = len(work) + len(found.missing)
         try:
             for word, message in found.missing:
                 self._fail(word, NothingToDoError(message))
-            with self.console.progress(len(work), self._mean_pixels([source for _, source in work])):
+            with self.console.progress(pictures, self._mean_pixels([source for _, source in work])):
                 for index, source in work:
                     if self.fail_fast and self.failures:
                         break
@@ -172,7 +175,8 @@ class Batch:
         from srcli.job import Record
 
         try:
-            self._done(self._record(index, source))
+            for record in self._records(index, source):
+                self._done(record)
         except BrokenPipeError:  # nobody reads on
             raise
         except (ModelError, Unloadable) as error:  # the same for every picture
@@ -185,15 +189,46 @@ class Batch:
             traceback.print_exc()
             self._fail(source.label, SrcliError(f"internal error: {type(error).__name__}: {error}"))
 
-    def _record(self, index: int, source: Source) -> Record:
+    def _records(self, index: int, source: Source) -> Iterator[Record]:
+        """What became of one input: a record for each of its samples."""
         from srcli.job import plan, run
 
-        task = plan(source, index, self.settings, self.place, data=self._data(source))
-        if task.record.status == "skipped" or self.dry_run:
-            return task.record
-        engine = self.engine if task.needs_network else None
-        with self.console.file(source.label, task.pixels) as report:
-            return run(task, self.settings, engine, report=report, stdout=sys.stdout.buffer)
+        data = self._data(source)
+        tasks = [
+            plan(source, index, self.settings, self.place, sample=number, data=data)
+            for number in range(1, self.settings.samples + 1)
+        ]
+        spread, path = self._spread(tasks)
+        for task in tasks:
+            if self.dry_run or (task.record.status == "skipped" and spread is None):
+                yield task.record
+                continue
+            engine = self.engine if task.needs_network else None
+            with self.console.file(source.label, task.pixels) as report:
+                record = run(
+                    task, self.settings, engine, report=report, stdout=sys.stdout.buffer, spread=spread
+                )
+            if spread is not None and path is not None and task is tasks[-1]:
+                spread.write(path, replace=self.settings.exists == "overwrite")
+                record.diversity, record.uncertainty = round(spread.value(), 4), str(path)
+                record.notes.append(f"diversity {record.diversity:.2f} levels, drawn in {path}")
+            yield record
+
+    def _spread(self, tasks: Sequence[Task]) -> tuple[Spread | None, Path | None]:
+        """What gathers the deviation between samples, and where its picture goes; neither where it is not wanted.
+
+        It needs all samples: those that are up to date are made again, unless its picture is there as well.
+        """
+        from srcli.job import Spread, uncertainty_path
+
+        paths = [task.path for task in tasks if task.path is not None]
+        if not self.settings.diversity or self.dry_run or not tasks[0].needs_network:
+            return None, None
+        path = uncertainty_path(paths, tasks[0].source.label)
+        skipped = [task for task in tasks if task.record.status == "skipped"]
+        if skipped and (self.settings.exists == "skip" or (len(skipped) == len(tasks) and path.is_file())):
+            return None, None
+        return Spread(tasks[0].target.size), path
 
     def _done(self, record: Record) -> None:
         self.results.add(record)
@@ -240,16 +275,21 @@ class Batch:
         from srcli.job import output_path, output_words
         from srcli.outputs import Clashes, find_clashes
 
-        def exact(index: int, source: Source) -> Path | None:
+        samples = self.settings.samples
+
+        def exact(at: int, source: Source) -> Path | None:
             try:
-                return output_path(source, index + 1, self.settings, self.place)
+                index, sample = at // samples + 1, at % samples + 1
+                return output_path(source, index, self.settings, self.place, sample=sample)
             except SrcliError:
                 return None  # the run itself says what is wrong with it
 
-        def pattern(index: int, source: Source) -> str:
-            return self.place.pattern(source, output_words(source, index + 1, self.settings))
+        def pattern(at: int, source: Source) -> str:
+            words = output_words(source, at // samples + 1, self.settings, sample=at % samples + 1)
+            return self.place.pattern(source, words)
 
-        clashes = find_clashes(sources, pattern, exact) if len(sources) > 1 else Clashes([], [])
+        several = [source for source in sources for _ in range(samples)]
+        clashes = find_clashes(several, pattern, exact) if len(sources) > 1 else Clashes([], [])
         for path, first, second in clashes.shared[:1]:
             raise UsageError(
                 f"{first.label} and {second.label} would both be written to {path}.",
@@ -257,6 +297,8 @@ class Batch:
             )
         leave = set()
         for made, origin in clashes.inputs:
+            if made is origin or made in leave:  # refused when its turn comes; said already
+                continue
             if self.settings.exists == "overwrite" and made.named:
                 raise UsageError(
                     f"{made.label} is an input and the output of {origin.label}.",

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 SIZE, OUTPUT, BATCH, RUN, REPORT = "Size (one of)", "Output", "Batch", "Running", "Reporting"
+DRAW = "Detail"
 
 option = partial(typer.Option, show_envvar=False)  # every option has one: said once, in the command's help
 
@@ -112,7 +113,51 @@ Tile = Annotated[
 ]
 Seed = Annotated[
     int,
-    option(help="For models that draw random numbers; recorded in the output.", rich_help_panel=RUN),
+    option(help="For models that draw random numbers; recorded in the output.", rich_help_panel=DRAW),
+]
+Temperature = Annotated[
+    str | None,
+    option(
+        "--temperature",
+        "-T",
+        metavar="T|auto",
+        help="For models with a temperature: 0 is faithful, up to 1 adds detail. "
+        "(default: auto, the preset's own for the scale)",
+        rich_help_panel=DRAW,
+    ),
+]
+TemperatureMap = Annotated[
+    str | None,
+    option(
+        metavar="auto|FILE",
+        help="Less noise on flat areas and clean edges and more in texture, or as a gray picture says: "
+        "white is the whole temperature.",
+        rich_help_panel=DRAW,
+    ),
+]
+Samples = Annotated[
+    int,
+    option(
+        metavar="N",
+        help="Results per input, with seeds counting up; {index} in --name is then their number.",
+        rich_help_panel=DRAW,
+    ),
+]
+Diversity = Annotated[
+    bool,
+    option(
+        "--diversity",
+        help="How far the samples differ, in 8-bit levels, and a picture of where: 8 shades of gray a level.",
+        rich_help_panel=DRAW,
+    ),
+]
+Consistency = Annotated[
+    bool,
+    option(
+        "--consistency/--no-consistency",
+        help="Make the result reduce to the input exactly. For inputs that are bicubic reductions.",
+        rich_help_panel=DRAW,
+    ),
 ]
 Offline = Annotated[
     bool,

@@ -12,6 +12,7 @@ import typer
 
 from srcli.cli import options
 from srcli.cli.console import Console
+from srcli.cli.drawing import drawing, for_samples
 from srcli.errors import ModelError, NothingToDoError, UsageError
 from srcli.image.formats import FORMATS, find_format, format_of
 from srcli.inputs import STDIN, find_inputs
@@ -67,7 +68,12 @@ def upscale(
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     tile: options.Tile = "auto",
+    temperature: options.Temperature = None,
+    temperature_map: options.TemperatureMap = None,
     seed: options.Seed = 0,
+    samples: options.Samples = 1,
+    diversity: options.Diversity = False,
+    consistency: options.Consistency = False,
     offline: options.Offline = False,
     max_input_pixels: options.MaxInputPixels = "500M",
     max_output_pixels: options.MaxOutputPixels = "4G",
@@ -109,6 +115,7 @@ def upscale(
         only_shrink=only_shrink,
     )
     preset = _preset(model, license)
+    noise = drawing(preset, temperature, temperature_map, seed, samples, diversity=diversity)
     words = [*(inputs or ()), *(input_ or ())]
     try:
         found = find_inputs(
@@ -132,6 +139,7 @@ def upscale(
         suffixes=[suffix for form in FORMATS.values() for suffix in form.suffixes],
     )
     _check_streams(place, json=json, jsonl=jsonl, dry_run=dry_run)
+    place = for_samples(place, samples, named=name is not None)
     settings = Settings(
         rule=rule,
         preset=preset,
@@ -152,6 +160,11 @@ def upscale(
         frames=frames,
         precision=precision,
         seed=seed,
+        temperature=noise.temperature,
+        temperature_map=noise.where,
+        samples=samples,
+        diversity=diversity,
+        consistency=consistency,
         provenance=not no_provenance,
         exists=_policy(exists, overwrite=overwrite, skip=skip_existing, resume=resume),
         max_input_pixels=parse_pixels(max_input_pixels, "--max-input-pixels"),
@@ -162,11 +175,13 @@ def upscale(
         settings,
         place,
         console,
-        Results(console, style, many=found.many, apart=place.stdout),
+        Results(console, style, many=found.many or samples > 1, apart=place.stdout),
         load=lambda: _load(model, device, precision, tile, console),
         dry_run=dry_run,
         fail_fast=fail_fast,
     )
+    if noise.warning is not None:
+        console.note(f"warning: {noise.warning}")
     for suffix, count in sorted(found.passed_over.items()):
         console.note(f"{count} {suffix} {'file is' if count == 1 else 'files are'} passed over")
     with ends_soon():

@@ -3,8 +3,21 @@
 Neither prints nor imports torch; the network comes in as an argument. What happened is returned as a `Record`.
 """
 
+from srcli.job.draw import Spread, uncertainty_path
 from srcli.job.plan import output_path, output_words, plan, target_of
 from srcli.job.run import Engine, run
 from srcli.job.task import Record, Settings, Task
 
-__all__ = ["Engine", "Record", "Settings", "Task", "output_path", "output_words", "plan", "run", "target_of"]
+__all__ = [
+    "Engine",
+    "Record",
+    "Settings",
+    "Spread",
+    "Task",
+    "output_path",
+    "output_words",
+    "plan",
+    "run",
+    "target_of",
+    "uncertainty_path",
+]

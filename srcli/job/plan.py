@@ -23,7 +23,13 @@ LOSSLESS_SHARE, LOSSY_SHARE = 0.2, 0.02  # of the samples' bytes: the least that
 
 
 def plan(
-    source: Source, index: int, settings: Settings, place: Destination, *, data: bytes | None = None
+    source: Source,
+    index: int,
+    settings: Settings,
+    place: Destination,
+    *,
+    sample: int = 1,
+    data: bytes | None = None,
 ) -> Task:
     """Decide everything about one input from its header, and check that it can be done.
 
@@ -32,6 +38,7 @@ def plan(
         index: its number, from 1.
         settings: what to do.
         place: where results go.
+        sample: its number among the results for this input, from 1; with the seed it decides the noise.
         data: the content of standard input, if that is the source.
 
     Raises:
@@ -42,7 +49,7 @@ def plan(
     form, notes = _format(header, settings)
     check_format_limits(form, target.size)
     _check_pixels(target, settings)
-    path = place.path(source, output_words(source, index, settings, header, target))
+    path = place.path(source, output_words(source, index, settings, header, target, sample=sample))
     size, new = Size(*header.size), target.size
     record = Record(
         source.label,
@@ -54,10 +61,12 @@ def plan(
         scale_y=new.h / size.h,
         depth=_depth(header, form, settings),
         format=form,
-        seed=settings.seed,
+        seed=settings.seed + sample - 1,
         notes=notes,
     )
     task = Task(source, data, header, target, path, record)
+    if task.needs_network:
+        _choose_temperature(record, target, settings)
     if path is not None and _is_occupied(path) and _is_finished(task, settings):
         record.status = "skipped"
         return task
@@ -65,7 +74,7 @@ def plan(
     if task.needs_network:
         about = settings.preset
         record.model = {"name": about.name, "sha256": weights, "license": about.weights.license}
-    record.fingerprint = record.fingerprint or settings.fingerprint(_content(task), target, weights)
+    record.fingerprint = record.fingerprint or _fingerprint(task, settings, weights)
     record.memory = _memory(task, form, settings)
     check_memory(record.memory)
     if path is not None:
@@ -74,6 +83,21 @@ def plan(
         lossless = form in ("png", "tiff") or settings.encoding.get("lossless", False)
         check_disk(path.parent, int(raw * (LOSSLESS_SHARE if lossless else LOSSY_SHARE)))
     return task
+
+
+def _choose_temperature(record: Record, target: Target, settings: Settings) -> None:
+    chosen = settings.chosen_temperature(target)
+    if chosen is None:
+        return
+    record.temperature, record.temperature_origin = chosen.value, chosen.origin
+    if settings.temperature_map is not None:
+        record.temperature_map = settings.temperature_map.name
+    if chosen.value == 0 and settings.samples > 1:
+        record.notes.append("at temperature 0 all samples are equal")
+
+
+def _fingerprint(task: Task, settings: Settings, weights: str) -> str:
+    return settings.fingerprint(_content(task), task.target, weights, task.record.seed)
 
 
 def target_of(source: Source, settings: Settings) -> Target:
@@ -85,7 +109,9 @@ def target_of(source: Source, settings: Settings) -> Target:
     return settings.rule.target(Size(*_header(source, settings, None).size))
 
 
-def output_path(source: Source, index: int, settings: Settings, place: Destination) -> Path | None:
+def output_path(
+    source: Source, index: int, settings: Settings, place: Destination, *, sample: int = 1
+) -> Path | None:
     """Where one input's result goes, from its header; None is standard output.
 
     Raises:
@@ -93,19 +119,28 @@ def output_path(source: Source, index: int, settings: Settings, place: Destinati
     """
     header = _header(source, settings, None)
     target = settings.rule.target(Size(*header.size))
-    return place.path(source, output_words(source, index, settings, header, target))
+    return place.path(source, output_words(source, index, settings, header, target, sample=sample))
 
 
 def output_words(
-    source: Source, index: int, settings: Settings, header: Header | None = None, target: Target | None = None
+    source: Source,
+    index: int,
+    settings: Settings,
+    header: Header | None = None,
+    target: Target | None = None,
+    *,
+    sample: int = 1,
 ) -> dict[str, Any]:
-    """The fields of an output's name; those that only the header tells are left out without it."""
+    """The fields of an output's name; those that only the header tells are left out without it.
+
+    `index` counts the samples where several are asked for, else the inputs.
+    """
     path = source.path or Path("stdin")
     fields: dict[str, Any] = {
         "stem": path.stem,
         "size": settings.rule.tag,
         "model": settings.preset.name,
-        "index": index,
+        "index": index if settings.samples == 1 else sample,
         "parent": (path.parent.name or Path.cwd().name) if source.path else "",
     }
     if header is not None and target is not None:
@@ -166,7 +201,9 @@ def _memory(task: Task, form: str, settings: Settings) -> int:
     copied = task.pixels * 4 if form not in ("png", "tiff") else 0
     alpha = task.pixels * 2 if header.alpha and settings.alpha != "drop" else 0
     base = MEMORY_BASE + (MEMORY_NETWORK if task.needs_network else 0)
-    return base + 2 * samples + out + copied + alpha
+    whole = task.pixels * 3 * 4  # float32
+    drawn = 3 * whole * settings.consistency + 2 * whole * settings.diversity
+    return base + 2 * samples + out + copied + alpha + drawn * task.needs_network
 
 
 def _content(task: Task) -> bytes:
@@ -209,7 +246,7 @@ def _is_finished(task: Task, settings: Settings) -> bool:
             f"the output {path} exists and was not made by srcli.", hint="Replace it with --overwrite."
         )
     weights = settings.weights_sha256() if task.needs_network else ""
-    record.fingerprint = settings.fingerprint(_content(task), task.target, weights)
+    record.fingerprint = _fingerprint(task, settings, weights)
     if made["fingerprint"] != record.fingerprint:
         return False
     record.notes.append("up to date")

@@ -14,6 +14,7 @@ from srcli import __version__
 from srcli.errors import ImageError, ResourceError
 from srcli.geometry import Size
 from srcli.image import Image, OutputPlan, plan_output, read_image, resize_rows
+from srcli.job.draw import Consistent, Drawn, Renderer, Spread, renderer_for
 from srcli.job.task import Record, Settings, Task, grows
 from srcli.preflight import in_words, made_folder
 
@@ -37,7 +38,7 @@ class Engine(Protocol):
         ...
 
     def rows(self, source: Any, target: Size, *, report: Report | None = None) -> Iterator[np.ndarray]:
-        """Finished rows (n, W, 3) from top to bottom."""
+        """Finished rows (n, W, 3) from top to bottom; a generative one takes temperature and seed besides."""
         ...
 
 
@@ -48,6 +49,7 @@ def run(
     *,
     report: Report | None = None,
     stdout: BinaryIO | None = None,
+    spread: Spread | None = None,
 ) -> Record:
     """Do what was planned: read, enlarge, write.
 
@@ -57,6 +59,7 @@ def run(
         engine: the network; None where `task.needs_network` is False.
         report: called with the finished share.
         stdout: takes the bytes of a result that has no path.
+        spread: sees the result's colours, for the deviation between several.
 
     Raises:
         SrcliError: it did not work; nothing is left behind.
@@ -76,7 +79,7 @@ def run(
             )
             record.depth, record.format = output.depth, output.format.name
             record.notes += [*image.notes, *output.notes]
-            pixels = _render(image, output, task, settings, engine, record, report)
+            pixels = _render(image, output, task, settings, engine, record, report, spread)
             record.notes += _write(task, output, pixels, _provenance(record, settings, engine), stdout)
         except MemoryError as error:
             raise _out_of_memory(task) from error
@@ -114,6 +117,7 @@ def _render(
     engine: Engine | None,
     record: Record,
     report: Report | None,
+    spread: Spread | None,
 ) -> np.ndarray:
     """The output's samples (H, W, channels)."""
     target = task.target.size
@@ -126,14 +130,21 @@ def _render(
     if engine is None:
         kept = task.target.kept
         record.notes.append("size kept" if kept else "not enlarged: resized without the network")
+    renderer = None if engine is None else _renderer(engine, settings, record)
     pixels = np.empty(output.shape, output.dtype)
     top = 0
-    for rows in colours(image.strip, Size(*image.size), target, engine, _part(report, share, 1)):
+    for rows in colours(image.strip, Size(*image.size), target, renderer, _part(report, share, 1)):
         bottom = top + len(rows)
+        if spread is not None:
+            spread.add(top, rows)
         cover = None if alpha is None else alpha(top, bottom)
         pixels[top:bottom] = output.band(rows, cover, top=top)
         top = bottom
     assert top == target.h
+    if spread is not None:
+        spread.count += 1
+    if isinstance(renderer, Consistent):
+        record.lr_psnr = renderer.lr_psnr
     if engine is not None:
         _count(record, engine)
         tile = engine.tile_used
@@ -143,11 +154,22 @@ def _render(
     return pixels
 
 
+def _renderer(engine: Engine, settings: Settings, record: Record) -> Renderer:
+    assert record.seed is not None  # planned
+    return renderer_for(
+        engine,
+        temperature=record.temperature,
+        seed=record.seed,
+        where=settings.temperature_map,
+        consistent_at=record.depth if settings.consistency else None,
+    )
+
+
 def colours(
     strip: Callable[[int, int], np.ndarray],
     size: Size,
     target: Size,
-    engine: Engine | None,
+    engine: Renderer | None,
     report: Report | None = None,
 ) -> Iterator[np.ndarray]:
     """Rows (n, W, 3) of a picture at `target`, from top to bottom.
@@ -158,7 +180,7 @@ def colours(
         strip: gives rows [top, bottom) of the picture as float32 (n, w, 3).
         size: of the picture.
         target: of the result.
-        engine: the network; needed where a side grows.
+        engine: the network, or what wraps it; needed where a side grows.
         report: called with the finished share.
     """
     reduced = Size(min(size.h, target.h), min(size.w, target.w))
@@ -207,7 +229,8 @@ def _alpha(
     # Kept until the colours are there; 16 bits are finer than any file's transparency but a float one's.
     whole = np.empty(target, np.uint16)
     top = 0
-    for rows in colours(as_gray, size, target, engine, report):
+    faithful: Renderer = engine if record.temperature is None else Drawn(engine, 0.0, 0)  # no noise in it
+    for rows in colours(as_gray, size, target, faithful, report):
         whole[top : top + len(rows)] = np.rint(np.clip(rows.mean(axis=2), 0, 1) * 65535)
         top += len(rows)
     _count(record, engine)
@@ -233,7 +256,10 @@ def _provenance(record: Record, settings: Settings, engine: Engine | None) -> di
         "in_size": record.in_size,
         "out_size": record.out_size,
         "precision": None if engine is None else str(engine.precision),
-        "seed": settings.seed,
+        "seed": record.seed,
+        "temperature": record.temperature,
+        "temperature_map": record.temperature_map,
+        "consistency": settings.consistency or None,
         "fingerprint": record.fingerprint,
     }
     return {key: value for key, value in facts.items() if value is not None}

@@ -15,6 +15,8 @@ from srcli.image import Header
 from srcli.inputs import Source
 from srcli.presets import Preset
 from srcli.sizes import SizeRule, Target
+from srcli.temperature import Asked, Chosen, choose
+from srcli.texture import TemperatureMap
 
 Status = Literal["planned", "done", "skipped", "failed"]
 Exists = Literal["auto", "skip", "overwrite", "fail"]
@@ -33,7 +35,12 @@ class Settings:
         alpha: how transparency is enlarged: auto, model, lanczos or drop.
         frames: which picture of an animation.
         precision: as asked for.
-        seed: for models that draw; recorded.
+        seed: of the first sample, for models that draw; recorded.
+        temperature: as asked for; None and "auto" mean the preset's own.
+        temperature_map: a factor on it for every pixel.
+        samples: results for every input, with seeds from `seed` on.
+        diversity: whether the deviation between them is measured and drawn.
+        consistency: whether results are made to reduce to their input.
         provenance: whether the output records how it was made.
         exists: what to do where the output exists.
         max_input_pixels: larger inputs are refused.
@@ -49,12 +56,21 @@ class Settings:
     frames: str = "error"
     precision: str = "auto"
     seed: int = 0
+    temperature: Asked = None
+    temperature_map: TemperatureMap | None = None
+    samples: int = 1
+    diversity: bool = False
+    consistency: bool = False
     provenance: bool = True
     exists: Exists = "auto"
     max_input_pixels: int = 500_000_000
     max_output_pixels: int = 4_000_000_000
 
-    def fingerprint(self, content: bytes, target: Target, weights: str) -> str:
+    def chosen_temperature(self, target: Target) -> Chosen | None:
+        """The temperature for one picture; None for a preset that draws no noise."""
+        return choose(self.preset, target.scale, self.temperature)
+
+    def fingerprint(self, content: bytes, target: Target, weights: str, seed: int | None = None) -> str:
         """What a result depends on, in 32 hexadecimal digits.
 
         BLAKE2b over the hash of the input's content, the weights' hash, the options that change pixels or
@@ -68,8 +84,15 @@ class Settings:
             "alpha": self.alpha,
             "frames": self.frames,
             "precision": self.precision,
-            "seed": self.seed,
+            "seed": self.seed if seed is None else seed,
         }
+        chosen = self.chosen_temperature(target)
+        drawn = {
+            "temperature": None if chosen is None else chosen.value,
+            "temperature_map": None if self.temperature_map is None else self.temperature_map.digest,
+            "consistency": self.consistency or None,
+        }
+        options |= {key: value for key, value in drawn.items() if value is not None}
         text = json.dumps([weights, options, __version__.split(".")[0]], sort_keys=True)
         return hashlib.blake2b(content + text.encode(), digest_size=16).hexdigest()
 
@@ -94,7 +117,13 @@ class Record:
         tile: width x height of the encoder's tiles.
         tile_retries: tiles cut in four for want of memory.
         fp32_fallback: tiles computed again in float32.
-        seed: as asked for.
+        seed: of the noise, as asked for; of the first sample and counting up.
+        temperature: factor on the noise; None for a model that draws none.
+        temperature_origin: as asked, from the preset, or published policy.
+        temperature_map: auto or a file, where the factor varied.
+        diversity: mean deviation between the samples in 8-bit levels; in the last sample's record.
+        uncertainty: the picture of that deviation.
+        lr_psnr: dB between the reduced result and the input, where consistency was asked for.
         seconds: without loading the model.
         memory: bytes that are needed, an estimate.
         fingerprint: see `Settings.fingerprint`.
@@ -118,6 +147,12 @@ class Record:
     tile_retries: int = 0
     fp32_fallback: int = 0
     seed: int | None = None
+    temperature: float | None = None
+    temperature_origin: str | None = None
+    temperature_map: str | None = None
+    diversity: float | None = None
+    uncertainty: str | None = None
+    lr_psnr: float | None = None
     seconds: float | None = None
     memory: int | None = None
     fingerprint: str | None = None

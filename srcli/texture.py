@@ -1,0 +1,110 @@
+"""Where a picture can bear more of the noise: a factor on the temperature for every output pixel.
+
+`auto` looks at the LR picture. Of the local structure tensor (Foerstner and Guelch, 1987) the smaller eigenvalue is
+near 0 on flat areas and along clean edges, where invented detail shows as dirt, and large in texture, which varies in
+both directions. The windows are local, so that tiles and bands do not change the factor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srcli.errors import UsageError
+from srcli.geometry import Size
+from srcli.image.resample import resize_rows
+
+F32 = NDArray[np.float32]
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+WINDOW = np.array([1, 6, 15, 20, 15, 6, 1], np.float32) / 64  # binomial: a Gaussian of 1.2 pixels
+REACH = len(WINDOW) // 2 + 1  # of the window and of the derivative
+LOWEST, HIGHEST = 0.5, 1.25  # factors on flat areas and in strong texture
+KNEE = 0.02  # contrast per LR pixel, in the weaker direction, that is half way between them
+
+
+class Source(Protocol):
+    """An LR picture that is read in strips."""
+
+    size: Size
+
+    def strip(self, top: int, bottom: int) -> F32:
+        """Rows [top, bottom) as (rows, w, 3)."""
+        ...
+
+
+@dataclass(frozen=True)
+class TemperatureMap:
+    """A factor on the temperature per pixel, from the picture itself or from a gray picture.
+
+    Attributes:
+        name: "auto" or the file.
+        digest: names its content, for fingerprints.
+        gray: (h, w) in [0, 1], stretched over the output: white is the whole temperature, black none; None for auto.
+    """
+
+    name: str
+    digest: str
+    gray: F32 | None = None
+
+    def rows(self, source: Source, target: Size, top: int, bottom: int) -> F32:
+        """Factors (bottom - top, W) of output rows."""
+        size = source.size if self.gray is None else Size(*self.gray.shape)
+
+        def read(first: int, last: int) -> F32:
+            return texture_factor(source, first, last) if self.gray is None else self.gray[first:last]
+
+        return resize_rows(read, size, target, top, bottom, kernel="bilinear")
+
+
+def temperature_map(asked: str) -> TemperatureMap:
+    """The map that "auto" or a picture's path means.
+
+    Raises:
+        UsageError: no such file.
+        ImageError: it is no picture.
+    """
+    if asked == "auto":
+        return TemperatureMap("auto", f"auto {LOWEST} {HIGHEST} {KNEE}")
+    from srcli.image import read_image
+
+    path = Path(asked)
+    if not path.is_file():
+        raise UsageError(f"--temperature-map {asked} is no file.", hint="Give auto, or a gray picture.")
+    picture = read_image(path)
+    gray = np.clip(picture.strip(0, picture.size[0]).mean(axis=2), 0, 1)
+    return TemperatureMap(asked, hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest(), gray)
+
+
+def texture_factor(source: Source, top: int, bottom: int) -> F32:
+    """Factors (bottom - top, w) at LR rows, from LOWEST on flat areas and clean edges to HIGHEST in texture."""
+    high, low = max(0, top - REACH), min(source.size.h, bottom + REACH)
+    luma = source.strip(high, low) @ LUMA
+    missing = REACH - (top - high), REACH - (low - bottom)
+    # Odd, so that a ramp goes on: a border is no edge.
+    luma = np.pad(luma, (missing, (REACH, REACH)), mode="reflect", reflect_type="odd")
+    weaker = np.sqrt(_smaller_eigenvalue(luma))
+    share = weaker / (weaker + np.float32(KNEE))
+    return np.asarray(LOWEST + (HIGHEST - LOWEST) * share, np.float32)
+
+
+def _smaller_eigenvalue(luma: F32) -> F32:
+    """Of the structure tensor of (h + 2 REACH, w + 2 REACH) at (h, w)."""
+    down = (luma[2:, 1:-1] - luma[:-2, 1:-1]) * np.float32(0.5)
+    across = (luma[1:-1, 2:] - luma[1:-1, :-2]) * np.float32(0.5)
+    yy, xx, xy = (_averaged(product) for product in (down * down, across * across, down * across))
+    root = np.sqrt(np.square(yy - xx) / 4 + np.square(xy))
+    return np.maximum((yy + xx) / 2 - root, 0)
+
+
+def _averaged(x: F32) -> F32:
+    for axis in (0, 1):
+        count = x.shape[axis] - len(WINDOW) + 1
+        parts = [np.take(x, range(k, k + count), axis=axis) * weight for k, weight in enumerate(WINDOW)]
+        x = np.sum(parts, axis=0, dtype=np.float32)
+    return x
