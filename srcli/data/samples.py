@@ -13,10 +13,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from srcli.data.photos import U8, Photo
+from srcli.data.reduce import pillow_bicubic
+from srcli.degradations import degrade, draw, find_degradation
 from srcli.errors import UsageError
 from srcli.geometry import Size, centres
 
@@ -39,6 +40,8 @@ class SampleSettings:
         scale_per: whether each sample has a scale of its own, or all of a batch share one.
         shrink: share of the crops taken from a reduced photo, which hides traces of JPEG.
         shrink_to: the strongest such reduction.
+        degradation: how LR is made: bicubic, or a name of `srcli.degradations`.
+        on_device: keep all photos on the device and cut samples there, see `srcli.data.on_device`.
     """
 
     patch: int = 48
@@ -50,6 +53,8 @@ class SampleSettings:
     scale_per: Literal["sample", "batch"] = "sample"
     shrink: float = 0.3
     shrink_to: float = 2.0
+    degradation: str = "bicubic"
+    on_device: bool = False
 
 
 class Batch(NamedTuple):
@@ -71,6 +76,20 @@ class Batch(NamedTuple):
         return self._replace(lr=lr, hr=hr, coord=coord, cell=cell)
 
 
+class Cut(NamedTuple):
+    """One sample's place: which photo, the square [top, top + source) of it, and what becomes of that.
+
+    The square is reduced to `side` pixels, turned as `dihedral` does, and HR; LR has `SampleSettings.patch` pixels.
+    """
+
+    photo: int
+    side: int
+    source: int
+    top: int
+    left: int
+    turn: int
+
+
 def batch_rng(seed: int, step: int, rank: int = 0) -> np.random.Generator:
     """The random numbers of one step: counter-based, so that step n is the same however it was reached."""
     return np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, rank, step]))
@@ -80,7 +99,7 @@ class Sampler:
     """Draws batches from photos, each photo in proportion to its pixels.
 
     Raises:
-        UsageError: settings that contradict each other.
+        UsageError: settings that contradict each other, or an unknown degradation.
     """
 
     def __init__(self, photos: Sequence[Photo], settings: SampleSettings) -> None:
@@ -90,6 +109,7 @@ class Sampler:
             raise UsageError(f"data.block of {settings.block} pixels does not fit into the smallest crops.")
         self.photos = photos
         self.settings = settings
+        self.ranges = None if settings.degradation == "bicubic" else find_degradation(settings.degradation)
         areas = np.array([p.pixels.shape[0] * p.pixels.shape[1] for p in photos], dtype=np.float64)
         self.share = np.cumsum(areas) / areas.sum()
 
@@ -120,13 +140,28 @@ class Sampler:
         lr, hr, coord, cell = (torch.from_numpy(np.stack(column)) for column in zip(*parts, strict=True))
         return Batch(lr.permute(0, 3, 1, 2).float() / 255, hr.float() / 255, coord, cell)
 
+    def cut(self, rng: np.random.Generator, scales: Range) -> Cut:
+        """Where the next sample comes from."""
+        settings = self.settings
+        photo = int(np.searchsorted(self.share, rng.random()))
+        height, width = self.photos[photo].pixels.shape[:2]
+        room = min(height, width)
+        low, high = (min(scale, room / settings.patch) for scale in scales)
+        side = source = round(settings.patch * rng.uniform(low, high))
+        if rng.random() < settings.shrink:
+            source = min(round(side * rng.uniform(1.0, settings.shrink_to)), room)
+        top, left = (int(rng.integers(length - source + 1)) for length in (height, width))
+        return Cut(photo, side, source, top, left, int(rng.integers(8)))
+
     def _sample(self, rng: np.random.Generator, scales: Range) -> tuple[np.ndarray, ...]:
         cut = self.settings
-        pixels = self.photos[int(np.searchsorted(self.share, rng.random()))].pixels
-        low, high = (min(scale, min(pixels.shape[:2]) / cut.patch) for scale in scales)
-        scale = rng.uniform(low, high)
-        hr = dihedral(self._crop(pixels, round(cut.patch * scale), rng), int(rng.integers(8)))
-        lr = np.asarray(Image.fromarray(hr).resize((cut.patch, cut.patch), Image.Resampling.BICUBIC))
+        hr = self._crop(self.cut(rng, scales))
+        size = Size(cut.patch, cut.patch)
+        if self.ranges is None:
+            lr = pillow_bicubic(hr, size)
+        else:
+            made = degrade(torch.from_numpy(hr), draw(self.ranges, rng), size)
+            lr, hr = (picture.numpy() for picture in made)
         side = hr.shape[0]
         iy, ix = self._block(side, rng) if cut.block else self._scattered(side, rng)
         coord = np.stack([centres(side)[iy], centres(side)[ix]], axis=-1)
@@ -151,17 +186,12 @@ class Sampler:
         iy, ix = np.meshgrid(top + middles, left + middles, indexing="ij")
         return iy.ravel(), ix.ravel()
 
-    def _crop(self, pixels: U8, side: int, rng: np.random.Generator) -> U8:
-        room = min(pixels.shape[:2])
-        source = side
-        if rng.random() < self.settings.shrink:
-            source = min(round(side * rng.uniform(1.0, self.settings.shrink_to)), room)
-        top = int(rng.integers(pixels.shape[0] - source + 1))
-        left = int(rng.integers(pixels.shape[1] - source + 1))
-        crop = pixels[top : top + source, left : left + source]
-        if source != side:
-            crop = np.asarray(Image.fromarray(crop).resize((side, side), Image.Resampling.BICUBIC))
-        return np.ascontiguousarray(crop)
+    def _crop(self, cut: Cut) -> U8:
+        pixels = self.photos[cut.photo].pixels
+        crop = pixels[cut.top : cut.top + cut.source, cut.left : cut.left + cut.source]
+        if cut.source != cut.side:
+            crop = pillow_bicubic(crop, Size(cut.side, cut.side))
+        return dihedral(crop, cut.turn)
 
 
 def _patches(hr: U8, iy: np.ndarray, ix: np.ndarray, around: int) -> U8:

@@ -24,7 +24,7 @@ _SECOND = _signed(0x94D049BB133111EB)
 
 
 def bits(keys: Tensor, count: int) -> Tensor:
-    """Evenly distributed whole numbers in [0, 2^32).
+    """The first numbers of each stream: evenly distributed whole numbers in [0, 2^32).
 
     Args:
         keys: (B,) int64, one for each stream.
@@ -33,8 +33,12 @@ def bits(keys: Tensor, count: int) -> Tensor:
     Returns:
         (B, count) int64, on the device of the keys.
     """
-    place = torch.arange(1, count + 1, device=keys.device)
-    return _shifted(mixed(keys[:, None] + place * _GOLDEN), 32)
+    return bits_at(keys, torch.arange(count, device=keys.device))
+
+
+def bits_at(keys: Tensor, places: Tensor) -> Tensor:
+    """Of each stream (B,) the numbers at some places (n,), from 0; (B, n) int64 in [0, 2^32)."""
+    return _shifted(mixed(keys[:, None] + (places + 1) * _GOLDEN), 32)
 
 
 def mixed(x: Tensor) -> Tensor:
