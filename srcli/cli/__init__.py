@@ -13,7 +13,20 @@ import typer
 from typer.core import TyperGroup
 
 from srcli import __version__
-from srcli.cli import bench, compare, evaluate, explain, models, pareto, sweep, train, upscale
+from srcli.cli import (
+    bench,
+    cache,
+    compare,
+    doctor,
+    evaluate,
+    explain,
+    info,
+    models,
+    pareto,
+    sweep,
+    train,
+    upscale,
+)
 from srcli.cli.console import print_error
 from srcli.errors import SrcliError
 
@@ -48,6 +61,9 @@ app.command("sweep-temperature", context_settings=_environment("sweep_temperatur
 app.command(context_settings=_environment("pareto"))(pareto.pareto)
 app.command(context_settings=_environment("compare"))(compare.compare)
 app.command(context_settings=_environment("explain"))(explain.explain)
+app.command(context_settings=_environment("info"))(info.info)
+app.command(context_settings=_environment("doctor"))(doctor.doctor)
+app.add_typer(cache.app, name="cache", context_settings=_environment("cache"))
 app.add_typer(bench.app, name="bench", context_settings=_environment("bench"))
 app.add_typer(models.app, name="models", context_settings=_environment("models"))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from srcli.errors import ModelError
+from srcli.errors import ModelError, UsageError
 from srcli.presets import Preset, list_presets
 
 if TYPE_CHECKING:
@@ -200,6 +200,25 @@ def verify(
 
 
 @app.command()
+def rm(
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Models whose weights are removed.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove weights that were pulled or imported; those that came with the package stay."""
+    from srcli.weights.install import remove
+    from srcli.weights.store import find, is_bundled, resolve
+
+    for name in names:
+        preset = resolve(name)
+        path = find(preset)
+        if is_bundled(preset):
+            raise UsageError(f"'{name}' came with the package and stays.")
+        if yes or typer.confirm(f"Remove {path}?", err=True):
+            remove(path)
+            _say(f"removed {path}")
+
+
+@app.command()
 def pull(
     names: Annotated[
         list[str],
@@ -252,7 +271,8 @@ def _pull_backbones(to: Path | None, *, offline: bool, overwrite: bool) -> None:
                 f"{part.name.removesuffix('.download')} is not fetched: offline.",
                 hint=f"On a machine with a network: {backbones.PULL} --to FOLDER",
             )
-        _say(f"{url}, {backbones.BACKBONES['alex'].license}")
+        terms = next(b.license for b in backbones.BACKBONES.values() if b.url == url)
+        _say(f"{url}, {terms}")
         with _progress(part.name) as report:
             download.fetch(url, part, report=report)
 

@@ -213,8 +213,15 @@ def data_roots(data: Path | None = None) -> list[Path]:
     config = Path(platformdirs.user_config_dir("srcli", appauthor=False)) / "config.toml"
     if config.is_file():
         roots += _configured(config)
+    return [*roots, cached_benchmarks()]
+
+
+def cached_benchmarks() -> Path:
+    """Where `srcli bench fetch` puts pictures: below `$SRCLI_CACHE_DIR` or the user's cache."""
+    import platformdirs
+
     cache = os.environ.get("SRCLI_CACHE_DIR") or platformdirs.user_cache_dir("srcli", appauthor=False)
-    return [*roots, Path(cache) / "benchmarks"]
+    return Path(cache) / "benchmarks"
 
 
 def _configured(config: Path) -> list[Path]:

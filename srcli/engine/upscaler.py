@@ -244,7 +244,7 @@ class Upscaler:
         features = Features(
             encoder,
             lr,
-            self._tile_shape(lr.size),
+            self.tile_for(lr.size),
             halo=self.halo,
             multiple=encoder.multiple_of,
             device=self.device,
@@ -295,7 +295,8 @@ class Upscaler:
         multiple = self.network.encoder.multiple_of
         return x if min(x.shape[-2:]) >= multiple else window_pad(x, multiple, always=False)
 
-    def _tile_shape(self, size: Size) -> Size:
+    def tile_for(self, size: Size) -> Size:
+        """Sides (without the margin) of the tiles in which an LR image of `size` is encoded."""
         encoder = self.network.encoder
         item = 4 if self.precision == "fp32" else 2
         live = getattr(encoder, "live_channels", LIVE_TENSORS * encoder.out_dim)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from srcli.errors import ExistsError, WeightsError
+from srcli.errors import ExistsError, ResourceError, WeightsError
 from srcli.presets import Preset
 from srcli.weights.checkpoint import load_into, save_state, write_atomically
 from srcli.weights.licenses import UNSTATED, check_license
@@ -135,6 +135,19 @@ def install(
     write_atomically(hash_file(output), f"{digest}  {output.name}\n".encode())
     write_atomically(output.with_suffix(".md"), card(preset, output, digest, source).encode())
     return Installed(output, preset, digest, named and locate(preset) == output)
+
+
+def remove(path: Path) -> None:
+    """Remove a weights file that `install` wrote, with the hash and the card beside it.
+
+    Raises:
+        ResourceError: it cannot be removed.
+    """
+    for each in (path, hash_file(path), path.with_suffix(".md")):
+        try:
+            each.unlink(missing_ok=True)
+        except OSError as error:
+            raise ResourceError(f"cannot remove {each}: {error.strerror}.") from error
 
 
 def card(preset: Preset, path: Path, digest: str, source: dict[str, str]) -> str:
