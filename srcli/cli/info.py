@@ -13,7 +13,6 @@ from srcli.cli import options
 from srcli.errors import SrcliError
 from srcli.presets import DEFAULT_PRESET
 
-SAMPLE = 64  # side of the picture whose enlarging is timed
 FAILED = 1
 
 
@@ -33,7 +32,11 @@ def info(
 
     Times are extrapolated from a small picture that is enlarged first. Exit code 1 if a file cannot be read.
     """
-    estimate = None if scale is None else _Estimate(scale, model, device, precision, tile)
+    estimate = None
+    if scale is not None:
+        from srcli.estimate import Estimate
+
+        estimate = Estimate(scale, model, device=device, precision=precision, tile=tile)
     found, failed = [], False
     for path in files:
         try:
@@ -89,39 +92,6 @@ def _weights(path: Path) -> dict[str, Any]:
         "license": preset.weights.license,
         "sha256": sha256(path),
     }
-
-
-class _Estimate:
-    """What enlarging would take, from one small run."""
-
-    def __init__(self, scale: float, model: str, device: str, precision: str, tile: str) -> None:
-        import time
-
-        import torch
-
-        from srcli.engine.upscaler import Upscaler
-
-        self.scale = scale
-        self.upscaler = Upscaler.from_preset(model, device=device, precision=precision, tile=tile)
-        lr = torch.rand(1, 3, SAMPLE, SAMPLE)
-        self.upscaler.upscale(lr, scale)
-        began = time.perf_counter()
-        self.upscaler.upscale(lr, scale)
-        self.seconds_per_pixel = (time.perf_counter() - began) / SAMPLE**2
-
-    def of(self, height: int, width: int) -> dict[str, Any]:
-        from srcli.geometry import Size, output_size
-
-        size = Size(height, width)
-        target, tile = output_size(size, self.scale), self.upscaler.tile_for(size)
-        return {
-            "output width": target.w,
-            "output height": target.h,
-            "tile": f"{tile.w}x{tile.h}",
-            "tiles": -(-height // tile.h) * -(-width // tile.w),
-            "seconds, about": round(self.seconds_per_pixel * height * width, 1),
-            "device": str(self.upscaler.device),
-        }
 
 
 def _print(facts: dict[str, Any]) -> None:

@@ -1,0 +1,52 @@
+"""What enlarging a picture would take, from one small run."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from srcli.engine.upscaler import Upscaler
+from srcli.geometry import Size, output_size
+
+SAMPLE = 64  # side of the picture whose enlarging is timed
+
+
+class Estimate:
+    """A model that has been timed on this machine.
+
+    Args:
+        scale: of the enlarging.
+        model: a preset's name or a file.
+        device: where.
+        precision: of the arithmetic.
+        tile: as `--tile`.
+
+    Raises:
+        PresetError, ModelError, ResourceError: as `Upscaler.from_preset`.
+    """
+
+    def __init__(
+        self, scale: float, model: str, *, device: str = "auto", precision: str = "auto", tile: str = "auto"
+    ) -> None:
+        self.scale = scale
+        self.upscaler = Upscaler.from_preset(model, device=device, precision=precision, tile=tile)
+        lr = torch.rand(1, 3, SAMPLE, SAMPLE)
+        self.upscaler.upscale(lr, scale)
+        began = time.perf_counter()
+        self.upscaler.upscale(lr, scale)
+        self.seconds_per_pixel = (time.perf_counter() - began) / SAMPLE**2
+
+    def of(self, height: int, width: int) -> dict[str, Any]:
+        """Size of the result, tiles, and seconds in proportion to pixels, for a picture of that size."""
+        target = output_size(Size(height, width), self.scale)
+        tile = self.upscaler.tile_for(Size(height, width))
+        return {
+            "output width": target.w,
+            "output height": target.h,
+            "tile": f"{tile.w}x{tile.h}",
+            "tiles": -(-height // tile.h) * -(-width // tile.w),
+            "seconds, about": round(self.seconds_per_pixel * height * width, 1),
+            "device": str(self.upscaler.device),
+        }
