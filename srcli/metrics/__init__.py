@@ -24,6 +24,8 @@ from srcli.metrics.psnr import psnr, shaved
 from srcli.metrics.scene import Scene
 from srcli.metrics.sets import NETWORK
 from srcli.metrics.sets import NOTICE as SETS_NOTICE
+from srcli.metrics.squeezenet import missing as missing_squeezenet
+from srcli.metrics.squeezenet import squeezenet
 from srcli.metrics.ssim import ms_ssim, ssim, ssim_padded
 
 Need = Literal["hr", "lr", "samples", "set"]
@@ -153,6 +155,11 @@ METRICS = {
         Metric(
             "dists", lambda s: dists(s.sr, s.hr),
             "", False, "DISTS at the picture's own size", missing=partial(missing_backbone, "vgg", "torchvision"),
+        ),
+        Metric(
+            "squeezenet", lambda s: squeezenet(s.sr, s.hr),
+            "", False, "features of SqueezeNet (Caffe), unweighted; not LPIPS, no published figure",
+            missing=missing_squeezenet,
         ),
         *(
             Metric(
