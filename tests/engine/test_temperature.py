@@ -1,0 +1,155 @@
+"""Samples of a generative network: noise belongs to the output, and the temperature is a factor."""
+
+import numpy as np
+import pytest
+import torch
+
+from srcli.engine import Upscaler
+from srcli.engine.noise import patch_noise
+from srcli.engine.upscaler import TensorSource
+from srcli.errors import UsageError
+from srcli.geometry import Box, Grid, Size, output_size
+from srcli.models import build
+from srcli.models.sr import Frame
+from srcli.presets import parse_preset
+
+TINY = {
+    "title": "tiny",
+    "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 16, "mean_shift": False},
+}
+DECODERS = {
+    "pixels": {"name": "linf", "hidden_dim": 8, "hidden": [12]},
+    "patches": {"name": "linf", "patch": 3, "hidden_dim": 8, "hidden": [12]},
+    "official": {"name": "linf", "patch": 3, "hidden_dim": 8, "hidden": [12], "protocol": "official"},
+    "regression": {"name": "blend", "width": 8, "hidden": [8]},
+}
+every_patch = pytest.mark.parametrize("kind", ["pixels", "patches"])
+
+
+def upscaler(kind, **options):
+    """The same weights every time."""
+    preset = parse_preset({**TINY, "decoder": DECODERS[kind]}, name=kind)
+    torch.manual_seed(3)
+    return Upscaler(build(preset), preset, device="cpu", **options)
+
+
+def photo(h, w, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).random((1, 3, h, w), dtype=np.float32))
+
+
+def rows(sr, lr, target, **options):
+    return np.concatenate(list(sr.rows(TensorSource(lr), target, **options)))
+
+
+@every_patch
+@pytest.mark.parametrize("scale", [1.7, 3, (2.5, 4.0), 0.7])
+def test_tile_size_never_changes_a_sample(kind, scale):
+    lr = photo(61, 119)
+    samples = [upscaler(kind, tile=t).upscale(lr, scale, temperature=0.8, seed=5) for t in ("none", 48, 97)]
+    assert torch.equal(samples[0], samples[1])
+    assert torch.equal(samples[0], samples[2])
+
+
+@every_patch
+def test_bands_and_blocks_never_change_the_noise(kind, monkeypatch):
+    lr, target = photo(40, 50), Size(122, 151)
+    whole = rows(upscaler(kind), lr, target, temperature=1.0, seed=1)
+    monkeypatch.setattr("srcli.engine.tiling.BAND_HR", 4000)
+    monkeypatch.setattr("srcli.engine.tiling.BAND_LR", 300)
+    cut = list(upscaler(kind).rows(TensorSource(lr), target, temperature=1.0, seed=1))
+    assert len(cut) > 3
+    np.testing.assert_allclose(np.concatenate(cut), whole, atol=5e-6)
+
+
+def test_images_do_not_depend_on_those_before():
+    lr, other = photo(20, 20), photo(31, 17, seed=1)
+    sr = upscaler("patches")
+    first = sr.upscale(lr, 3, temperature=0.8, seed=2)
+    sr.upscale(other, 2, temperature=0.8, seed=9)
+    sr.upscale(other, 4)
+    assert torch.equal(sr.upscale(lr, 3, temperature=0.8, seed=2), first)
+
+
+@pytest.mark.parametrize("kind", ["pixels", "patches", "official"])
+@pytest.mark.parametrize("tau", [0.1, 0.5, 1.0, 1.7])
+def test_mean_plus_temperature_times_direction_is_a_direct_sample(kind, tau):
+    lr = photo(20, 23)
+    target = output_size(Size(20, 23), 3.3)
+    sr = upscaler(kind)
+    parts = list(sr.affine(TensorSource(lr), target, seed=4))
+    mean, direction = (np.concatenate(column) for column in zip(*parts, strict=True))
+    assert mean.shape == direction.shape == (*target, 3)
+    assert mean.dtype == direction.dtype == np.float32
+    # A direct sample: the temperature inside the noise, one call for the whole image.
+    decoder, grid = sr.network.decoder, Grid.of(Size(20, 23), target)
+    noise = torch.from_numpy(patch_noise(4, grid.patches(decoder.patch), decoder.noise_channels))[None]
+    x = (lr - 0.5) / 0.5
+    with torch.inference_mode():
+        frame = Frame.of_grid(x, target)
+        prepared = decoder.prepare(sr.network.encoder(x), x, frame)
+        at_once, away = decoder.render_affine(prepared, grid, tau * noise)
+    direct = ((at_once + away)[0].permute(1, 2, 0) * 0.5 + 0.5).numpy()
+    bound = 1e-5 * max(1, direct.std())
+    assert np.abs(mean + tau * direction - direct).max() <= bound
+    assert np.abs(rows(sr, lr, target, temperature=tau, seed=4) - direct).max() <= bound
+
+
+def test_temperature_zero_is_the_mean_and_seeds_differ():
+    lr = photo(15, 15)
+    sr = upscaler("patches")
+    mean = sr.upscale(lr, 2)
+    assert torch.equal(sr.upscale(lr, 2, temperature=0.0, seed=3), mean)
+    with torch.inference_mode():
+        plain = (sr.network.render((lr - 0.5) / 0.5, Size(30, 30)) * 0.5 + 0.5).clamp(0, 1)
+    torch.testing.assert_close(mean, plain, atol=2e-6, rtol=0)
+    one, two = (sr.upscale(lr, 2, temperature=0.5, seed=seed) for seed in (0, 1))
+    assert not torch.equal(one, two)
+    assert not torch.equal(one, mean)
+
+
+def test_every_patch_has_noise_of_its_own_that_is_standard_normal():
+    patches = Grid.of(Size(4, 4), Size(60, 90)).patches(3)
+    noise = patch_noise(7, patches, 27)
+    assert noise.shape == (27, 20, 30)
+    assert abs(noise.mean()) < 0.03
+    assert abs(noise.std() - 1) < 0.03
+    flat = noise.reshape(27, -1).T
+    assert len(np.unique(flat, axis=0)) == len(flat)
+    neighbours = [noise[:, 1:] * noise[:, :-1], noise[:, :, 1:] * noise[:, :, :-1], noise[1:] * noise[:-1]]
+    assert all(abs(product.mean()) < 0.03 for product in neighbours)
+    assert abs((noise * patch_noise(8, patches, 27)).mean()) < 0.03
+
+
+def test_noise_of_a_part_is_part_of_the_noise_whatever_the_size_of_the_image():
+    whole = patch_noise(1, Grid.of(Size(9, 9), Size(30, 36)).patches(3), 27)
+    box = Grid.of(Size(20, 20), Size(300, 500), Box(12, 6, 27, 33)).patches(3)
+    assert np.array_equal(patch_noise(1, box, 27), whole[:, 4:9, 2:11])
+
+
+def test_a_network_without_a_distribution_takes_no_temperature():
+    sr = upscaler("regression")
+    assert not sr.generative
+    assert upscaler("pixels").generative
+    with pytest.raises(UsageError, match="no temperature"):
+        sr.upscale(photo(8, 8), 2, temperature=0.5)
+    with pytest.raises(UsageError, match="no temperature"):
+        sr.affine(TensorSource(photo(8, 8)), Size(16, 16), seed=0)
+
+
+@pytest.mark.parametrize("temperature", [-0.1, float("nan"), float("inf")])
+def test_temperatures_that_are_none_are_refused(temperature):
+    with pytest.raises(UsageError, match="temperature"):
+        upscaler("pixels").upscale(photo(8, 8), 2, temperature=temperature)
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 64])
+def test_seeds_that_are_none_are_refused(seed):
+    with pytest.raises(UsageError, match="seed"):
+        upscaler("pixels").upscale(photo(8, 8), 2, temperature=0.5, seed=seed)
+
+
+def test_half_precision_gives_nearly_the_same_sample():
+    lr = photo(16, 16)
+    exact = upscaler("patches").upscale(lr, 2, temperature=0.5, seed=1)
+    rough = upscaler("patches", precision="bf16").upscale(lr, 2, temperature=0.5, seed=1)
+    assert 0 < (rough - exact).abs().mean() < 0.01
