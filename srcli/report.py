@@ -215,8 +215,10 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _old_names(table: Mapping[str, Any]) -> dict[str, Any]:
-    """A sweep calls the model `preset`."""
-    return {("model" if key == "preset" else key): value for key, value in table.items()}
+    """A sweep calls the model `preset`, and its CSV does not state the protocol; its JSON does."""
+    if "preset" not in table:
+        return dict(table)
+    return {"protocol": "unstated", **{("model" if key == "preset" else key): v for key, v in table.items()}}
 
 
 # --- writing ------------------------------------------------------------------------------------------------------

@@ -232,6 +232,20 @@ def test_json_holds_the_choice_and_is_read_by_pareto(result, tmp_path):
     assert document(result)["recommended"][0]["temperature"] == result.recommended[2]
 
 
+def test_csv_is_read_by_pareto_as_of_an_unstated_protocol(result, tmp_path):
+    path = tmp_path / "sweep.csv"
+    path.write_text(csv_text(csv_lines(result.found)))
+    rows = read_rows(path)
+    assert {row.protocol for row in rows} == {"unstated"}
+    assert [row.metrics for row in rows] == [row.metrics for row in read_rows(_json(result, tmp_path))]
+
+
+def _json(result, folder):
+    path = folder / "rows.json"
+    path.write_text(json_text(document(result)))
+    return path
+
+
 def test_the_picture_shows_the_published_points_of_tables_with_both_metrics():
     rule = parse_rule("lpips")
     rows = [

@@ -14,6 +14,7 @@ import typer
 
 from srcli.errors import ModelError, UsageError
 from srcli.presets import Preset, list_presets
+from srcli.temperature import choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,6 +126,7 @@ def info(
         "decoder": _part(preset.decoder.name, preset.decoder.args),
         "parameters": "not stated" if preset.params is None else f"{preset.params:,}",
         "trained scales": f"{low:g} to {high:g}",
+        "temperature": _temperatures(preset),
         "weights": _state(model) + (f", {_size(model['size'])}" if model["size"] else ""),
         "file": str(path) if path else None,
         "sha256": digest,
@@ -145,6 +147,15 @@ def _part(name: str, args: dict[str, Any]) -> str:
         f"{key} {list(value) if isinstance(value, tuple) else value}" for key, value in args.items()
     )
     return f"{name} ({settings})" if settings else name
+
+
+def _temperatures(preset: Preset) -> str | None:
+    """What --temperature auto is: ``0.8 at x4, 0.32 at x8 (published policy)``."""
+    own = preset.temperature
+    scales = sorted({2.0, 4.0, 8.0, *map(float, own.scales if own is not None else ())})
+    chosen = [choose(preset, scale) for scale in scales]
+    known = [f"{c.value:.3g} at x{scale:g}" for c, scale in zip(chosen, scales, strict=True) if c is not None]
+    return f"{', '.join(known)} ({chosen[0].origin})" if chosen[0] is not None else None
 
 
 def _print_reported(preset: Preset) -> None:

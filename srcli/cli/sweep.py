@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,13 +11,15 @@ import typer
 
 from srcli.cli import evaluate_options as own
 from srcli.cli import options
-from srcli.cli.console import Console
+from srcli.cli.console import Console, duration
+from srcli.cli.evaluation_output import SECONDS_BETWEEN_LINES
 from srcli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from srcli.data.benchmarks import Benchmark
-    from srcli.evaluate import Network
+    from srcli.evaluate import Failure, Network
     from srcli.metrics import Metric
+    from srcli.report import Row
     from srcli.sweep import Choice, Rule, Sweep
 
 Model = Annotated[
@@ -104,7 +108,7 @@ def sweep_temperature(
     An interrupted sweep continues where it stopped. Exit codes: 1 a picture failed, 2 wrong usage, 4 no data, weights
     or backbone, 5 no room.
     """
-    from srcli.cli.evaluation_output import Progress, finish
+    from srcli.cli.evaluation_output import finish
     from srcli.cli.signals import ends_soon
     from srcli.evaluate import RowCache, joined_ranks
     from srcli.sizes import parse_scale
@@ -135,7 +139,7 @@ def sweep_temperature(
             limit=limit,
             cache=RowCache() if cache else None,
             ranks=ranks,
-            report=Progress(quiet=quiet or ranks.rank > 0),
+            report=Progress(len(values) * seeds, quiet=quiet or ranks.rank > 0),
         )
     if ranks.rank > 0:
         raise typer.Exit(1 if result.found.failures else 0)
@@ -148,6 +152,37 @@ def sweep_temperature(
             _write_preset(result, network, write_preset, console)
     if code := finish(result.found, {}):
         raise typer.Exit(code)
+
+
+class Progress:
+    """A line on stderr every few seconds: how many pictures are done, and what is left.
+
+    Args:
+        draws: results per picture.
+        quiet: say nothing.
+    """
+
+    def __init__(self, draws: int, *, quiet: bool) -> None:
+        self.draws = draws
+        self.quiet = quiet
+        self.started = self.printed = time.monotonic()
+        self.seen = 0  # results of the picture that is being measured
+        self.picture = 0
+
+    def __call__(self, outcome: Row | Failure, number: int, total: int) -> None:
+        """Told by the evaluation about a result of picture `number`."""
+        self.seen = self.seen + 1 if number == self.picture else 1
+        self.picture = number
+        now = time.monotonic()
+        if self.quiet or now - self.printed < SECONDS_BETWEEN_LINES:
+            return
+        self.printed = now
+        share = (number - 1 + min(self.seen / self.draws, 1)) / total
+        left = duration((now - self.started) * (1 - share) / share)
+        print(
+            f"{outcome.benchmark} x{outcome.scale:g}: picture {number} of {total}, {left} left",
+            file=sys.stderr,
+        )
 
 
 # --- words to values ----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from srcli.cli import app
+from srcli.cli.sweep import Progress
 from srcli.presets import list_presets, load_preset
 from srcli.temperature import choose
 from tests.flow import save_flow
@@ -136,6 +138,25 @@ def test_a_high_temperature_is_warned_about_and_measured(here, flow):
     assert "warning: a temperature of 2.5" in result.stderr
 
 
+def test_progress_says_what_is_left_in_parts_of_a_picture(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    progress = Progress(4, quiet=False)
+    outcome = SimpleNamespace(benchmark="Set5", scale=4)
+    for number in (1, 1, 1, 1, 2, 2):
+        clock[0] += 11
+        progress(outcome, number, 2)
+    left = [line.partition(", ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert left == [
+        "1 min 17 s left",
+        "1 min 06 s left",
+        "55.0 s left",
+        "44.0 s left",
+        "33.0 s left",
+        "22.0 s left",
+    ]
+
+
 def test_a_broken_picture_is_named_and_the_others_are_swept(here, flow):
     (here / "data/Set5/HR/p3.png").write_bytes(b"no picture")
     result = run(*SET5, *RULE, "-m", flow, "--temps", "0,1", "-o", "out", code=1)
@@ -185,3 +206,9 @@ def test_a_shipped_flow_is_the_default(here, flow, monkeypatch):
     monkeypatch.setattr("srcli.weights.store.is_bundled", lambda preset: preset.name == "aa-flow")
     document = json.loads(run(*SET5, *RULE, "--temps", "0,1", "--json").stdout)
     assert {row["model"] for row in document["rows"]} == {"aa-flow"}
+
+
+def test_models_info_says_what_auto_means(flow):
+    text = run("info", flow, command="models").stdout
+    assert "0.8 at x2, 0.8 at x4, 0.32 at x8 (published policy)" in text
+    assert "temperature" not in run("info", "edsr-s-blend", command="models").stdout
