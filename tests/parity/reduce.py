@@ -26,13 +26,17 @@ def reduced(name: str) -> dict[str, Any]:
     grids = [
         tag for tag, case in golden.cases.items() if "target" in case
     ]  # scattered queries follow from no seed
-    tags = [tag for tag in grids if golden.arrays[f"pred_{tag}"].size <= LARGEST]
+    pictures = {
+        array: tag for tag in grids for array in (f"pred_{tag}", f"pred_t0_{tag}") if array in golden.arrays
+    }
+    pictures = {array: tag for array, tag in pictures.items() if golden.arrays[array].size <= LARGEST}
+    tags = list(dict.fromkeys(pictures.values()))
     entry["cases"] = {tag: golden.cases[tag] for tag in tags}
     entry["inputs"], entry["outputs"] = {}, {}
     for array, values in golden.arrays.items():
         if array.startswith("lr"):
             entry["inputs"][array] = {"seed": seed_of(values), "shape": values.shape}
-        elif not golden.cases or array.removeprefix("pred_") in tags:
+        elif not golden.cases or array in pictures:
             index = np.random.default_rng(0).choice(values.size, PIXELS, replace=False)
             picked = [float(f"{value:.9g}") for value in values.reshape(-1)[index]]
             entry["outputs"][array] = {
