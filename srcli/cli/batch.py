@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from srcli.cli.console import Console, duration
 from srcli.errors import ModelError, NothingToDoError, SrcliError, UsageError
 from srcli.preflight import in_words
+from srcli.shards import key_of
 
 if TYPE_CHECKING:
     from srcli.inputs import Found, Source
     from srcli.job import Engine, Record, Settings, Spread, Task
+    from srcli.manifest import Manifest
     from srcli.outputs import Destination
+    from srcli.shards import Shard
 
 Style = Literal["lines", "jsonl", "json"]
 SAMPLE = 200  # headers read beforehand, to tell how much there is to do
@@ -109,6 +112,8 @@ class Batch:
         load: makes the engine, when the first picture needs one.
         dry_run: plan only.
         fail_fast: stop at the first failure.
+        shard: the share of the inputs that is done here.
+        manifest: records what is done.
     """
 
     def __init__(
@@ -121,6 +126,8 @@ class Batch:
         load: Callable[[], Engine],
         dry_run: bool = False,
         fail_fast: bool = False,
+        shard: Shard | None = None,
+        manifest: Manifest | None = None,
     ) -> None:
         self.settings = settings
         self.place = place
@@ -129,6 +136,8 @@ class Batch:
         self.load = load
         self.dry_run = dry_run
         self.fail_fast = fail_fast
+        self.shard = shard
+        self.manifest = manifest
         self.failures: list[tuple[str, SrcliError]] = []
 
     @cached_property
@@ -149,12 +158,12 @@ class Batch:
             UsageError: two inputs for one output.
             SrcliError: what would fail for every picture.
         """
-        work = self._without_own_outputs(found.sources)
+        work = self._own_share(self._without_own_outputs(found.sources))
         pictures = len(work) * self.settings.samples
         count = len(work) + len(found.missing)
         try:
             for word, message in found.missing:
-                self._fail(word, NothingToDoError(message))
+                self._fail(word, NothingToDoError(message), word)
             with self.console.progress(pictures, self._mean_pixels([source for _, source in work])):
                 for index, source in work:
                     if self.fail_fast and self.failures:
@@ -177,6 +186,7 @@ class Batch:
         try:
             for record in self._records(index, source):
                 self._done(record)
+                self._remember(key_of(source), record)
         except BrokenPipeError:  # nobody reads on
             raise
         except (ModelError, Unloadable) as error:  # the same for every picture
@@ -184,10 +194,11 @@ class Batch:
             self.results.add(Record.failure(source.label, cause))
             raise cause from None
         except SrcliError as error:
-            self._fail(source.label, error)
+            self._fail(source.label, error, key_of(source))
         except Exception as error:  # a bug, but not a reason to leave the rest of the night's work undone
             traceback.print_exc()
-            self._fail(source.label, SrcliError(f"internal error: {type(error).__name__}: {error}"))
+            problem = SrcliError(f"internal error: {type(error).__name__}: {error}")
+            self._fail(source.label, problem, key_of(source))
 
     def _records(self, index: int, source: Source) -> Iterator[Record]:
         """What became of one input: a record for each of its samples."""
@@ -239,12 +250,44 @@ class Batch:
         for name, value in details if record.status == "done" else []:
             self.console.detail(f"{record.input}: {name} {value}")
 
-    def _fail(self, label: str, error: SrcliError) -> None:
+    def _fail(self, label: str, error: SrcliError, key: str) -> None:
         from srcli.job import Record
 
         self.failures.append((label, error))
-        self.results.add(Record.failure(label, error))
+        record = Record.failure(label, error)
+        self.results.add(record)
         self.console.error(error, label)
+        self._remember(key, record)
+
+    def _remember(self, key: str, record: Record) -> None:
+        if self.manifest is not None and not self.dry_run:
+            self.manifest.add(key, asdict(record), self.shard.name if self.shard else None)
+
+    def _own_share(self, work: list[tuple[int, Source]]) -> list[tuple[int, Source]]:
+        if self.shard is None:
+            return work
+        own = [(index, source) for index, source in work if self.shard.owns(key_of(source))]
+        self.console.note(f"share {self.shard.name}: {len(own)} of {len(work)} files")
+        return own
+
+    def status(self, found: Found) -> int:
+        """Print what the manifests say of these inputs, by share; 0 if all of them are done, else 1."""
+        from srcli.manifest import progress_of
+
+        assert self.manifest is not None
+        work = self._own_share(self._without_own_outputs(found.sources))
+        keys = [key_of(source) for _, source in work]
+        state = progress_of(keys, self.manifest.entries.values(), self.settings.samples)
+        print(
+            f"{len(state.done)} done, {len(state.failed)} failed, {len(state.missing)} missing, of {len(keys)}"
+        )
+        for key, message in state.failed.items():
+            print(f"failed: {key}: {message}")
+        for key in state.missing:
+            print(f"missing: {key}")
+        for shard in state.shards:
+            print(f"run again: --shard {shard}")
+        return 0 if len(state.done) == len(keys) else 1
 
     def _data(self, source: Source) -> bytes | None:
         return sys.stdin.buffer.read() if source.path is None else None

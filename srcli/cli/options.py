@@ -6,6 +6,7 @@ Every option can also be given by the environment, as SRCLI_<COMMAND>_<OPTION>; 
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -286,6 +287,29 @@ SkipExisting = Annotated[
 Resume = Annotated[bool, option("--resume", help="Same as --exists auto.", rich_help_panel=BATCH)]
 FailFast = Annotated[
     bool, option("--fail-fast", help="Stop at the first file that fails.", rich_help_panel=BATCH)
+]
+Shard = Annotated[
+    str | None,
+    option(
+        metavar="I/N|auto",
+        help="Do only this share of the files, I from 0; auto asks SLURM, Kubernetes or torchrun.",
+        rich_help_panel=BATCH,
+        show_default=False,
+    ),
+]
+ManifestFile = Annotated[
+    Path | None,
+    option(
+        "--manifest",
+        metavar="FILE.jsonl",
+        help="Record there what is done, a file of its own for every share.",
+        rich_help_panel=BATCH,
+        show_default=False,
+    ),
+]
+BatchStatus = Annotated[
+    bool,
+    option("--status", help="Only say what the manifests say is done and missing.", rich_help_panel=BATCH),
 ]
 
 # --- report ---------------------------------------------------------------------------------------------------

@@ -22,8 +22,13 @@ from srcli.weights.licenses import LICENSES
 from srcli.weights.store import find, resolve, sha256
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from srcli.inputs import Source
     from srcli.job import Engine
     from srcli.job.task import Exists
+    from srcli.manifest import Manifest
+    from srcli.shards import Shard
 
 
 def upscale(
@@ -65,6 +70,9 @@ def upscale(
     skip_existing: options.SkipExisting = False,
     resume: options.Resume = False,
     fail_fast: options.FailFast = False,
+    shard: options.Shard = None,
+    manifest: options.ManifestFile = None,
+    status: options.BatchStatus = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     tile: options.Tile = "auto",
@@ -97,6 +105,7 @@ def upscale(
     from srcli.cli.batch import Batch, Results, Style, as_json
     from srcli.cli.signals import ends_soon
     from srcli.job import Record, Settings
+    from srcli.shards import parse_shard
     from srcli.sizes import parse_pixels, size_rule
 
     if offline:
@@ -140,6 +149,8 @@ def upscale(
     )
     _check_streams(place, json=json, jsonl=jsonl, dry_run=dry_run)
     place = for_samples(place, samples, named=name is not None)
+    share = None if shard is None else parse_shard(shard, os.environ)
+    record = _manifest(manifest, share, status=status)
     settings = Settings(
         rule=rule,
         preset=preset,
@@ -167,6 +178,7 @@ def upscale(
         consistency=consistency,
         provenance=not no_provenance,
         exists=_policy(exists, overwrite=overwrite, skip=skip_existing, resume=resume),
+        made=_made(record),
         max_input_pixels=parse_pixels(max_input_pixels, "--max-input-pixels"),
         max_output_pixels=parse_pixels(max_output_pixels, "--max-output-pixels"),
     )
@@ -179,7 +191,11 @@ def upscale(
         load=lambda: _load(model, device, precision, tile, console),
         dry_run=dry_run,
         fail_fast=fail_fast,
+        shard=share,
+        manifest=record,
     )
+    if status:
+        raise typer.Exit(batch.status(found))
     if noise.warning is not None:
         console.note(f"warning: {noise.warning}")
     for suffix, count in sorted(found.passed_over.items()):
@@ -188,6 +204,26 @@ def upscale(
         code = batch.run(found)
     if code:
         raise typer.Exit(code)
+
+
+def _manifest(place: Path | None, shard: Shard | None, *, status: bool) -> Manifest | None:
+    from srcli.manifest import Manifest, manifest_paths
+
+    if place is None:
+        if status:
+            raise UsageError(
+                "--status needs to know where the manifests are.", hint="Give --manifest FILE.jsonl."
+            )
+        return None
+    return Manifest(*manifest_paths(place, shard))
+
+
+def _made(manifest: Manifest | None) -> Callable[[Source, Path], str | None]:
+    from srcli.shards import key_of
+
+    if manifest is None:
+        return lambda _source, _output: None
+    return lambda source, output: manifest.fingerprint(key_of(source), output)
 
 
 def _load(model: str, device: str, precision: str, tile: str, console: Console) -> Engine:

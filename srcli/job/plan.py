@@ -241,13 +241,14 @@ def _is_finished(task: Task, settings: Settings) -> bool:
     if settings.exists == "overwrite":
         return False
     made = read_provenance(path) if path.exists() else None
-    if made is None or "fingerprint" not in made:
+    fingerprint = (made or {}).get("fingerprint") or settings.made(task.source, path)
+    if fingerprint is None:
         raise ExistsError(
             f"the output {path} exists and was not made by srcli.", hint="Replace it with --overwrite."
         )
     weights = settings.weights_sha256() if task.needs_network else ""
     record.fingerprint = _fingerprint(task, settings, weights)
-    if made["fingerprint"] != record.fingerprint:
+    if fingerprint != record.fingerprint:
         return False
     record.notes.append("up to date")
     return True

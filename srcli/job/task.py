@@ -43,6 +43,7 @@ class Settings:
         consistency: whether results are made to reduce to their input.
         provenance: whether the output records how it was made.
         exists: what to do where the output exists.
+        made: gives what an output was made from (`fingerprint`), where its own file does not say so.
         max_input_pixels: larger inputs are refused.
         max_output_pixels: larger outputs are refused.
     """
@@ -63,6 +64,7 @@ class Settings:
     consistency: bool = False
     provenance: bool = True
     exists: Exists = "auto"
+    made: Callable[[Source, Path], str | None] = lambda _source, _output: None
     max_input_pixels: int = 500_000_000
     max_output_pixels: int = 4_000_000_000
 
