@@ -40,7 +40,7 @@ def build(variant):
         for parameter in decoder.parameters():
             fan_in = parameter[0].numel() if parameter.ndim > 1 else 100
             parameter.normal_(0, 1.4 / fan_in**0.5)
-        if name.startswith("lte"):  # within a turn or two, where float32 knows an angle to the bound asked for
+        if name.startswith("lte"):  # within a turn or two, where float32 resolves angles to the bound
             decoder.freq.weight.mul_(0.5)
     return decoder, plain
 
