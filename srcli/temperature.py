@@ -22,6 +22,7 @@ GENERATIVE_DECODERS = ("linf",)
 PUBLISHED_PIXEL = ((4.0, 0.5), (6.0, 0.4), (8.0, 0.2))  # (scale, temperature) of flows over single pixels
 PUBLISHED_PATCH = 0.8  # at x4, of flows over patches of 3x3; beyond it falls as that of pixels does
 UNUSUAL = 2.0  # more than this is noise rather than detail
+DECIMALS = 6  # of an interpolated temperature: 0.64 rather than 0.6400000000000001
 MOST = 1001  # temperatures in one list
 
 
@@ -68,10 +69,11 @@ def choose(preset: Preset, scale: float, asked: Asked = None) -> Chosen | None:
     own = preset.temperature
     if own is not None and own.scales:
         table = sorted((float(key), value) for key, value in own.scales.items())
-        return Chosen(_interpolated(table, scale), "from the preset")
+        return Chosen(round(_interpolated(table, scale), DECIMALS), "from the preset")
     if own is not None and own.default is not None:
         return Chosen(own.default, "from the preset")
-    return Chosen(published(scale, patch=int(preset.decoder.args.get("patch", 1))), "published policy")
+    value = published(scale, patch=int(preset.decoder.args.get("patch", 1)))
+    return Chosen(round(value, DECIMALS), "published policy")
 
 
 def published(scale: float, *, patch: int) -> float:
