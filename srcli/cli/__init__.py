@@ -17,6 +17,7 @@ from srcli.cli import (
     bench,
     cache,
     compare,
+    data,
     doctor,
     evaluate,
     explain,
@@ -65,6 +66,7 @@ app.command(context_settings=_environment("info"))(info.info)
 app.command(context_settings=_environment("doctor"))(doctor.doctor)
 app.add_typer(cache.app, name="cache", context_settings=_environment("cache"))
 app.add_typer(bench.app, name="bench", context_settings=_environment("bench"))
+app.add_typer(data.app, name="data", context_settings=_environment("data"))
 app.add_typer(models.app, name="models", context_settings=_environment("models"))
 
 

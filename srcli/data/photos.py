@@ -8,13 +8,13 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from srcli.errors import NothingToDoError
+from srcli.errors import ImageError, NothingToDoError
 
 U8 = NDArray[np.uint8]
 
@@ -64,23 +64,22 @@ def load_photos(sources: Sequence[Path], *, smallest: int, held_out: Iterable[st
 
     Raises:
         NothingToDoError: a source does not exist, or no image could be used.
+        ImageError: a damaged tar file.
     """
     train: list[Photo] = []
     validation: list[Photo] = []
     skipped: list[str] = []
     always = set(held_out)
     for source in sources:
-        for name, data in _files(source):
-            pixels = _decode(data)
-            if pixels is None:
-                skipped.append(f"{name}: cannot be decoded")
-            elif min(pixels.shape[:2]) < smallest:
-                skipped.append(
-                    f"{name}: {pixels.shape[1]}x{pixels.shape[0]} is smaller than {smallest} pixels"
-                )
-            else:
-                photo = Photo(name, photograph_of(name), pixels)
-                (validation if is_held_out(photo.photograph, always) else train).append(photo)
+        for path, data in image_files(source):
+            name = PurePath(path).name
+            try:
+                pixels = decoded(data, smallest=smallest)
+            except ImageError as error:
+                skipped.append(f"{name}: {error}")
+                continue
+            photo = Photo(name, photograph_of(name), pixels)
+            (validation if is_held_out(photo.photograph, always) else train).append(photo)
     if not train and validation:  # a handful of photos: the hash may hold out all of them
         train, validation = validation, []
     if not train:
@@ -92,25 +91,44 @@ def load_photos(sources: Sequence[Path], *, smallest: int, held_out: Iterable[st
     return Photos(train, validation, skipped)
 
 
-def _files(source: Path) -> Iterator[tuple[str, bytes]]:
+def image_files(source: Path) -> Iterator[tuple[str, bytes]]:
+    """The image files of a folder (with those below it), a tar shard or a file: path inside the source, and content.
+
+    Raises:
+        NothingToDoError: the source does not exist.
+        ImageError: a damaged tar file.
+    """
     if not source.exists():
         raise NothingToDoError(f"{source} does not exist.")
     if source.is_dir():
-        for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES):
-            yield path.name, path.read_bytes()
+        for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
+            yield path.relative_to(source).as_posix(), path.read_bytes()
     elif tarfile.is_tarfile(source):
-        with tarfile.open(source) as shard:
-            for member in shard:
-                file = shard.extractfile(member) if member.isfile() else None
-                if file is not None and Path(member.name).suffix.lower() in SUFFIXES:
-                    yield Path(member.name).name, file.read()
+        try:
+            with tarfile.open(source) as shard:
+                for member in shard:
+                    file = shard.extractfile(member) if member.isfile() else None
+                    if file is not None and Path(member.name).suffix.lower() in SUFFIXES:
+                        yield member.name, file.read()
+        except tarfile.TarError as error:
+            raise ImageError(f"{source} is a damaged tar file: {error}.", hint="Fetch it again.") from error
     else:
         yield source.name, source.read_bytes()
 
 
-def _decode(data: bytes) -> U8 | None:
+def decoded(data: bytes, *, smallest: int = 1) -> U8:
+    """The pixels (h, w, 3) of an image file's content.
+
+    Raises:
+        ImageError: no image, truncated, or with a side below `smallest`.
+    """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-        return None
+            pixels = np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError:
+        raise ImageError("is no image that can be decoded") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(f"cannot be decoded ({str(error).rstrip('.')})") from error
+    if min(pixels.shape[:2]) < smallest:
+        raise ImageError(f"{pixels.shape[1]}x{pixels.shape[0]} is smaller than {smallest} pixels")
+    return pixels
