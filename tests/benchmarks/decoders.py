@@ -25,17 +25,27 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 PLAIN_CHUNK, WINDOW_CHUNK = 30_000, 10_000
-DECODERS = ("liif", "metasr", "lte", "lte-plus", "lm-liif", "lm-lte", "lit", "clit-3", "ciaosr", "hiif")
+# What is timed, and which decoder it is with which options.
+DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {}) for name in ("liif", "metasr", "lte", "lte-plus", "lm-liif", "lm-lte", "lit")},
+    "clit-3": ("lit", {"branches": 3}),
+    "ciaosr": ("ciaosr", {}),
+    "hiif": ("hiif", {}),
+    "linf": ("linf", {}),
+    "linf-unweighted": ("linf", {"ensemble": "fourier-unweighted"}),
+    "linf-local": ("linf", {"ensemble": "local"}),
+    "linf-3x3": ("linf", {"patch": 3}),
+}
 PRESET, OLD = "EDSR 8x48 + blend", "EDSR-baseline + liif, plain"  # whole networks
 
 
 def plain_form(name: str) -> Callable:
     """The plain form of a decoder."""
-    from tests.reference import ciaosr, hiif, liif, lit, lmf, lte, metasr
+    from tests.reference import ciaosr, hiif, liif, linf, lit, lmf, lte, metasr
 
     forms = {"liif": liif, "metasr": metasr, "lte": lte, "lte-plus": lte, "lm-liif": lmf, "lm-lte": lmf}
-    forms |= {"lit": lit, "clit-3": lit, "ciaosr": ciaosr, "hiif": hiif}
-    return forms[name].plain
+    forms |= {"lit": lit, "ciaosr": ciaosr, "hiif": hiif, "linf": linf}
+    return forms[DECODERS[name][0]].plain
 
 
 def make(name: str, form: str, size: int, scale: float, device: str, threads: int) -> Callable:
@@ -48,6 +58,7 @@ def make(name: str, form: str, size: int, scale: float, device: str, threads: in
     from srcli.models.layers import grid_coord
     from srcli.models.sr import Frame, ImplicitSR
     from tests.reference.ciaosr import cross_scale
+    from tests.reference.linf import centres
 
     torch.manual_seed(0)
     torch.set_num_threads(threads)
@@ -69,8 +80,11 @@ def make(name: str, form: str, size: int, scale: float, device: str, threads: in
     if name == OLD:
         encoder, decoder = ENCODERS["edsr"]().to(device), TABLE["liif"](in_dim=64).to(device)
         return lambda: plainly(decoder, plain_form("liif"), encoder(lr.contiguous()))
-    untyped: Any = TABLE["lit" if name == "clit-3" else name]
-    decoder = untyped(in_dim=64, **({"branches": 3} if name == "clit-3" else {})).to(device)
+    table_name, options = DECODERS[name]
+    untyped: Any = TABLE[table_name]
+    decoder = untyped(in_dim=64, **options).to(device)
+    if table_name == "linf":
+        coord = centres(target, decoder.patch).to(device)
     feat = torch.randn(1, 64, size, size, device=device).to(memory_format=torch.channels_last)
     if form == "plain":
         feat = feat.contiguous()

@@ -46,13 +46,14 @@ def to_noise(flow: Flow, x: Tensor, given: Tensor) -> Tensor:
     return h @ flow.last._weight.double().T + flow.last.bias.double()
 
 
-def to_data(flow: Flow, z: Tensor, given: Tensor) -> Tensor:
-    """Noise (..., dim) to data, in double: a linear system for every layer."""
+def to_data(flow: Flow, z: Tensor, given: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Noise (..., dim) to data: a linear system for every layer."""
 
     def undone(layer: torch.nn.Module, h: Tensor) -> Tensor:
-        return torch.linalg.solve(layer._weight.double(), (h - layer.bias.double()).unsqueeze(-1)).squeeze(-1)
+        weight, bias = layer._weight.to(dtype), layer.bias.to(dtype)
+        return torch.linalg.solve(weight, (h - bias).unsqueeze(-1)).squeeze(-1)
 
-    h, given = undone(flow.last, z.double()), given.double()
+    h, given = undone(flow.last, z.to(dtype)), given.to(dtype)
     for i in reversed(range(len(flow.linears))):
         scale, shift = _scale_and_shift(flow, given, i)
         h = undone(flow.linears[i], (h - shift) / scale)
@@ -79,3 +80,10 @@ def picture(
     folded = F.fold(x.transpose(1, 2), padded, side, stride=side)[..., : target[0], : target[1]]
     pixels = centres(target, 1).expand(len(lr), -1, -1)
     return folded + skip(lr, pixels).transpose(1, 2).reshape(folded.shape)
+
+
+def plain(decoder: LINF, feat: Tensor, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+    """Residuals of patches (B, Q, 3 n^2) around coord (B, Q, 2) at temperature 0, as the authors' code computes them."""
+    given = condition(decoder, feat, coord, cell)
+    z = given.new_zeros(*given.shape[:-1], decoder.imnet.dim)
+    return to_data(decoder.imnet, z, given, torch.float32)
