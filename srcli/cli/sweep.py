@@ -112,7 +112,7 @@ def sweep_temperature(
     from srcli.cli.signals import ends_soon
     from srcli.evaluate import RowCache, joined_ranks
     from srcli.sizes import parse_scale
-    from srcli.sweep import default_rule, parse_rule, sweep
+    from srcli.sweep import parse_rule, sweep
     from srcli.temperature import parse_temperatures, warning
 
     console = Console(quiet=quiet)
@@ -121,7 +121,7 @@ def sweep_temperature(
         console.note(f"warning: {text}")
     if write_preset is not None and write_preset.suffix != ".toml":
         raise UsageError(f"--write-preset {write_preset} is no preset's file.", hint="Its name ends in .toml")
-    rule = default_rule() if select is None else parse_rule(select)
+    rule = _default_rule(console) if select is None else parse_rule(select)
     wanted = _metrics(metrics, rule)
     scales = [parse_scale(word) for word in _words(scale or "4")]
     sets = _benchmarks(bench, data)
@@ -190,6 +190,16 @@ class Progress:
 
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _default_rule(console: Console) -> Rule:
+    from srcli.metrics import METRICS
+    from srcli.sweep import default_rule
+
+    rule = default_rule()
+    if rule.metric.name != "lpips":
+        console.note(f"the rule is {rule.text}; for lpips {METRICS['lpips'].missing()}")
+    return rule
 
 
 def _metrics(text: str | None, rule: Rule) -> list[Metric]:

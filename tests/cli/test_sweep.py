@@ -122,6 +122,17 @@ def test_the_presets_with_a_temperature_are_listed_where_another_is_named(here):
     assert (f"Presets with one: {', '.join(names)}." if names else "No preset here has one.") in text
 
 
+def test_without_a_backbone_the_default_rule_is_named_with_what_lpips_needs(here, flow):
+    words = ("--data", "photos", "-s", "2", "--seeds", "1", "--metrics", "psnr", "-m", flow, "--temps", "0,1")
+    (here / "photos").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (110, 110, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(here / "photos/a.png")
+    result = run(*words)
+    assert "the rule is niqe@psnr>=-0.3dB; for lpips its backbone" in result.stderr
+    assert "srcli models pull metrics" in result.stderr
+    assert "by niqe@psnr>=-0.3dB" in result.stdout
+
+
 def test_nothing_to_measure_on_is_said(here, flow):
     assert "Nothing to measure on" in run("-m", flow, code=2).stderr
 
