@@ -24,6 +24,12 @@ def train(
     data: Annotated[
         list[Path] | None, typer.Option("--data", help="Folder, image or tar shard of photos; repeatable.")
     ] = None,
+    data_on_device: Annotated[
+        bool,
+        typer.Option(
+            "--data-on-device", help="Keep all photos in the device's memory and cut samples there."
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder of the run.", show_default="runs/RECIPE")
     ] = None,
@@ -90,6 +96,8 @@ def train(
     path = recipe_file(recipe)
     folder = out or Path("runs") / path.stem
     settings = _settings(path, variant, changes or [], scales, overfit)
+    if data_on_device:
+        settings = replace(settings, data=replace(settings.data, on_device=True))
     words = [word.strip() for word in log.split(",")]
     for word in words:
         if word not in LOGS:

@@ -52,8 +52,11 @@ class Feed:
 
     @contextmanager
     def from_step(self, step: int, workers: int) -> Iterator[Iterator[Parts]]:
-        """Inside, an iterator over the steps from `step` on; `workers` threads work ahead, 0 makes them as asked."""
-        if workers == 0:
+        """Inside, an iterator over the steps from `step` on; `workers` threads work ahead, 0 makes them as asked.
+
+        Samples that are cut on the device are made as asked: the device works ahead by itself.
+        """
+        if workers == 0 or self.recipe.data.on_device:
             yield map(self.step, count(step))
             return
         with ThreadPoolExecutor(workers, thread_name_prefix="samples") as pool:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from srcli.data.benchmarks import Benchmark
+from srcli.data.on_device import make_sampler
 from srcli.data.photos import Photo, Photos, load_photos
-from srcli.data.samples import Sampler
+from srcli.data.similar import refuse_benchmarks
 from srcli.engine.device import choose_device
 from srcli.evaluate.ranks import Ranks
 from srcli.recipe import Recipe
@@ -102,6 +103,8 @@ def prepare(
     photos = load_photos(own, smallest=recipe.data.patch, held_out=recipe.held_out)
     for line in photos.skipped:
         notify(f"skipped {line}")
+    for line in refuse_benchmarks(photos.train, force=force):
+        notify(f"warning: {line}")
     notify(f"{len(photos.train)} photos to train on, {len(photos.held_out)} held out")
     trainer = Trainer(recipe, device, ranks)
     if recipe.optim.precision == "auto":
@@ -116,7 +119,8 @@ def prepare(
         if new:
             more = f" and {len(new) - NAMED} more" if len(new) > NAMED else ""
             notify(f"new, not in {init}: {', '.join(new[:NAMED])}{more}")
-    feed = Feed(recipe, Sampler(photos.train, recipe.data), ranks, pinned=device.type == "cuda")
+    pinned = device.type == "cuda" and not recipe.data.on_device
+    feed = Feed(recipe, make_sampler(photos.train, recipe.data, device), ranks, pinned=pinned)
     note = reach_note(feed)
     if note:
         notify(note)

@@ -1,0 +1,44 @@
+"""What a run is fed: benchmarks are refused, samples are cut on the device or degraded where the recipe says so."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from srcli.data import similar
+from srcli.data.similar import perceptual_hash, turned
+from srcli.errors import ModelError, UsageError
+from srcli.recipe import read_recipe
+from srcli.train import Limits, train
+
+
+def test_a_benchmark_picture_among_the_photos_is_refused_unless_forced(recipe, photos, tmp_path, monkeypatch):
+    signs = perceptual_hash(np.asarray(Image.open(photos / "b.png")))
+    monkeypatch.setattr(similar, "known_pictures", lambda: (("Set14 img_003",) * 8, tuple(turned(signs))))
+    settings = read_recipe(recipe)
+    with pytest.raises(ModelError, match=r"b\.png shows the picture Set14 img_003"):
+        train(settings, [photos], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    lines = []
+    train(settings, [photos], tmp_path / "run", limits=Limits(steps=1), force=True, notify=lines.append)
+    assert "warning: b.png shows the picture Set14 img_003" in lines
+
+
+def test_a_run_fed_on_the_device_resumes_bit_for_bit(recipe, photos, tmp_path):
+    settings = read_recipe(recipe, {"data.on_device": "true", "optim.steps": "6"})
+    train(settings, [photos], tmp_path / "once")
+    train(settings, [photos], tmp_path / "twice", limits=Limits(steps=2))
+    train(settings, [photos], tmp_path / "twice")
+    once, twice = (load_file(tmp_path / run / "last.safetensors") for run in ("once", "twice"))
+    assert all(torch.equal(once[key], twice[key]) for key in once)
+
+
+def test_degraded_photos_train_other_weights(recipe, photos, tmp_path):
+    for name in ("bicubic", "realesrgan-seesr"):
+        settings = read_recipe(recipe, {"data.degradation": f'"{name}"', "optim.steps": "2"})
+        train(settings, [photos], tmp_path / name)
+    a, b = (load_file(tmp_path / n / "last.safetensors") for n in ("bicubic", "realesrgan-seesr"))
+    assert any(not torch.equal(a[key], b[key]) for key in a)
+    with pytest.raises(UsageError, match="unknown degradation"):
+        train(read_recipe(recipe, {"data.degradation": "blur"}), [photos], tmp_path / "run")
