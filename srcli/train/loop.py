@@ -93,19 +93,19 @@ def train(
         SrcliError: no finite loss.
     """
     place = torch.device(device)
-    with joined_ranks("nccl" if place.type == "cuda" else "gloo") as ranks, stop_on_signal() as stopped:
+    with joined_ranks("nccl" if place.type == "cuda" else "gloo") as ranks:
         run = prepare(
             recipe, data, out, place, ranks, init=init, resume=resume, notify=notify, force=force,
             benchmarks=habits.benchmarks,
         )  # fmt: skip
         if ranks.rank > 0:
-            return _loop(run, out, limits or Limits(), habits, stopped)
+            return _loop(run, out, limits or Limits(), habits)
         if resume == "no":
             begin_anew(out)
         write_atomically(out / CONFIGURATION, json.dumps(run.configuration, indent=2).encode())
         record = Record(out, run.trainer.step, tensorboard=habits.tensorboard)
         record.start(run.trainer.step, place, ranks.world)
-        ended = _loop(run, out, limits or Limits(), habits, stopped, record, report)
+        ended = _loop(run, out, limits or Limits(), habits, record, report)
         record.close()
         parameters = count_parameters(run.trainer.network)
         card = model_card(recipe, run.photos, data, run.trainer.step, run.validated, parameters)
@@ -118,7 +118,6 @@ def _loop(
     out: Path,
     limits: Limits,
     habits: Habits,
-    stopped: Callable[[], int | None],
     record: Record | None = None,
     report: Report | None = None,
 ) -> int | None:
@@ -126,7 +125,7 @@ def _loop(
     trainer, optim, every = run.trainer, run.recipe.optim, run.recipe.validation.every
     begin, spent, waited, ending = trainer.step, 0.0, 0.0, 0
     workers = habits.workers if habits.workers is not None else 4 * (trainer.device.type == "cuda")
-    with run.feed.from_step(begin, workers) as feed:
+    with stop_on_signal() as stopped, run.feed.from_step(begin, workers) as feed:
         while trainer.step < optim.steps and not (
             ending := _ending(trainer.step, limits, stopped, trainer.ranks)
         ):
@@ -151,10 +150,10 @@ def _loop(
                 write_checkpoint(trainer, out, progress.validation, keep=habits.keep)
                 if due:
                     run.write_samples(out)
-    if run.step_validated != trainer.step:  # stopped in between: a signal leaves time to save only
-        run.validated = None if ending > LIMIT else run.validate() or None
-        if record:
-            write_checkpoint(trainer, out, keep=habits.keep)
+        if run.step_validated != trainer.step:  # stopped in between: a signal leaves time to save only
+            run.validated = None if ending > LIMIT else run.validate() or None
+            if record:
+                write_checkpoint(trainer, out, keep=habits.keep)
     return ending if ending > LIMIT else None
 
 

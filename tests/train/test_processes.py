@@ -1,0 +1,78 @@
+"""Several processes: the losses of one with twice the batch, each photo read once, one file of each kind."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from srcli.data.photos import load_photos
+from srcli.evaluate.ranks import Ranks
+from srcli.recipe import read_recipe
+from srcli.train import Habits, train
+from srcli.train.run import prepare
+
+STEPS = 20
+
+
+def log_of(out):
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return lines[0], lines[1:]
+
+
+def test_two_processes_have_the_losses_of_one_with_twice_the_batch(recipe, photos, tmp_path):
+    changes = {"optim.steps": str(STEPS), "validation.every": str(STEPS)}
+    settings = read_recipe(recipe, {**changes, "optim.batch": "4"})
+    train(settings, [photos], tmp_path / "one", habits=Habits(log_every=1))
+    _, one = log_of(tmp_path / "one")
+
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    words = ["srcli", "train", "--recipe", recipe, "--data", photos, "-o", tmp_path / "two", "-d", "cpu"]
+    words += [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    command = [*launch, *map(str, words), "--log-every", "1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    start, two = log_of(tmp_path / "two")
+
+    assert start["processes"] == 2
+    assert [line["step"] for line in two] == list(range(1, STEPS + 1))
+    losses = [[line["loss"] for line in lines] for lines in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    assert two[-1]["validation"]["psnr-y x2"] == pytest.approx(one[-1]["validation"]["psnr-y x2"], abs=1e-3)
+    weights = [load_file(tmp_path / name / "last.safetensors") for name in ("one", "two")]
+    assert all(torch.allclose(v, weights[1][k], atol=1e-3) for k, v in weights[0].items())  # kept as fp16
+    assert done.stdout.count("last.safetensors") == 1  # one process speaks
+
+
+class Alone(Ranks):
+    """A process whose fellows do not answer."""
+
+    def gathered(self, values):
+        return values
+
+
+def test_shards_are_split_without_overlap(recipe, tmp_path):
+    shards = []
+    for name in "abcde":
+        shards.append(tmp_path / name)
+        shards[-1].mkdir()
+        for i in range(3):
+            Image.new("RGB", (40, 40), (i, i, i)).save(shards[-1] / f"{name}{i}.png")
+    settings = read_recipe(recipe, {"data.split_shards": "true"})
+    device = torch.device("cpu")
+    runs = [
+        prepare(
+            settings, shards, tmp_path / "out", device, Alone(rank, 2), init=None, resume="auto",
+            notify=lambda _: None, force=False,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    seen = [sorted(p.name for p in (*run.photos.train, *run.photos.held_out)) for run in runs]
+    everything = load_photos(shards, smallest=12)
+    assert not set(seen[0]) & set(seen[1])
+    assert sorted(seen[0] + seen[1]) == sorted(p.name for p in (*everything.train, *everything.held_out))
