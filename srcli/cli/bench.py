@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from srcli.errors import CheckError, ModelError
+from srcli.errors import CheckError, ModelError, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="List, fetch and check benchmarks; make LR pictures.")
 
@@ -106,18 +106,81 @@ def verify(
 
 @app.command("make-lr")
 def make_lr(
-    hr: Annotated[Path, typer.Argument(metavar="HR_DIR", help="A folder of HR pictures.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Writes DIR/X<scale>/*.png.")],
+    hr: Annotated[
+        str, typer.Argument(metavar="HR_DIR|NAME", help="A folder of HR pictures, or DIV2K-Val-Real.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Writes DIR/X<scale>/*.png; of pairs DIR/gt and DIR/lq."
+        ),
+    ] = None,
     scale: Scales = "4",
     method: Annotated[
         Literal["pillow-bicubic", "matlab-bicubic"], typer.Option(help="How LR pictures are made.")
     ] = "pillow-bicubic",
+    data: Data = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="DIR", help="Pairs: the HR pictures to cut them from.")
+    ] = None,
+    degradation: Annotated[
+        str, typer.Option(help="Pairs: realesrgan, realesrgan-stablesr or realesrgan-seesr.")
+    ] = "realesrgan-stablesr",
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, help="Pairs: how many.", show_default="as published")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Pairs: which ones.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
-    """Write the LR pictures that an evaluation would make by itself, for other tools."""
+    """Write the LR pictures that an evaluation would make by itself, for other tools; or pairs for DIV2K-Val-Real.
+
+    Pairs are crops of 512 pixels of the pictures of DIV2K's validation set, degraded to 128 pixels with the numbers
+    in DIR/degradations.jsonl.
+    """
+    if not Path(hr).is_dir() and _is_cut(hr):
+        if scale != "4":
+            raise UsageError(f"the pairs of {hr} are x4, not x{scale}.")
+        _make_pairs(hr, output, data, source, degradation, count, seed, overwrite=overwrite)
+        return
+    if output is None:
+        raise UsageError("no folder to write to.", hint="Name one with --output DIR.")
     from srcli.data import bench_files
     from srcli.sizes import parse_scale
 
     scales = [parse_scale(word) for word in scale.split(",")]
-    for path in bench_files.make_lr(hr, output, scales, method, overwrite=overwrite):
+    for path in bench_files.make_lr(Path(hr), output, scales, method, overwrite=overwrite):
+        print(path)
+
+
+def _is_cut(name: str) -> bool:
+    """Whether this is the name of a benchmark whose pairs are made here."""
+    from srcli.data.benchmarks import find_spec
+
+    try:
+        return find_spec(name).cut_from is not None
+    except UsageError:
+        return False
+
+
+def _make_pairs(
+    name: str,
+    output: Path | None,
+    data: Path | None,
+    source: Path | None,
+    degradation: str,
+    count: int | None,
+    seed: int,
+    *,
+    overwrite: bool,
+) -> None:
+    from srcli.data.benchmarks import data_roots, find_spec, open_benchmark, open_folder
+    from srcli.data.pairs import make_pairs, plan_pairs
+    from srcli.degradations import find_degradation
+
+    spec, ranges = find_spec(name), find_degradation(degradation)
+    photographs = open_folder(source) if source else open_benchmark(spec.cut_from or "", data)
+    paths = [item.hr for item in photographs.items(1) if isinstance(item.hr, Path)]
+    plans = plan_pairs(paths, ranges, count=count or spec.images or len(paths), seed=seed)
+    folder = output or data_roots(data)[0] / spec.title
+    for path in make_pairs(plans, folder, seed=seed, overwrite=overwrite):
         print(path)

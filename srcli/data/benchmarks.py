@@ -42,6 +42,7 @@ class Spec:
         hr: patterns of HR folders besides the usual ones; `{scale}` stands for the scale.
         lr: patterns of LR folders.
         made: how its LR files were made.
+        cut_from: the benchmark whose HR pictures its pairs are cut from, for those that `bench make-lr` makes.
     """
 
     title: str
@@ -55,6 +56,7 @@ class Spec:
     hr: tuple[str, ...] = ()
     lr: tuple[str, ...] = ()
     made: Literal["bicubic", "camera", "synthetic"] = "bicubic"
+    cut_from: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -148,3 +148,59 @@ def test_make_lr_writes_what_an_evaluation_would_make(tmp_path):
     assert run("make-lr", tmp_path / "hr", "-o", tmp_path / "lr", "-s", "2").stdout == ""
     run("make-lr", tmp_path / "none", "-o", tmp_path / "lr", code=3)
     run("make-lr", tmp_path / "hr", "-o", tmp_path / "lr", "-s", "0", code=2)
+
+
+def put_photo(path, size=(560, 530), seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    small = np.random.default_rng(seed).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+def test_make_lr_makes_pairs_that_eval_reads(tmp_path):
+    for i, name in enumerate(("0801", "0802")):
+        put_photo(tmp_path / f"DIV2K/DIV2K_valid_HR/{name}.png", seed=i)
+    words = ("make-lr", "DIV2K-Val-Real", "--data", tmp_path, "--count", 3)
+    folder = tmp_path / "DIV2K-Val-Real"
+    names = ["0801_00", "0801_01", "0802_00"]
+    assert run(*words).stdout.split() == [str(folder / f"lq/{name}.png") for name in names]
+    lines = [json.loads(line) for line in (folder / "degradations.jsonl").read_text().splitlines()]
+    for line in lines:
+        with (
+            Image.open(tmp_path / "DIV2K/DIV2K_valid_HR" / line["photograph"]) as whole,
+            Image.open(folder / f"gt/{line['name']}.png") as hr,
+            Image.open(folder / f"lq/{line['name']}.png") as lr,
+        ):
+            box = (line["left"], line["top"], line["left"] + 512, line["top"] + 512)
+            assert hr.tobytes() == whole.crop(box).tobytes()
+            assert lr.size == (128, 128)
+            assert lr.tobytes() != hr.resize((128, 128), Image.Resampling.BICUBIC).tobytes()
+    command = ["eval", "--bench", "DIV2K-Val-Real", "--data", tmp_path, "-s", "4", "-m", "bicubic", "--json"]
+    result = CliRunner().invoke(app, list(map(str, command)))
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    assert "real-isr" in json.dumps(rows)
+    assert all(name in json.dumps(rows) for name in names)
+
+
+def test_pairs_are_continued_and_those_of_another_seed_are_not_mixed_in(tmp_path):
+    put_photo(tmp_path / "hr/a.png")
+    words = ("make-lr", "div2k-val-real", "--from", tmp_path / "hr", "-o", tmp_path / "out", "--count")
+    first = run(*words, 2).stdout.split()
+    pixels = [Image.open(path).tobytes() for path in first]
+    (tmp_path / "out/lq/a_01.png").unlink()
+    assert run(*words, 2).stdout.split() == first[1:]
+    assert [Image.open(path).tobytes() for path in first] == pixels
+    run(*words, 2, "--seed", 1, code=6)
+    run(*words, 1, "--seed", 1, "--overwrite")
+    assert [p.name for p in (tmp_path / "out/gt").iterdir()] == ["a_00.png"]
+    assert Image.open(first[0]).tobytes() != pixels[0]
+
+
+def test_pairs_of_nothing_or_of_small_pictures_are_refused(tmp_path):
+    words = ("make-lr", "DIV2K-Val-Real", "--data", tmp_path)
+    assert "DIV2K is not here" in run(*words, code=4).stderr
+    put(tmp_path / "hr/a.png", (600, 400))
+    assert "600x400" in run(*words, "--from", tmp_path / "hr", code=1).stderr
+    assert "--output" in run("make-lr", tmp_path / "hr", code=2).stderr
+    assert "realesrgan" in run(*words, "--degradation", "blur", code=2).stderr
