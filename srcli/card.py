@@ -22,7 +22,9 @@ def model_card(
     """The card of a run as Markdown; `validation` is PSNR in dB by scale on the held-out photos."""
     preset, optim = recipe.preset, recipe.optim
     pixels = sum(photo.pixels.shape[0] * photo.pixels.shape[1] for photo in photos.train) / 1e6
-    settings = "".join(f" {key}={value}" for key, value in recipe.objective.args.items())
+    given = recipe.objective.args
+    files = {key: Path(value).name for key, value in given.items() if key == "weights"}  # not whose machine it was
+    settings = "".join(f" {key}={value}" for key, value in {**given, **files}.items())
     objective = f"objective {recipe.objective.name}{settings}"
     decay = "cosine decay" if optim.decay == "cosine" else f"x{optim.factor:g} at {list(optim.milestones)}"
     photographs = len(Counter(photo.photograph for photo in photos.train))
