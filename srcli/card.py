@@ -23,7 +23,8 @@ def model_card(
     preset, optim = recipe.preset, recipe.optim
     pixels = sum(photo.pixels.shape[0] * photo.pixels.shape[1] for photo in photos.train) / 1e6
     given = recipe.objective.args
-    files = {key: Path(value).name for key, value in given.items() if key == "weights"}  # not whose machine it was
+    # Of a backbone's file the name: its folder is nobody's business.
+    files = {key: Path(value).name for key, value in given.items() if key == "weights"}
     settings = "".join(f" {key}={value}" for key, value in {**given, **files}.items())
     objective = f"objective {recipe.objective.name}{settings}"
     decay = "cosine decay" if optim.decay == "cosine" else f"x{optim.factor:g} at {list(optim.milestones)}"
