@@ -39,7 +39,8 @@ def check(sources: Sources, smallest: Smallest = 48, json: Json = False) -> None
             print(f"{finding.name}: {finding.problem}")
         print(f"{len(files)} images, {len(found)} findings")
     if found:
-        raise CheckError(f"{len(found)} of {len(files)} images should not be trained on as they are.")
+        wrong = len({finding.name for finding in found})
+        raise CheckError(f"{wrong} of {len(files)} images should not be trained on as they are.")
 
 
 @app.command()
