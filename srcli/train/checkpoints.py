@@ -25,6 +25,7 @@ from srcli.errors import ExistsError, NothingToDoError, UsageError, WeightsError
 from srcli.presets import Part
 from srcli.recipe import Recipe
 from srcli.train.trainer import Trainer
+from srcli.train.validation import METRIC
 from srcli.weights import save, write_atomically
 
 STATE = "trainer.pt"
@@ -136,7 +137,7 @@ def read_state(path: Path, device: torch.device) -> dict[str, Any]:
 def write_checkpoint(
     trainer: Trainer, out: Path, validation: Mapping[str, float] | None = None, *, keep: int = 3
 ) -> None:
-    """Write weights and the trainer's state, each file atomically; a better validation also becomes `best`.
+    """Write weights and the trainer's state, each file atomically; a better measurement of held-out photos also becomes `best`.
 
     Args:
         trainer: the run.
@@ -148,11 +149,10 @@ def write_checkpoint(
         ResourceError: the disk is full or the folder not writable; what was there before is still there.
     """
     buffer = io.BytesIO()
-    if validation:
-        score = sum(validation.values()) / len(validation)
-        if score > trainer.best:
-            trainer.best = score
-            save(out / "best.safetensors", trainer.average, trainer.recipe.preset, half=True)
+    own = [value for name, value in (validation or {}).items() if name.startswith(METRIC)]
+    if own and sum(own) / len(own) > trainer.best:
+        trainer.best = sum(own) / len(own)
+        save(out / "best.safetensors", trainer.average, trainer.recipe.preset, half=True)
     torch.save(trainer.state(), buffer)
     write_atomically(out / STATE, buffer.getvalue())
     save(out / "last.safetensors", trainer.average, trainer.recipe.preset, half=True)

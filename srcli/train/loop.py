@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -124,6 +124,7 @@ def _loop(
     """The steps of this call; the signal that ended them. Only the process with a `record` writes."""
     trainer, optim, every = run.trainer, run.recipe.optim, run.recipe.validation.every
     begin, spent, waited, ending = trainer.step, 0.0, 0.0, 0
+    progress: Progress | None = None
     workers = habits.workers if habits.workers is not None else 4 * (trainer.device.type == "cuda")
     with stop_on_signal() as stopped, run.feed.from_step(begin, workers) as feed:
         while trainer.step < optim.steps and not (
@@ -154,6 +155,9 @@ def _loop(
             run.validated = None if ending > LIMIT else run.validate() or None
             if record:
                 write_checkpoint(trainer, out, keep=habits.keep)
+                record.stop(trainer.step, run.validated)
+            if report and progress and run.validated:
+                report(replace(progress, validation=run.validated))
     return ending if ending > LIMIT else None
 
 

@@ -48,6 +48,8 @@ def test_photos_become_weights_that_upscale_and_eval_take(place):
     assert enlarged.exit_code == 0
     with Image.open("out.png") as picture:
         assert picture.size == (160, 160)
+    validated = train("-o", "run", "--max-steps", "7", "--val", "./photos")
+    assert "photos psnr-y x2" in validated.stderr
     measured = CliRunner().invoke(app, ["eval", "--bench", "./photos", "-s", "2", "-m", weights, "--json"])
     assert measured.exit_code == 0, measured.stderr
 
