@@ -20,6 +20,14 @@ LIIF = {"batch": 16, "per_epoch": 1000, "epochs": 1000, "lr": 1e-4, "halved": (2
 LTE_SWINIR = {"batch": 32, "per_epoch": 500, "epochs": 1000, "lr": 2e-4, "halved": (500, 800, 900, 950)}
 LMF = {"batch": 16, "per_epoch": 1000, "epochs": 1200, "lr": 1e-4, "halved": (200, 400, 600, 800, 1000)}
 LIT = {"batch": 32, "per_epoch": 1000, "epochs": 1000, "lr": 1e-4, "halved": (200, 400, 600, 800)}
+LINF_RRDB = {"batch": 16, "per_epoch": 1725, "epochs": 1000, "lr": 1e-4, "halved": (200, 400, 600, 800)}
+LINF_SWINIR_2 = {
+    "batch": 32,
+    "per_epoch": 500,
+    "epochs": 1500,
+    "lr": 5e-5,
+    "halved": (800, 1100, 1300, 1400),
+}
 PUBLISHED = {
     ("metasr", None): LIIF,
     ("liif", None): LIIF,
@@ -35,6 +43,12 @@ PUBLISHED = {
     ("clit2", None): LIT,
     ("clit3", None): LIT | {"epochs": 1500, "halved": (300, 600, 900, 1200)},
     ("ciaosr", None): LIIF,
+    ("linf", None): LIIF,
+    ("linf", "swinir"): LTE_SWINIR | {"lr": 1e-4},
+    ("linf", "rrdb"): LINF_RRDB,
+    ("linf", "stage-2"): LIIF | {"lr": 5e-5},
+    ("linf", "swinir-stage-2"): LINF_SWINIR_2,
+    ("linf", "rrdb-stage-2"): LINF_RRDB | {"lr": 5e-5},
 }
 
 
@@ -112,3 +126,15 @@ def test_scales_that_fall_are_refused_when_the_recipe_is_read():
         read_recipe(find_recipe("quick"), {"data.scales": "[4, 1]"})
     with pytest.raises(PresetError, match="unknown recipe"):
         find_recipe("quik")
+
+
+def test_linf_trains_its_density_then_its_colours_on_patches_of_its_size():
+    for variant in (None, "rdn", "swinir", "patches", "rrdb", "short"):
+        recipe = read_recipe(find_recipe("linf"), variant=variant)
+        assert recipe.objective.name == "nll"
+        assert recipe.data.around == recipe.preset.decoder.args["patch"]
+    for variant in ("stage-2", "swinir-stage-2", "patches-stage-2", "rrdb-stage-2", "short-stage-2"):
+        recipe = read_recipe(find_recipe("linf"), variant=variant)
+        assert recipe.objective.name == "linf-stage-2"
+        assert recipe.data.around == recipe.preset.decoder.args["patch"]
+        assert len(make_objective(recipe.objective)) == (1 if "short" in variant else 2)
