@@ -260,7 +260,8 @@ def test_broken_small_and_missing_photos(recipe, photos, tmp_path):
     (photos / "cut.jpg").write_bytes((photos / "cut.jpg").read_bytes()[:400])
     lines = []
     train(read_recipe(recipe), [photos], tmp_path / "run", limits=Limits(steps=1), notify=lines.append)
-    assert [line for line in lines if "cut.jpg" in line] == ["skipped cut.jpg: cannot be decoded"]
+    (named,) = [line for line in lines if "cut.jpg" in line]
+    assert named.startswith("skipped cut.jpg: cannot be decoded")
 
 
 def test_photos_too_small_for_the_scales_are_no_secret(recipe, photos, tmp_path):
