@@ -42,6 +42,46 @@ def test_colours_are_those_of_the_crop_that_the_patch_was_reduced_from():
     assert len({*zip(rows.tolist(), cols.tolist(), strict=True)}) == 200  # without replacement
 
 
+def drawn(pixels, **settings):
+    """One sample at scale 2 from the whole picture: the picture as turned, and hr, rows and columns of its queries."""
+    sampler = Sampler(
+        [Photo("a", "a", pixels)], SampleSettings(patch=32, scales=(2, 2), shrink=0, **settings)
+    )
+    lr, hr, coord, _ = (t.numpy() for t in sampler.batch(1, batch_rng(3, 0))[:4])
+    seen = np.rint(lr[0].transpose(1, 2, 0) * 255)
+
+    def reduced(turned):
+        return np.asarray(Image.fromarray(turned).resize((32, 32), Image.Resampling.BICUBIC))
+
+    turned = next(t for t in (dihedral(pixels, which) for which in range(8)) if (reduced(t) == seen).all())
+    return turned, hr[0] * 255, *(np.rint((coord[0, :, k] + 1) * 32 - 0.5).astype(int) for k in (0, 1))
+
+
+def test_patches_are_the_pixels_around_with_the_edge_repeated():
+    turned, hr, rows, cols = drawn(picture(64, 64), queries=900, around=3)
+    assert hr.shape == (900, 9, 3)
+    framed = np.pad(turned, ((1, 1), (1, 1), (0, 0)), mode="edge")
+    for patch, row, col in zip(np.rint(hr), rows, cols, strict=True):
+        assert (patch == framed[row : row + 3, col : col + 3].reshape(9, 3)).all()
+    assert 0 in rows
+    assert 63 in cols  # patches that reach beyond the crop are among them
+
+
+def test_a_block_is_a_square_of_patches_side_by_side():
+    turned, hr, rows, cols = drawn(picture(64, 64), around=3, block=24)
+    top, left = rows[0] - 1, cols[0] - 1
+    square = np.rint(hr).reshape(8, 8, 3, 3, 3).transpose(0, 2, 1, 3, 4).reshape(24, 24, 3)
+    assert (square == turned[top : top + 24, left : left + 24]).all()
+
+
+def test_dither_is_uniform_noise_of_half_a_level():
+    turned, hr, rows, cols = drawn(picture(64, 64), queries=2000, dither=True)
+    noise = hr - turned[rows, cols]
+    assert np.abs(noise).max() <= 0.5 + 1e-4
+    assert abs(noise.mean()) < 0.02
+    assert noise.std() == pytest.approx(1 / 12**0.5, abs=0.01)
+
+
 def test_scales_stay_inside_the_range_and_the_photo():
     sampler = Sampler([Photo("a", "a", picture(60, 100))], SampleSettings(patch=20, queries=4, scales=(1, 4)))
     cells = np.concatenate([sampler.batch(4, batch_rng(0, step)).cell.numpy() for step in range(30)])
