@@ -21,7 +21,7 @@ from srcli.geometry import Size
 from srcli.metrics import Scene, find_metrics, find_protocol
 from srcli.texture import temperature_map
 
-TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)
+TEMPERATURES = (0.4, 0.6, 0.8)
 GRID = np.linspace(0, 1.2, 13)  # uniform temperatures that are measured; between them PSNR is interpolated
 SEEDS = (0, 1)
 
@@ -49,16 +49,17 @@ class Shot:
         self.factor = temperature_map("auto").rows(source, target, 0, target.h)[..., None]
         self.projection, self.lr = Projection(source.size, target), source.pixels
 
-    def values(self, temperature, *, mapped=False, consistent=False):
+    def values(self, temperature, *, metrics=None, mapped=False, consistent=False):
         """Metrics, mean over the seeds."""
         found = []
+        metrics = metrics or self.metrics
         for direction in self.directions:
             sr = self.mean + np.float32(temperature) * direction * (self.factor if mapped else 1)
             if consistent:
                 sr = self.projection.consistent(sr, self.lr)
             reduce = REDUCTIONS[self.pair.reduction]
             scene = Scene(sr, self.pair.hr, self.scale, find_protocol("rgb"), self.pair.lr, reduce)
-            found.append(list(measure(scene, self.metrics, self.pair.name).values()))
+            found.append(list(measure(scene, metrics, self.pair.name).values()))
         return np.mean(found, axis=0)
 
 
@@ -82,14 +83,15 @@ def main():
     heads = "".join(f"{m.name + (' +' if m.higher_is_better else ' -'):>12}" for m in metrics)
     print(f"{model} on {folder} x{scale:g}, {len(shots)} pictures, {len(SEEDS)} seeds")
     print(f"{'':24}{'t':>8}{heads}")
-    uniform = [mean(t)[0] for t in GRID]
+    uniform = [mean(t, metrics=metrics[:1])[0] for t in GRID]
+    show("mean", 0, mean(0))
+    show("mean, consistent", 0, mean(0, consistent=True))
     for temperature in TEMPERATURES:
         values = mean(temperature, mapped=True)
         same = float(np.interp(-values[0], -np.array(uniform), GRID))  # PSNR falls along the dial
         show("map", temperature, values)
         show("uniform, same psnr", same, mean(same))
-        show("uniform", temperature, mean(temperature))
-        show("uniform, consistent", temperature, mean(temperature, consistent=True))
+        show("uniform, consistent", same, mean(same, consistent=True))
 
 
 if __name__ == "__main__":
