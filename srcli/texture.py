@@ -24,7 +24,7 @@ F32 = NDArray[np.float32]
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 WINDOW = np.array([1, 6, 15, 20, 15, 6, 1], np.float32) / 64  # binomial: a Gaussian of 1.2 pixels
 REACH = len(WINDOW) // 2 + 1  # of the window and of the derivative
-LOWEST, HIGHEST = 0.5, 1.25  # factors on flat areas and in strong texture
+LOWEST, HIGHEST = 0.25, 1.25  # factors on flat areas and in strong texture
 KNEE = 0.02  # contrast per LR pixel, in the weaker direction, that is half way between them
 
 
