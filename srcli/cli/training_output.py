@@ -86,7 +86,7 @@ class Dashboard:
 
     def left(self, step: int) -> str:
         """Time that the rest of the run takes at this call's speed, in words."""
-        if self.began is None or step <= self.began[1]:
+        if self.began is None or step <= self.began[1] + 1:  # one step says little
             return "?"
         seconds = (time.monotonic() - self.began[0]) / (step - self.began[1]) * (self.steps - step)
         return duration(seconds)

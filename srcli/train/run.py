@@ -114,6 +114,8 @@ def prepare(
         check_configuration(record, recipe, state.parent, force=force)
         trainer.restore(read_state(state, device), str(state))
         notify(f"continuing {state.parent} at step {trainer.step}")
+        if init is not None:
+            notify(f"{init} is not used: a run has its own weights")
     elif init is not None:
         new = trainer.start_from(read(init), str(init))
         if new:
