@@ -53,27 +53,21 @@ def _poisson(picture: Tensor, noise: Noise) -> Tensor:
     brightest = 2 ** math.ceil(math.log2(levels.unique().numel()))  # photons of a white pixel
     key = torch.tensor([noise.key], device=picture.device)
     drawn = bits(key, levels.numel()).reshape(levels.shape)
-    starts, table = (t.to(picture.device) for t in _counts(brightest))
+    table = _counts(brightest, picture.device)
     # All 256 distributions lie one behind the other, so that one search serves every pixel.
-    place = torch.searchsorted(table, (levels * _ONE + drawn).contiguous(), right=True)
-    count = place - starts[levels]
+    place = torch.searchsorted(table.flatten(), (levels * _ONE + drawn).contiguous(), right=True)
+    count = place - levels * table.shape[1]
     return (count.to(picture.dtype) / brightest - levels.to(picture.dtype) / 255) * noise.strength
 
 
-@lru_cache(maxsize=9)
-def _counts(brightest: int) -> tuple[Tensor, Tensor]:
-    """Poisson distributions of the 256 levels: where each begins in the table, and cumulative probabilities.
+@lru_cache(maxsize=32)
+def _counts(brightest: int, device: torch.device) -> Tensor:
+    """Poisson distributions of the 256 levels: cumulative probabilities (256, counts), in parts of 2^32.
 
-    The entry for level v and count k is v * 2^32 + the probability, in parts of 2^32, of at most k.
+    The entry for level v and count k is v * 2^32 + the probability of at most k.
     """
-    from scipy.stats import poisson
-
-    levels = torch.arange(256)
-    most = [int(poisson.isf(1e-12, v * brightest / 255)) + 1 for v in range(256)]
-    starts = torch.tensor([0, *most]).cumsum(0)[:-1]
-    rows = [
-        v * _ONE
-        + (torch.from_numpy(poisson.cdf(range(n), v * brightest / 255)) * _ONE).long().clamp(max=_ONE)
-        for v, n in zip(levels.tolist(), most, strict=True)
-    ]
-    return starts, torch.cat(rows)
+    rate = torch.arange(256, dtype=torch.float64)[:, None] * brightest / 255
+    count = torch.arange(brightest + math.ceil(8 * math.sqrt(brightest)) + 20, dtype=torch.float64)
+    single = torch.exp(torch.xlogy(count, rate) - rate - torch.lgamma(count + 1))
+    parts = (single.cumsum(1) * _ONE).long().clamp(max=_ONE)
+    return (torch.arange(256)[:, None] * _ONE + parts).to(device)
