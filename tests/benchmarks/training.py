@@ -132,6 +132,7 @@ def report(args: argparse.Namespace, words: list[str]) -> None:
             continue
         found = in_process(path.stem, words)
         floor = found["rate"] / found["operations"]
+        print(path.stem, json.dumps(found), file=sys.stderr, flush=True)  # recipes may take minutes each
         table.add_row(
             path.stem,
             str(found["batch"]),
