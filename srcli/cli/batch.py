@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from srcli.shards import key_of
 
 if TYPE_CHECKING:
     from srcli.inputs import Found, Source
-    from srcli.job import Engine, Record, Settings, Spread, Task
+    from srcli.job import Crew, Engine, Record, Settings
     from srcli.manifest import Manifest
     from srcli.outputs import Destination
     from srcli.shards import Shard
@@ -93,14 +94,6 @@ def line(record: Record) -> str:
     return f"{record.input}{sizes[0]} -> {record.output}{sizes[1]} ({about})"
 
 
-class Unloadable(Exception):  # noqa: N818 - it only carries the error past those of single pictures
-    """The network could not be made; `cause` says why."""
-
-    def __init__(self, cause: SrcliError) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-
-
 class Batch:
     """Runs one and the same job over inputs.
 
@@ -114,6 +107,7 @@ class Batch:
         fail_fast: stop at the first failure.
         shard: the share of the inputs that is done here.
         manifest: records what is done.
+        crew: several processes that do the work together.
     """
 
     def __init__(
@@ -128,6 +122,7 @@ class Batch:
         fail_fast: bool = False,
         shard: Shard | None = None,
         manifest: Manifest | None = None,
+        crew: Crew | None = None,
     ) -> None:
         self.settings = settings
         self.place = place
@@ -138,6 +133,7 @@ class Batch:
         self.fail_fast = fail_fast
         self.shard = shard
         self.manifest = manifest
+        self.crew = crew
         self.failures: list[tuple[str, SrcliError]] = []
 
     @cached_property
@@ -146,7 +142,9 @@ class Batch:
         try:
             return self.load()
         except SrcliError as error:
-            raise Unloadable(error) from error
+            from srcli.job import Fatal
+
+            raise Fatal(error) from error
 
     def run(self, found: Found) -> int:
         """Do all of it.
@@ -165,10 +163,10 @@ class Batch:
             for word, message in found.missing:
                 self._fail(word, NothingToDoError(message), word)
             with self.console.progress(pictures, self._mean_pixels([source for _, source in work])):
-                for index, source in work:
-                    if self.fail_fast and self.failures:
-                        break
-                    self._one(index, source)
+                if self.crew is not None and len(work) > 1 and not self.dry_run:
+                    self._together(self.crew, work)
+                else:
+                    self._alone(work)
         finally:  # what is finished is reported on an interrupt too
             self.results.close()
         if not self.failures:
@@ -180,17 +178,54 @@ class Batch:
         print(f"{len(names)} of {count} failed: {shown}", file=sys.stderr)
         return 1
 
-    def _one(self, index: int, source: Source) -> None:
-        from srcli.job import Record
+    def _alone(self, work: list[tuple[int, Source]]) -> None:
+        for index, source in work:
+            if self.fail_fast and self.failures:
+                break
+            self._one(index, source)
 
+    def _together(self, crew: Crew, work: list[tuple[int, Source]]) -> None:
+        """With several processes; records come as they are ready."""
+        from srcli.job import Fatal
+
+        with closing(crew.outcomes(self.settings, self.place, work)) as outcomes:
+            try:
+                for (_, source), records, error in outcomes:
+                    for record in records:
+                        height, width = (record.out_size or (0, 0))[::-1]
+                        with self.console.file(source.label, height * width) as report:
+                            report(1.0)
+                        self._done(record)
+                        self._remember(key_of(source), record)
+                    if error is not None:
+                        self._fail(source.label, error, key_of(source))
+                        if self.fail_fast:
+                            break
+            except Fatal as error:
+                raise error.cause from None
+
+    def _one(self, index: int, source: Source) -> None:
+        from srcli.job import Fatal, Record, records_of
+
+        records = records_of(
+            index,
+            source,
+            self.settings,
+            self.place,
+            lambda: self.engine,
+            data=self._data(source),
+            dry_run=self.dry_run,
+            watch=self.console.file,
+            stdout=sys.stdout.buffer,
+        )
         try:
-            for record in self._records(index, source):
+            for record in records:
                 self._done(record)
                 self._remember(key_of(source), record)
         except BrokenPipeError:  # nobody reads on
             raise
-        except (ModelError, Unloadable) as error:  # the same for every picture
-            cause = error.cause if isinstance(error, Unloadable) else error
+        except (ModelError, Fatal) as error:  # the same for every picture
+            cause = error.cause if isinstance(error, Fatal) else error
             self.results.add(Record.failure(source.label, cause))
             raise cause from None
         except SrcliError as error:
@@ -199,47 +234,6 @@ class Batch:
             traceback.print_exc()
             problem = SrcliError(f"internal error: {type(error).__name__}: {error}")
             self._fail(source.label, problem, key_of(source))
-
-    def _records(self, index: int, source: Source) -> Iterator[Record]:
-        """What became of one input: a record for each of its samples."""
-        from srcli.job import plan, run
-
-        data = self._data(source)
-        tasks = [
-            plan(source, index, self.settings, self.place, sample=number, data=data)
-            for number in range(1, self.settings.samples + 1)
-        ]
-        spread, path = self._spread(tasks)
-        for task in tasks:
-            if self.dry_run or (task.record.status == "skipped" and spread is None):
-                yield task.record
-                continue
-            engine = self.engine if task.needs_network else None
-            with self.console.file(source.label, task.pixels) as report:
-                record = run(
-                    task, self.settings, engine, report=report, stdout=sys.stdout.buffer, spread=spread
-                )
-            if spread is not None and path is not None and task is tasks[-1]:
-                spread.write(path, replace=self.settings.exists == "overwrite")
-                record.diversity, record.uncertainty = round(spread.value(), 4), str(path)
-                record.notes.append(f"diversity {record.diversity:.2f} levels, drawn in {path}")
-            yield record
-
-    def _spread(self, tasks: Sequence[Task]) -> tuple[Spread | None, Path | None]:
-        """What gathers the deviation between samples, and where its picture goes; neither where it is not wanted.
-
-        It needs all samples: those that are up to date are made again, unless its picture is there as well.
-        """
-        from srcli.job import Spread, uncertainty_path
-
-        paths = [task.path for task in tasks if task.path is not None]
-        if not self.settings.diversity or self.dry_run or not tasks[0].needs_network:
-            return None, None
-        path = uncertainty_path(paths, tasks[0].source.label)
-        skipped = [task for task in tasks if task.record.status == "skipped"]
-        if skipped and (self.settings.exists == "skip" or (len(skipped) == len(tasks) and path.is_file())):
-            return None, None
-        return Spread(tasks[0].target.size), path
 
     def _done(self, record: Record) -> None:
         self.results.add(record)

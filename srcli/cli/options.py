@@ -98,6 +98,26 @@ Device = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+Devices = Annotated[
+    str,
+    option(
+        "--device",
+        "-d",
+        metavar="auto|all|cpu|cuda[:N][,..]|mps|xpu",
+        help="Where to run; all, or several with commas: a process on each.",
+        envvar=["SRCLI_UPSCALE_DEVICE", "SRCLI_DEVICE"],
+        rich_help_panel=RUN,
+    ),
+]
+Workers = Annotated[
+    int,
+    option(
+        min=1,
+        max=256,
+        help="Processes per device; 2 on a CPU share its cores, which pays for many small pictures.",
+        rich_help_panel=BATCH,
+    ),
+]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
     option(help="Arithmetic; auto is bf16 on a GPU that has it, else fp32.", rich_help_panel=RUN),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import cache
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from srcli.inputs import Source
-    from srcli.job import Engine
+    from srcli.job import Crew, Engine
     from srcli.job.task import Exists
     from srcli.manifest import Manifest
     from srcli.shards import Shard
@@ -73,7 +74,8 @@ def upscale(
     shard: options.Shard = None,
     manifest: options.ManifestFile = None,
     status: options.BatchStatus = False,
-    device: options.Device = "auto",
+    workers: options.Workers = 1,
+    device: options.Devices = "auto",
     precision: options.Precision = "auto",
     tile: options.Tile = "auto",
     temperature: options.Temperature = None,
@@ -154,7 +156,7 @@ def upscale(
     settings = Settings(
         rule=rule,
         preset=preset,
-        weights_sha256=cache(lambda: sha256(find(preset))),
+        weights_sha256=WeightsHash(preset),
         format=_format(format, place),
         encoding={
             "quality": quality,
@@ -188,11 +190,12 @@ def upscale(
         place,
         console,
         Results(console, style, many=found.many or samples > 1, apart=place.stdout),
-        load=lambda: _load(model, device, precision, tile, console),
+        load=lambda: _load(model, _first(device), precision, tile, console),
         dry_run=dry_run,
         fail_fast=fail_fast,
         shard=share,
         manifest=record,
+        crew=_crew(model, device, precision, tile, workers),
     )
     if status:
         raise typer.Exit(batch.status(found))
@@ -219,11 +222,54 @@ def _manifest(place: Path | None, shard: Shard | None, *, status: bool) -> Manif
 
 
 def _made(manifest: Manifest | None) -> Callable[[Source, Path], str | None]:
+    return partial(_made_of, manifest)
+
+
+def _made_of(manifest: Manifest | None, source: Source, output: Path) -> str | None:
     from srcli.shards import key_of
 
-    if manifest is None:
-        return lambda _source, _output: None
-    return lambda source, output: manifest.fingerprint(key_of(source), output)
+    return None if manifest is None else manifest.fingerprint(key_of(source), output)
+
+
+@dataclass
+class WeightsHash:
+    """The hash of a preset's weights, found when it is asked for; can be sent to another process."""
+
+    preset: Preset
+    found: str | None = None
+
+    def __call__(self) -> str:
+        """The SHA-256 in hexadecimal digits."""
+        self.found = self.found or sha256(find(self.preset))
+        return self.found
+
+
+def _crew(model: str, device: str, precision: str, tile: str, workers: int) -> Crew | None:
+    """The processes that `--device` and `--workers` ask for; None for this one alone."""
+    from srcli.job import Crew
+
+    devices = [word for word in device.split(",") if word]
+    if device == "all":
+        import torch
+
+        devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["auto"]
+    devices = devices * workers
+    if len(devices) < 2:
+        return None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(1, cores // len(devices))
+    return Crew(tuple(devices), partial(_load_on, model, precision, tile), threads)
+
+
+def _first(device: str) -> str:
+    """The device for a lone picture, of those that were named."""
+    return "auto" if device == "all" else device.split(",")[0]
+
+
+def _load_on(model: str, precision: str, tile: str, device: str) -> Engine:
+    from srcli.engine import Upscaler
+
+    return Upscaler.from_preset(model, device=device, precision=precision, tile=tile)
 
 
 def _load(model: str, device: str, precision: str, tile: str, console: Console) -> Engine:

@@ -3,13 +3,17 @@
 Neither prints nor imports torch; the network comes in as an argument. What happened is returned as a `Record`.
 """
 
+from srcli.job.crew import Crew
 from srcli.job.draw import Spread, uncertainty_path
+from srcli.job.each import Fatal, records_of
 from srcli.job.plan import output_path, output_words, plan, target_of
 from srcli.job.run import Engine, run
 from srcli.job.task import Record, Settings, Task
 
 __all__ = [
+    "Crew",
     "Engine",
+    "Fatal",
     "Record",
     "Settings",
     "Spread",
@@ -17,6 +21,7 @@ __all__ = [
     "output_path",
     "output_words",
     "plan",
+    "records_of",
     "run",
     "target_of",
     "uncertainty_path",

@@ -1,0 +1,219 @@
+"""Several processes for one batch: on several GPUs, or on a CPU whose cores one picture does not keep busy.
+
+Each process has a network of its own and asks for the next picture when it is idle, large files first. One that
+dies gives its picture back, once; a picture whose second process dies has failed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing.connection import Connection, wait
+from types import FrameType
+from typing import Any, NamedTuple
+
+from srcli.errors import ModelError, ResourceError, SrcliError, UsageError
+from srcli.inputs import Source
+from srcli.job.each import Fatal, records_of
+from srcli.job.run import Engine
+from srcli.job.task import Record, Settings
+from srcli.outputs import Destination
+
+PATIENCE = 5.0  # seconds that a process gets to clean up
+TRIES = 2  # processes that one picture may cost
+Item = tuple[int, Source]
+Load = Callable[[str], Engine]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every process of a crew is told; all of it can be sent to another process.
+
+    Attributes:
+        settings: what to do.
+        place: where results go.
+        load: makes the network on the device that is named.
+        threads: of the CPU, per process.
+    """
+
+    settings: Settings
+    place: Destination
+    load: Load
+    threads: int
+
+
+class Outcome(NamedTuple):
+    """What became of one input: its records, and the error if it failed."""
+
+    item: Item
+    records: list[Record]
+    error: SrcliError | None = None
+
+
+@dataclass
+class _Worker:
+    process: Any
+    pipe: Connection
+    device: str
+    item: Item | None = None
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Processes to be started.
+
+    Attributes:
+        devices: one for each process.
+        load: makes the network on the device that is named; sent to the processes.
+        threads: of the CPU, per process.
+    """
+
+    devices: tuple[str, ...]
+    load: Load
+    threads: int
+
+    def outcomes(self, settings: Settings, place: Destination, items: Sequence[Item]) -> Generator[Outcome]:
+        """See `outcomes`."""
+        return outcomes(Work(settings, place, self.load, self.threads), self.devices, items)
+
+
+def outcomes(work: Work, devices: Sequence[str], items: Sequence[Item]) -> Generator[Outcome]:
+    """Do all items with a process per entry of `devices`; what became of them comes as it is ready.
+
+    Raises:
+        Fatal: weights or a device that are not there.
+    """
+    context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
+    waiting, lost = deque(sorted(items, key=_bytes, reverse=True)), dict.fromkeys(items, 0)
+    workers = [_hire(context, work, device) for device in devices[: len(items)]]
+    try:
+        while workers:
+            for worker in workers:
+                if worker.item is None and waiting:
+                    worker.item = waiting.popleft()
+                    with suppress(OSError):  # it is dead: seen below
+                        worker.pipe.send(worker.item)
+            for worker in [w for w in workers if w.item is None]:
+                worker.pipe.close()  # it reads the end and leaves
+                workers.remove(worker)
+            ready = wait([worker.pipe for worker in workers]) if workers else []
+            for worker in [w for w in workers if w.pipe in ready]:
+                item = worker.item
+                assert item is not None
+                try:
+                    worker.item = None
+                    yield _outcome(item, worker.pipe.recv())
+                except (EOFError, OSError):
+                    worker.process.join()
+                    lost[item] += 1
+                    workers[workers.index(worker)] = _hire(context, work, worker.device)
+                    if lost[item] < TRIES:
+                        waiting.appendleft(item)
+                    else:
+                        yield Outcome(item, [], _death(item, worker.process.exitcode))
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join(PATIENCE)
+            if worker.process.is_alive():
+                worker.process.kill()
+
+
+def _bytes(item: Item) -> int:
+    path = item[1].path
+    with suppress(OSError):
+        return 0 if path is None else path.stat().st_size
+    return 0
+
+
+def _hire(context: Any, work: Work, device: str) -> _Worker:
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(work, device, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    return _Worker(process, ours, device)
+
+
+def _death(item: Item, exitcode: int | None) -> ResourceError:
+    how = f"signal {-exitcode}" if exitcode is not None and exitcode < 0 else f"exit code {exitcode}"
+    return ResourceError(
+        f"{item[1].label}: the process that worked on it died ({how}), twice.",
+        hint="Perhaps memory ran out: use fewer --workers, or a smaller size.",
+    )
+
+
+def _outcome(item: Item, answer: tuple[str, list[Record], dict[str, Any] | None]) -> Outcome:
+    kind, records, about = answer
+    error = None if about is None else _rebuilt(about)
+    if kind == "fatal" and error is not None:
+        raise Fatal(error)
+    return Outcome(item, records, error)
+
+
+def _rebuilt(about: dict[str, Any]) -> SrcliError:
+    """The error that another process described."""
+    found = getattr(importlib.import_module("srcli.errors"), str(about["type"]), SrcliError)
+    return found(about["message"], hint=about["hint"])
+
+
+# --- in the other process -----------------------------------------------------------------------------------------
+
+
+def serve(work: Work, device: str, pipe: Connection) -> None:
+    """Do what comes through the pipe until it is closed."""
+    signal.signal(signal.SIGTERM, _leave)  # unwinds, so that temporary files are removed
+    os.environ["OMP_NUM_THREADS"] = str(work.threads)
+
+    @lru_cache(maxsize=1)
+    def engine() -> Engine:
+        import torch
+
+        torch.set_num_threads(work.threads)
+        try:
+            return work.load(device)
+        except SrcliError as error:
+            raise Fatal(error) from error
+
+    with suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
+        while True:
+            pipe.send(_done(work, pipe.recv(), engine))
+    os._exit(0)  # everything is written; taking libraries down takes seconds
+
+
+def _done(
+    work: Work, item: Item, engine: Callable[[], Engine]
+) -> tuple[str, list[Record], dict[str, Any] | None]:
+    index, source = item
+    records: list[Record] = []
+    try:
+        records += records_of(index, source, work.settings, work.place, engine)
+    except Fatal as error:
+        return "fatal", records, _about(source, error.cause)
+    except (ModelError, UsageError) as error:
+        return "fatal" if isinstance(error, ModelError) else "failed", records, _about(source, error)
+    except SrcliError as error:
+        return "failed", records, _about(source, error)
+    except Exception as error:  # a bug, but not a reason to leave the rest undone
+        traceback.print_exc()
+        problem = SrcliError(f"internal error: {type(error).__name__}: {error}")
+        return "failed", records, _about(source, problem)
+    return "done", records, None
+
+
+def _about(source: Source, error: SrcliError) -> dict[str, Any]:
+    about = Record.failure(source.label, error).error
+    assert about is not None
+    return about
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + signal.SIGTERM)

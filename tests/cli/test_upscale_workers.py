@@ -1,0 +1,82 @@
+"""Several processes for one batch: the same files as one, and what happens when a process dies."""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from srcli.cli import app
+from srcli.errors import ModelError
+from srcli.inputs import Source
+from srcli.job import Fatal, Settings
+from srcli.job.crew import Work, outcomes
+from srcli.outputs import Destination, Template
+from srcli.presets import load_preset
+from srcli.sizes import size_rule
+from tests.cli.conftest import Bicubic, listing, picture, save
+
+
+def deadly(marker, deaths, _device):
+    """A network whose first processes are killed while it is loaded."""
+    seen = len(list(marker.iterdir()))
+    if seen < deaths:
+        (marker / str(os.getpid())).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Bicubic()
+
+
+def absent(_device):
+    raise ModelError("the weights are gone.")
+
+
+def no_weights():
+    return "0" * 64
+
+
+def work_of(folder, load):
+    settings = Settings(
+        rule=size_rule(scale="2"), preset=load_preset("edsr-s-blend"), weights_sha256=no_weights
+    )
+    settings = Settings(**{**vars(settings), "made": partial(int)})
+    return Work(settings, Destination(Template("{stem}{ext}"), folder=folder), load, 1)
+
+
+def items_of(folder, count):
+    return [(i, Source(save(folder / f"{i}.png", picture(4, 5 + i)))) for i in range(1, count + 1)]
+
+
+def test_several_processes_make_the_same_files_as_one(folder, model):
+    for i in range(5):
+        save(folder / "in" / f"{i}.png", picture(9 + i, 12))
+    words = ["upscale", "in", "-s", "2.5", "-m", str(model)]
+    assert CliRunner().invoke(app, [*words, "-o", "one"]).exit_code == 0
+    (folder / "in" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    result = CliRunner().invoke(app, [*words, "-o", "two", "--workers", "2", "--device", "cpu"])
+    assert result.exit_code == 1
+    assert "bad.png" in result.stderr
+    names = listing(folder / "one")
+    assert len(names) == 5
+    assert listing(folder / "two") == names
+    assert all((folder / "one" / n).read_bytes() == (folder / "two" / n).read_bytes() for n in names)
+
+
+@pytest.mark.parametrize(("deaths", "failures"), [(1, 0), (2, 1)])
+def test_a_process_that_dies_gives_its_picture_back_once(tmp_path, deaths, failures):
+    (tmp_path / "marker").mkdir()
+    items = items_of(tmp_path / "in", 3)
+    work = work_of(tmp_path / "out", partial(deadly, tmp_path / "marker", deaths))
+    found = list(outcomes(work, ["cpu"], items))
+    assert sorted(outcome.item for outcome in found) == items
+    errors = [outcome.error for outcome in found if outcome.error is not None]
+    assert len(errors) == failures
+    assert all("signal 9" in str(error) for error in errors)
+    assert len(listing(tmp_path / "out")) == 3 - failures
+
+
+def test_what_is_the_same_for_every_picture_ends_the_batch(tmp_path):
+    with pytest.raises(Fatal, match="weights are gone"):
+        list(outcomes(work_of(tmp_path / "out", absent), ["cpu", "cpu"], items_of(tmp_path / "in", 4)))
+    assert not Path(tmp_path / "out").exists()
