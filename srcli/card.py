@@ -36,7 +36,8 @@ def model_card(
         f"{preset.decoder.args}; {parameters:,} parameters.",
         f"- Licence of the weights: {preset.weights.license}.",
         f"- Data: {', '.join(source.name for source in sources)}; {len(photos.train)} images of {photographs} "
-        f"photographs, {pixels:.0f} megapixels; {len(photos.held_out)} images held out.",
+        f"photographs, {pixels:.0f} megapixels; {len(photos.held_out)} images held out"
+        + ("; counted in the first process's share of the files." if recipe.split_shards else "."),
         f"- Recipe: {step} of {optim.steps} steps, batch {_batch(optim)}, LR patch {recipe.data.patch}, "
         f"{recipe.data.queries} queries, scales {recipe.scale_schedule}, {objective}, Adam {optim.lr:g} with "
         f"{decay}, EMA {optim.ema:g}, {optim.precision}, seed {optim.seed}.",

@@ -22,6 +22,7 @@ import torch
 
 from srcli.data.photos import Photos
 from srcli.errors import ExistsError, NothingToDoError, UsageError, WeightsError
+from srcli.evaluate.ranks import Ranks
 from srcli.presets import Part
 from srcli.recipe import Recipe
 from srcli.train.trainer import Trainer
@@ -33,11 +34,13 @@ CONFIGURATION = "config.resolved.json"
 FOLDER = "checkpoints"
 
 
-def configuration(recipe: Recipe, photos: Photos, processes: int) -> dict[str, Any]:
-    """All that decides what a run becomes, as plain values."""
+def configuration(recipe: Recipe, photos: Photos, ranks: Ranks) -> dict[str, Any]:
+    """All that decides what a run becomes, as plain values; the same for all processes."""
+    own = [(len(photos.train), len(photos.held_out))]
+    train, held_out = map(sum, zip(*(ranks.gathered(own) if recipe.split_shards else own), strict=True))
     record = recipe.resolved() | {
-        "photos": {"train": len(photos.train), "held_out": len(photos.held_out)},
-        "processes": processes,
+        "photos": {"train": train, "held_out": held_out},
+        "processes": ranks.world,
     }
     plain: dict[str, Any] = json.loads(json.dumps(record))
     return plain

@@ -109,7 +109,7 @@ def prepare(
     trainer = Trainer(recipe, device, ranks)
     if recipe.optim.precision == "auto":
         notify(f"precision {trainer.precision}")
-    record = configuration(recipe, photos, ranks.world)
+    record = configuration(recipe, photos, ranks)
     if state is not None:
         check_configuration(record, recipe, state.parent, force=force)
         trainer.restore(read_state(state, device), str(state))

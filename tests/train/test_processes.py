@@ -35,7 +35,7 @@ def test_two_processes_have_the_losses_of_one_with_twice_the_batch(recipe, photo
     words += [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
     command = [*launch, *map(str, words), "--log-every", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     start, two = log_of(tmp_path / "two")
 
@@ -49,11 +49,11 @@ def test_two_processes_have_the_losses_of_one_with_twice_the_batch(recipe, photo
     assert done.stdout.count("last.safetensors") == 1  # one process speaks
 
 
-class Alone(Ranks):
-    """A process whose fellows do not answer."""
+class Doubled(Ranks):
+    """A process whose fellow always answers the same as itself."""
 
     def gathered(self, values):
-        return values
+        return [*values, *values]
 
 
 def test_shards_are_split_without_overlap(recipe, tmp_path):
@@ -67,7 +67,7 @@ def test_shards_are_split_without_overlap(recipe, tmp_path):
     device = torch.device("cpu")
     runs = [
         prepare(
-            settings, shards, tmp_path / "out", device, Alone(rank, 2), init=None, resume="auto",
+            settings, shards, tmp_path / "out", device, Doubled(rank, 2), init=None, resume="auto",
             notify=lambda _: None, force=False,
         )
         for rank in range(2)
@@ -76,3 +76,6 @@ def test_shards_are_split_without_overlap(recipe, tmp_path):
     everything = load_photos(shards, smallest=12)
     assert not set(seen[0]) & set(seen[1])
     assert sorted(seen[0] + seen[1]) == sorted(p.name for p in (*everything.train, *everything.held_out))
+    for run in runs:  # each counts what both have, and validates on it
+        assert run.configuration["photos"]["train"] == 2 * len(run.photos.train)
+        assert len(run.validation.crops) == len(run.photos.held_out)
