@@ -184,11 +184,12 @@ def read_recipe(path: Path, changes: Mapping[str, str] | None = None, variant: s
     parts: dict[str, Any] = {
         name: read_section(kind, values, f"{path.name} [{name}]") for name, (kind, values) in sections.items()
     }
+    objective = _objective(table.pop("objective", {"name": "l1"}), path)
     preset = parse_preset(table, name=name, where=str(path))
     recipe = Recipe(
         held_out=tuple(held_out),
         split_shards=bool(split),
-        objective=_objective(table.pop("objective", {"name": "l1"}), path),
+        objective=objective,
         preset=replace(preset, training=replace(preset.training, recipe=path.stem)),
         **parts,
     )
