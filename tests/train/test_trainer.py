@@ -259,6 +259,7 @@ def test_the_noise_of_an_objective_is_a_function_of_the_step(recipe, monkeypatch
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # torch.compile itself uses what torch deprecates
 def test_a_compiled_network_learns_the_same(recipe):
     plain, compiled = (
         Trainer(read_recipe(recipe, {"optim.compile": mode}), CPU) for mode in ("off", "default")
