@@ -250,9 +250,9 @@ def _crew(model: str, device: str, precision: str, tile: str, workers: int) -> C
 
     devices = [word for word in device.split(",") if word]
     if device == "all":
-        import torch
+        from srcli.engine.device import all_devices
 
-        devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["auto"]
+        devices = all_devices()
     devices = devices * workers
     if len(devices) < 2:
         return None

@@ -56,6 +56,11 @@ def choose_device(name: str = "auto") -> Choice:
     return Choice(torch.device(name), "asked for")
 
 
+def all_devices() -> list[str]:
+    """The CUDA devices of this machine, or what "auto" means where there are none."""
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["auto"]
+
+
 def choose_precision(name: str, device: torch.device) -> Precision:
     """The precision called `name`; "auto" is bf16 on a CUDA or XPU device that has it, else fp32.
 
