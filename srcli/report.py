@@ -214,10 +214,10 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _old_names(table: Mapping[str, Any]) -> dict[str, Any]:
+def _old_names(table: Mapping[str, Any]) -> Mapping[str, Any]:
     """A sweep calls the model `preset`, and its CSV does not state the protocol; its JSON does."""
     if "preset" not in table:
-        return dict(table)
+        return table
     return {"protocol": "unstated", **{("model" if key == "preset" else key): v for key, v in table.items()}}
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from srcli.evaluate.cache import RowCache
     from srcli.evaluate.models import Draw, Model, Network, Result, distinct_names, open_model
+    from srcli.evaluate.pictures import score_pictures
     from srcli.evaluate.ranks import Ranks, joined_ranks
-    from srcli.evaluate.run import Evaluation, Failure, evaluate, score_pictures
+    from srcli.evaluate.run import Evaluation, Failure, evaluate
 
 _HOMES = {
     "Draw": "models",
@@ -27,7 +28,7 @@ _HOMES = {
     "evaluate": "run",
     "joined_ranks": "ranks",
     "open_model": "models",
-    "score_pictures": "run",
+    "score_pictures": "pictures",
 }
 
 __all__ = [

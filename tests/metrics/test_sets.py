@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import linalg
 
 from srcli.errors import ModelError, UsageError
-from srcli.evaluate import run as evaluation
+from srcli.evaluate import pictures as scored
 from srcli.evaluate import score_pictures
 from srcli.metrics import find_metrics
 from srcli.metrics.backbones import BACKBONES
@@ -92,7 +92,7 @@ def seen(monkeypatch):
     def features_of(scene):
         return tuple(x.reshape(-1, 3)[:4].ravel() / 255.0 for x in (scene.sr_8bit, scene.truth))
 
-    monkeypatch.setattr(evaluation, "features_of", features_of)
+    monkeypatch.setattr(scored, "features_of", features_of)
     return features_of
 
 
