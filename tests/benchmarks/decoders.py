@@ -36,7 +36,7 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "linf-local": ("linf", {"ensemble": "local"}),
     "linf-3x3": ("linf", {"patch": 3}),
 }
-PRESET, OLD = "EDSR 8x48 + blend", "EDSR-baseline + liif, plain"  # whole networks
+PRESET, OLD = "EDSR 8x64 + blend", "EDSR-baseline + liif, plain"  # whole networks
 
 
 def plain_form(name: str) -> Callable:
@@ -74,8 +74,8 @@ def make(name: str, form: str, size: int, scale: float, device: str, threads: in
         return torch.cat([plain(decoder, feat, lr, c, frame.cell, *shared) for c in coord.split(chunk, 1)], 1)
 
     if name == PRESET:
-        encoder = ENCODERS["edsr"](n_resblocks=8, n_feats=48, mean_shift=False)
-        network = ImplicitSR(encoder, TABLE["blend"](in_dim=48)).to(device, memory_format=torch.channels_last)
+        encoder = ENCODERS["edsr"](n_resblocks=8, n_feats=64, mean_shift=False)
+        network = ImplicitSR(encoder, TABLE["blend"](in_dim=64)).to(device, memory_format=torch.channels_last)
         return lambda: network.render(lr, target)
     if name == OLD:
         encoder, decoder = ENCODERS["edsr"]().to(device), TABLE["liif"](in_dim=64).to(device)

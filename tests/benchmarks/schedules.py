@@ -23,8 +23,8 @@ SMALL = {
     "encoder.name": "edsr",
     "encoder.n_resblocks": "4",
     "encoder.n_feats": "16",
-    "data.patch": "16",
-    "data.queries": "256",
+    "data.patch": "12",
+    "data.queries": "144",
     "data.shrink": "0.3",
     "optim.batch": "8",
     "optim.lr": "1e-3",
@@ -40,7 +40,10 @@ SMALL = {
     "validation.crop": "240",
 }
 DECODERS = {
-    "lit": ({"decoder.base_dim": "32", "decoder.n_heads": "4"}, SCHEDULES),
+    "lit": (
+        {"decoder.base_dim": "16", "decoder.n_heads": "2", "decoder.side": "5", "decoder.hidden": "[64, 64]"},
+        SCHEDULES,
+    ),
     "liif": ({"decoder.hidden": "[64, 64]"}, (SCHEDULES[0], SCHEDULES[3])),
 }
 
