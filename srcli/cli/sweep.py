@@ -210,7 +210,7 @@ def _metrics(text: str | None, rule: Rule) -> list[Metric]:
     """
     from srcli.metrics import DEFAULT, find_metrics
 
-    names = list(DEFAULT) if text is None else _words(text)
+    names = [*DEFAULT, "niqe", "spectrum"] if text is None else _words(text)
     chosen = find_metrics([*names, *(metric.name for metric in rule.metrics)])
     for metric in chosen:
         if missing := metric.missing(asked=True):
