@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--temperature", type=float, default=0.6)
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     base = Upscaler.from_preset(device="cpu", precision="fp32")
     photos = load_photos(args.data, smallest=32).train
