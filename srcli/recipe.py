@@ -50,6 +50,7 @@ class OptimSettings:
         precision: of the passes; weights, their average and the optimiser stay fp32. "auto" is bf16 on processors that
             have it, else fp32.
         compile: hand the network to torch.compile; "graph" also captures CUDA graphs.
+        freeze: beginnings of the names of parameters that stay as they are, such as "encoder.".
         seed: of weights and samples.
     """
 
@@ -68,6 +69,7 @@ class OptimSettings:
     ema: float = 0.999
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
     compile: Literal["off", "default", "graph"] = "off"
+    freeze: tuple[str, ...] = ()
     seed: int = 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from srcli.data.samples import Batch
 from srcli.engine.device import DTYPES, Precision, choose_precision
@@ -45,6 +45,7 @@ class Trainer:
         self.recipe, self.device, self.ranks = recipe, device, ranks
         self.network = channels_last(build(recipe.preset).to(device))
         _check_cascade(recipe, self.network)
+        freeze(self.network, optim.freeze, recipe.preset.name)
         self.average: ImplicitSR = copy.deepcopy(self.network).requires_grad_(requires_grad=False)
         self.asked = self.network
         if optim.compile != "off":
@@ -190,6 +191,22 @@ class Trainer:
         averages: list[Tensor] = list(self.average.parameters())
         current: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(averages, current, 1 - decay)
+
+
+def freeze(network: nn.Module, beginnings: Sequence[str], where: str) -> None:
+    """Keep the parameters whose names begin so from being trained.
+
+    Raises:
+        PresetError: no parameter's name begins so, or none would be left to train.
+    """
+    names = [name for name, _ in network.named_parameters()]
+    for beginning in beginnings:
+        if not any(name.startswith(beginning) for name in names):
+            raise PresetError(f"optim.freeze: no parameter of {where} begins with '{beginning}'.")
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and not name.startswith(tuple(beginnings)))
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise PresetError(f"optim.freeze leaves nothing of {where} to train.")
 
 
 def training_precision(name: str, device: torch.device) -> Precision:

@@ -55,6 +55,20 @@ def test_a_step_without_a_finite_loss_changes_nothing(recipe):
     assert not all(torch.equal(before[k], v) for k, v in trainer.network.state_dict().items())
 
 
+def test_frozen_parameters_stay_and_the_others_move(recipe):
+    trainer = Trainer(read_recipe(recipe, {"optim.freeze": '["encoder."]'}), CPU)
+    before = weights_of(trainer.network)
+    trainer.train_step(batch_of(0))
+    moved = {k for k, v in trainer.network.named_parameters() if not torch.equal(before[k], v)}
+    assert moved == {k for k, _ in trainer.network.named_parameters() if k.startswith("decoder.")}
+
+
+@pytest.mark.parametrize("freeze", ["encodr.", ""])
+def test_freezing_nothing_or_everything_is_refused(recipe, freeze):
+    with pytest.raises(PresetError, match=r"optim\.freeze"):
+        Trainer(read_recipe(recipe, {"optim.freeze": f'["{freeze}"]'}), CPU)
+
+
 def rates(settings):
     trainer = Trainer(settings, CPU)
     found = []
