@@ -156,6 +156,9 @@ class Batch:
             UsageError: two inputs for one output.
             SrcliError: what would fail for every picture.
         """
+        from srcli.image.temporary import new_run
+
+        new_run()
         work = self._own_share(self._without_own_outputs(found.sources))
         pictures = len(work) * self.settings.samples
         count = len(work) + len(found.missing)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from srcli.errors import ResourceError
+from srcli.image.temporary import temporary_name
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _temporary: set[Path] = set()  # files being written now
@@ -39,7 +39,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         except OSError as error:
             raise write_error(path, error) from error
         return
-    temporary = target.parent / f".srcli-{secrets.token_hex(6)}.tmp"
+    temporary = target.parent / temporary_name()
     try:
         # O_EXCL | 0o666: nobody else's file, and the permissions the user's umask asks for.
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)

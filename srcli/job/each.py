@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from srcli.errors import SrcliError
+from srcli.image.temporary import remove_leftovers
 from srcli.inputs import Source
 from srcli.job.draw import Spread, uncertainty_path
 from srcli.job.plan import plan
@@ -66,6 +67,8 @@ def records_of(
     ]
     spread, path = (None, None) if dry_run else _spread(tasks, settings)
     for task in tasks:
+        if task.path is not None and not dry_run:
+            remove_leftovers(task.path.parent)
         if dry_run or (task.record.status == "skipped" and spread is None):
             yield task.record
             continue
