@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from srcli.models.encoders.edsr import EDSR
+from srcli.models.encoders.perception import LatentFeatures, Perception
 from srcli.models.encoders.rdn import RDN
 from srcli.models.encoders.rrdb import RRDB
 from srcli.models.encoders.swinir import SwinIR
@@ -10,6 +11,8 @@ from srcli.models.sr import Encoder
 
 ENCODERS: dict[str, type[Encoder]] = {
     "edsr": EDSR,
+    "latent": LatentFeatures,
+    "perception": Perception,
     "rdn": RDN,
     "rrdb": RRDB,
     "swinir": SwinIR,

@@ -1,0 +1,69 @@
+"""Encoders that see an LR image and a sampled latent: what is there, and what may have been.
+
+FPLIA (arXiv 2606.21910) and Kim et al., "Arbitrary-Scale Image Generation and Upsampling using Latent Diffusion Model and
+Implicit Neural Decoder" (CVPR 2024). Written from the papers. The latent is the sampler's, brought back to the
+auto-encoder's own range; it lies on the grid of the LR image, whatever the scale of the output.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from srcli.models.autoencoder import AutoEncoder, Sizes
+from srcli.models.sr import Encoder
+from srcli.presets import Part
+
+FIDELITY = ("edsr", "rdn", "swinir")
+
+
+class LatentFeatures(Encoder):
+    """Features of the latent alone (Kim et al.); the LR image is the generator's matter.
+
+    Args:
+        autoencoder: sizes of the auto-encoder.
+    """
+
+    def __init__(self, *, autoencoder: Sizes) -> None:
+        super().__init__()
+        self.autoencoder = AutoEncoder(autoencoder)
+        self.latent_channels = autoencoder.z_channels
+        self.out_dim = self.autoencoder.out_dim
+        self.halo, self.exact = self.autoencoder.halo, self.autoencoder.local
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """(B, 3 + z, h, w), the normalised LR image beside the latent -> (B, out_dim, h, w)."""
+        return self.autoencoder.decode(lr[:, 3:])
+
+
+class Perception(Encoder):
+    """Features of the LR image and, behind them, of the latent (FPLIA).
+
+    Args:
+        fidelity: the network that looks at the LR image: "edsr", "rdn" or "swinir", and its arguments.
+        autoencoder: sizes of the auto-encoder.
+
+    Raises:
+        ValueError: another network.
+    """
+
+    def __init__(self, *, fidelity: Part, autoencoder: Sizes) -> None:
+        super().__init__()
+        from srcli.models import make
+        from srcli.models.encoders import ENCODERS
+
+        if fidelity.name not in FIDELITY:
+            raise ValueError(f"fidelity must be one of {', '.join(FIDELITY)}, got '{fidelity.name}'")
+        self.fidelity = make(ENCODERS, "encoder", fidelity, "fidelity")
+        self.autoencoder = AutoEncoder(autoencoder)
+        self.latent_channels = autoencoder.z_channels
+        self.out_dim = self.fidelity.out_dim + self.autoencoder.out_dim
+        self.multiple_of, self.repeat_edge = self.fidelity.multiple_of, self.fidelity.repeat_edge
+        self.halo = max(self.fidelity.halo, self.autoencoder.halo)
+        self.exact = self.fidelity.exact and self.autoencoder.local
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """(B, 3 + z, h, w), the normalised LR image beside the latent -> (B, out_dim, h, w)."""
+        perceived = self.autoencoder.decode(lr[:, 3:])
+        h, w = perceived.shape[-2:]
+        return torch.cat([self.fidelity(lr[:, :3])[:, :, :h, :w], perceived], dim=1)
