@@ -1,6 +1,6 @@
 """Published models as data: typed settings read from TOML, and where they are looked for.
 
-A preset names an encoder and a decoder with the arguments of their constructors, and says how pixels are
+A preset names an encoder and a decoder (and a generator, for diffusion) with the arguments of their constructors, and says how pixels are
 normalised, which scales were trained, where the weights are and what the paper reports. Every section is a frozen
 dataclass below; its annotations are the schema, for TOML files and for the JSON inside our weights files alike.
 To add a section: write the dataclass, add a field to `Preset`.
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Part:
-    """An encoder or a decoder: its name in the table of parts, and its constructor's keyword arguments."""
+    """An encoder, a decoder or a generator: its name in the table of parts, and its constructor's keyword arguments."""
 
     name: str
     args: dict[str, Any] = field(default_factory=dict)
@@ -101,10 +101,17 @@ class Weights:
 
 @dataclass(frozen=True)
 class Training:
-    """How the weights were made: the recipe's name and the photos."""
+    """How the weights were made: the recipe's name and the photos.
+
+    Attributes:
+        recipe: name of the recipe.
+        data: the photos.
+        experimental: whether they fall short of what they were trained for; people are told when they use them.
+    """
 
     recipe: str | None = None
     data: str | None = None
+    experimental: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,21 @@ class Reported:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """Seconds per megapixel of output at x4, in fp32 on a CPU; `tests/benchmarks/models.py` measures them.
+
+    Attributes:
+        cpu: of one core.
+        gpu: of a GPU; None where none has been at hand.
+        machine: what they were measured on.
+    """
+
+    cpu: float | None = None
+    gpu: float | None = None
+    machine: str | None = None
+
+
+@dataclass(frozen=True)
 class Temperature:
     """Factor on the noise of a generative decoder.
 
@@ -132,6 +154,61 @@ class Temperature:
 
     default: float | None = None
     scales: dict[str, float] = field(default_factory=dict)
+
+
+Sampler = Literal["ddim", "ddpm", "dpm++", "dpm++-sde", "unipc", "euler"]
+
+
+@dataclass(frozen=True)
+class Official:
+    """How the authors sample.
+
+    Attributes:
+        sampler: theirs.
+        steps: as they count them.
+        skip: steps at the noisy end that their code leaves out.
+        eta: share of fresh noise in each step of DDIM.
+        window: their code pads each side to a multiple of it, by a whole one where none is missing; 1: never.
+    """
+
+    sampler: Sampler = "ddim"
+    steps: int = 200
+    skip: int = 1
+    eta: float = 1.0
+    window: int = 1
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """The noise that a generator was trained with, and how it is sampled by default.
+
+    Attributes:
+        train_steps: steps of training.
+        beta_start: variance of the noise that the first one adds.
+        beta_end: and the last one.
+        beta_schedule: whether the variances in between ("linear") or their roots ("scaled_linear") grow evenly.
+        prediction: what the generator gives: the noise or the velocity.
+        clip: whether the sampled picture lies in [-1, 1], so that estimates of it are clipped (by ddim and ddpm).
+        sampler: default.
+        steps: default number of calls of the generator.
+        eta: default share of fresh noise, for ddim.
+        tile: side of the tiles of a canvas that is cut; the engine chooses less where memory is short.
+        overlap: canvas pixels that neighbouring tiles share; None: a quarter of the tile, or what the generator wants.
+        official: how the authors sample.
+    """
+
+    train_steps: int = 1000
+    beta_start: float = 0.0015
+    beta_end: float = 0.0155
+    beta_schedule: Literal["scaled_linear", "linear"] = "scaled_linear"
+    prediction: Literal["epsilon", "v_prediction"] = "epsilon"
+    clip: bool = False
+    sampler: Sampler = "dpm++"
+    steps: int = 20
+    eta: float = 0.0
+    tile: int = 128
+    overlap: int | None = None
+    official: Official = Official()
 
 
 @dataclass(frozen=True)
@@ -154,7 +231,7 @@ class Preset:
     Attributes:
         name: what the user types; the file's stem.
         title: the name in print.
-        params: parameters of the network, encoder and decoder.
+        params: parameters of the network, all parts.
         paper: link to the paper.
         origin: link to the authors' code.
         code_license: SPDX identifier of the authors' code.
@@ -175,8 +252,11 @@ class Preset:
     scales: Scales = Scales()
     training: Training = Training()
     reported: tuple[Reported, ...] = ()
+    cost: Cost = Cost()
     temperature: Temperature | None = None
     cmsr: CMSR | None = None
+    generator: Part | None = None
+    diffusion: Diffusion | None = None
     folder: Path | None = None
 
     @property
@@ -192,8 +272,10 @@ class Preset:
     def to_dict(self) -> dict[str, Any]:
         """The preset as nested plain values, in the shape of its TOML file, without what is unset."""
         plain: dict[str, Any] = _set_values(dataclasses.asdict(dataclasses.replace(self, folder=None)))
-        for key, part in (("encoder", self.encoder), ("decoder", self.decoder)):
-            plain[key] = {"name": part.name, **part.args}  # as they are: an empty list there has a meaning
+        parts = {"encoder": self.encoder, "decoder": self.decoder, "generator": self.generator}
+        for key, part in parts.items():
+            if part is not None:
+                plain[key] = {"name": part.name, **part.args}  # as they are: an empty list there has a meaning
         return plain
 
     def to_json(self) -> str:

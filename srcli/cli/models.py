@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from srcli.weights.install import Installed
 
+SHOWN = (("set5", "Set5"), ("set14", "Set14"), ("b100", "B100"))
+SCALES = (2, 3, 4, 6, 8)
+
 app = typer.Typer(no_args_is_help=True, help="List, inspect, fetch, check and convert models.")
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
@@ -37,13 +40,15 @@ def list_models(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Name, size, scales and licence of every model."""
-    rows = [row for row in map(describe, list_presets()) if _allowed(row["license"], license_id)]
+    """Name, size, scales and licence of every model, and what those that came with the package reach."""
+    presets = {preset.name: preset for preset in list_presets()}
+    rows = [row for row in map(describe, presets.values()) if _allowed(row["license"], license_id)]
     if json:
         print(dumps(rows, indent=2))
         return
     header = ("NAME", "PARAMS", "SCALES", "SIZE", "LICENCE", "WEIGHTS")
     _print_columns([header, *map(_row, rows)])
+    _print_shipped([presets[row["name"]] for row in rows if row["bundled"]])
 
 
 def describe(preset: Preset) -> dict[str, Any]:
@@ -62,6 +67,13 @@ def describe(preset: Preset) -> dict[str, Any]:
         "license": preset.weights.license,
         "code_license": preset.code_license,
         "scales": list(preset.scales.trained),
+        "data": preset.training.data,
+        "psnr_y": {
+            bench: {f"{row.scale:g}": row.psnr_y for row in preset.reported if row.benchmark == bench}
+            for bench in dict.fromkeys(row.benchmark for row in preset.reported if row.psnr_y is not None)
+        },
+        "cpu_seconds_per_megapixel": preset.cost.cpu,
+        "gpu_seconds_per_megapixel": preset.cost.gpu,
         "encoder": preset.encoder.name,
         "decoder": preset.decoder.name,
         "paper": preset.paper,
@@ -90,6 +102,27 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
         model["license"],
         _state(model),
     )
+
+
+def _print_shipped(presets: Sequence[Preset]) -> None:
+    """Luma PSNR by benchmark and scale, time and data of the models that came with the package."""
+    rows = []
+    for preset in presets:
+        figures = {(row.benchmark, row.scale): row.psnr_y for row in preset.reported}
+        first = [preset.name, _figure(preset.cost.cpu), _figure(preset.cost.gpu), preset.training.data or "-"]
+        for bench, label in SHOWN:
+            shown = [_figure(figures.get((bench, scale))) for scale in SCALES]
+            rows.append((first[0], label, *shown, *first[1:]))
+            first = [""] * 4
+    if rows:
+        print(
+            "\ncame with the package; luma PSNR in dB by scale (protocol liif-benchmark/1), seconds per megapixel at x4:"
+        )
+        _print_columns([("NAME", "SET", *(f"X{scale}" for scale in SCALES), "CPU", "GPU", "DATA"), *rows])
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _state(model: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from srcli.cli import app
 from srcli.models import build
-from srcli.presets import list_presets
+from srcli.presets import DEFAULT_PRESET, list_presets, load_preset
 from srcli.weights import load, save
 
 TINY = """
@@ -65,10 +65,22 @@ def one_line(result) -> str:
 def test_list_shows_every_preset():
     result = run("list")
     assert result.exit_code == 0
-    lines = result.stdout.splitlines()
+    lines = result.stdout.split("\n\n")[0].splitlines()
     assert lines[0].split() == ["NAME", "PARAMS", "SCALES", "SIZE", "LICENCE", "WEIGHTS"]
     assert [line.split()[0] for line in lines[1:]] == [preset.name for preset in list_presets()]
     assert next(line for line in lines if line.startswith("tiny")).split()[1:4] == ["0.00", "M", "1-6"]
+
+
+def test_list_shows_what_the_packaged_models_reach():
+    lines = run("list").stdout.split("\n\n")[1].splitlines()
+    assert lines[1].split() == ["NAME", "SET", "X2", "X3", "X4", "X6", "X8", "CPU", "GPU", "DATA"]
+    default = load_preset(DEFAULT_PRESET)
+    (row,) = (row for row in default.reported if (row.benchmark, row.scale) == ("set5", 4))
+    line = next(line for line in lines if line.startswith(f"{DEFAULT_PRESET} "))
+    assert line.split()[1:5:3] == ["Set5", f"{row.psnr_y:.2f}"]
+    assert line.endswith(default.training.data)
+    rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
+    assert rows[DEFAULT_PRESET]["psnr_y"]["set5"]["4"] == row.psnr_y
 
 
 def test_list_as_json_can_be_relied_on():
