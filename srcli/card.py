@@ -27,6 +27,7 @@ def model_card(
     files = {key: Path(value).name for key, value in given.items() if key == "weights"}
     settings = "".join(f" {key}={value}" for key, value in {**given, **files}.items())
     objective = f"objective {recipe.objective.name}{settings}"
+    optimiser = {"adam": "Adam", "adamw": "AdamW"}[optim.optimiser]
     decay = "cosine decay" if optim.decay == "cosine" else f"x{optim.factor:g} at {list(optim.milestones)}"
     photographs = len(Counter(photo.photograph for photo in photos.train))
     lines = [
@@ -39,7 +40,7 @@ def model_card(
         f"photographs, {pixels:.0f} megapixels; {len(photos.held_out)} images held out"
         + ("; counted in the first process's share of the files." if recipe.split_shards else "."),
         f"- Recipe: {step} of {optim.steps} steps, batch {_batch(optim)}, LR patch {recipe.data.patch}, "
-        f"{recipe.data.queries} queries, scales {recipe.scale_schedule}, {objective}, Adam {optim.lr:g} with "
+        f"{recipe.data.queries} queries, scales {recipe.scale_schedule}, {objective}, {optimiser} {optim.lr:g} with "
         f"{decay}, EMA {optim.ema:g}, {optim.precision}, seed {optim.seed}.",
         f"- Made with srcli {__version__} (`srcli train`); the weights are the "
         + ("averaged ones." if optim.ema else "last ones."),

@@ -26,12 +26,13 @@ from srcli.presets import (
     read_toml,
 )
 
-NOT_INHERITED = ("params", "weights", "training", "reported", "cmsr")  # what a preset says of other weights
+# what a preset says of other weights
+NOT_INHERITED = ("params", "weights", "training", "reported", "cost", "cmsr")
 
 
 @dataclass(frozen=True)
 class OptimSettings:
-    """Optimiser (Adam), learning rate and length.
+    """Optimiser, learning rate and length.
 
     Attributes:
         steps: length of the run, which the schedules refer to.
@@ -43,7 +44,9 @@ class OptimSettings:
         decay: "cosine", or "steps": `factor` at every milestone.
         milestones: steps at which the learning rate falls.
         factor: what it is multiplied by there.
-        betas: of Adam.
+        betas: of the optimiser.
+        optimiser: Adam, or AdamW, which pulls weights towards zero by `decay_weights`.
+        decay_weights: the share of the learning rate by which AdamW shrinks weights in a step.
         warmup: steps in which the learning rate rises.
         clip: largest norm of the gradient; 0 leaves it as it is.
         ema: decay of the averaged weights, which are the result; 0 takes the last ones.
@@ -64,6 +67,8 @@ class OptimSettings:
     milestones: tuple[int, ...] = ()
     factor: float = 0.5
     betas: tuple[float, float] = (0.9, 0.99)
+    optimiser: Literal["adam", "adamw"] = "adam"
+    decay_weights: float = 0.01
     warmup: int = 300
     clip: float = 1.0
     ema: float = 0.999

@@ -65,7 +65,7 @@ class DeviceSampler(Sampler):
         """`size` samples drawn with `rng`, on the device."""
         return self._made([rng] * size, self.settings.scales)
 
-    def drawn(self, seed: int, step: int, numbers: range, scales: Range | None = None) -> Batch:
+    def drawn(self, seed: int, step: int, numbers: Sequence[int], scales: Range | None = None) -> Batch:
         """The samples of these numbers of a step, see `Sampler.drawn`; on the device."""
         low, high = scales or self.settings.scales
         if self.settings.scale_per == "batch":
@@ -95,7 +95,12 @@ class DeviceSampler(Sampler):
         ends = [(2 / cut.side, -1 + 1 / cut.side) for cut in cuts]
         step, first = torch.tensor(ends).to(self.device, non_blocking=True).view(-1, 2, 1).unbind(1)
         coord = torch.stack([step * at.float() + first for at in (iy, ix)], dim=-1)
-        return Batch(lr.permute(0, 3, 1, 2).float() / 255, colours / 255, coord, step.repeat(1, 2))
+        picture = None
+        if self.settings.picture:
+            taps = batch_taps([(cut.side, self.settings.picture) for cut in cuts], self.device)
+            picture = resize(hr, taps, taps).permute(0, 3, 1, 2).float() / 255
+        lr = lr.permute(0, 3, 1, 2).float() / 255
+        return Batch(lr, colours / 255, coord, step.repeat(1, 2), picture=picture)
 
     def _on_device(self, numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64).to(self.device, non_blocking=True)

@@ -42,6 +42,9 @@ class SampleSettings:
         shrink_to: the strongest such reduction.
         degradation: how LR is made: bicubic, or a name of `srcli.degradations`.
         on_device: keep all photos on the device and cut samples there, see `srcli.data.on_device`.
+        picture: side in pixels of the whole crop as a picture beside its queries, resized if need be; 0: none. For
+            networks that also encode HR.
+        pool: draw from so many samples only, so that what is computed from them can be kept; 0: all are new.
     """
 
     patch: int = 48
@@ -55,13 +58,16 @@ class SampleSettings:
     shrink_to: float = 2.0
     degradation: str = "bicubic"
     on_device: bool = False
+    picture: int = 0
+    pool: int = 0
 
 
 class Batch(NamedTuple):
     """One step's data: lr (B, 3, p, p) and hr (B, Q, 3) in [0, 1], coord (B, Q, 2), cell (B, 2).
 
     Where patches are asked for, hr is (B, Q, around^2, 3), rows before columns, with the crop's edge repeated beyond it.
-    `stages` is `Frame.stages`, for a cascade whose stages are not those that the scale would have.
+    `stages` is `Frame.stages`, for a cascade whose stages are not those that the scale would have. Where pictures are
+    asked for, `picture` is (B, 3, n, n) in [0, 1]; `numbers` are those of samples that come again, see `pool`.
     """
 
     lr: Tensor
@@ -69,11 +75,14 @@ class Batch(NamedTuple):
     coord: Tensor
     cell: Tensor
     stages: tuple[Size, ...] | None = None
+    picture: Tensor | None = None
+    numbers: tuple[int, ...] | None = None
 
     def with_each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with every tensor changed, as in `batch.with_each(Tensor.pin_memory)`."""
         lr, hr, coord, cell = map(change, (self.lr, self.hr, self.coord, self.cell))
-        return self._replace(lr=lr, hr=hr, coord=coord, cell=cell)
+        picture = None if self.picture is None else change(self.picture)
+        return self._replace(lr=lr, hr=hr, coord=coord, cell=cell, picture=picture)
 
 
 class Cut(NamedTuple):
@@ -117,7 +126,7 @@ class Sampler:
         """`size` samples drawn with `rng`."""
         return self._joined([self._sample(rng, self.settings.scales) for _ in range(size)])
 
-    def drawn(self, seed: int, step: int, numbers: range, scales: Range | None = None) -> Batch:
+    def drawn(self, seed: int, step: int, numbers: Sequence[int], scales: Range | None = None) -> Batch:
         """The samples of these numbers of a step.
 
         Each has random numbers of its own, so that a step gives the same samples however it is split over processes
@@ -137,8 +146,11 @@ class Sampler:
 
     @staticmethod
     def _joined(parts: list[tuple[np.ndarray, ...]]) -> Batch:
-        lr, hr, coord, cell = (torch.from_numpy(np.stack(column)) for column in zip(*parts, strict=True))
-        return Batch(lr.permute(0, 3, 1, 2).float() / 255, hr.float() / 255, coord, cell)
+        lr, hr, coord, cell, *more = (
+            torch.from_numpy(np.stack(column)) for column in zip(*parts, strict=True)
+        )
+        picture = more[0].permute(0, 3, 1, 2).float() / 255 if more else None
+        return Batch(lr.permute(0, 3, 1, 2).float() / 255, hr.float() / 255, coord, cell, picture=picture)
 
     def cut(self, rng: np.random.Generator, scales: Range) -> Cut:
         """Where the next sample comes from."""
@@ -168,7 +180,8 @@ class Sampler:
         colours: np.ndarray = hr[iy, ix] if cut.around == 1 else _patches(hr, iy, ix, cut.around)
         if cut.dither:
             colours = colours + rng.random(colours.shape, np.float32) - np.float32(0.5)
-        return lr, colours, coord, np.full(2, 2 / side, np.float32)
+        picture = (pillow_bicubic(hr, Size(cut.picture, cut.picture)),) if cut.picture else ()
+        return lr, colours, coord, np.full(2, 2 / side, np.float32), *picture
 
     def _scattered(self, side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of random pixels of a square."""

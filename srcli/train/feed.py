@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 
 import torch
 
-from srcli.data.samples import Batch, Sampler
+from srcli.data.samples import WHOLE_STEP, Batch, Sampler, batch_rng
 from srcli.evaluate.ranks import Ranks
 from srcli.recipe import Recipe
 
 Parts = tuple[Batch, ...]  # of one step, in this process
+POOL = WHOLE_STEP - 2  # from here downwards, numbers of the random numbers that choose samples of a pool
 
 
 class Feed:
@@ -36,9 +37,13 @@ class Feed:
         return tuple(self._part(step, part) for part in range(self.recipe.optim.accumulate))
 
     def _part(self, step: int, part: int) -> Batch:
-        optim, overfit = self.recipe.optim, self.recipe.overfit
+        optim, overfit, pool = self.recipe.optim, self.recipe.overfit, self.recipe.data.pool
         first = (part * self.ranks.world + self.ranks.rank) * optim.batch
-        numbers = range(first, first + optim.batch)
+        numbers: Sequence[int] = range(first, first + optim.batch)
+        again = bool(overfit or pool)
+        if pool and not overfit:
+            drawn = [batch_rng(optim.seed, step, POOL - number).integers(pool) for number in numbers]
+            numbers, step = [int(number) for number in drawn], 0
         if overfit:  # the first samples of the first step, over and over
             first = (first + step * self.ranks.world * optim.accumulate * optim.batch) % overfit
             numbers, step = range(first, min(first + optim.batch, overfit)), 0
@@ -48,7 +53,7 @@ class Feed:
         batch = self.sampler.drawn(optim.seed, step, numbers, scales.scales)
         if self.pinned:
             batch = batch.with_each(torch.Tensor.pin_memory)
-        return batch._replace(stages=scales.stages)
+        return batch._replace(stages=scales.stages, numbers=tuple(numbers) if again else None)
 
     @contextmanager
     def from_step(self, step: int, workers: int) -> Iterator[Iterator[Parts]]:

@@ -20,8 +20,8 @@ from srcli.models import build
 from srcli.models.decoders.lit import STAGE
 from srcli.models.layers import channels_last
 from srcli.models.sr import ImplicitSR
-from srcli.objectives import make_objective
-from srcli.recipe import Recipe
+from srcli.objectives import Stage, make_objective
+from srcli.recipe import OptimSettings, Recipe
 from srcli.weights import load_into
 
 COMPILE = {"default": "default", "graph": "reduce-overhead"}  # the latter captures CUDA graphs
@@ -52,7 +52,9 @@ class Trainer:
             self.asked = torch.compile(self.network, mode=COMPILE[optim.compile])  # type: ignore[assignment]
         self.objectives = make_objective(recipe.objective, recipe.preset.name)
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.Adam(self.parameters, lr=optim.lr, betas=optim.betas, fused=True)
+        self.stages = [objective for objective in self.objectives if isinstance(objective, Stage)]
+        self.optimiser = make_optimiser(optim, self.parameters)
+        self.duel = next((Duel(s, optim, device) for s in self.stages if s.opponent is not None), None)
         self.precision = training_precision(optim.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
         self.step = 0
@@ -69,6 +71,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "best": self.best,
+            **({"duel": self.duel.state()} if self.duel else {}),
         }
 
     def restore(self, state: Mapping[str, Any], where: str = "the trainer's state") -> None:
@@ -83,6 +86,8 @@ class Trainer:
             self.optimiser.load_state_dict(state["optimiser"])
             if state.get("scaler"):
                 self.scaler.load_state_dict(state["scaler"])
+            if self.duel:
+                self.duel.restore(state["duel"])
             self.step, self.best = state["step"], state["best"]
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(
@@ -140,6 +145,8 @@ class Trainer:
         batches = [self._normalised(part) for part in parts]
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate()
+        for stage in self.stages:
+            stage.begin(self.network, self.step, self.recipe.optim.steps)
         total, finite = 0.0, True
         for which, objective in enumerate(self.objectives):
             self.optimiser.zero_grad(set_to_none=True)
@@ -152,8 +159,12 @@ class Trainer:
                     part = objective(self.asked, batch) / len(batches)
                 self.scaler.scale(part).backward()
                 loss += part.detach()
+                if self.duel and self.duel.stage is objective and self.step >= self.duel.stage.opponent_from:
+                    self.duel.learn(self.precision, len(batches))
             average_over(self.ranks, [loss, *(p.grad for p in self.parameters if p.grad is not None)])
             finite = self._update(loss) and finite
+            if self.duel:
+                self.duel.step(self.learning_rate(), self.ranks, learn=finite)
             total += float(loss)
         self.skipped += not finite
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
@@ -171,7 +182,10 @@ class Trainer:
         moved = batch.with_each(lambda value: value.to(self.device, non_blocking=True))
         mean, std = (moved.hr.new_tensor(value) for value in self.recipe.preset.mean_std)
         lr = (moved.lr - mean.reshape(1, 3, 1, 1)) / std.reshape(1, 3, 1, 1)
-        return moved._replace(lr=lr, hr=(moved.hr - mean) / std)
+        picture = moved.picture
+        if picture is not None:
+            picture = (picture - mean.reshape(1, 3, 1, 1)) / std.reshape(1, 3, 1, 1)
+        return moved._replace(lr=lr, hr=(moved.hr - mean) / std, picture=picture)
 
     def _update(self, loss: Tensor) -> bool:
         """Change the weights by their gradients, if these and the loss are finite; whether they were."""
@@ -191,6 +205,54 @@ class Trainer:
         averages: list[Tensor] = list(self.average.parameters())
         current: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(averages, current, 1 - decay)
+        for average, now in zip(self.average.buffers(), self.network.buffers(), strict=True):
+            average.copy_(now)
+
+
+class Duel:
+    """The opponent of a stage, its optimiser and how it learns."""
+
+    def __init__(self, stage: Stage, optim: OptimSettings, device: torch.device) -> None:
+        assert stage.opponent is not None
+        self.stage, self.device = stage, device
+        self.network = channels_last(stage.opponent.to(device))
+        self.parameters = list(self.network.parameters())
+        self.optimiser = make_optimiser(optim, self.parameters)
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`."""
+        load_into(self.network, state["network"], where="the opponent's state")
+        self.optimiser.load_state_dict(state["optimiser"])
+
+    def learn(self, precision: Precision, parts: int) -> None:
+        """Add the gradients of one of `parts` parts of a step."""
+        with torch.autocast(self.device.type, DTYPES[precision], enabled=precision != "fp32"):
+            loss = self.stage.opponent_loss() / parts
+        loss.backward()
+
+    def step(self, lr: float, ranks: Ranks, *, learn: bool) -> None:
+        """Change the opponent's weights by its gradients, if it has any, they are finite and it is to `learn`."""
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if not gradients:
+            return
+        average_over(ranks, gradients)
+        if learn and all(bool(torch.isfinite(gradient).all()) for gradient in gradients):
+            self.optimiser.param_groups[0]["lr"] = lr
+            self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+
+
+def make_optimiser(optim: OptimSettings, parameters: Sequence[nn.Parameter]) -> torch.optim.Adam:
+    """The optimiser that the settings ask for."""
+    if optim.optimiser == "adamw":
+        return torch.optim.AdamW(
+            parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.decay_weights, fused=True
+        )
+    return torch.optim.Adam(parameters, lr=optim.lr, betas=optim.betas, fused=True)
 
 
 def freeze(network: nn.Module, beginnings: Sequence[str], where: str) -> None:

@@ -1,16 +1,8 @@
-"""What training minimises: by the name a recipe gives, one loss for every optimiser step that a batch is used for.
-
-An objective is a callable (network, batch) -> loss. The batch is on the network's device and in the normalised
-domain of the preset, as the network sees it. A recipe's objective gives one or several of them: each gets an
-optimiser step of its own on the same batch, in order.
-"""
+"""Losses of colours at the batch's coordinates: regression, and LINF's two stages."""
 
 from __future__ import annotations
 
-import inspect
 import math
-import typing
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,13 +10,11 @@ import torch
 from torch import Tensor
 
 from srcli.data.samples import Batch
-from srcli.errors import PresetError, suggest
+from srcli.errors import PresetError
 from srcli.metrics.classifiers import load_classifier
 from srcli.models.decoders.linf import unfolded
 from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR
-from srcli.presets import Part, convert
-
-Objective = Callable[[ImplicitSR, Batch], Tensor]
+from srcli.objectives.stage import Objective
 
 
 def l1(prediction: Tensor, target: Tensor) -> Tensor:
@@ -37,6 +27,16 @@ def colour_l1() -> tuple[Objective, ...]:
 
     def loss(network: ImplicitSR, batch: Batch) -> Tensor:
         return l1(network(batch.lr, batch.coord, batch.cell, batch.stages), batch.hr)
+
+    return (loss,)
+
+
+def colour_mse() -> tuple[Objective, ...]:
+    """Mean squared error of the colours at the batch's coordinates, FPLIA's first stage."""
+
+    def loss(network: ImplicitSR, batch: Batch) -> Tensor:
+        error = network(batch.lr, batch.coord, batch.cell, batch.stages).float() - batch.hr
+        return error.square().mean()
 
     return (loss,)
 
@@ -143,35 +143,3 @@ def _pictures(patches: Tensor, patch: int) -> Tensor:
             "A perceptual loss looks at pictures, not at random pixels.", hint="Set data.block."
         )
     return unfolded(patches.unflatten(1, (side, side)), patch) * 0.5 + 0.5
-
-
-OBJECTIVES: dict[str, Callable[..., tuple[Objective, ...]]] = {
-    "l1": colour_l1,
-    "linf-stage-2": linf_stage_2,
-    "nll": nll,
-}
-
-
-def make_objective(part: Part, where: str = "the recipe") -> tuple[Objective, ...]:
-    """The losses of `part`: its name in OBJECTIVES, and that function's keyword arguments.
-
-    Raises:
-        PresetError: an unknown name or argument, a wrong type, or a value that is refused.
-    """
-    if part.name not in OBJECTIVES:
-        raise PresetError(f"unknown objective '{part.name}' in {where}.", hint=suggest(part.name, OBJECTIVES))
-    maker = OBJECTIVES[part.name]
-    hints, known = typing.get_type_hints(maker), list(inspect.signature(maker).parameters)
-    for key in part.args:
-        if key not in known:
-            raise PresetError(
-                f"objective '{part.name}' in {where} takes no '{key}'.", hint=suggest(key, known)
-            )
-    args = {
-        key: convert(value, hints.get(key, Any), f"{where}, {part.name}.{key}")
-        for key, value in part.args.items()
-    }
-    try:
-        return maker(**args)
-    except ValueError as error:
-        raise PresetError(f"objective '{part.name}' in {where}: {error}") from error

@@ -1,0 +1,54 @@
+"""What training minimises: by the name a recipe gives, one loss for every optimiser step that a batch is used for.
+
+An objective is a callable (network, batch) -> loss. The batch is on the network's device and in the normalised
+domain of the preset, as the network sees it. A recipe's objective gives one or several of them: each gets an
+optimiser step of its own on the same batch, in order. `colours` are those of regression and of LINF, `autoencoder`,
+`latent` and `finetune` the stages of the diffusion models; `stage` says what a stage may have beside its loss.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from srcli.errors import PresetError, suggest
+from srcli.objectives.colours import colour_l1, colour_mse, linf_stage_2, nll
+from srcli.objectives.stage import Objective, Stage
+from srcli.presets import Part, convert
+
+OBJECTIVES: dict[str, Callable[..., tuple[Objective, ...]]] = {
+    "l1": colour_l1,
+    "linf-stage-2": linf_stage_2,
+    "mse": colour_mse,
+    "nll": nll,
+}
+
+
+def make_objective(part: Part, where: str = "the recipe") -> tuple[Objective, ...]:
+    """The losses of `part`: its name in OBJECTIVES, and that function's keyword arguments.
+
+    Raises:
+        PresetError: an unknown name or argument, a wrong type, or a value that is refused.
+    """
+    if part.name not in OBJECTIVES:
+        raise PresetError(f"unknown objective '{part.name}' in {where}.", hint=suggest(part.name, OBJECTIVES))
+    maker = OBJECTIVES[part.name]
+    hints, known = typing.get_type_hints(maker), list(inspect.signature(maker).parameters)
+    for key in part.args:
+        if key not in known:
+            raise PresetError(
+                f"objective '{part.name}' in {where} takes no '{key}'.", hint=suggest(key, known)
+            )
+    args = {
+        key: convert(value, hints.get(key, Any), f"{where}, {part.name}.{key}")
+        for key, value in part.args.items()
+    }
+    try:
+        return maker(**args)
+    except ValueError as error:
+        raise PresetError(f"objective '{part.name}' in {where}: {error}") from error
+
+
+__all__ = ["OBJECTIVES", "Objective", "Stage", "colour_l1", "make_objective"]

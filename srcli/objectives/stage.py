@@ -1,0 +1,47 @@
+"""What a loss may be: a plain callable, or a stage of training that knows where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from srcli.data.samples import Batch
+from srcli.models.sr import ImplicitSR
+
+Objective = Callable[[ImplicitSR, Batch], Tensor]
+
+
+class Stage:
+    """A loss with more to it than a formula; calling it gives the loss, as with every objective.
+
+    Attributes:
+        opponent: a network that is trained against this loss, in the same steps and with an optimiser of its own.
+        opponent_from: the step at which that begins.
+    """
+
+    opponent: nn.Module | None = None
+    opponent_from: int = 0
+
+    def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
+        """Called before every step `step` of `steps`: what follows a schedule is set here."""
+
+    def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
+        """The loss of a batch."""
+        raise NotImplementedError
+
+    def opponent_loss(self) -> Tensor:
+        """The opponent's loss on the batch of the last call."""
+        raise NotImplementedError
+
+    def measure(self, network: ImplicitSR, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float] | None:
+        """How good the network is at what this stage trains, larger is better, in dB; None: measure it as a whole.
+
+        Args:
+            network: the averaged weights, in evaluation.
+            pairs: LR (1, 3, h, w) and HR (1, 3, 4h, 4w) of held-out pictures, normalised.
+        """
+        return None
+
+
+__all__ = ["Batch", "ImplicitSR", "Objective", "Stage"]
