@@ -1,8 +1,8 @@
 """Published models as data: typed settings read from TOML, and where they are looked for.
 
-A preset names an encoder and a decoder (and a generator, for diffusion) with the arguments of their constructors, and says how pixels are
-normalised, which scales were trained, where the weights are and what the paper reports. Every section is a frozen
-dataclass below; its annotations are the schema, for TOML files and for the JSON inside our weights files alike.
+A preset names the parts of a network with the arguments of their constructors, and says how pixels are normalised,
+which scales were trained, where the weights are and what the paper reports. Every section is a frozen dataclass
+below; its annotations are the schema, for TOML files and for the JSON inside our weights files alike.
 To add a section: write the dataclass, add a field to `Preset`.
 """
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Part:
-    """An encoder, a decoder or a generator: its name in the table of parts, and its constructor's keyword arguments."""
+    """A part of a network: its name in the table of its kind, and its constructor's keyword arguments."""
 
     name: str
     args: dict[str, Any] = field(default_factory=dict)
@@ -275,7 +275,10 @@ class Preset:
         parts = {"encoder": self.encoder, "decoder": self.decoder, "generator": self.generator}
         for key, part in parts.items():
             if part is not None:
-                plain[key] = {"name": part.name, **part.args}  # as they are: an empty list there has a meaning
+                plain[key] = {
+                    "name": part.name,
+                    **part.args,
+                }  # as they are: an empty list there has a meaning
         return plain
 
     def to_json(self) -> str:

@@ -1,4 +1,4 @@
-"""Networks as values: a preset goes in, an encoder and a decoder joined together come out."""
+"""Networks as values: a preset goes in, its parts joined together come out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import nn
 from srcli.errors import PresetError, suggest
 from srcli.models.decoders import DECODERS
 from srcli.models.encoders import ENCODERS
-from srcli.models.sr import Decoder, Encoder, ImplicitSR
+from srcli.models.generators import GENERATORS
+from srcli.models.sr import Decoder, Encoder, Generator, ImplicitSR
 from srcli.presets import Part, Preset, convert
 
 M = TypeVar("M", bound=nn.Module)
@@ -21,11 +22,17 @@ def build(preset: Preset) -> ImplicitSR:
     """The network a preset describes, with freshly initialised weights.
 
     Raises:
-        PresetError: an unknown part, or an argument that its constructor does not take.
+        PresetError: an unknown part, an argument that its constructor does not take, or a generator without
+            the noise that it was trained with.
     """
     encoder = make(ENCODERS, "encoder", preset.encoder, preset.name)
     decoder = make(DECODERS, "decoder", preset.decoder, preset.name, in_dim=encoder.out_dim)
-    return ImplicitSR(encoder, decoder)
+    if preset.generator is None:
+        return ImplicitSR(encoder, decoder)
+    if preset.diffusion is None:
+        raise PresetError(f"{preset.name} has a generator, so it needs a section [diffusion].")
+    generator = make(GENERATORS, "generator", preset.generator, preset.name)
+    return ImplicitSR(encoder, decoder, generator)
 
 
 def make(table: dict[str, type[M]], kind: str, part: Part, where: str, **given: Any) -> M:
@@ -58,4 +65,15 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-__all__ = ["DECODERS", "ENCODERS", "Decoder", "Encoder", "ImplicitSR", "build", "count_parameters", "make"]
+__all__ = [
+    "DECODERS",
+    "ENCODERS",
+    "GENERATORS",
+    "Decoder",
+    "Encoder",
+    "Generator",
+    "ImplicitSR",
+    "build",
+    "count_parameters",
+    "make",
+]

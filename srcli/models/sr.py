@@ -1,5 +1,6 @@
 """The network as a value built from parts: an encoder looks once, a decoder answers anywhere.
 
+A diffusion model has a third part, the generator, whose sampled canvas is put beside the image before it is encoded.
 Parts are passed in, never looked up inside, and nothing stays on `self` between calls: `prepare` returns what it
 computed and `query` and `render` take it. Pixels are in the normalised domain of the preset, (x - mean) / std.
 """
@@ -80,9 +81,11 @@ class Encoder(nn.Module):
         halo: LR pixels of context with which a tile's features equal the image's, or are as close as `exact` says.
         exact: whether tiles are exact at that halo.
         practical_halo: less context where the exact one is wasteful; the class says how close it comes.
+        latent_channels: channels of a sampled latent that it expects behind the three colours; 0: none.
     """
 
     out_dim: int
+    latent_channels: int = 0
     multiple_of: int = 1
     repeat_edge: bool = True
     halo: int
@@ -192,27 +195,93 @@ class GenerativeDecoder(Decoder):
         raise NotImplementedError
 
 
-class ImplicitSR(nn.Module):
-    """An encoder and a decoder; `forward` is training's path, the engine calls the parts itself."""
+class Generator(nn.Module):
+    """A denoising network: what is sampled with it, step by step, is a canvas of its own.
 
-    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+    The canvas of a latent diffusion model is a latent on the grid of the LR image, whatever the output's size. Canvas
+    values are about standard normal; `denormalised` brings them to the range that the encoder expects.
+
+    Attributes:
+        channels: of the canvas.
+        multiple_of: sides of the canvas, and of its tiles, are multiples of this.
+        context: canvas pixels that neighbouring tiles share at least, where the canvas is cut.
+        live_channels: numbers held at once per pixel of the canvas, for planning memory.
+        by_level: whether `t` is the share of the signal, sqrt(alpha-bar), instead of the number of the step.
+    """
+
+    channels: int = 3
+    multiple_of: int = 1
+    context: int = 16
+    live_channels: int = 1024
+    by_level: bool = False
+
+    def condition(self, encoder: Encoder, lr: Tensor) -> Any:
+        """What the network sees beside the noisy canvas.
+
+        Args:
+            encoder: the network's encoder, whose features or auto-encoder may serve.
+            lr: (B, 3, h, w), normalised.
+
+        Returns:
+            (B, C, h, w), on the grid of the canvas.
+        """
+        raise NotImplementedError
+
+    def forward(self, noisy: Tensor, t: Tensor, condition: Any) -> Tensor:
+        """The noise (B, channels, h, w) in `noisy` of the same shape; t (B,), see `by_level`."""
+        raise NotImplementedError
+
+    def normalised(self, latent: Tensor) -> Tensor:
+        """A latent in the units of the canvas."""
+        return latent
+
+    def denormalised(self, canvas: Tensor) -> Tensor:
+        """A canvas in the units of the latent; the inverse of `normalised`."""
+        return canvas
+
+
+class OutputGenerator(Generator):
+    """A generator whose canvas is the output itself, so that each size is sampled anew.
+
+    `condition` gives features on the grid of the LR image; `spread` brings them to the output.
+    """
+
+    def spread(self, feat: Tensor, grid: Grid) -> tuple[Tensor, ...]:
+        """The condition of a rectangle of output pixels: tensors that all begin with the axis of the batch.
+
+        Args:
+            feat: (1, C, h, w), what `condition` gave for a part of the image.
+            grid: the rectangle; its origins are the corner of that part.
+        """
+        raise NotImplementedError
+
+
+class ImplicitSR(nn.Module):
+    """An encoder and a decoder, and a generator where there is something to sample first.
+
+    `forward` is training's path, the engine calls the parts itself. With a generator, what `forward` and `render` are
+    given as `lr` has the latent behind the three colours.
+    """
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, generator: Generator | None = None) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
+        self.generator = generator
 
     def forward(
         self, lr: Tensor, coord: Tensor, cell: Tensor, stages: tuple[Size, ...] | None = None
     ) -> Tensor:
         """Colours (B, Q, 3) at coord (B, Q, 2) with cell (B, 2); lr (B, 3, h, w) normalised; see `Frame.stages`."""
         frame = replace(Frame.whole(lr, cell), stages=stages)
-        prepared = self.decoder.prepare(self.encoder(lr), lr, frame)
+        prepared = self.decoder.prepare(self.encoder(lr), lr[:, :3], frame)
         return self.decoder.query(prepared, coord)
 
     def render(self, lr: Tensor, target: Size, *, cell_clip: float | None = None) -> Tensor:
         """The whole image at once: (B, 3, h, w) -> (B, 3, H, W), normalised, not clamped."""
         h, w = lr.shape[-2:]
         frame = Frame.of_grid(lr, target, cell_clip=cell_clip)
-        prepared = self.decoder.prepare(self.encoder(lr), lr, frame)
+        prepared = self.decoder.prepare(self.encoder(lr), lr[:, :3], frame)
         return self.decoder.render(prepared, Grid.of(Size(h, w), target))
 
 
@@ -222,8 +291,10 @@ __all__ = [
     "Encoder",
     "Frame",
     "GenerativeDecoder",
+    "Generator",
     "Grid",
     "ImplicitSR",
+    "OutputGenerator",
     "Tiling",
     "pixel_cell",
 ]
