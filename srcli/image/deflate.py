@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+Item = TypeVar("Item")
 Block = TypeVar("Block")
 
 WORKERS = min(os.cpu_count() or 1, 8)
@@ -20,7 +21,7 @@ def deflate_block(data: bytes, level: int) -> bytes:
     return squeeze.compress(data) + squeeze.flush(zlib.Z_FULL_FLUSH)
 
 
-def in_order(work: Callable[[int], Block], items: Iterable[int]) -> Iterator[Block]:
+def in_order(work: Callable[[Item], Block], items: Iterable[Item]) -> Iterator[Block]:
     """`work(item)` of each item in order, computed a few ahead in threads. The result does not depend on them."""
     if WORKERS == 1:
         yield from map(work, items)

@@ -15,7 +15,7 @@ from srcli.image import png, tiff
 from srcli.image.ifd import write_exif
 from srcli.image.metadata import Metadata
 from srcli.image.pillow import BROKEN
-from srcli.image.quantise import Samples
+from srcli.image.raster import Raster
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -52,7 +52,7 @@ class Encoding:
 
 def encode(
     stream: BinaryIO,
-    pixels: Samples,
+    raster: Raster,
     name: str,
     encoding: Encoding,
     *,
@@ -61,16 +61,19 @@ def encode(
     cmyk: bool = False,
     provenance: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Write pixels (H, W, c) as format `name`; returns notes on metadata the format could not take."""
+    """Write a picture as format `name`; returns notes on metadata the format could not take.
+
+    PNG and TIFF are written as the rows come; for the others the picture is gathered in memory.
+    """
     if encoding.strip:
         provenance = None
     if name == "png":
-        return _encode_png(stream, pixels, encoding, icc, profile_name, provenance)
+        return _encode_png(stream, raster, encoding, icc, profile_name, provenance)
     kept, notes = _with_provenance(encoding.metadata, provenance)
     if name == "tiff":
         tiff.encode_tiff(
             stream,
-            pixels,
+            raster,
             cmyk=cmyk,
             alpha=encoding.alpha,
             level=encoding.compress_level,
@@ -79,7 +82,7 @@ def encode(
             extra=about.tiff_directory(kept),
         )
         return notes
-    return notes + _encode_with_pillow(stream, pixels, name, encoding, kept, icc, cmyk)
+    return notes + _encode_with_pillow(stream, raster, name, encoding, kept, icc, cmyk)
 
 
 def _with_provenance(kept: Metadata, provenance: Mapping[str, Any] | None) -> tuple[Metadata, list[str]]:
@@ -93,7 +96,7 @@ def _with_provenance(kept: Metadata, provenance: Mapping[str, Any] | None) -> tu
 
 def _encode_png(
     stream: BinaryIO,
-    pixels: Samples,
+    raster: Raster,
     encoding: Encoding,
     icc: bytes | None,
     profile_name: str,
@@ -117,13 +120,13 @@ def _encode_png(
         notes.append("PNG has no place for IPTC records; they are left out")
     if provenance:
         chunks.append(png.text_chunk(PROVENANCE_KEY, json.dumps(dict(provenance), sort_keys=True)))
-    png.encode_png(stream, pixels, level=encoding.compress_level, chunks=chunks)
+    png.encode_png(stream, raster, level=encoding.compress_level, chunks=chunks)
     return notes
 
 
 def _encode_with_pillow(
     stream: BinaryIO,
-    pixels: Samples,
+    raster: Raster,
     name: str,
     encoding: Encoding,
     kept: Metadata,
@@ -142,9 +145,10 @@ def _encode_with_pillow(
         options |= {"lossless": encoding.lossless, "exact": True}
     elif name == "avif":
         chroma = "444" if encoding.lossless else encoding.chroma
-        options["subsampling"] = ":".join("400" if pixels.shape[2] == 1 else chroma)
+        options["subsampling"] = ":".join("400" if raster.shape[2] == 1 else chroma)
         if encoding.lossless:
             options["quality"] = 100
+    pixels = raster.whole()
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels, "CMYK" if cmyk else None)
     # Into memory first: a plugin that chokes on metadata must not leave half a file behind.
     try:

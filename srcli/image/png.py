@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from srcli.image.deflate import deflate_block, in_order
 from srcli.image.quantise import Samples
+from srcli.image.raster import Raster
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels to colour type
@@ -104,41 +105,46 @@ def density_chunk(dpi: tuple[float, float]) -> tuple[bytes, bytes]:
 
 
 def encode_png(
-    stream: BinaryIO, pixels: Samples, *, level: int = 6, chunks: Iterable[tuple[bytes, bytes]] = ()
+    stream: BinaryIO, raster: Raster, *, level: int = 6, chunks: Iterable[tuple[bytes, bytes]] = ()
 ) -> None:
-    """Write pixels as PNG; memory stays within a few blocks of rows.
+    """Write a picture as PNG; memory stays within a few blocks of rows.
 
     Args:
         stream: only written to, from front to back.
-        pixels: (H, W, c), uint8 or uint16; 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha.
+        raster: (H, W, c), uint8 or uint16; 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha.
         level: effort of zlib, 0 to 9.
         chunks: (kind, data) to be written before the pixels.
     """
-    height, width, channels = pixels.shape
-    bits = 8 * pixels.dtype.itemsize
+    height, width, channels = raster.shape
+    bits = 8 * raster.dtype.itemsize
     stream.write(SIGNATURE)
     stream.write(chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, COLOUR_TYPE[channels], 0, 0, 0)))
     stream.writelines(chunk(kind, data) for kind, data in chunks)
-    stream.writelines(chunk(b"IDAT", data) for data in _image_data(pixels, level))
+    stream.writelines(chunk(b"IDAT", data) for data in _image_data(raster, level))
     stream.write(chunk(b"IEND", b""))
 
 
-def _image_data(pixels: Samples, level: int) -> Iterator[bytes]:
+def _image_data(raster: Raster, level: int) -> Iterator[bytes]:
     """The zlib stream in pieces, one for each block of rows."""
-    height, width, channels = pixels.shape
-    row_bytes = width * channels * pixels.dtype.itemsize + 1
-    step = max(1, BLOCK_BYTES // row_bytes)
+    step = max(1, BLOCK_BYTES // (raster.row_bytes + 1))
 
-    def work(top: int) -> tuple[bytes, int, int]:
-        data = filter_rows(pixels, top, min(top + step, height)).tobytes()
+    def work(block: tuple[Samples, Samples | None]) -> tuple[bytes, int, int]:
+        data = filter_rows(*block).tobytes()
         return deflate_block(data, level), zlib.adler32(data), len(data)
 
     yield zlib.compress(b"", level)[:2]
     checksum = 1
-    for data, part, length in in_order(work, range(0, height, step)):
+    for data, part, length in in_order(work, _with_row_above(raster.blocks(step))):
         checksum = _join_adler(checksum, part, length)
         yield data
     yield b"\x03\x00" + struct.pack(">I", checksum)  # an empty last block, then Adler-32
+
+
+def _with_row_above(blocks: Iterable[Samples]) -> Iterator[tuple[Samples, Samples | None]]:
+    above = None
+    for block in blocks:
+        yield block, above
+        above = block[-1:].copy()
 
 
 def _join_adler(first: int, second: int, length: int) -> int:
@@ -150,13 +156,15 @@ def _join_adler(first: int, second: int, length: int) -> int:
     return b << 16 | a
 
 
-def filter_rows(pixels: Samples, top: int, bottom: int) -> Bytes:
-    """Filtered rows (n, 1 + bytes) of pixels; each takes the filter with the smallest sum of absolute values."""
-    before = top - 1 if top else 0
-    rows = _row_bytes(pixels[before:bottom])
-    if not top:
-        rows = np.concatenate([np.zeros_like(rows[:1]), rows])
-    raw, up = rows[1:], rows[:-1]
+def filter_rows(pixels: Samples, above: Samples | None = None) -> Bytes:
+    """Filtered rows (n, 1 + bytes) of pixels; each takes the filter with the smallest sum of absolute values.
+
+    Args:
+        pixels: (n, W, c).
+        above: the row (1, W, c) before them; None at the top.
+    """
+    raw = _row_bytes(pixels)
+    up = np.concatenate([np.zeros_like(raw[:1]) if above is None else _row_bytes(above), raw[:-1]])
     unit = pixels.shape[2] * pixels.dtype.itemsize
     left, corner = np.zeros_like(raw), np.zeros_like(raw)
     left[:, unit:], corner[:, unit:] = raw[:, :-unit], up[:, :-unit]

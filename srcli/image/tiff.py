@@ -29,6 +29,7 @@ from srcli.image.ifd import (
     write_directory,
 )
 from srcli.image.quantise import Samples
+from srcli.image.raster import Raster
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION = 256, 257, 258, 259, 262, 274
 STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP, STRIP_BYTES = 273, 277, 278, 279
@@ -207,7 +208,7 @@ def _decode_block(data: bytes, page: TiffPage, shape: tuple[int, int, int]) -> N
 
 def encode_tiff(
     stream: BinaryIO,
-    pixels: Samples,
+    raster: Raster,
     *,
     cmyk: bool = False,
     alpha: bool = False,
@@ -216,11 +217,11 @@ def encode_tiff(
     dpi: tuple[float, float] | None = None,
     extra: Directory | None = None,
 ) -> None:
-    """Write pixels as a TIFF file of deflated strips, as BigTIFF where 4 GB could be exceeded.
+    """Write a picture as a TIFF file of deflated strips, as BigTIFF where 4 GB could be exceeded.
 
     Args:
         stream: seekable; written from its current start.
-        pixels: (H, W, c), uint8, uint16 or float32.
+        raster: (H, W, c), uint8, uint16 or float32.
         cmyk: whether the first four channels are inks.
         alpha: whether the last channel is alpha (not premultiplied).
         level: effort of zlib, 0 to 9.
@@ -228,16 +229,13 @@ def encode_tiff(
         dpi: horizontal and vertical.
         extra: more tags and directories (EXIF, XMP, IPTC), little-endian.
     """
-    height, width, channels = pixels.shape
-    big = pixels.nbytes > CLASSIC_LIMIT
-    step = max(1, min(BLOCK_BYTES // (width * channels * pixels.dtype.itemsize), height))
+    big = raster.nbytes > CLASSIC_LIMIT
+    step = max(1, min(BLOCK_BYTES // raster.row_bytes, raster.shape[0]))
     stream.write(b"II" + (struct.pack("<HHHQ", 43, 8, 0, 0) if big else struct.pack("<HI", 42, 0)))
     position = 16 if big else 8
     offsets, sizes = [], []
-    predict = pixels.dtype != np.float32
-    for data in in_order(
-        lambda top: _strip(pixels[top : top + step], level, predict), range(0, height, step)
-    ):
+    predict = raster.dtype != np.float32
+    for data in in_order(lambda rows: _strip(rows, level, predict), raster.blocks(step)):
         padded = data + bytes(len(data) % 2)
         stream.write(padded)
         offsets.append(position)
@@ -245,7 +243,7 @@ def encode_tiff(
         position += len(padded)
     tags = extra.in_order("<") if extra is not None else Directory()
     tags = Directory(dict(tags.entries), dict(tags.children))
-    _describe(tags, pixels, cmyk=cmyk, alpha=alpha)
+    _describe(tags, raster, cmyk=cmyk, alpha=alpha)
     tags.set_integers(PREDICTOR, SHORT, (2 if predict else 1,))
     tags.set_integers(ROWS_PER_STRIP, LONG, (step,))
     tags.set_integers(STRIP_OFFSETS, LONG8 if big else LONG, tuple(offsets))
@@ -267,19 +265,19 @@ def _strip(rows: Samples, level: int, predict: bool) -> bytes:
     return zlib.compress(little.tobytes(), level)
 
 
-def _describe(tags: Directory, pixels: Samples, *, cmyk: bool, alpha: bool) -> None:
-    height, width, channels = pixels.shape
+def _describe(tags: Directory, raster: Raster, *, cmyk: bool, alpha: bool) -> None:
+    height, width, channels = raster.shape
     colours = channels - alpha
     tags.set_integers(SUBFILE, LONG, (0,))
     tags.set_integers(WIDTH, LONG, (width,))
     tags.set_integers(HEIGHT, LONG, (height,))
-    tags.set_integers(BITS, SHORT, (8 * pixels.dtype.itemsize,) * channels)
+    tags.set_integers(BITS, SHORT, (8 * raster.dtype.itemsize,) * channels)
     tags.set_integers(COMPRESSION, SHORT, (DEFLATE,))
     tags.set_integers(PHOTOMETRIC, SHORT, (SEPARATED if cmyk else RGB if colours == 3 else BLACK_IS_ZERO,))
     tags.set_integers(ORIENTATION, SHORT, (1,))
     tags.set_integers(SAMPLES, SHORT, (channels,))
     tags.set_integers(PLANAR, SHORT, (1,))
-    tags.set_integers(SAMPLE_FORMAT, SHORT, (3 if pixels.dtype == np.float32 else 1,) * channels)
+    tags.set_integers(SAMPLE_FORMAT, SHORT, (3 if raster.dtype == np.float32 else 1,) * channels)
     if alpha:
         tags.set_integers(EXTRA, SHORT, (2,))
     if cmyk:

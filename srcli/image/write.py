@@ -1,14 +1,15 @@
 """Writing: decide what the output file will be, turn rows into its samples, and put them into the file.
 
 plan = plan_output(image, (H, W), output_format=None, bit_depth="keep", ...)
-pixels[top:bottom] = plan.band(rows, alpha_rows, top=top)      for each band of rows
-plan.write(path, pixels, provenance={"version": ...})
+bands = (plan.band(rows, alpha_rows, top=top) for ...)      from top to bottom
+plan.write(path, bands, provenance={"version": ...})
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -23,11 +24,13 @@ from srcli.image.encode import Encoding, encode
 from srcli.image.formats import FORMATS, Depth, Format, check_format_limits, find_format, format_of
 from srcli.image.metadata import MetadataPolicy, prepare
 from srcli.image.quantise import DTYPES, F32, Samples, dither_noise, quantise
+from srcli.image.raster import Raster
 from srcli.image.read import Image
 
 IccPolicy = Literal["keep", "srgb", "p3", "strip"]
 BitDepth = Literal["keep", "8", "16", "32f"]
 
+PIPE_BYTES = 64 << 20  # of a TIFF for a pipe are kept in memory, the rest on the disk
 # Formats that are only read: what their pictures become.
 SUCCESSORS = {"heic": "jpg", "gif": "png", "bmp": "png", "ppm": "png"}
 
@@ -124,35 +127,43 @@ class OutputPlan:
         return rows * cover + ground * (1 - cover)
 
     def write(
-        self, target: Path | BinaryIO, pixels: Samples, *, provenance: Mapping[str, Any] | None = None
+        self,
+        target: Path | BinaryIO,
+        pixels: Samples | Iterable[Samples],
+        *,
+        provenance: Mapping[str, Any] | None = None,
     ) -> list[str]:
         """Write the file, whole or not at all; returns notes on metadata that could not be kept.
 
+        PNG and TIFF are written as their rows come, with a few megabytes of memory; the file is the same.
+
         Args:
             target: a path (replaced if it exists), or a binary stream such as standard output.
-            pixels: of `shape` and `dtype`, made of bands.
+            pixels: of `shape` and `dtype`; or bands of them (n, W, channels) from top to bottom.
             provenance: what made the picture; stored as JSON under the name srcli, in PNG as text, elsewhere
                 in the XMP packet. Left out if the metadata is stripped.
 
         Raises:
             ResourceError: the folder is not writable, the disk is full.
+            ValueError: samples of another shape or type.
         """
-        if pixels.shape != self.shape or pixels.dtype != self.dtype:
-            raise ValueError(f"expected {self.shape} {self.dtype}, got {pixels.shape} {pixels.dtype}")
+        bands = (pixels,) if isinstance(pixels, np.ndarray) else pixels
+        raster = Raster(self.shape, self.dtype, bands)
         if isinstance(target, Path):
             with atomic_write(target) as stream:
-                return self._encode(stream, pixels, provenance)
-        return self._encode(target, pixels, provenance)
+                return self._encode(stream, raster, provenance)
+        return self._encode(target, raster, provenance)
 
-    def _encode(self, stream: BinaryIO, pixels: Samples, provenance: Mapping[str, Any] | None) -> list[str]:
+    def _encode(self, stream: BinaryIO, raster: Raster, provenance: Mapping[str, Any] | None) -> list[str]:
         if self.format.name == "tiff" and not stream.seekable():  # TIFF's first bytes are written last
-            whole = io.BytesIO()
-            notes = self._encode(whole, pixels, provenance)
-            stream.write(whole.getbuffer())
+            with tempfile.SpooledTemporaryFile(PIPE_BYTES) as whole:
+                notes = self._encode(whole, raster, provenance)  # type: ignore[arg-type]  # typeshed: no IO
+                whole.seek(0)
+                shutil.copyfileobj(whole, stream)
             return notes
         return encode(
             stream,
-            pixels,
+            raster,
             self.format.name,
             self.encoding,
             icc=self.icc,
@@ -346,12 +357,14 @@ def write_image(
         chosen = find_format(options["output_format"] or "png")
         options.setdefault("bit_depth", "32f" if "32f" in chosen.depths else chosen.depths[-1])
     plan = plan_output(source, whole.size, **options)
-    out = np.empty(plan.shape, plan.dtype)
-    for top in range(0, whole.size[0], 256):
-        bottom = min(top + 256, whole.size[0])
-        alpha = whole.alpha_strip(top, bottom) if has_alpha else None
-        out[top:bottom] = plan.band(whole.strip(top, bottom), alpha, top=top)
-    return [*plan.notes, *plan.write(target, out, provenance=provenance)]
+
+    def bands() -> Iterator[Samples]:
+        for top in range(0, whole.size[0], 256):
+            bottom = min(top + 256, whole.size[0])
+            alpha = whole.alpha_strip(top, bottom) if has_alpha else None
+            yield plan.band(whole.strip(top, bottom), alpha, top=top)
+
+    return [*plan.notes, *plan.write(target, bands(), provenance=provenance)]
 
 
 def _name_of(found: Format | None) -> str | None:

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from srcli.image import png, tiff
+from srcli.image import Image as Read
+from srcli.image import plan_output, png, tiff
+from srcli.image.raster import Raster
 from tests.image.make import texture
 
 
@@ -38,7 +40,11 @@ def test_filtered_rows_unfilter_to_the_picture(h, w, channels, dtype, data):
     # Few levels, so that neighbours are equal and every filter gets its turn.
     samples = (texture(h, w, channels, dtype, seed=data.draw(st.integers(0, 999))) // 60 * 60).astype(dtype)
     cut = data.draw(st.integers(0, h))
-    parts = [png.filter_rows(samples, a, b) for a, b in ((0, cut), (cut, h)) if a < b]
+    parts = [
+        png.filter_rows(samples[a:b], samples[a - 1 : a] if a else None)
+        for a, b in ((0, cut), (cut, h))
+        if a < b
+    ]
     unit = channels * samples.dtype.itemsize
     expected = samples.astype(samples.dtype.newbyteorder(">")).view(np.uint8).reshape(h, -1)
     assert np.array_equal(unfilter(np.concatenate(parts), unit), expected)
@@ -49,7 +55,7 @@ def test_every_filter_is_used_where_it_is_best():
     wide = [np.where(x % 9 == 0, 90, 0) * (y % 2), x * 3, y * 7 + (x * 37 % 251), x * y // 9 + x * 3 + y * 5]
     kinds = set()
     for samples in wide:
-        kinds |= set(png.filter_rows(samples.astype(np.uint8)[..., None], 0, 32)[:, 0])
+        kinds |= set(png.filter_rows(samples.astype(np.uint8)[..., None])[:, 0])
     assert kinds == {0, 1, 2, 4}
 
 
@@ -59,7 +65,7 @@ def test_png_of_many_blocks_is_read_by_others(channels, dtype, monkeypatch):
     monkeypatch.setattr(png, "BLOCK_BYTES", 1000)
     samples = texture(64, 33, channels, dtype)
     stream = io.BytesIO()
-    png.encode_png(stream, samples)
+    png.encode_png(stream, Raster.of(samples))
     data = stream.getvalue()
     assert png.check_png(io.BytesIO(data))[b"IHDR"][8] == 8 * samples.dtype.itemsize
     with Image.open(io.BytesIO(data)) as picture:
@@ -79,9 +85,38 @@ def test_png_bytes_do_not_depend_on_the_number_of_cores(monkeypatch):
     for workers in (1, 2, 5):
         monkeypatch.setattr("srcli.image.deflate.WORKERS", workers)
         stream = io.BytesIO()
-        png.encode_png(stream, samples)
+        png.encode_png(stream, Raster.of(samples))
         files.append(stream.getvalue())
     assert files[0] == files[1] == files[2]
+
+
+@given(st.lists(st.integers(0, 9), max_size=9), st.integers(1, 12))
+def test_blocks_do_not_depend_on_the_bands(heights, step):
+    samples = texture(sum(heights) or 1, 2, 3, np.uint8)
+    edges = np.cumsum(heights)[:-1] if sum(heights) else []
+    blocks = list(Raster(samples.shape, samples.dtype, np.split(samples, edges)).blocks(step))
+    assert all(len(block) == step for block in blocks[:-1])
+    assert 0 < len(blocks[-1]) <= step
+    assert np.array_equal(np.concatenate(blocks), samples)
+
+
+@pytest.mark.parametrize("bands", [[(3, 5)], [(3, 5), (2, 5)], [(4, 4)], [(5, 5)]])
+def test_bands_that_are_no_picture_are_refused(bands):
+    raster = Raster((4, 5, 1), np.dtype(np.uint8), [np.zeros((*shape, 1), np.uint8) for shape in bands])
+    with pytest.raises(ValueError, match="expected"):
+        list(raster.blocks(2))
+
+
+@pytest.mark.parametrize("name", ["png", "tiff"])
+def test_a_file_written_in_bands_is_the_same_file(name, monkeypatch):
+    monkeypatch.setattr(png, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(tiff, "BLOCK_BYTES", 1000)
+    samples = texture(64, 33, 3, np.uint16)
+    plan = plan_output(Read(samples), (64, 33), output_format=name)
+    whole, parts = io.BytesIO(), io.BytesIO()
+    plan.write(whole, samples)
+    plan.write(parts, (samples[top : top + 7] for top in range(0, 64, 7)))
+    assert whole.getvalue() == parts.getvalue()
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300))
@@ -100,7 +135,7 @@ def test_tiff_is_read_by_tifffile(channels, dtype, big, monkeypatch):
         monkeypatch.setattr(tiff, "CLASSIC_LIMIT", 10)
     samples = texture(64, 33, channels, dtype)
     stream = io.BytesIO()
-    tiff.encode_tiff(stream, samples, alpha=channels in (2, 4), dpi=(300.0, 72.5), icc=b"1234567")
+    tiff.encode_tiff(stream, Raster.of(samples), alpha=channels in (2, 4), dpi=(300.0, 72.5), icc=b"1234567")
     with tifffile.TiffFile(io.BytesIO(stream.getvalue())) as file:
         page = file.pages[0]
         assert file.is_bigtiff == big
@@ -115,7 +150,7 @@ def test_tiff_is_read_by_tifffile(channels, dtype, big, monkeypatch):
 def test_inks_are_marked_as_inks():
     samples = texture(8, 9, 4, np.uint8)
     stream = io.BytesIO()
-    tiff.encode_tiff(stream, samples, cmyk=True)
+    tiff.encode_tiff(stream, Raster.of(samples), cmyk=True)
     picture = Image.open(stream)
     assert picture.mode == "CMYK"
     assert np.array_equal(np.asarray(picture), samples)
