@@ -19,6 +19,7 @@ from srcli.image.formats import FORMATS, find_format, format_of
 from srcli.inputs import STDIN, find_inputs
 from srcli.outputs import Destination, destination
 from srcli.presets import DEFAULT_PRESET, Preset
+from srcli.temperature import is_generative
 from srcli.weights.licenses import LICENSES
 from srcli.weights.store import find, resolve, sha256
 
@@ -84,6 +85,7 @@ def upscale(
     samples: options.Samples = 1,
     diversity: options.Diversity = False,
     consistency: options.Consistency = False,
+    tta: options.SelfEnsemble = False,
     offline: options.Offline = False,
     max_input_pixels: options.MaxInputPixels = "500M",
     max_output_pixels: options.MaxOutputPixels = "4G",
@@ -178,6 +180,7 @@ def upscale(
         samples=samples,
         diversity=diversity,
         consistency=consistency,
+        turned=tta,
         provenance=not no_provenance,
         exists=_policy(exists, overwrite=overwrite, skip=skip_existing, resume=resume),
         made=_made(record),
@@ -199,6 +202,11 @@ def upscale(
     )
     if status:
         raise typer.Exit(batch.status(found))
+    if tta and (preset.generator is not None or (is_generative(preset) and settings.temperature != 0)):
+        raise UsageError(
+            "--tta takes the mean of eight results, which removes what noise adds.",
+            hint="Use --temperature 0, or a model that draws none.",
+        )
     if noise.warning is not None:
         console.note(f"warning: {noise.warning}")
     for suffix, count in sorted(found.passed_over.items()):

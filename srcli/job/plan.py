@@ -202,7 +202,7 @@ def _memory(task: Task, form: str, settings: Settings) -> int:
     alpha = task.pixels * 2 if header.alpha and settings.alpha != "drop" else 0
     base = MEMORY_BASE + (MEMORY_NETWORK if task.needs_network else 0)
     whole = task.pixels * 3 * 4  # float32
-    drawn = 3 * whole * settings.consistency + 2 * whole * settings.diversity
+    drawn = 3 * whole * settings.consistency + 2 * whole * settings.diversity + 3 * whole * settings.turned
     return base + 2 * samples + out + copied + alpha + drawn * task.needs_network
 
 

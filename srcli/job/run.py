@@ -162,6 +162,7 @@ def _renderer(engine: Engine, settings: Settings, record: Record) -> Renderer:
         seed=record.seed,
         where=settings.temperature_map,
         consistent_at=record.depth if settings.consistency else None,
+        turned=settings.turned,
     )
 
 
@@ -260,6 +261,7 @@ def _provenance(record: Record, settings: Settings, engine: Engine | None) -> di
         "temperature": record.temperature,
         "temperature_map": record.temperature_map,
         "consistency": settings.consistency or None,
+        "tta": settings.turned or None,
         "fingerprint": record.fingerprint,
     }
     return {key: value for key, value in facts.items() if value is not None}

@@ -41,6 +41,7 @@ class Settings:
         samples: results for every input, with seeds from `seed` on.
         diversity: whether the deviation between them is measured and drawn.
         consistency: whether results are made to reduce to their input.
+        turned: whether results are the mean over turned and mirrored copies of the input.
         provenance: whether the output records how it was made.
         exists: what to do where the output exists.
         made: gives what an output was made from (`fingerprint`), where its own file does not say so.
@@ -62,6 +63,7 @@ class Settings:
     samples: int = 1
     diversity: bool = False
     consistency: bool = False
+    turned: bool = False
     provenance: bool = True
     exists: Exists = "auto"
     made: Callable[[Source, Path], str | None] = lambda _source, _output: None
@@ -93,6 +95,7 @@ class Settings:
             "temperature": None if chosen is None else chosen.value,
             "temperature_map": None if self.temperature_map is None else self.temperature_map.digest,
             "consistency": self.consistency or None,
+            "tta": self.turned or None,
         }
         options |= {key: value for key, value in drawn.items() if value is not None}
         text = json.dumps([weights, options, __version__.split(".")[0]], sort_keys=True)

@@ -287,6 +287,15 @@ def test_consistency_works_for_models_without_noise(upscale, engine, photo, fold
     assert record["temperature"] is None
 
 
+def test_the_self_ensemble_is_recorded_and_its_own_result(upscale, engine, photo, folder):
+    plain, mean = (
+        json.loads(upscale("photo.png", "-s", "2", "-o", "p.png", "--json", *words).stdout)
+        for words in ([], ["--tta"])
+    )
+    assert (plain["status"], mean["status"]) == ("done", "done")
+    assert plain["fingerprint"] != mean["fingerprint"]
+
+
 # --- the network itself -------------------------------------------------------------------------------------------
 
 
@@ -324,6 +333,7 @@ def test_the_network_gives_the_same_file_for_any_tile_and_follows_the_dial(upsca
         (["--seed", "-1"], "--seed"),
         (["--seed", str((1 << 64) - 1), "--samples", "2"], "--seed"),
         (["--temperature-map", "none.png"], "none.png is no file"),
+        (["--tta"], "--temperature 0"),
     ],
 )
 def test_wrong_wishes_are_refused_before_any_work(draw, noisy, photo, folder, words, said):
