@@ -360,6 +360,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise PresetError(f"cannot read {path}: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PresetError(f"{path} is not TOML: {error}.") from error
+    except RecursionError as error:
+        raise PresetError(f"{path} nests values too deeply.") from error
 
 
 # --- plain values to typed settings -------------------------------------------------------------------------------

@@ -173,10 +173,12 @@ def read_profile(data: bytes) -> Profile | LookUpProfile:
         matrix = None if found.to_xyz is None else _to_srgb(found.to_xyz)
         return Profile(name, data, found.curves, matrix)
     if found.space in ("cmyk", "rgb"):
+        from PIL.ImageCms import PyCMSError
+
         profile = LookUpProfile(name, data, "cmyk" if found.space == "cmyk" else "rgb")
         try:
             profile.is_writable  # noqa: B018 - builds the transforms, so that a bad table is found now
-        except (OSError, TypeError, ValueError) as error:
+        except (OSError, TypeError, ValueError, PyCMSError) as error:
             raise ValueError(f"LittleCMS refuses it ({error})") from error
         return profile
     raise ValueError(f"profiles of {found.space} are not supported")

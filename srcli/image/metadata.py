@@ -257,7 +257,7 @@ def parse_provenance(text: str) -> dict[str, Any] | None:
     """The provenance written as JSON, or None if this is not it."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -108,7 +108,7 @@ def preset_inside(path: Path) -> Preset:
         )
     try:
         table: Any = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"the preset inside {path} is not readable: {error}.") from error
     if not isinstance(table, dict):
         raise WeightsError(f"the preset inside {path} is no table of settings.")

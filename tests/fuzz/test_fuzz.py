@@ -1,0 +1,34 @@
+"""Damaged files of every kind end in a picture or in one line for people: for a bounded time; `run.py` goes on."""
+
+import random
+import time
+
+import pytest
+
+from tests.fuzz.mutants import KINDS, carried, mutant, seeds
+from tests.fuzz.run import fuzz
+from tests.fuzz.targets import accepts
+
+SECONDS = 10.0
+
+
+def test_a_number_always_means_the_same_damaged_file():
+    made = [mutant("toml", number) for number in range(50)]
+    assert made == [mutant("toml", number) for number in range(50)]
+    assert len(set(made)) > 40
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_undamaged_files_are_accepted(kind, tmp_path):
+    assert all(
+        accepts(kind, carried(kind, data, random.Random(i)), tmp_path) for i, data in enumerate(seeds(kind))
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_damaged_file_leads_to_a_traceback_a_hang_or_much_memory(kind):
+    found = fuzz(kind, 0, 3000, until=time.monotonic() + SECONDS)
+    assert found.tried > 30
+    assert not found.problems, f"{dict(found.problems)}; repeat with run.py: {found.examples}"
