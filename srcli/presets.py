@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar, Union
 from srcli.errors import PresetError, suggest
 
 DEFAULT_PRESET = "edsr-s-blend"
+REAL_WORLD_PRESET = "edsr-s-blend-real"  # for pictures that are damaged
 
 RGB = tuple[float, float, float]
 T = TypeVar("T")
