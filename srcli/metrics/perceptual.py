@@ -30,7 +30,7 @@ def lpips(sr: NDArray[np.floating], hr: NDArray[np.floating], *, net: str = "ale
     Raises:
         ModelError: the backbone is not here or is another file, or the package cannot be imported.
     """
-    return _distance(_network(net), sr * 2 - 1, hr * 2 - 1)
+    return _distance(lpips_network(net), sr * 2 - 1, hr * 2 - 1)
 
 
 def dists(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
@@ -62,7 +62,12 @@ def _dists_network() -> Any:
 
 
 @lru_cache(maxsize=3)
-def _network(net: str) -> Any:
+def lpips_network(net: str) -> Any:
+    """LPIPS as a function of pictures (B, 3, h, w) in [-1, 1], on the CPU; (B, 1, 1, 1), nothing in it is trained.
+
+    Raises:
+        ModelError: the backbone is not here or is another file, or the package cannot be imported.
+    """
     import torch
 
     path = checked(net)
@@ -82,4 +87,4 @@ def _network(net: str) -> Any:
         raise ModelError(
             f"{path} does not fit the backbone {BACKBONES[net].file} of LPIPS: {error}."
         ) from error
-    return network.eval()
+    return network.eval().requires_grad_(requires_grad=False)

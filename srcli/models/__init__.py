@@ -25,6 +25,10 @@ def build(preset: Preset) -> ImplicitSR:
         PresetError: an unknown part, an argument that its constructor does not take, or a generator without
             the noise that it was trained with.
     """
+    if preset.generator is not None and preset.generator.name == "lgcaa":
+        from srcli.models.latent_restorer import assemble
+
+        return assemble(preset)
     encoder = make(ENCODERS, "encoder", preset.encoder, preset.name)
     decoder = make(DECODERS, "decoder", preset.decoder, preset.name, in_dim=encoder.out_dim)
     if preset.generator is None:

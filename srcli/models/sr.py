@@ -261,13 +261,22 @@ class ImplicitSR(nn.Module):
 
     `forward` is training's path, the engine calls the parts itself. With a generator, what `forward` and `render` are
     given as `lr` has the latent behind the three colours.
+
+    Attributes:
+        outside: the keys of its state that come from base models as they were; a weights file has the others.
     """
+
+    outside: frozenset[str] = frozenset()
 
     def __init__(self, encoder: Encoder, decoder: Decoder, generator: Generator | None = None) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.generator = generator
+
+    def grown(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What to start from, given the state of a simpler network of the family; as it is where none is known."""
+        return state
 
     def forward(
         self, lr: Tensor, coord: Tensor, cell: Tensor, stages: tuple[Size, ...] | None = None

@@ -6,7 +6,7 @@ that authors publish, `install` makes ours of them, `download` fetches them. No 
 
 from __future__ import annotations
 
-from srcli.weights.checkpoint import Loaded, load, load_into, read, save, write_atomically
+from srcli.weights.checkpoint import Loaded, load, load_into, own_state, read, save, write_atomically
 from srcli.weights.store import find, locate, resolve, sha256
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "load",
     "load_into",
     "locate",
+    "own_state",
     "read",
     "resolve",
     "save",

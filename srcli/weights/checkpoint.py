@@ -81,13 +81,19 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], *, where: str) ->
     Raises:
         WeightsError: they differ; the message counts the keys of each kind and shows the first of them.
     """
-    own = network.state_dict()
+    own = own_state(network)
     problems = mismatches(shapes(own), shapes(state))
     if problems:
         raise WeightsError(
             f"{where} does not fit the network: {problems}.", hint="Is it a checkpoint of another preset?"
         )
-    network.load_state_dict(dict(state))
+    network.load_state_dict(dict(state), strict=not getattr(network, "outside", ()))
+
+
+def own_state(network: nn.Module) -> dict[str, Tensor]:
+    """The state of a network without what comes from base models as it was, see `ImplicitSR.outside`."""
+    outside = getattr(network, "outside", ())
+    return {key: value for key, value in network.state_dict().items() if key not in outside}
 
 
 def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -133,7 +139,7 @@ def save(
     Raises:
         ResourceError: the disk is full or the folder is not writable.
     """
-    save_state(path, network.state_dict(), preset, half=half, extra=extra)
+    save_state(path, own_state(network), preset, half=half, extra=extra)
 
 
 def save_state(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from srcli.bases import models_folder
 from srcli.errors import ModelError, PresetError, WeightsError
 from srcli.presets import Preset, load_preset, parse_preset
 
@@ -21,16 +21,6 @@ MAX_HEADER = 100_000_000  # bytes; the format's own limit
 def bundled_folder() -> Path:
     """The folder of weights that came with the package."""
     return Path(__file__).parent.parent / "_weights"
-
-
-def models_folder() -> Path:
-    """The folder that `models pull` and `models import` write to: `$SRCLI_MODELS_DIR` or the user's data folder."""
-    own = os.environ.get("SRCLI_MODELS_DIR")
-    if own:
-        return Path(own)
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("srcli", appauthor=False)) / "models"
 
 
 def locate(preset: Preset) -> Path | None:

@@ -1,0 +1,357 @@
+"""A latent diffusion network that restores a picture at its own size, after it has been enlarged: LGCAA + DPACM.
+
+Of the three parts of a network the encoder looks at the LR picture and gives tokens (DINO, or an encoder of ours); the
+decoder is an auto-encoder, pixels to latents and back; the generator predicts the noise in latents, a UNet with LGCAA
+in its attention and a ControlNet that sees the enlarged picture. Each is built from the configuration of a base model
+that lies in a folder, or from one of ours. Importing this imports diffusers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from torch import Tensor, nn
+
+from srcli.bases import find_base
+from srcli.errors import PresetError, ResourceError, WeightsError
+from srcli.geometry import Size
+from srcli.models import make
+from srcli.models.dpacm import RGBView
+from srcli.models.encoders import ENCODERS
+from srcli.models.lgcaa import LocalGlobal, Parts, attention_parameters, place, transformer_blocks
+from srcli.models.sr import Decoder, Encoder, Generator, ImplicitSR
+from srcli.presets import Preset
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TOKEN_SIDE = 8  # maps of features are averaged to so many places per side
+SD2_UNET: dict[str, Any] = {
+    "sample_size": 64,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "attention_head_dim": (5, 10, 20, 20),
+    "cross_attention_dim": 1024,
+    "use_linear_projection": True,
+}
+SD2_VAE: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "scaling_factor": 0.18215,
+}
+
+
+class Condition(NamedTuple):
+    """What the generator knows besides the noisy latents.
+
+    Attributes:
+        picture: the enlarged LR picture (B, 3, H, W) in [-1, 1], `factor` pixels for each latent.
+        tokens: (B, T, C) of the encoder, not projected yet.
+    """
+
+    picture: Tensor
+    tokens: Tensor
+
+
+class DinoTokens(Encoder):
+    """The last tokens of a vision transformer, DINO ViT-B/16 in the paper's reading, never trained.
+
+    The paper names neither variant nor layer; all tokens of the last layer are taken, the class token included, of the
+    LR picture resized to a square.
+
+    Args:
+        base: a base model's name, or a folder in the layout of transformers; "" builds `vit` with random weights.
+        vit: settings of transformers' `ViTConfig`, for tests.
+        side: of the square; 0: what the transformer was trained with.
+    """
+
+    exact = False
+
+    def __init__(
+        self, *, base: str = "dino-vitb16", vit: dict[str, Any] | None = None, side: int = 0
+    ) -> None:
+        super().__init__()
+        try:
+            from transformers import ViTConfig, ViTModel
+        except ImportError as error:
+            raise ResourceError(
+                "DINO's tokens need the package transformers.", hint="pip install 'srcli[sd]'"
+            ) from error
+        if base:
+            self.vit: nn.Module = _from_folder(ViTModel, find_base(base), add_pooling_layer=False)
+        else:
+            self.vit = ViTModel(ViTConfig(**(vit or {})), add_pooling_layer=False)
+        self.vit.requires_grad_(requires_grad=False).eval()
+        config: Any = self.vit.config
+        self.out_dim: int = config.hidden_size
+        self.side: int = side or config.image_size
+        self.halo = self.side
+
+    def train(self, mode: bool = True) -> DinoTokens:
+        """Stays in evaluation mode."""
+        return super().train(mode=False)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """(B, 3, h, w) in [-1, 1] -> (B, C, T, 1)."""
+        mean, std = (lr.new_tensor(value).reshape(3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_STD))
+        picture = F.interpolate(lr / 2 + 0.5, size=(self.side, self.side), mode="bicubic", antialias=True)
+        tokens = self.vit((picture.clamp(0, 1) - mean) / std).last_hidden_state
+        return tokens.transpose(1, 2).unsqueeze(-1)
+
+
+class LatentDecoder(Decoder):
+    """A variational auto-encoder of diffusers: latents to pixels, and back.
+
+    Args:
+        in_dim: not used; the tokens' width.
+        base: a base model's name, or a folder with a subfolder `vae`; "" builds `vae`.
+        vae: settings of `AutoencoderKL`.
+        scaling: what latents are multiplied by, so that their deviation is one; None: what the auto-encoder states.
+        trained: whether a run trains it; never where a generator is trained.
+    """
+
+    local = False
+    needs_lr = False
+
+    def __init__(
+        self,
+        in_dim: int,
+        *,
+        base: str = "",
+        vae: dict[str, Any] | None = None,
+        scaling: float | None = None,
+        trained: bool = False,
+    ) -> None:
+        super().__init__()
+        self.vae: AutoencoderKL = (
+            _from_folder(AutoencoderKL, find_base(base), "vae") if base else AutoencoderKL(**(vae or SD2_VAE))
+        )
+        self.vae.requires_grad_(trained)
+        config: Any = self.vae.config
+        self.scaling = float(scaling or config.scaling_factor)
+        self.channels: int = config.latent_channels
+        self.factor: int = 2 ** (len(config.block_out_channels) - 1)
+
+    def encode(self, picture: Tensor, *, sample: bool = False) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> scaled latents (B, channels, H / factor, W / factor): the mean, or a sample."""
+        found = self.vae.encode(picture).latent_dist
+        return (found.sample() if sample else found.mode()) * self.scaling
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """The inverse of `encode`, not clamped."""
+        return self.vae.decode(latent / self.scaling).sample
+
+
+class LGCAA(Generator):
+    """The generator: UNet with LGCAA, ControlNet, DPACM's view of the condition, and the projection of the tokens.
+
+    Args:
+        in_dim: width of the tokens.
+        base: a base model's name, or a folder with a subfolder `unet`; "" builds `unet` with random weights.
+        unet: settings of `UNet2DConditionModel`.
+        condition_widths: of the light network that sees the enlarged picture; each after the first halves its size.
+        trains: "attention": of the UNet only self- and cross-attention, the published way; "all" from scratch.
+        control_parts: which LGCAA the ControlNet's copy has; "none": standard attention.
+        dpacm: whether the condition has a view that is trained with; the ablation leaves it out.
+        checkpointing: computes activations again in the backward pass, for less memory.
+        parts, local_window, logit_scale, normalise_v, clamp, merge_norm, residual_gate, mlp_ratio: see `LocalGlobal`.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        *,
+        base: str = "",
+        unet: dict[str, Any] | None = None,
+        condition_widths: tuple[int, ...] = (16, 32, 96, 256),
+        trains: Literal["attention", "all"] = "attention",
+        control_parts: Parts = "none",
+        dpacm: bool = True,
+        checkpointing: bool = False,
+        parts: Parts = "both",
+        local_window: int = 8,
+        logit_scale: Literal["learned", "paper"] = "learned",
+        normalise_v: bool = False,
+        clamp: float = 1e4,
+        merge_norm: bool = True,
+        residual_gate: bool = True,
+        mlp_ratio: int = 4,
+    ) -> None:
+        super().__init__()
+        self.unet: UNet2DConditionModel = (
+            _from_folder(UNet2DConditionModel, find_base(base), "unet")
+            if base
+            else UNet2DConditionModel(**(unet or SD2_UNET))
+        )
+        self.control = ControlNetModel.from_unet(
+            self.unet, conditioning_embedding_out_channels=condition_widths
+        )
+        settings = LocalGlobal(
+            parts, local_window, logit_scale, normalise_v, clamp, merge_norm, residual_gate, mlp_ratio
+        )
+        place(self.unet, settings)
+        self.parts, self.control_parts = parts, control_parts
+        place(self.control, LocalGlobal(**{**settings.__dict__, "parts": control_parts}))
+        config: Any = self.unet.config
+        self.channels: int = config.in_channels
+        self.multiple_of: int = 2 ** (len(config.block_out_channels) - 1)
+        self.native: int = config.sample_size or 64
+        self.context = self.native // 4
+        self.project = nn.Sequential(nn.LayerNorm(in_dim), nn.Linear(in_dim, config.cross_attention_dim))
+        self.view = RGBView(config.block_out_channels[0]) if dpacm else None
+        if trains == "attention":
+            self.unet.requires_grad_(requires_grad=False)
+            for parameter in attention_parameters(self.unet).values():
+                parameter.requires_grad_(requires_grad=True)
+        if checkpointing:
+            self.unet.enable_gradient_checkpointing()
+            self.control.enable_gradient_checkpointing()
+
+    def condition(self, encoder: Encoder, lr: Tensor) -> Tensor:
+        """Tokens (B, T, C) of an LR picture (B, 3, h, w) in [-1, 1]; maps are averaged to at most 8x8 places."""
+        found = encoder(lr)
+        if found.shape[-1] > 1:
+            found = F.adaptive_avg_pool2d(found, [min(TOKEN_SIDE, n) for n in found.shape[-2:]])
+        return found.flatten(2).transpose(1, 2)
+
+    def forward(self, noisy: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        """The noise in `noisy` (B, channels, h, w) at the steps t (B,) or (); sides are multiples of `multiple_of`."""
+        tokens = self.project(condition.tokens)
+        grid = {"grid": Size(*noisy.shape[-2:])}
+        down, mid = self.control(
+            noisy,
+            t,
+            tokens,
+            controlnet_cond=condition.picture,
+            cross_attention_kwargs=None if self.control_parts == "none" else dict(grid),
+            return_dict=False,
+        )
+        return self.unet(
+            noisy,
+            t,
+            tokens,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=mid,
+            cross_attention_kwargs=None if self.parts == "none" else dict(grid),
+            return_dict=False,
+        )[0]
+
+    def viewed(self, picture: Tensor) -> Tensor:
+        """DPACM's view (B, 3, h, w) of the condition made of an enlarged picture.
+
+        Raises:
+            PresetError: it was built without.
+        """
+        if self.view is None:
+            raise PresetError("this generator has no DPACM.", hint="generator.dpacm = true")
+        return self.view(self.control.controlnet_cond_embedding(picture))
+
+
+class LatentRestorer(ImplicitSR):
+    """Encoder of tokens, auto-encoder and generator.
+
+    It is not asked for colours at coordinates: `srcli.engine.restorer` runs it.
+    """
+
+    decoder: LatentDecoder
+    generator: LGCAA
+
+    def __init__(self, encoder: Encoder, decoder: LatentDecoder, generator: LGCAA) -> None:
+        super().__init__(encoder, decoder, generator)
+
+    def condition(self, lr: Tensor, picture: Tensor) -> Condition:
+        """What the generator is given for an LR picture and its enlargement, both in [-1, 1]."""
+        with torch.no_grad():
+            return Condition(picture, self.generator.condition(self.encoder, lr))
+
+    def grown(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The state to start from, given that of a network with standard self-attention.
+
+        Its attention becomes the pretrained one in every LGCAA, which begins as the constructor lets it: with copies.
+        """
+        own, grown = self.state_dict(), dict(state)
+        for name, block in transformer_blocks(self.generator):
+            attention = f"generator.{name}.attn1."
+            if f"{attention}to_q.weight" not in state or f"{attention}to_q.weight" in own:
+                continue
+            for key in [key for key in state if key.startswith(attention)]:
+                value, last = grown.pop(key), key.removeprefix(attention)
+                copies = [f"pretrained.{last}"]
+                copies += [f"{part}.{last.replace('to_out.0', 'to_out')}" for part in ("local", "everywhere")]
+                grown |= {attention + copy: value for copy in copies if attention + copy in own}
+            fresh = block.attn1.state_dict()
+            grown |= {attention + key: value for key, value in fresh.items() if attention + key not in grown}
+        return grown
+
+
+def assemble(preset: Preset) -> LatentRestorer:
+    """The network that a preset with the generator "lgcaa" describes; what comes from base models is loaded.
+
+    Raises:
+        PresetError: an unknown part or argument, or parts that do not fit together.
+        ModelError: a base model is not here.
+    """
+    assert preset.generator is not None
+    if preset.diffusion is None:
+        raise PresetError(f"{preset.name} has a generator, so it needs a section [diffusion].")
+    encoder = make({**ENCODERS, "dino": DinoTokens}, "encoder", preset.encoder, preset.name)
+    encoder.requires_grad_(requires_grad=False)
+    width = {"in_dim": encoder.out_dim}
+    decoder = make({"latents": LatentDecoder}, "decoder", preset.decoder, preset.name, **width)
+    generator = make({"lgcaa": LGCAA}, "generator", preset.generator, preset.name, **width)
+    if decoder.channels != generator.channels:
+        raise PresetError(
+            f"the decoder of {preset.name} has {decoder.channels} channels of latents, "
+            f"and its generator {generator.channels}."
+        )
+    network = LatentRestorer(encoder, decoder, generator)
+    network.outside = frozenset(_outside(network, preset))
+    return network
+
+
+def _outside(network: LatentRestorer, preset: Preset) -> set[str]:
+    assert preset.generator is not None
+    keys: set[str] = set()
+    if preset.encoder.name == "dino" and preset.encoder.args.get("base", "dino-vitb16"):
+        keys |= {f"encoder.{key}" for key in network.encoder.state_dict()}
+    if preset.decoder.args.get("base"):
+        keys |= {f"decoder.{key}" for key in network.decoder.state_dict()}
+    if preset.generator.args.get("base"):
+        trained = {name for name, p in network.generator.unet.named_parameters() if p.requires_grad}
+        keys |= {f"generator.unet.{key}" for key in network.generator.unet.state_dict() if key not in trained}
+    return keys
+
+
+def base_models(preset: Preset) -> list[str]:
+    """The base models that a preset stands on, by name or folder, each once."""
+    parts = (preset.generator, preset.decoder, preset.encoder)
+    named = [part.args.get("base", "") for part in parts if part is not None]
+    if preset.encoder.name == "dino":
+        named[-1] = preset.encoder.args.get("base", "dino-vitb16")
+    return list(dict.fromkeys(name for name in named if name))
+
+
+def _from_folder(kind: Any, folder: Path, part: str = "", **options: Any) -> Any:
+    """A network of diffusers or transformers from its folder, without the network.
+
+    Raises:
+        WeightsError: it is none, lacks weights, or holds others than it should.
+    """
+    where = folder / part
+    known: Mapping[str, Any] = {"local_files_only": True, "torch_dtype": torch.float32, **options}
+    try:
+        network, info = kind.from_pretrained(where, output_loading_info=True, **known)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise WeightsError(
+            f"{where} holds no {kind.__name__}: {str(error).splitlines()[0]}",
+            hint="Is it the folder of the right base model? Get it again: srcli models pull",
+        ) from error
+    wrong = [*info["missing_keys"], *(str(each) for each in info["mismatched_keys"])]
+    if wrong:
+        raise WeightsError(f"{where} does not fit {kind.__name__}: {len(wrong)} missing ({wrong[0]}, ..).")
+    return network
