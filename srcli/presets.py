@@ -107,11 +107,13 @@ class Training:
     Attributes:
         recipe: name of the recipe.
         data: the photos.
+        degradation: what LR went through, where it was not bicubic reduction.
         experimental: whether they fall short of what they were trained for; people are told when they use them.
     """
 
     recipe: str | None = None
     data: str | None = None
+    degradation: str | None = None
     experimental: bool = False
 
 
