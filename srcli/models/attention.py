@@ -245,12 +245,19 @@ class Scattered(NamedTuple):
             k: (B * h * w, C), the keys of the padded maps.
             bias: of positions.
         """
-        heads = bias.proj.out_features
-        keys = F.embedding(self.pixels, k)
+        return self.weigh(q, F.embedding(self.pixels, k), self.bias(bias))
+
+    def bias(self, bias: PositionBias) -> Tensor:
+        """The bias of each pixel of the windows: (B, Q, side * side, heads) float32."""
+        down, along = bias.along(self.offset(0), 0), bias.along(self.offset(1), 1)
+        return (down.unsqueeze(3) + along.unsqueeze(2)).flatten(2, 3)
+
+    def weigh(self, q: Tensor, keys: Tensor, bias: Tensor) -> Tensor:
+        """As `weights`, from the keys of the windows (B, Q, side * side, C) and their bias."""
+        heads = bias.shape[-1]
         products = (keys * q.unsqueeze(2)).unflatten(-1, (heads, -1))
         logits = products.sum(-1, dtype=torch.float32) * (q.shape[-1] // heads) ** -0.5
-        down, along = bias.along(self.offset(0), 0), bias.along(self.offset(1), 1)
-        return (logits + (down.unsqueeze(3) + along.unsqueeze(2)).flatten(2, 3)).softmax(2)
+        return (logits + bias).softmax(2)
 
     def bilinear(self, rows: Tensor) -> Tensor:
         """Padded maps as rows (B * h * w, C) at the queries, bilinear with zeros outside: (B, Q, C)."""

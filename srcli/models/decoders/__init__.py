@@ -5,6 +5,7 @@ from __future__ import annotations
 from srcli.models.decoders.blend import Blend
 from srcli.models.decoders.ciaosr import CiaoSR
 from srcli.models.decoders.hiif import HIIF
+from srcli.models.decoders.lia import LIA
 from srcli.models.decoders.liif import LIIF
 from srcli.models.decoders.linf import LINF
 from srcli.models.decoders.lit import LIT
@@ -19,6 +20,7 @@ DECODERS: dict[str, type[Decoder]] = {
     "blend": Blend,
     "ciaosr": CiaoSR,
     "hiif": HIIF,
+    "lia": LIA,
     "liif": LIIF,
     "linf": LINF,
     "lit": LIT,
