@@ -18,7 +18,7 @@ from srcli.image import png, tiff
 from srcli.image.header import Inspection, Kind, avif_bits, has_gray_palette, ppm_maximum
 from srcli.image.pillow import BROKEN, damaged, open_picture, own_rules
 from srcli.image.quantise import Samples
-from srcli.image.source import EXTRA_HINT, Source
+from srcli.image.source import EXTRA_HINT, Source, kept_position
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -72,10 +72,20 @@ def _decode(source: Source, found: Inspection) -> Decoded:
         return _decode_deep_avif(source, found.picture, found.index)
     if source.format == "ppm" and found.header.depth == "16":
         return _decode_ppm16(source)
+    if source.format == "png" and found.index == 0:
+        _check_png_length(source)
     decoded = _from_pillow(source, found.picture)
     if int(found.picture.info.get("bit_depth", 8)) > 8:  # said by pillow_heif
         decoded.notes.append("a HEIC picture of 10 bits or more is read at 8 bits")
     return decoded
+
+
+def _check_png_length(source: Source) -> None:
+    try:
+        with kept_position(source.stream):
+            png.check_length(source.stream)
+    except ValueError as error:
+        raise damaged(source, error) from error
 
 
 def _from_pillow(source: Source, picture: Picture, *, upright: bool = False) -> Decoded:

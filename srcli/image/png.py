@@ -21,6 +21,8 @@ from srcli.image.raster import Raster
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels to colour type
 BLOCK_BYTES = 1 << 20
+DEFLATE_RATIO = 1032  # at most: 258 bytes for two bits
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 Bytes = NDArray[np.uint8]
 
@@ -32,6 +34,7 @@ class PngHeader(NamedTuple):
     height: int
     bits: int
     colour_type: int
+    interlaced: bool
 
 
 def read_png_header(stream: BinaryIO) -> PngHeader:
@@ -44,7 +47,7 @@ def read_png_header(stream: BinaryIO) -> PngHeader:
     head = stream.read(33)
     if len(head) < 33 or not head.startswith(SIGNATURE) or head[12:16] != b"IHDR":
         raise ValueError("no PNG header")
-    return PngHeader(*struct.unpack(">IIBB", head[16:26]))
+    return PngHeader(*struct.unpack(">IIBB", head[16:26]), interlaced=head[28] == 1)
 
 
 def find_chunk(stream: BinaryIO, kind: bytes) -> bytes | None:
@@ -81,6 +84,49 @@ def check_png(stream: BinaryIO) -> dict[bytes, bytes]:
             return small
         if kind not in (b"IDAT", b"fdAT"):
             small.setdefault(kind, data)
+
+
+def check_length(stream: BinaryIO) -> None:
+    """Unpack the (first) picture's data and count: Pillow leaves black what a stream that ends early does not hold.
+
+    A header that promises more than deflate can pack into the file is found without unpacking anything.
+
+    Raises:
+        ValueError: there is less data than the header promises.
+    """
+    header = read_png_header(stream)
+    need = _raw_bytes(header)
+    if need > DEFLATE_RATIO * stream.seek(0, 2):
+        raise ValueError("it is far too short for its size")
+    stream.seek(len(SIGNATURE))
+    unpack = zlib.decompressobj()
+    while need > 0 and len(head := stream.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind != b"IDAT":
+            stream.seek(length + 4, 1)
+            continue
+        data = stream.read(length)
+        stream.seek(4, 1)
+        while data and need > 0 and not unpack.eof:
+            try:
+                need -= len(unpack.decompress(data, BLOCK_BYTES))
+            except zlib.error as error:
+                raise ValueError(f"its pixels cannot be unpacked ({error})") from error
+            data = unpack.unconsumed_tail
+    if need > 0:
+        raise ValueError("its pixels end early")
+
+
+def _raw_bytes(header: PngHeader) -> int:
+    """Bytes of the rows with their filters (section 7), in one pass or in Adam7's seven (section 8)."""
+    bits = header.bits * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(header.colour_type, 1)
+    passes = ADAM7 if header.interlaced else ((0, 0, 1, 1),)
+    total = 0
+    for x, y, step_x, step_y in passes:
+        width, height = -(-(header.width - x) // step_x), -(-(header.height - y) // step_y)
+        if width > 0 and height > 0:
+            total += height * (1 + -(-width * bits // 8))
+    return total
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

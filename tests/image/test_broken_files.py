@@ -124,6 +124,42 @@ def test_a_png_with_too_few_pixels_is_refused():
         read_image(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
 
 
+@pytest.mark.parametrize("interlace", [0, 1])
+def test_an_eight_bit_png_whose_rows_end_early_is_refused(interlace):
+    head = struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, interlace)
+    whole = (
+        64 * (64 * 3 + 1)
+        if not interlace
+        else sum(  # Adam7: starts and steps of the seven passes
+            -(-(64 - y) // sy) * (1 + 3 * -(-(64 - x) // sx))
+            for x, y, sx, sy in [
+                (0, 0, 8, 8),
+                (4, 0, 8, 8),
+                (0, 4, 4, 8),
+                (2, 0, 4, 4),
+                (0, 2, 2, 4),
+                (1, 0, 2, 2),
+                (0, 1, 1, 2),
+            ]
+        )
+    )
+
+    def made(count):
+        parts = [(b"IHDR", head), (b"IDAT", zlib.compress(bytes(count))), (b"IEND", b"")]
+        return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in parts)
+
+    assert read_image(made(whole)).size == (64, 64)
+    with pytest.raises(ImageError, match="end early"):
+        read_image(made(whole - 1))
+
+
+def test_a_header_that_promises_more_than_the_file_can_hold_is_refused_at_once():
+    head = struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)
+    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(bytes(5000))), (b"IEND", b"")]
+    with pytest.raises(ImageError, match="far too short"):
+        read_image(b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in parts))
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(sorted(WHOLE)), st.data())
 def test_no_damage_leads_to_anything_but_an_image_error(kind, data):
