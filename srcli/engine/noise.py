@@ -7,11 +7,15 @@ held than is being used. Philox: Salmon et al., "Parallel Random Numbers: As Eas
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from srcli.errors import UsageError
-from srcli.geometry import Grid
+from srcli.geometry import Grid, Size
 
 
 def checked_seed(seed: int) -> int:
@@ -25,12 +29,40 @@ def checked_seed(seed: int) -> int:
     return seed
 
 
-def patch_noise(seed: int, patches: Grid, channels: int) -> NDArray[np.float32]:
-    """Standard normal noise (channels, rows, columns) of a rectangle of patches, see `Grid.patches`."""
+def patch_noise(seed: int, patches: Grid, channels: int, *, stream: int = 0) -> NDArray[np.float32]:
+    """Standard normal noise (channels, rows, columns) of a rectangle of patches, see `Grid.patches`.
+
+    Noise of different streams is independent.
+    """
     rows, cols = patches.rows, patches.cols
     out = np.empty((channels, len(rows), len(cols)), np.float32)
     for place, row in enumerate(range(rows.start, rows.stop)):
-        generator = np.random.Generator(np.random.Philox(key=np.array([seed, row], np.uint64)))
+        bits = np.random.Philox(
+            key=np.array([seed, row], np.uint64), counter=np.array([0, 0, 0, stream], np.uint64)
+        )
+        generator = np.random.Generator(bits)
         drawn = generator.standard_normal((cols.stop, channels), np.float32)
         out[:, place] = drawn[cols.start :].T
     return out
+
+
+@dataclass(frozen=True)
+class CanvasNoise:
+    """The noise of a canvas that is sampled, and of every step that adds some: see `srcli.diffusion.sample`.
+
+    Attributes:
+        seed: which sample.
+        channels: of the canvas.
+        size: of the canvas; a larger one begins with the same noise.
+        device: where the noise is wanted.
+    """
+
+    seed: int
+    channels: int
+    size: Size
+    device: torch.device | str = "cpu"
+
+    def __call__(self, step: int) -> Tensor:
+        """Standard normal (1, channels, H, W) float32: of the canvas at 0, of the n-th step at n."""
+        drawn = patch_noise(self.seed, Grid.of(self.size, self.size), self.channels, stream=step)
+        return torch.from_numpy(drawn)[None].to(self.device)
