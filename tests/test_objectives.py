@@ -185,7 +185,7 @@ def test_objectives_say_what_does_not_fit():
     with pytest.raises(PresetError, match="samples of that size") as caught:
         only("nll")(network(3), batch(queries=5))
     assert "data.around = 3" in caught.value.hint
-    assert {"l1", "mse", "nll", "linf-stage-2"} <= set(OBJECTIVES)
+    assert {"l1", "nll", "linf-stage-2"} <= set(OBJECTIVES)
 
 
 def test_l1_is_the_mean_absolute_error():

@@ -14,28 +14,51 @@ from collections.abc import Callable
 from typing import Any
 
 from srcli.errors import PresetError, suggest
-from srcli.objectives.colours import colour_l1, colour_mse, linf_stage_2, nll
+from srcli.objectives.autoencoder import autoencoder
+from srcli.objectives.branches import fidelity
+from srcli.objectives.colours import colour_l1, linf_stage_2, nll
+from srcli.objectives.finetune import alignment, lia_finetune
+from srcli.objectives.latent import latent_diffusion, noise_level
+from srcli.objectives.lgcaa import denoising, latents
 from srcli.objectives.stage import Objective, Stage
-from srcli.presets import Part, convert
+from srcli.presets import Diffusion, Part, convert
 
 OBJECTIVES: dict[str, Callable[..., tuple[Objective, ...]]] = {
+    "alignment": alignment,
+    "autoencoder": autoencoder,
+    "fidelity": fidelity,
     "l1": colour_l1,
+    "latent-diffusion": latent_diffusion,
+    "lgcaa": denoising,
+    "lgcaa-latents": latents,
+    "lia-finetune": lia_finetune,
     "linf-stage-2": linf_stage_2,
-    "mse": colour_mse,
     "nll": nll,
+    "noise-level": noise_level,
 }
 
 
-def make_objective(part: Part, where: str = "the recipe") -> tuple[Objective, ...]:
+def make_objective(
+    part: Part, where: str = "the recipe", diffusion: Diffusion | None = None
+) -> tuple[Objective, ...]:
     """The losses of `part`: its name in OBJECTIVES, and that function's keyword arguments.
 
+    Args:
+        part: name and arguments.
+        where: what messages call the place that it came from.
+        diffusion: the noise of the preset, for the objectives that need it.
+
     Raises:
-        PresetError: an unknown name or argument, a wrong type, or a value that is refused.
+        PresetError: an unknown name or argument, a wrong type, a value that is refused, or no noise where it is needed.
     """
     if part.name not in OBJECTIVES:
         raise PresetError(f"unknown objective '{part.name}' in {where}.", hint=suggest(part.name, OBJECTIVES))
     maker = OBJECTIVES[part.name]
     hints, known = typing.get_type_hints(maker), list(inspect.signature(maker).parameters)
+    given = {"diffusion": diffusion} if "diffusion" in known else {}
+    if given and diffusion is None:
+        raise PresetError(f"objective '{part.name}' in {where} needs a preset with a section [diffusion].")
+    known = [key for key in known if key not in given]
     for key in part.args:
         if key not in known:
             raise PresetError(
@@ -46,7 +69,7 @@ def make_objective(part: Part, where: str = "the recipe") -> tuple[Objective, ..
         for key, value in part.args.items()
     }
     try:
-        return maker(**args)
+        return maker(**args, **given)
     except ValueError as error:
         raise PresetError(f"objective '{part.name}' in {where}: {error}") from error
 

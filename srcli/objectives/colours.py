@@ -31,16 +31,6 @@ def colour_l1() -> tuple[Objective, ...]:
     return (loss,)
 
 
-def colour_mse() -> tuple[Objective, ...]:
-    """Mean squared error of the colours at the batch's coordinates, FPLIA's first stage."""
-
-    def loss(network: ImplicitSR, batch: Batch) -> Tensor:
-        error = network(batch.lr, batch.coord, batch.cell, batch.stages).float() - batch.hr
-        return error.square().mean()
-
-    return (loss,)
-
-
 def nll() -> tuple[Objective, ...]:
     """Mean over queries of the negative log-density of the residual, LINF's first stage; not divided by its entries."""
 

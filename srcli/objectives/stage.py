@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from srcli.data.samples import Batch
@@ -44,4 +45,12 @@ class Stage:
         return None
 
 
-__all__ = ["Batch", "ImplicitSR", "Objective", "Stage"]
+def luma_psnr(sr: Tensor, hr: Tensor, border: int) -> float:
+    """PSNR in dB of the luma of (1, 3, h, w) in [-1, 1], without a border; sums of 65.738 R + 129.057 G + 25.064 B."""
+    weight = torch.tensor([65.738, 129.057, 25.064], device=hr.device).view(1, 3, 1, 1) / 256
+    error = ((sr.float().clamp(-1, 1) - hr.float()) / 2 * weight).sum(1)
+    inside = error[:, border:-border, border:-border]
+    return float(-10 * inside.square().mean().log10())
+
+
+__all__ = ["Batch", "ImplicitSR", "Objective", "Stage", "luma_psnr"]

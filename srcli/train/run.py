@@ -127,7 +127,9 @@ def prepare(
     if note:
         notify(note)
     held_out = _together(photos.held_out, ranks) if recipe.split_shards else photos.held_out
-    return Run(recipe, photos, trainer, feed, Validation(recipe, held_out, benchmarks), record)
+    return Run(
+        recipe, photos, trainer, feed, Validation(recipe, held_out, benchmarks, trainer.stages), record
+    )
 
 
 def _together(held_out: Sequence[Photo], ranks: Ranks) -> list[Photo]:

@@ -22,7 +22,7 @@ from srcli.models.layers import channels_last
 from srcli.models.sr import ImplicitSR
 from srcli.objectives import Stage, make_objective
 from srcli.recipe import OptimSettings, Recipe
-from srcli.weights import load_into
+from srcli.weights import load_into, own_state
 
 COMPILE = {"default": "default", "graph": "reduce-overhead"}  # the latter captures CUDA graphs
 
@@ -50,7 +50,7 @@ class Trainer:
         self.asked = self.network
         if optim.compile != "off":
             self.asked = torch.compile(self.network, mode=COMPILE[optim.compile])  # type: ignore[assignment]
-        self.objectives = make_objective(recipe.objective, recipe.preset.name)
+        self.objectives = make_objective(recipe.objective, recipe.preset.name, recipe.preset.diffusion)
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         self.stages = [objective for objective in self.objectives if isinstance(objective, Stage)]
         self.optimiser = make_optimiser(optim, self.parameters)
@@ -65,8 +65,8 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs; random numbers need only the step."""
         return {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
+            "network": own_state(self.network),
+            "average": own_state(self.average),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
             "step": self.step,
@@ -106,14 +106,14 @@ class Trainer:
         Raises:
             WeightsError: shapes differ, the weights have parts that the network lacks, or none of its parts.
         """
-        prefix = "encoder."
+        prefix, weights = "encoder.", self.network.grown(weights)
         encoder = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-        if not encoder:
+        if not encoder and not self.network.outside:
             raise WeightsError(f"{where} has no encoder.")
         taken = {prefix + k: v for k, v in self.network.encoder.grown(encoder).items()}
         if self.recipe.init.take == "whole":
             taken |= {k: v for k, v in weights.items() if not k.startswith(prefix)}
-        own = self.network.state_dict()
+        own = own_state(self.network)
         new = [k for k in own if k not in taken and not k.startswith(prefix)]
         try:
             load_into(self.network, {k: own[k] for k in new} | taken, where=where)
@@ -300,7 +300,8 @@ def average_over(ranks: Ranks, tensors: Sequence[Tensor]) -> None:
 
 
 def _check_cascade(recipe: Recipe, network: ImplicitSR) -> None:
-    branches = getattr(network.decoder, "branches", 1)
+    own = getattr(network.decoder, "branches", 1)
+    branches = own if isinstance(own, int) else 1  # LIA's are names, and no stages
     schedule = recipe.scale_schedule
     if schedule.branches > branches:
         raise PresetError(

@@ -20,11 +20,13 @@ from srcli.evaluate.run import evaluate, write_png
 from srcli.geometry import Size
 from srcli.image.quantise import quantise
 from srcli.models.sr import ImplicitSR
+from srcli.objectives import Stage
 from srcli.recipe import Recipe
 
 PROTOCOL = "liif-benchmark"  # luma PSNR of float pictures, border = scale, Pillow's bicubic
 METRIC = "psnr-y"
 SHOWN = 4  # pictures on the sheet of samples
+FACTOR = 4  # scale of the pairs that a stage measures itself on
 
 
 class Validation:
@@ -34,15 +36,20 @@ class Validation:
         recipe: says how many and at which scales.
         held_out: photos that are not trained on; the centre of some of them is taken.
         benchmarks: further sets, as `srcli eval` knows them.
+        stages: of the objective; one that measures what it trains replaces all other measurements.
 
     Raises:
         UsageError: a scale at which the border of the protocol leaves nothing of a picture.
     """
 
     def __init__(
-        self, recipe: Recipe, held_out: Sequence[Photo], benchmarks: Sequence[Benchmark] = ()
+        self,
+        recipe: Recipe,
+        held_out: Sequence[Photo],
+        benchmarks: Sequence[Benchmark] = (),
+        stages: Sequence[Stage] = (),
     ) -> None:
-        self.recipe = recipe
+        self.recipe, self.stages = recipe, stages
         self.crops = centre_crops(held_out, recipe.validation.photos, recipe.validation.crop)
         smallest = min((min(crop.shape[:2]) for crop in self.crops.values()), default=None)
         highest = max(recipe.validation.scales)
@@ -53,6 +60,7 @@ class Validation:
             )
         own = [Benchmark("held-out", PROTOCOL, arrays=self.crops)] if self.crops else []
         self.sets = [*own, *benchmarks]
+        self.whole = True  # whether the network can enlarge pictures yet
 
     def measure(self, network: ImplicitSR, device: torch.device, ranks: Ranks = Ranks()) -> dict[str, float]:  # noqa: B008
         """Mean PSNR in dB by scale (and set, other than the run's own); empty without pictures.
@@ -62,6 +70,12 @@ class Validation:
         """
         if not self.sets:
             return {}
+        for stage in self.stages:
+            with torch.no_grad():
+                own = stage.measure(network.eval(), self._pairs(device))
+            if own is not None:
+                self.whole = False
+                return own
         found = evaluate(
             [Network(self._upscaler(network, device))],
             self.sets,
@@ -80,7 +94,12 @@ class Validation:
         return {name: sum(each) / len(each) for name, each in values.items()}
 
     def write_samples(self, network: ImplicitSR, device: torch.device, path: Path) -> None:
-        """A sheet as PNG, one row per picture at the largest scale: enlarged pixels, result, truth."""
+        """A sheet as PNG, one row per picture at the largest scale: enlarged pixels, result, truth.
+
+        Nothing is written for a network that cannot enlarge pictures yet.
+        """
+        if not self.whole:
+            return
         upscaler = self._upscaler(network, device)
         scale = max(self.recipe.validation.scales)
         rows = []
@@ -95,6 +114,18 @@ class Validation:
         if rows:
             width = min(row.shape[1] for row in rows)
             write_png(path, np.concatenate([row[:, :width] for row in rows]))
+
+    def _pairs(self, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """LR and HR of the held-out pictures, normalised."""
+        mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in self.recipe.preset.mean_std)
+        pairs = []
+        for crop in self.crops.values():
+            hr, size = cropped_to_scale(crop, FACTOR)
+            lr = pillow_bicubic(hr, size)
+            whole = (torch.from_numpy(np.ascontiguousarray(p)).permute(2, 0, 1)[None] / 255 for p in (lr, hr))
+            small, large = (((picture - mean) / std).to(device) for picture in whole)
+            pairs.append((small, large))
+        return pairs
 
     def _upscaler(self, network: ImplicitSR, device: torch.device) -> Upscaler:
         return Upscaler(network, self.recipe.preset, device=str(device), precision="fp32")

@@ -7,6 +7,8 @@ auto-encoder's own range; it lies on the grid of the LR image, whatever the scal
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,10 @@ class LatentFeatures(Encoder):
         self.latent_channels = autoencoder.z_channels
         self.out_dim = self.autoencoder.out_dim
         self.halo, self.exact = self.autoencoder.halo, self.autoencoder.local
+
+    def grown(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Of an encoder that also looks at the LR image, the auto-encoder."""
+        return {key: value for key, value in state.items() if not key.startswith("fidelity.")}
 
     def forward(self, lr: Tensor) -> Tensor:
         """(B, 3 + z, h, w), the normalised LR image beside the latent -> (B, out_dim, h, w)."""
@@ -61,6 +67,13 @@ class Perception(Encoder):
         self.multiple_of, self.repeat_edge = self.fidelity.multiple_of, self.fidelity.repeat_edge
         self.halo = max(self.fidelity.halo, self.autoencoder.halo)
         self.exact = self.fidelity.exact and self.autoencoder.local
+
+    def grown(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """A state of the fidelity network alone, with this auto-encoder; others as they are."""
+        if any(key.startswith("fidelity.") for key in state):
+            return state
+        own = {key: value for key, value in self.state_dict().items() if key.startswith("autoencoder.")}
+        return own | {f"fidelity.{key}": value for key, value in self.fidelity.grown(state).items()}
 
     def forward(self, lr: Tensor) -> Tensor:
         """(B, 3 + z, h, w), the normalised LR image beside the latent -> (B, out_dim, h, w)."""
