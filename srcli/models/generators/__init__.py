@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from srcli.models.generators.latent import FPLIA, Kim
 from srcli.models.sr import Generator
 
-GENERATORS: dict[str, type[Generator]] = {}
+GENERATORS: dict[str, type[Generator]] = {
+    "fplia": FPLIA,
+    "kim": Kim,
+}
 
 __all__ = ["GENERATORS"]

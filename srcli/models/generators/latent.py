@@ -1,0 +1,111 @@
+"""The generators of FPLIA and of Kim et al.: UNets that denoise a latent on the grid of the LR image.
+
+Both see their condition as further channels of the noisy latent. FPLIA's (arXiv 2606.21910) is the features of the
+fidelity network; Kim's (CVPR 2024) the latent of the LR image itself, enlarged by repeating its pixels. The latent
+stands for a picture four times the LR's size, whatever the size asked for later.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srcli.models.sr import Encoder, Generator
+
+
+class LatentGenerator(Generator):
+    """A UNet, and what makes latents standard normal.
+
+    Args:
+        condition_dim: channels of the condition.
+        channels: of the latent.
+        widths: channels of the levels from fine to coarse.
+        layers: residual blocks of a level.
+        attention: for each level whether it has self-attention; the middle always has it.
+        n_heads: heads of every attention; None for as many as `head_dim` gives.
+        head_dim: channels of a head.
+        upsample: how sides are doubled.
+        groups: of the group norm.
+
+    Attributes:
+        unet: see `srcli.models.unet`.
+        latent_mean: of the training latents by channel, (1, C, 1, 1).
+        latent_std: their standard deviation.
+
+    Raises:
+        ValueError: sizes that do not fit each other.
+    """
+
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(
+        self,
+        *,
+        condition_dim: int,
+        channels: int = 3,
+        widths: tuple[int, ...],
+        layers: int = 2,
+        attention: tuple[bool, ...],
+        n_heads: int | None = None,
+        head_dim: int = 32,
+        upsample: Literal["nearest", "bilinear"] = "nearest",
+        groups: int = 32,
+    ) -> None:
+        super().__init__()
+        from srcli.models.unet import UNet  # the one place that needs diffusers
+
+        self.unet: nn.Module = UNet(
+            in_channels=channels + condition_dim,
+            out_channels=channels,
+            widths=widths,
+            layers=layers,
+            attention=attention,
+            n_heads=n_heads,
+            head_dim=head_dim,
+            upsample=upsample,
+            groups=groups,
+        )
+        self.channels = channels
+        self.multiple_of = 2 ** (len(widths) - 1)
+        self.live_channels = 8 * widths[0]
+        self.register_buffer("latent_mean", torch.zeros(1, channels, 1, 1))
+        self.register_buffer("latent_std", torch.ones(1, channels, 1, 1))
+
+    def forward(self, noisy: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """The noise in `noisy` (B, channels, h, w) at steps t (B,), beside the condition (B, condition_dim, h, w)."""
+        out: Tensor = self.unet(torch.cat([noisy, condition.to(noisy.dtype)], dim=1), t, return_dict=False)[0]
+        return out
+
+    def normalised(self, latent: Tensor) -> Tensor:
+        """See `Generator.normalised`."""
+        return (latent - self.latent_mean) / self.latent_std
+
+    def denormalised(self, canvas: Tensor) -> Tensor:
+        """See `Generator.denormalised`."""
+        return canvas * self.latent_std + self.latent_mean
+
+
+class FPLIA(LatentGenerator):
+    """FPLIA's generator; 642.1 million parameters at the authors' sizes.
+
+    The paper says Stable Diffusion v1.5; the authors' code has a UNet of its widths, without text and cross-attention,
+    for latents of three channels, trained from scratch.
+    """
+
+    def condition(self, encoder: Encoder, lr: Tensor) -> Tensor:
+        """Features of the encoder's fidelity network: (B, C, h, w)."""
+        return encoder.fidelity(lr)  # type: ignore[operator]  # of a Perception
+
+
+class Kim(LatentGenerator):
+    """The generator of Kim et al.; 105.4 million parameters at the authors' sizes."""
+
+    def condition(self, encoder: Encoder, lr: Tensor) -> Tensor:
+        """The latent of the LR image, each of whose pixels is repeated to the size of a picture: (B, z, h, w)."""
+        autoencoder = encoder.autoencoder
+        picture = F.interpolate(lr, scale_factor=float(autoencoder.factor), mode="nearest")  # type: ignore[arg-type]
+        return self.normalised(autoencoder.moments(picture)[0])  # type: ignore[operator, union-attr]
