@@ -54,8 +54,8 @@ class Pixels:
     def box(self, box: Box) -> Tensor:
         """Pixels (1, 3, h, w) of a box of the padded image, channels_last."""
         rows, cols = (
-            _mirrored(box.top, box.bottom, self.inside.h, self.repeat_edge),
-            _mirrored(box.left, box.right, self.inside.w, self.repeat_edge),
+            mirrored(box.top, box.bottom, self.inside.h, repeat_edge=self.repeat_edge),
+            mirrored(box.left, box.right, self.inside.w, repeat_edge=self.repeat_edge),
         )
         first, last = int(rows.min()), int(rows.max()) + 1
         strip = self.source.strip(first, last)[rows - first][:, cols]
@@ -64,7 +64,22 @@ class Pixels:
         return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
-def _mirrored(start: int, stop: int, length: int, repeat_edge: bool) -> np.ndarray:
+class WithLatent(Pixels):
+    """An image with a latent (1, z, h, w) behind its three colours, as the encoder of a diffusion model sees it."""
+
+    def __init__(self, pixels: Pixels, latent: Tensor) -> None:
+        self.__dict__.update(vars(pixels))
+        self.latent = latent
+
+    def box(self, box: Box) -> Tensor:
+        """Pixels (1, 3 + z, h, w) of a box of the padded image, channels_last."""
+        colours = super().box(box)
+        both = torch.cat([colours, self.latent[(..., *box.slices)].to(colours)], dim=1)
+        return both.contiguous(memory_format=torch.channels_last)
+
+
+def mirrored(start: int, stop: int, length: int, *, repeat_edge: bool) -> np.ndarray:
+    """Which of `length` pixels stand at places [start, stop) of an axis that goes on mirrored, however far."""
     last = 2 * length - 1 if repeat_edge else max(2 * length - 2, 1)
     index = np.arange(start, stop) % (last + repeat_edge)
     return np.where(index < length, index, last - index)
@@ -101,16 +116,22 @@ class Features:
         self._strips: list[tuple[int, Tensor]] = []  # (top row, features (1, C, rows, w))
         self._done = 0
 
+    def whole(self) -> Tensor:
+        """All features (1, C, h, w), those of the rows and columns that complete the image included."""
+        return self._rows(0, self.pixels.size.h)
+
     def rows(self, top: int, bottom: int) -> Tensor:
         """Feature rows (1, C, bottom - top, w); rows above `top` are forgotten for good."""
+        return self._rows(top, bottom)[..., : self.pixels.inside.w]
+
+    def _rows(self, top: int, bottom: int) -> Tensor:
         while self._done < bottom:
             tiles = next(self._tiles)
             self._strips.append((tiles[0].top, self._row_of_tiles(tiles)))
             self._done = tiles[0].bottom
         self._strips = [(at, strip) for at, strip in self._strips if at + strip.shape[2] > top]
         parts = [strip[:, :, max(0, top - at) : bottom - at] for at, strip in self._strips if at < bottom]
-        rows = parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-        return rows[..., : self.pixels.inside.w]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
     def _row_of_tiles(self, tiles: list[Box]) -> Tensor:
         whole = Box(tiles[0].top, 0, tiles[0].bottom, self.pixels.size.w)

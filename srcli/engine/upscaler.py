@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from srcli.engine.apart import averaged_rows, tile_starts, whole_scale
 from srcli.engine.device import Precision, arithmetic, choose_device, choose_precision, free_memory
-from srcli.engine.features import Features, Pixels, Source
+from srcli.engine.features import Features, Pixels, Source, WithLatent
 from srcli.engine.noise import checked_seed, patch_noise
 from srcli.engine.tiling import Band, bands, tile_shape
 from srcli.errors import ModelError, UsageError
@@ -33,6 +34,8 @@ from srcli.presets import DEFAULT_PRESET, Preset
 CPU_TILE_MEMORY = 512 << 20  # larger tiles are no faster on a CPU
 GPU_TILE_SHARE = 0.5  # of the free memory; the rest is for features, bands and the allocator
 LIVE_TENSORS = 4  # feature-sized tensors that a convolutional encoder holds at once, unless it says otherwise
+
+Render = Callable[[Any, Grid], Tensor]  # what was prepared, and where -> see `Upscaler._rendered`
 
 
 class TensorSource:
@@ -93,28 +96,31 @@ class Upscaler:
     ) -> Upscaler:
         """The network of a preset's name, a preset file or a safetensors file, with its weights.
 
+        A diffusion model gives the engine that belongs to it, see `srcli.engine.open_engine`.
+
         Raises:
             PresetError: an unknown name.
             ModelError: weights missing, refused, damaged or of another network.
             ResourceError: no such device.
         """
-        from srcli.weights import load
+        from srcli.engine.kinds import open_engine
 
-        choose_device(device)  # before seconds are spent on weights
-        loaded = load(preset)
-        return cls(
-            loaded.network,
-            loaded.preset,
-            device=device,
-            precision=precision,
-            tile=tile,
-            weights_sha256=loaded.sha256,
-        )
+        return open_engine(preset, device=device, precision=precision, tile=tile)
 
     @property
     def generative(self) -> bool:
         """Whether the network gives a distribution, and so takes a temperature."""
         return isinstance(self.network.decoder, GenerativeDecoder)
+
+    @property
+    def samples_pixels(self) -> bool:
+        """Whether pixels come from a sampler, which transparency should not."""
+        return False
+
+    @property
+    def gives_bytes(self) -> bool:
+        """Whether rounding to bytes belongs on the device, so that less is fetched from it."""
+        return self.device.type != "cpu"
 
     @property
     def halo(self) -> int:
@@ -173,6 +179,7 @@ class Upscaler:
         temperature: float | None = None,
         seed: int = 0,
         report: Callable[[float], None] | None = None,
+        as_bytes: bool = False,
     ) -> Iterator[np.ndarray]:
         """Finished rows of the enlarged image, from top to bottom.
 
@@ -182,9 +189,10 @@ class Upscaler:
             temperature: of a generative network: factor on the noise. 0, and None, give the mean.
             seed: which sample; see `srcli.engine.noise`.
             report: called with the finished share after every band.
+            as_bytes: round on the device, as `srcli.image` rounds to 8 bits.
 
         Yields:
-            float32 (rows, W, 3), around [0, 1] but not clamped.
+            float32 (rows, W, 3), around [0, 1] but not clamped; or uint8, clamped, white at 255.
 
         Raises:
             UsageError: a temperature for a network that takes none, one below 0 or not finite, or no seed.
@@ -193,10 +201,11 @@ class Upscaler:
             self._require_generative()
             if not (math.isfinite(temperature) and temperature >= 0):
                 raise UsageError(f"A temperature is a number from 0 on, got {temperature}.")
-        if temperature:
-            parts = self.affine(source, target, seed=seed, report=report)
-            return (mean + temperature * direction for mean, direction in parts)
-        return (band[0] for band in self._bands(source, target, None, report))
+        noise = checked_seed(seed) if temperature else None
+        return (
+            fetched(band[0] + temperature * band[1] if temperature else band[0], as_bytes=as_bytes)
+            for band in self._bands(source, target, partial(self._rendered, seed=noise), report)
+        )
 
     def affine(
         self,
@@ -222,8 +231,8 @@ class Upscaler:
             UsageError: the network is not generative, or the seed is none.
         """
         self._require_generative()
-        parts = self._bands(source, target, checked_seed(seed), report)
-        return ((mean, direction) for mean, direction in parts)
+        parts = self._bands(source, target, partial(self._rendered, seed=checked_seed(seed)), report)
+        return ((mean, direction) for mean, direction in (fetched(band) for band in parts))
 
     def _require_generative(self) -> None:
         if not self.generative:
@@ -232,43 +241,61 @@ class Upscaler:
             )
 
     def _bands(
-        self, source: Source, target: Size, seed: int | None, report: Callable[[float], None] | None
-    ) -> Iterator[np.ndarray]:
-        """Finished rows (1, rows, W, 3), or mean and direction (2, rows, W, 3) where there is a seed."""
-        encoder, decoder = self.network.encoder, self.network.decoder
-        mean, std = (torch.tensor(v, device=self.device) for v in self.preset.mean_std)
-        lr = Pixels(source, mean, std, encoder.multiple_of, repeat_edge=encoder.repeat_edge)
+        self,
+        source: Source,
+        target: Size,
+        render: Render,
+        report: Callable[[float], None] | None,
+        latent: Tensor | None = None,
+    ) -> Iterator[Tensor]:
+        """Finished rows on the device, (parts, rows, W, 3 or more) as `render` gives them, colours around [0, 1]."""
+        decoder = self.network.decoder
+        lr = self._pixels(source)
+        mean, std = lr.mean.flatten(), lr.std.flatten()
         if decoder.tiling is not None:
             yield from (rows[None] for rows in self._rows_apart(lr, target, decoder.tiling, report))
             return
-        features = Features(
-            encoder,
-            lr,
-            self.tile_for(lr.size),
-            halo=self.halo,
-            multiple=encoder.multiple_of,
-            device=self.device,
-            precision=self.precision,
-        )
+        features = self._features(self.network.encoder, lr if latent is None else WithLatent(lr, latent))
         self.fp32_fallbacks = self.tile_retries = 0
         cell = pixel_cell(lr.inside, target, cell_clip=self.preset.engine.cell_clip).to(self.device)
         whole = None if decoder.local else self._prepare_whole(features, lr, target, cell)
         patch = decoder.patch if isinstance(decoder, GenerativeDecoder) else 1
         for band in bands(lr.inside, target, decoder.halo, patch):
             if whole is None:
-                parts = self._band(features, lr, target, cell, band, seed)
+                parts = self._band(features, lr, target, cell, band, render)
             else:
-                parts = self._band_of(whole, lr.inside, target, band, seed)
+                parts = self._band_of(whole, lr.inside, target, band, render)
             self.fp32_fallbacks, self.tile_retries = features.fp32_fallbacks, features.tile_retries
-            scaled = parts * std
+            scaled = parts[..., :3] * std
             scaled[0] += mean
-            yield scaled.cpu().numpy()
+            yield scaled if parts.shape[-1] == 3 else torch.cat([scaled, parts[..., 3:]], dim=-1)
             if report:
                 report(band.bottom / target.h)
 
+    def _pixels(self, source: Source) -> Pixels:
+        encoder = self.network.encoder
+        mean, std = (torch.tensor(v, device=self.device) for v in self.preset.mean_std)
+        return Pixels(source, mean, std, self._multiple, repeat_edge=encoder.repeat_edge)
+
+    @property
+    def _multiple(self) -> int:
+        """What the sides of the LR image are brought to multiples of."""
+        return self.network.encoder.multiple_of
+
+    def _features(self, encoder: Callable[[Tensor], Tensor], lr: Pixels, live: int = 0) -> Features:
+        return Features(
+            encoder,
+            lr,
+            self.tile_for(lr.size, live),
+            halo=self.halo,
+            multiple=self._multiple,
+            device=self.device,
+            precision=self.precision,
+        )
+
     def _rows_apart(
         self, lr: Pixels, target: Size, tiling: Tiling, report: Callable[[float], None] | None
-    ) -> Iterator[np.ndarray]:
+    ) -> Iterator[Tensor]:
         """As `rows`, by the decoder's own protocol of tiles."""
         scale = whole_scale(lr.inside, target)
         side, tops, lefts = tile_starts(lr.inside, tiling)
@@ -282,10 +309,11 @@ class Upscaler:
             with arithmetic(self.device, self.precision):
                 feat = self.network.encoder(self._windowed(x))[..., :side, :side]
                 prepared = self.network.decoder.prepare(feat, x, frame)
-                return self._finished(prepared, Grid.of(box.size, enlarged), None)[0]
+                grid = Grid.of(box.size, enlarged)
+                return self._finished(prepared, grid, partial(self._rendered, seed=None))[0]
 
         for rows in averaged_rows(enlarge, lr.inside, scale, tiling):
-            yield (rows * lr.std.flatten() + lr.mean.flatten()).cpu().numpy()
+            yield rows * lr.std.flatten() + lr.mean.flatten()
             done += len(rows)
             if report:
                 report(done / target.h)
@@ -295,17 +323,22 @@ class Upscaler:
         multiple = self.network.encoder.multiple_of
         return x if min(x.shape[-2:]) >= multiple else window_pad(x, multiple, always=False)
 
-    def tile_for(self, size: Size) -> Size:
-        """Sides (without the margin) of the tiles in which an LR image of `size` is encoded."""
+    def tile_for(self, size: Size, least: int = 0) -> Size:
+        """Sides (without the margin) of the tiles in which an LR image of `size` is encoded.
+
+        Args:
+            size: of the LR image.
+            least: numbers that are held at once per LR pixel, where it is more than the encoder needs.
+        """
         encoder = self.network.encoder
         item = 4 if self.precision == "fp32" else 2
-        live = getattr(encoder, "live_channels", LIVE_TENSORS * encoder.out_dim)
+        live = max(getattr(encoder, "live_channels", LIVE_TENSORS * encoder.out_dim), least)
         free = free_memory(self.device)
         on_gpu = self.device.type != "cpu"
         shape = tile_shape(
             size,
             self.halo,
-            encoder.multiple_of,
+            self._multiple,
             tile=self.tile,
             bytes_per_pixel=live * item,
             free=int(free * GPU_TILE_SHARE) if on_gpu else min(CPU_TILE_MEMORY, free // 4),
@@ -315,13 +348,12 @@ class Upscaler:
         return shape
 
     def _band(
-        self, features: Features, lr: Pixels, target: Size, cell: Tensor, band: Band, seed: int | None
+        self, features: Features, lr: Pixels, target: Size, cell: Tensor, band: Band, render: Render
     ) -> Tensor:
-        """Normalised colours (1, rows, W, 3) of a band, or mean and direction (2, rows, W, 3)."""
+        """What `render` gives for a band, (parts, rows, W, 3 or more)."""
         feat = features.rows(band.lr_top, band.lr_bottom)
         x = lr.box(Box(band.lr_top, 0, band.lr_bottom, lr.inside.w))
-        parts = 1 if seed is None else 2
-        out = torch.empty((parts, band.bottom - band.top, target.w, 3), device=self.device)
+        blocks = []
         for block in band.blocks:
             box = Box(band.lr_top, block.lr_left, band.lr_bottom, block.lr_right)
             frame = Frame(lr.inside, box, cell, target)
@@ -329,10 +361,8 @@ class Upscaler:
                 lr.inside, target, Box(band.top, block.left, band.bottom, block.right), (box.top, box.left)
             )
             columns = slice(block.lr_left, block.lr_right)
-            out[:, :, block.left : block.right] = self._decode(
-                feat[..., columns], x[..., columns], frame, grid, seed
-            )
-        return out
+            blocks.append(self._decode(feat[..., columns], x[..., columns], frame, grid, render))
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
 
     def _prepare_whole(self, features: Features, lr: Pixels, target: Size, cell: Tensor) -> Any:
         """For decoders whose answer depends on the whole image: all features at once."""
@@ -341,14 +371,14 @@ class Upscaler:
         with arithmetic(self.device, self.precision):
             return self.network.decoder.prepare(feat, lr.box(box), Frame(lr.inside, box, cell, target))
 
-    def _band_of(self, prepared: Any, lr: Size, target: Size, band: Band, seed: int | None) -> Tensor:
+    def _band_of(self, prepared: Any, lr: Size, target: Size, band: Band, render: Render) -> Tensor:
         with arithmetic(self.device, self.precision):
             grid = Grid.of(lr, target, Box(band.top, 0, band.bottom, target.w))
-            return self._finished(prepared, grid, seed)
+            return self._finished(prepared, grid, render)
 
-    def _finished(self, prepared: Any, grid: Grid, seed: int | None) -> Tensor:
-        """As `_rendered`, checked."""
-        colours = self._rendered(prepared, grid, seed)
+    def _finished(self, prepared: Any, grid: Grid, render: Render) -> Tensor:
+        """What `render` gives, checked."""
+        colours = render(prepared, grid)
         if not bool(torch.isfinite(colours).all()):
             raise ModelError(
                 f"The decoder gives NaN or infinity in {self.precision}.", hint="Try --precision fp32."
@@ -366,11 +396,11 @@ class Upscaler:
             parts = list(decoder.render_affine(prepared, grid, torch.from_numpy(noise)[None].to(self.device)))
         return torch.cat(parts).permute(0, 2, 3, 1).float()
 
-    def _decode(self, feat: Tensor, lr: Tensor, frame: Frame, grid: Grid, seed: int | None) -> Tensor:
-        """As `_rendered`, from features; computed again in float32 where half precision fails."""
+    def _decode(self, feat: Tensor, lr: Tensor, frame: Frame, grid: Grid, render: Render) -> Tensor:
+        """What `render` gives, from features; computed again in float32 where half precision fails."""
         decoder = self.network.decoder
         with arithmetic(self.device, self.precision):
-            colours = self._rendered(decoder.prepare(feat, lr, frame), grid, seed)
+            colours = render(decoder.prepare(feat, lr, frame), grid)
         if self.precision != "fp32" and not bool(torch.isfinite(colours).all()):
             warnings.warn(
                 f"{self.precision} gave NaN or infinity on {self.device}; that part is computed in fp32.",
@@ -378,10 +408,17 @@ class Upscaler:
                 stacklevel=2,
             )
             with arithmetic(self.device, "fp32"):
-                colours = self._rendered(decoder.prepare(feat.float(), lr, frame), grid, seed)
+                colours = render(decoder.prepare(feat.float(), lr, frame), grid)
         if not bool(torch.isfinite(colours).all()):
             raise ModelError("The decoder gives NaN or infinity in fp32: the weights are damaged.")
         return colours
+
+
+def fetched(values: Tensor, *, as_bytes: bool = False) -> np.ndarray:
+    """Values from the device; as bytes they are a quarter, rounded half to even like NumPy's."""
+    if as_bytes:
+        values = (values.clamp(0, 1) * 255).round().to(torch.uint8)
+    return values.cpu().numpy()
 
 
 def checked_tile(tile: str | int) -> str | int:

@@ -206,6 +206,7 @@ class Generator(nn.Module):
         multiple_of: sides of the canvas, and of its tiles, are multiples of this.
         context: canvas pixels that neighbouring tiles share at least, where the canvas is cut.
         live_channels: numbers held at once per pixel of the canvas, for planning memory.
+        condition_live: the same while the condition is computed, per LR pixel, beyond what the encoder says.
         by_level: whether `t` is the share of the signal, sqrt(alpha-bar), instead of the number of the step.
     """
 
@@ -213,6 +214,7 @@ class Generator(nn.Module):
     multiple_of: int = 1
     context: int = 16
     live_channels: int = 1024
+    condition_live: int = 0
     by_level: bool = False
 
     def condition(self, encoder: Encoder, lr: Tensor) -> Any:
