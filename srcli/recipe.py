@@ -178,9 +178,9 @@ def read_recipe(path: Path, changes: Mapping[str, str] | None = None, variant: s
         table = _merged(table, variants[variant])
     for key, text in (changes or {}).items():
         _change(table, key, text)
-    name = table.pop("preset", path.stem)
-    if name != path.stem:
-        table = _merged(_network(name), table)
+    name = table.get("preset", path.stem)
+    if "preset" in table:
+        table = _merged(_network(table.pop("preset")), table)
     data = dict(table.pop("data", {}))
     held_out = data.pop("held_out", ())
     split = data.pop("split_shards", False)
