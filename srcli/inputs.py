@@ -16,6 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from srcli import remote
 from srcli.errors import NothingToDoError, UsageError
 
 STDIN = "-"
@@ -40,19 +41,21 @@ class Source(NamedTuple):
     """One input.
 
     Attributes:
-        path: the file, or None for standard input.
+        path: the file, or what stands for one in object storage, or None for standard input.
         under: folders between the folder that was named and the file; empty for a file that was named.
         named: whether the file itself was named.
+        uri: of a file in object storage.
     """
 
     path: Path | None
     under: Path = Path()
     named: bool = True
+    uri: str | None = None
 
     @property
     def label(self) -> str:
         """What messages call it."""
-        return "standard input" if self.path is None else str(self.path)
+        return self.uri or ("standard input" if self.path is None else str(self.path))
 
 
 @dataclass
@@ -135,8 +138,11 @@ class _Search:
 
     def add(self, word: str) -> None:
         """A file, a folder, standard input, or a pattern."""
+        word = remote.plain(word)
         if word == STDIN:
             self.found.sources.append(Source(None))
+        elif remote.is_uri(word) and not os.path.lexists(word):
+            self._add_remote(word)
         elif not self._add_existing(word):
             if glob.has_magic(word):
                 self._add_pattern(word)
@@ -145,8 +151,10 @@ class _Search:
 
     def add_list(self, name: str, stdin: BinaryIO | None) -> None:
         """The files and folders that a list names; patterns mean nothing there."""
-        for word in _read_list(name, stdin):
-            if not self._add_existing(word):
+        for word in map(remote.plain, _read_list(name, stdin)):
+            if remote.is_uri(word) and not os.path.lexists(word):
+                self._add_remote(word)
+            elif not self._add_existing(word):
                 self.found.missing.append((word, f"{word}, named in the list {name}, does not exist."))
 
     def _add_existing(self, word: str) -> bool:
@@ -170,6 +178,24 @@ class _Search:
         if len(self.found.sources) == before:
             deeper = "" if self.recursive else " Look into its folders with --recursive."
             self.found.missing.append((str(folder), f"the folder {folder} holds no image.{deeper}"))
+
+    def _add_remote(self, word: str) -> None:
+        before = len(self.found.sources)
+        try:
+            for uri, under, named in remote.pictures_at(word, recursive=self.recursive):
+                path = remote.stand_in(uri)
+                hidden = any(part.startswith(".") or part.lower() in JUNK_FOLDERS for part in under.parts)
+                if named or not (hidden or self._left_out(path) or not self._is_picture(path.name)):
+                    self.found.sources.append(Source(path, under, named, uri))
+                self.found.many |= not named
+        except NothingToDoError as error:
+            self.found.missing.append((word, error.message))
+            return
+        if len(self.found.sources) == before:
+            self.found.missing.append((word, f"{word} holds no image."))
+
+    def _left_out(self, path: Path) -> bool:
+        return self.leave_out is not None and absolute(path).startswith(self.leave_out + os.sep)
 
     def _add_pattern(self, pattern: str) -> None:
         before = len(self.found.sources)
@@ -229,7 +255,7 @@ def _distinct(sources: Iterable[Source]) -> list[Source]:
     def once() -> Iterator[Source]:
         seen = set()
         for source in sources:
-            key = None if source.path is None else absolute(source.path)
+            key = source.uri or (None if source.path is None else absolute(source.path))
             if key not in seen:
                 seen.add(key)
                 yield source

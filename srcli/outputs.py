@@ -16,6 +16,7 @@ from typing import Any
 
 from srcli.errors import UsageError, suggest
 from srcli.inputs import Source, absolute
+from srcli.remote import is_uri, plain, scheme_of, stand_in
 
 DEFAULT_TEMPLATE = "{stem}_{size}{ext}"
 SAMPLES_TEMPLATE = "{stem}_{size}_{index}{ext}"  # of several results for one input
@@ -92,12 +93,14 @@ class Destination:
         file: the one result's path.
         folder: the folder that mirrors the inputs' folders.
         stdout: the one result's bytes go to standard output.
+        scheme: of the object storage that file or folder stand for.
     """
 
     template: Template
     file: Path | None = None
     folder: Path | None = None
     stdout: bool = False
+    scheme: str | None = None
 
     def path(self, source: Source, values: Mapping[str, Any]) -> Path | None:
         """Path of one result, None for standard output; `values` are the template's fields."""
@@ -140,6 +143,12 @@ def destination(
         return Destination(named)
     if output == "":
         raise UsageError("--output is empty.", hint="Give a file, a folder or -.")
+    if is_uri(output):
+        path, scheme = stand_in(output), scheme_of(output)
+        if single and path.suffix.lower() in suffixes and template is None and not output.endswith("/"):
+            return Destination(named, file=path, scheme=scheme)
+        return Destination(named, folder=path, scheme=scheme)
+    output = plain(output)
     path = Path(output)
     bare = path.suffix == ""
     if output != "-" and (output.endswith(("/", os.sep)) or path.is_dir() or (bare and not path.exists())):

@@ -57,6 +57,8 @@ def key_of(source: Source) -> str:
     """The same for a picture on every machine: its path below the folder that was named, or as it was named."""
     if source.path is None:
         return "-"
+    if source.named and source.uri is not None:
+        return source.uri
     return (source.path if source.named else source.under / source.path.name).as_posix()
 
 

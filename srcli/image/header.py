@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["gray", "rgb", "cmyk"]
 MAX_PIXELS = 500_000_000
+WEBP_SIDE = 16383  # an animation's canvas could claim more, and would be filled before its frames are looked at
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap the sides
 
 KINDS: dict[str, Kind] = {
@@ -98,6 +99,8 @@ def inspect(source: Source, frames: str | int) -> Inspection:
         raise ImageError(
             f"{source.name} is a {mode} image, which is not supported.", hint="Convert it to RGB."
         )
+    if source.format == "webp" and max(picture.size) > WEBP_SIDE:
+        raise damaged(source, f"{picture.width}x{picture.height} pixels, more than the format holds")
     header = Header(
         size=_shown((picture.height, picture.width), orientation),
         depth=_depth(source, picture),

@@ -111,6 +111,8 @@ def _page(index: int, tags: Directory) -> TiffPage:
     extra = tags.integers(EXTRA)
     # An unspecified extra channel (0) right after the colours is what many programs write for alpha.
     spare = samples - COLOURS.get(photometric, 3)
+    if spare < 0 and photometric not in (CFA, 34892):
+        raise ValueError(f"{samples} samples a pixel are too few for its colours")
     alpha = spare > 0 and (extra[:1] or (0,))[0] in (0, 1, 2)
     return TiffPage(
         index,

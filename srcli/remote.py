@@ -1,0 +1,164 @@
+"""Pictures in object storage, named by URIs such as s3://bucket/shots, through fsspec.
+
+Inside the program such a file has a stand-in: the path behind the scheme, `bucket/shots/a.png`. Names, folders and
+shares are worked out from it as for any other path, and `uri_of` leads back.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from srcli.errors import ImageError, NothingToDoError, ResourceError, SrcliError, UsageError
+
+URI = re.compile(r"([a-z][a-z0-9+.]+)://(.+)", re.DOTALL)  # a scheme of one letter is a drive of Windows
+# Stores in which a file appears whole or not at all; elsewhere it is renamed when it is whole.
+ATOMIC = frozenset(
+    {"s3", "s3a", "gs", "gcs", "r2", "oci", "az", "adl", "abfs", "abfss", "wasb", "wasbs", "memory"}
+)
+EXTRA_HINT = 'Install the extra: pip install "srcli[ray]"'
+
+
+def is_uri(word: str) -> bool:
+    """Whether a word names something in object storage; file:// is not, see `plain`."""
+    return URI.fullmatch(word) is not None and not word.startswith("file://")
+
+
+def plain(word: str) -> str:
+    """The path that file:// means; any other word as it is."""
+    return word.removeprefix("file://") if word.startswith("file:///") else word
+
+
+def scheme_of(uri: str) -> str:
+    """The part before ://."""
+    return uri.partition("://")[0]
+
+
+def stand_in(uri: str) -> Path:
+    """The path that stands for a URI.
+
+    Raises:
+        UsageError: it has no place, or leaves it by way of "..".
+    """
+    found = URI.fullmatch(uri)
+    if found is None or ".." in PurePosixPath(found[2]).parts:
+        raise UsageError(f"{uri} is no place in object storage.")
+    return Path(found[2])
+
+
+def uri_of(scheme: str, path: Path) -> str:
+    """The URI that a path stands for."""
+    return f"{scheme}://{path.as_posix()}"
+
+
+def pictures_at(uri: str, *, recursive: bool) -> Iterator[tuple[str, Path, bool]]:
+    """The files that a URI means, sorted: (URI, folders between the folder and the file, whether it was named).
+
+    Args:
+        uri: a file, a folder (a prefix), or a pattern.
+        recursive: look into folders of folders too.
+
+    Raises:
+        NothingToDoError: there is nothing.
+        SrcliError: the store does not answer, or fsspec lacks what it needs for it.
+    """
+    magic = re.search(r"[*?[]", uri)
+    folder = uri.rstrip("/") if magic is None else uri[: magic.start()].rpartition("/")[0]
+    stand_in(uri)
+    system, root = _open(folder)
+    root = root.rstrip("/") + "/"
+    try:
+        if magic is not None:
+            names = [name for name in system.glob(root + uri[len(folder) + 1 :]) if not system.isdir(name)]
+        elif system.isdir(root.rstrip("/")):
+            names = system.find(root, maxdepth=None if recursive else 1)
+        elif system.exists(root.rstrip("/")):
+            yield uri, Path(), True
+            return
+        else:
+            names = []
+    except Exception as error:  # every store has errors of its own
+        raise _failed(f"cannot look into {uri}", error) from error
+    if not names:
+        raise NothingToDoError(f"{uri} does not exist, or holds no file.")
+    for name in sorted(names):
+        inner = name.removeprefix(root).lstrip("/")
+        yield f"{folder}/{inner}", Path() if magic else Path(inner).parent, False
+
+
+def fetch(uri: str, path: Path) -> None:
+    """Copy a file from the store; the folder of `path` is made.
+
+    Raises:
+        NothingToDoError: it does not exist.
+        ImageError: it cannot be read.
+    """
+    system, place = _open(uri)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        system.get_file(place, str(path))
+    except FileNotFoundError as error:
+        raise NothingToDoError(f"{uri} does not exist.") from error
+    except Exception as error:
+        raise _failed(f"{uri} cannot be read", error, ImageError) from error
+
+
+def send(path: Path, uri: str) -> None:
+    """Copy a file to the store, whole or not at all.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
+    system, place = _open(uri)
+    try:
+        if scheme_of(uri) in ATOMIC:
+            system.put_file(str(path), place)
+            return
+        folder, _, name = place.rpartition("/")
+        temporary = f"{folder}/.srcli-{secrets.token_hex(6)}.tmp"
+        if folder:
+            system.makedirs(folder, exist_ok=True)
+        try:
+            system.put_file(str(path), temporary)
+            system.mv(temporary, f"{folder}/{name}")
+        finally:
+            if system.exists(temporary):
+                system.rm_file(temporary)
+    except Exception as error:
+        raise _failed(f"cannot write {uri}", error, ResourceError) from error
+
+
+def exists(uri: str) -> bool:
+    """Whether there is such a file.
+
+    Raises:
+        ResourceError: the store does not answer.
+    """
+    system, place = _open(uri)
+    try:
+        return bool(system.isfile(place))
+    except Exception as error:
+        raise _failed(f"cannot look for {uri}", error, ResourceError) from error
+
+
+def _open(uri: str) -> tuple[Any, str]:
+    """The store, and its own name for the place."""
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError as error:
+        raise UsageError(f"{uri} is in object storage.", hint=EXTRA_HINT) from error
+    try:
+        system, place = url_to_fs(uri)
+    except ImportError as error:
+        raise UsageError(f"{uri}: {error}.", hint="Install what fsspec needs for it.") from error
+    except Exception as error:
+        raise _failed(f"cannot open {uri}", error, UsageError) from error
+    return system, str(place)
+
+
+def _failed(what: str, error: Exception, kind: type[SrcliError] = ResourceError) -> SrcliError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return kind(f"{what}: {lines[0][:200]}.")
