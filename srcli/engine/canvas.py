@@ -1,0 +1,183 @@
+"""CanvasUpscaler: the engine of diffusion models whose canvas is the output itself (IDM).
+
+Features of the LR image are made once; every size of output is sampled anew, and held whole while it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from srcli.engine.device import arithmetic, free_memory
+from srcli.engine.features import Pixels, Source, mirrored
+from srcli.engine.noise import checked_seed
+from srcli.engine.sampled import Predictor, canvas_plan, sample_canvas
+from srcli.engine.upscaler import Upscaler, fetched
+from srcli.errors import ResourceError
+from srcli.geometry import Box, Grid, Size
+from srcli.models.sr import ImplicitSR, OutputGenerator
+from srcli.presets import Preset
+from srcli.sampling import Sampling, choose_sampling
+
+STRIP = 256  # rows that are handed out at once
+HELD = 6  # canvases that a sampler holds at once: the picture, its noise, and predictions of earlier steps
+
+Report = Callable[[float], None]
+
+
+class CanvasUpscaler(Upscaler):
+    """An `Upscaler` for a network whose generator samples the output's pixels.
+
+    Args:
+        network: an encoder, a decoder that is not asked, and an `OutputGenerator`.
+        preset: with a section [diffusion].
+        sampling: how, by default; None: as the preset says.
+        options: of `Upscaler`.
+    """
+
+    def __init__(
+        self, network: ImplicitSR, preset: Preset, *, sampling: Sampling | None = None, **options: Any
+    ) -> None:
+        super().__init__(network, preset, **options)
+        chosen = sampling or choose_sampling(preset)
+        assert chosen is not None  # the network was built from this preset
+        self.sampling = chosen
+        self.canvas_tile: Size | None = None
+
+    @property
+    def generator(self) -> OutputGenerator:
+        """The network's generator."""
+        generator = self.network.generator
+        assert isinstance(generator, OutputGenerator)
+        return generator
+
+    @property
+    def samples_pixels(self) -> bool:
+        """See `Upscaler.samples_pixels`."""
+        return True
+
+    @property
+    def notes(self) -> list[str]:
+        """See `Upscaler.notes`."""
+        tile = self.canvas_tile
+        notes = [] if tile is None else [f"sampled in blended tiles of {tile.w}x{tile.h} output pixels"]
+        return [*super().notes, *notes]
+
+    def rows(
+        self,
+        source: Source,
+        target: Size,
+        *,
+        temperature: float | None = None,
+        seed: int = 0,
+        report: Report | None = None,
+        as_bytes: bool = False,
+        sampling: Sampling | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Finished rows of the enlarged image, from top to bottom; see `Upscaler.rows`.
+
+        Args:
+            source: the LR image.
+            target: size of the output.
+            temperature: only None: a generator has none.
+            seed: which sample.
+            report: called with the finished share.
+            as_bytes: round on the device.
+            sampling: how, if not as `self.sampling` says.
+
+        Raises:
+            UsageError: a temperature, or no seed.
+            ResourceError: the output is too large to be held.
+        """
+        if temperature is not None:
+            self._require_generative()
+        return self._painted(source, target, checked_seed(seed), sampling or self.sampling, report, as_bytes)
+
+    def _painted(
+        self,
+        source: Source,
+        target: Size,
+        seed: int,
+        how: Sampling,
+        report: Report | None,
+        as_bytes: bool,
+    ) -> Iterator[np.ndarray]:
+        generator = self.generator
+        multiple = generator.multiple_of
+        size = Size(*(-(-side // multiple) * multiple for side in target))
+        self._check_room(size)
+        lr = self._pixels(source)
+        features = self._features(
+            partial(generator.condition, self.network.encoder), lr, generator.condition_live
+        )
+        feat = features.rows(0, lr.inside.h)
+        total = torch.zeros(1, 3, *target, device=self.device)
+        self.fp32_fallbacks, self.tile_retries = features.fp32_fallbacks, features.tile_retries
+        seeds = how.seeds(seed)
+        for n, each in enumerate(seeds):
+            total += self._canvas(feat, lr, size, target, each, how, _part(report, n, len(seeds)))
+        picture = (total / len(seeds) * lr.std + lr.mean)[0].permute(1, 2, 0)
+        for top in range(0, target.h, STRIP):
+            yield fetched(picture[top : top + STRIP], as_bytes=as_bytes)
+
+    def _canvas(
+        self,
+        feat: Tensor,
+        lr: Pixels,
+        size: Size,
+        target: Size,
+        seed: int,
+        how: Sampling,
+        report: Report | None,
+    ) -> Tensor:
+        """One sample (1, 3, H, W), normalised."""
+        generator, diffusion = self.generator, self.preset.diffusion
+        assert diffusion is not None
+
+        def beside(boxes: Sequence[Box]) -> tuple[Tensor, ...]:
+            with arithmetic(self.device, self.precision):
+                parts = [self._spread(feat, lr.inside, target, box) for box in boxes]
+                return tuple(torch.cat(leaves) for leaves in zip(*parts, strict=True))
+
+        plan = canvas_plan(
+            size, diffusion, generator, tile=self.tile, device=self.device, precision=self.precision
+        )
+        predictor = Predictor(generator, beside, self.device, self.precision)
+        canvas, used = sample_canvas(predictor, size, plan, diffusion, how, seed, report=report)
+        self.canvas_tile = used.tiles.side if len(used.tiles.boxes) > 1 else None
+        self.tile_retries += used is not plan
+        self.fp32_fallbacks += predictor.fp32_fallbacks
+        with torch.inference_mode():
+            return generator.denormalised(canvas[..., : target.h, : target.w].float())
+
+    def _spread(self, feat: Tensor, lr: Size, target: Size, box: Box) -> tuple[Tensor, ...]:
+        """The condition of a tile; where that reaches beyond the output, the condition goes on mirrored."""
+        inner = Box(box.top, box.left, min(box.bottom, target.h), min(box.right, target.w))
+        grid = Grid.of(lr, target, inner)
+        (top, bottom), (left, right) = (axis.source(self.network.decoder.halo) for axis in grid)
+        grid = Grid.of(lr, target, inner, (top, left))
+        parts = self.generator.spread(feat[..., top:bottom, left:right], grid)
+        if inner == box:
+            return parts
+        rows = mirrored(0, box.size.h, inner.size.h, repeat_edge=False)
+        columns = mirrored(0, box.size.w, inner.size.w, repeat_edge=False)
+        return tuple(part[:, :, rows][..., columns] if part.ndim == 4 else part for part in parts)
+
+    def _check_room(self, size: Size) -> None:
+        """Refuse, before any work, an output that cannot be held while it is sampled."""
+        needed, free = HELD * 4 * 3 * size.h * size.w, free_memory(self.device)
+        if needed > free:
+            raise ResourceError(
+                f"Sampling {size.w}x{size.h} pixels holds {needed / 1e9:.1f} GB on {self.device}, "
+                f"of which {free / 1e9:.1f} GB are free.",
+                hint="Choose a smaller size, another device, or a model that decodes by coordinates.",
+            )
+
+
+def _part(report: Report | None, n: int, count: int) -> Report | None:
+    return None if report is None else lambda share: report((n + share) / count)

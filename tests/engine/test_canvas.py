@@ -1,0 +1,116 @@
+"""Diffusion models that sample the output's own pixels."""
+
+import numpy as np
+import pytest
+import torch
+
+from srcli.engine import engine_for
+from srcli.engine.upscaler import TensorSource
+from srcli.errors import ResourceError, UsageError
+from srcli.geometry import Size, nearest
+from srcli.models.decoders import DECODERS
+from srcli.models.encoders import ENCODERS
+from srcli.models.sr import ImplicitSR, OutputGenerator
+from srcli.presets import parse_preset
+from srcli.sampling import Sampling
+
+PRESET = parse_preset(
+    {
+        "title": "tiny",
+        "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 8, "mean_shift": False},
+        "decoder": {"name": "liif", "hidden": [8]},
+        "generator": {"name": "tiny"},
+        "diffusion": {
+            "train_steps": 2000,
+            "beta_start": 1e-6,
+            "beta_end": 1e-2,
+            "beta_schedule": "linear",
+            "steps": 3,
+            "tile": 32,
+        },
+    },
+    name="tiny",
+)
+
+
+class Tiny(OutputGenerator):
+    """Knows the picture that it wants: the nearest LR pixel, in the first three features."""
+
+    multiple_of = 4
+    context = 8
+    live_channels = 8
+    by_level = True
+
+    def condition(self, encoder, lr):
+        return torch.cat([lr, encoder(lr)], dim=1)
+
+    def spread(self, feat, grid):
+        rows, cols = (torch.from_numpy(axis.nearest().index) for axis in grid)
+        scale = torch.tensor([grid.rows.scale])
+        return feat[:, :3, rows][..., cols], scale
+
+    def forward(self, noisy, level, condition):
+        picture, scale = condition
+        assert scale.shape == level.shape == noisy.shape[:1]
+        assert picture.shape == noisy.shape
+        self.calls.append(noisy.shape)
+        level = level.view(-1, 1, 1, 1)
+        return (noisy - level * picture) / (1 - level**2).sqrt()
+
+
+def engine(**options):
+    torch.manual_seed(3)
+    encoder = ENCODERS["edsr"](n_resblocks=1, n_feats=8, mean_shift=False)
+    generator = Tiny()
+    generator.calls = []
+    network = ImplicitSR(encoder, DECODERS["liif"](in_dim=encoder.out_dim, hidden=(8,)), generator)
+    return engine_for(network, PRESET, device="cpu", **options)
+
+
+def photo(h, w):
+    return torch.from_numpy(np.random.default_rng(0).random((1, 3, h, w), dtype=np.float32))
+
+
+def rows(sr, lr, target, **options):
+    return np.concatenate(list(sr.rows(TensorSource(lr), target, **options)))
+
+
+@pytest.mark.parametrize("tile", ["none", 16, "auto"])
+@pytest.mark.parametrize(
+    ("h", "w", "target"), [(5, 5, Size(11, 13)), (9, 16, Size(30, 59)), (1, 2, Size(3, 5))]
+)
+def test_every_output_pixel_gets_the_condition_of_its_own_place(tile, h, w, target):
+    lr = photo(h, w)
+    found = rows(engine(tile=tile), lr, target)
+    wanted = lr[0].permute(1, 2, 0).numpy()[nearest(h, target.h).index][:, nearest(w, target.w).index]
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_canvases_are_multiples_and_cut_where_the_preset_says():
+    sr = engine()
+    rows(sr, photo(9, 16), Size(27, 45))
+    assert {shape[-2:] for shape in sr.generator.calls} == {(28, 48)}
+    assert sr.canvas_tile is None
+    rows(sr, photo(9, 16), Size(60, 45))
+    assert sr.canvas_tile == (32, 32)
+    assert any("32x32 output pixels" in note for note in sr.notes)
+
+
+def test_samples_are_averaged_and_progress_is_told():
+    sr = engine(sampling=Sampling(steps=2, average=3))
+    told = []
+    rows(sr, photo(5, 5), Size(8, 8), report=told.append)
+    assert len(sr.generator.calls) == 6
+    assert told == sorted(told)
+    assert told[-1] == 1
+
+
+def test_what_makes_no_sense_or_does_not_fit_is_refused(monkeypatch):
+    sr = engine()
+    with pytest.raises(UsageError, match="no temperature"):
+        rows(sr, photo(5, 5), Size(8, 8), temperature=0.5)
+    with pytest.raises(UsageError, match="no branches"):
+        engine(branch="f")
+    monkeypatch.setattr("srcli.engine.canvas.free_memory", lambda device: 1_000_000)
+    with pytest.raises(ResourceError, match=r"1000x1000 pixels holds 0\.1 GB"):
+        rows(sr, photo(5, 5), Size(1000, 1000))
