@@ -69,7 +69,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         ResourceError: it, or the folder it would be made in, is no folder or is not writable.
     """
-    ancestor = _existing(folder)
+    ancestor = existing(folder)
     try:
         with tempfile.TemporaryFile(dir=ancestor, prefix=".srcli-"):
             return
@@ -84,7 +84,7 @@ def check_disk(folder: Path, need: int) -> None:
     Raises:
         ResourceError: the disk of `folder` has less.
     """
-    free = shutil.disk_usage(_existing(folder)).free
+    free = shutil.disk_usage(existing(folder)).free
     if need > free:
         raise ResourceError(
             f"the result takes about {in_words(need)} and the disk of {folder} has {in_words(free)} left.",
@@ -113,8 +113,8 @@ def made_folder(folder: Path) -> Iterator[None]:
         raise
 
 
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
     absolute = folder.absolute()
     return next(path for path in (absolute, *absolute.parents) if path.exists())
 

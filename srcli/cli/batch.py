@@ -23,7 +23,7 @@ from srcli.shards import key_of
 
 if TYPE_CHECKING:
     from srcli.inputs import Found, Source
-    from srcli.job import Crew, Engine, Record, Settings
+    from srcli.job import Cluster, Crew, Engine, Outcome, Record, Settings
     from srcli.manifest import Manifest
     from srcli.outputs import Destination
     from srcli.shards import Shard
@@ -72,6 +72,7 @@ class Results:
             return
         whole = self._kept if self.many else self._kept[0]
         self.console.result(json.dumps(whole, indent=2, ensure_ascii=False), asked=True)
+        self.style = "jsonl"  # said; once is enough
 
 
 def as_json(record: Record) -> str:
@@ -122,7 +123,7 @@ class Batch:
         fail_fast: bool = False,
         shard: Shard | None = None,
         manifest: Manifest | None = None,
-        crew: Crew | None = None,
+        crew: Crew | Cluster | None = None,
     ) -> None:
         self.settings = settings
         self.place = place
@@ -166,7 +167,9 @@ class Batch:
             for word, message in found.missing:
                 self._fail(word, NothingToDoError(message), word)
             with self.console.progress(pictures, self._mean_pixels([source for _, source in work])):
-                if self.crew is not None and len(work) > 1 and not self.dry_run:
+                if self.dry_run:
+                    self._plan(work)
+                elif self.crew is not None and len(work) > 1:
                     self._together(self.crew, work)
                 else:
                     self._alone(work)
@@ -181,62 +184,90 @@ class Batch:
         print(f"{len(names)} of {count} failed: {shown}", file=sys.stderr)
         return 1
 
-    def _alone(self, work: list[tuple[int, Source]]) -> None:
-        for index, source in work:
+    def _plan(self, work: list[tuple[int, Source]]) -> None:
+        from srcli.job import Outcome, records_of
+
+        for item in work:
             if self.fail_fast and self.failures:
                 break
-            self._one(index, source)
+            data = self._data(item[1])
+            records = records_of(
+                *item, self.settings, self.place, lambda: self.engine, data=data, dry_run=True
+            )
+            try:
+                for record in records:
+                    self._settle(Outcome(item, [record]))
+            except Exception as error:
+                self._settle(Outcome(item, [], error))
 
-    def _together(self, crew: Crew, work: list[tuple[int, Source]]) -> None:
+    def _alone(self, work: list[tuple[int, Source]]) -> None:
+        """In this process; records come in the order of the inputs."""
+        from srcli.job import Pipeline
+
+        pipeline = Pipeline(
+            self.settings,
+            self.place,
+            lambda: self.engine,
+            data=self._data,
+            watch=self.console.file,
+            stdout=sys.stdout.buffer,
+        )
+        with pipeline:
+            try:
+                for outcome in pipeline.outcomes(work):
+                    self._settle(outcome)
+                    if self.fail_fast and self.failures:
+                        break
+            except (KeyboardInterrupt, SystemExit):
+                for outcome in pipeline.last_outcomes():
+                    self._settle(outcome)
+                self.results.close()  # now: a thread may be busy for longer than an interrupt waits
+                raise
+
+    def _together(self, crew: Crew | Cluster, work: list[tuple[int, Source]]) -> None:
         """With several processes; records come as they are ready."""
         from srcli.job import Fatal
 
         with closing(crew.outcomes(self.settings, self.place, work)) as outcomes:
             try:
-                for (_, source), records, error in outcomes:
-                    for record in records:
-                        height, width = (record.out_size or (0, 0))[::-1]
-                        with self.console.file(source.label, height * width) as report:
+                for outcome in outcomes:
+                    for record in outcome.records or [None] * self.settings.samples:
+                        height, width = (0, 0)
+                        if record is not None and record.status != "skipped":
+                            height, width = (record.out_size or (0, 0))[::-1]
+                        with self.console.file(outcome.item[1].label, height * width) as report:
                             report(1.0)
-                        self._done(record)
-                        self._remember(key_of(source), record)
-                    if error is not None:
-                        self._fail(source.label, error, key_of(source))
-                        if self.fail_fast:
-                            break
+                    self._settle(outcome)
+                    if self.fail_fast and self.failures:
+                        break
             except Fatal as error:
                 raise error.cause from None
 
-    def _one(self, index: int, source: Source) -> None:
-        from srcli.job import Fatal, Record, records_of
+    def _settle(self, outcome: Outcome) -> None:
+        """Report what became of one input.
 
-        records = records_of(
-            index,
-            source,
-            self.settings,
-            self.place,
-            lambda: self.engine,
-            data=self._data(source),
-            dry_run=self.dry_run,
-            watch=self.console.file,
-            stdout=sys.stdout.buffer,
-        )
-        try:
-            for record in records:
-                self._done(record)
-                self._remember(key_of(source), record)
-        except BrokenPipeError:  # nobody reads on
-            raise
-        except (ModelError, Fatal) as error:  # the same for every picture
+        Raises:
+            SrcliError: what would be the same for every picture.
+            BrokenPipeError: nobody reads on.
+        """
+        from srcli.job import Fatal, Record
+
+        source, error = outcome.item[1], outcome.error
+        for record in outcome.records:
+            self._done(record)
+            self._remember(key_of(source), record)
+        if error is None:
+            return
+        if isinstance(error, BrokenPipeError):
+            raise error
+        if isinstance(error, ModelError | Fatal):
             cause = error.cause if isinstance(error, Fatal) else error
             self.results.add(Record.failure(source.label, cause))
             raise cause from None
-        except SrcliError as error:
-            self._fail(source.label, error, key_of(source))
-        except Exception as error:  # a bug, but not a reason to leave the rest of the night's work undone
-            traceback.print_exc()
-            problem = SrcliError(f"internal error: {type(error).__name__}: {error}")
-            self._fail(source.label, problem, key_of(source))
+        if not isinstance(error, SrcliError):  # a bug, but not a reason to leave the rest of the night undone
+            traceback.print_exception(error)
+            error = SrcliError(f"internal error: {type(error).__name__}: {error}")
+        self._fail(source.label, error, key_of(source))
 
     def _done(self, record: Record) -> None:
         self.results.add(record)
@@ -322,6 +353,8 @@ class Batch:
                 index, sample = at // samples + 1, at % samples + 1
                 return output_path(source, index, self.settings, self.place, sample=sample)
             except SrcliError:
+                if source.uri is not None:  # in object storage, nothing is opened beforehand
+                    return Path(pattern(at, source).replace("*", Path(source.uri).suffix))
                 return None  # the run itself says what is wrong with it
 
         def pattern(at: int, source: Source) -> str:

@@ -90,14 +90,24 @@ class OutputPlan:
         """Memory of that array."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
-    def band(self, rows: F32, alpha: F32 | None = None, *, top: int = 0) -> Samples:
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether 8-bit RGB is stored as it comes, so that `band` takes rows that were rounded before."""
+        same = self.profile is None or (isinstance(self.profile, Profile) and self.profile.is_srgb)
+        return same and self.kind == "rgb" and self.depth == "8" and not self.dither
+
+    def band(self, rows: F32 | Samples, alpha: F32 | None = None, *, top: int = 0) -> Samples:
         """Samples (n, W, channels) of working-space rows, in the colour space and depth of the file.
 
         Args:
-            rows: (n, W, 3 or 1), RGB, sRGB-encoded, white at 1.
+            rows: (n, W, 3 or 1), RGB, sRGB-encoded, white at 1; or, see `takes_bytes`, uint8 with white at 255.
             alpha: (n, W) in [0, 1]; None is opaque.
             top: place of the first row in the output, for the dither.
         """
+        if rows.dtype == np.uint8:
+            if not self.alpha:
+                return rows
+            return np.concatenate([rows, quantise(self._cover(rows, alpha), "8")], axis=2)
         if self.kind == "gray":
             rows = luma(rows)
         if alpha is not None and not self.alpha:
@@ -107,9 +117,14 @@ class OutputPlan:
         if self.profile is not None:
             rows = self.profile.from_working(rows)
         if self.alpha:
-            opaque = np.ones(rows.shape[:2], np.float32) if alpha is None else np.clip(alpha, 0, 1)
-            rows = np.concatenate([rows, opaque[..., None]], axis=2)
+            rows = np.concatenate([rows, self._cover(rows, alpha)], axis=2)
         return quantise(rows, self.depth, noise=self._noise(rows, top))
+
+    @staticmethod
+    def _cover(rows: Samples, alpha: F32 | None) -> F32:
+        """Alpha (n, W, 1)."""
+        cover = np.ones(rows.shape[:2], np.float32) if alpha is None else np.clip(alpha, 0, 1)
+        return cover[..., None]
 
     def _noise(self, rows: F32, top: int) -> F32 | None:
         if not self.dither or self.depth == "32f":

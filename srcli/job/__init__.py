@@ -5,15 +5,19 @@ Neither prints nor imports torch; the network comes in as an argument. What happ
 
 from srcli.job.crew import Crew
 from srcli.job.draw import Spread, uncertainty_path
-from srcli.job.each import Fatal, records_of
+from srcli.job.each import Fatal, Outcome, records_of
+from srcli.job.pipeline import Pipeline
 from srcli.job.plan import output_path, output_words, plan, target_of
-from srcli.job.run import Engine, run
+from srcli.job.render import Engine
+from srcli.job.run import run
 from srcli.job.task import Record, Settings, Task
 
 __all__ = [
     "Crew",
     "Engine",
     "Fatal",
+    "Outcome",
+    "Pipeline",
     "Record",
     "Settings",
     "Spread",

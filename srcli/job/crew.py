@@ -18,18 +18,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 from srcli.errors import ModelError, ResourceError, SrcliError, UsageError
 from srcli.inputs import Source
-from srcli.job.each import Fatal, records_of
-from srcli.job.run import Engine
+from srcli.job.each import Fatal, Item, Outcome, records_of
+from srcli.job.render import Engine
 from srcli.job.task import Record, Settings
 from srcli.outputs import Destination
 
 PATIENCE = 5.0  # seconds that a process gets to clean up
 TRIES = 2  # processes that one picture may cost
-Item = tuple[int, Source]
 Load = Callable[[str], Engine]
 
 
@@ -48,14 +47,6 @@ class Work:
     place: Destination
     load: Load
     threads: int
-
-
-class Outcome(NamedTuple):
-    """What became of one input: its records, and the error if it failed."""
-
-    item: Item
-    records: list[Record]
-    error: SrcliError | None = None
 
 
 @dataclass

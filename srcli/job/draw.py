@@ -55,11 +55,11 @@ class Drawn:
         self.seed = seed
         self.where = where
 
-    def rows(self, source: Any, target: Size, *, report: Report | None = None) -> Rows:
-        """See `Renderer`."""
+    def rows(self, source: Any, target: Size, *, report: Report | None = None, **options: Any) -> Rows:
+        """See `Renderer`; further options are the engine's."""
         if self.where is None or self.temperature == 0:
             yield from self.engine.rows(
-                source, target, temperature=self.temperature, seed=self.seed, report=report
+                source, target, temperature=self.temperature, seed=self.seed, report=report, **options
             )
             return
         top = 0

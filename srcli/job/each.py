@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from srcli.errors import SrcliError
 from srcli.image.temporary import remove_leftovers
 from srcli.inputs import Source
 from srcli.job.draw import Spread, uncertainty_path
 from srcli.job.plan import plan
-from srcli.job.run import Engine, Report, run
+from srcli.job.render import Engine, Report
+from srcli.job.run import run
 from srcli.job.task import Record, Settings, Task
 from srcli.outputs import Destination
+
+Item = tuple[int, Source]
+Watch = Callable[[str, int], AbstractContextManager[Report | None]]
+
+
+class Outcome(NamedTuple):
+    """What became of one input: its records, and the error if it failed."""
+
+    item: Item
+    records: list[Record]
+    error: Exception | None = None
 
 
 class Fatal(Exception):  # noqa: N818 - it only carries the error past those of single pictures
@@ -25,12 +38,67 @@ class Fatal(Exception):  # noqa: N818 - it only carries the error past those of 
         self.cause = cause
 
 
-Watch = Callable[[str, int], AbstractContextManager[Report | None]]
-
-
 def unwatched(_label: str, _pixels: int) -> AbstractContextManager[Report | None]:
     """Nobody is told how far the work is."""
     return nullcontext()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input, planned.
+
+    Attributes:
+        source: the input.
+        tasks: one for each of its samples.
+        spread: gathers the deviation between them, where that is wanted.
+        path: of the picture of that deviation.
+    """
+
+    source: Source
+    tasks: Sequence[Task]
+    spread: Spread | None = None
+    path: Path | None = None
+
+    def is_left(self, task: Task) -> bool:
+        """Whether there is work to do; where all samples are needed, those up to date are made again."""
+        return task.record.status != "skipped" or self.spread is not None
+
+    def conclude(self, task: Task, record: Record, settings: Settings) -> Record:
+        """The record of a finished task; after the last one the deviation is drawn.
+
+        Raises:
+            SrcliError: it cannot be drawn.
+        """
+        if self.spread is not None and self.path is not None and task is self.tasks[-1]:
+            self.spread.write(self.path, replace=settings.exists == "overwrite")
+            record.diversity, record.uncertainty = round(self.spread.value(), 4), str(self.path)
+            record.notes.append(f"diversity {record.diversity:.2f} levels, drawn in {self.path}")
+        return record
+
+
+def job_of(item: Item, settings: Settings, place: Destination, data: bytes | None = None) -> Job:
+    """Plan all results for one input, and clear their folders of what dead processes left.
+
+    Args:
+        item: its number, from 1, and the input.
+        settings: what to do.
+        place: where results go.
+        data: the content of standard input, if that is the source.
+
+    Raises:
+        SrcliError: it cannot be done.
+    """
+    tasks = _tasks(item, settings, place, data)
+    for task in tasks:
+        if task.path is not None:
+            remove_leftovers(task.path.parent)
+    return Job(item[1], tasks, *_spread(tasks, settings))
+
+
+def _tasks(item: Item, settings: Settings, place: Destination, data: bytes | None) -> list[Task]:
+    index, source = item
+    numbers = range(1, settings.samples + 1)
+    return [plan(source, index, settings, place, sample=number, data=data) for number in numbers]
 
 
 def records_of(
@@ -61,25 +129,19 @@ def records_of(
     Raises:
         SrcliError: it did not work; nothing is left behind.
     """
-    tasks = [
-        plan(source, index, settings, place, sample=number, data=data)
-        for number in range(1, settings.samples + 1)
-    ]
-    spread, path = (None, None) if dry_run else _spread(tasks, settings)
-    for task in tasks:
-        if task.path is not None and not dry_run:
-            remove_leftovers(task.path.parent)
-        if dry_run or (task.record.status == "skipped" and spread is None):
+    if dry_run:
+        for task in _tasks((index, source), settings, place, data):
+            yield task.record
+        return
+    job = job_of((index, source), settings, place, data)
+    for task in job.tasks:
+        if not job.is_left(task):
             yield task.record
             continue
         network = engine() if task.needs_network else None
         with watch(source.label, task.pixels) as report:
-            record = run(task, settings, network, report=report, stdout=stdout, spread=spread)
-        if spread is not None and path is not None and task is tasks[-1]:
-            spread.write(path, replace=settings.exists == "overwrite")
-            record.diversity, record.uncertainty = round(spread.value(), 4), str(path)
-            record.notes.append(f"diversity {record.diversity:.2f} levels, drawn in {path}")
-        yield record
+            record = run(task, settings, network, report=report, stdout=stdout, spread=job.spread)
+        yield job.conclude(task, record, settings)
 
 
 def _spread(tasks: Sequence[Task], settings: Settings) -> tuple[Spread | None, Path | None]:

@@ -3,43 +3,44 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any, BinaryIO, Literal, Protocol
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from srcli import __version__
 from srcli.errors import ImageError, ResourceError
-from srcli.geometry import Size
-from srcli.image import Image, OutputPlan, plan_output, read_image, resize_rows
-from srcli.job.draw import Consistent, Drawn, Renderer, Spread, renderer_for
-from srcli.job.task import Record, Settings, Task, grows
-from srcli.preflight import in_words, made_folder
+from srcli.image import Image, OutputPlan, plan_output, read_image
+from srcli.job.draw import Spread
+from srcli.job.heard import heard
+from srcli.job.render import Engine, Rendering, Report
+from srcli.job.task import Record, Settings, Task
+from srcli.preflight import made_folder
 
-Report = Callable[[float], None]
-STRIP_SAMPLES = 1 << 22
 RESOLUTION_TAGS = (282, 283, 296)  # of EXIF
 
 
-class Engine(Protocol):
-    """What `run` needs of an `srcli.Upscaler`."""
+@dataclass
+class Loaded:
+    """A picture in memory and what its result will be.
 
-    device: Any
-    precision: Any
-    tile_used: Size | None
-    fp32_fallbacks: int
-    tile_retries: int
+    Attributes:
+        task: what was planned.
+        image: the picture.
+        output: what the file will be.
+        record: what is known so far; the stages that follow add to it.
+        warned: of what, so far.
+        seconds: spent so far.
+    """
 
-    @property
-    def notes(self) -> Sequence[str]:
-        """What a user should know of the last picture."""
-        ...
-
-    def rows(self, source: Any, target: Size, *, report: Report | None = None) -> Iterator[np.ndarray]:
-        """Finished rows (n, W, 3) from top to bottom; a generative one takes temperature and seed besides."""
-        ...
+    task: Task
+    image: Image
+    output: OutputPlan
+    record: Record
+    warned: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 def run(
@@ -51,7 +52,7 @@ def run(
     stdout: BinaryIO | None = None,
     spread: Spread | None = None,
 ) -> Record:
-    """Do what was planned: read, enlarge, write.
+    """Do what was planned: read, enlarge, write, one after the other.
 
     Args:
         task: from `plan`.
@@ -64,32 +65,39 @@ def run(
     Raises:
         SrcliError: it did not work; nothing is left behind.
     """
-    started = time.monotonic()
+    (loaded,) = load([task], settings)
+    rendering = rendering_of(loaded, settings, engine, spread)
+    return write(loaded, settings, engine, rendering.samples(rendering.rows(report)), stdout)
+
+
+def load(tasks: list[Task], settings: Settings) -> list[Loaded]:
+    """Read a picture once for all results that are wanted of it.
+
+    Raises:
+        SrcliError: it cannot be read, or the options do not fit it.
+    """
+    started, warned = time.monotonic(), list[str]()
+    with heard(warned), memory_errors_of(tasks[0]):
+        image = _read(tasks[0], settings)
+        results = [_loaded(task, image, settings) for task in tasks]
+    results[0].seconds = time.monotonic() - started
+    for loaded in results:
+        loaded.warned += warned
+    return results
+
+
+def _loaded(task: Task, image: Image, settings: Settings) -> Loaded:
     record = replace(task.record, status="done", notes=list(task.record.notes))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            image = _read(task, settings)
-            output = plan_output(
-                image,
-                task.target.size,
-                output_format=record.format,
-                keep_alpha=settings.alpha != "drop",
-                **settings.encoding,
-            )
-            record.depth, record.format = output.depth, output.format.name
-            record.notes += [*image.notes, *output.notes]
-            pixels = _render(image, output, task, settings, engine, record, report, spread)
-            record.notes += _write(task, output, pixels, _provenance(record, settings, engine), stdout)
-        except MemoryError as error:
-            raise _out_of_memory(task) from error
-        except RuntimeError as error:  # torch's allocator
-            if "memory" not in str(error):
-                raise
-            raise _out_of_memory(task) from error
-    record.notes += dict.fromkeys(str(warning.message) for warning in caught)
-    record.seconds = round(time.monotonic() - started, 3)
-    return record
+    output = plan_output(
+        image,
+        task.target.size,
+        output_format=record.format,
+        keep_alpha=settings.alpha != "drop",
+        **settings.encoding,
+    )
+    record.depth, record.format = output.depth, output.format.name
+    record.notes += [*image.notes, *output.notes]
+    return Loaded(task, image, output, record)
 
 
 def _read(task: Task, settings: Settings) -> Image:
@@ -109,142 +117,38 @@ def _read(task: Task, settings: Settings) -> Image:
     return replace(image, metadata=replace(kept, dpi=(dpi, dpi)))
 
 
-def _render(
-    image: Image,
-    output: OutputPlan,
-    task: Task,
+def rendering_of(
+    loaded: Loaded, settings: Settings, engine: Engine | None, spread: Spread | None
+) -> Rendering:
+    """The result, ready to be rendered."""
+    return Rendering(loaded.task, loaded.image, loaded.output, settings, engine, loaded.record, spread)
+
+
+def write(
+    loaded: Loaded,
     settings: Settings,
     engine: Engine | None,
-    record: Record,
-    report: Report | None,
-    spread: Spread | None,
-) -> np.ndarray:
-    """The output's samples (H, W, channels)."""
-    target = task.target.size
-    used = image.alpha is not None and settings.alpha != "drop"
-    by_model = used and image.alpha_constant is None and settings.alpha != "lanczos" and engine is not None
-    share = 0.5 if by_model else 0.0
-    alpha = (
-        _alpha(image, target, engine if by_model else None, record, _part(report, 0, share)) if used else None
-    )
-    if engine is None:
-        kept = task.target.kept
-        record.notes.append("size kept" if kept else "not enlarged: resized without the network")
-    renderer = None if engine is None else _renderer(engine, settings, record)
-    pixels = np.empty(output.shape, output.dtype)
-    top = 0
-    for rows in colours(image.strip, Size(*image.size), target, renderer, _part(report, share, 1)):
-        bottom = top + len(rows)
-        if spread is not None:
-            spread.add(top, rows)
-        cover = None if alpha is None else alpha(top, bottom)
-        pixels[top:bottom] = output.band(rows, cover, top=top)
-        top = bottom
-    assert top == target.h
-    if spread is not None:
-        spread.count += 1
-    if isinstance(renderer, Consistent):
-        record.lr_psnr = renderer.lr_psnr
-    if engine is not None:
-        _count(record, engine)
-        tile = engine.tile_used
-        record.device, record.precision = str(engine.device), str(engine.precision)
-        record.tile = None if tile is None else f"{tile.w}x{tile.h}"
-        record.notes += engine.notes
-    return pixels
+    samples: Iterable[np.ndarray],
+    stdout: BinaryIO | None,
+) -> Record:
+    """Write the result from its samples as they come, and say what became of it.
 
-
-def _renderer(engine: Engine, settings: Settings, record: Record) -> Renderer:
-    assert record.seed is not None  # planned
-    return renderer_for(
-        engine,
-        temperature=record.temperature,
-        seed=record.seed,
-        where=settings.temperature_map,
-        consistent_at=record.depth if settings.consistency else None,
-        turned=settings.turned,
-    )
-
-
-def colours(
-    strip: Callable[[int, int], np.ndarray],
-    size: Size,
-    target: Size,
-    engine: Renderer | None,
-    report: Report | None = None,
-) -> Iterator[np.ndarray]:
-    """Rows (n, W, 3) of a picture at `target`, from top to bottom.
-
-    Sides that shrink are reduced first, antialiased; sides that grow are the network's.
-
-    Args:
-        strip: gives rows [top, bottom) of the picture as float32 (n, w, 3).
-        size: of the picture.
-        target: of the result.
-        engine: the network, or what wraps it; needed where a side grows.
-        report: called with the finished share.
+    Raises:
+        SrcliError: it did not work; nothing is left behind. What `samples` raises passes through.
     """
-    reduced = Size(min(size.h, target.h), min(size.w, target.w))
-    source = Reduced(strip, size, reduced)
-    if reduced != target:
-        assert engine is not None
-        yield from engine.rows(source, target, report=report)
-        return
-    step = max(1, STRIP_SAMPLES // (3 * target.w))
-    for top in range(0, target.h, step):
-        bottom = min(top + step, target.h)
-        yield source.strip(top, bottom)
-        if report is not None:
-            report(bottom / target.h)
-
-
-class Reduced:
-    """A picture reduced to `size`, computed strip by strip when asked."""
-
-    def __init__(self, strip: Callable[[int, int], np.ndarray], original: Size, size: Size) -> None:
-        self.original = original
-        self.size = size
-        self._strip = strip
-
-    def strip(self, top: int, bottom: int) -> np.ndarray:
-        """Rows [top, bottom), float32 (n, w, 3)."""
-        if self.size == self.original:
-            return self._strip(top, bottom)
-        return resize_rows(self._strip, self.original, self.size, top, bottom, kernel="bicubic")
-
-
-def _alpha(
-    image: Image, target: Size, engine: Engine | None, record: Record, report: Report | None
-) -> Callable[[int, int], np.ndarray]:
-    """A function that gives rows [top, bottom) of the enlarged transparency as float32 (n, W)."""
-    constant, size = image.alpha_constant, Size(*image.size)
-    if constant is not None:
-        return lambda top, bottom: np.full((bottom - top, target.w), constant, np.float32)
-    if engine is None:
-        kernel: Literal["lanczos", "bicubic"] = "lanczos" if grows(size, target) else "bicubic"
-        return lambda top, bottom: resize_rows(image.alpha_strip, size, target, top, bottom, kernel=kernel)
-
-    def as_gray(top: int, bottom: int) -> np.ndarray:
-        return np.repeat(image.alpha_strip(top, bottom)[..., None], 3, axis=2)
-
-    # Kept until the colours are there; 16 bits are finer than any file's transparency but a float one's.
-    whole = np.empty(target, np.uint16)
-    top = 0
-    faithful: Renderer = engine if record.temperature is None else Drawn(engine, 0.0, 0)  # no noise in it
-    for rows in colours(as_gray, size, target, faithful, report):
-        whole[top : top + len(rows)] = np.rint(np.clip(rows.mean(axis=2), 0, 1) * 65535)
-        top += len(rows)
-    _count(record, engine)
-    return lambda top, bottom: whole[top:bottom].astype(np.float32) / np.float32(65535)
-
-
-def _count(record: Record, engine: Engine) -> None:
-    record.tile_retries += engine.tile_retries
-    record.fp32_fallback += engine.fp32_fallbacks
-
-
-def _part(report: Report | None, start: float, stop: float) -> Report | None:
-    return None if report is None else lambda share: report(start + share * (stop - start))
+    task, record, started = loaded.task, loaded.record, time.monotonic()
+    provenance = _provenance(record, settings, engine)
+    with heard(loaded.warned), memory_errors_of(task):
+        if task.path is None:
+            assert stdout is not None
+            record.notes += loaded.output.write(stdout, samples, provenance=provenance)
+            stdout.flush()
+        else:
+            with made_folder(task.path.parent):
+                record.notes += loaded.output.write(task.path, samples, provenance=provenance)
+    record.notes += dict.fromkeys(loaded.warned)
+    record.seconds = round(loaded.seconds + time.monotonic() - started, 3)
+    return record
 
 
 def _provenance(record: Record, settings: Settings, engine: Engine | None) -> dict[str, Any] | None:
@@ -267,24 +171,25 @@ def _provenance(record: Record, settings: Settings, engine: Engine | None) -> di
     return {key: value for key, value in facts.items() if value is not None}
 
 
-def _write(
-    task: Task,
-    output: OutputPlan,
-    pixels: np.ndarray,
-    provenance: dict[str, Any] | None,
-    stdout: BinaryIO | None,
-) -> list[str]:
-    if task.path is None:
-        assert stdout is not None
-        notes = output.write(stdout, pixels, provenance=provenance)
-        stdout.flush()
-        return notes
-    with made_folder(task.path.parent):
-        return output.write(task.path, pixels, provenance=provenance)
+@contextmanager
+def memory_errors_of(task: Task) -> Iterator[None]:
+    """Say so where memory runs out inside.
+
+    Raises:
+        ResourceError: it did.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise _out_of_memory(task) from error
+    except RuntimeError as error:  # torch's allocator
+        if "memory" not in str(error):
+            raise
+        raise _out_of_memory(task) from error
 
 
 def _out_of_memory(task: Task) -> ResourceError:
     return ResourceError(
-        f"{task.source.label}: memory ran out; the output alone takes {in_words(task.pixels * 3)} or more.",
+        f"{task.source.label}: memory ran out; the output has {task.pixels / 1e6:.3g} million pixels.",
         hint="Choose a smaller size, or close other programs.",
     )

@@ -1,0 +1,223 @@
+"""Reading, the network and writing at once: the same files and the same order as one after the other."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from srcli.errors import ModelError, ResourceError
+from srcli.image import read_image, write_image
+from srcli.inputs import Source
+from srcli.job import Fatal, Pipeline, Settings, records_of
+from srcli.job import pipeline as pipeline_module
+from srcli.outputs import Destination, Template
+from srcli.presets import load_preset
+from srcli.sizes import size_rule
+from tests.cli.conftest import Bicubic, listing, picture, save
+
+
+def settings(**more):
+    preset = load_preset("edsr-s-blend")
+    return Settings(rule=size_rule(scale="2"), preset=preset, weights_sha256=lambda: "0" * 64, **more)
+
+
+def place(folder):
+    return Destination(Template("{stem}_{index}{ext}"), folder=folder)
+
+
+def photos(folder, count):
+    """Pictures of several kinds, a damaged one, and one that is not there."""
+    alpha = np.random.default_rng(0).integers(1, 255, (9, 8, 4), dtype=np.uint8)
+    write_image(folder / "alpha.png", alpha)
+    write_image(folder / "deep.tif", np.random.default_rng(1).integers(0, 65535, (7, 9, 3), dtype=np.uint16))
+    (folder / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    paths = [save(folder / f"{i}.{'jpg' if i % 3 else 'png'}", picture(5 + i, 6)) for i in range(count)]
+    return [
+        *paths[:2],
+        folder / "bad.png",
+        folder / "none.png",
+        folder / "alpha.png",
+        folder / "deep.tif",
+        *paths[2:],
+    ]
+
+
+def done(items, folder, engine, chosen=None):
+    with Pipeline(chosen or settings(), place(folder), lambda: engine) as work:
+        return list(work.outcomes(items))
+
+
+def plain(record):
+    return {k: v for k, v in vars(record).items() if k not in ("seconds", "output", "memory")}
+
+
+@pytest.mark.parametrize("more", [{}, {"samples": 2, "diversity": True}])
+def test_files_and_records_are_those_of_the_plain_loop(tmp_path, more):
+    items = [(i, Source(path)) for i, path in enumerate(photos(tmp_path, 5), 1)]
+    chosen, engine = settings(**more), Bicubic()
+    expected = []
+    for index, source in items:
+        try:
+            expected += [
+                plain(r) for r in records_of(index, source, chosen, place(tmp_path / "one"), lambda: engine)
+            ]
+        except Exception as error:
+            expected.append(str(error))
+    found = []
+    for outcome in done(items, tmp_path / "two", engine, chosen):
+        found += [str(outcome.error)] if outcome.error else [plain(r) for r in outcome.records]
+    for entry in [*found, *expected]:
+        if isinstance(entry, dict) and entry["uncertainty"]:
+            entry["uncertainty"], entry["notes"] = entry["uncertainty"][-9:], entry["notes"][:-1]
+    assert found == expected
+    names = listing(tmp_path / "one")
+    assert len(names) >= 7
+    assert listing(tmp_path / "two") == names
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_reading_and_writing_go_on_while_the_network_works(tmp_path, monkeypatch):
+    """Each stage waits for another one to have begun: one after the other, this would never end."""
+    items = [(i, Source(save(tmp_path / f"{i}.png", picture(5, 6)))) for i in range(1, 4)]
+    read, written = [threading.Event() for _ in range(4)], threading.Event()
+    load, write = pipeline_module.load, pipeline_module.write
+    order = []
+
+    def loads(tasks, chosen):
+        read[len(order) + 1].set()
+        order.append("read")
+        return load(tasks, chosen)
+
+    def writes(loaded, *rest):
+        if loaded.task.source.path.stem == "1":
+            assert read[2].wait(10)
+        written.set()
+        return write(loaded, *rest)
+
+    class Waits(Bicubic):
+        def rows(self, *args, **options):
+            if self.calls:
+                assert written.wait(10)
+            yield from super().rows(*args, **options)
+
+    monkeypatch.setattr(pipeline_module, "load", loads)
+    monkeypatch.setattr(pipeline_module, "write", writes)
+    engine = Waits()
+    found = done(items, tmp_path / "out", engine)
+    assert [outcome.error for outcome in found] == [None] * 3
+
+
+def test_no_more_is_read_ahead_than_there_is_room_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline_module, "IN_MEMORY", 2 * 5 * 6 * 4)  # two pictures
+    items = [(i, Source(save(tmp_path / f"{i}.png", picture(5, 6)))) for i in range(1, 9)]
+    held, most = [0], [0]
+    take, give = pipeline_module._Room.take, pipeline_module._Room.give
+
+    def takes(self, nbytes, stop):
+        take(self, nbytes, stop)
+        held[0] += 1
+        most[0] = max(most[0], held[0])
+
+    def gives(self, nbytes):
+        held[0] -= 1
+        give(self, nbytes)
+
+    monkeypatch.setattr(pipeline_module._Room, "take", takes)
+    monkeypatch.setattr(pipeline_module._Room, "give", gives)
+    engine = Bicubic()
+    found = done(items, tmp_path / "out", engine)
+    assert len(found) == 8
+    assert held == [0]
+    assert most[0] <= 2
+
+
+def test_what_does_not_fit_beside_another_picture_is_tried_again_alone(tmp_path, monkeypatch):
+    items = [(i, Source(save(tmp_path / f"{i}.png", picture(5, 6)))) for i in range(1, 4)]
+    load, busy = pipeline_module.load, [0]
+
+    class Slow(Bicubic):
+        def rows(self, *args, **options):
+            busy[0] = 1
+            time.sleep(0.05)
+            yield from super().rows(*args, **options)
+            busy[0] = 0
+
+    def loads(tasks, chosen):
+        if busy[0]:
+            raise ResourceError("no memory")
+        return load(tasks, chosen)
+
+    monkeypatch.setattr(pipeline_module, "load", loads)
+    engine = Slow()
+    found = done(items, tmp_path / "out", engine)
+    assert [outcome.error for outcome in found] == [None] * 3
+
+
+def test_a_disk_that_fills_up_stops_the_network_and_leaves_nothing(tmp_path, monkeypatch):
+    items = [(i, Source(save(tmp_path / f"{i}.png", picture(50, 6)))) for i in range(1, 3)]
+
+    def refuse(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("srcli.image.encode.png.encode_png", refuse)
+    engine = Bicubic()
+    found = done(items, tmp_path / "out", engine)
+    assert all("disk is full" in str(outcome.error) for outcome in found)
+    assert [outcome.item for outcome in found] == items
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_fails_for_every_picture_is_said_once_by_the_first(tmp_path):
+    items = [(1, Source(save(tmp_path / "1.png", picture(5, 6))))]
+
+    def absent():
+        raise Fatal(ModelError("gone"))
+
+    with Pipeline(settings(), place(tmp_path / "out"), absent) as work:
+        (found,) = work.outcomes(items)
+    assert isinstance(found.error, Fatal)
+
+
+def test_closing_it_early_ends_the_threads_and_leaves_no_partial_file(tmp_path):
+    items = [(i, Source(save(tmp_path / f"{i}.png", picture(50, 6)))) for i in range(1, 9)]
+    before = threading.active_count()
+    engine = Bicubic()
+    with Pipeline(settings(), place(tmp_path / "out"), lambda: engine) as work:
+        next(work.outcomes(items))
+    assert threading.active_count() == before
+    for name in listing(tmp_path / "out"):
+        assert read_image(tmp_path / "out" / name).size == (100, 12)
+
+
+def test_a_failing_list_of_inputs_is_not_swallowed(tmp_path):
+    def items():
+        yield 1, Source(save(tmp_path / "1.png", picture(5, 6)))
+        raise RuntimeError("the list ended")
+
+    with pytest.raises(RuntimeError, match="the list ended"):
+        done(items(), tmp_path / "out", Bicubic())
+
+
+def test_on_an_interrupt_what_the_network_is_done_with_is_written_and_reported(tmp_path):
+    items = [(i, Source(save(tmp_path / f"{i}.png", picture(5, 6)))) for i in range(1, 4)]
+    busy, free = threading.Event(), threading.Event()
+
+    class Stuck(Bicubic):
+        def rows(self, *args, **options):
+            if len(self.calls) == 2:
+                busy.set()
+                assert free.wait(10)
+            yield from super().rows(*args, **options)
+
+    engine = Stuck()
+    with Pipeline(settings(), place(tmp_path / "out"), lambda: engine) as work:
+        outcomes = work.outcomes(items)
+        first = next(outcomes)
+        assert busy.wait(10)
+        last = list(work.last_outcomes())
+        free.set()
+    found = [outcome.item[0] for outcome in [first, *last]]
+    assert found == [1, 2]
+    assert listing(tmp_path / "out") == ["1_1.png", "2_2.png"]
