@@ -1,0 +1,437 @@
+"""Upscaler: a preset's network, ready to enlarge images of any size to any size.
+
+    sr = Upscaler.from_preset().upscale(lr, 4.3)      # (1, 3, h, w) in [0, 1] -> (1, 3, H, W) in [0, 1]
+
+For files use `rows`, which reads the image in strips and gives finished rows from top to bottom, so that memory
+does not grow with the picture. A generative network takes a temperature and a seed besides; `affine` gives what all
+temperatures share.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from srcli.engine.apart import averaged_rows, tile_starts, whole_scale
+from srcli.engine.device import Precision, arithmetic, choose_device, choose_precision, free_memory
+from srcli.engine.features import Features, Pixels, Source, WithLatent
+from srcli.engine.noise import checked_seed, patch_noise
+from srcli.engine.tiling import Band, bands, tile_shape
+from srcli.errors import ModelError, UsageError
+from srcli.geometry import Box, Grid, Size, output_size
+from srcli.models.layers import channels_last, window_pad
+from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR, Tiling, pixel_cell
+from srcli.presets import DEFAULT_PRESET, Preset
+
+CPU_TILE_MEMORY = 512 << 20  # larger tiles are no faster on a CPU
+GPU_TILE_SHARE = 0.5  # of the free memory; the rest is for features, bands and the allocator
+LIVE_TENSORS = 4  # feature-sized tensors that a convolutional encoder holds at once, unless it says otherwise
+
+Render = Callable[[Any, Grid], Tensor]  # what was prepared, and where -> see `Upscaler._rendered`
+
+
+class TensorSource:
+    """A tensor (1, 3, h, w) in [0, 1] as a `Source`."""
+
+    def __init__(self, lr: Tensor) -> None:
+        self.pixels = lr[0].detach().permute(1, 2, 0).cpu().float().numpy()
+        self.size = Size(*self.pixels.shape[:2])
+
+    def strip(self, top: int, bottom: int) -> np.ndarray:
+        """Rows [top, bottom) as (rows, w, 3)."""
+        return self.pixels[top:bottom]
+
+
+class Upscaler:
+    """A network with its preset, on a device.
+
+    Attributes:
+        preset: what was loaded.
+        device: where it runs; `device_reason` says why.
+        precision: "fp32", "bf16" or "fp16".
+        tile: "auto", "none" or the side asked for; `tile_used` is (height, width) of the last image's tiles.
+        weights_sha256: hash of the weights file, None for a network built in memory.
+        fp32_fallbacks: tiles of the last image computed again in float32.
+        tiles: how many the last image was encoded in.
+        tile_retries: how many of them were cut in four for want of memory.
+    """
+
+    def __init__(
+        self,
+        network: ImplicitSR,
+        preset: Preset,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        tile: str | int = "auto",
+        weights_sha256: str | None = None,
+    ) -> None:
+        self.device, self.device_reason = choose_device(device)
+        self.precision: Precision = choose_precision(precision, self.device)
+        self.tile = checked_tile(tile)
+        self.preset = preset
+        self.network = channels_last(network.to(self.device).eval())
+        self.weights_sha256 = weights_sha256
+        self.tile_used: Size | None = None
+        self.tiles = 0
+        self.fp32_fallbacks = 0
+        self.tile_retries = 0
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str | Path = DEFAULT_PRESET,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        tile: str | int = "auto",
+    ) -> Upscaler:
+        """The network of a preset's name, a preset file or a safetensors file, with its weights.
+
+        A diffusion model gives the engine that belongs to it, see `srcli.engine.open_engine`.
+
+        Raises:
+            PresetError: an unknown name.
+            ModelError: weights missing, refused, damaged or of another network.
+            ResourceError: no such device.
+        """
+        from srcli.engine.kinds import open_engine
+
+        return open_engine(preset, device=device, precision=precision, tile=tile)
+
+    @property
+    def generative(self) -> bool:
+        """Whether the network gives a distribution, and so takes a temperature."""
+        return isinstance(self.network.decoder, GenerativeDecoder)
+
+    @property
+    def samples_pixels(self) -> bool:
+        """Whether pixels come from a sampler, which transparency should not."""
+        return False
+
+    @property
+    def gives_bytes(self) -> bool:
+        """Whether rounding to bytes belongs on the device, so that less is fetched from it."""
+        return self.device.type != "cpu"
+
+    @property
+    def halo(self) -> int:
+        """LR pixels of margin around a tile."""
+        encoder, override = self.network.encoder, self.preset.engine.halo
+        practical = encoder.halo if encoder.practical_halo is None else encoder.practical_halo
+        return practical if override is None else override
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of the last image: how exact its tiles were, and what was done again."""
+        notes = []
+        encoder = self.network.encoder
+        own = self.network.decoder.tiling is not None
+        if self.tiles > 1 and not own and not (encoder.exact and self.halo >= encoder.halo):
+            notes.append(
+                f"tiles read {self.halo} LR pixels of context; results differ slightly from --tile none"
+            )
+        if self.network.decoder.note:
+            notes.append(self.network.decoder.note)
+        if self.tile_retries:
+            notes.append(f"memory ran out {self.tile_retries} times; smaller tiles were used")
+        return notes
+
+    def upscale(
+        self,
+        lr: Tensor,
+        scale: float | tuple[float, float] | None = None,
+        *,
+        size: Size | None = None,
+        temperature: float | None = None,
+        seed: int = 0,
+    ) -> Tensor:
+        """Enlarge (1, 3, h, w) in [0, 1] by `scale`, or to `size`: (1, 3, H, W) in [0, 1], float32 on the CPU.
+
+        `temperature` and `seed` as in `rows`.
+
+        Raises:
+            ValueError: neither or both of scale and size, or a tensor of another shape.
+            UsageError: see `rows`.
+        """
+        if lr.ndim != 4 or lr.shape[:2] != (1, 3):
+            raise ValueError(f"expected an image (1, 3, h, w), got {tuple(lr.shape)}")
+        source = TensorSource(lr)
+        if (scale is None) == (size is None):
+            raise ValueError("give either scale or size")
+        target = size if size is not None else output_size(source.size, scale)  # type: ignore[arg-type]
+        sr = np.concatenate(list(self.rows(source, target, temperature=temperature, seed=seed)))
+        return torch.from_numpy(sr).permute(2, 0, 1).unsqueeze(0).clamp(0, 1)
+
+    def rows(
+        self,
+        source: Source,
+        target: Size,
+        *,
+        temperature: float | None = None,
+        seed: int = 0,
+        report: Callable[[float], None] | None = None,
+        as_bytes: bool = False,
+    ) -> Iterator[np.ndarray]:
+        """Finished rows of the enlarged image, from top to bottom.
+
+        Args:
+            source: the LR image.
+            target: size of the output.
+            temperature: of a generative network: factor on the noise. 0, and None, give the mean.
+            seed: which sample; see `srcli.engine.noise`.
+            report: called with the finished share after every band.
+            as_bytes: round on the device, as `srcli.image` rounds to 8 bits.
+
+        Yields:
+            float32 (rows, W, 3), around [0, 1] but not clamped; or uint8, clamped, white at 255.
+
+        Raises:
+            UsageError: a temperature for a network that takes none, one below 0 or not finite, or no seed.
+        """
+        if temperature is not None:
+            self._require_generative()
+            if not (math.isfinite(temperature) and temperature >= 0):
+                raise UsageError(f"A temperature is a number from 0 on, got {temperature}.")
+        noise = checked_seed(seed) if temperature else None
+        return (
+            fetched(band[0] + temperature * band[1] if temperature else band[0], as_bytes=as_bytes)
+            for band in self._bands(source, target, partial(self._rendered, seed=noise), report)
+        )
+
+    def affine(
+        self,
+        source: Source,
+        target: Size,
+        *,
+        seed: int = 0,
+        report: Callable[[float], None] | None = None,
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What all temperatures of one sample share: its colours are mean + temperature * direction.
+
+        Args:
+            source: the LR image.
+            target: size of the output.
+            seed: which sample.
+            report: called with the finished share after every band.
+
+        Yields:
+            Mean and direction of finished rows, from top to bottom: float32 (rows, W, 3) each, in the units of
+            colours in [0, 1].
+
+        Raises:
+            UsageError: the network is not generative, or the seed is none.
+        """
+        self._require_generative()
+        parts = self._bands(source, target, partial(self._rendered, seed=checked_seed(seed)), report)
+        return ((mean, direction) for mean, direction in (fetched(band) for band in parts))
+
+    def _require_generative(self) -> None:
+        if not self.generative:
+            raise UsageError(
+                f"'{self.preset.name}' takes no temperature: it gives one answer, not a distribution."
+            )
+
+    def _bands(
+        self,
+        source: Source,
+        target: Size,
+        render: Render,
+        report: Callable[[float], None] | None,
+        latent: Tensor | None = None,
+    ) -> Iterator[Tensor]:
+        """Finished rows on the device, (parts, rows, W, 3 or more) as `render` gives them, colours around [0, 1]."""
+        decoder = self.network.decoder
+        lr = self._pixels(source)
+        mean, std = lr.mean.flatten(), lr.std.flatten()
+        if decoder.tiling is not None:
+            yield from (rows[None] for rows in self._rows_apart(lr, target, decoder.tiling, report))
+            return
+        features = self._features(self.network.encoder, lr if latent is None else WithLatent(lr, latent))
+        self.fp32_fallbacks = self.tile_retries = 0
+        cell = pixel_cell(lr.inside, target, cell_clip=self.preset.engine.cell_clip).to(self.device)
+        whole = None if decoder.local else self._prepare_whole(features, lr, target, cell)
+        patch = decoder.patch if isinstance(decoder, GenerativeDecoder) else 1
+        for band in bands(lr.inside, target, decoder.halo, patch):
+            if whole is None:
+                parts = self._band(features, lr, target, cell, band, render)
+            else:
+                parts = self._band_of(whole, lr.inside, target, band, render)
+            self.fp32_fallbacks, self.tile_retries = features.fp32_fallbacks, features.tile_retries
+            scaled = parts[..., :3] * std
+            scaled[0] += mean
+            yield scaled if parts.shape[-1] == 3 else torch.cat([scaled, parts[..., 3:]], dim=-1)
+            if report:
+                report(band.bottom / target.h)
+
+    def _pixels(self, source: Source) -> Pixels:
+        encoder = self.network.encoder
+        mean, std = (torch.tensor(v, device=self.device) for v in self.preset.mean_std)
+        return Pixels(source, mean, std, self._multiple, repeat_edge=encoder.repeat_edge)
+
+    @property
+    def _multiple(self) -> int:
+        """What the sides of the LR image are brought to multiples of."""
+        return self.network.encoder.multiple_of
+
+    def _features(self, encoder: Callable[[Tensor], Tensor], lr: Pixels, live: int = 0) -> Features:
+        return Features(
+            encoder,
+            lr,
+            self.tile_for(lr.size, live),
+            halo=self.halo,
+            multiple=self._multiple,
+            device=self.device,
+            precision=self.precision,
+        )
+
+    def _rows_apart(
+        self, lr: Pixels, target: Size, tiling: Tiling, report: Callable[[float], None] | None
+    ) -> Iterator[Tensor]:
+        """As `rows`, by the decoder's own protocol of tiles."""
+        scale = whole_scale(lr.inside, target)
+        side, tops, lefts = tile_starts(lr.inside, tiling)
+        self.tile_used, self.tiles = Size(side, side), len(tops) * len(lefts)
+        self.fp32_fallbacks = self.tile_retries = done = 0
+        enlarged = Size(side * scale, side * scale)
+
+        def enlarge(box: Box) -> Tensor:
+            x = lr.box(box)
+            frame = Frame.of_grid(x, enlarged, cell_clip=self.preset.engine.cell_clip)
+            with arithmetic(self.device, self.precision):
+                feat = self.network.encoder(self._windowed(x))[..., :side, :side]
+                prepared = self.network.decoder.prepare(feat, x, frame)
+                grid = Grid.of(box.size, enlarged)
+                return self._finished(prepared, grid, partial(self._rendered, seed=None))[0]
+
+        for rows in averaged_rows(enlarge, lr.inside, scale, tiling):
+            yield rows * lr.std.flatten() + lr.mean.flatten()
+            done += len(rows)
+            if report:
+                report(done / target.h)
+
+    def _windowed(self, x: Tensor) -> Tensor:
+        """A tile that the encoder can pad by reflection to whole windows."""
+        multiple = self.network.encoder.multiple_of
+        return x if min(x.shape[-2:]) >= multiple else window_pad(x, multiple, always=False)
+
+    def tile_for(self, size: Size, least: int = 0) -> Size:
+        """Sides (without the margin) of the tiles in which an LR image of `size` is encoded.
+
+        Args:
+            size: of the LR image.
+            least: numbers that are held at once per LR pixel, where it is more than the encoder needs.
+        """
+        encoder = self.network.encoder
+        item = 4 if self.precision == "fp32" else 2
+        live = max(getattr(encoder, "live_channels", LIVE_TENSORS * encoder.out_dim), least)
+        free = free_memory(self.device)
+        on_gpu = self.device.type != "cpu"
+        shape = tile_shape(
+            size,
+            self.halo,
+            self._multiple,
+            tile=self.tile,
+            bytes_per_pixel=live * item,
+            free=int(free * GPU_TILE_SHARE) if on_gpu else min(CPU_TILE_MEMORY, free // 4),
+        )
+        self.tile_used = shape
+        self.tiles = -(-size.h // shape.h) * -(-size.w // shape.w)
+        return shape
+
+    def _band(
+        self, features: Features, lr: Pixels, target: Size, cell: Tensor, band: Band, render: Render
+    ) -> Tensor:
+        """What `render` gives for a band, (parts, rows, W, 3 or more)."""
+        feat = features.rows(band.lr_top, band.lr_bottom)
+        x = lr.box(Box(band.lr_top, 0, band.lr_bottom, lr.inside.w))
+        blocks = []
+        for block in band.blocks:
+            box = Box(band.lr_top, block.lr_left, band.lr_bottom, block.lr_right)
+            frame = Frame(lr.inside, box, cell, target)
+            grid = Grid.of(
+                lr.inside, target, Box(band.top, block.left, band.bottom, block.right), (box.top, box.left)
+            )
+            columns = slice(block.lr_left, block.lr_right)
+            blocks.append(self._decode(feat[..., columns], x[..., columns], frame, grid, render))
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
+
+    def _prepare_whole(self, features: Features, lr: Pixels, target: Size, cell: Tensor) -> Any:
+        """For decoders whose answer depends on the whole image: all features at once."""
+        feat = features.rows(0, lr.inside.h)
+        box = Box(0, 0, *lr.inside)
+        with arithmetic(self.device, self.precision):
+            return self.network.decoder.prepare(feat, lr.box(box), Frame(lr.inside, box, cell, target))
+
+    def _band_of(self, prepared: Any, lr: Size, target: Size, band: Band, render: Render) -> Tensor:
+        with arithmetic(self.device, self.precision):
+            grid = Grid.of(lr, target, Box(band.top, 0, band.bottom, target.w))
+            return self._finished(prepared, grid, render)
+
+    def _finished(self, prepared: Any, grid: Grid, render: Render) -> Tensor:
+        """What `render` gives, checked."""
+        colours = render(prepared, grid)
+        if not bool(torch.isfinite(colours).all()):
+            raise ModelError(
+                f"The decoder gives NaN or infinity in {self.precision}.", hint="Try --precision fp32."
+            )
+        return colours
+
+    def _rendered(self, prepared: Any, grid: Grid, seed: int | None) -> Tensor:
+        """Normalised colours (1, rows, W, 3) float32 of a grid; with a seed mean and direction, (2, rows, W, 3)."""
+        decoder = self.network.decoder
+        if seed is None:
+            parts = [decoder.render(prepared, grid)]
+        else:
+            assert isinstance(decoder, GenerativeDecoder)
+            noise = patch_noise(seed, grid.patches(decoder.patch), decoder.noise_channels)
+            parts = list(decoder.render_affine(prepared, grid, torch.from_numpy(noise)[None].to(self.device)))
+        return torch.cat(parts).permute(0, 2, 3, 1).float()
+
+    def _decode(self, feat: Tensor, lr: Tensor, frame: Frame, grid: Grid, render: Render) -> Tensor:
+        """What `render` gives, from features; computed again in float32 where half precision fails."""
+        decoder = self.network.decoder
+        with arithmetic(self.device, self.precision):
+            colours = render(decoder.prepare(feat, lr, frame), grid)
+        if self.precision != "fp32" and not bool(torch.isfinite(colours).all()):
+            warnings.warn(
+                f"{self.precision} gave NaN or infinity on {self.device}; that part is computed in fp32.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            with arithmetic(self.device, "fp32"):
+                colours = render(decoder.prepare(feat.float(), lr, frame), grid)
+        if not bool(torch.isfinite(colours).all()):
+            raise ModelError("The decoder gives NaN or infinity in fp32: the weights are damaged.")
+        return colours
+
+
+def fetched(values: Tensor, *, as_bytes: bool = False) -> np.ndarray:
+    """Values from the device; as bytes they are a quarter, rounded half to even like NumPy's."""
+    if as_bytes:
+        values = (values.clamp(0, 1) * 255).round().to(torch.uint8)
+    return values.cpu().numpy()
+
+
+def checked_tile(tile: str | int) -> str | int:
+    """The tile option as "auto", "none" or pixels; 0 means auto.
+
+    Raises:
+        UsageError: anything else.
+    """
+    text = str(tile).strip().lower()
+    if text in ("auto", "0"):
+        return "auto"
+    if text == "none":
+        return "none"
+    if text.isdigit() and int(text) >= 8:
+        return int(text)
+    raise UsageError(f"--tile takes auto, none or a side of at least 8 pixels, got '{tile}'.")
