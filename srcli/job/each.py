@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 from srcli.errors import SrcliError
 from srcli.image.temporary import remove_leftovers
 from srcli.inputs import Source
+from srcli.job.degradation import network_of
 from srcli.job.draw import Spread, uncertainty_path
 from srcli.job.plan import plan
 from srcli.job.render import Engine, Report
@@ -138,7 +139,7 @@ def records_of(
         if not job.is_left(task):
             yield task.record
             continue
-        network = engine() if task.needs_network else None
+        network = network_of(task, settings, engine)
         with watch(source.label, task.pixels) as report:
             record = run(task, settings, network, report=report, stdout=stdout, spread=job.spread)
         yield job.conclude(task, record, settings)

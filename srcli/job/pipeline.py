@@ -20,6 +20,7 @@ import numpy as np
 
 from srcli.errors import ResourceError
 from srcli.inputs import Source
+from srcli.job.degradation import network_of
 from srcli.job.each import Item, Job, Outcome, Watch, job_of, unwatched
 from srcli.job.heard import heard
 from srcli.job.render import Engine, Rendering
@@ -286,7 +287,7 @@ class Pipeline:
                 yield item, _finished(task.record)
                 continue
             try:
-                network = self.engine() if task.needs_network else None
+                network = network_of(task, self.settings, self.engine)
             except Exception as error:
                 yield item, _failed(error)
                 break

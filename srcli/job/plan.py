@@ -12,7 +12,8 @@ from srcli.image import FORMATS, Header, check_format_limits, choose_format, pro
 from srcli.image.formats import Depth
 from srcli.image.header import check_pixels
 from srcli.inputs import Source
-from srcli.job.task import Record, Settings, Task
+from srcli.job.degradation import decided, in_words
+from srcli.job.task import Record, Settings, Task, grows
 from srcli.outputs import Destination
 from srcli.preflight import check_disk, check_folder, check_memory
 from srcli.sizes import Target
@@ -49,6 +50,9 @@ def plan(
     form, notes = _format(header, settings)
     check_format_limits(form, target.size)
     _check_pixels(target, settings)
+    found = None
+    if grows(header.size, target.size):
+        settings, found = decided(settings, source, data)
     path = place.path(source, output_words(source, index, settings, header, target, sample=sample))
     size, new = Size(*header.size), target.size
     record = Record(
@@ -62,9 +66,12 @@ def plan(
         depth=_depth(header, form, settings),
         format=form,
         seed=settings.seed + sample - 1,
+        degradation=found,
         notes=notes,
     )
-    task = Task(source, data, header, target, path, record)
+    if found is not None:
+        record.notes.append(in_words(found, settings.preset.name))
+    task = Task(source, data, header, target, path, record, settings.preset)
     if task.needs_network:
         _choose_temperature(record, target, settings)
     if path is not None and _is_occupied(path) and _is_finished(task, settings):

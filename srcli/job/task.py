@@ -13,6 +13,7 @@ from srcli import __version__
 from srcli.errors import SrcliError
 from srcli.image import Header
 from srcli.inputs import Source
+from srcli.job.degradation import RealWorld
 from srcli.presets import Preset
 from srcli.sizes import SizeRule, Target
 from srcli.temperature import Asked, Chosen, choose
@@ -43,6 +44,7 @@ class Settings:
         consistency: whether results are made to reduce to their input.
         turned: whether results are the mean over turned and mirrored copies of the input.
         provenance: whether the output records how it was made.
+        real_world: the model for damaged pictures, where every picture is measured and may get it.
         exists: what to do where the output exists.
         made: gives what an output was made from (`fingerprint`), where its own file does not say so.
         max_input_pixels: larger inputs are refused.
@@ -65,6 +67,7 @@ class Settings:
     consistency: bool = False
     turned: bool = False
     provenance: bool = True
+    real_world: RealWorld | None = None
     exists: Exists = "auto"
     made: Callable[[Source, Path], str | None] = lambda _source, _output: None
     max_input_pixels: int = 500_000_000
@@ -128,6 +131,7 @@ class Record:
         temperature_map: auto or a file, where the factor varied.
         diversity: mean deviation between the samples in 8-bit levels; in the last sample's record.
         uncertainty: the picture of that deviation.
+        degradation: what was asked for, the damage that was measured, the pick and its confidence; where it decided.
         lr_psnr: dB between the reduced result and the input, where consistency was asked for.
         seconds: without loading the model.
         memory: bytes that are needed, an estimate.
@@ -157,6 +161,7 @@ class Record:
     temperature_map: str | None = None
     diversity: float | None = None
     uncertainty: str | None = None
+    degradation: dict[str, Any] | None = None
     lr_psnr: float | None = None
     seconds: float | None = None
     memory: int | None = None
@@ -187,6 +192,7 @@ class Task:
         target: output size.
         path: of the output; None is standard output.
         record: planned or skipped.
+        preset: the model.
     """
 
     source: Source
@@ -195,6 +201,7 @@ class Task:
     target: Target
     path: Path | None
     record: Record
+    preset: Preset
 
     @property
     def needs_network(self) -> bool:

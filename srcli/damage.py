@@ -1,0 +1,233 @@
+"""How damaged a picture is: blocks of JPEG, noise and blur, and whether it calls for a model trained on such pictures.
+
+The figures are measured on luma, on pieces spread over the picture. A logistic function of their logarithms and the
+products of these, fitted on training photographs that were reduced cleanly or degraded, gives the verdict;
+`tests/benchmarks/damage.py` fits and tests it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srcli.geometry import Size
+
+F32 = NDArray[np.float32]
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32) * 255
+BLOCK = 8  # of JPEG
+PIECE, PIECES = 256, 4  # pixels of a side, and how many pieces there are along a side
+SMALLEST = 32  # pixels of a side: four blocks
+STEP_LIMIT = 8.0  # levels: higher steps are edges of the picture
+QUIET_SHARE = 0.1  # noise is measured where the picture is quietest
+EDGE_SHARE, EDGE_LEAST = 0.02, 8.0  # edges: the steepest pixels, and levels per pixel that they have at least
+REBLUR = 1.0  # pixels
+WIDEST = 4.0  # blur in pixels that is told from a wider one
+OPAQUE, REACH = 0.999, 4  # a pixel counts if this much of everything within so many pixels is there
+
+# Of blocks, noise, coarse noise, detail and blur, in logarithms: about what is usual, and how far that varies.
+USUAL = np.array([-1.5, -0.4, 0.5, 0.4, -0.3])
+VARIES = np.array([1.1, 0.9, 0.9, 1.0, 0.45])
+FARTHEST = 3.0  # beyond that much of it nothing was fitted
+# Of `signs`, fitted by tests/benchmarks/damage.py.
+WEIGHTS = np.array(
+    [
+        -1.25, 1.63, -1.01, 4.2, -3.06, 1.04,
+        1.26, -2.18, 0.25, 2.24, -0.39,
+        1.64, -3.56, 1.19, -0.57,
+        2.74, -2.88, 0.11,
+        1.09, 0.37, -0.02,
+    ]
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What was measured.
+
+    Attributes:
+        blocks: steps at the best grid of 8 pixels over those elsewhere, less 1: 0 without blocks.
+        noise: standard deviation in 8-bit levels where the picture is quietest.
+        coarse_noise: the same after averaging 2x2 pixels: noise that was enlarged or blurred along with the picture.
+        detail: the same as noise, but half way from the quietest part to the busiest: noise alone is equal everywhere.
+        blur: width of edges in pixels; that of a step blurred by s reads as the root of s^2 + 0.6.
+    """
+
+    blocks: float
+    noise: float
+    coarse_noise: float
+    detail: float
+    blur: float
+
+    def __str__(self) -> str:
+        noise = f"noise {self.noise:.1f} levels (detail {self.detail:.1f})"
+        return f"blocks {self.blocks:.2f}, {noise}, blur {self.blur:.1f} px"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a picture calls for, and how sure that is: a probability from 0.5 on."""
+
+    pick: Literal["clean", "real"]
+    confidence: float
+
+
+def judge(damage: Damage) -> Verdict:
+    """Whether a picture calls for a model that was trained on clean pictures, or for one trained on damaged ones."""
+    odds = float(signs(damage) @ WEIGHTS)
+    sure = 1 / (1 + math.exp(-min(abs(odds), 50.0)))
+    return Verdict("real" if odds > 0 else "clean", sure)
+
+
+def signs(damage: Damage) -> NDArray[np.float64]:
+    """What the verdict is a linear function of (21,): 1, the logarithms of the figures, and products of two of these."""
+    found = (
+        max(damage.blocks, 0) + 0.05,
+        damage.noise + 0.1,
+        damage.coarse_noise + 0.1,
+        damage.detail + 0.1,
+        damage.blur,
+    )
+    x = np.array([1.0, *np.clip((np.log(found) - USUAL) / VARIES, -FARTHEST, FARTHEST)])
+    return np.asarray(np.outer(x, x)[np.triu_indices(len(x))])
+
+
+def measure(
+    strip: Callable[[int, int], F32], size: Size, cover: Callable[[int, int], F32] | None = None
+) -> Damage | None:
+    """Measure a picture.
+
+    Args:
+        strip: gives rows [top, bottom) as float32 (n, w, 3), sRGB-encoded in [0, 1].
+        size: of the picture.
+        cover: gives its transparency (n, w) in [0, 1]; what is not opaque is not looked at.
+
+    Returns:
+        None for a picture that is too small, or has too few opaque pixels.
+    """
+    if min(size) < SMALLEST:
+        return None
+    steps = np.zeros((2, 2, BLOCK))  # sum and count, down and across, by place in the grid
+    fine: list[NDArray[np.floating]] = []
+    coarse: list[NDArray[np.floating]] = []
+    widths: list[NDArray[np.floating]] = []
+    for luma, opaque in _pieces(strip, size, cover):
+        for axis in (0, 1):
+            steps[:, axis] += _steps(luma if axis == 0 else luma.T, opaque if axis == 0 else opaque.T)
+        fine.append(_roughness(luma, opaque))
+        coarse.append(_roughness(_halved(luma), _halved(opaque)))
+        widths.append(_edge_widths(luma, opaque))
+    rough, rough_coarse, edges = (np.concatenate(found) for found in (fine, coarse, widths))
+    if not len(rough) or not len(rough_coarse):
+        return None
+    noise, detail = np.quantile(rough, (QUIET_SHARE, 0.5))
+    return Damage(
+        blocks=_blocks(steps),
+        noise=float(noise),
+        coarse_noise=float(np.quantile(rough_coarse, QUIET_SHARE)),
+        detail=float(detail),
+        blur=float(np.median(edges)) if len(edges) else WIDEST,
+    )
+
+
+def _pieces(
+    strip: Callable[[int, int], F32], size: Size, cover: Callable[[int, int], F32] | None
+) -> Iterator[tuple[F32, F32]]:
+    """Luma in levels of pieces whose corners lie on one grid of blocks, and 1 where all within reach is opaque."""
+    import cv2
+
+    for top in _starts(size.h):
+        bottom = min(top + PIECE, size.h)
+        luma = np.clip(strip(top, bottom), 0, 1) @ LUMA
+        opaque = np.ones_like(luma)
+        if cover is not None:
+            opaque = np.asarray(cover(top, bottom) > OPAQUE, np.float32)
+            opaque = np.asarray(cv2.erode(opaque, np.ones((2 * REACH + 1, 2 * REACH + 1))))
+        for left in _starts(size.w):
+            part = slice(left, min(left + PIECE, size.w))
+            yield luma[:, part], opaque[:, part]
+
+
+def _starts(side: int) -> list[int]:
+    count = min(PIECES, max(1, side // PIECE))
+    room = side - min(side, PIECE)
+    return [round(room * k / max(1, count - 1)) // BLOCK * BLOCK for k in range(count)]
+
+
+# --- blocks -------------------------------------------------------------------------------------------------------
+
+
+def _steps(luma: F32, opaque: F32) -> NDArray[np.float64]:
+    """Sum and count (2, 8) of the steps between neighbouring rows, by the lower one's place in the grid.
+
+    A step is the part of a difference that the slopes on both sides do not explain.
+    """
+    apart = np.diff(luma, axis=0)
+    step = np.abs(apart[1:-1] - (apart[:-2] + apart[2:]) / 2)
+    used = (step < STEP_LIMIT) & (opaque[2:-1] == 1)
+    place = (np.arange(len(step)) + 2) % BLOCK
+    sums = np.bincount(place, (step * used).sum(axis=1), BLOCK)
+    return np.stack([sums, np.bincount(place, used.sum(axis=1), BLOCK)])
+
+
+def _blocks(steps: NDArray[np.float64]) -> float:
+    """The excess of steps at the best place of the grid, mean of both directions."""
+    mean = (steps[0] + 0.05) / (steps[1] + 1)  # the addend: what rounding may leave on a flat picture
+    return float(np.mean(mean.max(axis=1) / np.median(mean, axis=1)) - 1)
+
+
+# --- noise --------------------------------------------------------------------------------------------------------
+
+
+def _roughness(luma: F32, opaque: F32) -> NDArray[np.floating]:
+    """Standard deviation in levels that noise would have, for every block that is opaque and not clipped.
+
+    The filter is blind to constants and slopes (Immerkaer, 1996).
+    """
+    bend = luma[:-2] - 2 * luma[1:-1] + luma[2:]
+    bend = (bend[:, :-2] - 2 * bend[:, 1:-1] + bend[:, 2:]) / 6
+    inside = luma[1:-1, 1:-1]
+    clipped = (inside < 1) | (inside > 254) | (opaque[1:-1, 1:-1] < 1)
+    rough = np.sqrt(math.pi / 2) * _block_means(np.abs(bend))
+    return rough[_block_means(clipped.astype(np.float32)) == 0]
+
+
+def _block_means(x: F32) -> F32:
+    h, w = (side // BLOCK * BLOCK for side in x.shape)
+    return x[:h, :w].reshape(h // BLOCK, BLOCK, w // BLOCK, BLOCK).mean(axis=(1, 3))
+
+
+def _halved(x: F32) -> F32:
+    h, w = (side // 2 * 2 for side in x.shape)
+    return x[:h, :w].reshape(h // 2, 2, w // 2, 2).mean(axis=(1, 3))
+
+
+# --- blur ---------------------------------------------------------------------------------------------------------
+
+
+def _edge_widths(luma: F32, opaque: F32) -> NDArray[np.floating]:
+    """Widths in pixels at the steepest pixels.
+
+    Blurring an edge of width s by r leaves s / sqrt(s^2 + r^2) of its slope (Zhuo and Sim, 2011).
+    """
+    slope, softer = _slope(luma), _slope(_blurred(luma))
+    seen = np.where(opaque[1:-1, 1:-1] == 1, slope, 0)
+    least = max(EDGE_LEAST, float(np.quantile(seen, 1 - EDGE_SHARE)))
+    edge = seen >= least
+    kept = np.clip(softer[edge] / slope[edge], 1e-3, WIDEST / math.hypot(WIDEST, REBLUR))
+    return np.asarray(REBLUR * kept / np.sqrt(1 - kept**2))
+
+
+def _slope(x: F32) -> F32:
+    return np.hypot(x[2:, 1:-1] - x[:-2, 1:-1], x[1:-1, 2:] - x[1:-1, :-2]) / 2
+
+
+def _blurred(x: F32) -> F32:
+    import cv2
+
+    return np.asarray(cv2.GaussianBlur(np.ascontiguousarray(x), (0, 0), REBLUR))
