@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srcli.errors import ModelError, PresetError, suggest
-from srcli.presets import preset_folders, read_section, read_toml
+from srcli.presets import Preset, preset_folders, read_section, read_toml
 
 FOLDER = "bases"
 MARK = "srcli.json"  # what was fetched, from where; its presence says that the folder is whole
@@ -102,6 +102,16 @@ def find_base(base: str) -> Path:
     if folder is None:
         raise missing_bases([base])
     return folder
+
+
+def bases_of(preset: Preset) -> list[str]:
+    """The base models that a preset stands on, by name or folder, each once."""
+    named = [
+        part.args.get("base", "dino-vitb16" if part.name == "dino" else "")
+        for part in (preset.generator, preset.decoder, preset.encoder)
+        if part is not None
+    ]
+    return list(dict.fromkeys(str(name) for name in named if name))
 
 
 def missing_bases(names: list[str]) -> ModelError:

@@ -213,10 +213,10 @@ class LGCAA(Generator):
             self.control.enable_gradient_checkpointing()
 
     def condition(self, encoder: Encoder, lr: Tensor) -> Tensor:
-        """Tokens (B, T, C) of an LR picture (B, 3, h, w) in [-1, 1]; maps are averaged to at most 8x8 places."""
+        """Tokens (B, T, C) of an LR picture (B, 3, h, w) in [-1, 1]; maps are averaged to 8x8 places."""
         found = encoder(lr)
-        if found.shape[-1] > 1:
-            found = F.adaptive_avg_pool2d(found, [min(TOKEN_SIDE, n) for n in found.shape[-2:]])
+        if not isinstance(encoder, DinoTokens):
+            found = F.adaptive_avg_pool2d(found, TOKEN_SIDE)
         return found.flatten(2).transpose(1, 2)
 
     def forward(self, noisy: Tensor, t: Tensor, condition: Condition) -> Tensor:
@@ -325,15 +325,6 @@ def _outside(network: LatentRestorer, preset: Preset) -> set[str]:
         trained = {name for name, p in network.generator.unet.named_parameters() if p.requires_grad}
         keys |= {f"generator.unet.{key}" for key in network.generator.unet.state_dict() if key not in trained}
     return keys
-
-
-def base_models(preset: Preset) -> list[str]:
-    """The base models that a preset stands on, by name or folder, each once."""
-    parts = (preset.generator, preset.decoder, preset.encoder)
-    named = [part.args.get("base", "") for part in parts if part is not None]
-    if preset.encoder.name == "dino":
-        named[-1] = preset.encoder.args.get("base", "dino-vitb16")
-    return list(dict.fromkeys(name for name in named if name))
 
 
 def _from_folder(kind: Any, folder: Path, part: str = "", **options: Any) -> Any:

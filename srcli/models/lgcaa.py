@@ -15,7 +15,6 @@ Importing this imports parts of diffusers.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -158,7 +157,7 @@ class _Projections(nn.Module):
         assert pretrained.to_v is not None
         assert pretrained.to_out is not None
         maps: list[Any] = [pretrained.to_q, pretrained.to_k, pretrained.to_v, pretrained.to_out[0]]
-        self.to_q, self.to_k, self.to_v, self.to_out = map(copy.deepcopy, maps)
+        self.to_q, self.to_k, self.to_v, self.to_out = map(_copied, maps)
 
     def forward(self, x: Tensor, heads: int) -> tuple[Tensor, ...]:
         """Queries, keys and values (B, heads, N, d) of (B, N, C)."""
@@ -169,6 +168,12 @@ class _Projections(nn.Module):
     def joined(self, x: Tensor) -> Tensor:
         """(B, heads, N, d) -> (B, N, C)."""
         return self.to_out(x.transpose(1, 2).flatten(2))
+
+
+def _copied(linear: nn.Linear) -> nn.Linear:
+    copy = nn.Linear(linear.in_features, linear.out_features, bias=linear.bias is not None)
+    copy.load_state_dict(linear.state_dict())
+    return copy.to(linear.weight.dtype)
 
 
 def level_grid(canvas: Size, tokens: int) -> Size:

@@ -32,17 +32,19 @@ class Latents(Stage):
 
     Args:
         divergence: factor of the latter.
+        squares: factor of squared errors, which see strong colours that few pictures have.
     """
 
-    def __init__(self, divergence: float) -> None:
-        self.divergence = divergence
+    def __init__(self, divergence: float, squares: float) -> None:
+        self.divergence, self.squares = divergence, squares
 
     def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
         """The loss of a batch."""
         vae, hr = _restorer(network).decoder.vae, _picture(batch)
         found = vae.encode(hr).latent_dist
-        back = vae.decode(found.sample()).sample
-        return (back.float() - hr).abs().mean() + self.divergence * found.kl().mean() / found.mean[0].numel()
+        error = vae.decode(found.sample()).sample.float() - hr
+        divergence = found.kl().mean() / found.mean[0].numel()
+        return error.abs().mean() + self.squares * error.square().mean() + self.divergence * divergence
 
     def measure(self, network: ImplicitSR, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
         """PSNR of pictures that went through the auto-encoder."""
@@ -120,9 +122,9 @@ class Denoising(Stage):
         return {"psnr-y one step": sum(values) / len(values)}
 
 
-def latents(*, divergence: float = 1e-6) -> tuple[Objective, ...]:
+def latents(*, divergence: float = 1e-6, squares: float = 0.0) -> tuple[Objective, ...]:
     """See `Latents`; needs `data.picture` and `decoder.trained = true`."""
-    return (Latents(divergence),)
+    return (Latents(divergence, squares),)
 
 
 def denoising(
