@@ -49,8 +49,12 @@ def _reclaimable() -> int:
     return 0
 
 
-def check_memory(need: int) -> None:
+def check_memory(need: int, *, gathered: bool = False) -> None:
     """Refuse work that needs more memory than there is.
+
+    Args:
+        need: bytes.
+        gathered: whether another format would need less.
 
     Raises:
         ResourceError: `need` bytes are more than is available.
@@ -59,7 +63,9 @@ def check_memory(need: int) -> None:
     if free is not None and need > free:
         raise ResourceError(
             f"about {in_words(need)} of memory are needed and {in_words(free)} are free.",
-            hint="Choose a smaller output, or close other programs.",
+            hint="Write PNG or TIFF, which need not be in memory as a whole, or choose a smaller size."
+            if gathered
+            else "Choose a smaller output, or close other programs.",
         )
 
 

@@ -13,6 +13,7 @@ from srcli.image.formats import Depth
 from srcli.image.header import check_pixels
 from srcli.inputs import Source
 from srcli.job.degradation import decided, in_words
+from srcli.job.spool import IN_MEMORY
 from srcli.job.task import Record, Settings, Task, grows
 from srcli.outputs import Destination
 from srcli.preflight import check_disk, check_folder, check_memory
@@ -20,6 +21,9 @@ from srcli.sizes import Target
 
 BYTES = {"8": 1, "16": 2, "32f": 4}
 MEMORY_BASE, MEMORY_NETWORK = 100 << 20, 500 << 20  # the interpreter and its libraries; torch and one tile
+BANDS_UNDER_WAY = 6  # in float32: being made, waiting for the writer, being stored
+BAND_HR = 1 << 22  # pixels of one
+STREAMED = ("png", "tiff")  # written as the rows come
 LOSSLESS_SHARE, LOSSY_SHARE = 0.2, 0.02  # of the samples' bytes: the least that a photograph takes in a file
 
 
@@ -83,11 +87,11 @@ def plan(
         record.model = {"name": about.name, "sha256": weights, "license": about.weights.license}
     record.fingerprint = record.fingerprint or _fingerprint(task, settings, weights)
     record.memory = _memory(task, form, settings)
-    check_memory(record.memory)
+    check_memory(record.memory, gathered=form not in STREAMED)
     if path is not None:
         check_folder(path.parent)
         raw = task.pixels * _channels(header) * BYTES[record.depth or "8"]
-        lossless = form in ("png", "tiff") or settings.encoding.get("lossless", False)
+        lossless = form in STREAMED or settings.encoding.get("lossless", False)
         check_disk(path.parent, int(raw * (LOSSLESS_SHARE if lossless else LOSSY_SHARE)))
     return task
 
@@ -201,16 +205,20 @@ def _channels(header: Header) -> int:
 
 
 def _memory(task: Task, form: str, settings: Settings) -> int:
-    """Bytes that the job needs at least: the input, the whole output, and what Pillow copies of it."""
+    """Bytes that the job needs at least: the input, and of the output what is under way.
+
+    PNG and TIFF are written as the rows come; for other formats the whole output is there, and a copy of Pillow's.
+    """
     header = task.header
     samples = header.size[0] * header.size[1] * _channels(header) * BYTES[header.depth]
-    out = task.pixels * _channels(header) * BYTES[task.record.depth or "8"]
-    copied = task.pixels * 4 if form not in ("png", "tiff") else 0
-    alpha = task.pixels * 2 if header.alpha and settings.alpha != "drop" else 0
+    out = task.pixels * (_channels(header) + 4) * BYTES[task.record.depth or "8"]
+    if form in STREAMED:
+        out = min(out, BANDS_UNDER_WAY * min(task.pixels, BAND_HR) * 3 * 4)
+    alpha = min(task.pixels * 2, IN_MEMORY) if header.alpha and settings.alpha != "drop" else 0
     base = MEMORY_BASE + (MEMORY_NETWORK if task.needs_network else 0)
     whole = task.pixels * 3 * 4  # float32
     drawn = 3 * whole * settings.consistency + 2 * whole * settings.diversity + 3 * whole * settings.turned
-    return base + 2 * samples + out + copied + alpha + drawn * task.needs_network
+    return base + 2 * samples + out + alpha + drawn * task.needs_network
 
 
 def _content(task: Task) -> bytes:
