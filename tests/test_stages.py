@@ -1,0 +1,459 @@
+"""The stages of the diffusion models: their numbers, their schedules, and what each of them trains."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from srcli.data.on_device import DeviceSampler
+from srcli.data.photos import Photo
+from srcli.data.samples import Sampler, SampleSettings
+from srcli.diffusion import alphas_cumprod
+from srcli.errors import PresetError
+from srcli.models import build
+from srcli.objectives import OBJECTIVES, make_objective
+from srcli.objectives.adversary import PatchGAN, adversary_loss
+from srcli.objectives.autoencoder import balance
+from srcli.objectives.finetune import published_temperature, short_temperature
+from srcli.objectives.latent import snr, with_noise, without_noise
+from srcli.presets import Diffusion, Part, parse_preset
+from srcli.recipe import read_recipe
+from srcli.train import Trainer
+from srcli.train.feed import Feed
+
+CPU = torch.device("cpu")
+AUTOENCODER = {
+    "widths": [8, 8, 8],
+    "resblocks": 1,
+    "decoder_widths": [8],
+    "decoder_resblocks": 1,
+    "norm": "pixel",
+    "attention": False,
+}
+UNET = {"widths": [8, 16], "layers": 1, "attention": [False, False], "head_dim": 8, "groups": 4}
+EDSR = {"name": "edsr", "n_resblocks": 1, "n_feats": 8, "mean_shift": False}
+FPLIA = {
+    "title": "tiny",
+    "encoder": {"name": "perception", "fidelity": EDSR, "autoencoder": AUTOENCODER},
+    "decoder": {"name": "lia", "perc_dim": 8, "dim": 8, "n_heads": 2, "radius": 1, "hidden": [8]},
+    "generator": {"name": "fplia", "condition_dim": 8, **UNET},
+    "diffusion": {},
+}
+KIM = {
+    "title": "tiny",
+    "encoder": {"name": "latent", "autoencoder": AUTOENCODER | {"variational": False}},
+    "decoder": {"name": "liif", "hidden": [8], "feat_unfold": False},
+    "generator": {"name": "kim", "condition_dim": 3, **UNET},
+    "diffusion": {},
+}
+DATA = "[data]\npatch = 8\nqueries = 16\npicture = 32\nscales = [4.0, 4.0]\nshrink = 0\n"
+RUN = "[optim]\nsteps = 10\nbatch = 2\nlr = 1e-2\nwarmup = 0\nema = 0.9\nfreeze = {freeze}\n"
+
+
+def toml(value):
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml(each)}" for key, each in value.items()) + "}"
+    return (
+        str(value).lower()
+        if isinstance(value, bool)
+        else repr(value).replace("True", "true").replace("False", "false")
+    )
+
+
+def trainer_of(tmp_path, network, objective, freeze=(), **changes):
+    parts = "".join(f"{key} = {toml(value)}\n" for key, value in network.items())
+    text = f"{parts}objective = {toml(objective)}\n{DATA}{RUN.format(freeze=list(freeze))}"
+    path = tmp_path / "stage.toml"
+    path.write_text(text)
+    recipe = read_recipe(path, {key: str(value) for key, value in changes.items()})
+    return Trainer(recipe, CPU)
+
+
+def batches(trainer, count):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
+    feed = Feed(trainer.recipe, Sampler([Photo("a", "a", pixels)], trainer.recipe.data), trainer.ranks)
+    return [feed.step(step) for step in range(count)]
+
+
+def moved(trainer, before):
+    return {
+        name for name, value in trainer.network.named_parameters() if not torch.equal(before[name], value)
+    }
+
+
+def weights_of(network):
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+# --- numbers ------------------------------------------------------------------------------------------------------
+
+
+def test_the_signal_to_noise_ratios_are_those_of_the_published_schedule():
+    ratios = snr(alphas_cumprod(Diffusion()))
+    known = {20: 29.9, 100: 4.84, 250: 1.15, 500: 0.177, 750: 0.0177, 979: 0.0009}
+    for step, value in known.items():
+        assert float(ratios[step]) == pytest.approx(value, rel=0.06 if step == 979 else 6e-3)
+
+
+def test_the_published_temperature_falls_by_two_percent_every_thousand_steps():
+    tau, passed = 1.0, {}
+    for step in range(0, 400_000, 1000):  # as the authors' loop has it
+        if tau >= 0.001:
+            tau *= 0.98
+        passed[step] = tau
+    assert all(published_temperature(step) == pytest.approx(value) for step, value in passed.items())
+    assert published_temperature(999) == pytest.approx(0.98)
+    assert published_temperature(1000) == pytest.approx(0.9604)
+    assert published_temperature(341_000) == pytest.approx(0.000998, rel=1e-3)
+
+
+def test_the_short_temperature_reaches_its_end_after_four_fifths():
+    assert short_temperature(0, 100) == 1
+    assert short_temperature(40, 100) == pytest.approx(10**-1.5)
+    assert short_temperature(80, 100) == short_temperature(99, 100) == pytest.approx(1e-3)
+
+
+def test_noise_put_in_can_be_taken_out():
+    canvas, noise = torch.randn(2, 3, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    alpha = alphas_cumprod(Diffusion())[torch.tensor([20, 500, 979])]
+    noisy = with_noise(canvas, noise, alpha)
+    spread = [float(a.sqrt()) ** 2 + float((1 - a).sqrt()) ** 2 for a in alpha]
+    assert spread == pytest.approx([1, 1, 1])
+    assert torch.allclose(without_noise(noisy, noise, alpha), canvas, atol=1e-4)
+
+
+def test_hinge_losses_stop_where_the_judge_is_sure():
+    real, made = torch.tensor([0.0, 1.0, 3.0]), torch.tensor([0.0, -1.0, 2.0])
+    assert float(adversary_loss(real, made)) == pytest.approx((1 / 3 + (1 + 0 + 3) / 3) / 2)
+
+
+def test_the_adversary_weighs_as_much_as_the_rest_at_the_last_layer():
+    last = torch.tensor([1.0, 2.0], requires_grad=True)
+    fit, fooled = (last * torch.tensor([3.0, 4.0])).sum(), 10 * last[0]
+    assert float(balance(fit, fooled, last)) == pytest.approx(5 / 10, rel=1e-4)
+
+
+def test_patches_are_judged_at_the_smallest_size_that_is_promised():
+    judge = PatchGAN(width=4, layers=3)
+    assert judge(torch.zeros(2, 3, 24, 24)).shape == (2, 1, 1, 1)
+    with pytest.raises(RuntimeError):
+        judge(torch.zeros(2, 3, 16, 16))
+
+
+# --- samples ------------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_is_the_crop_that_the_queries_are_taken_from():
+    pixels = np.random.default_rng(3).integers(0, 256, (90, 80, 3), dtype=np.uint8)
+    settings = SampleSettings(patch=8, queries=20, scales=(4.0, 4.0), picture=32)
+    for kind in (Sampler, lambda *args: DeviceSampler(*args, "cpu")):
+        batch = kind([Photo("a", "a", pixels)], settings).drawn(0, 0, range(4))
+        iy, ix = (((batch.coord + 1) / 2 * 32) - 0.5).round().long().unbind(-1)
+        for n in range(4):
+            assert torch.equal(batch.picture[n, :, iy[n], ix[n]].T, batch.hr[n])
+
+
+def test_pictures_of_other_scales_are_resized_alike_on_the_device():
+    pixels = np.random.default_rng(3).integers(0, 256, (90, 80, 3), dtype=np.uint8)
+    settings = SampleSettings(patch=8, queries=5, scales=(1.0, 8.0), picture=32)
+    one, other = (
+        kind([Photo("a", "a", pixels)], settings, *more)
+        for kind, more in ((Sampler, ()), (DeviceSampler, ("cpu",)))
+    )
+    a, b = (sampler.drawn(0, 0, range(6)) for sampler in (one, other))
+    assert torch.equal(a.picture, b.picture)
+
+
+def test_a_pool_gives_few_samples_in_an_order_that_is_a_function_of_the_step(tmp_path):
+    trainer = trainer_of(tmp_path, FPLIA, {"name": "latent-diffusion"}, ["encoder."], **{"data.pool": 5})
+    seen = {}
+    for (batch,) in batches(trainer, 12):
+        for place, number in enumerate(batch.numbers):
+            assert torch.equal(seen.setdefault(number, batch.picture[place]), batch.picture[place])
+    assert set(seen) == set(range(5))
+    (again,) = batches(trainer, 12)[7]
+    (first,) = batches(trainer, 8)[7]
+    assert again.numbers == first.numbers
+
+
+# --- what is trained ----------------------------------------------------------------------------------------------
+
+PERC = ("decoder.streams.perc", "decoder.convs.p_", "decoder.features.p.", "decoder.norm.")
+ALONE = (
+    "decoder.streams.fid",
+    "decoder.convs.f_",
+    "decoder.features.f.",
+    "decoder.norm.",
+    "decoder.mlp.",
+    "decoder.position.",
+)
+STAGES = {  # network, objective, what is frozen, beginnings of the names of what moves
+    "fidelity": (FPLIA, {"name": "fidelity"}, ["encoder.autoencoder."], ("encoder.fidelity.", *ALONE)),
+    "autoencoder": (
+        FPLIA,
+        {"name": "autoencoder", "gradient": 0.5, "spectrum": 0.1, "adversary": 0.5, "adversary_width": 4, "adversary_layers": 1},
+        ["encoder.fidelity.", "decoder.mlp.", "decoder.position.", "generator."],
+        ("encoder.autoencoder.", *PERC),
+    ),
+    "diffusion": (FPLIA, {"name": "latent-diffusion"}, ["encoder.", "decoder."], ("generator.",)),
+    "finetune": (FPLIA, {"name": "lia-finetune", "temperature": "short"}, ["encoder.", "generator."], ("decoder.",)),
+    "kim-autoencoder": (
+        KIM,
+        {"name": "autoencoder", "branch": "", "kl": 0.0},
+        ["generator."],
+        ("encoder.", "decoder."),
+    ),
+    "kim-diffusion": (KIM, {"name": "latent-diffusion", "min_snr": 5.0}, ["encoder.", "decoder."], ("generator.",)),
+    "kim-alignment": (KIM, {"name": "alignment"}, ["encoder.", "decoder."], ("generator.",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_moves_what_it_trains_and_nothing_else(stage, tmp_path):
+    network, objective, freeze, expected = STAGES[stage]
+    trainer = trainer_of(tmp_path, network, objective, freeze)
+    if (
+        stage == "fidelity"
+    ):  # a window's values beyond the edge are zero: fidelity and the branch alone have a gradient
+        trainer.network.decoder.temperature.fill_(0.5)
+    before = weights_of(trainer.network)
+    for parts in batches(trainer, 3):
+        assert np.isfinite(trainer.train_step(*parts))
+    names = [name for name, _ in trainer.network.named_parameters()]
+    found = moved(trainer, before)
+    assert found <= {name for name in names if name.startswith(expected)}
+    for beginning in expected:
+        assert any(name.startswith(beginning) for name in found), beginning
+
+
+def test_all_branches_and_their_votes_learn_from_a_hard_choice(tmp_path):
+    trainer = trainer_of(tmp_path, FPLIA, {"name": "lia-finetune"}, ["encoder.", "generator."])
+    (objective,) = trainer.objectives
+    objective.begin(trainer.network, 0, 10)
+    objective(trainer.network, trainer._normalised(batches(trainer, 1)[0][0])).backward()
+    decoder = trainer.network.decoder
+    learning = [*decoder.features.parameters(), *decoder.confidence.parameters(), *decoder.vote.parameters()]
+    assert all(float(parameter.grad.abs().sum()) > 0 for parameter in learning)
+
+
+def test_the_temperature_follows_the_step_and_is_kept_with_the_averaged_weights(tmp_path):
+    trainer = trainer_of(
+        tmp_path, FPLIA, {"name": "lia-finetune", "temperature": "short"}, ["encoder.", "generator."]
+    )
+    trainer.step = 4
+    trainer.train_step(*batches(trainer, 1)[0])
+    for network in (trainer.network, trainer.average):
+        assert float(network.decoder.temperature) == pytest.approx(10**-1.5)
+
+
+def test_the_first_step_brings_latents_to_mean_zero_and_deviation_one(tmp_path):
+    trainer = trainer_of(tmp_path, KIM, {"name": "latent-diffusion"}, ["encoder.", "decoder."])
+    (parts,) = batches(trainer, 1)
+    trainer.train_step(*parts)
+    picture = parts[0].picture * 2 - 1
+    for network in (trainer.network, trainer.average):
+        z = network.generator.normalised(network.encoder.autoencoder.moments(picture)[0])
+        assert torch.allclose(z.mean((0, 2, 3)), torch.zeros(3), atol=1e-5)
+        assert torch.allclose(z.std((0, 2, 3)), torch.ones(3), atol=1e-5)
+
+
+def test_latents_of_a_pool_are_computed_once(tmp_path, monkeypatch):
+    trainer = trainer_of(
+        tmp_path, FPLIA, {"name": "latent-diffusion"}, ["encoder.", "decoder."], **{"data.pool": 3}
+    )
+    autoencoder, asked = trainer.network.encoder.autoencoder, []
+    moments = autoencoder.moments
+    monkeypatch.setattr(autoencoder, "moments", lambda x: (asked.append(len(x)), moments(x))[1])
+    trainer.step = 1  # the first step measures the latents' scale besides
+    for parts in batches(trainer, 9):
+        trainer.train_step(*parts)
+    assert sum(asked) <= 4  # a batch may have a new sample twice
+
+
+# --- with the answer known ----------------------------------------------------------------------------------------
+
+
+class Oracle(nn.Module):
+    """A generator that knows the canvas and so the noise."""
+
+    def __init__(self, generator, canvas):
+        super().__init__()
+        self.generator, self.canvas, self.alphas = generator, canvas, alphas_cumprod(Diffusion())
+        self.normalised, self.denormalised = generator.normalised, generator.denormalised
+        self.condition = generator.condition
+
+    def forward(self, noisy, t, condition):
+        alpha = self.alphas[t].view(-1, 1, 1, 1)
+        return (noisy - alpha.sqrt() * self.canvas) / (1 - alpha).sqrt()
+
+
+def known(network, objective, **given):
+    net = build(parse_preset(network, name="tiny"))
+    (loss,) = make_objective(Part(objective, given), diffusion=Diffusion())
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
+    settings = SampleSettings(patch=8, queries=16, scales=(4.0, 4.0), shrink=0, picture=32)
+    batch = Sampler([Photo("a", "a", pixels)], settings).drawn(0, 0, range(3))
+    batch = batch._replace(lr=batch.lr * 2 - 1, hr=batch.hr * 2 - 1, picture=batch.picture * 2 - 1)
+    net.generator.latent_std.fill_(0.5)
+    with torch.no_grad():
+        z = net.encoder.autoencoder.moments(batch.picture)[0]
+    return net, loss, batch, z
+
+
+def test_who_knows_the_noise_has_no_loss():
+    net, loss, batch, z = known(KIM, "latent-diffusion", normalise=False)
+    net.generator = Oracle(net.generator, net.generator.normalised(z))
+    assert float(loss(net, batch).detach()) < 1e-8
+
+
+@pytest.mark.parametrize("clamp", [0.0, 0.5])
+def test_errors_at_clear_steps_count_less_with_a_clamp(clamp):
+    net, loss, batch, z = known(KIM, "latent-diffusion", normalise=False, min_snr=clamp)
+    torch.manual_seed(5)
+    found = float(loss(net, batch).detach())  # an untrained generator says that there is no noise
+    torch.manual_seed(5)
+    t = torch.randint(1000, (3,))
+    noise = torch.randn_like(z)
+    alpha = alphas_cumprod(Diffusion())[t].double()
+    ratio = alpha / (1 - alpha)
+    factor = [min(float(r), clamp) / float(r) if clamp else 1.0 for r in ratio]
+    assert found == pytest.approx(
+        np.mean([f * float((n**2).mean()) for f, n in zip(factor, noise, strict=True)]), rel=1e-5
+    )
+
+
+def test_with_the_true_latent_only_the_decoder_errs_in_the_alignment():
+    net, loss, batch, z = known(KIM, "alignment", error="l1")
+    net.generator = Oracle(net.generator, net.generator.normalised(z))
+    torch.manual_seed(5)
+    found = float(loss(net, batch).detach())
+    torch.manual_seed(5)
+    alpha = alphas_cumprod(Diffusion())[torch.randint(1000, (3,))]
+    colours = net(torch.cat([batch.lr, z], dim=1), batch.coord, batch.cell)
+    error = (colours - batch.hr).abs().mean((1, 2)) * (alpha / (1 - alpha)).sqrt()
+    assert found == pytest.approx(float(error.mean().detach()), rel=1e-3)
+
+
+def test_the_alignment_reaches_the_generator_through_the_frozen_decoder():
+    net, loss, batch, _ = known(KIM, "alignment")
+    only, both = [], []
+    for image, kept in ((0.0, only), (1.0, both)):
+        (loss,) = make_objective(Part("alignment", {"image": image}), diffusion=Diffusion())
+        torch.manual_seed(5)
+        net.zero_grad()
+        loss(net, batch).backward()
+        kept.append(net.generator.unet.conv_out.weight.grad.clone())
+    assert not torch.allclose(only[0], both[0])
+
+
+@pytest.mark.parametrize("clamp", [0.0, 0.01])
+def test_the_finetuning_loss_is_the_papers_sum(clamp):
+    net, loss, batch, z = known(FPLIA, "lia-finetune", clamp=clamp)
+    with torch.no_grad():  # a posterior without spread, so that the latent is known
+        last = net.encoder.autoencoder.quant_conv
+        last.weight[3:].zero_()
+        last.bias[3:].fill_(-30.0)
+    net.generator = Oracle(net.generator, net.generator.normalised(z))
+    net.eval()  # the selection is the best branch, without noise
+    torch.manual_seed(5)
+    found = float(loss(net, batch).detach())
+    torch.manual_seed(5)
+    torch.randn_like(z)
+    alpha = alphas_cumprod(Diffusion())[torch.randint(20, 980, (3,))]
+    weight = alpha / (1 - alpha)
+    weight = weight.clamp(max=clamp) if clamp else weight
+    lia = net.decoder
+    from srcli.models.sr import Frame
+
+    prepared = lia.prepare(
+        net.encoder(torch.cat([batch.lr, z], dim=1)), batch.lr, Frame.whole(batch.lr, batch.cell)
+    )
+    error = {
+        name: (lia.answers(prepared, batch.coord, (name,))[name] - batch.hr).square().mean((1, 2))
+        for name in ("f", "p", "pf", "fp", "selected")
+    }
+    expected = (error["selected"] + error["f"] + weight * (error["p"] + error["pf"] + error["fp"])).mean()
+    assert found == pytest.approx(float(expected.detach()), rel=2e-3)
+
+
+# --- the opponent -------------------------------------------------------------------------------------------------
+
+JUDGED = {
+    "name": "autoencoder",
+    "adversary": 0.5,
+    "adversary_width": 4,
+    "adversary_layers": 1,
+    "adversary_from": 2,
+}
+
+
+def test_the_opponent_learns_from_its_step_on_and_resumes(tmp_path):
+    one, other = (trainer_of(tmp_path, FPLIA, JUDGED, ["generator."]) for _ in range(2))
+    steps = batches(one, 5)
+    before = weights_of(one.duel.network)
+    for parts in steps[:2]:
+        one.train_step(*parts)
+    assert all(torch.equal(before[name], value) for name, value in one.duel.network.state_dict().items())
+    for parts in steps[2:4]:
+        one.train_step(*parts)
+    moved_now = {
+        name for name, value in one.duel.network.named_parameters() if not torch.equal(before[name], value)
+    }
+    assert {name for name in before if name.endswith("0.weight")} <= moved_now
+    other.restore(copy.deepcopy(one.state()))
+    assert one.train_step(*steps[4]) == other.train_step(*steps[4])
+    for a, b in ((one.network, other.network), (one.duel.network, other.duel.network)):
+        assert all(
+            torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+        )
+
+
+# --- measurements and refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["fidelity", "autoencoder", "diffusion", "kim-autoencoder"])
+def test_stages_before_the_last_measure_what_they_train(stage, tmp_path):
+    network, objective, freeze, _ = STAGES[stage]
+    trainer = trainer_of(tmp_path, network, objective, freeze)
+    lr, hr = torch.rand(1, 3, 8, 12) * 2 - 1, torch.rand(1, 3, 32, 48) * 2 - 1
+    with torch.no_grad():
+        found = trainer.stages[0].measure(trainer.average.eval(), [(lr, hr)])
+    (value,) = found.values()
+    assert np.isfinite(value)
+    if stage == "diffusion":
+        assert value == pytest.approx(0, abs=0.3)  # an untrained generator's error is the noise itself
+
+
+def test_objectives_of_stages_say_what_does_not_fit():
+    with pytest.raises(PresetError, match=r"\[diffusion\]"):
+        make_objective(Part("latent-diffusion"))
+    with pytest.raises(PresetError, match="takes no 'diffusion'"):
+        make_objective(Part("alignment", {"diffusion": 1}), diffusion=Diffusion())
+    for name, settings in (
+        ("autoencoder", {"l1": -1.0}),
+        ("autoencoder", {"perceptual": 1.0}),
+        ("autoencoder", {"smallest": 0.0}),
+        ("latent-diffusion", {"min_snr": -1.0}),
+        ("lia-finetune", {"steps": (0.9, 0.1)}),
+        ("alignment", {"image": -1.0}),
+        ("noise-level", {"smallest": 2.0}),
+    ):
+        with pytest.raises(PresetError, match="objective"):
+            make_objective(Part(name, settings), diffusion=Diffusion())
+    net, loss, batch, _ = known(FPLIA, "autoencoder")
+    with pytest.raises(PresetError, match="HR pictures"):
+        loss(net, batch._replace(picture=None))
+    wide = KIM["encoder"] | {"autoencoder": AUTOENCODER | {"decoder_widths": [16]}}
+    net.decoder = build(parse_preset(KIM | {"encoder": wide}, name="tiny")).decoder
+    with pytest.raises(PresetError, match="branches"):
+        loss(net, batch)
+    plain = build(parse_preset({"title": "t", "encoder": EDSR, "decoder": {"name": "blend"}}, name="tiny"))
+    for name in ("fidelity", "autoencoder", "latent-diffusion", "lia-finetune", "alignment", "noise-level"):
+        (loss,) = make_objective(Part(name), diffusion=Diffusion())
+        with pytest.raises(PresetError):
+            loss(plain, batch)
+    assert {"alignment", "autoencoder", "fidelity", "latent-diffusion", "lia-finetune", "noise-level"} <= set(
+        OBJECTIVES
+    )
