@@ -117,7 +117,8 @@ def make_lr(
     ] = None,
     scale: Scales = "4",
     method: Annotated[
-        Literal["pillow-bicubic", "matlab-bicubic"], typer.Option(help="How LR pictures are made.")
+        Literal["pillow-bicubic", "matlab-bicubic", "realesrgan", "realesrgan-stablesr", "realesrgan-seesr"],
+        typer.Option(help="How LR pictures are made; a degradation is drawn for each from --seed."),
     ] = "pillow-bicubic",
     data: Data = None,
     source: Annotated[
@@ -129,10 +130,10 @@ def make_lr(
     count: Annotated[
         int | None, typer.Option("--count", min=1, help="Pairs: how many.", show_default="as published")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Pairs: which ones.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of pairs, which ones; of degradations.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
-    """Write the LR pictures that an evaluation would make by itself, for other tools; or pairs for DIV2K-Val-Real.
+    """Write the LR pictures that an evaluation would make by itself, or degraded ones; or pairs for DIV2K-Val-Real.
 
     Pairs are crops of 512 pixels of the pictures of DIV2K's validation set, degraded to 128 pixels with the numbers
     in DIR/degradations.jsonl.
@@ -148,7 +149,7 @@ def make_lr(
     from srcli.sizes import parse_scale
 
     scales = [parse_scale(word) for word in scale.split(",")]
-    for path in bench_files.make_lr(Path(hr), output, scales, method, overwrite=overwrite):
+    for path in bench_files.make_lr(Path(hr), output, scales, method, seed=seed, overwrite=overwrite):
         print(path)
 
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from srcli.data.benchmarks import Benchmark, Spec, read_rgb
 from srcli.data.layouts import PairedFolders, pictures
-from srcli.data.reduce import cropped_to_scale, reduce_by
+from srcli.data.reduce import REDUCTIONS, cropped_to_scale, reduce_by
 from srcli.errors import ModelError, NothingToDoError, ResourceError, SrcliError
+from srcli.geometry import Size
 from srcli.image.atomic import atomic_write
 from srcli.presets import preset_folders
+
+U8 = NDArray[np.uint8]
 
 SHOWN = 5  # names in a message
 
@@ -90,9 +95,17 @@ def _sha256(path: Path) -> str:
 
 
 def make_lr(
-    hr: Path, output: Path, scales: Sequence[float], reduction: str, *, overwrite: bool = False
+    hr: Path, output: Path, scales: Sequence[float], method: str, *, seed: int = 0, overwrite: bool = False
 ) -> Iterator[Path]:
     """Write the LR pictures of a folder of HR ones as ``<output>/X<scale>/<name>.png``.
+
+    Args:
+        hr: the folder.
+        output: where to.
+        scales: LR is smaller by these.
+        method: a reduction, or a degradation; what is done to the picture of a number is drawn from it and the seed.
+        seed: for degradations.
+        overwrite: replace what is there.
 
     Yields:
         each file that was written.
@@ -101,25 +114,45 @@ def make_lr(
         NothingToDoError: `hr` holds no picture.
         ImageError: an HR picture cannot be read, or is too small.
         ResourceError: a file cannot be written.
-        UsageError: an unknown reduction.
+        UsageError: an unknown method.
     """
     files = pictures(hr)
     if not files:
         raise NothingToDoError(f"the folder {hr} holds no image.")
+    make = _reducing(method) if method in REDUCTIONS else _degrading(method, seed)
     for scale in scales:
         folder = output / f"X{scale:g}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ResourceError(f"cannot make the folder {folder}: {error.strerror}.") from error
-        for file in files:
+        for number, file in enumerate(files):
             target = folder / f"{file.stem}.png"
             if target.exists() and not overwrite:
                 continue
             crop, size = cropped_to_scale(read_rgb(file), scale)
             with atomic_write(target) as stream:
-                Image.fromarray(reduce_by(reduction, crop, size)).save(stream, "PNG")
+                Image.fromarray(make(crop, size, number)).save(stream, "PNG")
             yield target
+
+
+def _reducing(method: str) -> Callable[[U8, Size, int], U8]:
+    return lambda hr, size, _number: reduce_by(method, hr, size)
+
+
+def _degrading(method: str, seed: int) -> Callable[[U8, Size, int], U8]:
+    import torch
+
+    from srcli.degradations import degrade, draw, find_degradation, numbered
+
+    ranges = find_degradation(method)
+
+    def make(hr: U8, size: Size, number: int) -> U8:
+        done = replace(draw(ranges, numbered(seed, number)), sharpen=False)  # that is for training
+        lr, _ = degrade(torch.from_numpy(hr.copy()), done, size)
+        return np.ascontiguousarray(lr.numpy())
+
+    return make
 
 
 def fetch(

@@ -150,6 +150,20 @@ def test_make_lr_writes_what_an_evaluation_would_make(tmp_path):
     run("make-lr", tmp_path / "hr", "-o", tmp_path / "lr", "-s", "0", code=2)
 
 
+def test_make_lr_degrades_every_picture_in_its_own_way_and_again_alike(tmp_path):
+    for seed in range(2):
+        put_photo(tmp_path / f"hr/{seed}.png", (64, 48), seed=0)
+    words = ("make-lr", tmp_path / "hr", "--method", "realesrgan-stablesr", "-s", "2,4")
+    first, again, other = (
+        [Image.open(path) for path in run(*words, "-o", tmp_path / out, "--seed", seed).stdout.split()]
+        for out, seed in (("a", 3), ("b", 3), ("c", 4))
+    )
+    assert [lr.size for lr in first] == [(32, 24), (32, 24), (16, 12), (16, 12)]
+    assert [lr.tobytes() for lr in first] == [lr.tobytes() for lr in again]
+    assert all(a.tobytes() != b.tobytes() for a, b in zip(first, other, strict=True))
+    assert first[0].tobytes() != first[1].tobytes()  # one photo, two numbers
+
+
 def put_photo(path, size=(560, 530), seed=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     small = np.random.default_rng(seed).integers(0, 256, (20, 20, 3), dtype=np.uint8)
