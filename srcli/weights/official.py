@@ -17,17 +17,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from srcli.errors import ModelError, PresetError, WeightsError
 from srcli.presets import Part, Preset, list_presets
+from srcli.weights import fplia
 from srcli.weights.checkpoint import mismatches, read, shapes
 from srcli.weights.store import SUFFIX
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-T = TypeVar("T")
 NESTED = ("params_ema", "params", "state_dict", "model")
 PREFIXES = ("module.", "generator.", "_orig_mod.")
 # What unpickling a damaged or foreign file raises; anything else is a bug.
@@ -143,12 +143,14 @@ def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def rename(state: Mapping[str, T], preset: Preset) -> dict[str, T]:
-    """The state dict under our keys: `encoder.*` and `decoder.*`."""
+def rename(state: Mapping[str, Tensor], preset: Preset) -> dict[str, Tensor]:
+    """The state dict under our keys: `encoder.*`, `decoder.*` and `generator.*`."""
     from srcli.models import DECODERS, ENCODERS
 
-    if all(key.startswith(("encoder.", "decoder.")) for key in state) and _has_decoder(state):
+    if all(key.startswith(("encoder.", "decoder.", "generator.")) for key in state) and _has_decoder(state):
         return dict(state)
+    if preset.generator is not None and fplia.is_official(state):
+        return fplia.convert(state, preset)
     parts = (ENCODERS[preset.encoder.name], DECODERS[preset.decoder.name])
     rules = [rule for part in parts for rule in getattr(part, "UPSTREAM_KEYS", ())]
     renamed = {_renamed(key, rules): value for key, value in state.items()}
@@ -190,6 +192,13 @@ def fit(checkpoint: Checkpoint, preset: Preset) -> tuple[Preset, str]:
     return preset, mismatches(own, shapes(rename(checkpoint.state, preset)))
 
 
+def _in_parts(preset: Preset) -> bool:
+    """Whether the network is made of parts from our tables, not assembled from base models."""
+    from srcli.models import GENERATORS
+
+    return preset.generator is None or preset.generator.name in GENERATORS
+
+
 def _switches(preset: Preset) -> dict[str, Any]:
     """The arguments of the decoder's constructor that are true or false, as the preset has them."""
     from srcli.models import DECODERS
@@ -208,11 +217,13 @@ def network_shapes(preset: Preset) -> dict[str, tuple[int, ...]]:
     try:
         encoder, out_dim = _encoder_shapes(json.dumps(asdict(preset.encoder)))
         decoder = _decoder_shapes(json.dumps(asdict(preset.decoder)), out_dim)
+        generator = _generator_shapes(json.dumps(asdict(preset.generator))) if preset.generator else {}
     except PresetError as error:
         raise PresetError(f"preset '{preset.name}': {error.message}", hint=error.hint) from error
     return {
         **{f"encoder.{key}": shape for key, shape in encoder.items()},
         **{f"decoder.{key}": shape for key, shape in decoder.items()},
+        **{f"generator.{key}": shape for key, shape in generator.items()},
     }
 
 
@@ -238,6 +249,16 @@ def _decoder_shapes(part: str, in_dim: int) -> dict[str, tuple[int, ...]]:
         return shapes(make(DECODERS, "decoder", Part(**json.loads(part)), "it", in_dim=in_dim).state_dict())
 
 
+@lru_cache(maxsize=64)
+def _generator_shapes(part: str) -> dict[str, tuple[int, ...]]:
+    import torch
+
+    from srcli.models import GENERATORS, make
+
+    with torch.device("meta"):
+        return shapes(make(GENERATORS, "generator", Part(**json.loads(part)), "it").state_dict())
+
+
 def identify(checkpoint: Checkpoint, where: str) -> Preset:
     """The preset that a checkpoint belongs to, by its keys, shapes and switches; its name is not trusted.
 
@@ -246,7 +267,11 @@ def identify(checkpoint: Checkpoint, where: str) -> Preset:
     Raises:
         WeightsError: no preset fits, or several do.
     """
-    tried = [(preset, *fit(checkpoint, preset)) for preset in list_presets()]
+    sampled = fplia.is_official(checkpoint.state) or any(
+        key.startswith("generator.") for key in checkpoint.state
+    )
+    presets = [preset for preset in list_presets() if (preset.generator is not None) == sampled]
+    tried = [(preset, *fit(checkpoint, preset)) for preset in presets if _in_parts(preset)]
     fitting = [(preset, stated) for preset, stated, problems in tried if not problems]
     exact = [preset for preset, stated in fitting if stated == preset] or [preset for preset, _ in fitting]
     if len(exact) == 1:

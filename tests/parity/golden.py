@@ -47,6 +47,7 @@ class Method:
         inputs: beginnings of the names of arrays that are not outputs.
         tolerance: largest difference, times max(1, standard deviation).
         special: other tolerances, by a part of the array's name.
+        own: keys of ours that the authors do not store.
     """
 
     build: Callable[[dict[str, Any]], nn.Module]
@@ -55,6 +56,7 @@ class Method:
     inputs: tuple[str, ...] = ("lr",)
     tolerance: float = 1e-5
     special: Mapping[str, float] = field(default_factory=dict)
+    own: tuple[str, ...] = ()
 
     def bound(self, array: str, std: float) -> float:
         """Largest difference allowed in an array of this name and standard deviation."""
@@ -83,7 +85,7 @@ def filled(
     state = network.state_dict()
     weights = {}
     for key, value in state.items():
-        name = method.name(key)
+        name = method.name(key) if key not in method.own else key
         if key in parameters and not any(part in name for part in UNUSED):
             weights[name] = fill(name, tuple(value.shape), gain_rules)
             state[key] = torch.from_numpy(weights[name])

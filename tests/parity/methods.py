@@ -11,6 +11,7 @@ from srcli.models.encoders import ENCODERS
 from srcli.models.layers import grid_coord, window_pad
 from srcli.models.sr import Frame, ImplicitSR
 from tests.parity.ciaosr import CIAOSR, LM_CIAOSR
+from tests.parity.fplia import FPLIA_BRANCHES, FPLIA_STAGE
 from tests.parity.golden import Golden, Method, Outputs
 from tests.parity.hiif import HIIF
 from tests.parity.linf import LINF_METHOD
@@ -99,6 +100,8 @@ METHODS: dict[str, Method] = {
     "enc_rdn_b": bare("rdn"),
     "enc_rrdb": bare("rrdb"),
     "enc_swinir": bare("swinir"),
+    "fplia_fpam_fpsm": FPLIA_BRANCHES,
+    "fplia_lia": FPLIA_STAGE,
     "hiif": HIIF,
     "liif": Method(classic("liif"), run_decoder),
     "liif_nocell": Method(classic("liif"), run_decoder),

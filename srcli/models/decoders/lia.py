@@ -81,11 +81,22 @@ class LIA(Decoder):
             "sft" do not choose: a linear layer on all branches, or the first one scaled and shifted by the others.
 
     Attributes:
-        temperature: of the Gumbel noise in training; a buffer, so that training resumes with it.
+        temperature: of the Gumbel noise in training, where branches vote; a buffer, so that training resumes with it.
 
     Raises:
         ValueError: no or unknown branches, a branch without its stream, or sizes that do not fit each other.
     """
+
+    # A checkpoint of the authors' first stage, whose LIA has the branch f alone; see srcli.weights.fplia for whole ones.
+    UPSTREAM_KEYS = (
+        (r"^fid_encoder\.", "encoder."),
+        (r"^lia\.pb_encoder\.", "decoder.position."),
+        (r"^lia\.imnet_de\.", "decoder.mlp."),
+        (r"^lia\.feat_norm\.", "decoder.norm."),
+        (r"^lia\.fid_conv_proj\.", "decoder.streams.fid."),
+        (r"^lia\.fid_conv_([qkv])\.", r"decoder.convs.f_\1."),
+        (r"^lia\.fid_proj\.", "decoder.features.f."),
+    )
 
     def __init__(
         self,
@@ -132,7 +143,8 @@ class LIA(Decoder):
         self.norm = nn.LayerNorm(dim)
         self.mlp = MLP(dim, hidden, 3, activation=nn.ReLU if variant == "code" else nn.GELU)
         self.temperature: Tensor
-        self.register_buffer("temperature", torch.ones(()))
+        if self.votes:
+            self.register_buffer("temperature", torch.ones(()))
 
     def _make_windows(self) -> None:
         dim, width = self.dim, self.area * self.dim + 2

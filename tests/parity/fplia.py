@@ -1,0 +1,90 @@
+"""FPLIA's regression part behind its golden files."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from srcli.geometry import Grid, Size
+from srcli.models.decoders.lia import LIA
+from srcli.models.encoders import ENCODERS
+from srcli.models.layers import grid_coord
+from srcli.models.sr import Frame, ImplicitSR
+from srcli.weights.fplia import PATHS, lia_names
+from tests.parity.golden import Golden, Method, Outputs
+
+OFFICIAL = lia_names()
+
+
+def official_name(key: str) -> str:
+    """What the authors call a key of LIA's."""
+    module, _, leaf = key.rpartition(".")
+    if module.startswith("mlp."):
+        return f"imnet_de.{key.removeprefix('mlp.')}"
+    if module.startswith("position."):
+        return f"pb_encoder.{key.removeprefix('position.')}"
+    return f"{OFFICIAL[module]}.{leaf}"
+
+
+def name_of_stage(key: str) -> str:
+    """The same for a checkpoint of the first stage, with its encoder."""
+    part, _, rest = key.partition(".")
+    return f"fid_encoder.{rest}" if part == "encoder" else f"lia.{official_name(rest)}"
+
+
+def build_stage(args: dict[str, Any]) -> nn.Module:
+    """The first stage: an encoder and the branch f."""
+    encoder = ENCODERS["edsr"]()
+    return ImplicitSR(encoder, LIA(in_dim=encoder.out_dim, branches=("f",)))
+
+
+def run_stage(network: ImplicitSR, golden: Golden) -> Outputs:
+    """Every case by `render`, and the small ones by `query`, which is slow."""
+    lr = golden.lr()
+    feat = network.encoder(lr)
+    for tag, case in golden.cases.items():
+        target = Size(*case["target"])
+        frame = Frame.whole(lr, torch.tensor([case["cell"]]), target)
+        prepared, grid = network.decoder.prepare(feat, lr, frame), Grid.of(frame.size, target)
+        yield f"pred_{tag}", network.decoder.render(prepared, grid).flatten(2).transpose(1, 2)
+        if target.h * target.w <= 2000:
+            yield f"pred_{tag}", network.decoder.query(prepared, grid_coord(grid, lr))
+
+
+def run_branches(decoder: LIA, golden: Golden) -> Outputs:
+    """Scores, choices, what is selected, and the branches, from features that follow from seeds."""
+    lr = golden.lr()
+    size = Size(*lr.shape[-2:])
+    feat = torch.cat([drawn(31, 64, size), drawn(32, 128, size)], dim=1)
+    for tag, case in golden.cases.items():
+        target = Size(*case["target"])
+        prepared = decoder.prepare(feat, lr, Frame.whole(lr, torch.tensor([case["cell"]]), target))
+        grid = Grid.of(size, target)
+        colours, scores = decoder.render_chosen(prepared, grid)
+        assert scores is not None
+        yield f"blend_pred_{tag}", colours.flatten(2).transpose(1, 2)
+        yield f"logits_{tag}", scores.flatten(2).transpose(1, 2)
+        yield f"choice_{tag}", scores.argmax(1).flatten(1).to(torch.uint8)
+        if f"fid_pred_{tag}" in golden.arrays:
+            coord = grid_coord(grid, lr)
+            yield f"blend_pred_{tag}", decoder.query(prepared, coord)
+            for name, answer in decoder.answers(prepared, coord, decoder.branches).items():
+                yield f"{PATHS[name]}_pred_{tag}", answer
+
+
+def drawn(seed: int, channels: int, size: Size) -> torch.Tensor:
+    """A map of features (1, channels, h, w)."""
+    values = np.random.default_rng(seed).standard_normal((1, channels, *size))
+    return torch.from_numpy(values.astype(np.float32))
+
+
+FPLIA_STAGE = Method(build_stage, run_stage, name_of_stage)
+FPLIA_BRANCHES = Method(
+    lambda args: LIA(in_dim=192, perc_dim=128),
+    run_branches,
+    official_name,
+    # The norm divides features with a standard deviation of 0.16, and rounding in sums of 12,544 terms with them.
+    tolerance=3e-5,
+    own=("temperature",),
+)
