@@ -15,6 +15,7 @@ from srcli.errors import ImageError, UsageError
 from srcli.image.quantise import quantise
 from srcli.image.read import read_image
 from srcli.metrics import Metric, Protocol, Scene
+from srcli.metrics.distributions import channel_distances
 
 U8 = NDArray[np.uint8]
 DEFAULT_METRICS = ("psnr", "psnr-y", "ssim", "spectrum", "hist-w1")
@@ -59,11 +60,13 @@ class Measured:
         of: label of the one.
         to: label of the other, taken as the truth.
         values: by metric.
+        histograms: Wasserstein-1 of red, green and blue in 8-bit levels.
     """
 
     of: str
     to: str
     values: dict[str, float]
+    histograms: tuple[float, float, float]
 
 
 def load_picture(path: Path, label: str | None = None) -> Picture:
@@ -163,7 +166,7 @@ def measured(a: Picture, truth: Picture, metrics: Iterable[Metric], protocol: Pr
             values[metric.name] = metric.measure(scene)
         except ValueError as error:
             raise ImageError(f"{metric.name} of {a.label} and {truth.label}: {error}.") from error
-    return Measured(a.label, truth.label, values)
+    return Measured(a.label, truth.label, values, channel_distances(a.pixels, truth.pixels))
 
 
 def difference(a: U8, b: U8) -> tuple[U8, int]:

@@ -108,6 +108,8 @@ def _pair(
     for note in (f"{p.label}: {note}" for p in pictures for note in p.notes):
         console.note(note)
     console.result(_numbers(numbers, protocol.label, a.size, json=json).rstrip("\n"), asked=True)
+    for m in numbers if histogram and not json else ():
+        console.result(_histogram_line(m), asked=True)
     for target in targets:
         if target.suffix.lower() in PAGES:
             from srcli.compare_page import page
@@ -141,10 +143,16 @@ def _side_by_side(
         shares = [histograms(p.pixels) for p in pictures]
         plots = [histogram_plot(shares, channel) for channel in range(3)]
         colours = ("blue", "orange", "black")
+        captions += [_histogram_line(m) for m in numbers]
         captions.append(
             "histograms: " + ", ".join(f"{c} {p.label}" for c, p in zip(colours, pictures, strict=False))
         )
     return side_by_side(panels, crops, plots=plots, captions=captions)
+
+
+def _histogram_line(m: Measured) -> str:
+    red, green, blue = m.histograms
+    return f"histograms of {m.of} to {m.to}: red {red:.2f}, green {green:.2f}, blue {blue:.2f} levels apart"
 
 
 def _metrics(text: str | None, checks: list[Check]) -> list[Metric]:

@@ -36,7 +36,10 @@ FailOver = Annotated[
     ),
 ]
 Histogram = Annotated[
-    bool, typer.Option("--histogram", help="Histograms below the pictures.", rich_help_panel=PAIR)
+    bool,
+    typer.Option(
+        "--histogram", help="Histograms below the pictures, and how far apart they are.", rich_help_panel=PAIR
+    ),
 ]
 Html = Annotated[
     Path | None,

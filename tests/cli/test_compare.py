@@ -83,6 +83,23 @@ def test_sheets_are_written_in_every_picture_format(compare, suffix):
     assert size_of(f"out/s.{suffix}")[0] > 4 * 64
 
 
+def test_histograms_are_compared_in_numbers_by_channel(compare):
+    from scipy.stats import wasserstein_distance
+
+    with Image.open("good.png") as good, Image.open("hr.png") as hr:
+        a, b = (np.asarray(p).reshape(-1, 3) for p in (good, hr))
+    expected = [wasserstein_distance(a[:, c], b[:, c]) for c in range(3)]
+    found = json.loads(compare("good.png", "hr.png", "--json").stdout)["measured"][0]
+    assert found["histograms"] == pytest.approx(expected)
+    line = compare("good.png", "hr.png", "--histogram").stdout.splitlines()[-1]
+    assert (
+        line
+        == "histograms of good.png to hr.png: red {:.2f}, green {:.2f}, blue {:.2f} levels apart".format(
+            *expected
+        )
+    )
+
+
 def test_a_grid_has_a_row_per_model_and_psnr_where_there_is_a_truth(compare, model):
     result = compare(
         "hr.png", "-m", model, "-m", "bicubic", "--downscale", "2,3.4", "-o", "grid.png", "--json"
