@@ -12,6 +12,7 @@ from xml.parsers.expat import ExpatError
 from srcli.errors import ResourceError
 from srcli.image import metadata as about
 from srcli.image import png, tiff
+from srcli.image.gif import gif_options, with_palette
 from srcli.image.ifd import write_exif
 from srcli.image.metadata import Metadata
 from srcli.image.pillow import BROKEN
@@ -20,7 +21,7 @@ from srcli.image.raster import Raster
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-PIL_NAMES = {"jpg": "JPEG", "webp": "WEBP", "avif": "AVIF"}
+PIL_NAMES = {"jpg": "JPEG", "webp": "WEBP", "avif": "AVIF", "gif": "GIF"}
 SEGMENT_LIMIT = 65533  # bytes of a JPEG segment after its length
 METADATA_OPTIONS = ("exif", "xmp", "extra")
 PROVENANCE_KEY = "srcli"
@@ -69,7 +70,9 @@ def encode(
         provenance = None
     if name == "png":
         return _encode_png(stream, raster, encoding, icc, profile_name, provenance)
-    kept, notes = _with_provenance(encoding.metadata, provenance)
+    if name == "gif":
+        return _encode_gif(stream, raster, encoding, provenance)
+    kept, notes = with_provenance(encoding.metadata, provenance)
     if name == "tiff":
         tiff.encode_tiff(
             stream,
@@ -85,7 +88,8 @@ def encode(
     return notes + _encode_with_pillow(stream, raster, name, encoding, kept, icc, cmyk)
 
 
-def _with_provenance(kept: Metadata, provenance: Mapping[str, Any] | None) -> tuple[Metadata, list[str]]:
+def with_provenance(kept: Metadata, provenance: Mapping[str, Any] | None) -> tuple[Metadata, list[str]]:
+    """Metadata whose XMP packet carries the provenance, and a note if it cannot."""
     if not provenance:
         return kept, []
     try:
@@ -124,6 +128,18 @@ def _encode_png(
     return notes
 
 
+def _encode_gif(
+    stream: BinaryIO, raster: Raster, encoding: Encoding, provenance: Mapping[str, Any] | None
+) -> list[str]:
+    from PIL import Image
+
+    options, notes = gif_options(encoding.metadata, provenance, PROVENANCE_KEY, alpha=encoding.alpha)
+    pixels = raster.whole()
+    picture = with_palette(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
+    stream.write(_save(picture, "gif", options))
+    return notes
+
+
 def _encode_with_pillow(
     stream: BinaryIO,
     raster: Raster,
@@ -135,7 +151,7 @@ def _encode_with_pillow(
 ) -> list[str]:
     from PIL import Image
 
-    options, notes = _metadata_options(name, kept)
+    options, notes = metadata_options(name, kept)
     if icc is not None:
         options["icc_profile"] = icc
     options["quality"] = encoding.quality
@@ -170,7 +186,7 @@ def _save(picture: Picture, name: str, options: Mapping[str, Any]) -> memoryview
     return stream.getbuffer()
 
 
-def _metadata_options(name: str, kept: Metadata) -> tuple[dict[str, Any], list[str]]:
+def metadata_options(name: str, kept: Metadata) -> tuple[dict[str, Any], list[str]]:
     """Pillow's save options for metadata, and notes on what does not fit."""
     options: dict[str, Any] = {}
     notes = []

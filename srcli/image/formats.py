@@ -23,6 +23,8 @@ class Format:
         alpha: whether it has transparency.
         gray: whether it stores one channel.
         cmyk: whether it stores CMYK.
+        animated: whether it stores several pictures with their timing.
+        icc: whether it has a place for a colour profile.
     """
 
     name: str
@@ -32,23 +34,26 @@ class Format:
     alpha: bool = True
     gray: bool = True
     cmyk: bool = False
+    animated: bool = False
+    icc: bool = True
 
 
 FORMATS = {
-    "png": Format("png", (".png",), ("8", "16"), 2**31 - 1),
+    "png": Format("png", (".png",), ("8", "16"), 2**31 - 1, animated=True),
     # The file format allows 65535; libjpeg refuses to write more than 65500.
     "jpg": Format("jpg", (".jpg", ".jpeg", ".jpe", ".jfif"), ("8",), 65500, alpha=False, cmyk=True),
-    "webp": Format("webp", (".webp",), ("8",), 16383, gray=False),
+    "webp": Format("webp", (".webp",), ("8",), 16383, gray=False, animated=True),
     "tiff": Format("tiff", (".tif", ".tiff"), ("8", "16", "32f"), 2**31 - 1, cmyk=True),
     # The file format allows 65536; libavif's decoder, and so nearly every viewer, refuses more than 32768.
-    "avif": Format("avif", (".avif",), ("8",), 32768),
+    "avif": Format("avif", (".avif",), ("8",), 32768, animated=True),
+    "gif": Format("gif", (".gif",), ("8",), 65535, gray=False, animated=True, icc=False),
 }
 
 ALIASES = {"jpeg": "jpg", "tif": "tiff"}
 
 
 def find_format(name: str) -> Format:
-    """The format called `name` (png, jpg, webp, tiff, avif; jpeg and tif are understood).
+    """The format called `name` (png, jpg, webp, tiff, avif, gif; jpeg and tif are understood).
 
     Raises:
         UsageError: no such format.

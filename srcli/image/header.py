@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["gray", "rgb", "cmyk"]
 MAX_PIXELS = 500_000_000
-WEBP_SIDE = 16383  # an animation's canvas could claim more, and would be filled before its frames are looked at
+WEBP_SIDE = (
+    16383  # an animation's canvas could claim more, and would be filled before its frames are looked at
+)
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap the sides
 
 KINDS: dict[str, Kind] = {
@@ -115,7 +117,7 @@ def inspect(source: Source, frames: str | int) -> Inspection:
 
 
 def choose_frame(frames: str | int, count: int, name: str) -> int:
-    """Index of the frame that `frames` means ("error", "first", or a number counted from 1).
+    """Index of the frame that `frames` means ("error", "first", "all", or a number counted from 1).
 
     Raises:
         UsageError: another word.
@@ -125,15 +127,17 @@ def choose_frame(frames: str | int, count: int, name: str) -> int:
         if count > 1:
             raise ImageError(
                 f"{name} holds {count} pictures (animation or pages).",
-                hint=f"Choose one with --frames first or --frames N (1 to {count}).",
+                hint=f"Take --frames all, or choose one with --frames first or --frames N (1 to {count}).",
             )
         return 0
-    if frames == "first":
+    if frames in ("first", "all"):
         return 0
     try:
         number = int(frames)
     except ValueError as error:
-        raise UsageError(f"--frames is 'error', 'first' or a number from 1, not '{frames}'.") from error
+        raise UsageError(
+            f"--frames is 'error', 'all', 'first' or a number from 1, not '{frames}'."
+        ) from error
     if number < 1:
         raise UsageError(f"--frames counts from 1, got {number}.")
     if number > count:
@@ -141,16 +145,17 @@ def choose_frame(frames: str | int, count: int, name: str) -> int:
     return number - 1
 
 
-def check_pixels(header: Header, limit: int, name: str) -> None:
-    """Refuse a picture larger than `limit` pixels before memory is spent on it.
+def check_pixels(header: Header, limit: int, name: str, *, count: int = 1) -> None:
+    """Refuse a picture, or an animation of `count` pictures, of more than `limit` pixels before memory is spent.
 
     Raises:
         ImageError: it is larger.
     """
-    pixels = header.size[0] * header.size[1]
+    pixels = header.size[0] * header.size[1] * count
     if pixels > limit:
+        times = f"{count} times " if count > 1 else ""
         raise ImageError(
-            f"{name} has {header.size[1]}x{header.size[0]} = {pixels / 1e6:.0f} million pixels, "
+            f"{name} has {times}{header.size[1]}x{header.size[0]} = {pixels / 1e6:.0f} million pixels, "
             f"more than the limit of {limit / 1e6:g} million.",
             hint=f"If you trust the file: --max-input-pixels {pixels}.",
         )
@@ -242,6 +247,11 @@ def _inspect_tiff(source: Source, frames: str | int) -> Inspection:
         raise damaged(source, error) from error
     if any(tiff.is_raw(page) for page in pages):
         raise ImageError(f"{source.name} is a camera's raw file, which is not supported.", hint=RAW_HINT)
+    if frames == "all" and len(pages) > 1:
+        raise ImageError(
+            f"{source.name} holds {len(pages)} pages, which are no animation.",
+            hint=f"Choose one with --frames first or --frames N (1 to {len(pages)}).",
+        )
     page = pages[choose_frame(frames, len(pages), source.name)]
     try:
         tiff.check_blocks(page, source.length)

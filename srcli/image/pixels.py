@@ -88,6 +88,15 @@ def _check_png_length(source: Source) -> None:
         raise damaged(source, error) from error
 
 
+def decode_frame(source: Source, picture: Picture) -> Decoded:
+    """8-bit samples of the picture of an animation that Pillow has gone to.
+
+    Raises:
+        ImageError: it is damaged.
+    """
+    return _from_pillow(source, picture)
+
+
 def _from_pillow(source: Source, picture: Picture, *, upright: bool = False) -> Decoded:
     """8-bit samples, palettes expanded."""
     gray_palette = has_gray_palette(picture)

@@ -35,4 +35,8 @@ def _stored(found: Inspection) -> dict[str, Any] | None:
     text, packet = found.picture.info.get(PROVENANCE_KEY), found.picture.info.get("xmp")
     if isinstance(text, str):
         return parse_provenance(text)
+    comment = found.picture.info.get("comment")
+    if isinstance(comment, bytes):  # of a GIF
+        stored = (parse_provenance(comment.decode("latin-1")) or {}).get(PROVENANCE_KEY)
+        return stored if isinstance(stored, dict) else None
     return read_provenance_xmp(packet) if isinstance(packet, bytes) else None

@@ -100,9 +100,17 @@ def read_image(
     with open_source(origin, name) as source:
         found = inspect(source, frames)
         check_pixels(found.header, max_pixels, source.name)
-        decoded = decode(source, found)
-        metadata, notes = _metadata(source, found)
-        icc = _embedded(found)
+        return image_of(source, found, decode(source, found))
+
+
+def image_of(source: Source, found: Inspection, decoded: Decoded) -> Image:
+    """A picture from its decoded samples: upright, with its colour space and metadata.
+
+    Raises:
+        ImageError: it holds values that are no colours.
+    """
+    metadata, notes = _metadata(source, found)
+    icc = _embedded(found)
     if source.format == "jpg" and int(getattr(found.picture, "n_frames", 1)) > 1:
         notes.append("only the main picture of this multi-picture JPEG is read")
     notes = decoded.notes + notes

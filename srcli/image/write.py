@@ -209,7 +209,7 @@ def plan_output(
     Args:
         image: the source, whose depth, profile and metadata are kept unless said otherwise.
         size: (height, width) of the output.
-        output_format: png, jpg, webp, tiff or avif, and what it cannot hold is given up with a note; None takes
+        output_format: png, jpg, webp, tiff, avif or gif, and what it cannot hold is given up with a note; None takes
             the source's, or PNG (TIFF for float) with a note where that cannot hold the depth or transparency.
         bit_depth: keep, 8, 16 or 32f.
         icc: keep the source's space and profile; convert to srgb or p3 and embed that; strip converts to sRGB
@@ -236,7 +236,9 @@ def plan_output(
     if has_alpha and not chosen.alpha:
         notes.append(f"{chosen.name} has no transparency: the picture is laid on the background colour")
     alpha = has_alpha and chosen.alpha
-    kind, profile, embedded = _colour(image, chosen, icc, alpha, notes)
+    kind, profile, embedded = _colour(image, chosen, icc if chosen.icc else "strip", alpha, notes)
+    if image.profile is not None and not chosen.icc:
+        notes.append(f"{chosen.name} has no place for a colour profile: written as sRGB")
     if kind == "cmyk" and depth != "8":
         depth = "8"
         notes.append("CMYK is written with 8 bits")
@@ -262,7 +264,9 @@ def _check_numbers(quality: int, compress_level: int, background: tuple[float, .
         raise UsageError(f"background must be three numbers from 0 to 1, got {background}.")
 
 
-def choose_format(own: str, asked: str | None, depth: Depth, *, alpha: bool) -> tuple[Format, list[str]]:
+def choose_format(
+    own: str, asked: str | None, depth: Depth, *, alpha: bool, animated: bool = False
+) -> tuple[Format, list[str]]:
     """The format of an output, and a note if it is not what one would expect.
 
     Args:
@@ -270,10 +274,17 @@ def choose_format(own: str, asked: str | None, depth: Depth, *, alpha: bool) -> 
         asked: the format asked for, if any; it is taken as it is.
         depth: to be stored.
         alpha: whether transparency is to be stored.
+        animated: whether several pictures are to be stored.
 
     Raises:
-        UsageError: no such format as `asked`.
+        UsageError: no such format as `asked`, or it holds a single picture.
     """
+    if animated:
+        form = find_format(asked or own)
+        if not form.animated:
+            names = ", ".join(other.name for other in FORMATS.values() if other.animated)
+            raise UsageError(f"{form.name} holds no animation.", hint=f"Formats that do: {names}.")
+        return form, []
     if asked is not None:
         return find_format(asked), []
     usual = FORMATS[SUCCESSORS.get(own, own)]

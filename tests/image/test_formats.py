@@ -115,6 +115,8 @@ def test_every_kind_survives_every_format(kind, name):
     assert any("cannot hold" in note and "bits" in note for note in notes) == (depth not in kept.depths)
     if kept.gray and not (name == "avif" and alpha):
         assert (found.kind == "gray") == (colours == 1)
+    if name == "gif":  # 256 colours, and pixels are there or not: see test_animation.py
+        return
     # The plain formula of CMYK differs from Pillow's by rounding; lossy formats by little at full quality.
     tolerance = {"png": 1.01, "tiff": 1.01, "webp": 1.01, "jpg": 5, "avif": 5}[name]
     assert np.abs(shown(out) - expected(kind)).max() <= tolerance
