@@ -169,7 +169,7 @@ class Batch:
             with self.console.progress(pictures, self._mean_pixels([source for _, source in work])):
                 if self.dry_run:
                     self._plan(work)
-                elif self.crew is not None and len(work) > 1:
+                elif self.crew is not None and len(work) >= self.crew.least:
                     self._together(self.crew, work)
                 else:
                     self._alone(work)

@@ -3,6 +3,7 @@
 Neither prints nor imports torch; the network comes in as an argument. What happened is returned as a `Record`.
 """
 
+from srcli.job.cluster import Cluster
 from srcli.job.crew import Crew
 from srcli.job.draw import Spread, uncertainty_path
 from srcli.job.each import Fatal, Outcome, records_of
@@ -13,6 +14,7 @@ from srcli.job.run import run
 from srcli.job.task import Record, Settings, Task
 
 __all__ = [
+    "Cluster",
     "Crew",
     "Engine",
     "Fatal",

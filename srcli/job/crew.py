@@ -22,14 +22,16 @@ from typing import Any
 
 from srcli.errors import ModelError, ResourceError, SrcliError, UsageError
 from srcli.inputs import Source
-from srcli.job.each import Fatal, Item, Outcome, records_of
+from srcli.job.each import Fatal, Item, Outcome
 from srcli.job.render import Engine
+from srcli.job.staging import staged_records
 from srcli.job.task import Record, Settings
 from srcli.outputs import Destination
 
 PATIENCE = 5.0  # seconds that a process gets to clean up
 TRIES = 2  # processes that one picture may cost
 Load = Callable[[str], Engine]
+Answer = tuple[str, list[Record], dict[str, Any] | None]  # done, failed or fatal; records; what went wrong
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Crew:
     devices: tuple[str, ...]
     load: Load
     threads: int
+    least = 2  # pictures for which processes are started
 
     def outcomes(self, settings: Settings, place: Destination, items: Sequence[Item]) -> Generator[Outcome]:
         """See `outcomes`."""
@@ -83,7 +86,7 @@ def outcomes(work: Work, devices: Sequence[str], items: Sequence[Item]) -> Gener
         Fatal: weights or a device that are not there.
     """
     context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
-    waiting, lost = deque(sorted(items, key=_bytes, reverse=True)), dict.fromkeys(items, 0)
+    waiting, lost = deque(largest_first(items)), dict.fromkeys(items, 0)
     workers = [_hire(context, work, device) for device in devices[: len(items)]]
     try:
         while workers:
@@ -101,7 +104,7 @@ def outcomes(work: Work, devices: Sequence[str], items: Sequence[Item]) -> Gener
                 assert item is not None
                 try:
                     worker.item = None
-                    yield _outcome(item, worker.pipe.recv())
+                    yield outcome_of(item, worker.pipe.recv())
                 except (EOFError, OSError):
                     worker.process.join()
                     lost[item] += 1
@@ -109,7 +112,7 @@ def outcomes(work: Work, devices: Sequence[str], items: Sequence[Item]) -> Gener
                     if lost[item] < TRIES:
                         waiting.appendleft(item)
                     else:
-                        yield Outcome(item, [], _death(item, worker.process.exitcode))
+                        yield Outcome(item, [], death(item, _how(worker.process.exitcode)))
     finally:
         for worker in workers:
             worker.process.terminate()
@@ -117,6 +120,11 @@ def outcomes(work: Work, devices: Sequence[str], items: Sequence[Item]) -> Gener
             worker.process.join(PATIENCE)
             if worker.process.is_alive():
                 worker.process.kill()
+
+
+def largest_first(items: Sequence[Item]) -> list[Item]:
+    """The order of work: what takes long is not begun last."""
+    return sorted(items, key=_bytes, reverse=True)
 
 
 def _bytes(item: Item) -> int:
@@ -134,15 +142,24 @@ def _hire(context: Any, work: Work, device: str) -> _Worker:
     return _Worker(process, ours, device)
 
 
-def _death(item: Item, exitcode: int | None) -> ResourceError:
-    how = f"signal {-exitcode}" if exitcode is not None and exitcode < 0 else f"exit code {exitcode}"
+def _how(exitcode: int | None) -> str:
+    return f"signal {-exitcode}" if exitcode is not None and exitcode < 0 else f"exit code {exitcode}"
+
+
+def death(item: Item, how: str) -> ResourceError:
+    """The error for a picture that has cost as many processes as it may."""
     return ResourceError(
         f"{item[1].label}: the process that worked on it died ({how}), twice.",
         hint="Perhaps memory ran out: use fewer --workers, or a smaller size.",
     )
 
 
-def _outcome(item: Item, answer: tuple[str, list[Record], dict[str, Any] | None]) -> Outcome:
+def outcome_of(item: Item, answer: Answer) -> Outcome:
+    """What another process answered.
+
+    Raises:
+        Fatal: it would be the same for every picture.
+    """
     kind, records, about = answer
     error = None if about is None else _rebuilt(about)
     if kind == "fatal" and error is not None:
@@ -162,6 +179,15 @@ def _rebuilt(about: dict[str, Any]) -> SrcliError:
 def serve(work: Work, device: str, pipe: Connection) -> None:
     """Do what comes through the pipe until it is closed."""
     signal.signal(signal.SIGTERM, _leave)  # unwinds, so that temporary files are removed
+    engine = engine_on(work, device)
+    with suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
+        while True:
+            pipe.send(attempt(work, pipe.recv(), engine))
+    os._exit(0)  # everything is written; taking libraries down takes seconds
+
+
+def engine_on(work: Work, device: str) -> Callable[[], Engine]:
+    """Gives the network, loaded at the first call."""
     os.environ["OMP_NUM_THREADS"] = str(work.threads)
 
     @lru_cache(maxsize=1)
@@ -174,19 +200,15 @@ def serve(work: Work, device: str, pipe: Connection) -> None:
         except SrcliError as error:
             raise Fatal(error) from error
 
-    with suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
-        while True:
-            pipe.send(_done(work, pipe.recv(), engine))
-    os._exit(0)  # everything is written; taking libraries down takes seconds
+    return engine
 
 
-def _done(
-    work: Work, item: Item, engine: Callable[[], Engine]
-) -> tuple[str, list[Record], dict[str, Any] | None]:
+def attempt(work: Work, item: Item, engine: Callable[[], Engine]) -> Answer:
+    """One picture; whatever goes wrong is in the answer, which can be sent."""
     index, source = item
     records: list[Record] = []
     try:
-        records += records_of(index, source, work.settings, work.place, engine)
+        records += staged_records(index, source, work.settings, work.place, engine)
     except Fatal as error:
         return "fatal", records, _about(source, error.cause)
     except (ModelError, UsageError) as error:
