@@ -67,10 +67,9 @@ def run_branches(decoder: LIA, golden: Golden) -> Outputs:
         yield f"logits_{tag}", scores.flatten(2).transpose(1, 2)
         yield f"choice_{tag}", scores.argmax(1).flatten(1).to(torch.uint8)
         if f"fid_pred_{tag}" in golden.arrays:
-            coord = grid_coord(grid, lr)
-            yield f"blend_pred_{tag}", decoder.query(prepared, coord)
-            for name, answer in decoder.answers(prepared, coord, decoder.branches).items():
-                yield f"{PATHS[name]}_pred_{tag}", answer
+            for name in decoder.branches:
+                image = decoder.render_chosen(prepared, grid, name).colours
+                yield f"{PATHS[name]}_pred_{tag}", image.flatten(2).transpose(1, 2)
 
 
 def drawn(seed: int, channels: int, size: Size) -> torch.Tensor:

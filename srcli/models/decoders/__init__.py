@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from srcli.models.decoders.blend import Blend
+from srcli.models.decoders.canvas import Canvas
 from srcli.models.decoders.ciaosr import CiaoSR
 from srcli.models.decoders.hiif import HIIF
 from srcli.models.decoders.lia import LIA
@@ -18,6 +19,7 @@ from srcli.models.sr import Decoder
 
 DECODERS: dict[str, type[Decoder]] = {
     "blend": Blend,
+    "canvas": Canvas,
     "ciaosr": CiaoSR,
     "hiif": HIIF,
     "lia": LIA,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from srcli.models.generators.idm import IDM
 from srcli.models.generators.latent import FPLIA, Kim
 from srcli.models.sr import Generator
 
 GENERATORS: dict[str, type[Generator]] = {
     "fplia": FPLIA,
+    "idm": IDM,
     "kim": Kim,
 }
 

@@ -104,6 +104,10 @@ class FPLIA(LatentGenerator):
 class Kim(LatentGenerator):
     """The generator of Kim et al.; 105.4 million parameters at the authors' sizes."""
 
+    condition_live = (
+        16 * 4 * 128
+    )  # an LR pixel is 16 of the picture, with the channels of the published auto-encoder
+
     def condition(self, encoder: Encoder, lr: Tensor) -> Tensor:
         """The latent of the LR image, each of whose pixels is repeated to the size of a picture: (B, z, h, w)."""
         autoencoder = encoder.autoencoder
