@@ -30,6 +30,8 @@ class Sampling:
         official: whether the authors' grid of steps is used.
         average: canvases whose pictures are averaged.
         window: sides of the LR image are padded to a multiple of it, by a whole one where none is missing; 1: never.
+        fidelity: for models that restore an enlarged picture, the share of the way, from its noisy end, that is left
+            out: 0 begins at the noisiest step, near 1 little is added to the picture.
     """
 
     sampler: Sampler = "dpm++"
@@ -39,6 +41,7 @@ class Sampling:
     official: bool = False
     average: int = 1
     window: int = 1
+    fidelity: float = 0.0
 
     @property
     def calls(self) -> int:
@@ -50,6 +53,7 @@ class Sampling:
         words = f"{self.sampler}, {self.calls} steps"
         words += f", eta {self.eta:g}" if self.sampler in WITH_ETA else ""
         words += ", as the authors do" if self.official else ""
+        words += f", fidelity {self.fidelity:g}" if self.fidelity else ""
         return words + (f", mean of {self.average}" if self.average > 1 else "")
 
     def seeds(self, seed: int) -> list[int]:

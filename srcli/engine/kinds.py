@@ -71,6 +71,12 @@ def engine_for(
         if sampling is not None or branch is not None:
             raise UsageError(f"'{preset.name}' is no diffusion model.")
         return Upscaler(network, preset, **options)
+    if preset.generator is not None and preset.generator.name == "lgcaa":
+        from srcli.engine.restorer import Restorer
+
+        if branch is not None:
+            raise UsageError(f"'{preset.name}' has no branches.")
+        return Restorer(network, preset, sampling=sampling, **options)  # type: ignore[arg-type]  # as it was built
     if isinstance(network.generator, OutputGenerator):
         from srcli.engine.canvas import CanvasUpscaler
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,21 +19,14 @@ from torch import Tensor
 
 from srcli.diffusion import SMALLEST_TILE, Plan, Schedule, plan_tiles, sample, scheduler_for
 from srcli.engine import latents
-from srcli.engine.device import (
-    Precision,
-    arithmetic,
-    choose_device,
-    choose_precision,
-    free_memory,
-    is_out_of_memory,
-)
+from srcli.engine.device import arithmetic, free_memory, is_out_of_memory
 from srcli.engine.features import Source
 from srcli.engine.footprint import parameter_bytes
 from srcli.engine.forecast import Forecast, forecast
 from srcli.engine.noise import CanvasNoise, checked_seed
-from srcli.engine.upscaler import TensorSource, checked_tile
+from srcli.engine.upscaler import Upscaler
 from srcli.errors import ResourceError, UsageError
-from srcli.geometry import Box, Size, output_size
+from srcli.geometry import Box, Size
 from srcli.models.latent_restorer import Condition, LatentRestorer
 from srcli.presets import Preset
 from srcli.sampling import Sampling, choose_sampling
@@ -58,54 +52,44 @@ class Enlarged:
         return Box(top, left, bottom, min(max(math.ceil(box.right * across), left + 1), lr.w))
 
 
-class Restorer:
+class Restorer(Upscaler):
     """A latent restorer with its preset, on a device.
+
+    Its auto-encoder, which overflows in half precision, runs in float32 whatever the precision; `tile` counts latent
+    pixels.
 
     Args:
         network: all its parts.
         preset: what was loaded.
-        device: see `choose_device`.
-        precision: of the generator; the auto-encoder, which overflows in half precision, runs in float32.
-        tile: "auto", "none" or a side, in latent pixels.
-        weights_sha256: hash of the weights file.
         sampling: how; None: the preset's own.
-        fidelity: from 0, the whole way from the noisiest step, towards 1: begin later, with less noise, and keep more
-            of the enlarged picture.
-
-    Raises:
-        UsageError: a fidelity outside [0, 1).
+        options: those of `Upscaler`.
     """
 
-    samples_pixels = True
-    gives_bytes = False
-    generative = False
-    fp32_fallbacks = 0
+    network: LatentRestorer
 
     def __init__(
         self,
         network: LatentRestorer,
         preset: Preset,
         *,
-        device: str = "auto",
-        precision: str = "auto",
-        tile: str | int = "auto",
-        weights_sha256: str | None = None,
         sampling: Sampling | None = None,
-        fidelity: float = 0.0,
+        **options: Any,
     ) -> None:
-        assert preset.diffusion is not None
-        if not 0 <= fidelity < 1:
-            raise UsageError(f"--fidelity takes a number from 0 up to 1, got {fidelity:g}.")
+        super().__init__(network, preset, **options)
         chosen = sampling or choose_sampling(preset)
+        assert preset.diffusion is not None
         assert chosen is not None
-        self.device, self.device_reason = choose_device(device)
-        self.precision: Precision = choose_precision(precision, self.device)
-        self.tile = checked_tile(tile)
-        self.preset, self.diffusion, self.sampling = preset, preset.diffusion, chosen
-        self.network = network.to(self.device).eval()
-        self.weights_sha256, self.fidelity = weights_sha256, fidelity
-        self.tile_used: Size | None = None
-        self.tile_retries = self.tiles = 0
+        self.diffusion, self.sampling = preset.diffusion, chosen
+
+    @property
+    def samples_pixels(self) -> bool:
+        """Transparency is enlarged without it."""
+        return True
+
+    @property
+    def gives_bytes(self) -> bool:
+        """Rows come from memory, not from the device."""
+        return False
 
     @property
     def notes(self) -> list[str]:
@@ -118,22 +102,6 @@ class Restorer:
             notes.append(f"memory ran out {self.tile_retries} times; smaller tiles were used")
         return notes
 
-    def upscale(
-        self,
-        lr: Tensor,
-        scale: float | tuple[float, float] | None = None,
-        *,
-        size: Size | None = None,
-        seed: int = 0,
-    ) -> Tensor:
-        """Enlarge and restore (1, 3, h, w) in [0, 1]; see `Upscaler.upscale`."""
-        source = TensorSource(lr)
-        if (scale is None) == (size is None):
-            raise ValueError("give either scale or size")
-        target = size if size is not None else output_size(source.size, scale)  # type: ignore[arg-type]
-        rows = np.concatenate(list(self.rows(source, target, seed=seed)))
-        return torch.from_numpy(rows).permute(2, 0, 1).unsqueeze(0).clamp(0, 1)
-
     def rows(
         self,
         source: Source,
@@ -142,6 +110,7 @@ class Restorer:
         temperature: float | None = None,
         seed: int = 0,
         report: Callable[[float], None] | None = None,
+        as_bytes: bool = False,
     ) -> Iterator[np.ndarray]:
         """Finished rows of the restored picture, from top to bottom.
 
@@ -151,9 +120,10 @@ class Restorer:
             temperature: must be None.
             seed: which sample.
             report: called with the finished share after every step.
+            as_bytes: round to 8 bits.
 
         Yields:
-            float32 (rows, W, 3), around [0, 1] but not clamped.
+            float32 (rows, W, 3), around [0, 1] but not clamped; or uint8, clamped, white at 255.
 
         Raises:
             UsageError: a temperature.
@@ -173,7 +143,8 @@ class Restorer:
             total += self._restored(enlarged, each, share)[..., : target.h, : target.w].cpu()
         sr = (total / len(seeds) * 0.5 + 0.5)[0].permute(1, 2, 0).numpy()
         for top in range(0, target.h, STRIP):
-            yield sr[top : top + STRIP]
+            rows = sr[top : top + STRIP]
+            yield np.rint(rows.clip(0, 1) * 255).astype(np.uint8) if as_bytes else rows
         if report:
             report(1.0)
 
@@ -193,9 +164,8 @@ class Restorer:
         return begin, schedule.calls - begin
 
     def _begin(self, schedule: Schedule) -> int:
-        if self.fidelity == 0:
-            return 0
-        return schedule.begin_near((1 - self.fidelity) * self.diffusion.train_steps)
+        fidelity = self.sampling.fidelity
+        return schedule.begin_near((1 - fidelity) * self.diffusion.train_steps) if fidelity else 0
 
     def _enlarged(self, source: Source, target: Size) -> Enlarged:
         whole = np.ascontiguousarray(source.strip(0, source.size[0]))

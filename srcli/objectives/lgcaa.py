@@ -7,6 +7,7 @@ is the default here. Where LPIPS is not at hand the features of SqueezeNet serve
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,7 +65,7 @@ class Denoising(Stage):
         diffusion: the noise.
         wasserstein: lambda_w, the paper's lambda_1.
         perceptual: lambda_p, the paper's lambda_2.
-        distance: of pictures in [0, 1]; None where lambda_p is 0.
+        judge: makes the distance of pictures in [0, 1]; called before the first step, unless lambda_p is 0.
         side: pictures are enlarged to so many pixels for it.
     """
 
@@ -73,12 +74,18 @@ class Denoising(Stage):
         diffusion: Diffusion,
         wasserstein: float,
         perceptual: float,
-        distance: Distance | None,
+        judge: Callable[[], Distance],
         side: int,
     ) -> None:
         self.alphas = alphas_cumprod(diffusion)
         self.wasserstein, self.perceptual = wasserstein, perceptual
-        self.distance, self.side = distance, side
+        self.judge, self.side = judge, side
+        self.distance: Distance | None = None
+
+    def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
+        """See `Stage.begin`."""
+        if self.perceptual and self.distance is None:
+            self.distance = self.judge()
 
     def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
         """The loss of a batch; times and noise come from torch's own generator."""
@@ -94,8 +101,8 @@ class Denoising(Stage):
         loss = F.mse_loss(guess.float(), noise)
         if not (self.wasserstein or self.perceptual):
             return loss
-        distance = self.distance if self.perceptual else None
-        found = terms(restorer.generator.viewed(enlarged), hr, distance=distance, side=self.side)
+        view = restorer.generator.viewed(enlarged)
+        found = terms(view, hr, distance=self.distance, side=self.side)
         return loss + self.wasserstein * found.wasserstein + self.perceptual * found.perceptual
 
     def measure(self, network: ImplicitSR, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
@@ -146,17 +153,20 @@ def denoising(
         weights: the file of a backbone other than LPIPS, whose own files `models pull metrics` gets.
         side: pictures are enlarged to so many pixels for it; AlexNet sees nothing below 64.
 
-    Raises:
-        PresetError: a backbone without its file.
+    Whether that file is there is found out before the first step.
     """
-    distance: Distance | None = None
-    if perceptual and backbone == "lpips-alex":
-        distance = _lpips()
-    elif perceptual:
-        if weights is None:
-            raise PresetError(f"the perceptual term needs the file of {backbone}: objective.weights")
-        distance = _moved(load_classifier(backbone, Path(weights)))
-    return (Denoising(diffusion, wasserstein, perceptual, distance, side),)
+    return (Denoising(diffusion, wasserstein, perceptual, partial(_judge, backbone, weights), side),)
+
+
+def _judge(backbone: str, weights: str | None) -> Distance:
+    if backbone == "lpips-alex":
+        return _lpips()
+    if weights is None:
+        raise PresetError(
+            f"the perceptual term needs the file of {backbone}.",
+            hint="--set objective.weights=FILE, or --set objective.perceptual=0 to do without",
+        )
+    return _moved(load_classifier(backbone, Path(weights)))
 
 
 def _lpips() -> Distance:

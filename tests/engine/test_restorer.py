@@ -1,0 +1,209 @@
+"""The latent restorer from picture to picture: tiles, seeds, memory, and what its dials do."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from srcli.diffusion import make_scheduler
+from srcli.engine import engine_for
+from srcli.engine import latents as latents_module
+from srcli.engine.footprint import cost, without_content
+from srcli.engine.forecast import forecast
+from srcli.engine.latents import decode, encode
+from srcli.engine.restorer import Restorer
+from srcli.engine.upscaler import TensorSource
+from srcli.errors import ResourceError, UsageError
+from srcli.geometry import Size
+from srcli.sampling import choose_sampling
+from tests.latent import network, preset
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return network()
+
+
+def picture(h=9, w=13, seed=0):
+    return torch.rand(1, 3, h, w, generator=torch.Generator().manual_seed(seed))
+
+
+def restorer(net, *, tile="auto", fidelity=0.0, average=1, **changes):
+    about = preset(**changes)
+    sampling = dataclasses.replace(choose_sampling(about, average=average), fidelity=fidelity)
+    return engine_for(net, about, device="cpu", precision="fp32", tile=tile, sampling=sampling)
+
+
+class Known(torch.nn.Module):
+    """A generator that knows the clean latents of the picture that it is shown."""
+
+    channels, multiple_of, context = 4, 2, 2
+
+    def __init__(self, decoder, alphas, target):
+        super().__init__()
+        self.decoder, self.alphas, self.target = decoder, alphas, target
+
+    def condition(self, encoder, lr):
+        return torch.zeros(len(lr), 1, 1)
+
+    def forward(self, noisy, t, condition):
+        kept = self.alphas[t.long()].reshape(-1, 1, 1, 1)
+        clean = self.target.expand_as(noisy)
+        return (noisy - kept.sqrt() * clean) / (1 - kept).sqrt()
+
+
+@pytest.mark.parametrize("scale", [2, 3.7, (1.3, 2.1)], ids=str)
+def test_pictures_of_any_size_come_out_finite_and_the_same_each_time(tiny, scale):
+    engine = restorer(tiny)
+    assert isinstance(engine, Restorer)
+    first = engine.upscale(picture(), scale, seed=3)
+    down, across = scale if isinstance(scale, tuple) else (scale, scale)
+    assert first.shape == (1, 3, round(9 * down), round(13 * across))
+    assert bool(torch.isfinite(first).all())
+    assert torch.equal(engine.upscale(picture(), scale, seed=3), first)
+    assert not torch.equal(engine.upscale(picture(), scale, seed=4), first)
+
+
+def test_a_generator_that_knows_the_answer_gives_it_back(tiny):
+    target = torch.randn(1, 4, 1, 1)
+    alphas = make_scheduler(preset().diffusion, "ddim", 3).scheduler.alphas_cumprod.float()
+    knowing = network(seed=1)
+    knowing.generator = Known(knowing.decoder, alphas, target)
+    engine = restorer(knowing, tile="none")
+    engine.planned = lambda size: forecast(preset(), size, engine.sampling, free=1 << 40, tile="none")
+    seen = {}
+    whole = latents_module.decode
+    engine_module = __import__("srcli.engine.restorer", fromlist=["latents"])
+
+    def spy(decoder, latent, *args, **kwargs):
+        seen["latent"] = latent
+        return whole(decoder, latent, *args, **kwargs)
+
+    engine_module.latents.decode = spy
+    try:
+        engine.upscale(picture(), 3)
+    finally:
+        engine_module.latents.decode = whole
+    torch.testing.assert_close(seen["latent"], target.expand_as(seen["latent"]), atol=2e-3, rtol=1e-3)
+
+
+def test_tiles_share_one_canvas_of_noise(tiny):
+    lr = picture(16, 24)
+    whole = restorer(tiny, tile="none").upscale(lr, 4)
+    engine = restorer(tiny, tile=16, diffusion={"overlap": 8})
+    cut = engine.upscale(lr, 4)
+    assert engine.tiles > 1
+    assert any("blended at every step" in note for note in engine.notes)
+    other = restorer(tiny, tile="none").upscale(lr, 4, seed=9)
+    assert float((cut - whole).square().mean()) < 0.5 * float((other - whole).square().mean())
+
+
+def test_fidelity_leaves_out_the_noisy_steps(tiny):
+    lr = picture()
+    calls = {}
+    for fidelity in (0.0, 0.6, 0.99):
+        engine = restorer(tiny, fidelity=fidelity, diffusion={"steps": 10})
+        count = 0
+
+        def counted(*args, inner=tiny.generator.unet.forward, **kwargs):
+            nonlocal count
+            count += 1
+            return inner(*args, **kwargs)
+
+        tiny.generator.unet.forward, kept = counted, tiny.generator.unet.forward
+        engine.upscale(lr, 2)
+        tiny.generator.unet.forward = kept
+        calls[fidelity] = count
+    assert calls == {0.0: 10, 0.6: 4, 0.99: 1}
+
+
+def test_the_average_of_samples_is_their_mean(tiny):
+    lr, engine = picture(), restorer(tiny, average=3)
+    source, target = TensorSource(lr), Size(18, 26)
+    mean = np.concatenate(list(engine.rows(source, target, seed=5)))
+    alone = restorer(tiny)
+    each = [np.concatenate(list(alone.rows(source, target, seed=seed))) for seed in engine.sampling.seeds(5)]
+    np.testing.assert_allclose(mean, np.mean(each, 0), atol=1e-5)
+
+
+def test_a_temperature_is_refused(tiny):
+    with pytest.raises(UsageError, match="no temperature"):
+        list(restorer(tiny).rows(TensorSource(picture()), Size(18, 26), temperature=0.5))
+
+
+# --- the auto-encoder in tiles ------------------------------------------------------------------------------------
+
+
+def test_statistics_of_the_whole_picture_bring_tiles_closer_to_one_piece(tiny):
+    smooth = interpolate(picture(5, 7), size=(96, 160), mode="bicubic").clamp(0, 1) * 2 - 1
+    with torch.no_grad():
+        latent = encode(tiny.decoder, smooth, None, 0)
+        errors = {}
+        for passes in (0, 1):
+            cut = encode(tiny.decoder, smooth, 12, 4, passes=passes)
+            back = decode(tiny.decoder, latent, 12, 4, passes=passes)
+            whole = decode(tiny.decoder, latent, None, 0)
+            errors[passes] = float((cut - latent).abs().mean() + (back - whole).abs().mean())
+    assert errors[1] < 0.8 * errors[0]
+
+
+def test_a_tile_that_is_the_picture_is_the_picture(tiny):
+    latent = torch.randn(1, 4, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(decode(tiny.decoder, latent, 64, 4), tiny.decoder.decode(latent))
+
+
+# --- memory -------------------------------------------------------------------------------------------------------
+
+
+def test_tiles_shrink_until_memory_is_enough_and_then_it_is_refused():
+    about = preset(diffusion={"tile": 32})
+    sampling = choose_sampling(about)
+    plenty = forecast(about, Size(400, 600), sampling, free=1 << 40)
+    assert (plenty.tile, plenty.canvas) == (32, Size(100, 150))
+    short = forecast(about, Size(400, 600), sampling, free=int(plenty.peak * 0.75))
+    assert short.peak < 0.75 * plenty.peak
+    assert (short.vae_tile or 999) < 999
+    assert short.flops > plenty.flops
+    with pytest.raises(ResourceError, match="smallest tiles"):
+        forecast(about, Size(400, 600), sampling, free=5 << 20)
+
+
+def test_a_forecast_says_what_a_person_wants_to_know():
+    about = preset()
+    lines = "\n".join(forecast(about, Size(200, 300), choose_sampling(about), free=1 << 40).lines(speed=1e9))
+    for word in ("canvas of 76x50 latents", "tiles of 16x16", "memory:", "TFLOP", "on this machine"):
+        assert word in lines
+
+
+def test_results_are_counted_while_they_live():
+    with without_content():
+
+        def call():
+            a = torch.empty(1000)  # 4000 bytes
+            for _ in range(5):
+                a = a + 1  # two at a time
+            return a.sum()
+
+        assert cost(call).peak == 8000
+        assert cost(lambda: torch.empty(30, 40) @ torch.empty(40, 50)).flops == 2 * 30 * 40 * 50
+
+
+def test_memory_that_runs_out_in_the_auto_encoder_makes_smaller_tiles(tiny, monkeypatch):
+    lr, seen = picture(40, 40), []
+    engine = restorer(tiny)
+    whole = latents_module.decode
+
+    def fails_once(decoder, latent, side, overlap):
+        seen.append(side)
+        if len(seen) == 1:
+            raise MemoryError
+        return whole(decoder, latent, side, overlap)
+
+    monkeypatch.setattr("srcli.engine.restorer.latents.decode", fails_once)
+    assert bool(torch.isfinite(engine.upscale(lr, 4)).all())
+    assert len(seen) == 2
+    assert engine.tile_retries == 1
+    assert any("memory ran out" in note for note in engine.notes)
