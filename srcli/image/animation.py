@@ -235,15 +235,21 @@ class AnimationPlan:
         if form == "webp":
             options |= {"lossless": encoding.lossless, "allow_mixed": False}
         else:
+            options["duration"] = _rounded(timing.durations, 1)
             options["subsampling"] = ":".join("444" if encoding.lossless else encoding.chroma)
             if timing.loop:
                 notes.append("how often an AVIF animation repeats cannot be written")
         return options, notes + more + lost
 
     def _gif_timing(self) -> dict[str, Any]:
-        """GIF counts hundredths of seconds; what rounding takes from one picture goes to the next."""
-        ends = np.round(np.cumsum(self.timing.durations) / 10)
-        options: dict[str, Any] = {"duration": [int(step) * 10 for step in np.diff(ends, prepend=0)]}
+        """GIF counts hundredths of seconds."""
+        options: dict[str, Any] = {"duration": _rounded(self.timing.durations, 10)}
         if self.timing.loop != 1:
             options["loop"] = max(0, self.timing.loop - 1)
         return options
+
+
+def _rounded(durations: Sequence[float], unit: int) -> list[int]:
+    """Whole units of milliseconds; what rounding takes from one picture goes to the next."""
+    ends = np.round(np.cumsum(durations) / unit)
+    return [int(step) * unit for step in np.diff(ends, prepend=0)]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["gray", "rgb", "cmyk"]
 MAX_PIXELS = 500_000_000
+GIF_RATIO = 2731  # pixels for a byte at most: 4096 for a code of 12 bits; GIF89a, appendix F
+GIF_SPARE = 16_000_000  # of a canvas that its pictures do not fill
 WEBP_SIDE = (
     16383  # an animation's canvas could claim more, and would be filled before its frames are looked at
 )
@@ -101,6 +103,8 @@ def inspect(source: Source, frames: str | int) -> Inspection:
         raise ImageError(
             f"{source.name} is a {mode} image, which is not supported.", hint="Convert it to RGB."
         )
+    if source.format == "gif" and picture.width * picture.height > GIF_SPARE + GIF_RATIO * source.length:
+        raise damaged(source, f"it is far too short for {picture.width}x{picture.height} pixels")
     if source.format == "webp" and max(picture.size) > WEBP_SIDE:
         raise damaged(source, f"{picture.width}x{picture.height} pixels, more than the format holds")
     header = Header(

@@ -13,7 +13,9 @@ import numpy as np
 from srcli import __version__
 from srcli.errors import ImageError, ResourceError
 from srcli.image import Image, OutputPlan, plan_output, read_image
+from srcli.image.animation import AnimationPlan, Timing, read_animation
 from srcli.job.draw import Spread
+from srcli.job.frames import AnimatedRendering
 from srcli.job.heard import heard
 from srcli.job.render import Engine, Rendering, Report
 from srcli.job.task import Record, Settings, Task
@@ -28,19 +30,21 @@ class Loaded:
 
     Attributes:
         task: what was planned.
-        image: the picture.
+        image: the picture; of an animation, the first.
         output: what the file will be.
         record: what is known so far; the stages that follow add to it.
         warned: of what, so far.
         seconds: spent so far.
+        following: further pictures of an animation.
     """
 
     task: Task
     image: Image
-    output: OutputPlan
+    output: OutputPlan | AnimationPlan
     record: Record
     warned: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    following: tuple[Image, ...] = ()
 
 
 def run(
@@ -78,39 +82,50 @@ def load(tasks: list[Task], settings: Settings) -> list[Loaded]:
     """
     started, warned = time.monotonic(), list[str]()
     with heard(warned), memory_errors_of(tasks[0]):
-        image = _read(tasks[0], settings)
-        results = [_loaded(task, image, settings) for task in tasks]
+        images, timing = _read(tasks[0], settings)
+        results = [_loaded(task, images, timing, settings) for task in tasks]
     results[0].seconds = time.monotonic() - started
     for loaded in results:
         loaded.warned += warned
     return results
 
 
-def _loaded(task: Task, image: Image, settings: Settings) -> Loaded:
+def _loaded(task: Task, images: tuple[Image, ...], timing: Timing | None, settings: Settings) -> Loaded:
+    image, *following = images
     record = replace(task.record, status="done", notes=list(task.record.notes))
     output = plan_output(
         image,
         task.target.size,
         output_format=record.format,
         keep_alpha=settings.alpha != "drop",
-        **settings.encoding,
+        **settings.encoding | ({} if timing is None else {"bit_depth": "8"}),
     )
     record.depth, record.format = output.depth, output.format.name
     record.notes += [*image.notes, *output.notes]
-    return Loaded(task, image, output, record)
+    whole = output if timing is None else AnimationPlan(output, timing)
+    return Loaded(task, image, whole, record, following=tuple(following))
 
 
-def _read(task: Task, settings: Settings) -> Image:
+def _read(task: Task, settings: Settings) -> tuple[tuple[Image, ...], Timing | None]:
+    """The picture, or all of an animation and their timing."""
     origin = task.data if task.data is not None else task.source.path
     assert origin is not None
-    image = read_image(
-        origin, frames=settings.frames, max_pixels=settings.max_input_pixels, name=task.source.label
-    )
-    if image.size != task.header.size:
-        raise ImageError(f"{task.source.label} has changed while it was waiting.", hint="Run again.")
-    if task.target.dpi is None:
+    limit, name = settings.max_input_pixels, task.source.label
+    timing = None
+    if task.is_animation:
+        animation = read_animation(origin, max_pixels=limit, name=name)
+        images, timing = animation.frames, animation.timing
+    else:
+        images = (read_image(origin, frames=settings.frames, max_pixels=limit, name=name),)
+    if images[0].size != task.header.size:
+        raise ImageError(f"{name} has changed while it was waiting.", hint="Run again.")
+    return tuple(_at_density(image, task.target.dpi) for image in images), timing
+
+
+def _at_density(image: Image, dpi: float | None) -> Image:
+    if dpi is None:
         return image
-    kept, dpi = image.metadata, task.target.dpi
+    kept = image.metadata
     if kept.exif is not None:
         entries = {tag: entry for tag, entry in kept.exif.entries.items() if tag not in RESOLUTION_TAGS}
         kept = replace(kept, exif=replace(kept.exif, entries=entries))
@@ -121,7 +136,12 @@ def rendering_of(
     loaded: Loaded, settings: Settings, engine: Engine | None, spread: Spread | None
 ) -> Rendering:
     """The result, ready to be rendered."""
-    return Rendering(loaded.task, loaded.image, loaded.output, settings, engine, loaded.record, spread)
+    output = loaded.output if isinstance(loaded.output, OutputPlan) else loaded.output.still
+    pictures = [
+        Rendering(loaded.task, image, output, settings, engine, loaded.record, spread)
+        for image in (loaded.image, *loaded.following)
+    ]
+    return AnimatedRendering(pictures) if loaded.following else pictures[0]
 
 
 def write(
@@ -165,6 +185,8 @@ def _provenance(record: Record, settings: Settings, engine: Engine | None) -> di
         "temperature": record.temperature,
         "temperature_map": record.temperature_map,
         "consistency": settings.consistency or None,
+        "sampling": record.sampling,
+        "branch": record.branch,
         "tta": settings.turned or None,
         "fingerprint": record.fingerprint,
     }

@@ -160,6 +160,18 @@ def test_a_header_that_promises_more_than_the_file_can_hold_is_refused_at_once()
         read_image(b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in parts))
 
 
+def test_canvases_that_no_picture_can_fill_are_refused_at_once():
+    gif = bytearray(WHOLE["gif"])
+    gif[6:10] = struct.pack("<HH", 8742, 33224)
+    with pytest.raises(ImageError, match="far too short for 8742x33224"):
+        read_image(bytes(gif))
+    webp = bytearray(encoded(PICTURE, "WEBP", save_all=True, append_images=[PICTURE.rotate(90)]))
+    at = webp.index(b"VP8X") + 12
+    webp[at : at + 3] = (10_879_215).to_bytes(3, "little")
+    with pytest.raises(ImageError, match="more than the format holds"):
+        read_image(bytes(webp), frames="first")
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from(sorted(WHOLE)), st.data())
 def test_no_damage_leads_to_anything_but_an_image_error(kind, data):
