@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -122,7 +123,17 @@ def find_inputs(
 
 def absolute(path: Path) -> str:
     """A path from the root, without a look at the disk: `resolve` would take one for each of many thousands."""
-    return os.path.abspath(path)  # noqa: PTH100
+    folder, slash, name = str(path).rpartition(os.sep)
+    if name in ("", os.curdir, os.pardir):
+        return os.path.abspath(path)  # noqa: PTH100
+    return _folder(folder + slash, os.getcwd()) + name  # noqa: PTH109
+
+
+@lru_cache(maxsize=1024)
+def _folder(folder: str, here: str) -> str:
+    """A folder seen from the folder `here`, with a slash at its end: the same for many files."""
+    whole = os.path.normpath(os.path.join(here, folder))  # noqa: PTH118
+    return whole if whole.endswith(os.sep) else whole + os.sep
 
 
 class _Search:

@@ -83,7 +83,7 @@ class Manifest:
         return entry.fingerprint
 
     def add(self, key: str, record: dict[str, Any], shard: str | None = None) -> None:
-        """One more result; the line is on the disk when this returns.
+        """One more result; the line is on the disk when this returns. `entries` stays what it was at the start.
 
         Raises:
             ResourceError: it cannot be written.
@@ -103,9 +103,6 @@ class Manifest:
                 os.fsync(file.fileno())
         except OSError as error:
             raise ResourceError(f"cannot write the manifest {self.path}: {error.strerror}.") from error
-        entry = _entry(line)
-        if entry is not None:
-            self.entries[entry.key, entry.output] = entry
 
 
 def _ends_line(path: Path) -> bool:

@@ -10,6 +10,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -57,6 +58,7 @@ class Template:
         for _, name, _, _ in self._parts:
             if name is not None and name not in EXAMPLE:
                 raise UsageError(f"--name has an unknown field '{name}'.", hint=suggest(name, EXAMPLE))
+        self._known = "".join(_with_star(*part) for part in self._parts)
         try:
             self.fill(EXAMPLE)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -73,15 +75,16 @@ class Template:
 
     def pattern(self, values: Mapping[str, Any]) -> str:
         """The name as far as it is known without opening the input, with ``*`` for the rest."""
-        words = []
-        for literal, name, spec, conversion in self._parts:
-            words.append(literal)
-            if name in FROM_HEADER:
-                words.append("*")
-            elif name is not None:
-                mark = f"!{conversion}" if conversion else ""
-                words.append(f"{{{name}{mark}:{spec}}}".format_map(values))
-        return "".join(words)
+        return self._known.format_map(values)
+
+
+def _with_star(literal: str, name: str | None, spec: str | None, conversion: str | None) -> str:
+    """A piece of a template, with ``*`` for a field that only the header tells."""
+    text = literal.replace("{", "{{").replace("}", "}}")
+    if name is None or name in FROM_HEADER:
+        return text + ("" if name is None else "*")
+    mark = f"!{conversion}" if conversion else ""
+    return f"{text}{{{name}{mark}:{spec}}}"
 
 
 @dataclass(frozen=True)
@@ -112,12 +115,21 @@ class Destination:
         """The absolute path as far as it is known without opening the input, with ``*`` for the rest."""
         if self.stdout or self.file is not None:
             return absolute(self.file or Path("-"))
-        return f"{absolute(self._folder(source))}/{self.template.pattern(values)}"
+        if self.folder is None and source.path is not None:
+            folder = absolute(source.path).rpartition(os.sep)[0]
+        else:
+            folder = absolute(self._folder(source))
+        return f"{folder}/{self.template.pattern(values)}"
 
     def _folder(self, source: Source) -> Path:
         if self.folder is not None:
-            return self.folder / source.under
+            return _below(self.folder, source.under)
         return source.path.parent if source.path is not None else Path()
+
+
+@lru_cache(maxsize=1024)
+def _below(folder: Path, under: Path) -> Path:
+    return folder / under  # the same for many files
 
 
 def destination(

@@ -42,7 +42,11 @@ class Meter:
     share: float = 0.0
 
     def begin(self, label: str, pixels: int) -> None:
-        """A file starts."""
+        """A file starts; one that is skipped, or failed before it could start, has no pixels."""
+        if (
+            pixels and not self.pixels
+        ):  # loading the model, and skipping what is there, say nothing about the rest
+            self.started = time.monotonic()
         self.label, self.current, self.share = label, pixels, 0.0
 
     def end(self) -> None:
