@@ -226,7 +226,7 @@ Format = Annotated[
     option(
         "--format",
         "-f",
-        metavar="auto|png|jpg|webp|tiff|avif",
+        metavar="auto|png|jpg|webp|tiff|avif|gif",
         help="auto is that of --output or of the input.",
         rich_help_panel=OUTPUT,
     ),
@@ -275,8 +275,8 @@ Alpha = Annotated[
 Frames = Annotated[
     str,
     option(
-        metavar="error|first|N",
-        help="Which picture of an animation or of pages; N from 1.",
+        metavar="error|all|first|N",
+        help="Which picture of an animation or of pages, N from 1; all keeps an animation (PNG, WebP, GIF, AVIF).",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -315,6 +315,15 @@ SkipExisting = Annotated[
 Resume = Annotated[bool, option("--resume", help="Same as --exists auto.", rich_help_panel=BATCH)]
 FailFast = Annotated[
     bool, option("--fail-fast", help="Stop at the first file that fails.", rich_help_panel=BATCH)
+]
+BatchEngine = Annotated[
+    Literal["local", "ray"],
+    option(
+        "--engine",
+        help="Where processes run: on this machine, or on a Ray cluster (extra 'ray'), which also reads and "
+        "writes object storage: s3://bucket/shots.",
+        rich_help_panel=BATCH,
+    ),
 ]
 Shard = Annotated[
     str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from srcli.image.formats import FORMATS, find_format, format_of
 from srcli.inputs import STDIN, find_inputs
 from srcli.outputs import Destination, destination
 from srcli.presets import DEFAULT_PRESET, Preset
+from srcli.remote import EXTRA_HINT, is_uri, plain, stand_in
 from srcli.temperature import is_generative
 from srcli.weights.licenses import LICENSES
 from srcli.weights.store import find, resolve, sha256
@@ -26,8 +28,8 @@ from srcli.weights.store import find, resolve, sha256
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from srcli.inputs import Source
-    from srcli.job import Crew, Engine
+    from srcli.inputs import Found, Source
+    from srcli.job import Cluster, Crew, Engine
     from srcli.job.task import Exists
     from srcli.manifest import Manifest
     from srcli.shards import Shard
@@ -76,6 +78,7 @@ def upscale(
     manifest: options.ManifestFile = None,
     status: options.BatchStatus = False,
     workers: options.Workers = 1,
+    engine: options.BatchEngine = "local",
     device: options.Devices = "auto",
     precision: options.Precision = "auto",
     tile: options.Tile = "auto",
@@ -137,7 +140,7 @@ def upscale(
             recursive=recursive,
             include=include or (),
             exclude=exclude or (),
-            leave_out=None if output is None else Path(output),
+            leave_out=None if output is None else stand_in(output) if is_uri(output) else Path(plain(output)),
             stdin=sys.stdin.buffer,
         )
     except NothingToDoError as error:
@@ -151,6 +154,7 @@ def upscale(
         from_stdin=STDIN in words,
         suffixes=[suffix for form in FORMATS.values() for suffix in form.suffixes],
     )
+    _check_engine(engine, found, place, dry_run=dry_run)
     _check_streams(place, json=json, jsonl=jsonl, dry_run=dry_run)
     place = for_samples(place, samples, named=name is not None)
     share = None if shard is None else parse_shard(shard, os.environ)
@@ -198,7 +202,9 @@ def upscale(
         fail_fast=fail_fast,
         shard=share,
         manifest=record,
-        crew=_crew(model, device, precision, tile, workers),
+        crew=_cluster(model, device, precision, tile, workers)
+        if engine == "ray"
+        else _crew(model, device, precision, tile, workers),
     )
     if status:
         raise typer.Exit(batch.status(found))
@@ -269,6 +275,12 @@ def _crew(model: str, device: str, precision: str, tile: str, workers: int) -> C
     return Crew(tuple(devices), partial(_load_on, model, precision, tile), threads)
 
 
+def _cluster(model: str, device: str, precision: str, tile: str, workers: int) -> Cluster:
+    from srcli.job import Cluster
+
+    return Cluster(device, workers, partial(_load_on, model, precision, tile))
+
+
 def _first(device: str) -> str:
     """The device for a lone picture, of those that were named."""
     return "auto" if device == "all" else device.split(",")[0]
@@ -336,6 +348,26 @@ def _policy(asked: Exists | None, *, overwrite: bool, skip: bool, resume: bool) 
             "--exists, --overwrite, --skip-existing and --resume contradict each other.", hint="Give one."
         )
     return chosen.pop() if chosen else "auto"
+
+
+def _check_engine(engine: str, found: Found, place: Destination, *, dry_run: bool) -> None:
+    """Object storage is for Ray, standard streams are for this process.
+
+    Raises:
+        UsageError: it is the other way round, or Ray is not installed.
+    """
+    stored = [source.label for source in found.sources if source.uri]
+    stored += [f"{place.scheme}://"] if place.scheme else []
+    if engine == "local":
+        if stored:
+            raise UsageError(f"{stored[0]} is in object storage.", hint="Give --engine ray.")
+        return
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError("--engine ray needs Ray.", hint=EXTRA_HINT)
+    if place.stdout or any(source.path is None for source in found.sources):
+        raise UsageError("--engine ray takes no picture from standard input or to standard output.")
+    if stored and dry_run:
+        raise UsageError("--dry-run does not look into object storage.")
 
 
 def _check_streams(place: Destination, *, json: bool, jsonl: bool, dry_run: bool) -> None:

@@ -52,8 +52,9 @@ def plan(
     header = _header(source, settings, data)
     target = settings.rule.target(Size(*header.size))
     form, notes = _format(header, settings)
+    count = header.frames if _is_animation(header, settings) else 1
     check_format_limits(form, target.size)
-    _check_pixels(target, settings)
+    _check_pixels(target, count, settings)
     found = None
     if grows(header.size, target.size):
         settings, found = decided(settings, source, data)
@@ -69,6 +70,7 @@ def plan(
         scale_y=new.h / size.h,
         depth=_depth(header, form, settings),
         format=form,
+        frames=count if count > 1 else None,
         seed=settings.seed + sample - 1,
         degradation=found,
         notes=notes,
@@ -170,15 +172,26 @@ def _header(source: Source, settings: Settings, data: bytes | None) -> Header:
     origin = data if source.path is None else source.path
     assert origin is not None  # the caller reads standard input
     header = probe(origin, frames=settings.frames, name=source.label)
-    check_pixels(header, settings.max_input_pixels, source.label)
+    count = header.frames if _is_animation(header, settings) else 1
+    check_pixels(header, settings.max_input_pixels, source.label, count=count)
+    if count > 1 and settings.diversity:
+        raise UsageError(f"{source.label}: --diversity measures single pictures.", hint="Use --frames first.")
     return header
+
+
+def _is_animation(header: Header, settings: Settings) -> bool:
+    return settings.frames == "all" and header.frames > 1
 
 
 def _format(header: Header, settings: Settings) -> tuple[str, list[str]]:
     depth = settings.encoding.get("bit_depth", "keep")
     alpha = header.alpha and settings.alpha != "drop"
     chosen, notes = choose_format(
-        header.format, settings.format, header.depth if depth == "keep" else depth, alpha=alpha
+        header.format,
+        settings.format,
+        header.depth if depth == "keep" else depth,
+        alpha=alpha,
+        animated=_is_animation(header, settings),
     )
     return chosen.name, notes
 
@@ -186,15 +199,17 @@ def _format(header: Header, settings: Settings) -> tuple[str, list[str]]:
 def _depth(header: Header, form: str, settings: Settings) -> Depth:
     depth = settings.encoding.get("bit_depth", "keep")
     wanted = header.depth if depth == "keep" else depth
+    if _is_animation(header, settings):
+        wanted = "8"
     depths = FORMATS[form].depths
     return wanted if wanted in depths else depths[-1]
 
 
-def _check_pixels(target: Target, settings: Settings) -> None:
-    pixels = target.size.h * target.size.w
+def _check_pixels(target: Target, count: int, settings: Settings) -> None:
+    pixels = target.size.h * target.size.w * count
     if pixels > settings.max_output_pixels:
         raise ResourceError(
-            f"{target.size.w}x{target.size.h} are {pixels / 1e6:.0f} million pixels, more than the limit of "
+            f"{f'{count} times ' if count > 1 else ''}{target.size.w}x{target.size.h} are {pixels / 1e6:.0f} million pixels, more than the limit of "
             f"{settings.max_output_pixels / 1e6:g} million.",
             hint=f"Choose a smaller size, or raise the limit: --max-output-pixels {pixels}.",
         )
@@ -211,8 +226,9 @@ def _memory(task: Task, form: str, settings: Settings) -> int:
     """
     header = task.header
     samples = header.size[0] * header.size[1] * _channels(header) * BYTES[header.depth]
+    samples *= task.record.frames or 1
     out = task.pixels * (_channels(header) + 4) * BYTES[task.record.depth or "8"]
-    if form in STREAMED:
+    if form in STREAMED and not task.is_animation:
         out = min(out, BANDS_UNDER_WAY * min(task.pixels, BAND_HR) * 3 * 4)
     alpha = min(task.pixels * 2, IN_MEMORY) if header.alpha and settings.alpha != "drop" else 0
     base = MEMORY_BASE + (MEMORY_NETWORK if task.needs_network else 0)

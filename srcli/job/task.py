@@ -122,6 +122,7 @@ class Record:
         model: name, sha256 and license; None where no network ran.
         device: where the network ran.
         precision: it ran in.
+        frames: pictures of an animation, where all of them are done.
         tile: width x height of the encoder's tiles.
         tile_retries: tiles cut in four for want of memory.
         fp32_fallback: tiles computed again in float32.
@@ -152,6 +153,7 @@ class Record:
     model: dict[str, Any] | None = None
     device: str | None = None
     precision: str | None = None
+    frames: int | None = None
     tile: str | None = None
     tile_retries: int = 0
     fp32_fallback: int = 0
@@ -209,9 +211,14 @@ class Task:
         return grows(self.header.size, self.target.size)
 
     @property
+    def is_animation(self) -> bool:
+        """Whether all pictures of an animation are wanted."""
+        return self.record.frames is not None
+
+    @property
     def pixels(self) -> int:
-        """Output pixels."""
-        return self.target.size.h * self.target.size.w
+        """Output pixels, of all pictures."""
+        return self.target.size.h * self.target.size.w * (self.record.frames or 1)
 
 
 def grows(size: tuple[int, int], target: tuple[int, int]) -> bool:
