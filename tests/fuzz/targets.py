@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from srcli.errors import SrcliError
@@ -22,7 +23,6 @@ SETTINGS = Settings(
     rule=size_rule(max_side=40),
     preset=load_preset("edsr-s-blend"),
     weights_sha256=lambda: "0" * 64,
-    frames="first",
 )
 PLACE = Destination(Template("{stem}{ext}"), stdout=True)
 
@@ -48,7 +48,8 @@ def upscale(data: bytes, _folder: Path) -> None:
     """Read, enlarge without a network, write in the file's own format; and ask what made it."""
     read_provenance(data)
     stdout = io.BytesIO()
-    records = list(records_of(1, Source(None), SETTINGS, PLACE, Bicubic, data=data, stdout=stdout))
+    settings = replace(SETTINGS, frames="first" if data[:2] in (b"II", b"MM") else "all")  # pages, animations
+    records = list(records_of(1, Source(None), settings, PLACE, Bicubic, data=data, stdout=stdout))
     assert [record.status for record in records] == ["done"]
     assert stdout.getvalue()
 
