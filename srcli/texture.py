@@ -83,23 +83,33 @@ def temperature_map(asked: str) -> TemperatureMap:
 
 def texture_factor(source: Source, top: int, bottom: int) -> F32:
     """Factors (bottom - top, w) at LR rows, from LOWEST on flat areas and clean edges to HIGHEST in texture."""
+    _, weaker = contrasts(source, top, bottom)
+    share = weaker / (weaker + np.float32(KNEE))
+    return np.asarray(LOWEST + (HIGHEST - LOWEST) * share, np.float32)
+
+
+def contrasts(source: Source, top: int, bottom: int) -> tuple[F32, F32]:
+    """Contrast per LR pixel around each pixel of LR rows, in the direction of the most and of the least of it.
+
+    Returns:
+        The roots of the structure tensor's eigenvalues, (bottom - top, w) each.
+    """
     high, low = max(0, top - REACH), min(source.size.h, bottom + REACH)
     luma = source.strip(high, low) @ LUMA
     missing = REACH - (top - high), REACH - (low - bottom)
     # Odd, so that a ramp goes on: a border is no edge.
     luma = np.pad(luma, (missing, (REACH, REACH)), mode="reflect", reflect_type="odd")
-    weaker = np.sqrt(_smaller_eigenvalue(luma))
-    share = weaker / (weaker + np.float32(KNEE))
-    return np.asarray(LOWEST + (HIGHEST - LOWEST) * share, np.float32)
+    larger, smaller = _eigenvalues(luma)
+    return np.sqrt(larger), np.sqrt(smaller)
 
 
-def _smaller_eigenvalue(luma: F32) -> F32:
-    """Of the structure tensor of (h + 2 REACH, w + 2 REACH) at (h, w)."""
+def _eigenvalues(luma: F32) -> tuple[F32, F32]:
+    """The larger and the smaller of the structure tensor of (h + 2 REACH, w + 2 REACH) at (h, w)."""
     down = (luma[2:, 1:-1] - luma[:-2, 1:-1]) * np.float32(0.5)
     across = (luma[1:-1, 2:] - luma[1:-1, :-2]) * np.float32(0.5)
     yy, xx, xy = (_averaged(product) for product in (down * down, across * across, down * across))
     root = np.sqrt(np.square(yy - xx) / 4 + np.square(xy))
-    return np.maximum((yy + xx) / 2 - root, 0)
+    return (yy + xx) / 2 + root, np.maximum((yy + xx) / 2 - root, 0)
 
 
 def _averaged(x: F32) -> F32:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from srcli.errors import UsageError
 from srcli.outputs import SAMPLES_TEMPLATE, Destination, Template
 from srcli.presets import Preset
+from srcli.sampling import is_sampled
 from srcli.temperature import Asked, check_generative, parse_temperature, warning
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def drawing(
         "--samples": samples > 1,
     }
     for option in (option for option, present in given.items() if present):
-        check_generative(preset, option)
+        if not (option == "--samples" and is_sampled(preset)):
+            check_generative(preset, option)
     if not 0 <= seed <= SEEDS - samples:
         raise UsageError(f"--seed takes a whole number from 0 to 2^64 - 1, got {seed}.")
     if where is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from srcli.bases import base_names, load_base
 from srcli.errors import ModelError, UsageError
 from srcli.presets import Preset, list_presets
 from srcli.temperature import choose
@@ -74,8 +75,10 @@ def describe(preset: Preset) -> dict[str, Any]:
         },
         "cpu_seconds_per_megapixel": preset.cost.cpu,
         "gpu_seconds_per_megapixel": preset.cost.gpu,
+        "experimental": preset.training.experimental,
         "encoder": preset.encoder.name,
         "decoder": preset.decoder.name,
+        "generator": None if preset.generator is None else preset.generator.name,
         "paper": preset.paper,
         "origin": preset.origin,
         "path": None if path is None else str(path),
@@ -100,7 +103,7 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
         f"{low:g}-{high:g}",
         _size(model["size"]),
         model["license"],
-        _state(model),
+        _state(model) + (", experimental" if model["experimental"] else ""),
     )
 
 
@@ -268,7 +271,8 @@ def pull(
         list[str],
         typer.Argument(
             metavar="NAME",
-            help="Presets, 'all' for every one with a link, or 'metrics' for what LPIPS looks through.",
+            help="Presets, 'all' for every one with a link, 'metrics' for what LPIPS looks through, "
+            "or base models such as sd2-base.",
         ),
     ],
     to: Annotated[
@@ -287,6 +291,9 @@ def pull(
     if "metrics" in names:
         _pull_backbones(to, offline=offline, overwrite=overwrite)
         names = [name for name in names if name != "metrics"]
+    for name in [name for name in names if name in base_names()]:
+        _pull_base(name, to, offline=offline, overwrite=overwrite)
+        names = [other for other in names if other != name]
     chosen = (
         [p for p in list_presets() if p.weights.links]
         if names == ["all"]
@@ -303,6 +310,15 @@ def pull(
         with _progress(preset.name) as report:
             installed = download.pull(preset, folder=to, offline=offline, overwrite=overwrite, report=report)
         _print_installed(installed)
+
+
+def _pull_base(name: str, to: Path | None, *, offline: bool, overwrite: bool) -> None:
+    from srcli.weights.bases import pull_base
+
+    about = load_base(name)
+    _say(f"{name} from {about.repository} at {about.revision}, about {_size(about.size)}")
+    _say(f"licence: {about.license}" + (f"; {about.note}" if about.note else ""))
+    print(pull_base(name, folder=to, offline=offline, overwrite=overwrite))
 
 
 def _pull_backbones(to: Path | None, *, offline: bool, overwrite: bool) -> None:

@@ -13,6 +13,7 @@ import typer
 
 SIZE, OUTPUT, BATCH, RUN, REPORT = "Size (one of)", "Output", "Batch", "Running", "Reporting"
 DRAW = "Detail"
+SAMPLE = "Diffusion models"
 
 option = partial(typer.Option, show_envvar=False)  # every option has one: said once, in the command's help
 
@@ -86,6 +87,13 @@ Model = Annotated[
 License = Annotated[
     Literal["any", "commercial"],
     option(help="With 'commercial', refuse weights whose licence does not allow commercial use."),
+]
+Degradation = Annotated[
+    Literal["auto", "clean", "real"],
+    option(
+        help="What the pictures went through: clean leaves them to the model; real takes the one for damaged pictures "
+        "(edsr-s-blend-real); auto measures JPEG blocks, noise and blur of each and takes the one that suits.",
+    ),
 ]
 Device = Annotated[
     str,
@@ -186,6 +194,77 @@ SelfEnsemble = Annotated[
         "--tta",
         help="The mean of the results for eight turned and mirrored copies: a little closer, eight times the time.",
         rich_help_panel=DRAW,
+    ),
+]
+Sampler = Annotated[
+    str | None,
+    option(
+        metavar="ddim|ddpm|dpm++|dpm++-sde|unipc|euler",
+        help="How is sampled. (default: the model's own, dpm++ as a rule)",
+        rich_help_panel=SAMPLE,
+    ),
+]
+Steps = Annotated[
+    int | None,
+    option(metavar="N", help="Calls of the generator. (default: the model's own)", rich_help_panel=SAMPLE),
+]
+Eta = Annotated[
+    float | None,
+    option(metavar="E", help="Fresh noise in the steps of ddim, 0 to 1.", rich_help_panel=SAMPLE),
+]
+Average = Annotated[
+    int,
+    option(
+        metavar="K",
+        help="The mean of K samples: closer to the original, and smoother; K times the time.",
+        rich_help_panel=SAMPLE,
+    ),
+]
+Official = Annotated[
+    bool,
+    option(
+        "--official",
+        help="Sample as the authors do: their sampler, steps and padding, for comparisons.",
+        rich_help_panel=SAMPLE,
+    ),
+]
+Branch = Annotated[
+    str | None,
+    option(
+        metavar="f|p|pf|fp|selected",
+        help="The answer of one branch of FPLIA's decoder: f is faithful, p invents most.",
+        rich_help_panel=SAMPLE,
+    ),
+]
+SelectionStats = Annotated[
+    bool,
+    option("--selection-stats", help="Which branch answered how many pixels.", rich_help_panel=SAMPLE),
+]
+SelectionMap = Annotated[
+    Path | None,
+    option(
+        metavar="FILE.png|FOLDER",
+        help="The branch of every pixel, in colours.",
+        rich_help_panel=SAMPLE,
+        show_default=False,
+    ),
+]
+SelectionOverlay = Annotated[
+    Path | None,
+    option(
+        metavar="FILE.png|FOLDER",
+        help="The same, half transparent over the result.",
+        rich_help_panel=SAMPLE,
+        show_default=False,
+    ),
+]
+SelectionScores = Annotated[
+    Path | None,
+    option(
+        metavar="FILE.npy|FOLDER",
+        help="The scores of all branches.",
+        rich_help_panel=SAMPLE,
+        show_default=False,
     ),
 ]
 Offline = Annotated[

@@ -14,13 +14,16 @@ import typer
 
 from srcli.cli import options
 from srcli.cli.console import Console
+from srcli.cli.degradation import chosen_model, second_model
 from srcli.cli.drawing import drawing, for_samples
+from srcli.cli.sampling import sampled, selected
 from srcli.errors import ModelError, NothingToDoError, UsageError
 from srcli.image.formats import FORMATS, find_format, format_of
 from srcli.inputs import STDIN, find_inputs
 from srcli.outputs import Destination, destination
 from srcli.presets import DEFAULT_PRESET, Preset
 from srcli.remote import EXTRA_HINT, is_uri, plain, stand_in
+from srcli.sampling import Sampling
 from srcli.temperature import is_generative
 from srcli.weights.licenses import LICENSES
 from srcli.weights.store import find, resolve, sha256
@@ -28,8 +31,10 @@ from srcli.weights.store import find, resolve, sha256
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from srcli.engine import Upscaler
     from srcli.inputs import Found, Source
     from srcli.job import Cluster, Crew, Engine
+    from srcli.job.degradation import RealWorld
     from srcli.job.task import Exists
     from srcli.manifest import Manifest
     from srcli.shards import Shard
@@ -49,6 +54,7 @@ def upscale(
     only_enlarge: options.OnlyEnlarge = False,
     only_shrink: options.OnlyShrink = False,
     model: options.Model = DEFAULT_PRESET,
+    degradation: options.Degradation = "clean",
     license: options.License = "any",  # noqa: A002 - the option's name
     output: options.Output = None,
     name: options.Name = None,
@@ -89,6 +95,16 @@ def upscale(
     diversity: options.Diversity = False,
     consistency: options.Consistency = False,
     tta: options.SelfEnsemble = False,
+    sampler: options.Sampler = None,
+    steps: options.Steps = None,
+    eta: options.Eta = None,
+    average: options.Average = 1,
+    official: options.Official = False,
+    branch: options.Branch = None,
+    selection_stats: options.SelectionStats = False,
+    selection_map: options.SelectionMap = None,
+    selection_overlay: options.SelectionOverlay = None,
+    selection_scores: options.SelectionScores = None,
     offline: options.Offline = False,
     max_input_pixels: options.MaxInputPixels = "500M",
     max_output_pixels: options.MaxOutputPixels = "4G",
@@ -130,8 +146,12 @@ def upscale(
         only_enlarge=only_enlarge,
         only_shrink=only_shrink,
     )
-    preset = _preset(model, license)
+    find_preset = partial(_preset, license_=license)
+    model, preset = chosen_model(degradation, model, find_preset(model), find_preset)
     noise = drawing(preset, temperature, temperature_map, seed, samples, diversity=diversity)
+    sampling, chosen_branch = sampled(
+        preset, sampler=sampler, steps=steps, eta=eta, average=average, official=official, branch=branch
+    )
     words = [*(inputs or ()), *(input_ or ())]
     try:
         found = find_inputs(
@@ -157,8 +177,26 @@ def upscale(
     _check_engine(engine, found, place, dry_run=dry_run)
     _check_streams(place, json=json, jsonl=jsonl, dry_run=dry_run)
     place = for_samples(place, samples, named=name is not None)
+    selection = selected(
+        preset,
+        stats=selection_stats,
+        map_=selection_map,
+        overlay=selection_overlay,
+        scores=selection_scores,
+        branch=chosen_branch,
+        average=average,
+        pictures=len(found.sources) * samples,
+    )
     share = None if shard is None else parse_shard(shard, os.environ)
     record = _manifest(manifest, share, status=status)
+    other = second_model(
+        degradation,
+        preset,
+        find_preset,
+        console,
+        drawn=samples > 1 or temperature is not None or temperature_map is not None or selection is not None,
+        consistency=consistency,
+    )
     settings = Settings(
         rule=rule,
         preset=preset,
@@ -184,27 +222,31 @@ def upscale(
         samples=samples,
         diversity=diversity,
         consistency=consistency,
+        sampling=sampling,
+        branch=chosen_branch,
+        canvas_tile=tile,
+        selection=selection,
         turned=tta,
         provenance=not no_provenance,
+        real_world=None if other is None else _real_world(other, precision, tile),
         exists=_policy(exists, overwrite=overwrite, skip=skip_existing, resume=resume),
         made=_made(record),
         max_input_pixels=parse_pixels(max_input_pixels, "--max-input-pixels"),
         max_output_pixels=parse_pixels(max_output_pixels, "--max-output-pixels"),
     )
+    loading = Loading(model, precision, tile, sampling, chosen_branch)
     style: Style = "json" if json else "jsonl" if jsonl else "lines"
     batch = Batch(
         settings,
         place,
         console,
         Results(console, style, many=found.many or samples > 1, apart=place.stdout),
-        load=lambda: _load(model, _first(device), precision, tile, console),
+        load=lambda: _load(loading, _first(device), console),
         dry_run=dry_run,
         fail_fast=fail_fast,
         shard=share,
         manifest=record,
-        crew=_cluster(model, device, precision, tile, workers)
-        if engine == "ray"
-        else _crew(model, device, precision, tile, workers),
+        crew=_cluster(loading, device, workers) if engine == "ray" else _crew(loading, device, workers),
     )
     if status:
         raise typer.Exit(batch.status(found))
@@ -213,6 +255,8 @@ def upscale(
             "--tta takes the mean of eight results, which removes what noise adds.",
             hint="Use --temperature 0, or a model that draws none.",
         )
+    if preset.training.experimental:
+        console.note(f"'{preset.name}' is experimental: see its card, srcli models info {preset.name}")
     if noise.warning is not None:
         console.note(f"warning: {noise.warning}")
     for suffix, count in sorted(found.passed_over.items()):
@@ -258,7 +302,13 @@ class WeightsHash:
         return self.found
 
 
-def _crew(model: str, device: str, precision: str, tile: str, workers: int) -> Crew | None:
+def _real_world(preset: Preset, precision: str, tile: str) -> RealWorld:
+    from srcli.job.degradation import RealWorld
+
+    return RealWorld(preset, WeightsHash(preset), Loading(preset.name, precision, tile))
+
+
+def _crew(loading: Loading, device: str, workers: int) -> Crew | None:
     """The processes that `--device` and `--workers` ask for; None for this one alone."""
     from srcli.job import Crew
 
@@ -272,13 +322,13 @@ def _crew(model: str, device: str, precision: str, tile: str, workers: int) -> C
         return None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(1, cores // len(devices))
-    return Crew(tuple(devices), partial(_load_on, model, precision, tile), threads)
+    return Crew(tuple(devices), loading, threads)
 
 
-def _cluster(model: str, device: str, precision: str, tile: str, workers: int) -> Cluster:
+def _cluster(loading: Loading, device: str, workers: int) -> Cluster:
     from srcli.job import Cluster
 
-    return Cluster(device, workers, partial(_load_on, model, precision, tile))
+    return Cluster(device, workers, loading)
 
 
 def _first(device: str) -> str:
@@ -286,16 +336,32 @@ def _first(device: str) -> str:
     return "auto" if device == "all" else device.split(",")[0]
 
 
-def _load_on(model: str, precision: str, tile: str, device: str) -> Engine:
-    from srcli.engine import Upscaler
+@dataclass(frozen=True)
+class Loading:
+    """How a model is loaded; can be sent to another process."""
 
-    return Upscaler.from_preset(model, device=device, precision=precision, tile=tile)
+    model: str
+    precision: str
+    tile: str
+    sampling: Sampling | None = None
+    branch: str | None = None
+
+    def __call__(self, device: str) -> Upscaler:
+        """The network on a device."""
+        from srcli.engine import open_engine
+
+        return open_engine(
+            self.model,
+            device=device,
+            precision=self.precision,
+            tile=self.tile,
+            sampling=self.sampling,
+            branch=self.branch,
+        )
 
 
-def _load(model: str, device: str, precision: str, tile: str, console: Console) -> Engine:
-    from srcli.engine import Upscaler
-
-    upscaler = Upscaler.from_preset(model, device=device, precision=precision, tile=tile)
+def _load(loading: Loading, device: str, console: Console) -> Engine:
+    upscaler = loading(device)
     where = f"{upscaler.device} ({upscaler.device_reason}) in {upscaler.precision}"
     console.detail(f"{upscaler.preset.title} on {where}")
     return upscaler

@@ -113,6 +113,25 @@ def _share(report: Report | None, number: int) -> Report | None:
     return None if report is None else lambda share: report((number + share) / COPIES)
 
 
+class Sampled:
+    """A diffusion engine at a seed.
+
+    Args:
+        engine: one that samples.
+        seed: of the noise.
+        chosen: told about the branches' scores, see `srcli.engine.latent`; None where they do not matter.
+    """
+
+    def __init__(self, engine: Any, seed: int, chosen: Callable[[int, np.ndarray], None] | None) -> None:
+        self.engine = engine
+        self.seed = seed
+        self.chosen = {} if chosen is None else {"chosen": chosen}
+
+    def rows(self, source: Any, target: Size, *, report: Report | None = None, **options: Any) -> Rows:
+        """See `Renderer`; further options are the engine's."""
+        return iter(self.engine.rows(source, target, seed=self.seed, report=report, **self.chosen, **options))
+
+
 class Consistent:
     """Results of another renderer, moved to the nearest picture that reduces to the input.
 
@@ -216,6 +235,7 @@ def renderer_for(
     where: TemperatureMap | None,
     consistent_at: str | None,
     turned: bool = False,
+    chosen: Callable[[int, np.ndarray], None] | None = None,
 ) -> Renderer:
     """An engine with all that was asked for.
 
@@ -226,8 +246,11 @@ def renderer_for(
         where: a factor on the temperature for every pixel.
         consistent_at: the output's depth, where the result shall be consistent with the input; else None.
         turned: average over turned and mirrored copies.
+        chosen: told about the scores of a decoder's branches.
     """
     renderer: Renderer = engine if temperature is None else Drawn(engine, temperature, seed, where)
+    if getattr(engine, "samples_pixels", False):
+        renderer = Sampled(engine, seed, chosen)
     if turned:
         renderer = Turned(renderer)
     return renderer if consistent_at is None else Consistent(renderer, consistent_at)

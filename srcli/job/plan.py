@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ def plan(
     task = Task(source, data, header, target, path, record, settings.preset)
     if task.needs_network:
         _choose_temperature(record, target, settings)
+        _choose_sampling(record, settings)
     if path is not None and _is_occupied(path) and _is_finished(task, settings):
         record.status = "skipped"
         return task
@@ -107,6 +109,15 @@ def _choose_temperature(record: Record, target: Target, settings: Settings) -> N
         record.temperature_map = settings.temperature_map.name
     if chosen.value == 0 and settings.samples > 1:
         record.notes.append("at temperature 0 all samples are equal")
+
+
+def _choose_sampling(record: Record, settings: Settings) -> None:
+    sampling = settings.chosen_sampling()
+    if sampling is None:
+        return
+    record.sampling = {**asdict(sampling), "calls": sampling.calls}
+    record.branch = settings.branch
+    record.notes.append(f"sampled by {sampling.about()}")
 
 
 def _fingerprint(task: Task, settings: Settings, weights: str) -> str:

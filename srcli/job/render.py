@@ -10,7 +10,8 @@ import numpy as np
 
 from srcli.geometry import Size
 from srcli.image import Image, OutputPlan, resize_rows
-from srcli.job.draw import Consistent, Drawn, Renderer, Spread, renderer_for
+from srcli.job.choices import ChoiceOutputs, choices_of
+from srcli.job.draw import Consistent, Drawn, Renderer, Sampled, Spread, renderer_for
 from srcli.job.spool import Spool
 from srcli.job.task import Record, Settings, Task, grows
 
@@ -71,6 +72,7 @@ class Rendering:
         self.record = record
         self.spread = spread
         self.cover: Cover | None = None
+        self.choices: ChoiceOutputs | None = None
 
     def rows(self, report: Report | None = None) -> Iterator[np.ndarray]:
         """Colours (n, W, 3) from top to bottom: floats, or bytes where the device has rounded them already."""
@@ -78,6 +80,9 @@ class Rendering:
         share = 0.0
         if image.alpha is not None and self.settings.alpha != "drop":
             asked = self.settings.alpha != "lanczos" and image.alpha_constant is None
+            if asked and getattr(engine, "samples_pixels", False):  # nothing should be invented in it
+                asked = False
+                record.notes.append("transparency enlarged by lanczos: this model samples")
             by_model = engine if asked else None
             share = 0.0 if by_model is None else 0.5
             folder = None if self.task.path is None else self.task.path.parent
@@ -85,7 +90,8 @@ class Rendering:
         if engine is None:
             kept = self.task.target.kept
             record.notes.append("size kept" if kept else "not enlarged: resized without the network")
-        renderer = None if engine is None else _renderer(engine, self.settings, record)
+        self.choices = choices_of(self.task, self.settings, engine)
+        renderer = None if engine is None else _renderer(engine, self.settings, record, self.choices)
         as_bytes = self._rounds_early(renderer)
         top = 0
         for rows in colours(
@@ -93,6 +99,8 @@ class Rendering:
         ):
             if self.spread is not None:
                 self.spread.add(top, rows)
+            if self.choices is not None:
+                self.choices.see(top, rows)
             top += len(rows)
             yield rows
         assert top == target.h
@@ -109,7 +117,8 @@ class Rendering:
 
     def _rounds_early(self, renderer: Renderer | None) -> bool:
         """Whether the device rounds to bytes: a quarter of what would else be fetched from it."""
-        plain = renderer is self.engine or (isinstance(renderer, Drawn) and renderer.where is None)
+        drawn = isinstance(renderer, Drawn) and renderer.where is None
+        plain = renderer is self.engine or drawn or isinstance(renderer, Sampled)
         stored = self.output.takes_bytes and (self.cover is None or self.output.alpha)
         return bool(getattr(self.engine, "gives_bytes", False) and plain and self.spread is None and stored)
 
@@ -119,6 +128,8 @@ class Rendering:
             self.spread.count += 1
         if isinstance(renderer, Consistent):
             record.lr_psnr = renderer.lr_psnr
+        if self.choices is not None:
+            self.choices.conclude(record, replace=self.settings.exists == "overwrite")
         if engine is None:
             return
         _count(record, engine)
@@ -128,7 +139,7 @@ class Rendering:
         record.notes += engine.notes
 
 
-def _renderer(engine: Engine, settings: Settings, record: Record) -> Renderer:
+def _renderer(engine: Engine, settings: Settings, record: Record, choices: ChoiceOutputs | None) -> Renderer:
     assert record.seed is not None  # planned
     return renderer_for(
         engine,
@@ -137,6 +148,7 @@ def _renderer(engine: Engine, settings: Settings, record: Record) -> Renderer:
         where=settings.temperature_map,
         consistent_at=record.depth if settings.consistency else None,
         turned=settings.turned,
+        chosen=None if choices is None else choices.selection.add,
     )
 
 

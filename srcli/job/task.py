@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +15,28 @@ from srcli.image import Header
 from srcli.inputs import Source
 from srcli.job.degradation import RealWorld
 from srcli.presets import Preset
+from srcli.sampling import Sampling, choose_sampling, is_sampled
 from srcli.sizes import SizeRule, Target
 from srcli.temperature import Asked, Chosen, choose
 from srcli.texture import TemperatureMap
 
 Status = Literal["planned", "done", "skipped", "failed"]
 Exists = Literal["auto", "skip", "overwrite", "fail"]
+
+
+@dataclass(frozen=True)
+class SelectionFiles:
+    """What is wanted of the choice of branches: a file, or a folder that takes one for each picture.
+
+    Attributes:
+        map: the branch of every pixel, in colours.
+        overlay: the same over the result.
+        scores: of all branches, as .npy.
+    """
+
+    map: Path | None = None
+    overlay: Path | None = None
+    scores: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +58,10 @@ class Settings:
         samples: results for every input, with seeds from `seed` on.
         diversity: whether the deviation between them is measured and drawn.
         consistency: whether results are made to reduce to their input.
+        sampling: of a diffusion model; None means the preset's own.
+        branch: of a decoder with several; None means the one that it chooses for each pixel.
+        canvas_tile: as asked for; a diffusion model's result depends on it a little.
+        selection: what is wanted of the choice of branches; None where nobody asked.
         turned: whether results are the mean over turned and mirrored copies of the input.
         provenance: whether the output records how it was made.
         real_world: the model for damaged pictures, where every picture is measured and may get it.
@@ -65,6 +85,10 @@ class Settings:
     samples: int = 1
     diversity: bool = False
     consistency: bool = False
+    sampling: Sampling | None = None
+    branch: str | None = None
+    canvas_tile: str = "auto"
+    selection: SelectionFiles | None = None
     turned: bool = False
     provenance: bool = True
     real_world: RealWorld | None = None
@@ -76,6 +100,12 @@ class Settings:
     def chosen_temperature(self, target: Target) -> Chosen | None:
         """The temperature for one picture; None for a preset that draws no noise."""
         return choose(self.preset, target.scale, self.temperature)
+
+    def chosen_sampling(self) -> Sampling | None:
+        """How is sampled; None for a preset that samples nothing."""
+        if not is_sampled(self.preset):
+            return None
+        return self.sampling or choose_sampling(self.preset)
 
     def fingerprint(self, content: bytes, target: Target, weights: str, seed: int | None = None) -> str:
         """What a result depends on, in 32 hexadecimal digits.
@@ -98,9 +128,12 @@ class Settings:
             "temperature": None if chosen is None else chosen.value,
             "temperature_map": None if self.temperature_map is None else self.temperature_map.digest,
             "consistency": self.consistency or None,
+            "branch": self.branch,
             "tta": self.turned or None,
         }
         options |= {key: value for key, value in drawn.items() if value is not None}
+        if (sampling := self.chosen_sampling()) is not None:
+            options["sampling"] = {**asdict(sampling), "tile": self.canvas_tile}
         text = json.dumps([weights, options, __version__.split(".")[0]], sort_keys=True)
         return hashlib.blake2b(content + text.encode(), digest_size=16).hexdigest()
 
@@ -130,6 +163,9 @@ class Record:
         temperature: factor on the noise; None for a model that draws none.
         temperature_origin: as asked, from the preset, or published policy.
         temperature_map: auto or a file, where the factor varied.
+        sampling: sampler, steps, eta and so on of a diffusion model.
+        branch: the one that was asked for.
+        selection: percent of the output's pixels that each branch answered.
         diversity: mean deviation between the samples in 8-bit levels; in the last sample's record.
         uncertainty: the picture of that deviation.
         degradation: what was asked for, the damage that was measured, the pick and its confidence; where it decided.
@@ -161,6 +197,9 @@ class Record:
     temperature: float | None = None
     temperature_origin: str | None = None
     temperature_map: str | None = None
+    sampling: dict[str, Any] | None = None
+    branch: str | None = None
+    selection: dict[str, float] | None = None
     diversity: float | None = None
     uncertainty: str | None = None
     degradation: dict[str, Any] | None = None
