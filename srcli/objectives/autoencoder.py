@@ -113,7 +113,7 @@ class _AutoEncoder(Stage):
         self.step = step
         if self.opponent is not None:  # also where it is frozen, which keeps it from the optimiser
             last = last_layer(network)
-            last.requires_grad_(requires_grad=True)
+            last.requires_grad_()
             last.grad = None
 
     def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:

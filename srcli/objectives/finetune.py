@@ -79,7 +79,7 @@ class _LIAFinetune(Stage):
             latent, alpha = denoised_once(network, batch, self.alphas, self.low, self.high)
             feat = network.encoder(torch.cat([batch.lr, latent], dim=1))
         prepared = network.decoder.prepare(feat, batch.lr, Frame.whole(batch.lr, batch.cell))
-        names = (*network.decoder.branches, SELECTED)  # type: ignore[union-attr, misc]
+        names = (*network.decoder.branches, SELECTED)  # type: ignore[misc]
         weight = snr(alpha).view(-1, 1, 1)
         if self.clamp:
             weight = weight.clamp(max=self.clamp)

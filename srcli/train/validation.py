@@ -12,7 +12,7 @@ import torch
 from srcli.data.benchmarks import Benchmark
 from srcli.data.photos import U8, Photo
 from srcli.data.reduce import cropped_to_scale, pillow_bicubic
-from srcli.engine import Upscaler
+from srcli.engine import Upscaler, engine_for
 from srcli.errors import ImageError, UsageError
 from srcli.evaluate.models import Network
 from srcli.evaluate.ranks import Ranks
@@ -128,7 +128,7 @@ class Validation:
         return pairs
 
     def _upscaler(self, network: ImplicitSR, device: torch.device) -> Upscaler:
-        return Upscaler(network, self.recipe.preset, device=str(device), precision="fp32")
+        return engine_for(network, self.recipe.preset, device=str(device), precision="fp32")
 
 
 def centre_crops(photos: Sequence[Photo], count: int, side: int) -> dict[str, U8]:
