@@ -439,6 +439,8 @@ def test_published_tables_have_all_their_figures():
         (("LINF", "EDSR-baseline"), "Set5", 4, "lpips", "liif-benchmark/1", 0.5, 0.087),
         (("LINF", "EDSR-baseline"), "Set5", 4, "psnr-y", "liif-benchmark/1", 0.0, 32.26),
         (("Bicubic", None), "Urban100", 4, "psnr-y", "classic-y/1", None, 23.14),
+        (("LGCAA", None), "RealSR", 4, "psnr", "real-isr/1", None, 27.05),
+        (("LGCAA", None), "RealSR", 2, "psnr", "real-isr/1", None, None),
         (("LIIF", "EDSR-baseline"), "DIV2K", 5, "psnr", "liif-div2k/1", None, None),
         (("LIIF", "EDSR-baseline"), "Set5", 4, "psnr", "liif-benchmark/1", None, None),
     ],
@@ -451,7 +453,14 @@ def test_published_figures_are_found_where_they_belong(
     assert (figure and figure.value) == value
 
 
+def test_shares_are_fractions_however_they_were_printed():
+    shares = [figure.value for figure in published() if figure.metric == "clipiqa"]
+    assert len(shares) == 45
+    assert all(0.4 < share < 0.8 for share in shares)
+
+
 def test_presets_know_what_tables_call_them():
+    assert printed_name(load_preset("lgcaa")) == ("LGCAA", None)
     assert printed_name(load_preset("edsr-baseline-liif")) == ("LIIF", "EDSR-baseline")
     assert printed_name(load_preset("edsr-s-blend")) is None
 

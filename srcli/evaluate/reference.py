@@ -35,6 +35,8 @@ GENERATIVE = (
     "linf/4",
     "collected/generative",
 )  # border = scale; all other DIV2K figures: scale + 6
+REAL_WORLD = "lgcaa/I"  # prints no scale: its sets are x4
+HUNDREDFOLD = "printed x100"  # in the column `protocol`: a fraction as per cent
 
 
 @dataclass(frozen=True)
@@ -81,22 +83,28 @@ def _figure(line: Mapping[str, str]) -> Figure:
     def number(key: str) -> float | None:
         return float(line[key]) if line.get(key) else None
 
+    value = float(line["value"])
+    if line.get("protocol") == HUNDREDFOLD:
+        value = round(value / 100, 6)
+    scale = number("scale")
     return Figure(
         line.get("source") or "file",
         line["method"],
         line.get("encoder") or None,
         line.get("variant") or None,
         line["benchmark"] or None,
-        number("scale"),
+        4.0 if scale is None and line.get("source") == REAL_WORLD else scale,
         number("temperature"),
         line["metric"].replace("-", "_"),
-        float(line["value"]),
+        value,
         line.get("protocol") or None,
     )
 
 
-def printed_name(preset: Preset) -> tuple[str, str] | None:
+def printed_name(preset: Preset) -> tuple[str, str | None] | None:
     """Method and encoder as tables print them; None for a model that no table has."""
+    if preset.name == "lgcaa":  # restores pictures: no encoder to choose
+        return "LGCAA", None
     encoder, decoder = preset.encoder, preset.decoder
     full = encoder.name != "edsr" or (
         encoder.args.get("n_resblocks", 16) == 16 and encoder.args.get("n_feats", 64) == 64
