@@ -16,7 +16,7 @@ from typing import Any
 from srcli.errors import PresetError, suggest
 from srcli.objectives.autoencoder import autoencoder
 from srcli.objectives.branches import fidelity
-from srcli.objectives.colours import colour_l1, linf_stage_2, nll
+from srcli.objectives.colours import colour_l1, linf_stage_2, nll, perceptual_l1
 from srcli.objectives.finetune import alignment, lia_finetune
 from srcli.objectives.latent import latent_diffusion, noise_level
 from srcli.objectives.lgcaa import denoising, latents
@@ -35,6 +35,7 @@ OBJECTIVES: dict[str, Callable[..., tuple[Objective, ...]]] = {
     "linf-stage-2": linf_stage_2,
     "nll": nll,
     "noise-level": noise_level,
+    "perceptual-l1": perceptual_l1,
 }
 
 

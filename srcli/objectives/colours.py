@@ -31,6 +31,40 @@ def colour_l1() -> tuple[Objective, ...]:
     return (loss,)
 
 
+def perceptual_l1(
+    *,
+    l1: float = 1.0,
+    perceptual: float = 0.02,
+    backbone: Literal["vgg19", "squeezenet"] = "squeezenet",
+    weights: str,
+) -> tuple[Objective, ...]:
+    """Mean absolute error of the colours, and the perceptual distance of the square block that they form.
+
+    Needs `data.block`, and a preset with mean and standard deviation 0.5.
+
+    Args:
+        l1: weight of the mean absolute error, in the normalised domain.
+        perceptual: weight of the perceptual distance.
+        backbone: whose features that compares.
+        weights: the backbone's file.
+
+    Raises:
+        ValueError: a weight below 0.
+        ModelError: the file is not here or is something else.
+    """
+    if min(l1, perceptual) < 0:
+        raise ValueError("weights of losses are at least 0")
+    judge = load_classifier(backbone, Path(weights))
+
+    def loss(network: ImplicitSR, batch: Batch) -> Tensor:
+        sr = network(batch.lr, batch.coord, batch.cell, batch.stages).float()
+        pictures = (_pictures(colours, 1) for colours in (sr, batch.hr))
+        error = (sr - batch.hr).abs().mean()
+        return l1 * error + perceptual * judge.to(sr.device)(*pictures)
+
+    return (loss,)
+
+
 def nll() -> tuple[Objective, ...]:
     """Mean over queries of the negative log-density of the residual, LINF's first stage; not divided by its entries."""
 
