@@ -11,6 +11,8 @@ from pathlib import Path
 
 from srcli.errors import ResourceError
 
+LEAST_INPUT = 256 << 20
+INPUT_SHARE = 0.25  # of the memory that is free
 MEMORY_TABLE = Path("/proc/meminfo")
 GROUP = Path("/sys/fs/cgroup")  # of a container, cgroup v2
 
@@ -47,6 +49,12 @@ def _reclaimable() -> int:
             if line.startswith("inactive_file "):
                 return int(line.split()[1])
     return 0
+
+
+def input_bytes() -> int:
+    """Bytes of samples up to which an input is held in memory; larger ones lie on the disk, where they can."""
+    free = available_memory()
+    return LEAST_INPUT if free is None else max(LEAST_INPUT, int(free * INPUT_SHARE))
 
 
 def check_memory(need: int, *, gathered: bool = False) -> None:

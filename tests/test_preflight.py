@@ -87,3 +87,10 @@ def test_folders_made_for_a_result_go_when_it_fails(tmp_path):
 )
 def test_bytes_read_as_words(amount, text):
     assert in_words(amount) == text
+
+
+def test_inputs_beyond_a_share_of_the_memory_lie_on_the_disk(monkeypatch):
+    monkeypatch.setattr(preflight, "available_memory", lambda: 8 << 30)
+    assert preflight.input_bytes() == 2 << 30
+    monkeypatch.setattr(preflight, "available_memory", lambda: 100 << 20)
+    assert preflight.input_bytes() == preflight.LEAST_INPUT

@@ -56,6 +56,12 @@ class Header:
     profile: str | None
     orientation: int
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the samples."""
+        channels = {"gray": 1, "rgb": 3, "cmyk": 4}[self.kind] + self.alpha
+        return self.size[0] * self.size[1] * channels * {"8": 1, "16": 2, "32f": 4}[self.depth]
+
 
 @dataclass(frozen=True)
 class Inspection:

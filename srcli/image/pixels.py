@@ -73,14 +73,19 @@ def _decode(source: Source, found: Inspection) -> Decoded:
     if source.format == "ppm" and found.header.depth == "16":
         return _decode_ppm16(source)
     if source.format == "png" and found.index == 0:
-        _check_png_length(source)
+        check_png_length(source)
     decoded = _from_pillow(source, found.picture)
     if int(found.picture.info.get("bit_depth", 8)) > 8:  # said by pillow_heif
         decoded.notes.append("a HEIC picture of 10 bits or more is read at 8 bits")
     return decoded
 
 
-def _check_png_length(source: Source) -> None:
+def check_png_length(source: Source) -> None:
+    """Refuse a PNG whose (first) picture has fewer rows than its header says.
+
+    Raises:
+        ImageError: it has.
+    """
     try:
         with kept_position(source.stream):
             png.check_length(source.stream)
@@ -219,7 +224,7 @@ def _decode_tiff(source: Source, page: tiff.TiffPage) -> Decoded:
     plain = page.photometric in (tiff.WHITE_IS_ZERO, tiff.BLACK_IS_ZERO, tiff.RGB, tiff.SEPARATED)
     if plain and tiff.can_decode(page):
         try:
-            return _finish_tiff(tiff.decode_page(source.stream, page), page)
+            return finish_tiff(tiff.decode_page(source.stream, page), page)
         except (ValueError, OSError) as error:
             raise damaged(source, error) from error
     if int(page.kind[1:]) <= 8 and page.compression in PILLOW_COMPRESSIONS:
@@ -230,10 +235,10 @@ def _decode_tiff(source: Source, page: tiff.TiffPage) -> Decoded:
             raise damaged(source, error) from error
         return _from_pillow(source, picture, upright=True)  # Pillow turns TIFF, and only TIFF, by itself
     if plain and page.kind in ("u16", "f32") and not page.planar and _opencv_reads(page):
-        decoded = _finish_tiff(_imdecode(source, page.index), page)
+        decoded = finish_tiff(_imdecode(source, page.index), page)
         decoded.upright = True
         return decoded
-    return _finish_tiff(_tifffile_page(source, page), page)
+    return finish_tiff(_tifffile_page(source, page), page)
 
 
 def _opencv_reads(page: tiff.TiffPage) -> bool:
@@ -271,8 +276,8 @@ def _tifffile_page(source: Source, page: tiff.TiffPage) -> NDArray[Any]:
     return samples
 
 
-def _finish_tiff(samples: NDArray[Any], page: tiff.TiffPage) -> Decoded:
-    """Common sample types, white at the top, alpha apart and not multiplied in."""
+def finish_tiff(samples: NDArray[Any], page: tiff.TiffPage) -> Decoded:
+    """Rows of a TIFF in common sample types, white at the top, alpha apart and not multiplied in."""
     notes = []
     if samples.dtype.kind == "f" and samples.dtype != np.float32:
         if samples.dtype.itemsize > 4:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 
 from srcli.errors import ImageError
 from srcli.image.alpha import bleed, constant_of
+from srcli.image.bands import comes_in_bands, decode_bands
 from srcli.image.colour import LookUpProfile, Profile, read_profile
 from srcli.image.formats import Depth
 from srcli.image.header import MAX_PIXELS, Inspection, check_pixels, inspect
@@ -17,6 +19,7 @@ from srcli.image.metadata import Metadata, read_metadata, read_tiff_metadata
 from srcli.image.pixels import Decoded, decode
 from srcli.image.quantise import F32, Samples, depth_of, to_float
 from srcli.image.source import Origin, Source, open_source
+from srcli.image.spool import Spool
 from srcli.image.tiff import ICC
 
 STRIP_ROWS = 256
@@ -83,7 +86,13 @@ class Image:
 
 
 def read_image(
-    origin: Origin, *, frames: str | int = "error", max_pixels: int = MAX_PIXELS, name: str | None = None
+    origin: Origin,
+    *,
+    frames: str | int = "error",
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
+    in_memory: int | None = None,
+    folder: Path | None = None,
 ) -> Image:
     """Read a picture: PNG, JPEG, WebP, TIFF, AVIF, GIF, BMP, PPM, and HEIC with the extra `formats`.
 
@@ -92,14 +101,20 @@ def read_image(
         frames: of a file with several pictures: "error" refuses, "first", or a number counted from 1.
         max_pixels: larger pictures are refused on their header.
         name: what to call it in messages; the path by default.
+        in_memory: a picture of more bytes is decoded a few rows at a time into a file without a name, if its kind
+            allows (`comes_in_bands`); None is no limit.
+        folder: where that file lies; None for the system's place.
 
     Raises:
         NothingToDoError: the file does not exist.
         ImageError: it is no image, empty, cut off, damaged, too large, or of a kind we do not read.
+        ResourceError: the disk is full.
     """
     with open_source(origin, name) as source:
         found = inspect(source, frames)
         check_pixels(found.header, max_pixels, source.name)
+        if in_memory is not None and found.header.nbytes > in_memory and comes_in_bands(source, found):
+            return _read_in_bands(source, found, folder)
         return image_of(source, found, decode(source, found))
 
 
@@ -111,8 +126,6 @@ def image_of(source: Source, found: Inspection, decoded: Decoded) -> Image:
     """
     metadata, notes = _metadata(source, found)
     icc = _embedded(found)
-    if source.format == "jpg" and int(getattr(found.picture, "n_frames", 1)) > 1:
-        notes.append("only the main picture of this multi-picture JPEG is read")
     notes = decoded.notes + notes
     _check_values(decoded, source.name, notes)
     if not decoded.upright:
@@ -124,11 +137,39 @@ def image_of(source: Source, found: Inspection, decoded: Decoded) -> Image:
     return Image(pixels, decoded.alpha, source.format, profile, metadata, tuple(notes))
 
 
+def _read_in_bands(source: Source, found: Inspection, folder: Path | None) -> Image:
+    """As `read_image`, for a picture that is neither turned nor transparent."""
+    metadata, more = _metadata(source, found)
+    icc = _embedded(found)
+    spool: Spool | None = None
+    profile: Profile | LookUpProfile | None = None
+    notes, colour = list[str](), list[str]()
+    bounds = list[float]()
+    for decoded in decode_bands(source, found):
+        if decoded.pixels.dtype == np.float32:  # NaN stays NaN in both
+            ends = decoded.pixels.min(), decoded.pixels.max()
+            bounds = [float(np.min([*bounds, ends[0]])), float(np.max([*bounds, ends[1]]))]
+        colour.clear()  # every band says the same
+        pixels, profile = _in_colour(decoded, icc, colour)
+        if spool is None:
+            notes = [*decoded.notes, *more]
+            spool = Spool((*found.header.size, pixels.shape[2]), pixels.dtype, folder, in_memory=0)
+        spool.append(pixels)
+    assert spool is not None
+    if bounds:
+        _check_range(*bounds, source.name, notes)
+    notes += colour
+    return Image(cast(Samples, spool), None, source.format, profile, metadata, tuple(notes))
+
+
 def _metadata(source: Source, found: Inspection) -> tuple[Metadata, list[str]]:
     if found.page is not None:
         return read_tiff_metadata(found.page), []
     assert found.picture is not None
-    return read_metadata(source, found.picture)
+    metadata, notes = read_metadata(source, found.picture)
+    if source.format == "jpg" and int(getattr(found.picture, "n_frames", 1)) > 1:
+        notes.append("only the main picture of this multi-picture JPEG is read")
+    return metadata, notes
 
 
 def _embedded(found: Inspection) -> bytes | None:
@@ -143,7 +184,10 @@ def _check_values(decoded: Decoded, name: str, notes: list[str]) -> None:
     """Refuse NaN and Inf, and mention floats that are not in [0, 1]."""
     if decoded.pixels.dtype != np.float32:
         return
-    low, high = float(decoded.pixels.min()), float(decoded.pixels.max())
+    _check_range(float(decoded.pixels.min()), float(decoded.pixels.max()), name, notes)
+
+
+def _check_range(low: float, high: float, name: str, notes: list[str]) -> None:
     if not np.isfinite([low, high]).all():
         raise ImageError(
             f"{name} holds NaN or infinite values.", hint="Repair it in the program it comes from."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -163,6 +164,16 @@ def decode_page(stream: BinaryIO, page: TiffPage) -> NDArray[Any]:
     Raises:
         ValueError: a block is damaged or too short.
     """
+    pixels = np.empty((page.height, page.width, page.samples), page.dtype.newbyteorder("="))
+    top = 0
+    for rows in decode_rows(stream, page):
+        pixels[top : top + len(rows)] = rows
+        top += len(rows)
+    return pixels
+
+
+def decode_rows(stream: BinaryIO, page: TiffPage) -> Iterator[NDArray[Any]]:
+    """As `decode_page`, in bands (n, w, samples) from top to bottom: rows of strips or tiles."""
     tags, planes = page.tags, page.samples if page.planar else 1
     depth = page.samples // planes
     tiled = TILE_OFFSETS in tags.entries
@@ -176,20 +187,19 @@ def decode_page(stream: BinaryIO, page: TiffPage) -> NDArray[Any]:
     offsets, sizes = _blocks(page)
     if len(offsets) < planes * down * across:
         raise ValueError("blocks are missing")
-    pixels = np.empty((page.height, page.width, page.samples), page.dtype.newbyteorder("="))
-
-    def place(i: int) -> None:
-        plane, rest = divmod(i, down * across)
-        top, left = rest // across * block_h, rest % across * block_w
-        rows = block_h if tiled else min(block_h, page.height - top)
-        stream.seek(offsets[i])
-        block = _decode_block(stream.read(sizes[i]), page, (rows, block_w, depth))
-        target = pixels[top : top + block_h, left : left + block_w, plane * depth : (plane + 1) * depth]
-        target[:] = block[: target.shape[0], : target.shape[1]]
-
-    for i in range(planes * down * across):
-        place(i)
-    return pixels
+    for row in range(down):
+        height = min(block_h, page.height - row * block_h)
+        rows = np.empty((height, page.width, page.samples), page.dtype.newbyteorder("="))
+        for plane in range(planes):
+            for column in range(across):
+                i = (plane * down + row) * across + column
+                stream.seek(offsets[i])
+                data = stream.read(sizes[i])
+                block = _decode_block(data, page, (block_h if tiled else height, block_w, depth))
+                left = column * block_w
+                target = rows[:, left : left + block_w, plane * depth : (plane + 1) * depth]
+                target[:] = block[:height, : target.shape[1]]
+        yield rows
 
 
 def _decode_block(data: bytes, page: TiffPage, shape: tuple[int, int, int]) -> NDArray[Any]:

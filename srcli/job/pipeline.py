@@ -19,13 +19,13 @@ from typing import BinaryIO, NamedTuple, TypeVar
 import numpy as np
 
 from srcli.errors import ResourceError
+from srcli.image.spool import IN_MEMORY
 from srcli.inputs import Source
 from srcli.job.degradation import network_of
 from srcli.job.each import Item, Job, Outcome, Watch, job_of, unwatched
 from srcli.job.heard import heard
 from srcli.job.render import Engine, Rendering
 from srcli.job.run import Loaded, load, memory_errors_of, rendering_of, write
-from srcli.job.spool import IN_MEMORY
 from srcli.job.task import Record, Settings, Task
 from srcli.outputs import Destination
 

@@ -10,20 +10,22 @@ from typing import Any
 from srcli.errors import ExistsError, ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.image import FORMATS, Header, check_format_limits, choose_format, probe, read_provenance
+from srcli.image.bands import can_read_in_bands
 from srcli.image.formats import Depth
 from srcli.image.header import check_pixels
+from srcli.image.spool import IN_MEMORY
 from srcli.inputs import Source
 from srcli.job.degradation import decided, in_words
-from srcli.job.spool import IN_MEMORY
 from srcli.job.task import Record, Settings, Task, grows
 from srcli.outputs import Destination
-from srcli.preflight import check_disk, check_folder, check_memory
+from srcli.preflight import check_disk, check_folder, check_memory, input_bytes
 from srcli.sizes import Target
 
 BYTES = {"8": 1, "16": 2, "32f": 4}
 MEMORY_BASE, MEMORY_NETWORK = 100 << 20, 500 << 20  # the interpreter and its libraries; torch and one tile
 BANDS_UNDER_WAY = 6  # in float32: being made, waiting for the writer, being stored
 BAND_HR = 1 << 22  # pixels of one
+BAND_BYTES = 100 << 20  # of an input that is read a few rows at a time
 STREAMED = ("png", "tiff")  # written as the rows come
 LOSSLESS_SHARE, LOSSY_SHARE = 0.2, 0.02  # of the samples' bytes: the least that a photograph takes in a file
 
@@ -96,7 +98,8 @@ def plan(
         check_folder(path.parent)
         raw = task.pixels * _channels(header) * BYTES[record.depth or "8"]
         lossless = form in STREAMED or settings.encoding.get("lossless", False)
-        check_disk(path.parent, int(raw * (LOSSLESS_SHARE if lossless else LOSSY_SHARE)))
+        kept = header.nbytes if _lies_on_disk(task, settings) else 0
+        check_disk(path.parent, kept + int(raw * (LOSSLESS_SHARE if lossless else LOSSY_SHARE)))
     return task
 
 
@@ -236,8 +239,8 @@ def _memory(task: Task, form: str, settings: Settings) -> int:
     PNG and TIFF are written as the rows come; for other formats the whole output is there, and a copy of Pillow's.
     """
     header = task.header
-    samples = header.size[0] * header.size[1] * _channels(header) * BYTES[header.depth]
-    samples *= task.record.frames or 1
+    samples = 2 * header.nbytes * (task.record.frames or 1)
+    read = BAND_BYTES if _lies_on_disk(task, settings) else samples
     out = task.pixels * (_channels(header) + 4) * BYTES[task.record.depth or "8"]
     if form in STREAMED and not task.is_animation:
         out = min(out, BANDS_UNDER_WAY * min(task.pixels, BAND_HR) * 3 * 4)
@@ -245,7 +248,15 @@ def _memory(task: Task, form: str, settings: Settings) -> int:
     base = MEMORY_BASE + (MEMORY_NETWORK if task.needs_network else 0)
     whole = task.pixels * 3 * 4  # float32
     drawn = 3 * whole * settings.consistency + 2 * whole * settings.diversity + 3 * whole * settings.turned
-    return base + 2 * samples + out + alpha + drawn * task.needs_network
+    return base + read + out + alpha + drawn * task.needs_network
+
+
+def _lies_on_disk(task: Task, settings: Settings) -> bool:
+    """Whether the input is too large for the memory and kept on the disk while it is worked on."""
+    origin = task.data if task.data is not None else task.source.path
+    if task.header.nbytes <= input_bytes() or task.is_animation or origin is None:
+        return False
+    return can_read_in_bands(origin, settings.frames)
 
 
 def _content(task: Task) -> bytes:

@@ -10,10 +10,11 @@ import numpy as np
 
 from srcli.geometry import Size
 from srcli.image import Image, OutputPlan, resize_rows
+from srcli.image.spool import Spool
 from srcli.job.choices import ChoiceOutputs, choices_of
 from srcli.job.draw import Consistent, Drawn, Renderer, Sampled, Spread, renderer_for
-from srcli.job.spool import Spool
 from srcli.job.task import Record, Settings, Task, grows
+from srcli.preflight import existing
 
 Report = Callable[[float], None]
 Cover = Callable[[int, int], np.ndarray]
@@ -85,7 +86,7 @@ class Rendering:
                 record.notes.append("transparency enlarged by lanczos: this model samples")
             by_model = engine if asked else None
             share = 0.0 if by_model is None else 0.5
-            folder = None if self.task.path is None else self.task.path.parent
+            folder = None if self.task.path is None else existing(self.task.path.parent)
             self.cover = _cover(image, target, by_model, record, folder, _part(report, 0, share))
         if engine is None:
             kept = self.task.target.kept

@@ -19,7 +19,7 @@ from srcli.job.frames import AnimatedRendering
 from srcli.job.heard import heard
 from srcli.job.render import Engine, Rendering, Report
 from srcli.job.task import Record, Settings, Task
-from srcli.preflight import made_folder
+from srcli.preflight import existing, input_bytes, made_folder
 
 RESOLUTION_TAGS = (282, 283, 296)  # of EXIF
 
@@ -116,7 +116,16 @@ def _read(task: Task, settings: Settings) -> tuple[tuple[Image, ...], Timing | N
         animation = read_animation(origin, max_pixels=limit, name=name)
         images, timing = animation.frames, animation.timing
     else:
-        images = (read_image(origin, frames=settings.frames, max_pixels=limit, name=name),)
+        images = (
+            read_image(
+                origin,
+                frames=settings.frames,
+                max_pixels=limit,
+                name=name,
+                in_memory=input_bytes(),
+                folder=None if task.path is None else existing(task.path.parent),
+            ),
+        )
     if images[0].size != task.header.size:
         raise ImageError(f"{name} has changed while it was waiting.", hint="Run again.")
     return tuple(_at_density(image, task.target.dpi) for image in images), timing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import weakref
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srcli.image.atomic import write_error
-from srcli.preflight import existing
 
 IN_MEMORY = 256 << 20  # bytes
 
@@ -23,9 +23,17 @@ class Spool:
         shape: (H, W) or (H, W, channels).
         dtype: of the samples.
         folder: on whose disk large ones are kept; None for the system's place.
+        in_memory: bytes up to which it is kept in memory.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], folder: Path | None) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        folder: Path | None,
+        *,
+        in_memory: int = IN_MEMORY,
+    ) -> None:
         self.shape = shape
         self.dtype = dtype
         self.folder = folder
@@ -34,14 +42,19 @@ class Spool:
         self._rows: NDArray[Any] | None = None
         self._file: BinaryIO | None = None
         self._lock = threading.Lock()
-        if self._row * shape[0] <= IN_MEMORY:
+        if self._row * shape[0] <= in_memory:
             self._rows = np.empty(shape, dtype)
-        else:
-            try:
-                place = None if folder is None else existing(folder)
-                self._file = tempfile.TemporaryFile(dir=place, prefix=".srcli-", buffering=0)  # noqa: SIM115
-            except OSError as error:
-                raise write_error(folder or tempfile.gettempdir(), error) from error
+            return
+        try:
+            self._file = tempfile.TemporaryFile(dir=folder, prefix=".srcli-", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise write_error(folder or tempfile.gettempdir(), error) from error
+        weakref.finalize(self, self._file.close)
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Rows of a slice without a step, like an array's."""
+        top, bottom, _ = rows.indices(self.shape[0])
+        return self.read(top, bottom)
 
     def append(self, rows: NDArray[Any]) -> None:
         """The next rows.
