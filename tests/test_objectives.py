@@ -198,3 +198,22 @@ def test_l1_is_the_mean_absolute_error():
 def test_samples_that_cannot_be_cut_are_refused(settings):
     with pytest.raises(UsageError, match=r"data\."):
         batch(**settings)
+
+
+def test_perceptual_l1_is_the_weighted_sum_of_its_two_parts(tmp_path):
+    torch.manual_seed(2)
+    path = tmp_path / "squeezenet.safetensors"
+    save_file(CLASSIFIERS["squeezenet"]().state_dict(), path)
+    judge, net = load_classifier("squeezenet", path), regression()
+    sampler = Sampler([photo(200)], SampleSettings(patch=36, scales=(1.0, 3.0), block=36))
+    drawn = sampler.drawn(0, 0, range(2))
+    drawn = drawn._replace(lr=drawn.lr * 2 - 1, hr=drawn.hr * 2 - 1)
+    loss = only("perceptual-l1", l1=0.5, perceptual=2.0, weights=str(path))
+    sr = net(drawn.lr, drawn.coord, drawn.cell)
+    a, b = (x.reshape(2, 36, 36, 3).permute(0, 3, 1, 2) * 0.5 + 0.5 for x in (sr, drawn.hr))
+    expected = 0.5 * (sr - drawn.hr).abs().mean() + 2 * judge(a, b)
+    torch.testing.assert_close(loss(net, drawn), expected)
+    loss(net, drawn).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
+    with pytest.raises(PresetError, match="at least 0"):
+        only("perceptual-l1", perceptual=-1.0, weights=str(path))
