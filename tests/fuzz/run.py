@@ -37,7 +37,7 @@ class Found:
     kind: str
     tried: int = 0
     accepted: int = 0
-    slowest: float = 0.0
+    slowest: tuple[float, int] = (0.0, 0)
     peak: int = 0
     problems: Counter[str] = field(default_factory=Counter)
     examples: dict[str, int] = field(default_factory=dict)
@@ -112,7 +112,7 @@ def _listen(found: Found, pipe: Connection, process: object, number: int, until:
             return number + 1
         found.tried += 1
         found.accepted += accepted
-        found.slowest, found.peak = max(found.slowest, seconds), max(found.peak, peak)
+        found.slowest, found.peak = max(found.slowest, (seconds, number)), max(found.peak, peak)
         if problem:
             found.add(problem, number)
         number += 1
@@ -144,7 +144,8 @@ def main() -> int:
         found = fuzz(kind, words.first, words.first + each)
         total += found.tried
         print(
-            f"{kind:12} {found.tried:7} tried, {found.accepted:6} accepted, slowest {found.slowest:5.2f} s, "
+            f"{kind:12} {found.tried:7} tried, {found.accepted:6} accepted, "
+            f"slowest {found.slowest[0]:5.2f} s (--first {found.slowest[1]}), "
             f"peak {found.peak >> 20:5} MiB, {sum(found.problems.values())} problems, "
             f"{time.monotonic() - started:.0f} s",
             flush=True,
