@@ -114,12 +114,13 @@ def bases_of(preset: Preset) -> list[str]:
     return list(dict.fromkeys(str(name) for name in named if name))
 
 
-def missing_bases(names: list[str]) -> ModelError:
-    """What to say where base models are not here."""
+def missing_bases(names: list[str], and_then: str | None = None) -> ModelError:
+    """What to say where base models are not here; `and_then` says what else is missing."""
     about = [load_base(name) for name in names]
     titles = " and ".join(f"{each.title} ({each.license})" for each in about)
     variables = " ".join(f"{each.variable}=FOLDER" for each in about)
     return ModelError(
         f"the base models are not here: {titles}.",
-        hint=f"Get them: srcli models pull {' '.join(names)}; or name folders that you have: {variables}",
+        hint=f"Get them: srcli models pull {' '.join(names)}; or name folders that you have: {variables}."
+        + (f" The model's own weights, too: {and_then}" if and_then else ""),
     )

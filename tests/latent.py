@@ -51,10 +51,10 @@ PRESET = {
 
 
 def preset(**changes):
-    """The preset with `generator={..}` and the like merged in."""
+    """The preset with `generator={..}` and the like merged in, or in its place where that has a name."""
     table = copy.deepcopy(PRESET)
     for section, values in changes.items():
-        table[section] = {**table[section], **values} if isinstance(values, dict) else values
+        table[section] = values if "name" in values else {**table[section], **values}
     return parse_preset(table, name="tiny-restorer")
 
 

@@ -8,13 +8,14 @@ that lies in a folder, or from one of ours. Importing this imports diffusers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, ModelMixin, UNet2DConditionModel
 from torch import Tensor, nn
 
 from srcli.bases import find_base
@@ -83,7 +84,8 @@ class DinoTokens(Encoder):
                 "DINO's tokens need the package transformers.", hint="pip install 'srcli[sd]'"
             ) from error
         if base:
-            self.vit: nn.Module = _from_folder(ViTModel, find_base(base), add_pooling_layer=False)
+            with _quiet():
+                self.vit: nn.Module = _from_folder(ViTModel, find_base(base), add_pooling_layer=False)
         else:
             self.vit = ViTModel(ViTConfig(**(vit or {})), add_pooling_layer=False)
         self.vit.requires_grad_(requires_grad=False).eval()
@@ -327,6 +329,22 @@ def _outside(network: LatentRestorer, preset: Preset) -> set[str]:
     return keys
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, transformers neither draws progress nor reports the weights of a pooling layer that is not wanted."""
+    from transformers.utils import logging
+
+    verbosity, drawn = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if drawn:
+            logging.enable_progress_bar()
+
+
 def _from_folder(kind: Any, folder: Path, part: str = "", **options: Any) -> Any:
     """A network of diffusers or transformers from its folder, without the network.
 
@@ -335,11 +353,16 @@ def _from_folder(kind: Any, folder: Path, part: str = "", **options: Any) -> Any
     """
     where = folder / part
     known: Mapping[str, Any] = {"local_files_only": True, "torch_dtype": torch.float32, **options}
+    if issubclass(kind, ModelMixin):
+        known = {
+            "use_safetensors": True,
+            **known,
+        }  # transformers reads pickles without running what is in them
     try:
         network, info = kind.from_pretrained(where, output_loading_info=True, **known)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise WeightsError(
-            f"{where} holds no {kind.__name__}: {str(error).splitlines()[0]}",
+            f"{where} holds no {kind.__name__}: {str(error).splitlines()[0].split('. ')[0]}.",
             hint="Is it the folder of the right base model? Get it again: srcli models pull",
         ) from error
     wrong = [*info["missing_keys"], *(str(each) for each in info["mismatched_keys"])]

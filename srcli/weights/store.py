@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from srcli.bases import models_folder
+from srcli.bases import bases_of, locate_base, missing_bases, models_folder
 from srcli.errors import ModelError, PresetError, WeightsError
 from srcli.presets import Preset, load_preset, parse_preset
 
@@ -41,6 +41,9 @@ def find(preset: Preset) -> Path:
     Raises:
         ModelError: there is none; the message says how to get it.
     """
+    absent = [base for base in bases_of(preset) if locate_base(base) is None]
+    if absent:
+        raise missing_bases(absent, and_then=None if locate(preset) else _how(preset))
     path = locate(preset)
     if path is None:
         raise ModelError(
@@ -52,6 +55,8 @@ def find(preset: Preset) -> Path:
 def _how(preset: Preset) -> str:
     if preset.weights.links:
         return f"Get them: srcli models pull {preset.name}"
+    if bases_of(preset):
+        return f"None are published: train them: srcli train --recipe {preset.name} --data PHOTOS"
     return (
         f"None are published: train them (srcli train), or convert a file that you have: "
         f"srcli models import FILE --preset {preset.name} --license SPDX"

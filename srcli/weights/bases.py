@@ -1,0 +1,111 @@
+"""Fetching base models: from the Hugging Face Hub, at one commit, into the folder of models; offline after that."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from srcli.bases import MARK, Base, load_base, locate_base, models_folder
+from srcli.errors import ExistsError, ModelError, ResourceError
+from srcli.image.atomic import write_error
+from srcli.weights.checkpoint import write_atomically
+
+
+def pull_base(
+    name: str, *, folder: Path | None = None, offline: bool = False, overwrite: bool = False
+) -> Path:
+    """Fetch a base model; what is there already is continued, or left alone where it is whole.
+
+    Args:
+        name: of the base model.
+        folder: where its own folder is made, instead of the folder of models.
+        offline: refuse to use the network.
+        overwrite: fetch it again where it is whole.
+
+    Returns:
+        Its folder, with the commit that was fetched in a file beside the weights.
+
+    Raises:
+        PresetError: an unknown name.
+        ModelError: offline, or the Hub does not answer with the files.
+        ResourceError: the disk is full or the folder not writable.
+        ExistsError: a folder of that name that is not ours.
+    """
+    about = load_base(name)
+    target = (folder or models_folder()) / name
+    if (target / MARK).is_file() and not overwrite:
+        return target
+    if offline:
+        raise ModelError(
+            f"{about.title} is not fetched: offline.",
+            hint=f"On a machine with a network: srcli models pull {name} --to FOLDER; "
+            f"then set {about.variable} to the folder here.",
+        )
+    if target.is_dir() and any(target.iterdir()) and not (target / ".cache").is_dir() and not overwrite:
+        raise ExistsError(
+            f"{target} exists and was not fetched by srcli.", hint=f"Use it: {about.variable}=FOLDER"
+        )
+    commit = _fetched(about, target)
+    missing = [pattern for pattern in about.files if "*" not in pattern and not (target / pattern).is_file()]
+    weights = [*target.rglob("*.safetensors"), *target.rglob("*.bin")]
+    if not weights or len(missing) == len(about.files):
+        raise ModelError(
+            f"{about.repository} holds none of the files of {about.title}.",
+            hint="Has it moved? Copy presets/bases/NAME.toml to $SRCLI_PRESETS_DIR/bases and change it.",
+        )
+    record = {
+        "repository": about.repository,
+        "revision": about.revision,
+        "commit": commit,
+        "license": about.license,
+    }
+    write_atomically(target / MARK, json.dumps(record, indent=2).encode() + b"\n")
+    shutil.rmtree(target / ".cache", ignore_errors=True)
+    return target
+
+
+def _fetched(about: Base, target: Path) -> str:
+    """Fetch the files into a folder; returns the commit that they are of."""
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        commit: Any = huggingface_hub.HfApi().model_info(about.repository, revision=about.revision).sha
+        huggingface_hub.snapshot_download(
+            about.repository, revision=commit, local_dir=target, allow_patterns=list(about.files)
+        )
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            f"there is no {about.repository} on the Hub, or it is not public.",
+            hint="It may have moved: copy presets/bases/NAME.toml to $SRCLI_PRESETS_DIR/bases and change it.",
+        ) from error
+    except OSError as error:
+        if isinstance(error, HfHubHTTPError | LocalEntryNotFoundError | ConnectionError):
+            raise ModelError(
+                f"{about.repository} cannot be fetched: {str(error).splitlines()[0]}",
+                hint="Run again to continue, or get it elsewhere and name the folder: "
+                f"{about.variable}=FOLDER",
+            ) from error
+        raise write_error(target, error) from error
+    return str(commit)
+
+
+def remove_base(name: str) -> Path:
+    """Remove a base model that was fetched.
+
+    Raises:
+        ModelError: it is not here.
+        ResourceError: it cannot be removed, or lies in a folder of the user's.
+    """
+    folder = locate_base(name)
+    if folder is None:
+        raise ModelError(f"the base model '{name}' is not here.")
+    if not (folder / MARK).is_file():
+        raise ResourceError(f"{folder} was not fetched by srcli and stays.")
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise ResourceError(f"cannot remove {folder}: {error.strerror}.") from error
+    return folder
