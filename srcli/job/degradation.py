@@ -96,7 +96,8 @@ def in_words(found: dict[str, Any], model: str) -> str:
         model: name of the model that was picked.
     """
     if found["confidence"] is None:
-        return f"too small to measure damage, taken as clean: {model}"
+        return f"too little to measure damage on, taken as clean, by {model}"
     damage = Damage(**{name: found[name] for name in Damage.__dataclass_fields__})
     state = "damaged" if found["pick"] == "real" else "clean"
-    return f"{damage}: looks {state}, {found['confidence']:.0%} sure: {model}"
+    sure = min(round(100 * found["confidence"]), 99)
+    return f"{damage}: looks {state} ({sure} % sure), by {model}"
