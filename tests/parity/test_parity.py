@@ -11,7 +11,11 @@ FILES = sorted(file.stem for file in GOLDEN.glob("*.npz") if (KEYS / f"{file.ste
 pytestmark = pytest.mark.skipif(not FILES, reason="no golden numbers: set SRCLI_GOLDEN and SRCLI_GOLDEN_KEYS")
 
 
-@pytest.mark.parametrize("name", FILES)
+SLOW = ("fplia_fpam_fpsm",)
+CASES = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in FILES]
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_method_has_the_official_keys_and_outputs(name):
     if name not in METHODS:
         pytest.skip("no network of ours stands behind this file")

@@ -13,7 +13,7 @@ has GELU, and training mixes branches softly instead of choosing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -22,9 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from srcli.models.attention import PositionBias, Scattered, budget, grown, window_maps
+from srcli.models.attention import PositionBias, budget
 from srcli.models.decoders.lia_ablations import Ensemble, Modulation
 from srcli.models.decoders.lia_grid import rendered
+from srcli.models.decoders.lia_plain import plain
 from srcli.models.layers import (
     MLP,
     bilinear_at,
@@ -32,7 +33,6 @@ from srcli.models.layers import (
     conv,
     last_linear,
     linear,
-    sample_nearest,
 )
 from srcli.models.sr import Decoder, Frame, Grid
 
@@ -44,9 +44,6 @@ BRANCHES = {  # name -> stream of the query, stream of keys and values; in the o
 }
 SELECTED = "selected"
 KEPT = 128 << 20  # bytes of windows that training keeps; beyond, they are computed again for the gradient
-Look = Callable[
-    [Tensor], tuple[list[Tensor], Tensor | None]
-]  # coord -> features of branches, and their votes
 
 
 class LIAField(NamedTuple):
@@ -227,7 +224,7 @@ class LIA(Decoder):
         )
         for name in names:
             self.check(name)
-        look = self.plain(prepared, wanted, votes=self.votes and SELECTED in names)
+        look = plain(self, prepared, wanted, votes=self.votes and SELECTED in names)
         noise = None
         if self.training and self.votes and SELECTED in names:
             shape = (*coord.shape[:2], len(wanted), *([self.dim] if self.select == "channel" else []))
@@ -339,48 +336,6 @@ class LIA(Decoder):
             hidden = F.relu(hidden) if self.variant == "code" else F.gelu(hidden)
         return last_linear(last, hidden)
 
-    # --- scattered queries -----------------------------------------------------------------------------------
-
-    def plain(self, prepared: LIAField, names: Sequence[str], *, votes: bool) -> Look:
-        """The function from coordinates to what some branches have to say."""
-        if self.attention == "liif":
-            return self._plain_ensembles(prepared, names, votes=votes)
-        frame, streams = prepared.frame, prepared.streams
-        window = grown(frame.box, self.reach)
-        rows: dict[str, Tensor] = {}
-        for stream, keys in self.keys(names, "qkvc" if votes else "qkv").items():
-            layers = [_conv(self.convs, key) for key in keys]
-            maps = window_maps(streams[stream], frame.box, window, layers).flatten(0, 2).flatten(1)
-            asked = [key for key in keys if key.endswith("q")]
-            cut = len(asked) * self.dim
-            rows[f"{stream}_asked"], rows[stream] = maps[:, :cut], maps[:, cut:]
-        order = self.keys(names, "qkvc" if votes else "qkv")
-
-        def look(coord: Tensor) -> tuple[list[Tensor], Tensor | None]:
-            near = Scattered.around(sample_nearest(coord, frame.size), coord, frame.size, window, self.reach)
-            seen: dict[str, Tensor] = {}
-            for stream, keys in order.items():
-                asked = [key for key in keys if key.endswith("q")]
-                if asked:
-                    queries = near.bilinear(rows[f"{stream}_asked"]).split(self.dim, dim=-1)
-                    seen.update(zip(asked, queries, strict=True))
-                if len(keys) > len(asked):
-                    values = F.embedding(near.pixels, rows[stream]).split(self.dim, dim=-1)
-                    seen.update(zip(keys[len(asked) :], values, strict=True))
-            bias = near.bias(self.position)
-            features, confidence = [], []
-            for name in names:
-                q, k, v = (seen[self.key(name, role)] for role in "qkv")
-                # Repeated for each channel of a head: a product that broadcasts takes four times as long here.
-                weights = near.weigh(q, k, bias).to(v.dtype).repeat_interleave(self.dim // self.n_heads, -1)
-                features.append(self._joined(v, weights, self.features, name, frame))
-                if votes:
-                    c = seen[self.key(name, "c")]
-                    confidence.append(self._joined(c, weights, self.confidence, name, frame))
-            return features, self.scores(confidence) if votes else None
-
-        return look
-
     def keys(self, names: Sequence[str], roles: str) -> dict[str, list[str]]:
         """The convolutions of each stream that some branches need, those of queries first."""
         keys: dict[str, dict[str, None]] = {stream: {} for stream in self.streams}
@@ -389,14 +344,9 @@ class LIA(Decoder):
                 keys[BRANCHES[name][0 if role == "q" else 1]][self.key(name, role)] = None
         return {stream: list(each) for stream, each in keys.items() if each}
 
-    def _joined(
-        self, values: Tensor, weights: Tensor, layers: nn.ModuleDict, name: str, frame: Frame
-    ) -> Tensor:
-        """A branch's linear layer at the weighted values (B, Q, area, dim): (B, Q, out)."""
-        weighted = (values * weights).flatten(2)
-        layer = _linear(layers, name)
-        out = F.linear(weighted, layer.weight[:, :-2].to(weighted.dtype))
-        return out + self.constant(layer, frame)[:, None].to(out.dtype)
+    def streams_of(self, name: str) -> tuple[str, ...]:
+        """The streams that a branch looks at."""
+        return tuple(dict.fromkeys(BRANCHES[name]))
 
     def convolution(self, key: str) -> nn.Conv2d:
         """The convolution of this key; see `key`."""
@@ -406,21 +356,6 @@ class LIA(Decoder):
         """What a branch's linear layer adds for its bias and the cell: (B or 1, out) float32."""
         with torch.autocast(frame.cell.device.type, enabled=False):
             return F.linear(frame.rel_cell, layer.weight[:, -2:].float(), layer.bias.float())
-
-    def _plain_ensembles(self, prepared: LIAField, names: Sequence[str], *, votes: bool) -> Look:
-        frame, firsts = prepared.frame, []
-        for name in names:
-            used = dict.fromkeys(BRANCHES[name])
-            maps = torch.cat([prepared.streams[stream] for stream in used], dim=1)
-            parts = (self.features, self.confidence) if votes else (self.features,)
-            firsts.append([(part[name], part[name].first(maps, frame)) for part in parts])
-
-        def look(coord: Tensor) -> tuple[list[Tensor], Tensor | None]:
-            blends = [[layer(first, coord, frame) for layer, first in each] for each in firsts]
-            scores = self.scores([each[1] for each in blends]) if votes else None
-            return [each[0] for each in blends], scores
-
-        return look
 
 
 class OneBranch(Decoder):
@@ -447,12 +382,6 @@ class OneBranch(Decoder):
 def _conv(layers: nn.ModuleDict, key: str) -> nn.Conv2d:
     layer = layers[key]
     assert isinstance(layer, nn.Conv2d)
-    return layer
-
-
-def _linear(layers: nn.ModuleDict, key: str) -> nn.Linear:
-    layer = layers[key]
-    assert isinstance(layer, nn.Linear)
     return layer
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from srcli.geometry import Box
 from srcli.models.attention import budget, grown, seen_through, window_maps
 from srcli.models.attention_grid import Maps, Piece, Table, parts_of, pieces
+from srcli.models.decoders.lia_plain import plain
 from srcli.models.layers import grid_coord, row_chunks
 from srcli.models.sr import Grid
 
@@ -55,7 +56,7 @@ def rendered(lia: LIA, image: LIAField, grid: Grid, name: str) -> tuple[Tensor, 
     count = len(names) if votes and lia.selects else 0
     scores = torch.empty(*grid.size, count, device=out.device)
     if lia.attention == "liif":
-        look, coord = lia.plain(image, names, votes=votes), grid_coord(grid, image.lr)
+        look, coord = plain(lia, image, names, votes=votes), grid_coord(grid, image.lr)
         for rows in row_chunks(grid.size.h, grid.size.w, out.device):
             features, chosen = look(coord.unflatten(1, grid.size)[:, rows].flatten(1, 2))
             out[rows] = lia.colours(lia.mixed(features, chosen, None), image)[0].unflatten(
@@ -108,9 +109,9 @@ def _part(
     )
     walks = [pieces(branch.maps, rows, cols, lia.reach, lia.n_heads) for branch in branches]
     for group in zip(*walks, strict=True):
-        features, scores = _features(lia, branches, group)
+        selected, scores = _features(lia, branches, group)
         first = group[0]
-        colours = first.on_grid(lia.colours(features, image))
+        colours = first.on_grid(lia.colours(selected, image))
         shown = None if scores is None or not lia.selects else first.on_grid(scores)
         yield (first.rows[:, None], first.cols), colours, shown
 

@@ -162,11 +162,11 @@ class NoiseLevel(nn.Module):
     def __init__(self, n: int) -> None:
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(n, 4 * n), nn.SiLU(), nn.Linear(4 * n, n))
-        self.half = n // 2
+        self.frequencies = n // 2
 
     def forward(self, level: Tensor) -> Tensor:
         """(B,) -> (B, n)."""
-        steps = torch.arange(self.half, device=level.device) / self.half
+        steps = torch.arange(self.frequencies, device=level.device) / self.frequencies
         angle = level.float()[:, None] * torch.exp(-math.log(1e4) * steps)
         return self.mlp(torch.cat([angle.sin(), angle.cos()], dim=1))
 
