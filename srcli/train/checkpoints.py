@@ -14,7 +14,8 @@ import io
 import json
 import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import torch
 from srcli.data.photos import Photos
 from srcli.errors import ExistsError, NothingToDoError, UsageError, WeightsError
 from srcli.evaluate.ranks import Ranks
+from srcli.image.atomic import write_error
 from srcli.presets import Part
 from srcli.recipe import Recipe
 from srcli.train.trainer import Trainer
@@ -32,6 +34,32 @@ from srcli.weights import save, write_atomically
 STATE = "trainer.pt"
 CONFIGURATION = "config.resolved.json"
 FOLDER = "checkpoints"
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Inside, no other call trains in folder `out`, which is made if need be.
+
+    Raises:
+        UsageError: one does already.
+        ResourceError: the folder cannot be made or written.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise UsageError(
+            f"another process trains in {out}.", hint="Wait for it, or choose another --out."
+        ) from None
+    except OSError as error:
+        raise write_error(out, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def configuration(recipe: Recipe, photos: Photos, ranks: Ranks) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from srcli.errors import SrcliError
 from srcli.evaluate.ranks import Ranks, joined_ranks
 from srcli.models import count_parameters
 from srcli.recipe import Recipe
-from srcli.train.checkpoints import CONFIGURATION, begin_anew, write_checkpoint
+from srcli.train.checkpoints import CONFIGURATION, alone, begin_anew, write_checkpoint
 from srcli.train.feed import Parts
 from srcli.train.progress import Limits, Progress, stop_on_signal
 from srcli.train.record import Record, dump_batches
@@ -86,20 +87,25 @@ def train(
         The signal that ended it, or None.
 
     Raises:
-        UsageError: `out` holds a run with another configuration and `force` is not given.
+        UsageError: `out` holds a run with another configuration and `force` is not given, or another call trains there.
         NothingToDoError: no photo can be used, or there is nothing to resume.
         WeightsError: `init` does not fit, or the trainer's state is damaged.
         ResourceError: the disk is full; the last checkpoint is still there.
         SrcliError: no finite loss.
     """
     place = torch.device(device)
-    with joined_ranks("nccl" if place.type == "cuda" else "gloo") as ranks:
+    with joined_ranks("nccl" if place.type == "cuda" else "gloo") as ranks, ExitStack() as held:
+        new = not out.exists()  # such a folder is made once there is something to put into it
+        if ranks.rank == 0 and not new:
+            held.enter_context(alone(out))
         run = prepare(
             recipe, data, out, place, ranks, init=init, resume=resume, notify=notify, force=force,
             benchmarks=habits.benchmarks,
         )  # fmt: skip
         if ranks.rank > 0:
             return _loop(run, out, limits or Limits(), habits)
+        if new:
+            held.enter_context(alone(out))
         if resume == "no":
             begin_anew(out)
         write_atomically(out / CONFIGURATION, json.dumps(run.configuration, indent=2).encode())

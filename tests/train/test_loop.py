@@ -306,3 +306,17 @@ def test_tensorboard_gets_what_the_log_gets(recipe, photos, tmp_path):
     out = tmp_path / "run"
     train(read_recipe(recipe), [photos], out, habits=Habits(log_every=4, tensorboard=True))
     assert list((out / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_a_second_call_in_the_same_folder_is_refused_and_harms_nothing(recipe, photos, tmp_path):
+    out = tmp_path / "run"
+    settings = read_recipe(recipe)
+
+    def intrude(progress):
+        if progress.step == 3:
+            with pytest.raises(UsageError, match="another process trains"):
+                train(settings, [photos], out)
+
+    train(settings, [photos], out, report=intrude)
+    train(settings, [photos], tmp_path / "alone")
+    assert same_weights(out, tmp_path / "alone")
