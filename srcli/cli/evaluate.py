@@ -15,6 +15,7 @@ import typer
 from srcli.cli import evaluate_options as own
 from srcli.cli import options
 from srcli.cli.console import Console, print_error
+from srcli.cli.evaluate_sampling import SamplingWords
 from srcli.cli.evaluation_output import (
     Chosen,
     Progress,
@@ -52,6 +53,12 @@ def evaluate(
     temperature: own.Temperatures = "",
     seeds: own.Seeds = 1,
     steps: own.Steps = "",
+    sampler: own.Sampler = None,
+    eta: own.Eta = None,
+    average: own.Average = 1,
+    official: own.Official = False,
+    branch: own.Branches = "",
+    selection_stats: own.SelectionStats = False,
     tta: own.Tta = False,
     stats: own.Stats = "",
     reference: own.Reference = None,
@@ -99,7 +106,8 @@ def evaluate(
             found = _score(pred, ref, scales if scale else None, protocol, wanted, limit, progress)
         else:
             sets = [] if timing is not None else _benchmarks(bench, data, lr)
-            opened = _models(model, device=device, precision=precision, tile=tile, tta=tta)
+            words = SamplingWords(sampler, eta, average, official, steps, branch, selection_stats)
+            opened = _models(model, words, device=device, precision=precision, tile=tile, tta=tta)
             if timing is not None:
                 _time(opened, size, scales, timing, chosen, output, console)
                 return
@@ -114,7 +122,7 @@ def evaluate(
                 metrics=wanted,
                 temperatures=_temperatures(temperature, opened, scales, console),
                 seeds=range(seeds),
-                steps=[int(n) for n in _numbers(steps, "--steps")],
+                steps=words.steps,
                 limit=limit,
                 cache=RowCache() if cache else None,
                 save_images=save_images,
@@ -239,14 +247,33 @@ def _benchmarks(bench: Sequence[str] | None, data: Path | None, lr: Path | None)
         raise typer.Exit(error.code) from error
 
 
-def _models(names: Sequence[str] | None, *, device: str, precision: str, tile: str, tta: bool) -> list[Model]:
+def _models(
+    names: Sequence[str] | None,
+    sampling: SamplingWords,
+    *,
+    device: str,
+    precision: str,
+    tile: str,
+    tta: bool,
+) -> list[Model]:
     from srcli.evaluate import distinct_names, open_model
 
     chosen = [name for words in names or (DEFAULT_PRESET, "bicubic") for name in _words(words)]
     opened = [
-        open_model(name, device=device, precision=precision, tile=tile, tta=tta)
+        open_model(
+            name,
+            device=device,
+            precision=precision,
+            tile=tile,
+            tta=tta,
+            sampling=sampling.of,
+            branch=branch,
+            selection=sampling.selection,
+        )
         for name in dict.fromkeys(chosen)
+        for branch in sampling.branches_of(name)
     ]
+    sampling.check(opened, tta=tta)
     distinct_names(opened)
     return opened
 

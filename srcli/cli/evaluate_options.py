@@ -141,6 +141,46 @@ Steps = Annotated[
         rich_help_panel=HOW,
     ),
 ]
+Sampler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="ddim, ddpm, dpm++, dpm++-sde, unipc or euler, for diffusion models.  [default: the model's own]",
+        show_default=False,
+        rich_help_panel=HOW,
+    ),
+]
+Eta = Annotated[
+    float | None,
+    typer.Option(
+        metavar="E", help="Fresh noise in the steps of ddim.", show_default=False, rich_help_panel=HOW
+    ),
+]
+Average = Annotated[
+    int, typer.Option(metavar="K", help="The mean of K samples of diffusion models.", rich_help_panel=HOW)
+]
+Official = Annotated[
+    bool,
+    typer.Option("--official", help="Sample diffusion models as their authors do.", rich_help_panel=HOW),
+]
+Branches = Annotated[
+    str,
+    typer.Option(
+        "--branch",
+        metavar="f,p,pf,fp,selected",
+        help="Measure branches of FPLIA's decoder, each as a model.",
+        show_default=False,
+        rich_help_panel=HOW,
+    ),
+]
+SelectionStats = Annotated[
+    bool,
+    typer.Option(
+        "--selection-stats",
+        help="Count which branch of FPLIA's decoder answers how many pixels, beside the paper.",
+        rich_help_panel=HOW,
+    ),
+]
 Tta = Annotated[
     bool, typer.Option("--tta", help="Average over the eight flips and rotations.", rich_help_panel=HOW)
 ]

@@ -16,7 +16,7 @@ from torch import Tensor
 from srcli.engine.device import arithmetic, free_memory
 from srcli.engine.features import Pixels, Source, mirrored
 from srcli.engine.noise import checked_seed
-from srcli.engine.sampled import Predictor, canvas_plan, sample_canvas
+from srcli.engine.sampled import Predictor, canvas_plan, sample_canvas, settled
 from srcli.engine.upscaler import Upscaler, fetched
 from srcli.errors import ResourceError
 from srcli.geometry import Box, Grid, Size
@@ -44,9 +44,7 @@ class CanvasUpscaler(Upscaler):
         self, network: ImplicitSR, preset: Preset, *, sampling: Sampling | None = None, **options: Any
     ) -> None:
         super().__init__(network, preset, **options)
-        chosen = sampling or choose_sampling(preset)
-        assert chosen is not None  # the network was built from this preset
-        self.sampling = chosen
+        self.sampling = sampling or choose_sampling(preset)
         self.canvas_tile: Size | None = None
 
     @property
@@ -96,7 +94,9 @@ class CanvasUpscaler(Upscaler):
         """
         if temperature is not None:
             self._require_generative()
-        return self._painted(source, target, checked_seed(seed), sampling or self.sampling, report, as_bytes)
+        return self._painted(
+            source, target, checked_seed(seed), settled(sampling, self.sampling), report, as_bytes
+        )
 
     def _painted(
         self,

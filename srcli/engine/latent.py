@@ -18,7 +18,7 @@ from torch import Tensor
 
 from srcli.engine.features import Source, mirrored
 from srcli.engine.noise import checked_seed
-from srcli.engine.sampled import Predictor, canvas_plan, parked, sample_canvas
+from srcli.engine.sampled import Predictor, canvas_plan, parked, sample_canvas, settled
 from srcli.engine.upscaler import Render, Upscaler, fetched
 from srcli.errors import UsageError
 from srcli.geometry import Grid, Size
@@ -109,9 +109,7 @@ class LatentUpscaler(Upscaler):
             assert isinstance(decoder, LIA)
             network = ImplicitSR(network.encoder, decoder.branch(branch), network.generator)
         super().__init__(network, preset, **options)
-        chosen = sampling or choose_sampling(preset)
-        assert chosen is not None  # the network was built from this preset
-        self.sampling = chosen
+        self.sampling = sampling or choose_sampling(preset)
         self.canvas_tile: Size | None = None
 
     @property
@@ -149,7 +147,7 @@ class LatentUpscaler(Upscaler):
             ModelError: the generator gives NaN or infinity.
             ResourceError: memory runs out even with the smallest tiles.
         """
-        how = sampling or self.sampling
+        how = settled(sampling, self.sampling)
         return self._latent(_extended(source, how), checked_seed(seed), how, report)
 
     def rows(
@@ -186,7 +184,7 @@ class LatentUpscaler(Upscaler):
             self._require_generative()
         if chosen is not None and not self.selects:
             raise UsageError(f"'{self.preset.name}' chooses no branch for each pixel.")
-        how = sampling or self.sampling
+        how = settled(sampling, self.sampling)
         given = _extended(source, how)
         if latent is not None and latent.size != Size(*given.size):
             raise UsageError(f"The latent is of a picture of {latent.size}, not {Size(*given.size)}.")

@@ -142,3 +142,10 @@ def parked(condition: Tensor, device: torch.device, precision: Precision) -> Ten
     if device.type != "cpu" and kept.nbytes > free_memory(device) // 4:
         return kept.cpu()
     return kept
+
+
+def settled(asked: Sampling | None, default: Sampling | None) -> Sampling:
+    """How an engine that samples does it: as asked, else by default."""
+    how = asked or default
+    assert how is not None  # presets with a generator have a default
+    return how

@@ -30,6 +30,7 @@ from srcli.geometry import Box, Grid, Size, output_size
 from srcli.models.layers import channels_last, window_pad
 from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR, Tiling, pixel_cell
 from srcli.presets import DEFAULT_PRESET, Preset
+from srcli.sampling import Sampling
 
 CPU_TILE_MEMORY = 512 << 20  # larger tiles are no faster on a CPU
 GPU_TILE_SHARE = 0.5  # of the free memory; the rest is for features, bands and the allocator
@@ -59,10 +60,16 @@ class Upscaler:
         precision: "fp32", "bf16" or "fp16".
         tile: "auto", "none" or the side asked for; `tile_used` is (height, width) of the last image's tiles.
         weights_sha256: hash of the weights file, None for a network built in memory.
+        sampling: how a diffusion model samples, where nothing else is asked for; None for others.
+        selects: whether every output pixel is the answer of one of several `branches` of the decoder.
         fp32_fallbacks: tiles of the last image computed again in float32.
         tiles: how many the last image was encoded in.
         tile_retries: how many of them were cut in four for want of memory.
     """
+
+    sampling: Sampling | None = None
+    selects: bool = False
+    branches: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -13,14 +13,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from srcli.engine import Upscaler
+from srcli.engine import Upscaler, open_engine
 from srcli.engine.upscaler import TensorSource
 from srcli.evaluate.cache import digest
 from srcli.evaluate.cost import Cost, measured
 from srcli.evaluate.reference import printed_name
 from srcli.geometry import Size
 from srcli.presets import Preset
+from srcli.sampling import Sampling, is_sampled
+from srcli.selection import Selection
 from srcli.temperature import choose, is_generative
+from srcli.weights.store import resolve
 
 U8 = NDArray[np.uint8]
 
@@ -42,10 +45,14 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """An enlarged picture: pixels (H, W, 3), float32 in [0, 1] or 8-bit, and what it took."""
+    """An enlarged picture: pixels (H, W, 3), float32 in [0, 1] or 8-bit, and what it took.
+
+    `choices` are the pixels of each branch by what the picture shows there, of networks that are asked for them.
+    """
 
     pixels: NDArray[np.float32] | U8
     cost: Cost = field(default_factory=Cost)
+    choices: dict[str, dict[str, int]] | None = None
 
 
 class Model(Protocol):
@@ -119,10 +126,18 @@ class Render(NamedTuple):
 
 
 class Network:
-    """A network behind an `Upscaler`."""
+    """A network behind an `Upscaler`.
 
-    def __init__(self, upscaler: Upscaler, name: str | None = None) -> None:
+    Args:
+        upscaler: the network.
+        name: in tables; the preset's by default.
+        selection: whether the choices of a decoder with branches are counted.
+    """
+
+    def __init__(self, upscaler: Upscaler, name: str | None = None, *, selection: bool = False) -> None:
         self.upscaler = upscaler
+        self.selection = selection and upscaler.selects
+        self.sampling = upscaler.sampling
         self.name = name or upscaler.preset.name
         self.family = family_of(upscaler.preset)
         self.params: int | None = sum(p.numel() for p in upscaler.network.parameters())
@@ -135,8 +150,8 @@ class Network:
 
     @property
     def identity(self) -> str | None:
-        """Weights, settings and arithmetic; None for weights that are in no file."""
-        if self.weights is None:
+        """Weights, settings and arithmetic; None for weights that are in no file, or where choices are counted."""
+        if self.weights is None or self.selection:
             return None
         exact = self.upscaler.network.encoder.exact
         parts = (
@@ -144,7 +159,8 @@ class Network:
             replace(self.upscaler.preset, temperature=None).to_json(),  # rows say which one they had
             self.upscaler.precision,
             self.upscaler.device.type,
-            "any tile" if exact else str(self.upscaler.tile),
+            "any tile" if exact and self.sampling is None else str(self.upscaler.tile),
+            *([] if self.sampling is None else [f"{replace(self.sampling, steps=1)}", self.name]),
         )
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 
@@ -152,6 +168,9 @@ class Network:
         self, scale: float, temperatures: Sequence[float], seeds: Sequence[int], steps: Sequence[int]
     ) -> list[Draw]:
         """Every temperature with every seed; the preset's own temperature where none is asked for."""
+        if self.sampling is not None:
+            counts = steps or (self.sampling.steps,)
+            return [Draw(None, seed, count) for count in counts for seed in seeds or (0,)]
         chosen = choose(self.upscaler.preset, scale)
         if chosen is None or not self.upscaler.generative:
             return [Draw()]
@@ -168,9 +187,21 @@ class Network:
             sr = render.mean + np.float32(draw.temperature) * render.direction
             return Result(np.clip(sr, 0, 1, out=sr), render.cost)
         x = torch.tensor(lr).permute(2, 0, 1).unsqueeze(0).float() / 255
+        if self.sampling is not None:
+            return self._sampled(TensorSource(x), size, draw, self.sampling)
         with measured(self.upscaler.network, self.upscaler.device) as cost:
             upscaled = self.upscaler.upscale(x, size=size)
         return Result(upscaled[0].permute(1, 2, 0).numpy(), cost)
+
+    def _sampled(self, source: TensorSource, size: Size, draw: Draw, sampling: Sampling) -> Result:
+        engine = self.upscaler
+        engine.sampling = replace(sampling, steps=draw.steps or sampling.steps)
+        selection = Selection(size, engine.branches) if self.selection else None
+        told = {} if selection is None else {"chosen": selection.add}
+        with measured(engine.network, engine.device) as cost:
+            sr = np.concatenate(list(engine.rows(source, size, seed=draw.seed or 0, **told)))
+        choices = None if selection is None else selection.counts_by_kind(source)
+        return Result(np.clip(sr, 0, 1, out=sr), cost, choices)
 
     def _render(self, lr: U8, size: Size, seed: int) -> Render:
         """Mean and direction; those of the last picture are kept, for every seed."""
@@ -243,13 +274,33 @@ def as_float(pixels: NDArray[np.float32] | U8) -> NDArray[np.float32]:
 
 def family_of(preset: Preset) -> str:
     """The family a preset belongs to, for groups and colours."""
+    if is_sampled(preset):
+        return "diffusion"
     return "flow" if is_generative(preset) else "regression"
 
 
 def open_model(
-    name: str, *, device: str = "auto", precision: str = "auto", tile: str | int = "auto", tta: bool = False
+    name: str,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    tile: str | int = "auto",
+    tta: bool = False,
+    sampling: Callable[[Preset], Sampling | None] | None = None,
+    branch: str | None = None,
+    selection: bool = False,
 ) -> Model:
     """The interpolation, preset or weights file called `name`.
+
+    Args:
+        name: what to open.
+        device: where it runs.
+        precision: of the arithmetic.
+        tile: see `Upscaler`.
+        tta: average over eight views.
+        sampling: says how a preset is sampled; by default as it says itself.
+        branch: of a decoder with several; the model is called NAME/BRANCH then.
+        selection: count which branch answers where, for models that choose.
 
     Raises:
         PresetError: an unknown name.
@@ -260,7 +311,10 @@ def open_model(
     if name in INTERPOLATIONS:
         model = Interpolation(name, printed=("Bicubic", None) if name == "bicubic" else None)
     else:
-        model = Network(Upscaler.from_preset(name, device=device, precision=precision, tile=tile))
+        how = None if sampling is None else sampling(resolve(name))
+        engine = open_engine(name, device=device, precision=precision, tile=tile, sampling=how, branch=branch)
+        shown = None if branch is None else f"{engine.preset.name}/{branch}"
+        model = Network(engine, shown, selection=selection)
     return SelfEnsemble(model) if tta else model
 
 

@@ -23,6 +23,7 @@ from srcli.image.atomic import atomic_write
 from srcli.metrics import Metric, Protocol, Scene, find_metrics, find_protocol
 from srcli.metrics.distributions import diversity
 from srcli.report import GIVEN, MADE, Row
+from srcli.selection import Choices
 
 U8 = NDArray[np.uint8]
 
@@ -48,6 +49,7 @@ class Evaluation:
         protocols: those that were used, by label.
         metrics: those that were measured.
         cached: rows that an earlier run had measured.
+        choices: which branch answered how many pixels of each picture, of models that were asked for it.
         notes: what else to say above a table.
     """
 
@@ -56,6 +58,7 @@ class Evaluation:
     protocols: dict[str, Protocol] = field(default_factory=dict)
     metrics: list[Metric] = field(default_factory=list)
     cached: int = 0
+    choices: list[Choices] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -123,6 +126,7 @@ def evaluate(
         {task.protocol.label: task.protocol for task in tasks},
         chosen,
         sum(ranks.gathered([run.cached])),
+        [choices for _, choices in sorted(ranks.gathered(run.choices), key=lambda pair: pair[0])],
     )
 
 
@@ -169,6 +173,7 @@ class _Run:
         self.save_images = save_images
         self.cached = 0
         self.features: dict[Picture, Features] = {}
+        self.choices: list[tuple[tuple[int, int, int], Choices]] = []
 
     def picture(
         self, task: _Task, models: Sequence[Model], _at: int
@@ -248,6 +253,9 @@ class _Run:
     def _measured(self, task: _Task, loaded: Pair, model: Model, draw: Draw) -> tuple[Row, U8]:
         h, w = loaded.hr.shape[:2]
         result = model.enlarge(loaded.lr, Size(h, w), draw)
+        if result.choices is not None:
+            choices = Choices(model.name, task.benchmark.name, task.scale, result.choices)
+            self.choices.append((task.order, choices))
         reduce = REDUCTIONS[loaded.reduction]
         scene = Scene(result.pixels, loaded.hr, task.scale, task.protocol, loaded.lr, reduce)
         alone = [m for m in self.metrics if not {"samples", "set"} & m.needs]

@@ -12,6 +12,7 @@ from srcli.evaluate.reference import References
 from srcli.evaluate.statistics import Comparison, bootstrap, compare, gain, label, per_image
 from srcli.metrics import METRICS, Metric
 from srcli.report import Mean, Row, group_key, means
+from srcli.selection import ABOUT, summary
 
 if TYPE_CHECKING:
     from srcli.evaluate.run import Evaluation
@@ -61,6 +62,8 @@ def tables(evaluation: Evaluation, options: Options, *, bold: bool = False) -> l
     comparisons = _comparisons(evaluation, options)
     if comparisons:
         found.append(_comparison_table(comparisons))
+    if evaluation.choices:
+        found.append(_choices_table(evaluation))
     return found
 
 
@@ -204,6 +207,22 @@ def _comparison_table(comparisons: Sequence[Comparison]) -> Table:
     return Table(above, header, lines)
 
 
+def _choices_table(evaluation: Evaluation) -> Table:
+    """Shares of the branches, and the paper's on DIV2K's validation set beside them."""
+    lines = summary(evaluation.choices)
+    names = [name for name in ABOUT if any(name in line for line in lines)]
+    header = ["model", "benchmark", "scale", "of", "% of all", *(f"{name} %" for name in names)]
+    cells = []
+    for line in lines:
+        part = line.get("part")
+        shown = [format(line[name], ".2f") if name in line else "-" for name in names]
+        where = [str(line["model"]), str(line["benchmark"]), f"x{line['scale']:g}", str(line["of"])]
+        cells.append([*where, "-" if part is None else f"{part:.1f}", *shown])
+    above = ["branches chosen, by pixels, as the mean over pictures, and by what the LR picture shows there"]
+    below = ["published: FPLIA, Table 2, on DIV2K's validation set; by pixels or pictures it does not say"]
+    return Table(above, header, cells, below)
+
+
 def document(evaluation: Evaluation, options: Options) -> dict[str, object]:
     """Everything, as plain values for JSON."""
     all_means = means(evaluation.rows)
@@ -216,6 +235,7 @@ def document(evaluation: Evaluation, options: Options) -> dict[str, object]:
         "notes": [*(m.notice for m in evaluation.metrics if m.notice), *evaluation.notes],
         "mean": [_mean_document(mean, all_means, evaluation, options) for mean in all_means],
         "comparisons": [_clean(asdict(c)) for c in _comparisons(evaluation, options)],
+        "selection": summary(evaluation.choices),
         "rows": [row.to_dict() for row in evaluation.rows],
         "failed": [asdict(failure) for failure in evaluation.failures],
     }

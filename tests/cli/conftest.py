@@ -34,6 +34,19 @@ def model(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session")
+def fplia(tmp_path_factory):
+    """A weights file of a tiny FPLIA with random weights."""
+    from srcli.presets import parse_preset
+    from srcli.weights import save as save_weights
+    from tests.engine.test_latent import TINY, engine
+
+    preset = parse_preset({**TINY, "training": {"experimental": True}}, name="tiny-fplia")
+    path = tmp_path_factory.mktemp("model") / "tiny-fplia.safetensors"
+    save_weights(path, engine().network, preset)
+    return path
+
+
 class Bicubic:
     """A stand-in for the network; remembers what it was asked for.
 

@@ -13,19 +13,6 @@ from srcli.selection import PALETTE
 from tests.cli.conftest import picture, save
 
 
-@pytest.fixture(scope="module")
-def fplia(tmp_path_factory):
-    """A weights file of a tiny FPLIA with random weights."""
-    from srcli.presets import parse_preset
-    from srcli.weights import save as save_weights
-    from tests.engine.test_latent import TINY, engine
-
-    preset = parse_preset({**TINY, "training": {"experimental": True}}, name="tiny-fplia")
-    path = tmp_path_factory.mktemp("model") / "tiny-fplia.safetensors"
-    save_weights(path, engine().network, preset)
-    return path
-
-
 @pytest.fixture
 def photo(folder):
     save(folder / "a.png", picture(8, 10))
