@@ -10,6 +10,7 @@ from srcli.damage import Damage, judge, measure
 from srcli.geometry import Size
 from srcli.image import read_image
 from srcli.inputs import Source
+from srcli.preflight import input_bytes
 from srcli.presets import Preset
 
 if TYPE_CHECKING:
@@ -75,7 +76,13 @@ def decided(settings: Settings, source: Source, data: bytes | None) -> tuple[Set
     origin = data if source.path is None else source.path
     assert origin is not None  # the caller reads standard input
     frames = "first" if settings.frames == "all" else settings.frames
-    image = read_image(origin, frames=frames, max_pixels=settings.max_input_pixels, name=source.label)
+    image = read_image(
+        origin,
+        frames=frames,
+        max_pixels=settings.max_input_pixels,
+        name=source.label,
+        in_memory=input_bytes(),
+    )
     cover = None if image.alpha is None else image.alpha_strip
     damage = measure(image.strip, Size(*image.size), cover)
     verdict = None if damage is None else judge(damage)
