@@ -13,10 +13,11 @@ from srcli.data.samples import Sampler, SampleSettings
 from srcli.diffusion import alphas_cumprod
 from srcli.errors import PresetError
 from srcli.models import build
+from srcli.models.sr import Frame
 from srcli.objectives import OBJECTIVES, make_objective
 from srcli.objectives.adversary import PatchGAN, adversary_loss
 from srcli.objectives.autoencoder import balance
-from srcli.objectives.finetune import published_temperature, short_temperature
+from srcli.objectives.finetune import denoised_once, published_temperature, short_temperature
 from srcli.objectives.latent import snr, with_noise, without_noise
 from srcli.presets import Diffusion, Part, parse_preset
 from srcli.recipe import read_recipe
@@ -48,6 +49,16 @@ KIM = {
     "generator": {"name": "kim", "condition_dim": 3, **UNET},
     "diffusion": {},
 }
+IDM = {
+    "title": "tiny",
+    "encoder": EDSR,
+    "decoder": {"name": "canvas"},
+    "generator": {
+        "name": "idm", "condition_dim": 8, "widths": [8, 8], "layers": 1, "attention": [False, False], "hidden": 8,
+        "dropout": 0.0, "groups": 4,
+    },
+    "diffusion": {"train_steps": 2000, "beta_start": 1e-6, "beta_end": 1e-2, "beta_schedule": "linear"},
+}  # fmt: skip
 DATA = "[data]\npatch = 8\nqueries = 16\npicture = 32\nscales = [4.0, 4.0]\nshrink = 0\n"
 RUN = "[optim]\nsteps = 10\nbatch = 2\nlr = 1e-2\nwarmup = 0\nema = 0.9\nfreeze = {freeze}\n"
 
@@ -206,6 +217,7 @@ STAGES = {  # network, objective, what is frozen, beginnings of the names of wha
         ("encoder.", "decoder."),
     ),
     "kim-diffusion": (KIM, {"name": "latent-diffusion", "min_snr": 5.0}, ["encoder.", "decoder."], ("generator.",)),
+    "idm": (IDM, {"name": "noise-level"}, [], ("encoder.", "generator.")),
     "kim-alignment": (KIM, {"name": "alignment"}, ["encoder.", "decoder."], ("generator.",)),
 }  # fmt: skip
 
@@ -365,8 +377,6 @@ def test_the_finetuning_loss_is_the_papers_sum(clamp):
     weight = alpha / (1 - alpha)
     weight = weight.clamp(max=clamp) if clamp else weight
     lia = net.decoder
-    from srcli.models.sr import Frame
-
     prepared = lia.prepare(
         net.encoder(torch.cat([batch.lr, z], dim=1)), batch.lr, Frame.whole(batch.lr, batch.cell)
     )
@@ -376,6 +386,34 @@ def test_the_finetuning_loss_is_the_papers_sum(clamp):
     }
     expected = (error["selected"] + error["f"] + weight * (error["p"] + error["pf"] + error["fp"])).mean()
     assert found == pytest.approx(float(expected.detach()), rel=2e-3)
+
+
+def test_idm_tells_the_noise_at_levels_between_two_steps(monkeypatch):
+    net = build(parse_preset(IDM, name="tiny"))
+    diffusion = parse_preset(IDM, name="tiny").diffusion
+    (loss,) = make_objective(Part("noise-level"), diffusion=diffusion)
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
+    settings = SampleSettings(patch=8, queries=1, scales=(4.0, 4.0), shrink=0, picture=32)
+    batch = Sampler([Photo("a", "a", pixels)], settings).drawn(0, 0, range(3))
+    shown = []
+
+    def forward(noisy, level, condition):
+        shown.append((noisy, level, condition[0]))
+        return torch.zeros_like(noisy)
+
+    monkeypatch.setattr(net.generator, "forward", forward)
+    torch.manual_seed(0)
+    found = [float(loss(net, batch).detach()) for _ in range(40)]
+    assert np.mean(found) == pytest.approx((2 / np.pi) ** 0.5, abs=0.02)  # of |noise|
+    sides = {noisy.shape[-1] for noisy, _, _ in shown}
+    assert min(sides) >= 8
+    assert max(sides) <= 32
+    assert len(sides) > 10
+    assert all(noisy.shape == condition.shape for noisy, _, condition in shown)
+    lowest = float(alphas_cumprod(diffusion)[-1].sqrt())
+    levels = torch.cat([level for _, level, _ in shown])
+    assert lowest <= float(levels.min()) < 0.05
+    assert 0.98 < float(levels.max()) <= 1
 
 
 # --- the opponent -------------------------------------------------------------------------------------------------
@@ -457,3 +495,74 @@ def test_objectives_of_stages_say_what_does_not_fit():
     assert {"alignment", "autoencoder", "fidelity", "latent-diffusion", "lia-finetune", "noise-level"} <= set(
         OBJECTIVES
     )
+
+
+# --- one batch, learnt by heart -----------------------------------------------------------------------------------
+
+
+def overfitted(trainer, steps):
+    (parts,) = batches(trainer, 1)
+    losses = [trainer.train_step(*parts) for _ in range(steps)]
+    return np.array(losses), trainer._normalised(parts[0])
+
+
+@pytest.mark.slow
+def test_the_fidelity_branch_learns_a_crop_by_heart(tmp_path):
+    decoder = FPLIA["decoder"] | {"dim": 32, "hidden": [64, 64]}
+    network = FPLIA | {
+        "decoder": decoder,
+        "encoder": FPLIA["encoder"] | {"fidelity": EDSR | {"n_resblocks": 4, "n_feats": 32}},
+    }
+    network = network | {"generator": FPLIA["generator"] | {"condition_dim": 32}}
+    changes = {
+        "data.patch": 6,
+        "data.queries": 576,
+        "data.picture": 24,
+        "optim.batch": 1,
+        "optim.steps": 1500,
+        "optim.lr": 3e-3,
+    }
+    trainer = trainer_of(tmp_path, network, {"name": "fidelity"}, **changes)
+    losses, _ = overfitted(trainer, 1500)
+    assert -10 * np.log10(losses[-50:].mean() / 4) > 40  # colours in [-1, 1]
+
+
+@pytest.mark.slow
+def test_a_generator_learns_the_noise_of_four_latents_by_heart(tmp_path):
+    changes = {"optim.batch": 4, "optim.steps": 600, "optim.lr": 3e-3, "optim.ema": 0}
+    trainer = trainer_of(tmp_path, FPLIA, {"name": "latent-diffusion"}, ["encoder.", "decoder."], **changes)
+    trainer._seed = lambda *place: torch.manual_seed(0)  # the same steps and noise again and again
+    losses, _ = overfitted(trainer, 600)
+    assert losses[-20:].mean() < 0.05
+
+
+@pytest.mark.slow
+def test_what_is_selected_is_as_good_as_the_best_branch_of_a_batch_learnt_by_heart(tmp_path):
+    objective = {"name": "lia-finetune", "temperature": "short", "clamp": 1.0}
+    changes = {"optim.steps": 500, "optim.lr": 5e-3, "data.queries": 256, "optim.batch": 1}
+    trainer = trainer_of(tmp_path, FPLIA, objective, ["encoder.", "generator."], **changes)
+    _, batch = overfitted(trainer, 500)
+    network, stage, errors = trainer.network.eval(), trainer.stages[0], []
+    for _ in range(20):  # other steps and other noise
+        with torch.no_grad():
+            z, _ = denoised_once(network, batch, stage.alphas, stage.low, stage.high)
+            feat = network.encoder(torch.cat([batch.lr, z], dim=1))
+            prepared = network.decoder.prepare(feat, batch.lr, Frame.whole(batch.lr, batch.cell))
+            answers = network.decoder.answers(prepared, batch.coord, ("selected", "f", "p", "pf", "fp"))
+        errors.append([float((colours - batch.hr).square().mean()) for colours in answers.values()])
+    selected, *branches = np.mean(errors, axis=0)
+    assert selected <= 1.05 * min(branches)
+
+
+@pytest.mark.slow
+def test_the_autoencoder_learns_a_picture_by_heart(tmp_path):
+    objective = {"name": "autoencoder", "smallest": 1.0, "kl": 0.0}
+    changes = {"optim.steps": 500, "optim.lr": 5e-3, "optim.batch": 1}
+    wide = FPLIA["encoder"] | {"autoencoder": AUTOENCODER | {"widths": [16, 16, 16], "decoder_widths": [16]}}
+    network = FPLIA | {
+        "encoder": wide,
+        "decoder": FPLIA["decoder"] | {"perc_dim": 16, "dim": 16, "hidden": [32]},
+    }
+    trainer = trainer_of(tmp_path, network, objective, ["generator."], **changes)
+    losses, _ = overfitted(trainer, 500)
+    assert losses[-20:].mean() < 0.5 * losses[:5].mean()
