@@ -194,7 +194,11 @@ class _Search:
         before = len(self.found.sources)
         try:
             for uri, under, named in remote.pictures_at(word, recursive=self.recursive):
-                path = remote.stand_in(uri)
+                try:
+                    path = remote.stand_in(uri)
+                except UsageError as error:  # somebody has put it there: no reason to leave out the rest
+                    self.found.missing.append((uri, error.message))
+                    continue
                 hidden = any(part.startswith(".") or part.lower() in JUNK_FOLDERS for part in under.parts)
                 if named or not (hidden or self._left_out(path) or not self._is_picture(path.name)):
                     self.found.sources.append(Source(path, under, named, uri))

@@ -70,8 +70,15 @@ class Template:
         return any(name == "index" for _, name, _, _ in self._parts)
 
     def fill(self, values: Mapping[str, Any]) -> str:
-        """The name for these values."""
-        return self.text.format_map(values)
+        """The name for these values.
+
+        Raises:
+            UsageError: they lead out of the folder: an input called "...png", a model called "../x".
+        """
+        name = self.text.format_map(values)
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise UsageError(f"the name {name!r} is not in the output folder.", hint="Choose another --name.")
+        return name
 
     def pattern(self, values: Mapping[str, Any]) -> str:
         """The name as far as it is known without opening the input, with ``*`` for the rest."""

@@ -53,10 +53,8 @@ def killed_again_and_again(folder, model, kills, files, *, workers=1, seed=0, sa
     for number in range(kills):
         before = stamps(out)
         process = command(folder, model, "out", workers)
-        wanted = draw.randrange(
-            -2, len(before) // 2 + files // 3
-        )  # lines to wait for; below 0: while it starts
-        if wanted < 0:
+        wanted = len(before) + draw.randrange(-files // 10, files // 4)  # lines to wait for
+        if wanted <= 0:  # or while it starts
             time.sleep(draw.uniform(0, 4))
         lines = 0
         while lines < wanted and process.stdout.readline():
