@@ -1,16 +1,21 @@
 """FPLIA's checkpoints, in a small synthetic file that is laid out as its authors' are."""
 
+import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from srcli.errors import ModelError
+from srcli.errors import ExistsError, ModelError, WeightsError
 from srcli.models import build
 from srcli.presets import Diffusion, Part, Preset
+from srcli.weights import load
+from srcli.weights.folder import read_folder, write_folder
 from srcli.weights.fplia import convert, is_official
+from srcli.weights.install import import_file
 from srcli.weights.official import Checkpoint, fit, read_foreign, rename
 
 WIDTHS, LAYERS, HEADS, GROUPS = (8, 16, 16), 2, 2, 4
@@ -325,6 +330,70 @@ def test_other_checkpoints_are_not_taken_for_one(state):
     assert is_official(state)
     assert not is_official(f"encoder.{key}" for key in state)
     assert fit(Checkpoint({"encoder.head.weight": torch.zeros(1)}), PRESET)[1]
+
+
+@torch.no_grad()
+def test_a_model_becomes_a_folder_of_parts_and_one_file_again(state, tmp_path):
+    (tmp_path / "small.toml").write_text(as_toml(PRESET))
+    torch.save({"state_dict": state}, tmp_path / "last.ckpt")
+    preset = str(tmp_path / "small.toml")
+    parts = import_file(
+        tmp_path / "last.ckpt", preset=preset, license_id="unstated", output=tmp_path / "parts"
+    )
+    index = json.loads((parts.path / "model_index.json").read_text())
+    assert set(index["components"]) == {"fidelity", "vae", "unet", "generator", "lia"}
+    again = import_file(parts.path, license_id="unstated", output=tmp_path / "one.safetensors")
+    one, expected = load(again.path).network.state_dict(), convert(state, PRESET)
+    assert set(one) == set(expected)
+    assert all(torch.equal(one[key], expected[key]) for key in one)
+    with pytest.raises(ExistsError):
+        import_file(again.path, license_id="unstated", output=parts.path)
+    with pytest.raises(ModelError, match="models import"):
+        load(parts.path)
+
+
+@torch.no_grad()
+def test_diffusers_reads_the_unet_of_a_folder(state, tmp_path):
+    from diffusers import DDIMScheduler, UNet2DModel
+
+    preset = replace(PRESET, generator=Part("fplia", {**PRESET.generator.args, "upsample": "nearest"}))
+    converted = convert(state, preset)
+    write_folder(tmp_path / "model", converted, preset)
+    unet = UNet2DModel.from_pretrained(tmp_path / "model", subfolder="unet")
+    for key, value in unet.state_dict().items():
+        assert torch.equal(value, converted[f"generator.unet.{key}"])
+    scheduler = DDIMScheduler.from_pretrained(tmp_path / "model", subfolder="scheduler")
+    assert scheduler.config.beta_end == PRESET.diffusion.beta_end
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"preset": {}}', '{"preset": {"title": "x"}, "components": {}}'], ids=str
+)
+def test_a_damaged_index_is_an_error_of_the_file(text, tmp_path):
+    (tmp_path / "model_index.json").write_text(text)
+    with pytest.raises(WeightsError, match="model_index"):
+        read_folder(tmp_path)
+
+
+def test_a_folder_cannot_name_files_outside_itself(state, tmp_path):
+    write_folder(tmp_path / "model", convert(state, PRESET), PRESET)
+    index = json.loads((tmp_path / "model/model_index.json").read_text())
+    index["components"] = {"../../elsewhere": "decoder."}
+    (tmp_path / "model/model_index.json").write_text(json.dumps(index))
+    with pytest.raises(WeightsError, match="unknown component"):
+        read_folder(tmp_path / "model")
+
+
+def as_toml(preset: Preset) -> str:
+    """The preset's file; JSON's values are TOML's, too."""
+    table = preset.to_dict()
+    lines = [f"title = {json.dumps(table['title'])}"]
+    for name in ("encoder", "decoder", "generator", "diffusion"):
+        items = table[name].items()
+        lines += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in items if not isinstance(v, dict))]
+        for part, inner in ((k, v) for k, v in items if isinstance(v, dict)):
+            lines += [f"[{name}.{part}]", *(f"{k} = {json.dumps(v)}" for k, v in inner.items())]
+    return "\n".join(lines)
 
 
 class Foreign:

@@ -342,7 +342,9 @@ def _pull_backbones(to: Path | None, *, offline: bool, overwrite: bool) -> None:
 
 @app.command("import")
 def import_model(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .pth, .ckpt or .safetensors file.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A .pth, .ckpt or .safetensors file, or a folder.")
+    ],
     preset: Annotated[
         str, typer.Option(help="The network it belongs to; 'auto' finds it by its keys.")
     ] = "auto",
@@ -356,7 +358,11 @@ def import_model(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write, instead of one in the folder of models."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write, instead of one in the folder of models; without a suffix, a folder of parts.",
+        ),
     ] = None,
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Let the file run code. Only for files that you made.")
@@ -382,7 +388,10 @@ def import_model(
 def _print_installed(installed: Installed) -> None:
     use = installed.preset.name if installed.named else installed.path
     print(f"{installed.preset.name} {installed.sha256} {installed.path}")
-    _say(f"use it: srcli upscale photo.png --scale 4 --model {use}")
+    if installed.path.is_dir():
+        _say(f"make one file of it, to use it: srcli models import {installed.path} -o NAME.safetensors")
+    else:
+        _say(f"use it: srcli upscale photo.png --scale 4 --model {use}")
 
 
 def _say(text: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from srcli.errors import ExistsError, ResourceError, WeightsError
 from srcli.presets import Preset
 from srcli.weights.checkpoint import load_into, save_state, write_atomically
+from srcli.weights.folder import INDEX, is_folder, read_folder, write_folder
 from srcli.weights.licenses import UNSTATED, check_license
 from srcli.weights.official import Checkpoint, fit, identify, read_foreign, rename
 from srcli.weights.store import hash_file, locate, models_folder, preset_inside, resolve, sha256
@@ -18,9 +19,9 @@ class Installed:
     """A new weights file.
 
     Attributes:
-        path: the safetensors file; the card and the hash lie beside it.
+        path: the safetensors file, beside which the card and the hash lie, or a folder.
         preset: what it holds, with the switches that the checkpoint stated.
-        sha256: its hash.
+        sha256: its hash, or that of a folder's index.
         named: whether the preset's name now finds it; otherwise it is used by its path.
     """
 
@@ -42,10 +43,10 @@ def import_file(
     """Convert a checkpoint to safetensors in the folder of models.
 
     Args:
-        path: `.pth`, `.ckpt` or `.safetensors`, in any published layout.
+        path: `.pth`, `.ckpt` or `.safetensors`, in any published layout, or a folder that `write_folder` made.
         preset: a preset's name or file; "auto" finds it by keys, shapes and switches.
         license_id: SPDX identifier of the weights; None takes the preset's, if it states one.
-        output: the file to write instead.
+        output: the file to write instead; without a suffix, a folder with a file for each component.
         trust_pickle: see `read_foreign`.
         overwrite: replace an existing file.
 
@@ -56,14 +57,19 @@ def import_file(
     """
     if license_id is not None:
         license_id = check_license(license_id)
-    checkpoint = read_foreign(path, trust_pickle=trust_pickle)
-    chosen, stated = _choose(checkpoint, path, preset)
+    inside: Preset | None = None
+    if is_folder(path):
+        inside, state = read_folder(path)
+        checkpoint = Checkpoint(state)
+    else:
+        checkpoint = read_foreign(path, trust_pickle=trust_pickle)
+    chosen, stated = _choose(checkpoint, path, preset, inside)
     if license_id is None:
         license_id = check_license(None if chosen.weights.license == UNSTATED else chosen.weights.license)
     named = output is None and stated.decoder == chosen.decoder
     if output is None:
         output = models_folder() / (stated.weights_file if named else f"{path.stem}.safetensors")
-    source = {"source": path.name, "source_sha256": sha256(path)}
+    source = {"source": path.name, "source_sha256": sha256(path / INDEX if inside else path)}
     return install(
         checkpoint,
         stated,
@@ -76,10 +82,12 @@ def import_file(
     )
 
 
-def _choose(checkpoint: Checkpoint, path: Path, preset: str) -> tuple[Preset, Preset]:
+def _choose(checkpoint: Checkpoint, path: Path, preset: str, inside: Preset | None) -> tuple[Preset, Preset]:
     """The preset as named or found, and with the checkpoint's own switches."""
     if preset != "auto":
         chosen = resolve(preset)
+    elif inside is not None:
+        chosen = replace(inside, weights=replace(inside.weights, file=None))
     elif _is_ours(path):
         chosen = preset_inside(path)
         chosen = replace(chosen, weights=replace(chosen.weights, file=None))
@@ -115,13 +123,13 @@ def install(
 
     Raises:
         ExistsError: there is such a file and `overwrite` is not set.
-        WeightsError: it does not fit, or `output` is not called `.safetensors`.
+        WeightsError: it does not fit, or `output` has another suffix than `.safetensors`.
         ResourceError: the disk is full or the folder is not writable.
     """
     from srcli.models import build
 
-    if output.suffix != ".safetensors":
-        raise WeightsError(f"{output} must end in .safetensors.")
+    if output.suffix not in ("", ".safetensors"):
+        raise WeightsError(f"{output} must end in .safetensors, or in nothing for a folder.")
     if output.exists() and not overwrite:
         raise ExistsError(
             f"{output} exists.", hint="Replace it with --overwrite, or choose another --output."
@@ -130,6 +138,9 @@ def install(
     state = rename(checkpoint.state, preset)
     load_into(network, state, where=where)
     preset = replace(preset, weights=replace(preset.weights, license=license_id))
+    if not output.suffix:
+        write_folder(output, state, preset)
+        return Installed(output, preset, sha256(output / INDEX), named=False)
     save_state(output, state, preset, extra=source)
     digest = sha256(output)
     write_atomically(hash_file(output), f"{digest}  {output.name}\n".encode())

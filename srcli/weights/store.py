@@ -84,6 +84,11 @@ def resolve(model: str | Path) -> Preset:
             f"{path} is a pickle, which can run code when it is opened; it is not read as a model.",
             hint=f"Convert it: srcli models import {path} --preset NAME --license SPDX",
         )
+    if (path / "model_index.json").is_file():
+        raise ModelError(
+            f"{path} is a model in parts; it is used as one file.",
+            hint=f"Join them: srcli models import {path} -o NAME.safetensors",
+        )
     return preset_inside(path) if path.suffix == SUFFIX else load_preset(model)
 
 
