@@ -13,6 +13,7 @@ from typing import Literal
 from srcli.errors import UsageError, suggest
 from srcli.geometry import Size
 from srcli.metrics.backbones import missing as missing_backbone
+from srcli.metrics.detail import gradient_ratio, patch_distance
 from srcli.metrics.distributions import histogram_distance, spectral_distance
 from srcli.metrics.iqa import NOTICE as IQA_NOTICE
 from srcli.metrics.iqa import iqa
@@ -135,6 +136,14 @@ METRICS = {
         Metric(
             "spectrum", lambda s: spectral_distance(s.sr, s.hr),
             "dB", False, "distance of radial power spectra of luma", decimals=3,
+        ),
+        Metric(
+            "gradient", lambda s: gradient_ratio(s.sr, s.hr),
+            "", True, "energy of luma's gradient over that of the truth; 1 is as sharp", decimals=3,
+        ),
+        Metric(
+            "patches", lambda s: patch_distance(s.sr, s.hr),
+            "levels", False, "sliced Wasserstein distance of small patches of luma in three bands", decimals=3,
         ),
         Metric(
             "hist-w1", lambda s: histogram_distance(s.sr_8bit, s.truth),
