@@ -245,3 +245,18 @@ def test_a_network_without_a_generator_has_the_plain_engine():
     assert isinstance(engine(), LatentUpscaler)
     with pytest.raises(UsageError, match="no diffusion model"):
         engine_for(build(preset), preset, device="cpu", branch="f")
+
+
+def test_operations_are_counted_for_any_number_of_steps(monkeypatch):
+    from srcli.evaluate.flops import flops_per_pixel
+
+    monkeypatch.setattr(
+        "srcli.evaluate.flops.load_preset", lambda name: parse_preset(PRESETS[name], name=name)
+    )
+    monkeypatch.setattr("srcli.evaluate.flops.SIDE", 8)
+    one, two, five = (flops_per_pixel("fplia", 2.0, steps) for steps in (1, 2, 5))
+    assert two > one
+    assert five == pytest.approx(one + 4 * (two - one), rel=0.02)  # branches chosen cost differently
+    assert flops_per_pixel("fplia", 2.0) == pytest.approx(
+        one + 2 * (two - one), rel=0.02
+    )  # the preset's own three
