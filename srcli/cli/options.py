@@ -236,6 +236,27 @@ Branch = Annotated[
         rich_help_panel=SAMPLE,
     ),
 ]
+Fidelity = Annotated[
+    float | None,
+    option(
+        metavar="F",
+        help="For models that restore an enlarged picture: 0 starts from noise alone, near 1 changes little.",
+        rich_help_panel=SAMPLE,
+        show_default=False,
+    ),
+]
+ColourFix = Annotated[
+    Literal["none", "adain", "wavelet", "lowpass"] | None,
+    option(
+        help="Give the result the colours of the input again: means and deviations (adain), low frequencies "
+        "(wavelet), or what it lacks when reduced (lowpass). (default: adain for models that restore, else none)",
+        rich_help_panel=SAMPLE,
+        show_default=False,
+    ),
+]
+ColourStrength = Annotated[
+    float, option(metavar="S", help="How much of the colour fix, 0 to 1.", rich_help_panel=SAMPLE)
+]
 SelectionStats = Annotated[
     bool,
     option("--selection-stats", help="Which branch answered how many pixels.", rich_help_panel=SAMPLE),

@@ -16,6 +16,8 @@ from srcli.cli import options
 from srcli.cli.console import Console
 from srcli.cli.degradation import chosen_model, second_model
 from srcli.cli.drawing import drawing, for_samples
+from srcli.cli.restoring import colour_fix as recolouring
+from srcli.cli.restoring import faithful, forecast_lines, is_restorer
 from srcli.cli.sampling import sampled, selected
 from srcli.errors import ModelError, NothingToDoError, UsageError
 from srcli.image.formats import FORMATS, find_format, format_of
@@ -26,7 +28,7 @@ from srcli.remote import EXTRA_HINT, is_uri, plain, stand_in
 from srcli.sampling import Sampling
 from srcli.temperature import is_generative
 from srcli.weights.licenses import LICENSES
-from srcli.weights.store import find, resolve, sha256
+from srcli.weights.store import find, locate, resolve, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,6 +103,9 @@ def upscale(
     average: options.Average = 1,
     official: options.Official = False,
     branch: options.Branch = None,
+    fidelity: options.Fidelity = None,
+    colour_fix: options.ColourFix = None,
+    colour_strength: options.ColourStrength = 1.0,
     selection_stats: options.SelectionStats = False,
     selection_map: options.SelectionMap = None,
     selection_overlay: options.SelectionOverlay = None,
@@ -152,6 +157,7 @@ def upscale(
     sampling, chosen_branch = sampled(
         preset, sampler=sampler, steps=steps, eta=eta, average=average, official=official, branch=branch
     )
+    sampling = faithful(preset, sampling, fidelity)
     words = [*(inputs or ()), *(input_ or ())]
     try:
         found = find_inputs(
@@ -200,7 +206,7 @@ def upscale(
     settings = Settings(
         rule=rule,
         preset=preset,
-        weights_sha256=WeightsHash(preset),
+        weights_sha256=WeightsHash(preset, needed=not (dry_run and is_restorer(preset))),
         format=_format(format, place),
         encoding={
             "quality": quality,
@@ -227,6 +233,8 @@ def upscale(
         canvas_tile=tile,
         selection=selection,
         turned=tta,
+        colour_fix=recolouring(preset, colour_fix, colour_strength),
+        forecast=forecast_lines(preset, sampling, tile, _first(device)) if dry_run else None,
         provenance=not no_provenance,
         real_world=None if other is None else _real_world(other, precision, tile),
         exists=_policy(exists, overwrite=overwrite, skip=skip_existing, resume=resume),
@@ -295,9 +303,12 @@ class WeightsHash:
 
     preset: Preset
     found: str | None = None
+    needed: bool = True
 
     def __call__(self) -> str:
-        """The SHA-256 in hexadecimal digits."""
+        """The SHA-256 in hexadecimal digits; "" for weights that are neither here nor needed."""
+        if not self.needed and locate(self.preset) is None:
+            return ""
         self.found = self.found or sha256(find(self.preset))
         return self.found
 

@@ -13,10 +13,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from srcli.colour_fix import ColourFix
 from srcli.consistency import Projection
 from srcli.errors import ExistsError
 from srcli.geometry import Size
 from srcli.image import read_provenance, write_image
+from srcli.job.recolour import Recoloured
 from srcli.preflight import made_folder
 from srcli.texture import TemperatureMap
 
@@ -236,6 +238,7 @@ def renderer_for(
     consistent_at: str | None,
     turned: bool = False,
     chosen: Callable[[int, np.ndarray], None] | None = None,
+    colour_fix: ColourFix | None = None,
 ) -> Renderer:
     """An engine with all that was asked for.
 
@@ -247,10 +250,13 @@ def renderer_for(
         consistent_at: the output's depth, where the result shall be consistent with the input; else None.
         turned: average over turned and mirrored copies.
         chosen: told about the scores of a decoder's branches.
+        colour_fix: how the result takes its colours from the input again; None: not at all.
     """
     renderer: Renderer = engine if temperature is None else Drawn(engine, temperature, seed, where)
     if getattr(engine, "samples_pixels", False):
         renderer = Sampled(engine, seed, chosen)
     if turned:
         renderer = Turned(renderer)
+    if colour_fix is not None:
+        renderer = Recoloured(renderer, colour_fix)
     return renderer if consistent_at is None else Consistent(renderer, consistent_at)

@@ -93,6 +93,8 @@ def plan(
         record.model = {"name": about.name, "sha256": weights, "license": about.weights.license}
     record.fingerprint = record.fingerprint or _fingerprint(task, settings, weights)
     record.memory = _memory(task, form, settings)
+    if task.needs_network and settings.forecast is not None:
+        record.notes += settings.forecast(target.size)
     check_memory(record.memory, gathered=form not in STREAMED)
     if path is not None:
         check_folder(path.parent)
@@ -248,6 +250,7 @@ def _memory(task: Task, form: str, settings: Settings) -> int:
     base = MEMORY_BASE + (MEMORY_NETWORK if task.needs_network else 0)
     whole = task.pixels * 3 * 4  # float32
     drawn = 3 * whole * settings.consistency + 2 * whole * settings.diversity + 3 * whole * settings.turned
+    drawn += 4 * whole * (settings.colour_fix is not None)
     return base + read + out + alpha + drawn * task.needs_network
 
 

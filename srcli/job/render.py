@@ -13,6 +13,7 @@ from srcli.image import Image, OutputPlan, resize_rows
 from srcli.image.spool import Spool
 from srcli.job.choices import ChoiceOutputs, choices_of
 from srcli.job.draw import Consistent, Drawn, Renderer, Sampled, Spread, renderer_for
+from srcli.job.recolour import Recoloured
 from srcli.job.task import Record, Settings, Task, grows
 from srcli.preflight import existing
 
@@ -129,6 +130,9 @@ class Rendering:
             self.spread.count += 1
         if isinstance(renderer, Consistent):
             record.lr_psnr = renderer.lr_psnr
+            renderer = renderer.renderer
+        if isinstance(renderer, Recoloured) and renderer.note is not None:
+            record.notes.append(renderer.note)
         if self.choices is not None:
             self.choices.conclude(record, replace=self.settings.exists == "overwrite")
         if engine is None:
@@ -150,6 +154,7 @@ def _renderer(engine: Engine, settings: Settings, record: Record, choices: Choic
         consistent_at=record.depth if settings.consistency else None,
         turned=settings.turned,
         chosen=None if choices is None else choices.selection.add,
+        colour_fix=settings.colour_fix,
     )
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from srcli import __version__
+from srcli.colour_fix import ColourFix
 from srcli.errors import SrcliError
+from srcli.geometry import Size
 from srcli.image import Header
 from srcli.inputs import Source
 from srcli.job.degradation import RealWorld
@@ -63,8 +65,10 @@ class Settings:
         canvas_tile: as asked for; a diffusion model's result depends on it a little.
         selection: what is wanted of the choice of branches; None where nobody asked.
         turned: whether results are the mean over turned and mirrored copies of the input.
+        colour_fix: how results take their colours from the input again; None: not at all.
         provenance: whether the output records how it was made.
         real_world: the model for damaged pictures, where every picture is measured and may get it.
+        forecast: for a dry run, gives lines on what an output of a size would take; None: nothing is said.
         exists: what to do where the output exists.
         made: gives what an output was made from (`fingerprint`), where its own file does not say so.
         max_input_pixels: larger inputs are refused.
@@ -90,8 +94,10 @@ class Settings:
     canvas_tile: str = "auto"
     selection: SelectionFiles | None = None
     turned: bool = False
+    colour_fix: ColourFix | None = None
     provenance: bool = True
     real_world: RealWorld | None = None
+    forecast: Callable[[Size], list[str]] | None = None
     exists: Exists = "auto"
     made: Callable[[Source, Path], str | None] = lambda _source, _output: None
     max_input_pixels: int = 500_000_000
@@ -130,6 +136,7 @@ class Settings:
             "consistency": self.consistency or None,
             "branch": self.branch,
             "tta": self.turned or None,
+            "colour_fix": None if self.colour_fix is None else self.colour_fix.about(),
         }
         options |= {key: value for key, value in drawn.items() if value is not None}
         if (sampling := self.chosen_sampling()) is not None:

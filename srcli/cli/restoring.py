@@ -1,0 +1,85 @@
+"""The options of models that restore an enlarged picture, and of colours that are taken from the input again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from srcli.colour_fix import ColourFix, Mode
+from srcli.errors import UsageError
+from srcli.presets import Preset, list_presets
+from srcli.sampling import Sampling, choose_sampling
+
+if TYPE_CHECKING:
+    from srcli.geometry import Size
+
+USUAL: Mode = "adain"  # of the models that need one, as SeeSR has it
+
+
+def is_restorer(preset: Preset) -> bool:
+    """Whether a preset restores what has been enlarged before."""
+    return preset.generator is not None and preset.generator.name == "lgcaa"
+
+
+def faithful(preset: Preset, sampling: Sampling | None, fidelity: float | None) -> Sampling | None:
+    """`sampling` with the fidelity that was asked for.
+
+    Raises:
+        UsageError: a number that makes no sense, or a preset that has no such dial.
+    """
+    if fidelity is None:
+        return sampling
+    if not is_restorer(preset):
+        names = ", ".join(known.name for known in list_presets() if is_restorer(known))
+        raise UsageError(
+            f"--fidelity: '{preset.name}' does not restore an enlarged picture.",
+            hint=f"Presets that do: {names}.",
+        )
+    if not 0 <= fidelity < 1:
+        raise UsageError(f"--fidelity takes a number from 0 up to 1, got {fidelity:g}.")
+    chosen = sampling or choose_sampling(preset)
+    assert chosen is not None
+    return replace(chosen, fidelity=fidelity)
+
+
+def colour_fix(preset: Preset, mode: Mode | None, strength: float) -> ColourFix | None:
+    """The correction that was asked for, or the usual one of models that need one; None for none.
+
+    Raises:
+        UsageError: a strength that makes no sense.
+    """
+    if not 0 <= strength <= 1:
+        raise UsageError(f"--colour-strength takes a number from 0 to 1, got {strength:g}.")
+    chosen = mode or (USUAL if is_restorer(preset) else "none")
+    return None if chosen == "none" or strength == 0 else ColourFix(chosen, strength)
+
+
+def forecast_lines(
+    preset: Preset, sampling: Sampling | None, tile: str, device: str
+) -> Callable[[Size], list[str]] | None:
+    """For a dry run: what says what an output would take; None for models that plan by themselves."""
+    return partial(_forecast, preset, sampling, tile, device) if is_restorer(preset) else None
+
+
+def _forecast(preset: Preset, sampling: Sampling | None, tile: str, device: str, target: Size) -> list[str]:
+    from srcli.bases import bases_of, locate_base
+    from srcli.engine.device import choose_device, free_memory
+    from srcli.engine.footprint import speed
+    from srcli.engine.forecast import forecast
+    from srcli.engine.upscaler import checked_tile
+
+    chosen = sampling or choose_sampling(preset)
+    assert chosen is not None
+    where = choose_device(device).device
+    free, note = free_memory(where), []
+    found = forecast(preset, target, chosen, tile=checked_tile(tile), free=max(free, 1 << 40))
+    if found.peak > free:
+        note = [
+            f"{free / 1e9:.1f} GB of memory are free here: tiles would be smaller, or it would be refused"
+        ]
+    absent = [base for base in bases_of(preset) if locate_base(base) is None]
+    if absent:
+        note.append(f"not here yet: {', '.join(absent)} (srcli models pull {' '.join(absent)})")
+    return [*found.lines(speed(where)), *note]
