@@ -8,13 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from srcli.colour_fix import ColourFix, Mode
-from srcli.errors import UsageError
+from srcli.errors import ResourceError, UsageError
 from srcli.presets import Preset, list_presets
 from srcli.sampling import Sampling, choose_sampling
 
 if TYPE_CHECKING:
     from srcli.geometry import Size
 
+PLENTY = 1 << 40  # bytes
 USUAL: Mode = "adain"  # of the models that need one, as SeeSR has it
 
 
@@ -74,11 +75,11 @@ def _forecast(preset: Preset, sampling: Sampling | None, tile: str, device: str,
     assert chosen is not None
     where = choose_device(device).device
     free, note = free_memory(where), []
-    found = forecast(preset, target, chosen, tile=checked_tile(tile), free=max(free, 1 << 40))
-    if found.peak > free:
-        note = [
-            f"{free / 1e9:.1f} GB of memory are free here: tiles would be smaller, or it would be refused"
-        ]
+    try:
+        found = forecast(preset, target, chosen, tile=checked_tile(tile), free=free)
+    except ResourceError as error:
+        note = [f"not on this machine: {error.message}"]
+        found = forecast(preset, target, chosen, tile=checked_tile(tile), free=PLENTY)
     absent = [base for base in bases_of(preset) if locate_base(base) is None]
     if absent:
         note.append(f"not here yet: {', '.join(absent)} (srcli models pull {' '.join(absent)})")
