@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from tests.cli.conftest import listing, picture
+from tests.flow import save_flow
 
 
 def save_animation(path, count=3, **options):
@@ -75,3 +76,19 @@ def test_what_cannot_be_is_said_before_the_work(upscale, engine, folder, words, 
     assert message in result.stderr
     assert engine.calls == []
     assert listing(folder) == ["a.gif"]
+
+
+def test_noise_stands_still(upscale, folder):
+    """Equal pictures of an animation stay equal, whatever lies between them."""
+    first, between = Image.fromarray(picture()), Image.fromarray(picture()[::-1])
+    first.save(folder / "a.png", save_all=True, append_images=[between, first], duration=50)
+    flow = save_flow(folder / "flow.safetensors")
+    for words, name in ((("-T", "0.8"), "drawn"), (("-T", "0"), "faithful")):
+        result = upscale("a.png", "-s", "2", "--frames", "all", "-o", f"{name}.png", *words, use=flow)
+        assert result.exit_code == 0, result.stderr
+    with Image.open(folder / "drawn.png") as drawn, Image.open(folder / "faithful.png") as faithful:
+        frames = [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(drawn)]
+        still = np.asarray(faithful.convert("RGB"))
+    np.testing.assert_array_equal(frames[0], frames[2])
+    assert not np.array_equal(frames[0], frames[1])
+    assert not np.array_equal(frames[0], still)
