@@ -1,5 +1,6 @@
 """The perceptual auto-encoder and the encoders that use it."""
 
+import dataclasses
 from dataclasses import replace
 
 import pytest
@@ -94,6 +95,16 @@ def test_perception_puts_the_latent_behind_the_image():
     assert torch.equal(features[:, 6:], encoder.autoencoder.decode(z))
     assert encoder.halo == max(encoder.fidelity.halo, encoder.autoencoder.halo)
     assert encoder.exact
+
+
+@torch.no_grad()
+def test_a_network_of_windows_gives_features_on_the_grid_of_the_image():
+    swinir = {"name": "swinir", "embed_dim": 8, "depths": [2], "n_heads": 2, "window": 4, "out_channels": 5}
+    part = Part("perception", {"fidelity": swinir, "autoencoder": dataclasses.asdict(LOCAL)})
+    encoder = make(ENCODERS, "encoder", part, "test").eval()
+    assert encoder.multiple_of == 4
+    assert not encoder.exact
+    assert encoder(torch.randn(1, 6, 7, 6)).shape == (1, 5 + 8, 7, 6)
 
 
 def test_perception_refuses_a_network_that_it_does_not_know():

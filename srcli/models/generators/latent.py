@@ -98,7 +98,8 @@ class FPLIA(LatentGenerator):
 
     def condition(self, encoder: Encoder, lr: Tensor) -> Tensor:
         """Features of the encoder's fidelity network: (B, C, h, w)."""
-        return encoder.fidelity(lr)  # type: ignore[operator]  # of a Perception
+        h, w = lr.shape[-2:]
+        return encoder.fidelity(lr)[:, :, :h, :w]  # type: ignore[operator]  # of a Perception
 
 
 class Kim(LatentGenerator):
