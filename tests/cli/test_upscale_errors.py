@@ -104,7 +104,7 @@ def test_a_scale_that_is_none_is_2(refused, scale):
         ["--exists", "skip", "--resume"],
         ["-f", "bmp"],
         ["-f", "png", "-o", "a.jpg"],
-        ["-o", "a.gif"],
+        ["-o", "a.bmp"],
         ["--name", "{nothing}"],
         ["--name", "../{stem}"],
         ["--background", "plaid"],
