@@ -27,7 +27,7 @@ def model_card(
     files = {key: Path(value).name for key, value in given.items() if key == "weights"}
     settings = "".join(f" {key}={value}" for key, value in {**given, **files}.items())
     objective = f"objective {recipe.objective.name}{settings}"
-    optimiser = {"adam": "Adam", "adamw": "AdamW"}[optim.optimiser]
+    optimiser = {"adam": "Adam", "adamw": "AdamW", "adamw-8bit": "AdamW in 8 bits"}[optim.optimiser]
     decay = "cosine decay" if optim.decay == "cosine" else f"x{optim.factor:g} at {list(optim.milestones)}"
     photographs = len(Counter(photo.photograph for photo in photos.train))
     lines = [

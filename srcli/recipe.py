@@ -45,7 +45,8 @@ class OptimSettings:
         milestones: steps at which the learning rate falls.
         factor: what it is multiplied by there.
         betas: of the optimiser.
-        optimiser: Adam, or AdamW, which pulls weights towards zero by `decay_weights`.
+        optimiser: Adam; AdamW, which pulls weights towards zero by `decay_weights`; or AdamW with its state in 8 bits,
+            which needs the package bitsandbytes.
         decay_weights: the share of the learning rate by which AdamW shrinks weights in a step.
         warmup: steps in which the learning rate rises.
         clip: largest norm of the gradient; 0 leaves it as it is.
@@ -67,7 +68,7 @@ class OptimSettings:
     milestones: tuple[int, ...] = ()
     factor: float = 0.5
     betas: tuple[float, float] = (0.9, 0.99)
-    optimiser: Literal["adam", "adamw"] = "adam"
+    optimiser: Literal["adam", "adamw", "adamw-8bit"] = "adam"
     decay_weights: float = 0.01
     warmup: int = 300
     clip: float = 1.0

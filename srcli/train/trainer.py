@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import importlib.util
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from srcli.data.samples import Batch
 from srcli.engine.device import DTYPES, Precision, choose_precision
-from srcli.errors import PresetError, WeightsError
+from srcli.errors import PresetError, ResourceError, WeightsError
 from srcli.evaluate.ranks import Ranks
 from srcli.models import build
 from srcli.models.decoders.lit import STAGE
@@ -246,8 +247,23 @@ class Duel:
         self.optimiser.zero_grad(set_to_none=True)
 
 
-def make_optimiser(optim: OptimSettings, parameters: Sequence[nn.Parameter]) -> torch.optim.Adam:
-    """The optimiser that the settings ask for."""
+def make_optimiser(optim: OptimSettings, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser that the settings ask for.
+
+    Raises:
+        ResourceError: it needs a package that is not here.
+    """
+    if optim.optimiser == "adamw-8bit":
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise ResourceError(
+                "AdamW in 8 bits needs the package bitsandbytes.",
+                hint="pip install bitsandbytes, or --set optim.optimiser=adamw",
+            )
+        small: Any = importlib.import_module("bitsandbytes").optim.AdamW8bit
+        eight: torch.optim.Optimizer = small(
+            parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.decay_weights
+        )
+        return eight
     if optim.optimiser == "adamw":
         return torch.optim.AdamW(
             parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.decay_weights, fused=True

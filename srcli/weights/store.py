@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from srcli.bases import bases_of, locate_base, missing_bases, models_folder
+from srcli.bases import bases_of, locate_base, missing_bases
+from srcli.bases import models_folder as models_folder
 from srcli.errors import ModelError, PresetError, WeightsError
 from srcli.presets import Preset, load_preset, parse_preset
 
