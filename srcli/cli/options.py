@@ -136,7 +136,7 @@ Tile = Annotated[
         "--tile",
         "-t",
         metavar="auto|none|PX",
-        help="Side of the pieces the encoder looks at; changes memory and time, not the picture.",
+        help="Side of the pieces that are looked at; changes memory and time, and the picture only of diffusion models.",
         rich_help_panel=RUN,
     ),
 ]
