@@ -98,6 +98,8 @@ def inspect(source: Source, frames: str | int) -> Inspection:
         with own_rules():
             # A multi-picture JPEG is a photo with a preview or a depth map, not an animation.
             count = 1 if source.format in ("jpg", "heic") else int(getattr(picture, "n_frames", 1))
+            if count == 1 and frames != "first":
+                _check_claim(source)
             index = choose_frame(frames, count, source.name)
             if index:
                 picture.seek(index)
@@ -124,6 +126,24 @@ def inspect(source: Source, frames: str | int) -> Inspection:
         orientation=orientation,
     )
     return Inspection(header, index, picture=picture)
+
+
+def _check_claim(source: Source) -> None:
+    """Refuse an animated PNG of which only the first picture would be seen: its count of pictures is wrong.
+
+    Raises:
+        ImageError: it is.
+    """
+    if source.format != "png":
+        return
+    with kept_position(source.stream):
+        control = png.find_chunk(source.stream, b"acTL", before=b"IDAT")
+    if control is not None and control[:4] != b"\0\0\0\1":
+        raise ImageError(
+            f"{source.name} is an animated PNG that does not say how many pictures it holds; "
+            "programs that write into a pipe leave that out.",
+            hint="Write it into a file first, or take --frames first.",
+        )
 
 
 def choose_frame(frames: str | int, count: int, name: str) -> int:

@@ -50,13 +50,21 @@ def read_png_header(stream: BinaryIO) -> PngHeader:
     return PngHeader(*struct.unpack(">IIBB", head[16:26]), interlaced=head[28] == 1)
 
 
-def find_chunk(stream: BinaryIO, kind: bytes) -> bytes | None:
-    """Content of the first chunk of a kind, skipping over the others; None if there is none before the file ends."""
+def find_chunk(stream: BinaryIO, kind: bytes, *, before: bytes = b"") -> bytes | None:
+    """Content of the first chunk of a kind, skipping over the others; None if there is none before the file ends.
+
+    Args:
+        stream: the file.
+        kind: four letters.
+        before: a kind at which the search ends.
+    """
     stream.seek(len(SIGNATURE))
     while len(head := stream.read(8)) == 8:
         length, found = struct.unpack(">I4s", head)
         if found == kind:
             return stream.read(length)
+        if found == before:
+            break
         stream.seek(length + 4, 1)
     return None
 

@@ -1,6 +1,7 @@
 """Animations through the reader and the writer: what is shown when, in every format that can."""
 
 import io
+import zlib
 from itertools import pairwise
 
 import numpy as np
@@ -128,6 +129,19 @@ def test_pages_single_pictures_and_formats_without_animation_are_refused():
         choose_format("gif", "jpg", "8", alpha=False, animated=True)
     with pytest.raises(ImageError, match=r"3 times 24x20"):
         read_animation(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]), max_pixels=1000)
+
+
+@pytest.mark.parametrize("count", [0, 0xFFFFFFFF])
+def test_an_animated_png_that_does_not_say_how_long_it_is_is_no_still_picture(count):
+    frames = [Image.fromarray(frame) for frame in frames_of()]
+    data = bytearray(encoded(frames[0], "PNG", save_all=True, append_images=frames[1:]))
+    at = data.index(b"acTL")
+    data[at + 4 : at + 8] = count.to_bytes(4, "big")
+    data[at + 12 : at + 16] = zlib.crc32(data[at : at + 12]).to_bytes(4, "big")
+    for choice in ("error", "all", 2):
+        with pytest.raises(ImageError, match="how many pictures"):
+            read_image(bytes(data), frames=choice)
+    np.testing.assert_array_equal(read_image(bytes(data), frames="first").pixels, frames_of()[0])
 
 
 def test_equal_pictures_keep_their_time():
