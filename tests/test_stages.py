@@ -250,6 +250,30 @@ def test_all_branches_and_their_votes_learn_from_a_hard_choice(tmp_path):
     assert all(float(parameter.grad.abs().sum()) > 0 for parameter in learning)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"branches": ["f"]},
+        {"branches": ["p", "fp"]},
+        {"select": "concat"},
+        {"select": "sft"},
+        {"attention": "liif"},
+    ],
+)
+def test_ablated_decoders_are_trained_by_the_same_loss(changes, tmp_path):
+    network = FPLIA | {"decoder": FPLIA["decoder"] | changes}
+    trainer = trainer_of(tmp_path, network, {"name": "lia-finetune"}, ["encoder.", "generator."])
+    before = weights_of(trainer.network)
+    (parts,) = batches(trainer, 1)
+    assert np.isfinite(trainer.train_step(*parts))
+    names = {name for name, _ in trainer.network.decoder.named_parameters()}
+    unused = {"streams.perc.weight", "streams.perc.bias"} if changes == {"branches": ["f"]} else set()
+    still = {name for name in names if f"decoder.{name}" not in moved(trainer, before)}
+    assert not {
+        name for name in still - unused if name.endswith("weight") and not name.startswith("position")
+    }
+
+
 def test_the_temperature_follows_the_step_and_is_kept_with_the_averaged_weights(tmp_path):
     trainer = trainer_of(
         tmp_path, FPLIA, {"name": "lia-finetune", "temperature": "short"}, ["encoder.", "generator."]

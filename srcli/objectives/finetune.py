@@ -71,7 +71,8 @@ class _LIAFinetune(Stage):
         value = (
             published_temperature(step) if self.temperature == "published" else short_temperature(step, steps)
         )
-        network.decoder.get_buffer("temperature").fill_(value)
+        if getattr(network.decoder, "votes", False):  # without a choice there is no temperature
+            network.decoder.get_buffer("temperature").fill_(value)
 
     def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
         """The loss of a batch."""
