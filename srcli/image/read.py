@@ -98,7 +98,8 @@ def read_image(
 
     Args:
         origin: a path, or the content itself.
-        frames: of a file with several pictures: "error" refuses, "first", or a number counted from 1.
+        frames: of a file with several pictures: "error" and "all" refuse, "first", or a number counted from 1;
+            `read_animation` reads all.
         max_pixels: larger pictures are refused on their header.
         name: what to call it in messages; the path by default.
         in_memory: a picture of more bytes is decoded a few rows at a time into a file without a name, if its kind
@@ -111,7 +112,7 @@ def read_image(
         ResourceError: the disk is full.
     """
     with open_source(origin, name) as source:
-        found = inspect(source, frames)
+        found = inspect(source, "error" if frames == "all" else frames)
         check_pixels(found.header, max_pixels, source.name)
         if in_memory is not None and found.header.nbytes > in_memory and comes_in_bands(source, found):
             return _read_in_bands(source, found, folder)

@@ -168,13 +168,14 @@ def frames(form: str, count: int = 3) -> bytes:
 def test_several_pictures_need_a_choice(form):
     data = frames(form)
     assert probe(data).frames == 3
-    with pytest.raises(ImageError, match=r"3 pictures.*--frames first or --frames N \(1 to 3\)"):
-        read_image(data)
+    for choice in ("error", "all"):
+        with pytest.raises(ImageError, match=r"3 pictures.*--frames first or --frames N \(1 to 3\)"):
+            read_image(data, frames=choice)
     for choice, red in (("first", 0), (1, 0), (2, 80), ("3", 160)):
         assert abs(int(read_image(data, frames=choice).pixels[0, 0, 0]) - red) <= 2
     with pytest.raises(ImageError, match="holds 3"):
         read_image(data, frames=4)
-    for wrong in ("all", 0, "1.5"):
+    for wrong in ("last", 0, "1.5"):
         with pytest.raises(UsageError, match="--frames"):
             read_image(data, frames=wrong)
 
