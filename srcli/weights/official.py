@@ -2,7 +2,7 @@
 
 The releases nest their state dict differently and call things differently; the part that knows its old names
 says so in a class attribute `UPSTREAM_KEYS`, pairs of a regular expression and its replacement (None drops the
-key), tried in order, the first match counts. What no rule matches goes to the decoder, and `encoder.` stays.
+key), tried in order, the first match counts. What no rule matches goes to the decoder; `encoder.` and `generator.` stay.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _renamed(key: str, rules: Iterable[tuple[str, str | None]]) -> str | None:
     for pattern, replacement in rules:
         if re.search(pattern, key):
             return None if replacement is None else re.sub(pattern, replacement, key, count=1)
-    return key if key.startswith("encoder.") else f"decoder.{key}"
+    return key if key.startswith(("encoder.", "generator.")) else f"decoder.{key}"
 
 
 def fit(checkpoint: Checkpoint, preset: Preset) -> tuple[Preset, str]:
