@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -160,10 +161,9 @@ def _scheduler(
     sampler: Sampler, diffusion: Diffusion, common: dict[str, Any], eta: float, *, official: bool
 ) -> tuple[Any, dict[str, Any]]:
     """A scheduler of `diffusers`, and what its `step` is given."""
-    import diffusers
-
+    diffusers: Any = import_module("diffusers")  # its lazy modules have no types that hold
     if sampler in ("ddim", "ddpm"):
-        grid = {"timestep_spacing": "trailing"}
+        grid: dict[str, Any] = {"timestep_spacing": "trailing"}
         if official and sampler == "ddim":
             grid = {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": False}
         scheduler = diffusers.DDIMScheduler(**common, clip_sample=diffusion.clip, **grid)

@@ -7,7 +7,7 @@ stands behind the colours of the LR image, and features and colours are made as 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from srcli.engine.noise import checked_seed
 from srcli.engine.sampled import Predictor, canvas_plan, parked, sample_canvas, settled
 from srcli.engine.upscaler import Render, Upscaler, fetched
 from srcli.errors import UsageError
-from srcli.geometry import Grid, Size
+from srcli.geometry import Box, Grid, Size
 from srcli.models.decoders.lia import BRANCHES, LIA
 from srcli.models.sr import Generator, ImplicitSR
 from srcli.presets import Preset
@@ -248,7 +248,7 @@ class LatentUpscaler(Upscaler):
         features = self._features(partial(generator.condition, encoder), lr, live=generator.condition_live)
         condition = parked(features.whole(), self.device, self.precision)
 
-        def beside(boxes: list[Any]) -> Tensor:
+        def beside(boxes: Sequence[Box]) -> Tensor:
             return torch.cat([condition[(..., *box.slices)] for box in boxes]).to(self.device)
 
         plan = canvas_plan(

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -197,7 +197,7 @@ class Network:
         engine = self.upscaler
         engine.sampling = replace(sampling, steps=draw.steps or sampling.steps)
         selection = Selection(size, engine.branches) if self.selection else None
-        told = {} if selection is None else {"chosen": selection.add}
+        told: dict[str, Any] = {} if selection is None else {"chosen": selection.add}
         with measured(engine.network, engine.device) as cost:
             sr = np.concatenate(list(engine.rows(source, size, seed=draw.seed or 0, **told)))
         choices = None if selection is None else selection.counts_by_kind(source)
