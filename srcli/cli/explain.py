@@ -5,37 +5,44 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from srcli.cli import options
 from srcli.cli.console import Console
+from srcli.cli.restoring import is_restorer
 from srcli.errors import ExistsError, UsageError
+
+if TYPE_CHECKING:
+    from srcli.engine import Upscaler
+    from srcli.geometry import Size
+    from srcli.image import Image
 
 POINT = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*[, ]\s*(-?\d+(?:\.\d+)?)\s*")
 
 
 def explain(
     photo: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture.", show_default=False)],
-    at: Annotated[
-        str,
-        options.option(
-            metavar="X,Y",
-            help="The point, in pixels of the picture from its top left; fractions lie between pixels.",
-            show_default=False,
-        ),
-    ],
     model: Annotated[
         str,
         options.option(
             "--model",
             "-m",
             metavar="NAME|FILE",
-            help="A network with a LIT or CLIT decoder.",
+            help="A network with a LIT or CLIT decoder, or with LGCAA.",
             show_default=False,
         ),
     ],
+    at: Annotated[
+        str | None,
+        options.option(
+            metavar="X,Y",
+            help="The point, in pixels of the picture from its top left; fractions lie between pixels. "
+            "Without it LGCAA's outputs are drawn by their length.",
+            show_default=False,
+        ),
+    ] = None,
     scale: Annotated[
         str,
         options.option(
@@ -55,11 +62,11 @@ def explain(
     offline: options.Offline = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Draw the attention windows of LIT and CLIT at a point of a picture, for every branch and head.
+    """Draw what attention looks at: windows of LIT and CLIT at a point, or the outputs of LGCAA.
 
     srcli explain photo.png --at 120,80 -m my-lit.safetensors -s 6
     """
-    point = parse_point(at)
+    point = None if at is None else parse_point(at)
     target = output or photo.with_name(f"{photo.stem}_attention.png")
     if target.suffix.lower() != ".png":
         raise UsageError(f"the picture is a PNG, not {target.name}.", hint="End --output with .png")
@@ -68,7 +75,6 @@ def explain(
     if offline:
         os.environ["SRCLI_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
     from srcli.engine import Upscaler
-    from srcli.explain import attention_windows, picture
     from srcli.geometry import Size, output_size
     from srcli.image import atomic_write, read_image
     from srcli.sizes import parse_scale
@@ -79,12 +85,30 @@ def explain(
     for note in image.notes:
         console.note(note)
     upscaler = Upscaler.from_preset(model, device=device, precision=precision)
-    windows = attention_windows(upscaler, image, point, output_size(Size(*image.size), factor))
-    title = f"{upscaler.preset.title}, x{factor:g}, at {point[0]:g},{point[1]:g}"
-    content = picture(image, windows, title=title)
+    title = f"{upscaler.preset.title}, x{factor:g}"
+    title += "" if point is None else f", at {point[0]:g},{point[1]:g}"
+    content = _drawn(upscaler, image, point, output_size(Size(*image.size), factor), title)
     with atomic_write(target) as file:
         file.write(content)
     console.result(str(target), asked=True)
+
+
+def _drawn(
+    upscaler: Upscaler, image: Image, point: tuple[float, float] | None, target: Size, title: str
+) -> bytes:
+    """The picture, as PNG."""
+    if is_restorer(upscaler.preset):
+        from srcli import explain_attention
+        from srcli.engine.restorer import Restorer
+
+        assert isinstance(upscaler, Restorer)
+        maps = explain_attention.attention_maps(upscaler, image, target, at=point)
+        return explain_attention.picture(image, maps, title=title, at=point)
+    from srcli.explain import attention_windows, picture
+
+    if point is None:
+        raise UsageError(f"'{upscaler.preset.name}' is explained at a point.", hint="Give --at X,Y.")
+    return picture(image, attention_windows(upscaler, image, point, target), title=title)
 
 
 def parse_point(text: str) -> tuple[float, float]:

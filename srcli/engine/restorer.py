@@ -66,6 +66,7 @@ class Restorer(Upscaler):
     """
 
     network: LatentRestorer
+    sampling: Sampling
 
     def __init__(
         self,
@@ -131,7 +132,7 @@ class Restorer(Upscaler):
         """
         if temperature is not None:
             raise UsageError(f"'{self.preset.name}' takes no temperature.")
-        enlarged = self._enlarged(source, target)
+        enlarged = self.enlarged(source, target)
         seeds = self.sampling.seeds(checked_seed(seed))
         total = torch.zeros(1, 3, *target)
         for number, each in enumerate(seeds):
@@ -167,7 +168,8 @@ class Restorer(Upscaler):
         fidelity = self.sampling.fidelity
         return schedule.begin_near((1 - fidelity) * self.diffusion.train_steps) if fidelity else 0
 
-    def _enlarged(self, source: Source, target: Size) -> Enlarged:
+    def enlarged(self, source: Source, target: Size) -> Enlarged:
+        """The picture at `target` by bicubic interpolation, its sides padded to whole latents."""
         whole = np.ascontiguousarray(source.strip(0, source.size[0]))
         lr = torch.from_numpy(whole).permute(2, 0, 1)[None].float() * 2 - 1
         picture = F.interpolate(lr, size=list(target), mode="bicubic").clamp(-1, 1)

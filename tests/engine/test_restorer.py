@@ -54,7 +54,11 @@ class Known(torch.nn.Module):
         return (noisy - kept.sqrt() * clean) / (1 - kept).sqrt()
 
 
-@pytest.mark.parametrize("scale", [2, 3.7, (1.3, 2.1)], ids=str)
+@pytest.mark.parametrize(
+    "scale",
+    [pytest.param(2, marks=pytest.mark.slow), pytest.param(3.7, marks=pytest.mark.slow), (1.3, 2.1)],
+    ids=str,
+)
 def test_pictures_of_any_size_come_out_finite_and_the_same_each_time(tiny, scale):
     engine = restorer(tiny)
     assert isinstance(engine, Restorer)
@@ -100,6 +104,7 @@ def test_tiles_share_one_canvas_of_noise(tiny):
     assert float((cut - whole).square().mean()) < 0.5 * float((other - whole).square().mean())
 
 
+@pytest.mark.slow
 def test_fidelity_leaves_out_the_noisy_steps(tiny):
     lr = picture()
     calls = {}
@@ -158,6 +163,7 @@ def test_a_tile_that_is_the_picture_is_the_picture(tiny):
 # --- memory -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_tiles_shrink_until_memory_is_enough_and_then_it_is_refused():
     about = preset(diffusion={"tile": 32})
     sampling = choose_sampling(about)
