@@ -29,6 +29,7 @@ from srcli.cli import (
     upscale,
 )
 from srcli.cli.console import print_error
+from srcli.cli.signals import open_missing_streams
 from srcli.errors import SrcliError
 
 
@@ -92,5 +93,6 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run the command line and exit."""
+    open_missing_streams()
     signal.signal(signal.SIGTERM, _terminate)
     app(prog_name="srcli")

@@ -1,14 +1,30 @@
-"""Ctrl-C and SIGTERM end a run soon, even while a library computes and Python does not get a word in."""
+"""What a caller does to a process: signals and closed streams.
+
+Ctrl-C and SIGTERM end a run soon, even while a library computes and Python does not get a word in.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 PATIENCE = 1.5  # seconds
+
+
+def open_missing_streams() -> None:
+    """Put the null device where the caller has closed stdin, stdout or stderr.
+
+    Python leaves None there, and the next file to be opened would get the stream's number.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        handle = os.open(os.devnull, os.O_RDWR)
+        setattr(sys, name, os.fdopen(handle, "w" if number else "r", encoding="utf-8", errors="replace"))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from srcli import __version__
 from srcli.errors import ImageError, ResourceError
 from srcli.image import Image, OutputPlan, plan_output, read_image
 from srcli.image.animation import AnimationPlan, Timing, read_animation
+from srcli.image.atomic import write_error
 from srcli.job.draw import Spread
 from srcli.job.frames import AnimatedRendering
 from srcli.job.heard import heard
@@ -169,15 +170,30 @@ def write(
     provenance = _provenance(record, settings, engine)
     with heard(loaded.warned), memory_errors_of(task):
         if task.path is None:
-            assert stdout is not None
-            record.notes += loaded.output.write(stdout, samples, provenance=provenance)
-            stdout.flush()
+            record.notes += _write_to(stdout, loaded, samples, provenance)
         else:
             with made_folder(task.path.parent):
                 record.notes += loaded.output.write(task.path, samples, provenance=provenance)
     record.notes += dict.fromkeys(loaded.warned)
     record.seconds = round(loaded.seconds + time.monotonic() - started, 3)
     return record
+
+
+def _write_to(
+    stdout: BinaryIO | None,
+    loaded: Loaded,
+    samples: Iterable[np.ndarray],
+    provenance: dict[str, Any] | None,
+) -> list[str]:
+    assert stdout is not None
+    try:
+        notes = loaded.output.write(stdout, samples, provenance=provenance)
+        stdout.flush()
+    except BrokenPipeError:  # nobody reads on
+        raise
+    except OSError as error:
+        raise write_error("standard output", error) from error
+    return notes
 
 
 def _provenance(record: Record, settings: Settings, engine: Engine | None) -> dict[str, Any] | None:

@@ -9,8 +9,10 @@ import torch
 from srcli.engine import Upscaler
 from srcli.engine import features as features_module
 from srcli.engine.tiling import bands
+from srcli.engine.upscaler import TensorSource, fetched
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Size
+from srcli.image.quantise import quantise
 from srcli.models import build
 from srcli.models.sr import Encoder
 from srcli.presets import parse_preset
@@ -34,6 +36,17 @@ def upscaler(network, **options):
 
 def photo(h, w, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).random((1, 3, h, w), dtype=np.float32))
+
+
+def test_bytes_from_the_device_are_those_of_the_image_package(network):
+    engine = upscaler(network)
+    source = TensorSource(photo(20, 30) * 1.5 - 0.25)  # beyond black and white too
+    floats = np.concatenate(list(engine.rows(source, Size(61, 77))))
+    rounded = np.concatenate(list(engine.rows(source, Size(61, 77), as_bytes=True)))
+    assert rounded.dtype == np.uint8
+    assert np.array_equal(rounded, quantise(floats, "8"))
+    halves = np.arange(0, 256, dtype=np.float32)[:-1, None] / 255 + np.float32(0.5 / 255)
+    assert np.array_equal(fetched(torch.from_numpy(halves), as_bytes=True), quantise(halves, "8"))
 
 
 @pytest.mark.parametrize("scale", [0.7, 1, 1.7, 3, 4.3, 8.01, (2.5, 4.0)])

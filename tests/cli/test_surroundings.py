@@ -1,0 +1,60 @@
+"""What a shell, a service or a container may do to a process: no streams, few files, no home, another locale."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from srcli.cli.signals import open_missing_streams
+from tests.cli.conftest import listing, picture, save
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="a shell")
+ROOT = str(Path(__file__).parents[2])
+SCRIPT = "from srcli.cli import main, upscale; from tests.cli.conftest import Bicubic; upscale._load = lambda *_: Bicubic(); main()"
+
+
+def shell(folder, words, *, before="", environment=None):
+    """A run of `srcli upscale` in a shell, without its network."""
+    line = f'{before} "{sys.executable}" -c "$SCRIPT" upscale {words}'
+    known = {**os.environ} if environment is None else environment
+    known |= {"SCRIPT": SCRIPT, "PYTHONPATH": ROOT, "SRCLI_MODELS_DIR": str(folder / "models")}
+    return subprocess.run(
+        ["/bin/sh", "-c", line], env=known, cwd=folder, capture_output=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+def test_a_closed_stream_becomes_the_null_device(monkeypatch, name):
+    monkeypatch.setattr(sys, name, None)
+    open_missing_streams()
+    stream = getattr(sys, name)
+    assert stream.buffer.read() == b"" if name == "stdin" else stream.write("x") == 1
+    stream.close()
+
+
+def test_without_streams_home_locale_and_terminal_it_works_all_the_same(folder):
+    save(folder / "größe 漢.png", picture())
+    clean = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = shell(folder, "*.png -s 2 -o out/ <&- >&- 2>&-; code=$?; exit $code", environment=clean)
+    assert done.returncode == 0
+    assert listing(folder / "out") == ["größe 漢_x2.png"]
+
+
+@pytest.mark.slow
+def test_few_files_may_be_open(folder):
+    for i in range(40):
+        save(folder / "in" / f"{i}.png", picture())
+    done = shell(folder, "in -s 2 -o out/ --jsonl", before="ulimit -n 40;")
+    assert done.returncode == 0, done.stderr
+    assert len(listing(folder / "out")) == 40
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_behind_standard_output_is_5_without_a_traceback(folder):
+    save(folder / "a.png", picture())
+    done = shell(folder, "a.png -s 2 -f png -o - > /dev/full")
+    assert done.returncode == 5
+    assert b"the disk is full" in done.stderr
+    assert b"Traceback" not in done.stderr
