@@ -34,6 +34,7 @@ OPAQUE, REACH = 0.999, 4  # a pixel counts if this much of everything within so 
 USUAL = np.array([-1.5, -0.4, 0.5, 0.4, -0.3])
 VARIES = np.array([1.1, 0.9, 0.9, 1.0, 0.45])
 FARTHEST = 3.0  # beyond that much of it nothing was fitted
+SURE = 0.7  # a clean picture loses several dB by the wrong model, a damaged one half a dB
 # Of `signs`, fitted by tests/benchmarks/damage.py.
 WEIGHTS = np.array(
     [
@@ -71,17 +72,22 @@ class Damage:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a picture calls for, and how sure that is: a probability from 0.5 on."""
+    """What a picture looks like, how sure that is (a probability from 0.5 on), and the model that it is given to."""
 
-    pick: Literal["clean", "real"]
+    looks: Literal["clean", "damaged"]
     confidence: float
+    pick: Literal["clean", "real"]
 
 
 def judge(damage: Damage) -> Verdict:
-    """Whether a picture calls for a model that was trained on clean pictures, or for one trained on damaged ones."""
+    """Whether a picture goes to a model that was trained on clean pictures, or to one trained on damaged ones.
+
+    The latter takes away detail of clean pictures that is not brought back, so it is picked only from SURE on.
+    """
     odds = float(signs(damage) @ WEIGHTS)
-    sure = 1 / (1 + math.exp(-min(abs(odds), 50.0)))
-    return Verdict("real" if odds > 0 else "clean", sure)
+    confidence = 1 / (1 + math.exp(-min(abs(odds), 50.0)))
+    looks: Literal["clean", "damaged"] = "damaged" if odds > 0 else "clean"
+    return Verdict(looks, confidence, "real" if looks == "damaged" and confidence >= SURE else "clean")
 
 
 def signs(damage: Damage) -> NDArray[np.float64]:

@@ -93,7 +93,7 @@ def test_pictures_of_every_shape_are_measured_or_said_to_be_too_small():
         assert (found is None) == (min(h, w) < SMALLEST)
     for level in (0.0, 0.5, 1.0):  # nothing in it: clipped, or without noise and edges
         found = damage_of(np.full((64, 64, 3), level, np.float32))
-        assert found is None or judge(found).pick in ("clean", "real")
+        assert found is None or judge(found).looks in ("clean", "damaged")
 
 
 def test_figures_far_from_all_that_was_fitted_give_a_verdict():

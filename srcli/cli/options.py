@@ -368,7 +368,8 @@ Background = Annotated[
 Alpha = Annotated[
     Literal["auto", "model", "lanczos", "drop"],
     option(
-        help="How transparency is enlarged; auto is by the model, unless it is constant.",
+        help="How transparency is enlarged; auto is by the model, unless it is constant or the model is one for "
+        "damaged pictures.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -89,9 +89,9 @@ def decided(settings: Settings, source: Source, data: bytes | None) -> tuple[Set
     if verdict is not None and verdict.pick == "real":
         settings = replace(settings, preset=other.preset, weights_sha256=other.weights_sha256)
     if damage is None or verdict is None:
-        return settings, {"asked": "auto", "pick": "clean", "confidence": None}
+        return settings, {"asked": "auto", "pick": "clean", "looks": None, "confidence": None}
     figures = {name: round(value, DIGITS) for name, value in asdict(damage).items()}
-    found = {"asked": "auto", "pick": verdict.pick, "confidence": round(verdict.confidence, DIGITS)}
+    found = {"asked": "auto"} | asdict(verdict) | {"confidence": round(verdict.confidence, DIGITS)}
     return settings, found | figures
 
 
@@ -105,6 +105,7 @@ def in_words(found: dict[str, Any], model: str) -> str:
     if found["confidence"] is None:
         return f"too little to measure damage on, taken as clean, by {model}"
     damage = Damage(**{name: found[name] for name in Damage.__dataclass_fields__})
-    state = "damaged" if found["pick"] == "real" else "clean"
-    sure = min(round(100 * found["confidence"]), 99)
-    return f"{damage}: looks {state} ({sure} % sure), by {model}"
+    sure = f"{min(round(100 * found['confidence']), 99)} % sure"
+    if found["looks"] == "damaged" and found["pick"] == "clean":
+        sure += ", which is not enough"
+    return f"{damage}: looks {found['looks']} ({sure}), by {model}"

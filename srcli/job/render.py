@@ -85,6 +85,11 @@ class Rendering:
             if asked and getattr(engine, "samples_pixels", False):  # nothing should be invented in it
                 asked = False
                 record.notes.append("transparency enlarged by lanczos: this model samples")
+            elif (
+                asked and self.settings.alpha == "auto" and self.task.preset.training.degradation is not None
+            ):
+                asked = False  # nothing is wrong with it
+                record.notes.append("transparency enlarged by lanczos: this model repairs colours")
             by_model = engine if asked else None
             share = 0.0 if by_model is None else 0.5
             folder = None if self.task.path is None else existing(self.task.path.parent)

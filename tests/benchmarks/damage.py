@@ -22,7 +22,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from srcli.damage import measure, signs
+from srcli.damage import SURE, measure, signs
 from srcli.data.photos import decoded, image_files, is_held_out, photograph_of
 from srcli.data.reduce import pillow_bicubic
 from srcli.degradations import degrade, draw, find_degradation, numbered
@@ -148,11 +148,13 @@ def fitted(by_kind: dict[str, np.ndarray]) -> np.ndarray:
 
 def report(title: str, by_kind: dict[str, np.ndarray], weights: np.ndarray) -> None:
     """The share of wrong verdicts by kind, and of right ones by how sure they are."""
-    odds = {kind: x @ weights * (-1 if kind in CLEAN else 1) for kind, x in by_kind.items()}
-    print(f"{title}, {len(by_kind['clean'])} samples: wrong")
+    odds = {kind: x @ weights for kind, x in by_kind.items()}  # of damage
+    print(f"{title}, {len(by_kind['clean'])} samples: misjudged, given to the wrong model")
     for kind, values in odds.items():
-        print(f"  {kind:20} {np.mean(values < 0):6.1%}")
-    every = np.concatenate([odds[kind] for kind in FITTED])
+        taken = np.mean(values >= np.log(SURE / (1 - SURE)))
+        judged, wrong = (np.mean(values > 0), taken) if kind in CLEAN else (np.mean(values <= 0), 1 - taken)
+        print(f"  {kind:20} {judged:6.1%} {wrong:6.1%}")
+    every = np.concatenate([odds[kind] * (-1 if kind in CLEAN else 1) for kind in FITTED])
     sure = 1 / (1 + np.exp(-np.abs(every)))
     for low, high in ((0.5, 0.7), (0.7, 0.9), (0.9, 1.0)):
         chosen = (sure >= low) & (sure <= high)
