@@ -47,7 +47,8 @@ def read_png_header(stream: BinaryIO) -> PngHeader:
     head = stream.read(33)
     if len(head) < 33 or not head.startswith(SIGNATURE) or head[12:16] != b"IHDR":
         raise ValueError("no PNG header")
-    return PngHeader(*struct.unpack(">IIBB", head[16:26]), interlaced=head[28] == 1)
+    width, height, bits, colour_type = struct.unpack(">IIBB", head[16:26])
+    return PngHeader(width, height, bits, colour_type, head[28] == 1)
 
 
 def find_chunk(stream: BinaryIO, kind: bytes, *, before: bytes = b"") -> bytes | None:
