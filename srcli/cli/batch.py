@@ -231,10 +231,10 @@ class Batch:
         with closing(crew.outcomes(self.settings, self.place, work)) as outcomes:
             try:
                 for outcome in outcomes:
-                    for record in outcome.records or [None] * self.settings.samples:
-                        height, width = (0, 0)
-                        if record is not None and record.status != "skipped":
-                            height, width = (record.out_size or (0, 0))[::-1]
+                    records: list[Record | None] = [*outcome.records]
+                    for record in records or [None] * self.settings.samples:
+                        made = None if record is None or record.status == "skipped" else record.out_size
+                        width, height = made or (0, 0)
                         with self.console.file(outcome.item[1].label, height * width) as report:
                             report(1.0)
                     self._settle(outcome)

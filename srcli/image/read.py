@@ -145,11 +145,10 @@ def _read_in_bands(source: Source, found: Inspection, folder: Path | None) -> Im
     spool: Spool | None = None
     profile: Profile | LookUpProfile | None = None
     notes, colour = list[str](), list[str]()
-    bounds = list[float]()
+    low, high = np.float32(np.inf), np.float32(-np.inf)
     for decoded in decode_bands(source, found):
         if decoded.pixels.dtype == np.float32:  # NaN stays NaN in both
-            ends = decoded.pixels.min(), decoded.pixels.max()
-            bounds = [float(np.min([*bounds, ends[0]])), float(np.max([*bounds, ends[1]]))]
+            low, high = np.minimum(low, decoded.pixels.min()), np.maximum(high, decoded.pixels.max())
         colour.clear()  # every band says the same
         pixels, profile = _in_colour(decoded, icc, colour)
         if spool is None:
@@ -157,8 +156,8 @@ def _read_in_bands(source: Source, found: Inspection, folder: Path | None) -> Im
             spool = Spool((*found.header.size, pixels.shape[2]), pixels.dtype, folder, in_memory=0)
         spool.append(pixels)
     assert spool is not None
-    if bounds:
-        _check_range(*bounds, source.name, notes)
+    if spool.dtype == np.float32:
+        _check_range(float(low), float(high), source.name, notes)
     notes += colour
     return Image(cast(Samples, spool), None, source.format, profile, metadata, tuple(notes))
 

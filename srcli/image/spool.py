@@ -67,7 +67,7 @@ class Spool:
             self._rows[top : self._filled] = rows
             return
         assert self._file is not None
-        data = memoryview(np.ascontiguousarray(rows, self.dtype)).cast("B")
+        data = np.ascontiguousarray(rows, self.dtype).data.cast("B")
         try:
             with self._lock:
                 self._file.seek(top * self._row)
@@ -82,7 +82,7 @@ class Spool:
             return self._rows[top:bottom]
         assert self._file is not None
         rows = np.empty((bottom - top, *self.shape[1:]), self.dtype)
-        data = memoryview(rows).cast("B")
+        data = rows.data.cast("B")
         with self._lock:
             self._file.seek(top * self._row)
             while data:

@@ -18,7 +18,7 @@ from srcli.inputs import Source
 from srcli.job.degradation import decided, in_words
 from srcli.job.task import Record, Settings, Task, grows
 from srcli.outputs import Destination
-from srcli.preflight import check_disk, check_folder, check_memory, input_bytes
+from srcli.preflight import LEAST_INPUT, check_disk, check_folder, check_memory, input_bytes
 from srcli.sizes import Target
 
 BYTES = {"8": 1, "16": 2, "32f": 4}
@@ -257,7 +257,9 @@ def _memory(task: Task, form: str, settings: Settings) -> int:
 def _lies_on_disk(task: Task, settings: Settings) -> bool:
     """Whether the input is too large for the memory and kept on the disk while it is worked on."""
     origin = task.data if task.data is not None else task.source.path
-    if task.header.nbytes <= input_bytes() or task.is_animation or origin is None:
+    if task.header.nbytes <= LEAST_INPUT or task.is_animation or origin is None:
+        return False  # as nearly always: without a look at the memory
+    if task.header.nbytes <= input_bytes():
         return False
     return can_read_in_bands(origin, settings.frames)
 

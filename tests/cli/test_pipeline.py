@@ -1,5 +1,6 @@
 """Reading, the network and writing at once: the same files and the same order as one after the other."""
 
+import sys
 import threading
 import time
 
@@ -8,6 +9,7 @@ import pytest
 
 from srcli.errors import ModelError, ResourceError
 from srcli.image import read_image, write_image
+from srcli.image.spool import Spool
 from srcli.inputs import Source
 from srcli.job import Fatal, Pipeline, Settings, records_of
 from srcli.job import pipeline as pipeline_module
@@ -221,3 +223,19 @@ def test_on_an_interrupt_what_the_network_is_done_with_is_written_and_reported(t
     found = [outcome.item[0] for outcome in [first, *last]]
     assert found == [1, 2]
     assert listing(tmp_path / "out") == ["1_1.png", "2_2.png"]
+
+
+@pytest.mark.parametrize("name", ["deep.png", "photo.jpg", "alpha.png", "deep.tif"])
+def test_a_picture_that_does_not_fit_into_memory_becomes_the_same_file(tmp_path, monkeypatch, name):
+    rng = np.random.default_rng(0)
+    samples = rng.integers(1, 255, (40, 30, 4 if "alpha" in name else 3), dtype=np.uint8)
+    write_image(tmp_path / name, samples.astype(np.uint16) * 257 if "deep" in name else samples, icc="p3")
+    items = [(1, Source(tmp_path / name))]
+    done(items, tmp_path / "one", Bicubic())
+    monkeypatch.setattr(sys.modules["srcli.job.run"], "input_bytes", lambda: 0)
+    monkeypatch.setattr(Spool.__init__, "__kwdefaults__", {"in_memory": 0})
+    monkeypatch.setattr("srcli.image.bands.BAND_BYTES", 500)
+    done(items, tmp_path / "two", Bicubic())
+    (output,) = listing(tmp_path / "one")
+    assert (tmp_path / "one" / output).read_bytes() == (tmp_path / "two" / output).read_bytes()
+    assert listing(tmp_path / "two") == [output]
