@@ -13,7 +13,7 @@ from srcli.cli import app
 from srcli.errors import ModelError
 from srcli.metrics import METRICS, backbones
 from srcli.metrics.iqa import _network as iqa_network
-from srcli.metrics.perceptual import _dists_network, _network, dists, lpips
+from srcli.metrics.perceptual import _dists_network, dists, lpips, lpips_network
 
 
 @pytest.fixture
@@ -23,10 +23,10 @@ def nothing_here(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("SRCLI_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    for cached in (backbones.checked, _network):
+    for cached in (backbones.checked, lpips_network):
         cached.cache_clear()
     yield tmp_path
-    for cached in (backbones.checked, _network):
+    for cached in (backbones.checked, lpips_network):
         cached.cache_clear()
 
 
