@@ -146,7 +146,7 @@ def test_lpips_equals_its_definition_with_any_backbone(nothing_here, monkeypatch
     monkeypatch.setattr("srcli.metrics.perceptual.checked", lambda _: path)
     rng = np.random.default_rng(0)
     a, b = rng.random((2, 70, 80, 3))
-    linear = [getattr(_network("alex"), f"lin{i}").model[1].weight.detach() for i in range(5)]
+    linear = [getattr(lpips_network("alex"), f"lin{i}").model[1].weight.detach() for i in range(5)]
     assert lpips(a, b) == pytest.approx(slow_lpips(state, linear, a, b), rel=1e-5)
     assert lpips(a, a) == 0
 
