@@ -34,6 +34,9 @@ from srcli.sampling import Sampling
 
 CPU_TILE_MEMORY = 512 << 20  # larger tiles are no faster on a CPU
 GPU_TILE_SHARE = 0.5  # of the free memory; the rest is for features, bands and the allocator
+INPUT_BYTES = (
+    5 * 3 * 4
+)  # per LR pixel: the rows read, cut out, moved, normalised and laid out anew, in float32
 LIVE_TENSORS = 4  # feature-sized tensors that a convolutional encoder holds at once, unless it says otherwise
 
 Render = Callable[[Any, Grid], Tensor]  # what was prepared, and where -> see `Upscaler._rendered`
@@ -347,7 +350,7 @@ class Upscaler:
             self.halo,
             self._multiple,
             tile=self.tile,
-            bytes_per_pixel=live * item,
+            bytes_per_pixel=live * item + INPUT_BYTES,
             free=int(free * GPU_TILE_SHARE) if on_gpu else min(CPU_TILE_MEMORY, free // 4),
         )
         self.tile_used = shape
