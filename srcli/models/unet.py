@@ -5,12 +5,12 @@ Importing this module imports diffusers; generators do so when they are built, a
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch.nn.functional as F
-from diffusers import UNet2DModel
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
@@ -82,8 +82,9 @@ class UNet(UNet2DModel):
         _silence(self.conv_out)
         if upsample == "bilinear":
             for block in self.up_blocks:
-                if block.upsamplers is not None:
-                    block.upsamplers = nn.ModuleList(BilinearUpsample(each) for each in block.upsamplers)
+                if isinstance(block.upsamplers, nn.ModuleList):  # the last level has none
+                    nearest = [each for each in block.upsamplers if isinstance(each, Upsample2D)]
+                    block.upsamplers = nn.ModuleList(map(BilinearUpsample, nearest))
 
 
 class BilinearUpsample(nn.Module):
@@ -91,7 +92,7 @@ class BilinearUpsample(nn.Module):
 
     def __init__(self, nearest: Upsample2D) -> None:
         super().__init__()
-        self.conv = nearest.conv
+        self.conv = cast("nn.Module", nearest.conv)
 
     def forward(self, hidden_states: Tensor, output_size: Any = None) -> Tensor:
         """(B, C, h, w) -> (B, C, 2h, 2w); `output_size` is for diffusers, which passes it to some blocks."""

@@ -78,7 +78,7 @@ def _settings(preset: Preset, parts: Mapping[str, Any]) -> dict[str, Any]:
         from srcli.models import GENERATORS, make
 
         with torch.device("meta"):
-            unet = make(GENERATORS, "generator", preset.generator, preset.name).unet
+            unet: Any = make(GENERATORS, "generator", preset.generator, preset.name).unet
         config = {key: value for key, value in dict(unet.config).items() if not key.startswith("_")}
         files["unet/config.json"] = {"_class_name": "UNet2DModel", **config}
     if preset.diffusion is not None:

@@ -7,7 +7,7 @@ stands for a picture four times the LR's size, whatever the size asked for later
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -98,8 +98,10 @@ class FPLIA(LatentGenerator):
 
     def condition(self, encoder: Encoder, lr: Tensor) -> Tensor:
         """Features of the encoder's fidelity network: (B, C, h, w)."""
+        seen: Any = encoder  # Perception
         h, w = lr.shape[-2:]
-        return encoder.fidelity(lr)[:, :, :h, :w]  # type: ignore[operator]  # of a Perception
+        features: Tensor = seen.fidelity(lr)
+        return features[:, :, :h, :w]
 
 
 class Kim(LatentGenerator):
@@ -111,6 +113,7 @@ class Kim(LatentGenerator):
 
     def condition(self, encoder: Encoder, lr: Tensor) -> Tensor:
         """The latent of the LR image, each of whose pixels is repeated to the size of a picture: (B, z, h, w)."""
-        autoencoder = encoder.autoencoder
-        picture = F.interpolate(lr, scale_factor=float(autoencoder.factor), mode="nearest")  # type: ignore[arg-type]
-        return self.normalised(autoencoder.moments(picture)[0])  # type: ignore[operator, union-attr]
+        seen: Any = encoder  # LatentFeatures, or Perception
+        autoencoder = seen.autoencoder
+        picture = F.interpolate(lr, scale_factor=float(autoencoder.factor), mode="nearest")
+        return self.normalised(autoencoder.moments(picture)[0])
