@@ -94,7 +94,7 @@ def ways(part: np.ndarray, size: Size, rng: np.random.Generator) -> dict[str, np
         "clean": clean,
         "jpeg": stored(clean, quality, chroma),
         "jpeg-strong": strong(clean, quality),
-        "noise": noisy(clean, quality),
+        "noise": noisy(clean),
     }
     for kind in KINDS[4:]:
         made[kind] = degrade(torch.tensor(part), draw(find_degradation(kind), rng), size)[0].numpy()
