@@ -103,6 +103,7 @@ def inspect(source: Source, frames: str | int) -> Inspection:
             index = choose_frame(frames, count, source.name)
             if index:
                 picture.seek(index)
+            alpha = picture.has_transparency_data
     except BROKEN as error:
         raise damaged(source, error) from error
     orientation = _orientation(source, picture)
@@ -119,7 +120,7 @@ def inspect(source: Source, frames: str | int) -> Inspection:
         size=_shown((picture.height, picture.width), orientation),
         depth=_depth(source, picture),
         kind=_kind(source, picture),
-        alpha=picture.has_transparency_data,
+        alpha=alpha,
         frames=count,
         format=source.format,
         profile=_profile_name(picture.info.get("icc_profile")),

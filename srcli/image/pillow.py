@@ -40,6 +40,7 @@ BROKEN = (
     IndexError,
     RuntimeError,
     KeyError,
+    AssertionError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,

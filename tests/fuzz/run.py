@@ -13,6 +13,7 @@ import argparse
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -24,7 +25,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-HANG = 20.0  # seconds for one file; the machine may be busy
+HANG = 10.0  # seconds of the processor for one file
+DEAD = 300.0  # seconds without a word; the machine may be busy
 MEMORY = 1 << 30  # bytes resident, the interpreter and torch included
 ADDRESSES = 24 << 30  # the machine itself shall survive
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "socket.connect")
@@ -62,12 +64,16 @@ def serve(kind: str, first: int, last: int, pipe: Connection) -> None:
         pipe.send(None)
         for number in range(first, last):
             started, accepted, problem = time.monotonic(), False, ""
+            signal.setitimer(
+                signal.ITIMER_PROF, HANG
+            )  # nobody handles it: it ends the process, wherever it is
             try:
                 accepted = attempt(kind, number, Path(folder))
             except BaseException as error:
                 frames = [f for f in traceback.extract_tb(error.__traceback__) if "srcli" in f.filename]
                 where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
                 problem = f"{type(error).__name__} at {where}: {str(error)[:80]}"
+            signal.setitimer(signal.ITIMER_PROF, 0)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             pipe.send((number, accepted, problem, time.monotonic() - started, peak))
 
@@ -97,8 +103,8 @@ def _listen(found: Found, pipe: Connection, process: object, number: int, until:
     if not pipe.poll(120) or pipe.recv() is not None:
         raise RuntimeError("the process did not start")
     while time.monotonic() < until:
-        if not pipe.poll(HANG):
-            found.add(f"hangs for {HANG:g} s", number)
+        if not pipe.poll(DEAD):
+            found.add(f"hangs for {DEAD:g} s", number)
             found.tried += 1
             return number + 1
         try:
@@ -107,7 +113,8 @@ def _listen(found: Found, pipe: Connection, process: object, number: int, until:
             process.join()
             if process.exitcode == 0:  # it has done all
                 return 1 << 62
-            found.add(f"dies with exit code {process.exitcode}", number)
+            hangs = process.exitcode == -signal.SIGPROF
+            found.add(f"takes {HANG:g} s" if hangs else f"dies with exit code {process.exitcode}", number)
             found.tried += 1
             return number + 1
         found.tried += 1
