@@ -37,7 +37,7 @@ class _Live(TorchDispatchMode):
     """Counts the bytes of all storages that operations inside make, while they live."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.most = 0
         self.seen: weakref.WeakSet[Any] = weakref.WeakSet()
 

@@ -209,7 +209,7 @@ class LGCAA(Generator):
         if trains == "attention":
             self.unet.requires_grad_(requires_grad=False)
             for parameter in attention_parameters(self.unet).values():
-                parameter.requires_grad_(requires_grad=True)
+                parameter.requires_grad_(True)
         if checkpointing:
             self.unet.enable_gradient_checkpointing()
             self.control.enable_gradient_checkpointing()
@@ -301,7 +301,7 @@ def assemble(preset: Preset) -> LatentRestorer:
     assert preset.generator is not None
     if preset.diffusion is None:
         raise PresetError(f"{preset.name} has a generator, so it needs a section [diffusion].")
-    encoder = make({**ENCODERS, "dino": DinoTokens}, "encoder", preset.encoder, preset.name)
+    encoder: Encoder = make({**ENCODERS, "dino": DinoTokens}, "encoder", preset.encoder, preset.name)
     encoder.requires_grad_(requires_grad=False)
     width = {"in_dim": encoder.out_dim}
     decoder = make({"latents": LatentDecoder}, "decoder", preset.decoder, preset.name, **width)

@@ -213,7 +213,7 @@ def _unwindowed(tokens: Tensor, grid: Size, window: Size) -> Tensor:
     return x.flatten(3, 4).flatten(1, 2)[:, : grid.h, : grid.w].flatten(1, 2)
 
 
-class _GridBlind(AttnProcessor2_0):
+class _GridBlind(AttnProcessor2_0):  # type: ignore[misc]  # diffusers is not followed
     """Cross-attention that is handed the canvas's size like its neighbour, and has no use for it."""
 
     def __call__(

@@ -15,7 +15,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 
-class UNet(UNet2DModel):
+class UNet(UNet2DModel):  # type: ignore[misc]  # diffusers is not followed
     """Residual levels that halve the sides and double them again, told the step by an added embedding.
 
     The last convolutions of residual blocks, the attentions' last layers and the last convolution begin as zeros, so
