@@ -155,7 +155,7 @@ def test_a_folder_of_something_else_is_refused(folders, tmp_path):
     config = Path(tmp_path / "sd" / "unet" / "config.json")
     table = json.loads(config.read_text())
     config.write_text(json.dumps(table | {"layers_per_block": 2}))
-    with pytest.raises(WeightsError, match="expected shape|missing"):
+    with pytest.raises(WeightsError, match=r"expected shape|missing"):
         build(preset(generator={"name": "lgcaa", "base": str(tmp_path / "sd")}))
 
 

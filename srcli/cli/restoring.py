@@ -7,12 +7,12 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from srcli.colour_fix import ColourFix, Mode
 from srcli.errors import ResourceError, UsageError
 from srcli.presets import Preset, list_presets
 from srcli.sampling import Sampling, choose_sampling
 
 if TYPE_CHECKING:
+    from srcli.colour_fix import ColourFix, Mode
     from srcli.geometry import Size
 
 PLENTY = 1 << 40  # bytes
@@ -51,6 +51,8 @@ def colour_fix(preset: Preset, mode: Mode | None, strength: float) -> ColourFix 
     Raises:
         UsageError: a strength that makes no sense.
     """
+    from srcli.colour_fix import ColourFix  # brings numpy
+
     if not 0 <= strength <= 1:
         raise UsageError(f"--colour-strength takes a number from 0 to 1, got {strength:g}.")
     chosen = mode or (USUAL if is_restorer(preset) else "none")

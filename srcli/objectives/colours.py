@@ -36,7 +36,7 @@ def perceptual_l1(
     l1: float = 1.0,
     perceptual: float = 0.02,
     backbone: Literal["vgg19", "squeezenet"] = "squeezenet",
-    weights: str,
+    weights: str | None = None,
 ) -> tuple[Objective, ...]:
     """Mean absolute error of the colours, and the perceptual distance of the square block that they form.
 
@@ -46,14 +46,16 @@ def perceptual_l1(
         l1: weight of the mean absolute error, in the normalised domain.
         perceptual: weight of the perceptual distance.
         backbone: whose features that compares.
-        weights: the backbone's file.
+        weights: the backbone's file, which there is no doing without.
 
     Raises:
-        ValueError: a weight below 0.
+        ValueError: a weight below 0, or no file.
         ModelError: the file is not here or is something else.
     """
     if min(l1, perceptual) < 0:
         raise ValueError("weights of losses are at least 0")
+    if weights is None:
+        raise ValueError(f"a perceptual loss needs the file of {backbone}: objective.weights")
     judge = load_classifier(backbone, Path(weights))
 
     def loss(network: ImplicitSR, batch: Batch) -> Tensor:
