@@ -89,7 +89,7 @@ def attention_maps(
     try:
         with arithmetic(restorer.device, "fp32"):
             _run(restorer, enlarged.lr, enlarged.picture, noise, seed)
-            found = {name: blocks[name].looked(*seen[name]) for name in blocks}
+            found = {name: _outputs(blocks[name], *seen[name]) for name in sorted(blocks, key=_place)}
     finally:
         for hook in hooks:
             hook.remove()
@@ -100,6 +100,19 @@ def attention_maps(
     return [
         _map(name, looked, seen[name][1], seen[name][0].shape[1], share) for name, looked in found.items()
     ]
+
+
+def _outputs(block: LocalGlobalAttention, x: Tensor, canvas: Size) -> Looked:
+    """As `block.looked`, the local one before it is normalised: after that all are equally long."""
+    looked = block.looked(x, canvas)
+    if looked.local is None:
+        return looked
+    return looked._replace(local=block.mixed(block.norm(x), level_grid(canvas, x.shape[1])))
+
+
+def _place(name: str) -> tuple[int, str]:
+    """The order in which a UNet runs its blocks."""
+    return ("down_blocks", "mid_block", "up_blocks").index(name.split(".")[0]), name
 
 
 def _keep(seen: dict[str, tuple[Tensor, Size]], name: str) -> Any:

@@ -126,13 +126,14 @@ class LocalGlobalAttention(nn.Module):
         """The two attentions' outputs for the same input as `forward`."""
         x, local, everywhere = self.norm(x), None, None
         if self.settings.parts != "global":
-            x = local = self.norm_local(self._local(x, level_grid(grid, x.shape[1])))
+            x = local = self.norm_local(self.mixed(x, level_grid(grid, x.shape[1])))
         if self.settings.parts != "local":
             q, k, v = self.everywhere(x, self.heads)
             everywhere = self.everywhere.joined(F.scaled_dot_product_attention(q, k, v))
         return Looked(local, everywhere)
 
-    def _local(self, x: Tensor, grid: Size) -> Tensor:
+    def mixed(self, x: Tensor, grid: Size) -> Tensor:
+        """What the local attention gives for normalised features of a level, projected but not normalised again."""
         settings = self.settings
         side = settings.local_window or max(grid)
         window = Size(min(side, grid.h), min(side, grid.w))

@@ -213,3 +213,31 @@ def test_memory_that_runs_out_in_the_auto_encoder_makes_smaller_tiles(tiny, monk
     assert len(seen) == 2
     assert engine.tile_retries == 1
     assert any("memory ran out" in note for note in engine.notes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["encoder", "decoder", "generator"])
+def test_predicted_memory_is_within_a_fifth_of_what_the_allocator_gives(kind):
+    from srcli.engine.forecast import _Blank
+
+    changes = {
+        "generator": {"unet": preset().generator.args["unet"] | {"block_out_channels": (32, 64)}},
+        "decoder": {"vae": preset().decoder.args["vae"] | {"block_out_channels": (16, 32, 32)}},
+    }
+    predicted = _Blank.of(preset(**changes)).cost(kind, Size(64, 64), 1).peak
+    made = network(**changes)
+    blank = _Blank.__new__(_Blank)
+    blank.network = made
+    call = blank._call(kind, Size(64, 64), 1)
+    with torch.inference_mode():
+        call()
+        with torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+        ) as seen:
+            call()
+    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    live = most = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        live += event.nbytes()
+        most = max(most, live)
+    assert predicted == pytest.approx(most, rel=0.2)
