@@ -113,7 +113,8 @@ def _print_shipped(presets: Sequence[Preset]) -> None:
     for preset in presets:
         figures = {(row.benchmark, row.scale): row.psnr_y for row in preset.reported}
         first = [preset.name, _figure(preset.cost.cpu), _figure(preset.cost.gpu), preset.training.data or "-"]
-        for bench, label in SHOWN:
+        measured = [(bench, label) for bench, label in SHOWN if any(at[0] == bench for at in figures)]
+        for bench, label in measured or [("", "-")]:
             shown = [_figure(figures.get((bench, scale))) for scale in SCALES]
             rows.append((first[0], label, *shown, *first[1:]))
             first = [""] * 4
