@@ -59,8 +59,8 @@ def _how(preset: Preset) -> str:
     if bases_of(preset):
         return f"None are published: train them: srcli train --recipe {preset.name} --data PHOTOS"
     return (
-        f"None are published: train them (srcli train), or convert a file that you have: "
-        f"srcli models import FILE --preset {preset.name} --license SPDX"
+        f"Train them (srcli train), or convert a file that you have: srcli models import FILE --preset {preset.name} "
+        f"--license SPDX. {preset.weights.note or 'None are published.'}"
     )
 
 
