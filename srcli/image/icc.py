@@ -105,15 +105,21 @@ def _curve(tag: bytes) -> Curve:
         if count == 0:
             return Power(1.0)
         if count == 1:
-            return Power(struct.unpack_from(">H", tag, 12)[0] / 256)
+            return _invertible(Power(struct.unpack_from(">H", tag, 12)[0] / 256))
         values = np.array(struct.unpack_from(f">{count}H", tag, 12), dtype=np.float64) / 65535
         return Table(values)
     if kind == b"para":
         (form,) = struct.unpack_from(">H", tag, 8)
         if form > 4:
             raise ValueError(f"unknown parametric curve {form}")
-        return _parametric(form, _fixed(tag, 12, (1, 3, 4, 5, 7)[form]))
+        return _invertible(_parametric(form, _fixed(tag, 12, (1, 3, 4, 5, 7)[form])))
     raise ValueError(f"unknown curve type {kind!r}")
+
+
+def _invertible(curve: Power) -> Power:
+    if curve.g <= 0:
+        raise ValueError("degenerate curve")
+    return curve
 
 
 def _parametric(form: int, p: list[float]) -> Power:

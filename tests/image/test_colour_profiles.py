@@ -8,6 +8,7 @@ import tifffile
 from PIL import Image
 
 from srcli.image import plan_output, probe, read_image
+from srcli.image.icc import parse_profile
 from tests.image.make import (
     ADOBE_RGB,
     DISPLAY_P3,
@@ -301,3 +302,9 @@ def test_the_profile_of_a_sixteen_bit_png_is_found():
     out, _ = unchanged(image)
     assert Image.open(io.BytesIO(out)).info["icc_profile"] == icc
     assert np.array_equal(read_image(out).pixels, samples)
+
+
+@pytest.mark.parametrize("curve", [parametric(0, 0.0), parametric(3, 0.0, 1.0, 0.0, 1.0, 0.5)])
+def test_a_curve_that_has_no_inverse_is_a_damaged_profile(curve):
+    with pytest.raises(ValueError, match="degenerate"):
+        parse_profile(rgb_profile("flat", ADOBE_RGB, curve))
