@@ -23,7 +23,7 @@ def build(preset: Preset) -> ImplicitSR:
 
     Raises:
         PresetError: an unknown part, an argument that its constructor does not take, or a generator without
-            the noise that it was trained with.
+            the noise that it was trained with or with an encoder that does not fit it.
     """
     if preset.generator is not None and preset.generator.name == "lgcaa":
         from srcli.models.latent_restorer import assemble
@@ -36,6 +36,11 @@ def build(preset: Preset) -> ImplicitSR:
     if preset.diffusion is None:
         raise PresetError(f"{preset.name} has a generator, so it needs a section [diffusion].")
     generator = make(GENERATORS, "generator", preset.generator, preset.name)
+    try:
+        generator.check(encoder)
+    except ValueError as error:
+        part = f"generator '{preset.generator.name}' in {preset.name}"
+        raise PresetError(f"{part} and encoder '{preset.encoder.name}': {error}") from error
     return ImplicitSR(encoder, decoder, generator)
 
 
@@ -45,16 +50,19 @@ def make(table: dict[str, type[M]], kind: str, part: Part, where: str, **given: 
     The constructor's signature is the schema: lists become tuples and types are checked by its annotations.
 
     Raises:
-        PresetError: unknown name or argument, wrong type, or a value that the constructor refuses.
+        PresetError: unknown name or argument, one that is missing, wrong type, or a value that the constructor refuses.
     """
     if part.name not in table:
         raise PresetError(f"unknown {kind} '{part.name}' in {where}.", hint=suggest(part.name, table))
     constructor = table[part.name]
     hints = typing.get_type_hints(constructor.__init__)
-    known = [key for key in inspect.signature(constructor).parameters if key not in given]
+    takes = {k: p for k, p in inspect.signature(constructor).parameters.items() if k not in given}
     for key in part.args:
-        if key not in known:
-            raise PresetError(f"{kind} '{part.name}' in {where} takes no '{key}'.", hint=suggest(key, known))
+        if key not in takes:
+            raise PresetError(f"{kind} '{part.name}' in {where} takes no '{key}'.", hint=suggest(key, takes))
+    missing = [key for key, each in takes.items() if each.default is each.empty and key not in part.args]
+    if missing:
+        raise PresetError(f"{kind} '{part.name}' in {where} needs {', '.join(missing)}.")
     args = {
         key: convert(value, hints.get(key, Any), f"{where}, {kind}.{key}") for key, value in part.args.items()
     }

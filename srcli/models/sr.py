@@ -229,6 +229,9 @@ class Generator(nn.Module):
         """
         raise NotImplementedError
 
+    def check(self, encoder: Encoder) -> None:
+        """Raise ValueError if `condition` cannot work with this encoder, or it expects another canvas."""
+
     def forward(self, noisy: Tensor, t: Tensor, condition: Any) -> Tensor:
         """The noise (B, channels, h, w) in `noisy` of the same shape; t (B,), see `by_level`."""
         raise NotImplementedError

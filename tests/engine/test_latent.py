@@ -51,9 +51,16 @@ KIM = {
 PRESETS = {"fplia": TINY, "kim": KIM}
 
 
-def engine(kind="fplia", **options):
+EXTRACTORS = {
+    "edsr": {"n_resblocks": 1, "n_feats": 8, "mean_shift": False},
+    "rdn": {"n_feats": 8, "n_blocks": 1, "n_layers": 2, "growth": 4},
+    "swinir": {"embed_dim": 12, "depths": [2], "n_heads": 2, "window": 4, "out_channels": 8},
+}
+
+
+def engine(kind="fplia", table=None, **options):
     """The same weights every time; none are zero, so that the generator says something."""
-    preset = parse_preset(PRESETS[kind], name=kind)
+    preset = parse_preset(table or PRESETS[kind], name=kind)
     torch.manual_seed(3)
     network = build(preset)
     with torch.no_grad():
@@ -77,6 +84,22 @@ def test_any_size_of_input_gives_any_size_of_output(kind, h, w):
     sr = rows(engine(kind), photo(h, w), Size(round(2.3 * h), 4 * w))
     assert sr.shape == (round(2.3 * h), 4 * w, 3)
     assert np.isfinite(sr).all()
+
+
+@pytest.mark.parametrize("extractor", list(EXTRACTORS))
+@pytest.mark.parametrize("generator", ["fplia", "kim"])
+def test_extractor_and_generator_are_exchanged_by_configuration_alone(extractor, generator):
+    fidelity = {"name": extractor, **EXTRACTORS[extractor]}
+    table = TINY | {
+        "encoder": TINY["encoder"] | {"fidelity": fidelity},
+        "generator": TINY["generator"]
+        | {"name": generator, "condition_dim": 8 if generator == "fplia" else 3},
+    }
+    lr = photo(9, 14)
+    sr = [rows(engine(table=table), lr, Size(20, 31), seed=seed) for seed in (1, 2)]
+    assert sr[0].shape == (20, 31, 3)
+    assert np.isfinite(sr[0]).all()
+    assert np.abs(sr[0] - sr[1]).max() > 1e-3
 
 
 def test_one_latent_serves_all_scales_and_is_what_the_seed_means():

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from srcli.errors import PresetError
-from srcli.models import ENCODERS, GENERATORS, make
-from srcli.presets import Part
+from srcli.models import ENCODERS, GENERATORS, build, make
+from srcli.presets import Part, parse_preset
 
 SIZES = {"widths": (8, 16), "layers": 1, "attention": (True, False), "n_heads": 2, "groups": 4}
 AUTOENCODER = {
@@ -135,3 +135,41 @@ def test_other_networks_are_built_without_diffusers():
         "build(load_preset('edsr-s-blend')); assert 'diffusers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+PERCEPTION = {"name": "perception", "fidelity": FIDELITY, "autoencoder": AUTOENCODER}
+LATENT = {"name": "latent", "autoencoder": AUTOENCODER}
+
+
+@pytest.mark.parametrize(
+    ("encoder", "generator", "message"),
+    [
+        (PERCEPTION, {"name": "fplia", "condition_dim": 6}, None),
+        (PERCEPTION, {"name": "kim", "condition_dim": 3}, None),
+        (PERCEPTION, {"name": "fplia", "condition_dim": 7}, "condition_dim is 7, but the encoder gives 6"),
+        (PERCEPTION, {"name": "kim", "condition_dim": 6}, "condition_dim is 6, but the encoder gives 3"),
+        (PERCEPTION, {"name": "kim", "condition_dim": 3, "channels": 4}, "4 channels, the other takes 3"),
+        (LATENT, {"name": "fplia", "condition_dim": 6}, "'perception'"),
+        (FIDELITY, {"name": "kim", "condition_dim": 3}, "3 channels, the other takes 0"),
+        (PERCEPTION, {"name": "kim"}, "needs condition_dim"),
+        (PERCEPTION, {"name": "idm", "condition_dim": 14}, "expects a latent"),
+        (FIDELITY, {"name": "idm", "condition_dim": 5}, "condition_dim is 5, but the encoder gives 6"),
+    ],
+    ids=lambda value: value["name"] if isinstance(value, dict) else None,
+)
+def test_a_generator_that_does_not_fit_its_encoder_is_refused(encoder, generator, message):
+    sizes = {"widths": [8, 16], "layers": 1, "attention": [True, False], "groups": 4}
+    heads = {"hidden": 8} if generator["name"] == "idm" else {"n_heads": 2}
+    table = {
+        "title": "tiny",
+        "encoder": encoder,
+        "decoder": {"name": "liif", "hidden": [8]},
+        "generator": {**sizes, **heads, **generator},
+        "diffusion": {},
+    }
+    preset = parse_preset(table, name="tiny")
+    if message is None:
+        assert build(preset).generator is not None
+    else:
+        with pytest.raises(PresetError, match=message):
+            build(preset)

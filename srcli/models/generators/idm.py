@@ -101,6 +101,15 @@ class IDM(OutputGenerator):
         self.conv_out = nn.Conv2d(width, 3, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
 
+    def check(self, encoder: Encoder) -> None:
+        """See `Generator.check`."""
+        if encoder.latent_channels:
+            raise ValueError("the encoder expects a latent, but the generator samples the output")
+        if encoder.out_dim != self.to_colours.in_channels:
+            raise ValueError(
+                f"condition_dim is {self.to_colours.in_channels}, but the encoder gives {encoder.out_dim} channels"
+            )
+
     def condition(self, encoder: Encoder, lr: Tensor) -> Tensor:
         """Features of the LR image (B, C, h, w)."""
         features: Tensor = encoder(lr)

@@ -69,7 +69,7 @@ class LatentGenerator(Generator):
             upsample=upsample,
             groups=groups,
         )
-        self.channels = channels
+        self.channels, self.condition_dim = channels, condition_dim
         self.multiple_of = 2 ** (len(widths) - 1)
         self.live_channels = 8 * widths[0]
         self.register_buffer("latent_mean", torch.zeros(1, channels, 1, 1))
@@ -79,6 +79,17 @@ class LatentGenerator(Generator):
         """The noise in `noisy` (B, channels, h, w) at steps t (B,), beside the condition (B, condition_dim, h, w)."""
         out: Tensor = self.unet(torch.cat([noisy, condition.to(noisy.dtype)], dim=1), t, return_dict=False)[0]
         return out
+
+    def check(self, encoder: Encoder) -> None:
+        """See `Generator.check`."""
+        if encoder.latent_channels != self.channels:
+            raise ValueError(
+                f"one samples {self.channels} channels, the other takes {encoder.latent_channels}"
+            )
+
+    def _check_condition(self, given: int) -> None:
+        if given != self.condition_dim:
+            raise ValueError(f"condition_dim is {self.condition_dim}, but the encoder gives {given} channels")
 
     def normalised(self, latent: Tensor) -> Tensor:
         """See `Generator.normalised`."""
@@ -96,6 +107,14 @@ class FPLIA(LatentGenerator):
     for latents of three channels, trained from scratch.
     """
 
+    def check(self, encoder: Encoder) -> None:
+        """See `Generator.check`."""
+        super().check(encoder)
+        fidelity = getattr(encoder, "fidelity", None)
+        if fidelity is None:
+            raise ValueError("the generator needs the features of an encoder such as 'perception'")
+        self._check_condition(fidelity.out_dim)
+
     def condition(self, encoder: Encoder, lr: Tensor) -> Tensor:
         """Features of the encoder's fidelity network: (B, C, h, w)."""
         seen: Any = encoder  # Perception
@@ -110,6 +129,11 @@ class Kim(LatentGenerator):
     condition_live = (
         16 * 4 * 128
     )  # an LR pixel is 16 of the picture, with the channels of the published auto-encoder
+
+    def check(self, encoder: Encoder) -> None:
+        """See `Generator.check`."""
+        super().check(encoder)
+        self._check_condition(encoder.latent_channels)
 
     def condition(self, encoder: Encoder, lr: Tensor) -> Tensor:
         """The latent of the LR image, each of whose pixels is repeated to the size of a picture: (B, z, h, w)."""
