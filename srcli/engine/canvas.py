@@ -5,9 +5,8 @@ Features of the LR image are made once; every size of output is sampled anew, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,55 +15,21 @@ from torch import Tensor
 from srcli.engine.device import arithmetic, free_memory
 from srcli.engine.features import Pixels, Source, mirrored
 from srcli.engine.noise import checked_seed
-from srcli.engine.sampled import Predictor, canvas_plan, sample_canvas, settled
-from srcli.engine.upscaler import Upscaler, fetched
+from srcli.engine.sampled import SampledUpscaler
+from srcli.engine.upscaler import Report, fetched
 from srcli.errors import ResourceError
 from srcli.geometry import Box, Grid, Size
-from srcli.models.sr import ImplicitSR, OutputGenerator
-from srcli.presets import Preset
-from srcli.sampling import Sampling, choose_sampling
+from srcli.models.sr import OutputGenerator
+from srcli.sampling import Sampling
 
 STRIP = 256  # rows that are handed out at once
 HELD = 6  # canvases that a sampler holds at once: the picture, its noise, and predictions of earlier steps
 
-Report = Callable[[float], None]
 
+class CanvasUpscaler(SampledUpscaler):
+    """A `SampledUpscaler` for an encoder, a decoder that is not asked, and an `OutputGenerator`."""
 
-class CanvasUpscaler(Upscaler):
-    """An `Upscaler` for a network whose generator samples the output's pixels.
-
-    Args:
-        network: an encoder, a decoder that is not asked, and an `OutputGenerator`.
-        preset: with a section [diffusion].
-        sampling: how, by default; None: as the preset says.
-        options: of `Upscaler`.
-    """
-
-    def __init__(
-        self, network: ImplicitSR, preset: Preset, *, sampling: Sampling | None = None, **options: Any
-    ) -> None:
-        super().__init__(network, preset, **options)
-        self.sampling = sampling or choose_sampling(preset)
-        self.canvas_tile: Size | None = None
-
-    @property
-    def generator(self) -> OutputGenerator:
-        """The network's generator."""
-        generator = self.network.generator
-        assert isinstance(generator, OutputGenerator)
-        return generator
-
-    @property
-    def samples_pixels(self) -> bool:
-        """See `Upscaler.samples_pixels`."""
-        return True
-
-    @property
-    def notes(self) -> list[str]:
-        """See `Upscaler.notes`."""
-        tile = self.canvas_tile
-        notes = [] if tile is None else [f"sampled in blended tiles of {tile.w}x{tile.h} output pixels"]
-        return [*super().notes, *notes]
+    canvas_pixels = "output pixels"
 
     def rows(
         self,
@@ -94,9 +59,8 @@ class CanvasUpscaler(Upscaler):
         """
         if temperature is not None:
             self._require_generative()
-        return self._painted(
-            source, target, checked_seed(seed), settled(sampling, self.sampling), report, as_bytes
-        )
+        how = sampling or self.sampling
+        return self._painted(source, target, checked_seed(seed), how, report, as_bytes)
 
     def _painted(
         self,
@@ -136,24 +100,16 @@ class CanvasUpscaler(Upscaler):
         report: Report | None,
     ) -> Tensor:
         """One sample (1, 3, H, W), normalised."""
-        generator, diffusion = self.generator, self.preset.diffusion
-        assert diffusion is not None
 
         def beside(boxes: Sequence[Box]) -> tuple[Tensor, ...]:
             with arithmetic(self.device, self.precision):
                 parts = [self._spread(feat, lr.inside, target, box) for box in boxes]
                 return tuple(torch.cat(leaves) for leaves in zip(*parts, strict=True))
 
-        plan = canvas_plan(
-            size, diffusion, generator, tile=self.tile, device=self.device, precision=self.precision
-        )
-        predictor = Predictor(generator, beside, self.device, self.precision)
-        canvas, used = sample_canvas(predictor, size, plan, diffusion, how, seed, report=report)
-        self.canvas_tile = used.tiles.side if len(used.tiles.boxes) > 1 else None
-        self.tile_retries += used is not plan
-        self.fp32_fallbacks += predictor.fp32_fallbacks
-        with torch.inference_mode():
-            return generator.denormalised(canvas[..., : target.h, : target.w].float())
+        canvas, retries, fallbacks = self.sampled(beside, size, seed, how, report)
+        self.tile_retries += retries
+        self.fp32_fallbacks += fallbacks
+        return canvas[..., : target.h, : target.w]
 
     def _spread(self, feat: Tensor, lr: Size, target: Size, box: Box) -> tuple[Tensor, ...]:
         """The condition of a tile; where that reaches beyond the output, the condition goes on mirrored."""
@@ -161,7 +117,9 @@ class CanvasUpscaler(Upscaler):
         grid = Grid.of(lr, target, inner)
         (top, bottom), (left, right) = (axis.source(self.network.decoder.halo) for axis in grid)
         grid = Grid.of(lr, target, inner, (top, left))
-        parts = self.generator.spread(feat[..., top:bottom, left:right], grid)
+        generator = self.generator
+        assert isinstance(generator, OutputGenerator)
+        parts = generator.spread(feat[..., top:bottom, left:right], grid)
         if inner == box:
             return parts
         rows = mirrored(0, box.size.h, inner.size.h, repeat_edge=False)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Literal, NamedTuple
 
 import torch
+from torch import Tensor
 
 from srcli.errors import ResourceError, UsageError, suggest
 
@@ -98,6 +100,40 @@ def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
     )
     with torch.inference_mode(), cast, exact if device.type == "cuda" else nullcontext():
         yield
+
+
+def with_fallback(
+    compute: Callable[[Precision], Tensor],
+    device: torch.device,
+    precision: Precision,
+    *,
+    what: str,
+    quiet: bool = False,
+) -> tuple[Tensor, bool]:
+    """What `compute` gives in `precision`; where that is NaN or infinity, in float32.
+
+    Args:
+        compute: the work, in the precision it is given.
+        device: where it runs.
+        precision: it runs in.
+        what: is computed again, in words, with its verb.
+        quiet: do not warn of it.
+
+    Returns:
+        The tensor, and whether it was computed again.
+    """
+    with arithmetic(device, precision):
+        found = compute(precision)
+    if precision == "fp32" or bool(torch.isfinite(found).all()):
+        return found, False
+    if not quiet:
+        warnings.warn(
+            f"{precision} gave NaN or infinity on {device}; {what} computed in fp32.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    with arithmetic(device, "fp32"):
+        return compute("fp32").float(), True
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from srcli.engine.device import Precision, arithmetic, is_out_of_memory
+from srcli.engine.device import Precision, is_out_of_memory, with_fallback
 from srcli.engine.tiling import SMALLEST_TILE, tile_rows
 from srcli.errors import ModelError, ResourceError
 from srcli.geometry import Box, Size
@@ -159,18 +158,14 @@ class Features:
         outer = box.grow(self.halo, self.pixels.size)
         rows, cols = box.relative_to(outer).slices
         x = self.pixels.box(outer)
-        with arithmetic(self.device, self.precision):
-            features = self.encoder(x)[:, :, rows, cols]
-        if self.precision != "fp32" and not bool(torch.isfinite(features).all()):
-            self.fp32_fallbacks += 1
-            if self.fp32_fallbacks == 1:
-                warnings.warn(
-                    f"{self.precision} gave NaN or infinity on {self.device}; those tiles are computed in fp32.",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
-            with arithmetic(self.device, "fp32"):
-                features = self.encoder(x)[:, :, rows, cols].float()
+        features, again = with_fallback(
+            lambda _: self.encoder(x)[:, :, rows, cols],
+            self.device,
+            self.precision,
+            what="those tiles are",
+            quiet=self.fp32_fallbacks > 0,
+        )
+        self.fp32_fallbacks += again
         if not bool(torch.isfinite(features).all()):
             raise ModelError("The encoder gives NaN or infinity in fp32: the weights are damaged.")
         return features.contiguous(memory_format=torch.channels_last)

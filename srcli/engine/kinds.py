@@ -76,7 +76,7 @@ def engine_for(
 
         if branch is not None:
             raise UsageError(f"'{preset.name}' has no branches.")
-        return Restorer(network, preset, sampling=sampling, **options)  # type: ignore[arg-type]  # as it was built
+        return Restorer(network, preset, sampling=sampling, **options)
     if isinstance(network.generator, OutputGenerator):
         from srcli.engine.canvas import CanvasUpscaler
 

@@ -18,18 +18,17 @@ from torch import Tensor
 
 from srcli.engine.features import Source, mirrored
 from srcli.engine.noise import checked_seed
-from srcli.engine.sampled import Predictor, canvas_plan, parked, sample_canvas, settled
-from srcli.engine.upscaler import Render, Upscaler, fetched
+from srcli.engine.sampled import SampledUpscaler, parked
+from srcli.engine.upscaler import Render, Report, fetched
 from srcli.errors import UsageError
 from srcli.geometry import Box, Grid, Size
 from srcli.models.decoders.lia import BRANCHES, LIA
-from srcli.models.sr import Generator, ImplicitSR
+from srcli.models.sr import ImplicitSR
 from srcli.presets import Preset
-from srcli.sampling import Sampling, choose_sampling
+from srcli.sampling import Sampling
 
 SAMPLING_SHARE = 0.9  # of the time, for progress
 
-Report = Callable[[float], None]
 Chosen = Callable[[int, np.ndarray], None]
 
 
@@ -76,28 +75,23 @@ class Extended:
         return self.source.strip(first, int(rows.max()) + 1)[rows - first][:, columns]
 
 
-class LatentUpscaler(Upscaler):
-    """An `Upscaler` for a network with a generator of latents.
+class LatentUpscaler(SampledUpscaler):
+    """A `SampledUpscaler` for a network with a generator of latents.
 
     Args:
         network: encoder, decoder and generator.
         preset: with a section [diffusion].
-        sampling: how latents are sampled by default; None: as the preset says.
         branch: the one whose answers are given, of a decoder with several; None: what the decoder selects.
-        options: of `Upscaler`.
+        options: of `SampledUpscaler`.
 
     Raises:
         UsageError: the decoder has no such branch.
     """
 
+    canvas_pixels = "LR pixels"
+
     def __init__(
-        self,
-        network: ImplicitSR,
-        preset: Preset,
-        *,
-        sampling: Sampling | None = None,
-        branch: str | None = None,
-        **options: Any,
+        self, network: ImplicitSR, preset: Preset, *, branch: str | None = None, **options: Any
     ) -> None:
         decoder = network.decoder
         self.selects = isinstance(decoder, LIA) and decoder.selects and branch is None
@@ -109,27 +103,6 @@ class LatentUpscaler(Upscaler):
             assert isinstance(decoder, LIA)
             network = ImplicitSR(network.encoder, decoder.branch(branch), network.generator)
         super().__init__(network, preset, **options)
-        self.sampling = sampling or choose_sampling(preset)
-        self.canvas_tile: Size | None = None
-
-    @property
-    def generator(self) -> Generator:
-        """The network's generator."""
-        generator = self.network.generator
-        assert generator is not None
-        return generator
-
-    @property
-    def samples_pixels(self) -> bool:
-        """See `Upscaler.samples_pixels`."""
-        return True
-
-    @property
-    def notes(self) -> list[str]:
-        """See `Upscaler.notes`."""
-        tile = self.canvas_tile
-        notes = [] if tile is None else [f"sampled in blended tiles of {tile.w}x{tile.h} LR pixels"]
-        return [*super().notes, *notes]
 
     def latent(
         self, source: Source, *, seed: int = 0, sampling: Sampling | None = None, report: Report | None = None
@@ -147,7 +120,7 @@ class LatentUpscaler(Upscaler):
             ModelError: the generator gives NaN or infinity.
             ResourceError: memory runs out even with the smallest tiles.
         """
-        how = settled(sampling, self.sampling)
+        how = sampling or self.sampling
         return self._latent(_extended(source, how), checked_seed(seed), how, report)
 
     def rows(
@@ -184,7 +157,7 @@ class LatentUpscaler(Upscaler):
             self._require_generative()
         if chosen is not None and not self.selects:
             raise UsageError(f"'{self.preset.name}' chooses no branch for each pixel.")
-        how = settled(sampling, self.sampling)
+        how = sampling or self.sampling
         given = _extended(source, how)
         if latent is not None and latent.size != Size(*given.size):
             raise UsageError(f"The latent is of a picture of {latent.size}, not {Size(*given.size)}.")
@@ -238,8 +211,7 @@ class LatentUpscaler(Upscaler):
         return math.lcm(self.network.encoder.multiple_of, self.generator.multiple_of)
 
     def _latent(self, source: Source, seed: int, how: Sampling, report: Report | None) -> Latent:
-        encoder, generator, diffusion = self.network.encoder, self.generator, self.preset.diffusion
-        assert diffusion is not None
+        encoder, generator = self.network.encoder, self.generator
         lr = self._pixels(source)
         self.canvas_tile = None
         if self.branch is not None and "perc" not in BRANCHES[self.branch]:  # it will not be looked at
@@ -251,16 +223,9 @@ class LatentUpscaler(Upscaler):
         def beside(boxes: Sequence[Box]) -> Tensor:
             return torch.cat([condition[(..., *box.slices)] for box in boxes]).to(self.device)
 
-        plan = canvas_plan(
-            lr.size, diffusion, generator, tile=self.tile, device=self.device, precision=self.precision
-        )
-        predictor = Predictor(generator, beside, self.device, self.precision)
-        canvas, used = sample_canvas(predictor, lr.size, plan, diffusion, how, seed, report=report)
-        self.canvas_tile = used.tiles.side if len(used.tiles.boxes) > 1 else None
-        with torch.inference_mode():
-            values = generator.denormalised(canvas.float())
-        retries = features.tile_retries + (used is not plan)
-        fallbacks = features.fp32_fallbacks + predictor.fp32_fallbacks
+        values, retries, fallbacks = self.sampled(beside, lr.size, seed, how, report)
+        retries += features.tile_retries
+        fallbacks += features.fp32_fallbacks
         return Latent(values, lr.inside, seed, how, retries, fallbacks)
 
 

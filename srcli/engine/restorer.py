@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,12 +23,11 @@ from srcli.engine.features import Source
 from srcli.engine.footprint import parameter_bytes
 from srcli.engine.forecast import Forecast, forecast
 from srcli.engine.noise import CanvasNoise, checked_seed
-from srcli.engine.upscaler import Upscaler
+from srcli.engine.sampled import SampledUpscaler
+from srcli.engine.upscaler import Report
 from srcli.errors import ResourceError, UsageError
 from srcli.geometry import Box, Size
 from srcli.models.latent_restorer import Condition, LatentRestorer
-from srcli.presets import Preset
-from srcli.sampling import Sampling, choose_sampling
 
 STRIP = 256  # rows that are handed out at once
 
@@ -52,40 +50,14 @@ class Enlarged:
         return Box(top, left, bottom, min(max(math.ceil(box.right * across), left + 1), lr.w))
 
 
-class Restorer(Upscaler):
+class Restorer(SampledUpscaler):
     """A latent restorer with its preset, on a device.
 
     Its auto-encoder, which overflows in half precision, runs in float32 whatever the precision; `tile` counts latent
     pixels.
-
-    Args:
-        network: all its parts.
-        preset: what was loaded.
-        sampling: how; None: the preset's own.
-        options: those of `Upscaler`.
     """
 
     network: LatentRestorer
-    sampling: Sampling
-
-    def __init__(
-        self,
-        network: LatentRestorer,
-        preset: Preset,
-        *,
-        sampling: Sampling | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(network, preset, **options)
-        chosen = sampling or choose_sampling(preset)
-        assert preset.diffusion is not None
-        assert chosen is not None
-        self.diffusion, self.sampling = preset.diffusion, chosen
-
-    @property
-    def samples_pixels(self) -> bool:
-        """Transparency is enlarged without it."""
-        return True
 
     @property
     def gives_bytes(self) -> bool:
@@ -110,7 +82,7 @@ class Restorer(Upscaler):
         *,
         temperature: float | None = None,
         seed: int = 0,
-        report: Callable[[float], None] | None = None,
+        report: Report | None = None,
         as_bytes: bool = False,
     ) -> Iterator[np.ndarray]:
         """Finished rows of the restored picture, from top to bottom.
@@ -179,7 +151,7 @@ class Restorer(Upscaler):
         picture = F.pad(picture, (0, across, 0, down), mode="reflect" if reflects else "replicate")
         return Enlarged(lr, picture, target)
 
-    def _restored(self, enlarged: Enlarged, seed: int, report: Callable[[float], None]) -> Tensor:
+    def _restored(self, enlarged: Enlarged, seed: int, report: Report) -> Tensor:
         """The restored picture (1, 3, H, W) in [-1, 1], padded as `enlarged.picture` is."""
         decoder, generator = self.network.decoder, self.network.generator
         planned = self.planned(Size(*enlarged.picture.shape[-2:]))

@@ -1,65 +1,140 @@
-"""What the engines of diffusion models share: how a canvas is cut, and how its generator is asked."""
+"""SampledUpscaler: what the engines of diffusion models share, and how a generator is asked."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from srcli.diffusion import Plan, Schedule, plan_tiles, sample, scheduler_for
-from srcli.engine.device import DTYPES, Precision, arithmetic, free_memory, is_out_of_memory
+from srcli.engine.device import DTYPES, Precision, free_memory, is_out_of_memory, with_fallback
 from srcli.engine.noise import CanvasNoise
+from srcli.engine.upscaler import Report, Upscaler
 from srcli.geometry import Box, Size
-from srcli.models.sr import Generator
-from srcli.presets import Diffusion
-from srcli.sampling import Sampling
+from srcli.models.sr import Generator, ImplicitSR
+from srcli.presets import Preset
+from srcli.sampling import Sampling, choose_sampling
 
 CPU_BATCH_MEMORY = 256 << 20  # more tiles at a time are no faster on a CPU
 GPU_BATCH_SHARE = 0.5  # of the free memory
 MOST_TILES = 32  # at a time
 SLACK = 1.25  # a canvas this much longer than a tile is not cut
 
-Report = Callable[[float], None]
+Condition = Callable[[Sequence[Box]], Tensor | tuple[Tensor, ...]]
 
 
-def canvas_plan(
-    size: Size,
-    diffusion: Diffusion,
-    generator: Generator,
-    *,
-    tile: str | int,
-    device: torch.device,
-    precision: Precision,
-) -> Plan:
-    """How a canvas is cut.
+class SampledUpscaler(Upscaler):
+    """An `Upscaler` whose network has a generator, which samples a canvas.
 
-    The tiles depend on the canvas and on what was asked for, never on the memory, so that a picture does not; how many
-    are predicted at a time does.
+    Attributes:
+        canvas_pixels: what the pixels of the canvas are, in words.
+        canvas_tile: sides of the tiles that the last canvas was sampled in; None: it was not cut.
+        diffusion: what the preset says of the noise.
 
     Args:
-        size: of the canvas.
-        diffusion: the preset's default tile and overlap.
-        generator: for the context that it wants.
-        tile: "auto" for the preset's, "none" for one tile, or canvas pixels.
-        device: where it runs.
-        precision: it runs in.
+        network: with a generator.
+        preset: with a section [diffusion].
+        sampling: how, by default; None: as the preset says.
+        options: of `Upscaler`.
     """
-    side: int | None = diffusion.tile if tile == "auto" else None if tile == "none" else int(tile)
-    if tile == "auto" and size.h * size.w <= (SLACK * diffusion.tile) ** 2:
-        side = None
-    overlap = 0
-    if side is not None:
-        wanted = diffusion.overlap if diffusion.overlap is not None else generator.context
-        overlap = max(wanted, -(-side // 4))
-    tiles = plan_tiles(size, side, overlap, generator.multiple_of)
-    item = 4 if precision == "fp32" else 2
-    each = generator.live_channels * item * tiles.side.h * tiles.side.w
-    free = free_memory(device)
-    memory = min(CPU_BATCH_MEMORY, free // 4) if device.type == "cpu" else int(free * GPU_BATCH_SHARE)
-    batch = max(1, min(memory // each, len(tiles.boxes), MOST_TILES))
-    return Plan(tiles, batch, overlap, generator.multiple_of)
+
+    canvas_pixels: str
+    sampling: Sampling
+
+    def __init__(
+        self, network: ImplicitSR, preset: Preset, *, sampling: Sampling | None = None, **options: Any
+    ) -> None:
+        super().__init__(network, preset, **options)
+        chosen = sampling or choose_sampling(preset)
+        assert chosen is not None
+        assert preset.diffusion is not None
+        self.sampling, self.diffusion = chosen, preset.diffusion
+        self.canvas_tile: Size | None = None
+
+    @property
+    def generator(self) -> Generator:
+        """The network's generator."""
+        assert self.network.generator is not None
+        return self.network.generator
+
+    @property
+    def samples_pixels(self) -> bool:
+        """See `Upscaler.samples_pixels`."""
+        return True
+
+    @property
+    def notes(self) -> list[str]:
+        """See `Upscaler.notes`."""
+        tile = self.canvas_tile
+        notes = (
+            [] if tile is None else [f"sampled in blended tiles of {tile.w}x{tile.h} {self.canvas_pixels}"]
+        )
+        return [*super().notes, *notes]
+
+    def canvas_plan(self, size: Size) -> Plan:
+        """How a canvas is cut.
+
+        The tiles depend on the canvas and on what was asked for, never on the memory, so that a picture does not; how
+        many are predicted at a time does.
+        """
+        generator, diffusion = self.generator, self.diffusion
+        side: int | None = None
+        if self.tile == "auto":
+            side = diffusion.tile if size.h * size.w > (SLACK * diffusion.tile) ** 2 else None
+        elif self.tile != "none":
+            side = int(self.tile)
+        overlap = 0
+        if side is not None:
+            wanted = diffusion.overlap if diffusion.overlap is not None else generator.context
+            overlap = max(wanted, -(-side // 4))
+        tiles = plan_tiles(size, side, overlap, generator.multiple_of)
+        item = 4 if self.precision == "fp32" else 2
+        each = generator.live_channels * item * tiles.side.h * tiles.side.w
+        free = free_memory(self.device)
+        on_cpu = self.device.type == "cpu"
+        memory = min(CPU_BATCH_MEMORY, free // 4) if on_cpu else int(free * GPU_BATCH_SHARE)
+        batch = max(1, min(memory // each, len(tiles.boxes), MOST_TILES))
+        return Plan(tiles, batch, overlap, generator.multiple_of)
+
+    def sampled(
+        self, condition: Condition, size: Size, seed: int, how: Sampling, report: Report | None
+    ) -> tuple[Tensor, int, int]:
+        """A canvas (1, C, H, W), denormalised.
+
+        Args:
+            condition: for some boxes of the canvas, what the generator sees beside the noise, with their axis first.
+            size: of the canvas.
+            seed: of the noise.
+            how: it is sampled.
+            report: called with the finished share after every step.
+
+        Returns:
+            The canvas, how often tiles had to be fewer or smaller, and the predictions computed again in float32.
+
+        Raises:
+            ModelError, ResourceError: see `srcli.diffusion.sample`.
+        """
+        plan = self.canvas_plan(size)
+        predictor = Predictor(self.generator, condition, self.device, self.precision)
+        schedule: Schedule = scheduler_for(self.diffusion, how)
+        canvas, used = sample(
+            predictor,
+            CanvasNoise(seed, self.generator.channels, size, self.device),
+            schedule,
+            plan,
+            by_level=self.generator.by_level,
+            is_out_of_memory=is_out_of_memory,
+            report=report,
+        )
+        self.canvas_tile = used.tiles.side if len(used.tiles.boxes) > 1 else None
+        with torch.inference_mode():
+            return (
+                self.generator.denormalised(canvas.float()),
+                int(used is not plan),
+                predictor.fp32_fallbacks,
+            )
 
 
 class Predictor:
@@ -67,7 +142,7 @@ class Predictor:
 
     Args:
         generator: the network.
-        condition: for some boxes of the canvas, what the generator sees beside the noise, with their axis first.
+        condition: see `SampledUpscaler.sampled`.
         device: where it runs.
         precision: it runs in.
 
@@ -76,11 +151,7 @@ class Predictor:
     """
 
     def __init__(
-        self,
-        generator: Generator,
-        condition: Callable[[Sequence[Box]], Tensor | tuple[Tensor, ...]],
-        device: torch.device,
-        precision: Precision,
+        self, generator: Generator, condition: Condition, device: torch.device, precision: Precision
     ) -> None:
         self.generator = generator
         self.condition = condition
@@ -92,48 +163,15 @@ class Predictor:
         """The noise (n, C, h, w) in tiles."""
         condition = self.condition(boxes)
         noisy = noisy.float().contiguous(memory_format=torch.channels_last)
-        with arithmetic(self.device, self.precision):
-            predicted: Tensor = self.generator(noisy, t, condition).float()
-        if self.precision == "fp32" or bool(torch.isfinite(predicted).all()):
-            return predicted
-        self.fp32_fallbacks += 1
-        if self.fp32_fallbacks == 1:
-            warnings.warn(
-                f"{self.precision} gave NaN or infinity on {self.device}; those steps are computed in fp32.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-        with arithmetic(self.device, "fp32"):
-            again: Tensor = self.generator(noisy, t, condition).float()
-        return again
-
-
-def sample_canvas(
-    predictor: Predictor,
-    size: Size,
-    plan: Plan,
-    diffusion: Diffusion,
-    sampling: Sampling,
-    seed: int,
-    *,
-    report: Report | None = None,
-) -> tuple[Tensor, Plan]:
-    """A canvas (1, C, H, W) in the generator's units, and the plan that fitted.
-
-    Raises:
-        ModelError, ResourceError: see `srcli.diffusion.sample`.
-    """
-    generator = predictor.generator
-    schedule: Schedule = scheduler_for(diffusion, sampling)
-    return sample(
-        predictor,
-        CanvasNoise(seed, generator.channels, size, predictor.device),
-        schedule,
-        plan,
-        by_level=generator.by_level,
-        is_out_of_memory=is_out_of_memory,
-        report=report,
-    )
+        predicted, again = with_fallback(
+            lambda _: self.generator(noisy, t, condition).float(),
+            self.device,
+            self.precision,
+            what="those steps are",
+            quiet=self.fp32_fallbacks > 0,
+        )
+        self.fp32_fallbacks += again
+        return predicted
 
 
 def parked(condition: Tensor, device: torch.device, precision: Precision) -> Tensor:
@@ -142,10 +180,3 @@ def parked(condition: Tensor, device: torch.device, precision: Precision) -> Ten
     if device.type != "cpu" and kept.nbytes > free_memory(device) // 4:
         return kept.cpu()
     return kept
-
-
-def settled(asked: Sampling | None, default: Sampling | None) -> Sampling:
-    """How an engine that samples does it: as asked, else by default."""
-    how = asked or default
-    assert how is not None  # presets with a generator have a default
-    return how

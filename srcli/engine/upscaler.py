@@ -10,7 +10,6 @@ temperatures share.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,14 @@ import torch
 from torch import Tensor
 
 from srcli.engine.apart import averaged_rows, tile_starts, whole_scale
-from srcli.engine.device import Precision, arithmetic, choose_device, choose_precision, free_memory
+from srcli.engine.device import (
+    Precision,
+    arithmetic,
+    choose_device,
+    choose_precision,
+    free_memory,
+    with_fallback,
+)
 from srcli.engine.features import Features, Pixels, Source, WithLatent
 from srcli.engine.noise import checked_seed, patch_noise
 from srcli.engine.tiling import Band, bands, tile_shape
@@ -34,11 +40,10 @@ from srcli.sampling import Sampling
 
 CPU_TILE_MEMORY = 512 << 20  # larger tiles are no faster on a CPU
 GPU_TILE_SHARE = 0.5  # of the free memory; the rest is for features, bands and the allocator
-INPUT_BYTES = (
-    5 * 3 * 4
-)  # per LR pixel: the rows read, cut out, moved, normalised and laid out anew, in float32
+INPUT_BYTES = 5 * 3 * 4  # per LR pixel: rows read, cut out, moved, normalised and laid out anew, in float32
 LIVE_TENSORS = 4  # feature-sized tensors that a convolutional encoder holds at once, unless it says otherwise
 
+Report = Callable[[float], None]
 Render = Callable[[Any, Grid], Tensor]  # what was prepared, and where -> see `Upscaler._rendered`
 
 
@@ -188,7 +193,7 @@ class Upscaler:
         *,
         temperature: float | None = None,
         seed: int = 0,
-        report: Callable[[float], None] | None = None,
+        report: Report | None = None,
         as_bytes: bool = False,
     ) -> Iterator[np.ndarray]:
         """Finished rows of the enlarged image, from top to bottom.
@@ -223,7 +228,7 @@ class Upscaler:
         target: Size,
         *,
         seed: int = 0,
-        report: Callable[[float], None] | None = None,
+        report: Report | None = None,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """What all temperatures of one sample share: its colours are mean + temperature * direction.
 
@@ -255,7 +260,7 @@ class Upscaler:
         source: Source,
         target: Size,
         render: Render,
-        report: Callable[[float], None] | None,
+        report: Report | None,
         latent: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Finished rows on the device, (parts, rows, W, 3 or more) as `render` gives them, colours around [0, 1]."""
@@ -304,7 +309,7 @@ class Upscaler:
         )
 
     def _rows_apart(
-        self, lr: Pixels, target: Size, tiling: Tiling, report: Callable[[float], None] | None
+        self, lr: Pixels, target: Size, tiling: Tiling, report: Report | None
     ) -> Iterator[Tensor]:
         """As `rows`, by the decoder's own protocol of tiles."""
         scale = whole_scale(lr.inside, target)
@@ -408,17 +413,12 @@ class Upscaler:
 
     def _decode(self, feat: Tensor, lr: Tensor, frame: Frame, grid: Grid, render: Render) -> Tensor:
         """What `render` gives, from features; computed again in float32 where half precision fails."""
-        decoder = self.network.decoder
-        with arithmetic(self.device, self.precision):
-            colours = render(decoder.prepare(feat, lr, frame), grid)
-        if self.precision != "fp32" and not bool(torch.isfinite(colours).all()):
-            warnings.warn(
-                f"{self.precision} gave NaN or infinity on {self.device}; that part is computed in fp32.",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            with arithmetic(self.device, "fp32"):
-                colours = render(decoder.prepare(feat.float(), lr, frame), grid)
+
+        def compute(precision: Precision) -> Tensor:
+            kept = feat.float() if precision == "fp32" else feat
+            return render(self.network.decoder.prepare(kept, lr, frame), grid)
+
+        colours, _ = with_fallback(compute, self.device, self.precision, what="that part is")
         if not bool(torch.isfinite(colours).all()):
             raise ModelError("The decoder gives NaN or infinity in fp32: the weights are damaged.")
         return colours
