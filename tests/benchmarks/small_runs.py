@@ -35,6 +35,15 @@ SMALL = {
     "validation.photos": "12",
     "validation.crop": "240",
 }
+ON_EDSR_S = {  # the encoder of edsr-s-blend, which stays as it is: only decoders are compared
+    "encoder.n_resblocks": "8",
+    "encoder.n_feats": "64",
+    "encoder.mean_shift": "false",
+    "pixels.mean": "0.5",
+    "pixels.std": "0.5",
+    "init.take": '"encoder"',
+    "optim.freeze": '["encoder."]',
+}
 SMALL_LIT = {
     "decoder.base_dim": "16",
     "decoder.n_heads": "2",
@@ -59,6 +68,7 @@ def measure(
     """Train one small network, or go on with it; its PSNR by scale."""
     from srcli.recipe import read_recipe
     from srcli.train import train
+    from srcli.weights import find, resolve
 
     folder = args.out / "recipes"
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +78,8 @@ def measure(
     )
     length = {"optim.steps": str(args.steps), "optim.seed": str(seed)}
     out = args.out / re.sub(r"[^\w.+-]+", " ", f"{decoder} {label} {seed}").strip()
-    train(read_recipe(path, SMALL | changes | length), args.data, out)
+    init = find(resolve("edsr-s-blend")) if "init.take" in changes else None
+    train(read_recipe(path, SMALL | changes | length), args.data, out, init=init)
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text("utf-8").splitlines()]
     return next(line["validation"] for line in reversed(lines) if line.get("validation"))
 
