@@ -177,6 +177,21 @@ def test_pictures_of_other_scales_are_resized_alike_on_the_device():
     assert torch.equal(a.picture, b.picture)
 
 
+def test_samples_of_a_pool_are_made_once_while_there_is_room(tmp_path, monkeypatch):
+    trainer = trainer_of(tmp_path, FPLIA, {"name": "latent-diffusion"}, ["encoder."], **{"data.pool": 3})
+    made, drawn = [], Sampler.drawn
+    monkeypatch.setattr(
+        Sampler,
+        "drawn",
+        lambda self, seed, step, n, *more: (made.extend(n), drawn(self, seed, step, n, *more))[1],
+    )
+    kept = [batch.picture for (batch,) in batches(trainer, 9)]
+    assert sorted(set(made)) == sorted(made) == [0, 1, 2]
+    monkeypatch.setattr("srcli.train.feed.KEPT", 0)
+    assert all(torch.equal(a, b.picture) for a, (b,) in zip(kept, batches(trainer, 9), strict=True))
+    assert len(made) > 9
+
+
 def test_a_pool_gives_few_samples_in_an_order_that_is_a_function_of_the_step(tmp_path):
     trainer = trainer_of(tmp_path, FPLIA, {"name": "latent-diffusion"}, ["encoder."], **{"data.pool": 5})
     seen = {}

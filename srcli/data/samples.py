@@ -172,7 +172,7 @@ class Sampler:
         if self.ranges is None:
             lr = pillow_bicubic(hr, size)
         else:
-            made = degrade(torch.from_numpy(hr), draw(self.ranges, rng), size)
+            made = degrade(torch.tensor(hr), draw(self.ranges, rng), size)
             lr, hr = (picture.numpy() for picture in made)
         side = hr.shape[0]
         iy, ix = self._block(side, rng) if cut.block else self._scattered(side, rng)

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from srcli.diffusion import Tiles, plan_tiles
 from srcli.geometry import Box, Size
-from srcli.models.latent_restorer import LatentDecoder
+from srcli.models.cosines import LatentDecoder
 
 PASSES = 1  # over all tiles, to learn statistics, before the one that counts
 
@@ -80,7 +81,7 @@ def encode(
     def one(box: Box) -> Tensor:
         return decoder.encode(picture[(..., *_times(box, factor).slices)].to(_device(decoder)))
 
-    return _tiled(one, decoder.vae.encoder, tiles, decoder.channels, picture.device, passes)
+    return _tiled(one, decoder, tiles, decoder.channels, picture.device, passes)
 
 
 def decode(
@@ -95,7 +96,7 @@ def decode(
         corners = (value // factor for value in (box.top, box.left, box.bottom, box.right))
         return decoder.decode(latent[(..., *Box(*corners).slices)].to(_device(decoder)))
 
-    return _tiled(one, decoder.vae.decoder, tiles, 3, latent.device, passes)
+    return _tiled(one, decoder, tiles, 3, latent.device, passes)
 
 
 def _tiled(
@@ -125,4 +126,4 @@ def _times(box: Box, factor: int) -> Box:
 
 
 def _device(decoder: LatentDecoder) -> torch.device:
-    return next(decoder.vae.parameters()).device
+    return next(chain(decoder.parameters(), decoder.buffers())).device

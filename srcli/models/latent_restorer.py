@@ -22,10 +22,11 @@ from srcli.bases import find_base
 from srcli.errors import PresetError, ResourceError, WeightsError
 from srcli.geometry import Size
 from srcli.models import make
+from srcli.models.cosines import Cosines, LatentDecoder
 from srcli.models.dpacm import RGBView
 from srcli.models.encoders import ENCODERS
 from srcli.models.lgcaa import LocalGlobal, Parts, attention_parameters, place, transformer_blocks
-from srcli.models.sr import Decoder, Encoder, Generator, ImplicitSR
+from srcli.models.sr import Encoder, Generator, ImplicitSR
 from srcli.presets import Preset
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -106,7 +107,7 @@ class DinoTokens(Encoder):
         return tokens.transpose(1, 2).unsqueeze(-1)
 
 
-class LatentDecoder(Decoder):
+class AutoEncoder(LatentDecoder):
     """A variational auto-encoder of diffusers: latents to pixels, and back.
 
     Args:
@@ -114,11 +115,7 @@ class LatentDecoder(Decoder):
         base: a base model's name, or a folder with a subfolder `vae`; "" builds `vae`.
         vae: settings of `AutoencoderKL`.
         scaling: what latents are multiplied by, so that their deviation is one; None: what the auto-encoder states.
-        trained: whether a run trains it; never where a generator is trained.
     """
-
-    local = False
-    needs_lr = False
 
     def __init__(
         self,
@@ -127,26 +124,28 @@ class LatentDecoder(Decoder):
         base: str = "",
         vae: dict[str, Any] | None = None,
         scaling: float | None = None,
-        trained: bool = False,
     ) -> None:
         super().__init__()
         self.vae: AutoencoderKL = (
             _from_folder(AutoencoderKL, find_base(base), "vae") if base else AutoencoderKL(**(vae or SD2_VAE))
         )
-        self.vae.requires_grad_(trained)
+        self.vae.requires_grad_(requires_grad=False)
         config: Any = self.vae.config
         self.scaling = float(scaling or config.scaling_factor)
         self.channels: int = config.latent_channels
         self.factor: int = 2 ** (len(config.block_out_channels) - 1)
 
-    def encode(self, picture: Tensor, *, sample: bool = False) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> scaled latents (B, channels, H / factor, W / factor): the mean, or a sample."""
+    def moments(self, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """See `LatentDecoder`."""
         found = self.vae.encode(picture).latent_dist
-        return (found.sample() if sample else found.mode()) * self.scaling
+        return found.mean * self.scaling, found.std * self.scaling
 
     def decode(self, latent: Tensor) -> Tensor:
-        """The inverse of `encode`, not clamped."""
+        """See `LatentDecoder`."""
         return self.vae.decode(latent / self.scaling).sample
+
+
+DECODERS: dict[str, type[LatentDecoder]] = {"latents": AutoEncoder, "cosines": Cosines}
 
 
 class LGCAA(Generator):
@@ -304,7 +303,7 @@ def assemble(preset: Preset) -> LatentRestorer:
     encoder: Encoder = make({**ENCODERS, "dino": DinoTokens}, "encoder", preset.encoder, preset.name)
     encoder.requires_grad_(requires_grad=False)
     width = {"in_dim": encoder.out_dim}
-    decoder = make({"latents": LatentDecoder}, "decoder", preset.decoder, preset.name, **width)
+    decoder = make(DECODERS, "decoder", preset.decoder, preset.name, **width)
     generator = make({"lgcaa": LGCAA}, "generator", preset.generator, preset.name, **width)
     if decoder.channels != generator.channels:
         raise PresetError(

@@ -19,7 +19,7 @@ from srcli.objectives.branches import fidelity
 from srcli.objectives.colours import colour_l1, linf_stage_2, nll, perceptual_l1
 from srcli.objectives.finetune import alignment, lia_finetune
 from srcli.objectives.latent import latent_diffusion, noise_level
-from srcli.objectives.lgcaa import denoising, latents
+from srcli.objectives.lgcaa import denoising
 from srcli.objectives.stage import Objective, Stage
 from srcli.presets import Diffusion, Part, convert
 
@@ -30,7 +30,6 @@ OBJECTIVES: dict[str, Callable[..., tuple[Objective, ...]]] = {
     "l1": colour_l1,
     "latent-diffusion": latent_diffusion,
     "lgcaa": denoising,
-    "lgcaa-latents": latents,
     "lia-finetune": lia_finetune,
     "linf-stage-2": linf_stage_2,
     "nll": nll,

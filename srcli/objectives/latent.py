@@ -20,7 +20,7 @@ from srcli.errors import PresetError
 from srcli.geometry import Grid, Size
 from srcli.models.sr import Generator, ImplicitSR, OutputGenerator
 from srcli.objectives.branches import autoencoder_of, picture_of
-from srcli.objectives.stage import Objective, Stage
+from srcli.objectives.stage import Kept, Objective, Stage
 from srcli.presets import Diffusion
 
 LEVELS = (0.05, 0.25, 0.5, 0.75)  # shares of the steps at which a generator is measured
@@ -58,7 +58,7 @@ class _LatentDiffusion(Stage):
 
     def __init__(self, diffusion: Diffusion, min_snr: float, *, normalise: bool) -> None:
         self.alphas, self.min_snr, self.normalise = alphas_cumprod(diffusion), min_snr, normalise
-        self.kept: dict[int, tuple[Tensor, ...]] = {}
+        self.kept = Kept()
         self.step = 0
 
     def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
@@ -83,15 +83,11 @@ class _LatentDiffusion(Stage):
         return error.mean()
 
     def _known(self, network: ImplicitSR, batch: Batch) -> Known:
-        if batch.numbers is None:
-            return known_of(network, batch.lr, picture_of(batch))
-        new = [i for i, number in enumerate(batch.numbers) if number not in self.kept]
-        if new:
-            found = known_of(network, batch.lr[new], picture_of(batch)[new])
-            for place, i in enumerate(new):
-                self.kept[batch.numbers[i]] = tuple(part[place].clone() for part in found if part is not None)
-        parts = zip(*(self.kept[number] for number in batch.numbers), strict=True)
-        mean, *middle, condition = (torch.stack(part) for part in parts)
+        def compute(which: list[int] | slice) -> tuple[Tensor, ...]:
+            found = known_of(network, batch.lr[which], picture_of(batch)[which])
+            return tuple(part for part in found if part is not None)
+
+        mean, *middle, condition = self.kept(batch, compute)
         return Known(mean, middle[0] if middle else None, condition)
 
     def measure(self, network: ImplicitSR, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float] | None:

@@ -1,4 +1,4 @@
-"""How the latent restorer is trained: its auto-encoder, then noise in latents with DPACM's two terms.
+"""How the latent restorer is trained: noise in latents, with DPACM's two terms.
 
 After arXiv 2510.13649; the weights of the terms that the paper ended with are not known, and the best pair of its table
 is the default here. Where LPIPS is not at hand the features of SqueezeNet serve, and the recipe says so.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,45 +21,22 @@ from srcli.errors import PresetError
 from srcli.metrics.classifiers import load_classifier
 from srcli.models.dpacm import terms
 from srcli.models.sr import ImplicitSR
-from srcli.objectives.stage import Objective, Stage, luma_psnr
+from srcli.objectives.latent import with_noise, without_noise
+from srcli.objectives.stage import Kept, Objective, Stage, luma_psnr
 from srcli.presets import Diffusion
 
-MEASURED_AT = 0.25  # share of the noise steps at which held-out pictures are estimated in one step
+if TYPE_CHECKING:
+    from srcli.models.latent_restorer import LatentRestorer
+
+MEASURED_AT = {"psnr-y from noise": 1.0, "psnr-y one step": 0.25}  # shares of the noise steps
 Distance = Callable[[Tensor, Tensor], Tensor]
-
-
-class Latents(Stage):
-    """L1 of what the auto-encoder gives back, and the divergence of its latents from normal ones.
-
-    Args:
-        divergence: factor of the latter.
-        squares: factor of squared errors, which see strong colours that few pictures have.
-    """
-
-    def __init__(self, divergence: float, squares: float) -> None:
-        self.divergence, self.squares = divergence, squares
-
-    def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
-        """The loss of a batch."""
-        vae, hr = _restorer(network).decoder.vae, _picture(batch)
-        found = vae.encode(hr).latent_dist
-        error = vae.decode(found.sample()).sample.float() - hr
-        divergence = found.kl().mean() / found.mean[0].numel()
-        return error.abs().mean() + self.squares * error.square().mean() + self.divergence * divergence
-
-    def measure(self, network: ImplicitSR, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """PSNR of pictures that went through the auto-encoder."""
-        decoder = _restorer(network).decoder
-        multiple = decoder.factor
-        values = []
-        for _, hr in pairs:
-            hr = _whole(hr, multiple)
-            values.append(luma_psnr(decoder.decode(decoder.encode(hr)), hr, multiple))
-        return {"psnr-y back": sum(values) / len(values)}
 
 
 class Denoising(Stage):
     """Mean squared error of the noise, + lambda_w * Wasserstein-1 + lambda_p * perceptual distance of DPACM's view.
+
+    With `diffusion.prediction` "v_prediction" the error is that of the velocity instead. Latents and tokens of samples
+    that come again are computed once.
 
     Args:
         diffusion: the noise.
@@ -77,10 +54,11 @@ class Denoising(Stage):
         judge: Callable[[], Distance],
         side: int,
     ) -> None:
-        self.alphas = alphas_cumprod(diffusion)
+        self.alphas, self.velocity = alphas_cumprod(diffusion), diffusion.prediction == "v_prediction"
         self.wasserstein, self.perceptual = wasserstein, perceptual
         self.judge, self.side = judge, side
         self.distance: Distance | None = None
+        self.kept = Kept()
 
     def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
         """See `Stage.begin`."""
@@ -89,16 +67,24 @@ class Denoising(Stage):
 
     def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
         """The loss of a batch; times and noise come from torch's own generator."""
+        from srcli.models.latent_restorer import Condition  # diffusers with it
+
         restorer, hr = _restorer(network), _picture(batch)
         enlarged = F.interpolate(batch.lr, size=hr.shape[-2:], mode="bicubic").clamp(-1, 1)
+
+        def known(which: list[int] | slice) -> tuple[Tensor, ...]:
+            tokens = restorer.condition(batch.lr[which], enlarged[which]).tokens
+            return *restorer.decoder.moments(hr[which]), tokens
+
         with torch.no_grad():
-            latent = restorer.decoder.encode(hr, sample=True)
+            mean, deviation, tokens = self.kept(batch, known)
+        latent = mean + deviation * torch.randn_like(mean)
         t = torch.randint(len(self.alphas), (len(hr),), device=hr.device)
         noise = torch.randn_like(latent)
-        kept = self.alphas.to(hr.device)[t].reshape(-1, 1, 1, 1)
-        noisy = kept.sqrt() * latent + (1 - kept).sqrt() * noise
-        guess = restorer.generator(noisy, t, restorer.condition(batch.lr, enlarged))
-        loss = F.mse_loss(guess.float(), noise)
+        kept = self.alphas.to(hr.device)[t]
+        guess = restorer.generator(with_noise(latent, noise, kept), t, Condition(enlarged, tokens)).float()
+        # The velocity is what the noise is with latent and noise exchanged, one of them negative.
+        loss = F.mse_loss(guess, with_noise(noise, -latent, kept) if self.velocity else noise)
         if not (self.wasserstein or self.perceptual):
             return loss
         view = restorer.generator.viewed(enlarged)
@@ -106,32 +92,34 @@ class Denoising(Stage):
         return loss + self.wasserstein * found.wasserstein + self.perceptual * found.perceptual
 
     def measure(self, network: ImplicitSR, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """PSNR of pictures whose latents got some noise and were estimated in one step, given their LR.
+        """PSNR of pictures that are estimated in one step, given their LR, from nothing but noise and from some.
 
-        Not what sampling gives: a cheap figure that tells whether training still helps.
+        Not what sampling gives: cheap figures that tell whether training still helps. The first is the mean of all
+        pictures that the network thinks possible, and tells what it makes of the LR picture.
         """
         restorer = _restorer(network)
-        decoder, generator = restorer.decoder, restorer.generator
-        t = torch.tensor([int(MEASURED_AT * len(self.alphas))])
-        values = []
+        values: dict[str, list[float]] = {}
         for number, (lr, hr) in enumerate(pairs):
-            hr = _whole(hr, decoder.factor * generator.multiple_of)
-            lr = lr[..., : hr.shape[-2] // 4, : hr.shape[-1] // 4]
-            enlarged = F.interpolate(lr, size=hr.shape[-2:], mode="bicubic").clamp(-1, 1)
-            latent = decoder.encode(hr)
-            drawn = torch.Generator().manual_seed(number)
-            noise = torch.randn(latent.shape, generator=drawn).to(latent)
-            kept = self.alphas[t].to(latent).reshape(1, 1, 1, 1)
-            noisy = kept.sqrt() * latent + (1 - kept).sqrt() * noise
-            guess = generator(noisy, t.to(latent.device), restorer.condition(lr, enlarged))
-            estimate = (noisy - (1 - kept).sqrt() * guess) / kept.sqrt()
-            values.append(luma_psnr(decoder.decode(estimate), hr, decoder.factor))
-        return {"psnr-y one step": sum(values) / len(values)}
+            scale = hr.shape[-1] / lr.shape[-1]
+            hr = _whole(hr, restorer.decoder.factor * restorer.generator.multiple_of)
+            lr = lr[..., : round(hr.shape[-2] / scale), : round(hr.shape[-1] / scale)]
+            for name, share in MEASURED_AT.items():
+                estimate = self._estimate(restorer, lr, hr, round(share * len(self.alphas)) - 1, number)
+                values.setdefault(name, []).append(luma_psnr(estimate, hr, restorer.decoder.factor))
+        return {name: sum(found) / len(found) for name, found in values.items()}
 
-
-def latents(*, divergence: float = 1e-6, squares: float = 0.0) -> tuple[Objective, ...]:
-    """See `Latents`; needs `data.picture` and `decoder.trained = true`."""
-    return (Latents(divergence, squares),)
+    def _estimate(self, restorer: LatentRestorer, lr: Tensor, hr: Tensor, t: int, seed: int) -> Tensor:
+        """The picture of the latents that one prediction at step `t` gives."""
+        latent = restorer.decoder.encode(hr)
+        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed)).to(latent)
+        kept = self.alphas[t].to(latent).expand(len(latent))
+        noisy = with_noise(latent, noise, kept)
+        enlarged = F.interpolate(lr, size=hr.shape[-2:], mode="bicubic").clamp(-1, 1)
+        guess = restorer.generator(
+            noisy, torch.tensor([t], device=lr.device), restorer.condition(lr, enlarged)
+        )
+        found = with_noise(noisy, -guess, kept) if self.velocity else without_noise(noisy, guess, kept)
+        return restorer.decoder.decode(found)
 
 
 def denoising(
@@ -187,7 +175,7 @@ def _moved(network: nn.Module) -> Distance:
 
 
 def _restorer(network: ImplicitSR) -> Any:
-    if not hasattr(network.decoder, "vae"):
+    if not hasattr(network.decoder, "moments"):
         raise PresetError("This objective trains a latent restorer.", hint='generator.name = "lgcaa"')
     return network
 

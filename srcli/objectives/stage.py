@@ -40,9 +40,32 @@ class Stage:
 
         Args:
             network: the averaged weights, in evaluation.
-            pairs: LR (1, 3, h, w) and HR (1, 3, 4h, 4w) of held-out pictures, normalised.
+            pairs: LR (1, 3, h, w) and HR (1, 3, H, W) of held-out pictures at the largest scale of `validation.scales`,
+                normalised.
         """
         return None
+
+
+class Kept:
+    """What frozen parts say of samples: computed anew, or once for each sample that comes again."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, tuple[Tensor, ...]] = {}
+
+    def __call__(
+        self, batch: Batch, compute: Callable[[list[int] | slice], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """What `compute` gives for all samples of a batch; it is told which of them to compute."""
+        numbers = batch.numbers
+        if numbers is None:
+            return compute(slice(None))
+        new = [i for i, number in enumerate(numbers) if number not in self.known]
+        if new:
+            found = compute(new)
+            for place, i in enumerate(new):
+                self.known[numbers[i]] = tuple(part[place].clone() for part in found)
+        parts = zip(*(self.known[number] for number in numbers), strict=True)
+        return tuple(torch.stack(part) for part in parts)
 
 
 def luma_psnr(sr: Tensor, hr: Tensor, border: int) -> float:
@@ -53,4 +76,4 @@ def luma_psnr(sr: Tensor, hr: Tensor, border: int) -> float:
     return float(-10 * inside.square().mean().log10())
 
 
-__all__ = ["Batch", "ImplicitSR", "Objective", "Stage", "luma_psnr"]
+__all__ = ["Batch", "ImplicitSR", "Kept", "Objective", "Stage", "luma_psnr"]

@@ -11,11 +11,12 @@ from itertools import count
 
 import torch
 
-from srcli.data.samples import WHOLE_STEP, Batch, Sampler, batch_rng
+from srcli.data.samples import WHOLE_STEP, Batch, Range, Sampler, batch_rng
 from srcli.evaluate.ranks import Ranks
 from srcli.recipe import Recipe
 
 Parts = tuple[Batch, ...]  # of one step, in this process
+KEPT = 1 << 30  # bytes of samples that come again and are kept
 POOL = WHOLE_STEP - 2  # from here downwards, numbers of the random numbers that choose samples of a pool
 
 
@@ -31,6 +32,8 @@ class Feed:
         self.schedule = recipe.scale_schedule
         sides = (min(photo.pixels.shape[:2]) for photo in sampler.photos)
         self.largest = max(sides) / recipe.data.patch
+        self.kept: dict[int, Batch] = {}
+        self.bytes = 0
 
     def step(self, step: int) -> Parts:
         """The parts of a step."""
@@ -50,10 +53,26 @@ class Feed:
         scales = self.schedule.at(
             step, optim.steps, seed=optim.seed, patch=self.recipe.data.patch, largest=self.largest
         )
-        batch = self.sampler.drawn(optim.seed, step, numbers, scales.scales)
+        batch = self._drawn(step, numbers, scales.scales, again=bool(pool and not overfit))
         if self.pinned:
             batch = batch.with_each(torch.Tensor.pin_memory)
         return batch._replace(stages=scales.stages, numbers=tuple(numbers) if again else None)
+
+    def _drawn(self, step: int, numbers: Sequence[int], scales: Range | None, *, again: bool) -> Batch:
+        """Samples of a step; with `again` those of a pool, of which as many are kept as memory is set aside for."""
+        seed, draw = self.recipe.optim.seed, self.sampler.drawn
+        if not again or self.recipe.data.on_device:
+            return draw(seed, step, numbers, scales)
+        parts = []
+        for number in numbers:
+            one = self.kept.get(number) or draw(seed, step, [number], scales)
+            if number not in self.kept and self.bytes < KEPT:
+                self.kept[number] = one
+                self.bytes += sum(part.nbytes for part in one if isinstance(part, torch.Tensor))
+            parts.append(one)
+        lr, hr, coord, cell = (torch.cat(column) for column in list(zip(*parts, strict=True))[:4])
+        pictures = [one.picture for one in parts if one.picture is not None]
+        return Batch(lr, hr, coord, cell, picture=torch.cat(pictures) if pictures else None)
 
     @contextmanager
     def from_step(self, step: int, workers: int) -> Iterator[Iterator[Parts]]:

@@ -12,6 +12,7 @@ import torch
 from srcli.data.benchmarks import Benchmark
 from srcli.data.photos import U8, Photo
 from srcli.data.reduce import cropped_to_scale, pillow_bicubic
+from srcli.degradations import degrade, draw, find_degradation, numbered
 from srcli.engine import Upscaler, engine_for
 from srcli.errors import ImageError, UsageError
 from srcli.evaluate.models import Network
@@ -26,7 +27,6 @@ from srcli.recipe import Recipe
 PROTOCOL = "liif-benchmark"  # luma PSNR of float pictures, border = scale, Pillow's bicubic
 METRIC = "psnr-y"
 SHOWN = 4  # pictures on the sheet of samples
-FACTOR = 4  # scale of the pairs that a stage measures itself on
 
 
 class Validation:
@@ -116,16 +116,22 @@ class Validation:
             write_png(path, np.concatenate([row[:, :width] for row in rows]))
 
     def _pairs(self, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """LR and HR of the held-out pictures, normalised."""
+        """LR and HR of the held-out pictures, damaged as those that are trained on, normalised."""
         mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in self.recipe.preset.mean_std)
         pairs = []
-        for crop in self.crops.values():
-            hr, size = cropped_to_scale(crop, FACTOR)
-            lr = pillow_bicubic(hr, size)
-            whole = (torch.from_numpy(np.ascontiguousarray(p)).permute(2, 0, 1)[None] / 255 for p in (lr, hr))
+        for number, crop in enumerate(self.crops.values()):
+            hr, size = cropped_to_scale(crop, max(self.recipe.validation.scales))
+            whole = (p.permute(2, 0, 1)[None] / 255 for p in self._damaged(hr, size, number))
             small, large = (((picture - mean) / std).to(device) for picture in whole)
             pairs.append((small, large))
         return pairs
+
+    def _damaged(self, hr: U8, size: Size, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The LR picture of the `number`th HR picture, and what it is to become."""
+        picture, name = torch.tensor(hr), self.recipe.data.degradation
+        if name == "bicubic":
+            return torch.tensor(pillow_bicubic(hr, size)), picture
+        return degrade(picture, draw(find_degradation(name), numbered(self.recipe.optim.seed, number)), size)
 
     def _upscaler(self, network: ImplicitSR, device: torch.device) -> Upscaler:
         return engine_for(network, self.recipe.preset, device=str(device), precision="fp32")

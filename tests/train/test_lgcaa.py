@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from srcli.data.samples import Batch
+from srcli.diffusion import alphas_cumprod
 from srcli.errors import PresetError, ResourceError
 from srcli.models.dpacm import wasserstein_1
 from srcli.models.lgcaa import LocalGlobalAttention
@@ -15,9 +16,12 @@ from srcli.objectives import make_objective
 from srcli.presets import Part
 from srcli.recipe import OptimSettings, read_recipe
 from srcli.train.trainer import Trainer, make_optimiser
-from tests.latent import base_folders, network, preset
+from tests.latent import UNET, base_folders, network, preset
 
 RECIPE = Path(__file__).parents[2] / "presets/recipes/lgcaa-tiny.toml"
+
+
+SIXTEEN = {"in_channels": 16, "out_channels": 16}
 
 
 def batch(n=2, seed=0):
@@ -28,9 +32,10 @@ def batch(n=2, seed=0):
     return Batch(lr, rest[0], rest[1], torch.zeros(n, 2), picture=picture)
 
 
-def objective(**args):
+def objective(prediction="epsilon", **args):
     settings = {"wasserstein": 2.0, "perceptual": 0.0} | args
-    (found,) = make_objective(Part("lgcaa", settings), diffusion=preset().diffusion)
+    noise = preset(diffusion={"prediction": prediction}).diffusion
+    (found,) = make_objective(Part("lgcaa", settings), diffusion=noise)
     return found
 
 
@@ -60,6 +65,44 @@ def test_the_loss_is_the_error_of_the_noise_and_dpacms_terms():
     expected = float(wasserstein_1(view, truth).mean())
     assert values[1.0] - values[0.0] == pytest.approx(expected, rel=1e-3)
     assert values[3.0] - values[0.0] == pytest.approx(3 * expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_who_knows_the_picture_has_no_loss_and_gives_it_back_in_one_step(prediction, monkeypatch):
+    made, data = network(decoder={"name": "cosines"}, generator={"unet": {**UNET, **SIXTEEN}}), batch()
+    alphas = alphas_cumprod(preset().diffusion)
+    answer = made.decoder.encode(data.picture)
+
+    def oracle(noisy, t, condition):
+        share = alphas[t].view(-1, 1, 1, 1)
+        noise = (noisy - share.sqrt() * answer[: len(noisy)]) / (1 - share).sqrt()
+        return (
+            noise
+            if prediction == "epsilon"
+            else share.sqrt() * noise - (1 - share).sqrt() * answer[: len(noisy)]
+        )
+
+    monkeypatch.setattr(made.generator, "forward", oracle)
+    loss = objective(prediction, wasserstein=0.0)
+    assert float(loss(made, data)) < 1e-6
+    pairs = [(data.lr[:1], made.decoder.decode(answer[:1]).clamp(-1, 1))]
+    answer = made.decoder.encode(pairs[0][1])
+    assert all(value > 60 for value in loss.measure(made, pairs).values())
+
+
+def test_what_frozen_parts_say_of_a_pool_is_computed_once(monkeypatch):
+    made, data = network(), batch()
+    asked, moments = [], made.decoder.moments
+    monkeypatch.setattr(made.decoder, "moments", lambda x: (asked.append(len(x)), moments(x))[1])
+    monkeypatch.setattr(torch, "randn_like", lambda x: torch.full_like(x, 0.3))
+    loss, values = objective(), {}
+    for numbers in ((4, 7), (7, 4), None):
+        each = data if numbers != (7, 4) else data.with_each(lambda x: x.flip(0))
+        torch.manual_seed(1)
+        with torch.no_grad():
+            values[numbers] = float(loss(made, each._replace(numbers=numbers)))
+    assert asked == [2, 2]  # the second time nothing is new, the third no sample has a number
+    assert values[4, 7] == pytest.approx(values[None], rel=1e-5)
 
 
 def test_dpacm_reaches_the_light_network_and_nothing_else():
@@ -184,21 +227,11 @@ def test_lgcaa_starts_from_a_network_with_standard_attention_as_it_was():
             assert torch.equal(module.everywhere.to_out.bias, module.pretrained.to_out[0].bias)
 
 
-def test_latents_are_trained_by_their_own_objective():
-    made = network(decoder={"trained": True})
-    (loss,) = make_objective(Part("lgcaa-latents", {"divergence": 1e-3, "squares": 1.0}))
-    changed = step(made, loss)
-    assert changed
-    assert all(name.startswith("decoder.vae.") for name in changed)
-
-
 def test_one_step_estimates_are_measured_on_pictures_of_any_size():
     made = network().eval()
     pairs = [(torch.rand(1, 3, 11, 9) * 2 - 1, torch.rand(1, 3, 44, 36) * 2 - 1)]
     with torch.no_grad():
-        assert list(objective().measure(made, pairs)) == ["psnr-y one step"]
-        (latents,) = make_objective(Part("lgcaa-latents", {}))
-        assert list(latents.measure(made, pairs)) == ["psnr-y back"]
+        assert list(objective().measure(made, pairs)) == ["psnr-y from noise", "psnr-y one step"]
 
 
 def test_whole_crops_and_a_latent_restorer_are_asked_for():
