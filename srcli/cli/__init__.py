@@ -27,7 +27,9 @@ from srcli.cli import (
     sweep,
     train,
     upscale,
+    upscale_request,
 )
+from srcli.cli.command import command
 from srcli.cli.console import print_error
 from srcli.cli.signals import open_missing_streams
 from srcli.errors import SrcliError
@@ -56,11 +58,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a bug keeps its plain traceback
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(context_settings=_environment("upscale"))(upscale.upscale)
-app.command(context_settings=_environment("train"))(train.train)
-app.command("eval", context_settings=_environment("eval"))(evaluate.evaluate)
+app.command(context_settings=_environment("upscale"))(command(upscale_request.Request, upscale.upscale))
+app.command(context_settings=_environment("train"))(command(train.Request, train.train))
+app.command("eval", context_settings=_environment("eval"))(command(evaluate.Request, evaluate.evaluate))
 app.command("sweep-temperature", context_settings=_environment("sweep_temperature"))(sweep.sweep_temperature)
-app.command(context_settings=_environment("pareto"))(pareto.pareto)
+app.command(context_settings=_environment("pareto"))(command(pareto.Request, pareto.pareto))
 app.command(context_settings=_environment("compare"))(compare.compare)
 app.command(context_settings=_environment("explain"))(explain.explain)
 app.command(context_settings=_environment("info"))(info.info)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcli.cli import compare_options as own
 from srcli.cli import options
 from srcli.cli.console import Console
-from srcli.errors import CheckError, ExistsError, ResourceError, UsageError, suggest
+from srcli.cli.writing import write_file
+from srcli.errors import CheckError, ExistsError, UsageError, suggest
 
 if TYPE_CHECKING:
     from srcli.compare import Crop, Measured, Picture
@@ -118,7 +120,7 @@ def _pair(
             if len(crops) == 1:
                 shown = [replace(p, pixels=cut(p.pixels, crops[0])) for p in pictures]
             text = page(shown[0], shown[1], numbers, reference=shown[2] if rest else None)
-            _save(target, lambda file, text=text: file.write(text.encode()))
+            write_file(target, text.encode())
         else:
             _save_picture(target, _side_by_side(pictures, crops, numbers, histogram=histogram))
         console.note(f"wrote {target}")
@@ -292,8 +294,8 @@ def _columns(scale: str | None, downscale: str | None, temps: str | None) -> lis
     from srcli.compare_grid import Column
     from srcli.sizes import DEFAULT_SCALE, parse_scale
 
-    scales = [parse_scale(word) for word in _words(scale)]
-    reductions = [parse_scale(word) for word in _words(downscale)]
+    scales = [parse_scale(word) for word in options.words(scale)]
+    reductions = [parse_scale(word) for word in options.words(downscale)]
     temperatures = _series(temps)
     if min([*reductions, 2]) <= 1:
         raise UsageError(f"--downscale {downscale}: reducing needs a factor above 1.")
@@ -307,13 +309,9 @@ def _columns(scale: str | None, downscale: str | None, temps: str | None) -> lis
     return [Column(s, d, t) for s, d in pairs for t in (temperatures or (None,))]
 
 
-def _words(text: str | None) -> list[str]:
-    return [word.strip() for word in (text or "").split(",") if word.strip()]
-
-
 def _series(text: str | None) -> list[float]:
     """Numbers; ``..`` continues with the step of the two before it up to the one after it."""
-    words = _words(text)
+    words = options.words(text)
     try:
         if ".." not in words:
             return [float(word) for word in words]
@@ -349,15 +347,6 @@ def _save_picture(target: Path, pixels: U8) -> None:
 
     form = find_format(target.suffix.lstrip("."))
     image = Image.fromarray(pixels)
-    _save(target, lambda file: image.save(file, {"jpg": "jpeg"}.get(form.name, form.name), quality=95))
-
-
-def _save(target: Path, write: Callable[..., object]) -> None:
-    from srcli.image import atomic_write
-
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(f"cannot make the folder {target.parent}: {error.strerror}.") from error
-    with atomic_write(target) as file:
-        write(file)
+    content = BytesIO()
+    image.save(content, {"jpg": "jpeg"}.get(form.name, form.name), quality=95)
+    write_file(target, content.getvalue())

@@ -12,6 +12,7 @@ from srcli.sampling import is_sampled
 from srcli.temperature import Asked, check_generative, parse_temperature, warning
 
 if TYPE_CHECKING:
+    from srcli.cli.upscale_request import Request
     from srcli.texture import TemperatureMap
 
 SEEDS = 1 << 64
@@ -26,21 +27,20 @@ class Drawing:
     warning: str | None
 
 
-def drawing(
-    preset: Preset, temperature: str | None, where: str | None, seed: int, samples: int, *, diversity: bool
-) -> Drawing:
+def drawing(preset: Preset, request: Request) -> Drawing:
     """The options as values, checked against each other and the preset.
 
     Raises:
         UsageError: one of them makes no sense, alone or for this preset.
     """
-    asked = None if temperature is None else parse_temperature(temperature)
+    samples, seed, where = request.samples, request.seed, request.temperature_map
+    asked = None if request.temperature is None else parse_temperature(request.temperature)
     if samples < 1:
         raise UsageError(f"--samples takes a whole number from 1 on, got {samples}.")
-    if diversity and samples < 2:
+    if request.diversity and samples < 2:
         raise UsageError("--diversity compares samples, and there is one.", hint="Ask for more: --samples 5")
     given = {
-        "--temperature": temperature is not None,
+        "--temperature": request.temperature is not None,
         "--temperature-map": where is not None,
         "--samples": samples > 1,
     }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ import typer
 from srcli.cli import evaluate_options as own
 from srcli.cli import options
 from srcli.cli.console import Console, print_error
-from srcli.cli.evaluate_sampling import SamplingWords
+from srcli.cli.evaluate_sampling import asked_branches, asked_sampling, asked_steps, check_sampling
 from srcli.cli.evaluation_output import (
     Chosen,
     Progress,
@@ -25,12 +26,13 @@ from srcli.cli.evaluation_output import (
     render_table,
     write,
 )
+from srcli.cli.options import words
 from srcli.errors import ModelError, SrcliError, UsageError, suggest
 from srcli.presets import DEFAULT_PRESET
 
 if TYPE_CHECKING:
     from srcli.data.benchmarks import Benchmark
-    from srcli.evaluate import Evaluation, Model
+    from srcli.evaluate import Evaluation, Model, Ranks
     from srcli.evaluate.reference import References
     from srcli.evaluate.tables import Options
     from srcli.metrics import Metric
@@ -38,103 +40,89 @@ if TYPE_CHECKING:
 TESTS = ("bootstrap", "wilcoxon")
 
 
-def evaluate(
-    bench: own.Bench = None,
-    data: own.Data = None,
-    lr: own.LR = None,
-    pred: own.Pred = None,
-    ref: own.Ref = None,
-    model: own.Models = None,
-    scale: own.Scales = None,
-    limit: own.Limit = None,
-    protocol: own.ProtocolName = None,
-    metrics: own.Metrics = None,
-    list_metrics: own.ListMetrics = False,
-    temperature: own.Temperatures = "",
-    seeds: own.Seeds = 1,
-    steps: own.Steps = "",
-    sampler: own.Sampler = None,
-    eta: own.Eta = None,
-    average: own.Average = 1,
-    official: own.Official = False,
-    branch: own.Branches = "",
-    selection_stats: own.SelectionStats = False,
-    tta: own.Tta = False,
-    stats: own.Stats = "",
-    reference: own.Reference = None,
-    list_references: own.ListReferences = False,
-    group_by: own.GroupBy = None,
-    fail_under: own.FailUnder = None,
-    timing: own.Timing = None,
-    size: own.TimingSize = "128x128",
-    output: own.OutputFile = None,
-    format: own.Format = "auto",  # noqa: A002 - the option's name
-    json: own.Json = False,
-    per_image: own.PerImage = False,
-    save_images: own.SaveImages = None,
-    cache: own.Cache = True,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    tile: options.Tile = "auto",
-    quiet: options.Quiet = False,
-) -> None:
+@dataclass(frozen=True)
+class Request:
+    """The options, in the order of their help."""
+
+    bench: own.Bench = None
+    data: own.Data = None
+    lr: own.LR = None
+    pred: own.Pred = None
+    ref: own.Ref = None
+    model: own.Models = None
+    scale: own.Scales = None
+    limit: own.Limit = None
+    protocol: own.ProtocolName = None
+    metrics: own.Metrics = None
+    list_metrics: own.ListMetrics = False
+    temperature: own.Temperatures = ""
+    seeds: own.Seeds = 1
+    steps: own.Steps = ""
+    sampler: own.Sampler = None
+    eta: own.Eta = None
+    average: own.Average = 1
+    official: own.Official = False
+    branch: own.Branches = ""
+    selection_stats: own.SelectionStats = False
+    tta: own.Tta = False
+    stats: own.Stats = ""
+    reference: own.Reference = None
+    list_references: own.ListReferences = False
+    group_by: own.GroupBy = None
+    fail_under: own.FailUnder = None
+    timing: own.Timing = None
+    size: own.TimingSize = "128x128"
+    output: own.OutputFile = None
+    format: own.Format = "auto"
+    json: own.Json = False
+    per_image: own.PerImage = False
+    save_images: own.SaveImages = None
+    cache: own.Cache = True
+    device: options.Device = "auto"
+    precision: options.Precision = "auto"
+    tile: options.Tile = "auto"
+    quiet: options.Quiet = False
+
+
+def evaluate(request: Request) -> None:
     """Measure models on benchmarks.
 
     An interrupted run continues where it stopped; under torchrun the pictures are shared among the processes.
     Exit code 1 if a picture failed, 7 if --fail-under does not hold.
     """
-    if list_metrics or list_references:
-        _print_references() if list_references else _print_metrics()
+    if request.list_metrics or request.list_references:
+        _print_references() if request.list_references else _print_metrics()
         return
     from srcli.cli.signals import ends_soon
     from srcli.evaluate import joined_ranks
     from srcli.sizes import DEFAULT_SCALE, parse_scale
 
-    console = Console(quiet=quiet)
-    chosen: Chosen = "json" if json else chosen_format(format, output)
-    tests = _tests(stats)
-    scales = [parse_scale(word) for word in _words(scale or f"{DEFAULT_SCALE:g}")]
-    thresholds = _thresholds(fail_under or [])
-    scored = pred is not None or ref is not None
-    if scored and (bench or data or timing is not None or model):
+    console = Console(quiet=request.quiet)
+    chosen: Chosen = "json" if request.json else chosen_format(request.format, request.output)
+    tests = _tests(request.stats)
+    scales = [parse_scale(word) for word in words(request.scale or f"{DEFAULT_SCALE:g}")]
+    thresholds = _thresholds(request.fail_under or [])
+    scored = request.pred is not None or request.ref is not None
+    if scored and (request.bench or request.data or request.timing is not None or request.model):
         raise UsageError("--pred and --ref stand alone: no --bench, --data, --model or --timing.")
-    wanted, notes = _metrics(metrics, thresholds, scored=scored)
+    wanted, notes = _metrics(request.metrics, thresholds, scored=scored)
     opened: list[Model] = []
     with ends_soon(), joined_ranks() as ranks:
-        progress = Progress(quiet=quiet or ranks.rank > 0)
+        progress = Progress(quiet=request.quiet or ranks.rank > 0)
         if scored:
-            found = _score(pred, ref, scales if scale else None, protocol, wanted, limit, progress)
+            found = _score(request, scales, wanted, progress)
         else:
-            sets = [] if timing is not None else _benchmarks(bench, data, lr)
-            words = SamplingWords(sampler, eta, average, official, steps, branch, selection_stats)
-            opened = _models(model, words, device=device, precision=precision, tile=tile, tta=tta)
-            if timing is not None:
-                _time(opened, size, scales, timing, chosen, output, console)
+            sets = [] if request.timing is not None else _benchmarks(request)
+            opened = _models(request)
+            if request.timing is not None:
+                _time(request, opened, scales, chosen, console)
                 return
-            from srcli.evaluate import RowCache
-            from srcli.evaluate import evaluate as run
-
-            found = run(
-                opened,
-                sets,
-                scales,
-                protocol=protocol,
-                metrics=wanted,
-                temperatures=_temperatures(temperature, opened, scales, console),
-                seeds=range(seeds),
-                steps=words.steps,
-                limit=limit,
-                cache=RowCache() if cache else None,
-                save_images=save_images,
-                ranks=ranks,
-                report=progress,
-            )
+            found = _measured(request, opened, sets, scales, wanted, ranks, progress, console)
         if ranks.rank > 0:
             raise typer.Exit(1 if found.failures else 0)
     found.notes += notes
-    shown = _shown(reference, opened, tests, families=group_by == "family", per_image=per_image)
     if found.rows or not found.failures:
-        write(render(found, shown, chosen), output, console)
+        write(render(found, _shown(request, opened, tests), chosen), request.output, console)
     if code := finish(found, thresholds):
         raise typer.Exit(code)
 
@@ -142,13 +130,9 @@ def evaluate(
 # --- words to values ----------------------------------------------------------------------------------------------
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
 def _numbers(text: str, option: str) -> list[float]:
     try:
-        return [float(word) for word in _words(text)]
+        return [float(word) for word in words(text)]
     except ValueError:
         raise UsageError(f"{option} takes numbers, got '{text}'.") from None
 
@@ -178,10 +162,10 @@ def _temperatures(
 
 
 def _tests(text: str) -> list[str]:
-    for word in _words(text):
+    for word in words(text):
         if word not in TESTS:
             raise UsageError(f"unknown test '{word}' in --stats.", hint=suggest(word, TESTS))
-    return _words(text)
+    return words(text)
 
 
 def _thresholds(pairs: Sequence[str]) -> dict[str, float]:
@@ -208,7 +192,7 @@ def _metrics(
 
     notes = []
     if text is not None:
-        chosen = find_metrics([*_words(text), *thresholds])
+        chosen = find_metrics([*words(text), *thresholds])
         for metric in chosen:
             if missing := metric.missing(asked=True):
                 raise ModelError(f"{metric.name} cannot be measured: {missing}")
@@ -226,18 +210,18 @@ def _metrics(
     return list(dict.fromkeys(chosen)), notes
 
 
-def _benchmarks(bench: Sequence[str] | None, data: Path | None, lr: Path | None) -> list[Benchmark]:
+def _benchmarks(request: Request) -> list[Benchmark]:
     from srcli.data.benchmarks import MissingBenchmarkError, open_benchmarks, open_folder
 
-    names = [name for words in bench or () for name in _words(words)]
-    if names and lr is not None:
+    names, data = words(*(request.bench or ())), request.data
+    if names and request.lr is not None:
         raise UsageError("--lr goes with --data and without --bench.")
     if not names:
         if data is None:
             raise UsageError(
                 "Nothing to evaluate on.", hint="Name benchmarks (--bench Set5) or a folder (--data DIR)."
             )
-        return [open_folder(data, lr)]
+        return [open_folder(data, request.lr)]
     try:
         return open_benchmarks(names, data)
     except MissingBenchmarkError as error:  # where it was looked for, and where to get it, in a line each
@@ -247,33 +231,24 @@ def _benchmarks(bench: Sequence[str] | None, data: Path | None, lr: Path | None)
         raise typer.Exit(error.code) from error
 
 
-def _models(
-    names: Sequence[str] | None,
-    sampling: SamplingWords,
-    *,
-    device: str,
-    precision: str,
-    tile: str,
-    tta: bool,
-) -> list[Model]:
+def _models(request: Request) -> list[Model]:
     from srcli.evaluate import distinct_names, open_model
 
-    chosen = [name for words in names or (DEFAULT_PRESET, "bicubic") for name in _words(words)]
     opened = [
         open_model(
             name,
-            device=device,
-            precision=precision,
-            tile=tile,
-            tta=tta,
-            sampling=sampling.of,
+            device=request.device,
+            precision=request.precision,
+            tile=request.tile,
+            tta=request.tta,
+            sampling=partial(asked_sampling, request),
             branch=branch,
-            selection=sampling.selection,
+            selection=request.selection_stats,
         )
-        for name in dict.fromkeys(chosen)
-        for branch in sampling.branches_of(name)
+        for name in dict.fromkeys(words(*(request.model or (DEFAULT_PRESET, "bicubic"))))
+        for branch in asked_branches(request, name)
     ]
-    sampling.check(opened, tta=tta)
+    check_sampling(request, opened)
     distinct_names(opened)
     return opened
 
@@ -281,48 +256,71 @@ def _models(
 # --- tasks --------------------------------------------------------------------------------------------------------
 
 
-def _score(
-    pred: Path | None,
-    ref: Path | None,
-    scales: list[float] | None,
-    protocol: str | None,
+def _measured(
+    request: Request,
+    models: list[Model],
+    sets: list[Benchmark],
+    scales: list[float],
     metrics: list[Metric],
-    limit: int | None,
+    ranks: Ranks,
     progress: Progress,
+    console: Console,
 ) -> Evaluation:
+    from srcli.evaluate import RowCache
+    from srcli.evaluate import evaluate as run
+
+    return run(
+        models,
+        sets,
+        scales,
+        protocol=request.protocol,
+        metrics=metrics,
+        temperatures=_temperatures(request.temperature, models, scales, console),
+        seeds=range(request.seeds),
+        steps=asked_steps(request),
+        limit=request.limit,
+        cache=RowCache() if request.cache else None,
+        save_images=request.save_images,
+        ranks=ranks,
+        report=progress,
+    )
+
+
+def _score(request: Request, scales: list[float], metrics: list[Metric], progress: Progress) -> Evaluation:
     from srcli.evaluate import score_pictures
     from srcli.metrics import find_protocol
 
-    if pred is None or ref is None:
+    if request.pred is None or request.ref is None:
         raise UsageError("--pred and --ref go together.")
-    how = find_protocol(protocol or "rgb")
-    if scales is None and how.rgb_border is not None:
+    how = find_protocol(request.protocol or "rgb")
+    if not request.scale and how.rgb_border is not None:
         raise UsageError(f"{how.name} leaves out a border that depends on the scale.", hint="Say it: -s 4")
-    if scales is not None and len(scales) > 1:
+    if request.scale and len(scales) > 1:
         raise UsageError("--pred has pictures of one scale; give a single -s.")
     return score_pictures(
-        pred, ref, scales[0] if scales else None, protocol=how, metrics=metrics, limit=limit, report=progress
+        request.pred,
+        request.ref,
+        scales[0] if request.scale else None,
+        protocol=how,
+        metrics=metrics,
+        limit=request.limit,
+        report=progress,
     )
 
 
 def _time(
-    models: list[Model],
-    size: str,
-    scales: list[float],
-    repeats: int,
-    chosen: Chosen,
-    output: Path | None,
-    console: Console,
+    request: Request, models: list[Model], scales: list[float], chosen: Chosen, console: Console
 ) -> None:
     from srcli import report
     from srcli.evaluate.timing import time_model, timing_table
     from srcli.geometry import Size
 
-    sides = re.fullmatch(r"(\d+)[x×](\d+)", size.strip())
+    sides = re.fullmatch(r"(\d+)[x×](\d+)", request.size.strip())
     if sides is None or not (int(sides[1]) and int(sides[2])):
-        raise UsageError(f"--size takes WxH, such as 128x128, got '{size}'.")
+        raise UsageError(f"--size takes WxH, such as 128x128, got '{request.size}'.")
     lr = Size(int(sides[2]), int(sides[1]))
-    timings = [time_model(model, lr, scale, repeats) for model in models for scale in scales]
+    assert request.timing is not None
+    timings = [time_model(model, lr, scale, request.timing) for model in models for scale in scales]
     plain = [asdict(timing) for timing in timings]
     if chosen == "json":
         text = report.json_text(plain) + "\n"
@@ -332,20 +330,18 @@ def _time(
         text = report.csv_text(plain)
     else:
         text = render_table(timing_table(timings), chosen)
-    write(text, output, console)
+    write(text, request.output, console)
 
 
-def _shown(
-    reference: str | None, models: list[Model], tests: list[str], *, families: bool, per_image: bool
-) -> Options:
+def _shown(request: Request, models: list[Model], tests: list[str]) -> Options:
     from srcli.evaluate.tables import Options
 
     return Options(
-        None if reference is None else _references(reference, models),
+        None if request.reference is None else _references(request.reference, models),
         "bootstrap" in tests,
         "wilcoxon" in tests,
-        families,
-        per_image,
+        request.group_by == "family",
+        request.per_image,
     )
 
 

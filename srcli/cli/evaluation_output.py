@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from srcli.cli.console import Console, duration, print_error
-from srcli.errors import CheckError, ResourceError, SrcliError, UsageError
+from srcli.cli.writing import write_file
+from srcli.errors import CheckError, SrcliError, UsageError
 
 if TYPE_CHECKING:
     from srcli.evaluate import Evaluation, Failure
@@ -102,14 +103,7 @@ def write(text: str, output: Path | None, console: Console) -> None:
     if output is None:
         print(text, end="", flush=True)
         return
-    from srcli.image import atomic_write
-
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(f"cannot make the folder {output.parent}: {error.strerror}.") from error
-    with atomic_write(output) as file:
-        file.write(text.encode())
+    write_file(output, text.encode())
     console.note(f"wrote {output}")
 
 

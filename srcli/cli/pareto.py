@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +11,9 @@ import typer
 
 from srcli.cli import options
 from srcli.cli.console import Console
-from srcli.errors import NothingToDoError, ResourceError, UsageError
+from srcli.cli.options import words
+from srcli.cli.writing import write_file
+from srcli.errors import NothingToDoError, UsageError
 
 if TYPE_CHECKING:
     from srcli.pareto import Panel
@@ -24,23 +27,26 @@ SUFFIXES: dict[str, Form] = {
 READ, RUN = "Points", "Measuring models first"
 
 
-def pareto(
+@dataclass(frozen=True)
+class Request:
+    """The options, in the order of their help."""
+
     files: Annotated[
         list[Path] | None,
         typer.Argument(
             metavar="FILE...", help="What 'srcli eval' wrote: JSON, JSON lines or CSV.", show_default=False
         ),
-    ] = None,
+    ] = None
     x: Annotated[
         str, typer.Option("--x", metavar="METRIC", help="Along the bottom.", rich_help_panel=READ)
-    ] = "psnr",
-    y: Annotated[
-        str, typer.Option("--y", metavar="METRIC", help="Along the side.", rich_help_panel=READ)
-    ] = "lpips",
+    ] = "psnr"
+    y: Annotated[str, typer.Option("--y", metavar="METRIC", help="Along the side.", rich_help_panel=READ)] = (
+        "lpips"
+    )
     cost: Annotated[
         Literal["seconds", "params", "memory", "flops"] | None,
         typer.Option(help="What the size of a marker says.", show_default=False, rich_help_panel=READ),
-    ] = None,
+    ] = None
     reference: Annotated[
         str | None,
         typer.Option(
@@ -49,7 +55,7 @@ def pareto(
             show_default=False,
             rich_help_panel=READ,
         ),
-    ] = None,
+    ] = None
     bench: Annotated[
         list[str] | None,
         typer.Option(
@@ -60,7 +66,7 @@ def pareto(
             show_default=False,
             rich_help_panel=READ,
         ),
-    ] = None,
+    ] = None
     scale: Annotated[
         str | None,
         typer.Option(
@@ -71,7 +77,7 @@ def pareto(
             show_default=False,
             rich_help_panel=READ,
         ),
-    ] = None,
+    ] = None
     protocol: Annotated[
         str | None,
         typer.Option(
@@ -80,11 +86,11 @@ def pareto(
             show_default=False,
             rich_help_panel=READ,
         ),
-    ] = None,
+    ] = None
     mix_protocols: Annotated[
         bool,
         typer.Option("--mix-protocols", help="Allow unlike protocols in one panel.", rich_help_panel=READ),
-    ] = False,
+    ] = False
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -95,7 +101,7 @@ def pareto(
             show_default=False,
             rich_help_panel=RUN,
         ),
-    ] = None,
+    ] = None
     data: Annotated[
         Path | None,
         typer.Option(
@@ -106,14 +112,14 @@ def pareto(
             envvar=["SRCLI_PARETO_DATA", "SRCLI_DATA_DIR"],
             rich_help_panel=RUN,
         ),
-    ] = None,
+    ] = None
     limit: Annotated[
         int | None,
         typer.Option(
             min=1, help="Only so many pictures of each set.", show_default=False, rich_help_panel=RUN
         ),
-    ] = None,
-    device: options.Device = "auto",
+    ] = None
+    device: options.Device = "auto"
     output: Annotated[
         list[Path] | None,
         typer.Option(
@@ -123,28 +129,30 @@ def pareto(
             show_default=False,
             help="Where to write: .png, .svg, .pdf, .html, .csv, .tex, .json or .txt; repeatable.",
         ),
-    ] = None,
-    format: Annotated[  # noqa: A002 - the option's name
-        Form, typer.Option("--format", "-f", help="The format, where no suffix says it.")
-    ] = "auto",
-    front: Annotated[bool, typer.Option("--front/--no-front", help="Draw the edge of the front.")] = True,
+    ] = None
+    format: Annotated[Form, typer.Option("--format", "-f", help="The format, where no suffix says it.")] = (
+        "auto"
+    )
+    front: Annotated[bool, typer.Option("--front/--no-front", help="Draw the edge of the front.")] = True
     hypervolume: Annotated[
         bool, typer.Option("--hypervolume", help="Print the area that the front dominates.")
-    ] = False,
+    ] = False
     hypervolume_from: Annotated[
         str | None,
         typer.Option(
             metavar="X,Y", help="Where that area begins.  [default: the worst values]", show_default=False
         ),
-    ] = None,
-    ci: Annotated[bool, typer.Option("--ci", help="95 % bootstrap intervals of the means.")] = False,
+    ] = None
+    ci: Annotated[bool, typer.Option("--ci", help="95 % bootstrap intervals of the means.")] = False
     facet: Annotated[
         bool,
         typer.Option("--facet/--no-facet", help="All panels in one picture, or a picture for each."),
-    ] = True,
-    json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False,
-    quiet: options.Quiet = False,
-) -> None:
+    ] = True
+    json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False
+    quiet: options.Quiet = False
+
+
+def pareto(request: Request) -> None:
     """Draw fidelity against perception, and name the models that nothing else beats in both.
 
     Panels hold one benchmark at one scale. Without -o the table is printed.
@@ -155,39 +163,44 @@ def pareto(
     """
     from srcli.pareto import axis, panels
 
-    console = Console(quiet=quiet)
-    axes = axis(x), axis(y)
+    console = Console(quiet=request.quiet)
+    axes = axis(request.x), axis(request.y)
     if axes[0].name == axes[1].name:
         raise UsageError(f"--x and --y are both {axes[0].name}.", hint="Choose two metrics.")
-    targets = [(path, _form(path, format)) for path in output or ()]
-    rows = _chosen(_read(files or []), bench, scale, protocol)
-    rows += _measured(
-        model or [], bench, data, scale, protocol, [a.name for a in axes], limit, device, console
-    )
+    targets = [(path, _form(path, request.format)) for path in request.output or ()]
+    rows = _chosen(_read(request.files or []), request)
+    rows += _measured(request, [a.name for a in axes], console)
     if not rows:
         raise UsageError(
             "No rows to draw.", hint="Name files of 'srcli eval', or models with --model and --bench."
         )
+    cost = request.cost
     if "flops" in (cost, axes[0].name, axes[1].name):
         rows = _counted(rows)
-    found = panels(rows, *axes, cost=cost, mix_protocols=mix_protocols, intervals=ci)
+    found = panels(rows, *axes, cost=cost, mix_protocols=request.mix_protocols, intervals=request.ci)
     if cost is not None and all(p.cost is None for panel in found for p in panel.points):
         raise UsageError(f"no row says its {cost}.", hint="Choose another --cost.")
-    if reference is not None:
-        found = [_with_published(panel, reference) for panel in found]
-    origin = _origin(hypervolume_from)
+    if request.reference is not None:
+        found = [_with_published(panel, request.reference) for panel in found]
+    _show(found, targets, request, console)
+
+
+def _show(panels: list[Panel], targets: list[tuple[Path, Form]], request: Request, console: Console) -> None:
+    """Print what was found, or write it to files."""
+    origin = _origin(request.hypervolume_from)
+    render = partial(
+        _render, front=request.front, hypervolume=request.hypervolume or bool(origin), origin=origin
+    )
     if not targets:
-        form: Form = "json" if json else "table" if format == "auto" else format
+        form: Form = "json" if request.json else "table" if request.format == "auto" else request.format
         if form in ("png", "svg", "pdf"):
             raise UsageError(f"--format {form} needs a file.", hint=f"Give -o pareto.{form}.")
-        text = _render(found, form, front=front, hypervolume=hypervolume or bool(origin), origin=origin)
-        console.result(text.decode().rstrip("\n"), asked=True)
+        console.result(render(panels, form).decode().rstrip("\n"), asked=True)
     for path, form in targets:
-        parts = [found] if facet or form in ("csv", "json", "tex", "table") else [[panel] for panel in found]
-        for part in parts:
-            target = path if len(parts) == 1 else _beside(path, part[0])
-            text = _render(part, form, front=front, hypervolume=hypervolume or bool(origin), origin=origin)
-            _save(target, text)
+        together = request.facet or form in ("csv", "json", "tex", "table")
+        for part in [panels] if together else [[panel] for panel in panels]:
+            target = path if together or len(panels) == 1 else _beside(path, part[0])
+            write_file(target, render(part, form))
             console.note(f"wrote {target}")
 
 
@@ -223,24 +236,20 @@ def _read(files: list[Path]) -> list[Row]:
     return [row for path in files for row in read_rows(path)]
 
 
-def _words(texts: list[str] | None) -> list[str]:
-    return [word.strip() for text in texts or () for word in text.split(",") if word.strip()]
-
-
 def _scales(text: str | None) -> list[float]:
     from srcli.sizes import parse_scale
 
-    return [parse_scale(word) for word in _words(None if text is None else [text])]
+    return [parse_scale(word) for word in words(text)]
 
 
-def _chosen(rows: list[Row], bench: list[str] | None, scale: str | None, protocol: str | None) -> list[Row]:
+def _chosen(rows: list[Row], request: Request) -> list[Row]:
     """The rows asked for.
 
     Raises:
         UsageError: none of them.
     """
-    names = {_title(word).lower() for word in _words(bench)}
-    scales = _scales(scale)
+    names = {_title(word).lower() for word in words(*(request.bench or ()))}
+    scales, protocol = _scales(request.scale), request.protocol
     kept = [
         row
         for row in rows
@@ -266,37 +275,27 @@ def _title(name: str) -> str:
         return name
 
 
-def _measured(
-    names: list[str],
-    bench: list[str] | None,
-    data: Path | None,
-    scale: str | None,
-    protocol: str | None,
-    metrics: list[str],
-    limit: int | None,
-    device: str,
-    console: Console,
-) -> list[Row]:
+def _measured(request: Request, metrics: list[str], console: Console) -> list[Row]:
     """Rows of models that are measured now, or were before: evaluations are kept."""
-    if not names:
+    if not request.model:
         return []
     from srcli.cli.evaluation_output import Progress, finish
     from srcli.data.benchmarks import open_benchmarks
     from srcli.evaluate import RowCache, distinct_names, evaluate, open_model
     from srcli.metrics import METRICS, find_metrics
 
-    if not bench:
+    if not request.bench:
         raise UsageError("--model needs benchmarks to measure it on.", hint="Add --bench Set5, for example.")
     wanted = find_metrics([name for name in metrics if name in METRICS])
-    opened = [open_model(name, device=device) for name in dict.fromkeys(names)]
+    opened = [open_model(name, device=request.device) for name in dict.fromkeys(request.model)]
     distinct_names(opened)
     found = evaluate(
         opened,
-        open_benchmarks(_words(bench), data),
-        _scales(scale) or [4.0],
-        protocol=protocol,
+        open_benchmarks(words(*request.bench), request.data),
+        _scales(request.scale) or [4.0],
+        protocol=request.protocol,
         metrics=wanted,
-        limit=limit,
+        limit=request.limit,
         cache=RowCache(),
         report=Progress(quiet=console.quiet),
     )
@@ -362,14 +361,3 @@ def _render(
         return page(svg.decode(), tables).encode()
     assert form in ("png", "svg", "pdf")
     return picture(panels, form, front=front)
-
-
-def _save(path: Path, content: bytes) -> None:
-    from srcli.image import atomic_write
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(f"cannot make the folder {path.parent}: {error.strerror}.") from error
-    with atomic_write(path) as file:
-        file.write(content)

@@ -13,6 +13,7 @@ from srcli.cli import evaluate_options as own
 from srcli.cli import options
 from srcli.cli.console import Console, duration
 from srcli.cli.evaluation_output import SECONDS_BETWEEN_LINES
+from srcli.cli.writing import write_file
 from srcli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def sweep_temperature(
         raise UsageError(f"--write-preset {write_preset} is no preset's file.", hint="Its name ends in .toml")
     rule = _default_rule(console) if select is None else parse_rule(select)
     wanted = _metrics(metrics, rule)
-    scales = [parse_scale(word) for word in _words(scale or "4")]
+    scales = [parse_scale(word) for word in options.words(scale or "4")]
     sets = _benchmarks(bench, data)
     network = _network(model, device, precision, tile)
     with ends_soon(), joined_ranks() as ranks:
@@ -188,10 +189,6 @@ class Progress:
 # --- words to values ----------------------------------------------------------------------------------------------
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
 def _default_rule(console: Console) -> Rule:
     from srcli.metrics import METRICS
     from srcli.sweep import default_rule
@@ -210,7 +207,7 @@ def _metrics(text: str | None, rule: Rule) -> list[Metric]:
     """
     from srcli.metrics import DEFAULT, find_metrics
 
-    names = [*DEFAULT, "niqe", "spectrum"] if text is None else _words(text)
+    names = [*DEFAULT, "niqe", "spectrum"] if text is None else options.words(text)
     chosen = find_metrics([*names, *(metric.name for metric in rule.metrics)])
     for metric in chosen:
         if missing := metric.missing(asked=True):
@@ -221,7 +218,7 @@ def _metrics(text: str | None, rule: Rule) -> list[Metric]:
 def _benchmarks(bench: list[str] | None, data: Path | None) -> list[Benchmark]:
     from srcli.data.benchmarks import open_benchmarks, open_folder
 
-    names = [name for words in bench or () for name in _words(words)]
+    names = options.words(*(bench or ()))
     if names:
         return open_benchmarks(names, data)
     if data is None:
@@ -308,7 +305,7 @@ def _write(result: Sweep, output: Path | None, console: Console) -> None:
         "sweep.svg": picture(result, "svg", figures=figures),
     }
     for name, content in contents.items():
-        _save(output / name, content)
+        write_file(output / name, content)
     console.note(f"wrote {', '.join(contents)} to {output}")
 
 
@@ -321,13 +318,5 @@ def _write_preset(result: Sweep, network: Network, path: Path, console: Console)
             f"{path} is not written: {recommendation(missing[0], result.rule)}.", hint="Loosen --select."
         )
     preset = network.upscaler.preset
-    _save(path, with_temperatures(preset, path, result.recommended).encode())
+    write_file(path, with_temperatures(preset, path, result.recommended).encode())
     console.note(f"wrote {path}; use it: srcli upscale PHOTO -m {path}")
-
-
-def _save(path: Path, content: bytes) -> None:
-    from srcli.image import atomic_write
-    from srcli.preflight import made_folder
-
-    with made_folder(path.parent), atomic_write(path) as file:
-        file.write(content)

@@ -95,7 +95,7 @@ def folder(tmp_path, monkeypatch):
 def engine(monkeypatch):
     """The stand-in, in place of the network."""
     bicubic = Bicubic()
-    monkeypatch.setattr("srcli.cli.upscale._load", lambda *_: bicubic)
+    monkeypatch.setattr("srcli.cli.upscale.loaded", lambda *_: bicubic)
     return bicubic
 
 

@@ -16,7 +16,7 @@ from tests.test_damage import jpeg, leaves, noisy
 def real(monkeypatch):
     """The stand-in for the network of damaged pictures."""
     bicubic = Bicubic()
-    monkeypatch.setattr("srcli.cli.upscale.Loading.__call__", lambda *_: bicubic)
+    monkeypatch.setattr("srcli.cli.loading.Loading.__call__", lambda *_: bicubic)
     return bicubic
 
 

@@ -54,7 +54,7 @@ def direction(shape, seed, top):
 @pytest.fixture
 def noisy(monkeypatch):
     engine = Noisy()
-    monkeypatch.setattr("srcli.cli.upscale._load", lambda *_: engine)
+    monkeypatch.setattr("srcli.cli.upscale.loaded", lambda *_: engine)
     return engine
 
 

@@ -12,7 +12,7 @@ from tests.cli.conftest import listing, picture, save
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="a shell")
 ROOT = str(Path(__file__).parents[2])
-SCRIPT = "from srcli.cli import main, upscale; from tests.cli.conftest import Bicubic; upscale._load = lambda *_: Bicubic(); main()"
+SCRIPT = "from srcli.cli import main, upscale; from tests.cli.conftest import Bicubic; upscale.loaded = lambda *_: Bicubic(); main()"
 
 
 def shell(folder, words, *, before="", environment=None):

@@ -1,0 +1,87 @@
+"""How `srcli upscale` gets its networks: in this process, in several, or on a cluster."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from srcli.presets import Preset
+from srcli.sampling import Sampling
+from srcli.weights.store import find, locate, sha256
+
+if TYPE_CHECKING:
+    from srcli.cli.console import Console
+    from srcli.engine import Upscaler
+    from srcli.job import Cluster, Crew, Engine
+
+
+@dataclass
+class WeightsHash:
+    """The hash of a preset's weights, found when it is asked for; can be sent to another process."""
+
+    preset: Preset
+    found: str | None = None
+    needed: bool = True
+
+    def __call__(self) -> str:
+        """The SHA-256 in hexadecimal digits; "" for weights that are neither here nor needed."""
+        if not self.needed and locate(self.preset) is None:
+            return ""
+        self.found = self.found or sha256(find(self.preset))
+        return self.found
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a model is loaded; can be sent to another process."""
+
+    model: str
+    precision: str
+    tile: str
+    sampling: Sampling | None = None
+    branch: str | None = None
+
+    def __call__(self, device: str) -> Upscaler:
+        """The network on a device."""
+        from srcli.engine import open_engine
+
+        return open_engine(
+            self.model,
+            device=device,
+            precision=self.precision,
+            tile=self.tile,
+            sampling=self.sampling,
+            branch=self.branch,
+        )
+
+
+def loaded(loading: Loading, device: str, console: Console) -> Engine:
+    """The network for this process, which is told with --verbose."""
+    upscaler = loading(device)
+    where = f"{upscaler.device} ({upscaler.device_reason}) in {upscaler.precision}"
+    console.detail(f"{upscaler.preset.title} on {where}")
+    return upscaler
+
+
+def first_device(device: str) -> str:
+    """The device for a lone picture, of those that were named."""
+    return "auto" if device == "all" else device.split(",")[0]
+
+
+def crew_of(engine: str, loading: Loading, device: str, workers: int) -> Cluster | Crew | None:
+    """The processes that --engine, --device and --workers ask for; None for this one alone."""
+    from srcli.job import Cluster, Crew
+
+    if engine == "ray":
+        return Cluster(device, workers, loading)
+    devices = [word for word in device.split(",") if word]
+    if device == "all":
+        from srcli.engine.device import all_devices
+
+        devices = all_devices()
+    devices = devices * workers
+    if len(devices) < 2:
+        return None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Crew(tuple(devices), loading, max(1, cores // len(devices)))
