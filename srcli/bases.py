@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srcli.errors import ModelError, PresetError, suggest
-from srcli.presets import Preset, preset_folders, read_section, read_toml
+from srcli.presets import Preset, preset_folders
+from srcli.sections import read_section, read_toml
 
 FOLDER = "bases"
 MARK = "srcli.json"  # what was fetched, from where; its presence says that the folder is whole

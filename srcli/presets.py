@@ -11,21 +11,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tomllib
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, Literal
 
 from srcli.errors import PresetError, suggest
+from srcli.sections import frozen, read_section, read_toml
 
 DEFAULT_PRESET = "edsr-s-blend"
 REAL_WORLD_PRESET = "edsr-s-blend-real"  # for pictures that are damaged
 
 RGB = tuple[float, float, float]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,6 +31,17 @@ class Part:
 
     name: str
     args: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_plain(cls, value: Any, where: str) -> Part:
+        """A part from a table with its name and arguments.
+
+        Raises:
+            PresetError: it has no name.
+        """
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+            raise PresetError(f"{where}: needs a name.")
+        return cls(value["name"], {key: frozen(item) for key, item in value.items() if key != "name"})
 
 
 @dataclass(frozen=True)
@@ -349,121 +357,6 @@ def _read(path: Path) -> Preset:
     if "name" in table:
         raise PresetError(f"unknown key 'name' in {path}: a preset is called what its file is called.")
     return dataclasses.replace(parse_preset(table, name=path.stem, where=str(path)), folder=path.parent)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The table in a TOML file.
-
-    Raises:
-        PresetError: not readable, not UTF-8, or not TOML; the message has the line.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PresetError(f"cannot read {path}: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PresetError(f"{path} is not TOML: {error}.") from error
-    except RecursionError as error:
-        raise PresetError(f"{path} nests values too deeply.") from error
-
-
-# --- plain values to typed settings -------------------------------------------------------------------------------
-
-
-def read_section(cls: type[T], table: Mapping[str, Any], where: str) -> T:
-    """A dataclass filled from a table of plain values; its annotations are the schema.
-
-    Raises:
-        PresetError: a key that does not belong (with the nearest one), is missing, or has another type.
-    """
-    hints = typing.get_type_hints(cls)
-    fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # T is a dataclass; Python cannot say so
-    for key in table:
-        if key not in hints:
-            raise PresetError(f"unknown key '{key}' in {where}.", hint=suggest(key, hints))
-    for item in fields:
-        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-        if required and item.name not in table:
-            raise PresetError(f"'{item.name}' is missing in {where}.")
-    return cls(**{key: convert(value, hints[key], f"{where}, {key}") for key, value in table.items()})
-
-
-def convert(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the type `hint`: lists become tuples, whole numbers floats where a float is asked for.
-
-    A tuple of fixed length also takes a single number, which then stands for each entry.
-
-    Raises:
-        PresetError: the value is of another type.
-    """
-    if hint is Any or hint is None:
-        return _frozen(value)
-    if hint is Part:
-        return _part(value, where)
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise PresetError(f"{where}: must be a table of settings, got {value!r}.")
-        return read_section(typing.cast("type[Any]", hint), value, where)
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (Union, types.UnionType):
-        return _union(value, args, where)
-    if origin is Literal:
-        if value not in args:
-            raise PresetError(f"{where}: {value!r} is none of {', '.join(map(repr, args))}.")
-        return value
-    if origin is tuple:
-        return _tuple(value, args, where)
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise PresetError(f"{where}: must be a table, got {value!r}.")
-        return {str(key): convert(item, args[1], f"{where}.{key}") for key, item in value.items()}
-    return _scalar(value, hint, where)
-
-
-def _scalar(value: Any, hint: Any, where: str) -> Any:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if hint is float and whole:
-        return float(value)
-    if hint is int and not whole:
-        raise PresetError(f"{where}: must be a whole number, got {value!r}.")
-    if not isinstance(value, hint):
-        words = {float: "a number", str: "text in quotes", bool: "true or false"}
-        raise PresetError(f"{where}: must be {words.get(hint, hint)}, got {value!r}.")
-    return value
-
-
-def _tuple(value: Any, args: tuple[Any, ...], where: str) -> tuple[Any, ...]:
-    if args[-1] is Ellipsis:
-        if not isinstance(value, list | tuple):
-            raise PresetError(f"{where}: must be a list, got {value!r}.")
-        return tuple(convert(item, args[0], where) for item in value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = [value] * len(args)
-    if not isinstance(value, list | tuple) or len(value) != len(args):
-        raise PresetError(f"{where}: must be a list of {len(args)}, got {value!r}.")
-    return tuple(convert(item, hint, where) for item, hint in zip(value, args, strict=True))
-
-
-def _union(value: Any, args: tuple[Any, ...], where: str) -> Any:
-    if value is None and type(None) in args:
-        return None
-    wanted = [hint for hint in args if hint is not type(None)]
-    for hint in wanted[:-1]:
-        try:
-            return convert(value, hint, where)
-        except PresetError:
-            continue
-    return convert(value, wanted[-1], where)
-
-
-def _part(value: Any, where: str) -> Part:
-    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        raise PresetError(f"{where}: needs a name.")
-    return Part(value["name"], {key: _frozen(item) for key, item in value.items() if key != "name"})
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def _set_values(value: Any) -> Any:

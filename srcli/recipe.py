@@ -22,9 +22,8 @@ from srcli.presets import (
     load_preset,
     parse_preset,
     preset_folders,
-    read_section,
-    read_toml,
 )
+from srcli.sections import read_section, read_toml
 
 # what a preset says of other weights
 NOT_INHERITED = ("params", "weights", "training", "reported", "cost", "cmsr")

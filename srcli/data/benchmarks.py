@@ -21,7 +21,8 @@ from srcli.data.layouts import Item, PairedFolders, folders_like, pictures
 from srcli.data.reduce import cropped_to_scale, reduce_by
 from srcli.errors import ImageError, ModelError, NothingToDoError, PresetError, UsageError, suggest
 from srcli.geometry import Size
-from srcli.presets import preset_folders, read_section, read_toml
+from srcli.presets import preset_folders
+from srcli.sections import read_section, read_toml
 
 U8 = NDArray[np.uint8]
 

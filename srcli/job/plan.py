@@ -76,10 +76,8 @@ def plan(
         frames=count if count > 1 else None,
         seed=settings.seed + sample - 1,
         degradation=found,
-        notes=notes,
+        notes=notes if found is None else [*notes, in_words(found, settings.preset.name)],
     )
-    if found is not None:
-        record.notes.append(in_words(found, settings.preset.name))
     task = Task(source, data, header, target, path, record, settings.preset)
     if task.needs_network:
         _choose_temperature(record, target, settings)
@@ -97,12 +95,21 @@ def plan(
         record.notes += settings.forecast(target.size)
     check_memory(record.memory, gathered=form not in STREAMED)
     if path is not None:
-        check_folder(path.parent)
-        raw = task.pixels * _channels(header) * BYTES[record.depth or "8"]
-        lossless = form in STREAMED or settings.encoding.get("lossless", False)
-        kept = header.nbytes if _lies_on_disk(task, settings) else 0
-        check_disk(path.parent, kept + int(raw * (LOSSLESS_SHARE if lossless else LOSSY_SHARE)))
+        _check_place(path, task, form, settings)
     return task
+
+
+def _check_place(path: Path, task: Task, form: str, settings: Settings) -> None:
+    """See that the result can be written there.
+
+    Raises:
+        ResourceError: the folder or its disk does not take it.
+    """
+    check_folder(path.parent)
+    raw = task.pixels * _channels(task.header) * BYTES[task.record.depth or "8"]
+    lossless = form in STREAMED or settings.encoding.get("lossless", False)
+    kept = task.header.nbytes if _lies_on_disk(task, settings) else 0
+    check_disk(path.parent, kept + int(raw * (LOSSLESS_SHARE if lossless else LOSSY_SHARE)))
 
 
 def _choose_temperature(record: Record, target: Target, settings: Settings) -> None:

@@ -13,7 +13,8 @@ from srcli.models.decoders import DECODERS
 from srcli.models.encoders import ENCODERS
 from srcli.models.generators import GENERATORS
 from srcli.models.sr import Decoder, Encoder, Generator, ImplicitSR
-from srcli.presets import Part, Preset, convert
+from srcli.presets import Part, Preset
+from srcli.sections import convert
 
 M = TypeVar("M", bound=nn.Module)
 

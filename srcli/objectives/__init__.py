@@ -21,7 +21,8 @@ from srcli.objectives.finetune import alignment, lia_finetune
 from srcli.objectives.latent import latent_diffusion, noise_level
 from srcli.objectives.lgcaa import denoising
 from srcli.objectives.stage import Objective, Stage
-from srcli.presets import Diffusion, Part, convert
+from srcli.presets import Diffusion, Part
+from srcli.sections import convert
 
 OBJECTIVES: dict[str, Callable[..., tuple[Objective, ...]]] = {
     "alignment": alignment,
