@@ -1,8 +1,14 @@
-"""What every test shares: fixed seeds, so that a failure is a failure everywhere."""
+"""What every test shares: fixed seeds, so that a failure is a failure everywhere; and commands that are built once."""
+
+from functools import cache
 
 import numpy as np
 import pytest
+import typer.testing
 from hypothesis import settings
+
+# The parameters of all commands take 40 ms, for every run of one.
+typer.testing._get_command = cache(typer.testing._get_command)
 
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("search", deadline=None)  # --hypothesis-profile=search looks for new examples

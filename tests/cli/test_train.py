@@ -129,27 +129,16 @@ def test_no_photos_are_a_question_of_usage(place):
 
 
 def test_a_terminal_signal_saves_and_exits_with_143(place):
-    command = [
-        sys.executable,
-        "-m",
-        "srcli",
-        "train",
-        "--recipe",
-        "tiny.toml",
-        "--data",
-        "photos",
-        "-o",
-        "run",
-    ]
-    words = [*command, "-d", "cpu", "--set", "optim.steps=1000000", "--set", "validation.every=1000000"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    words = ["-m", "srcli", "train", "--recipe", "tiny.toml", "--data", "photos", "-o", "run", "-d", "cpu"]
+    words += ["--set", "optim.steps=1000000", "--set", "validation.every=1000000", "--log-every", "1"]
+    process = subprocess.Popen(
+        [sys.executable, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     log = place / "run" / "log.jsonl"
-    for _ in range(600):
-        if log.exists() and log.read_text().count("\n") > 1:
-            break
-        time.sleep(0.1)
+    while process.poll() is None and not (log.exists() and log.read_text().count("\n") > 1):
+        time.sleep(0.05)  # until it has taken a step
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 143, errors
     assert (place / "run" / "last.safetensors").exists()
     assert not list((place / "run").glob(".srcli-*"))

@@ -158,7 +158,15 @@ def test_dists_takes_its_backbone_from_the_checked_file(nothing_here, monkeypatc
 
     path = nothing_here / "models/metrics/checkpoints/vgg16-397923af.pth"
     path.parent.mkdir(parents=True)
-    torch.save(vgg16(weights=None).state_dict(), path)
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in vgg16(init_weights=False).state_dict().items()}
+    # The classifier has nine numbers of ten, and is not looked at.
+    monkeypatch.setattr(torch.nn.Linear, "reset_parameters", lambda _: None)
+    state = {key: torch.zeros(()).expand(shape) for key, shape in shapes.items()}
+    for key, shape in shapes.items():
+        if key.startswith("features.") and len(shape) == 4:
+            state[key] = torch.randn(shape) * (2 / shape[1:].numel()) ** 0.5
+    torch.save(state, path)
     monkeypatch.setattr("srcli.metrics.perceptual.checked", lambda _: path)
     _dists_network.cache_clear()
     before = torch.hub.get_dir()
