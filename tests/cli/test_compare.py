@@ -126,7 +126,7 @@ def test_two_pictures_need_no_torch(compare):
     code = "import sys; sys.argv[0] = 'srcli'; from srcli.cli import app; app(standalone_mode=False); "
     code += "sys.exit('torch' in sys.modules)"
     words = ["compare", "lr.png", "hr.png", "-o", "side.png", "-o", "look.html"]
-    subprocess.run([sys.executable, "-c", code, *words], check=True)
+    assert subprocess.run([sys.executable, "-c", code, *words], check=False).returncode == 0
 
 
 def test_series_of_numbers_can_be_continued():

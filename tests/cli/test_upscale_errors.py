@@ -114,7 +114,7 @@ def test_a_scale_that_is_none_is_2(refused, scale):
     ],
 )
 def test_options_that_contradict_or_mean_nothing_are_2(refused, words):
-    refused(2, "photo.png", *words)
+    assert refused(2, "photo.png", *words)
 
 
 @pytest.mark.parametrize(

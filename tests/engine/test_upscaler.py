@@ -153,7 +153,7 @@ def test_unknown_devices_precisions_and_tiles_are_refused(network):
 def test_nothing_warns_in_ordinary_use(network):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        upscaler(network).upscale(photo(20, 21), 2.5)
+        assert upscaler(network).upscale(photo(20, 22), 2.5).shape == (1, 3, 50, 55)
 
 
 def test_a_halo_below_the_exact_one_is_said_and_stays_close(network):

@@ -57,7 +57,7 @@ def test_tiff_of_many_kinds_is_read_alike(tmp_path, monkeypatch, options):
         samples = np.ascontiguousarray(np.moveaxis(samples, 2, 0))
     options = {"photometric": "rgb" if channels == 3 else "minisblack", **options}
     tifffile.imwrite(tmp_path / "a.tif", samples.squeeze(), **options)
-    same(tmp_path / "a.tif", monkeypatch, tmp_path)
+    assert same(tmp_path / "a.tif", monkeypatch, tmp_path).pixels.shape[:2] == (70, 53)
 
 
 def test_floats_keep_their_notes_and_are_checked(tmp_path, monkeypatch):
@@ -74,7 +74,7 @@ def test_jpeg_through_libvips_is_read_alike(tmp_path, monkeypatch):
     pytest.importorskip("pyvips")
     for mode, name in (("RGB", "a.jpg"), ("L", "b.jpg")):
         Pillow.fromarray(smooth(70, 33)).convert(mode).save(tmp_path / name, quality=90)
-        same(tmp_path / name, monkeypatch, tmp_path)
+        assert same(tmp_path / name, monkeypatch, tmp_path).pixels.shape[:2] == (70, 33)
 
 
 def test_what_needs_its_whole_is_read_whole(tmp_path, monkeypatch):
@@ -83,8 +83,8 @@ def test_what_needs_its_whole_is_read_whole(tmp_path, monkeypatch):
     exif = Pillow.Exif()
     exif[274] = 6
     Pillow.fromarray(smooth(20, 19)).save(tmp_path / "turned.jpg", exif=exif)
-    for name in ("alpha.png", "palette.png", "turned.jpg"):
-        same(tmp_path / name, monkeypatch, tmp_path, spooled=False)
+    for name, shape in (("alpha.png", (20, 9)), ("palette.png", (20, 9)), ("turned.jpg", (19, 20))):
+        assert same(tmp_path / name, monkeypatch, tmp_path, spooled=False).pixels.shape[:2] == shape
 
 
 @pytest.mark.parametrize("form", ["png", "tiff"])

@@ -134,7 +134,7 @@ def test_other_networks_are_built_without_diffusers():
         "import sys; from srcli.models import build; from srcli.presets import load_preset;"
         "build(load_preset('edsr-s-blend')); assert 'diffusers' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 PERCEPTION = {"name": "perception", "fidelity": FIDELITY, "autoencoder": AUTOENCODER}

@@ -9,9 +9,11 @@ from srcli.geometry import Axis, Box, Grid, Size, output_size
 from srcli.models.decoders import DECODERS
 from srcli.models.sr import Frame, pixel_cell
 from tests.reference import liif, lte, metasr
+from tests.reference.deviation import deviation, gradient_deviation
 from tests.reference.sampling import queries
 
 DIM = 6
+BOUND = 1e-5  # float32, order of summation
 VARIANTS = {
     "liif": ("liif", {"hidden": (24, 20, 16)}, liif.plain),
     "liif, nearest": ("liif", {"hidden": (24, 20), "local_ensemble": False}, liif.plain),
@@ -51,11 +53,6 @@ def inputs(h, w, batch=2):
     return torch.randn(batch, DIM, h, w), torch.randn(batch, 3, h, w)
 
 
-def close(value, expected):
-    bound = 1e-5 * max(1, float(expected.detach().std()))  # float32, order of summation
-    torch.testing.assert_close(value, expected, atol=bound, rtol=0)
-
-
 @every_variant
 @pytest.mark.parametrize("scale", SCALES)
 def test_render_and_query_equal_the_plain_form(variant, scale):
@@ -66,9 +63,13 @@ def test_render_and_query_equal_the_plain_form(variant, scale):
     prepared = decoder.prepare(feat, lr, frame)
     coord = queries(*target).expand(2, -1, -1)
     expected = plain(decoder, feat, lr, coord, frame.cell.expand(2, 2))
-    close(decoder.query(prepared, coord), expected)
-    close(
-        decoder.render(prepared, Grid.of(Size(7, 9), target)), expected.transpose(1, 2).reshape(2, 3, *target)
+    assert deviation(decoder.query(prepared, coord), expected) < BOUND
+    assert (
+        deviation(
+            decoder.render(prepared, Grid.of(Size(7, 9), target)),
+            expected.transpose(1, 2).reshape(2, 3, *target),
+        )
+        < BOUND
     )
 
 
@@ -82,7 +83,7 @@ def test_query_equals_the_plain_form_at_scattered_coordinates(variant, h, w, see
     coord = torch.rand(2, 40, 2, generator=rng) * 2 - 1
     cell = torch.rand(2, 2, generator=rng) / 8 + 0.01
     prepared = decoder.prepare(feat, lr, Frame.whole(lr, cell))
-    close(decoder.query(prepared, coord), plain(decoder, feat, lr, coord, cell))
+    assert deviation(decoder.query(prepared, coord), plain(decoder, feat, lr, coord, cell)) < BOUND
 
 
 @every_variant
@@ -94,14 +95,7 @@ def test_gradients_equal_those_of_the_plain_form(variant):
     wanted = [feat, *decoder.parameters()]
     fast = decoder.query(decoder.prepare(feat, lr, Frame.whole(lr, cell)), coord)
     slow = plain(decoder, feat, lr, coord, cell)
-    direction = torch.randn_like(slow)
-    for ours, theirs in zip(
-        torch.autograd.grad(fast, wanted, direction),
-        torch.autograd.grad(slow, wanted, direction),
-        strict=True,
-    ):
-        assert theirs.abs().max() > 0
-        torch.testing.assert_close(ours, theirs, atol=1e-5 * max(1, float(theirs.abs().max())), rtol=0)
+    assert gradient_deviation(fast, slow, wanted) < BOUND
 
 
 @every_variant

@@ -9,10 +9,12 @@ from srcli.geometry import Box, Grid, Size, output_size
 from srcli.models.decoders import hiif
 from srcli.models.decoders.hiif import HIIF
 from srcli.models.sr import Frame
+from tests.reference.deviation import deviation, gradient_deviation
 from tests.reference.hiif import attend, plain
 from tests.reference.sampling import queries
 
 DIM = 6
+BOUND = 2e-5  # float32, order of summation
 SCALES = [0.6, 1, 1.5, 2, 3, 3.3, 4, 9, (2.5, 4.0), (1.7, 1.0)]
 
 
@@ -35,11 +37,6 @@ def inputs(h, w, batch=2):
     return torch.randn(batch, DIM, h, w), torch.randn(batch, 3, h, w)
 
 
-def close(value, expected):
-    bound = 2e-5 * max(1, float(expected.detach().std()))  # float32, order of summation
-    torch.testing.assert_close(value, expected, atol=bound, rtol=0)
-
-
 def calls(decoder, feat, lr, target, cell, rows):
     """The plain form for calls of some rows each, as an image."""
     parts = queries(*target).expand(len(feat), -1, -1).split(rows * target.w, dim=1)
@@ -55,9 +52,9 @@ def test_render_and_query_equal_the_plain_form(scale):
     frame = Frame.of_grid(lr, target, cell_clip=4)
     expected = calls(decoder, feat, lr, target, frame.cell.expand(2, 2), target.h)
     prepared = decoder.prepare(feat, lr, frame)
-    close(decoder.render(prepared, Grid.of(Size(7, 9), target)), expected)
+    assert deviation(decoder.render(prepared, Grid.of(Size(7, 9), target)), expected) < BOUND
     queried = decoder.query(prepared, queries(*target).expand(2, -1, -1))
-    close(queried.transpose(1, 2).reshape(expected.shape), expected)
+    assert deviation(queried.transpose(1, 2).reshape(expected.shape), expected) < BOUND
 
 
 @pytest.mark.parametrize("rows", [1, 4, 1000])
@@ -70,7 +67,7 @@ def test_official_calls_are_of_so_many_rows(rows):
     with torch.no_grad():
         prepared = decoder.prepare(feat, lr, frame)
         rendered = decoder.render(prepared, Grid.of(Size(6, 5), target))
-    close(rendered, expected)
+    assert deviation(rendered, expected) < BOUND
     whole = build()
     together = whole.render(whole.prepare(feat, lr, frame), Grid.of(Size(6, 5), target))
     assert torch.allclose(rendered, together, atol=1e-3) == (rows >= target.h)
@@ -95,9 +92,9 @@ def test_bands_chunks_and_memory_do_not_matter(monkeypatch, keep, chunk, rows_pe
         assert (prepared.calls[0].kept is None) == (keep == 0)
         boxes = [Box(top, 0, bottom, 16) for top, bottom in ((0, 3), (3, 9), (9, 12))]
         parts = [decoder.render(prepared, Grid.of(size, target, box)) for box in boxes]
-        close(torch.cat(parts, dim=2), whole)
+        assert deviation(torch.cat(parts, dim=2), whole) < BOUND
         inner = decoder.render(prepared, Grid.of(size, target, Box(2, 3, 11, 14)))
-        close(inner, whole[:, :, 2:11, 3:14])
+        assert deviation(inner, whole[:, :, 2:11, 3:14]) < BOUND
 
 
 @settings(deadline=None, max_examples=15)
@@ -109,7 +106,7 @@ def test_query_equals_the_plain_form_at_scattered_coordinates(h, w, seed):
     coord = torch.rand(2, 40, 2, generator=rng) * 2 - 1
     cell = torch.rand(2, 2, generator=rng) / 8 + 0.01
     prepared = decoder.prepare(feat, lr, Frame.whole(lr, cell))
-    close(decoder.query(prepared, coord), plain(decoder, feat, lr, coord, cell))
+    assert deviation(decoder.query(prepared, coord), plain(decoder, feat, lr, coord, cell)) < BOUND
 
 
 def test_gradients_equal_those_of_the_plain_form():
@@ -120,14 +117,7 @@ def test_gradients_equal_those_of_the_plain_form():
     wanted = [feat, *decoder.parameters()]
     fast = decoder.query(decoder.prepare(feat, lr, Frame.whole(lr, cell)), coord)
     slow = plain(decoder, feat, lr, coord, cell)
-    direction = torch.randn_like(slow)
-    for ours, theirs in zip(
-        torch.autograd.grad(fast, wanted, direction),
-        torch.autograd.grad(slow, wanted, direction),
-        strict=True,
-    ):
-        assert theirs.abs().max() > 0
-        torch.testing.assert_close(ours, theirs, atol=2e-5 * max(1, float(theirs.abs().max())), rtol=0)
+    assert gradient_deviation(fast, slow, wanted) < BOUND
 
 
 def test_a_grid_can_be_trained_through():

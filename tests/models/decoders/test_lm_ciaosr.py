@@ -10,9 +10,11 @@ from srcli.models.decoders import lm_ciaosr
 from srcli.models.decoders.lm_ciaosr import LMCiaoSR
 from srcli.models.sr import Frame
 from tests.reference.ciaosr import cross_scale, plain_lm
+from tests.reference.deviation import deviation, gradient_deviation
 from tests.reference.sampling import queries
 
 DIM = 6
+BOUND = 2e-5  # float32, order of summation
 
 
 def build(**arguments):
@@ -32,11 +34,6 @@ def inputs(h, w, batch=2):
     return torch.randn(batch, DIM, h, w), torch.randn(batch, 3, h, w)
 
 
-def close(value, expected):
-    bound = 2e-5 * max(1, float(expected.detach().std()))  # float32, order of summation
-    torch.testing.assert_close(value, expected, atol=bound, rtol=0)
-
-
 @pytest.mark.parametrize("rows", [1, 1000])
 @pytest.mark.parametrize("scale", [1, 2, 3.3, 6, (2.5, 4.0)])
 def test_render_and_query_equal_the_plain_form(monkeypatch, scale, rows):
@@ -48,9 +45,9 @@ def test_render_and_query_equal_the_plain_form(monkeypatch, scale, rows):
     prepared = decoder.prepare(feat, lr, frame)
     coord = queries(*target).expand(2, -1, -1)
     expected = plain_lm(decoder, feat, lr, coord, frame.cell.expand(2, 2))
-    close(decoder.query(prepared, coord), expected)
+    assert deviation(decoder.query(prepared, coord), expected) < BOUND
     rendered = decoder.render(prepared, Grid.of(Size(7, 9), target))
-    close(rendered, expected.transpose(1, 2).reshape(2, 3, *target))
+    assert deviation(rendered, expected.transpose(1, 2).reshape(2, 3, *target)) < BOUND
 
 
 @settings(deadline=None, max_examples=10)
@@ -62,7 +59,7 @@ def test_query_equals_the_plain_form_at_scattered_coordinates(h, w, seed):
     coord = torch.rand(2, 40, 2, generator=rng) * 2 - 1
     cell = torch.rand(2, 2, generator=rng) / 8 + 0.01
     prepared = decoder.prepare(feat, lr, Frame.whole(lr, cell))
-    close(decoder.query(prepared, coord), plain_lm(decoder, feat, lr, coord, cell))
+    assert deviation(decoder.query(prepared, coord), plain_lm(decoder, feat, lr, coord, cell)) < BOUND
 
 
 def test_gradients_equal_those_of_the_plain_form():
@@ -73,14 +70,7 @@ def test_gradients_equal_those_of_the_plain_form():
     wanted = [feat, *decoder.parameters()]
     fast = decoder.query(decoder.prepare(feat, lr, Frame.whole(lr, cell)), coord)
     slow = plain_lm(decoder, feat, lr, coord, cell)
-    direction = torch.randn_like(slow)
-    for ours, theirs in zip(
-        torch.autograd.grad(fast, wanted, direction),
-        torch.autograd.grad(slow, wanted, direction),
-        strict=True,
-    ):
-        assert theirs.abs().max() > 0
-        torch.testing.assert_close(ours, theirs, atol=2e-5 * max(1, float(theirs.abs().max())), rtol=0)
+    assert gradient_deviation(fast, slow, wanted) < BOUND
 
 
 def test_large_images_attend_in_windows_with_a_pixel_of_context():
@@ -96,7 +86,7 @@ def test_large_images_attend_in_windows_with_a_pixel_of_context():
     frame = Frame.of_grid(lr, Size(18, 8))
     coord = queries(18, 8).expand(2, -1, -1)
     answer = decoder.query(decoder.prepare(feat, lr, frame), coord)
-    close(answer, plain_lm(decoder, feat, lr, coord, frame.cell.expand(2, 2), expected))
+    assert deviation(answer, plain_lm(decoder, feat, lr, coord, frame.cell.expand(2, 2), expected)) < BOUND
     whole = plain_lm(decoder, feat, lr, coord, frame.cell.expand(2, 2))
     assert (answer - whole).abs().max() > 1e-3
 
@@ -113,9 +103,12 @@ def test_a_long_and_narrow_image_has_windows_too():
         dim=3,
     )
     coord = queries(6, 18)
-    close(
-        decoder.query(decoder.prepare(feat, lr, frame), coord),
-        plain_lm(decoder, feat, lr, coord, frame.cell, wide),
+    assert (
+        deviation(
+            decoder.query(decoder.prepare(feat, lr, frame), coord),
+            plain_lm(decoder, feat, lr, coord, frame.cell, wide),
+        )
+        < BOUND
     )
 
 

@@ -10,10 +10,12 @@ from srcli.geometry import Axis, Box, Grid, Size, output_size
 from srcli.models.decoders import DECODERS, modulated
 from srcli.models.decoders.modulated import Slots
 from srcli.models.sr import Frame, pixel_cell
+from tests.reference.deviation import deviation, gradient_deviation
 from tests.reference.lmf import latent_map, plain
 from tests.reference.sampling import queries
 
 DIM = 6
+BOUND = 1e-5  # float32, order of summation
 SMALL = {"depth": 3, "width": 8, "latent": 20}
 VARIANTS = {
     "lm-liif": ("lm-liif", SMALL),
@@ -50,11 +52,6 @@ def inputs(h, w, batch=2):
     return torch.randn(batch, DIM, h, w), torch.randn(batch, 3, h, w)
 
 
-def close(value, expected):
-    bound = 1e-5 * max(1, float(expected.detach().std()))  # float32, order of summation
-    torch.testing.assert_close(value, expected, atol=bound, rtol=0)
-
-
 @every_variant
 @pytest.mark.parametrize("scale", SCALES)
 def test_render_and_query_equal_the_plain_form(variant, scale):
@@ -67,9 +64,9 @@ def test_render_and_query_equal_the_plain_form(variant, scale):
     with torch.no_grad():
         prepared = decoder.prepare(feat, lr, frame)
         expected = plain(decoder, feat, lr, coord, frame.cell.expand(2, 2))
-        close(decoder.query(prepared, coord), expected)
+        assert deviation(decoder.query(prepared, coord), expected) < BOUND
         image = expected.transpose(1, 2).reshape(2, 3, *target)
-        close(decoder.render(prepared, Grid.of(size, target)), image)
+        assert deviation(decoder.render(prepared, Grid.of(size, target)), image) < BOUND
 
 
 @every_variant
@@ -83,7 +80,7 @@ def test_query_equals_the_plain_form_at_scattered_coordinates(variant, h, w, see
     cell = torch.rand(2, 2, generator=rng) / 8 + 0.01
     with torch.no_grad():
         prepared = decoder.prepare(feat, lr, Frame.whole(lr, cell))
-        close(decoder.query(prepared, coord), plain(decoder, feat, lr, coord, cell))
+        assert deviation(decoder.query(prepared, coord), plain(decoder, feat, lr, coord, cell)) < BOUND
 
 
 @every_variant
@@ -95,14 +92,7 @@ def test_gradients_equal_those_of_the_plain_form(variant):
     wanted = [feat, *decoder.parameters()]
     fast = decoder.query(decoder.prepare(feat, lr, Frame.whole(lr, cell)), coord)
     slow = plain(decoder, feat, lr, coord, cell)
-    direction = torch.randn_like(slow)
-    for ours, theirs in zip(
-        torch.autograd.grad(fast, wanted, direction),
-        torch.autograd.grad(slow, wanted, direction),
-        strict=True,
-    ):
-        assert theirs.abs().max() > 0
-        torch.testing.assert_close(ours, theirs, atol=1e-5 * max(1, float(theirs.abs().max())), rtol=0)
+    assert gradient_deviation(fast, slow, wanted) < BOUND
 
 
 @pytest.mark.parametrize("chunk", [1, 500])
