@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from srcli.bases import base_names, load_base
+from srcli.bases import base_names, find_base
+from srcli.cli import base_models
 from srcli.errors import ModelError, UsageError
 from srcli.presets import Preset, list_presets
 from srcli.temperature import choose
@@ -50,6 +51,9 @@ def list_models(
     header = ("NAME", "PARAMS", "SCALES", "SIZE", "LICENCE", "WEIGHTS")
     _print_columns([header, *map(_row, rows)])
     _print_shipped([presets[row["name"]] for row in rows if row["bundled"]])
+    if license_id is None:
+        print("\nbase models, which presets such as lgcaa stand on:")
+        _print_columns(base_models.rows())
 
 
 def describe(preset: Preset) -> dict[str, Any]:
@@ -79,6 +83,7 @@ def describe(preset: Preset) -> dict[str, Any]:
         "encoder": preset.encoder.name,
         "decoder": preset.decoder.name,
         "generator": None if preset.generator is None else preset.generator.name,
+        "bases": base_models.described(preset),
         "paper": preset.paper,
         "origin": preset.origin,
         "path": None if path is None else str(path),
@@ -217,22 +222,26 @@ def path(
     """Where the weights of a model are, or the folder that `pull` and `import` write to."""
     from srcli.weights.store import find, models_folder, resolve
 
-    print(models_folder() if name is None else find(resolve(name)))
+    if name in base_names():
+        print(find_base(name))
+    else:
+        print(models_folder() if name is None else find(resolve(name)))
 
 
 @app.command()
 def verify(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Models; without any, all whose weights are here."),
+        typer.Argument(metavar="NAME", help="Models or base models; without any, all that are here."),
     ] = None,
 ) -> None:
-    """Hash weights files again and compare; exit code 7 if one is not what it should be."""
+    """Hash weights files, base models' too, again and compare; exit code 7 if one is not what it should be."""
     from srcli.errors import CheckError
     from srcli.weights.store import find, known_hash, locate, resolve, sha256
 
-    presets = [resolve(name) for name in names] if names else [p for p in list_presets() if locate(p)]
-    wrong, rows = [], []
+    bases, others = base_models.split(names) if names else (base_models.here(), [])
+    presets = [resolve(name) for name in others] if names else [p for p in list_presets() if locate(p)]
+    rows, wrong = base_models.verdicts(bases)
     for preset in presets:
         file = find(preset)
         found, wanted = sha256(file), known_hash(preset, file)
@@ -249,13 +258,20 @@ def verify(
 
 @app.command()
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Models whose weights are removed.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME", help="Models or base models whose weights are removed.")
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove weights that were pulled or imported; those that came with the package stay."""
+    from srcli.weights.bases import remove_base
     from srcli.weights.install import remove
     from srcli.weights.store import find, is_bundled, resolve
 
+    bases, names = base_models.split(names)
+    for name in bases:
+        if yes or typer.confirm(f"Remove {find_base(name)}?", err=True):
+            _say(f"removed {remove_base(name)}")
     for name in names:
         preset = resolve(name)
         path = find(preset)
@@ -292,9 +308,9 @@ def pull(
     if "metrics" in names:
         _pull_backbones(to, offline=offline, overwrite=overwrite)
         names = [name for name in names if name != "metrics"]
-    for name in [name for name in names if name in base_names()]:
-        _pull_base(name, to, offline=offline, overwrite=overwrite)
-        names = [other for other in names if other != name]
+    bases, names = base_models.split(names)
+    for name in bases:
+        base_models.pull(name, to, offline=offline, overwrite=overwrite)
     chosen = (
         [p for p in list_presets() if p.weights.links]
         if names == ["all"]
@@ -311,15 +327,6 @@ def pull(
         with _progress(preset.name) as report:
             installed = download.pull(preset, folder=to, offline=offline, overwrite=overwrite, report=report)
         _print_installed(installed)
-
-
-def _pull_base(name: str, to: Path | None, *, offline: bool, overwrite: bool) -> None:
-    from srcli.weights.bases import pull_base
-
-    about = load_base(name)
-    _say(f"{name} from {about.repository} at {about.revision}, about {_size(about.size)}")
-    _say(f"licence: {about.license}" + (f"; {about.note}" if about.note else ""))
-    print(pull_base(name, folder=to, offline=offline, overwrite=overwrite))
 
 
 def _pull_backbones(to: Path | None, *, offline: bool, overwrite: bool) -> None:
@@ -399,7 +406,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _print_columns(rows: Sequence[Iterable[str]]) -> None:
+def _print_columns(rows: Iterable[Iterable[str]]) -> None:
     table = [tuple(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:

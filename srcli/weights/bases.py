@@ -1,4 +1,4 @@
-"""Fetching base models: from the Hugging Face Hub, at one commit, into the folder of models; offline after that."""
+"""Fetching base models from the Hugging Face Hub, at one commit, into the folder of models; checking, removing them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from srcli.bases import MARK, Base, load_base, locate_base, models_folder
+from srcli.bases import MARK, Base, find_base, load_base, models_folder
 from srcli.errors import ExistsError, ModelError, ResourceError
 from srcli.image.atomic import write_error
 from srcli.weights.checkpoint import write_atomically
+from srcli.weights.store import sha256
+
+WEIGHTS = (".safetensors", ".bin")
 
 
 def pull_base(
@@ -49,20 +52,21 @@ def pull_base(
         )
     commit = _fetched(about, target)
     missing = [pattern for pattern in about.files if "*" not in pattern and not (target / pattern).is_file()]
-    weights = [*target.rglob("*.safetensors"), *target.rglob("*.bin")]
+    weights = [path for path in target.rglob("*") if path.suffix in WEIGHTS]
     if not weights or len(missing) == len(about.files):
         raise ModelError(
             f"{about.repository} holds none of the files of {about.title}.",
             hint="Has it moved? Copy presets/bases/NAME.toml to $SRCLI_PRESETS_DIR/bases and change it.",
         )
+    shutil.rmtree(target / ".cache", ignore_errors=True)
     record = {
         "repository": about.repository,
         "revision": about.revision,
         "commit": commit,
         "license": about.license,
+        "files": {name: sha256(target / name) for name in _files(target)},
     }
     write_atomically(target / MARK, json.dumps(record, indent=2).encode() + b"\n")
-    shutil.rmtree(target / ".cache", ignore_errors=True)
     return target
 
 
@@ -92,6 +96,37 @@ def _fetched(about: Base, target: Path) -> str:
     return str(commit)
 
 
+def check_base(name: str) -> dict[str, str]:
+    """Hash the files of a base model again and compare them with what was fetched.
+
+    Returns:
+        For every file "ok" or "WRONG"; "MISSING" for one that was fetched and is gone, or that the base model cannot do
+        without; "no hash recorded" in a folder that was not fetched by us.
+
+    Raises:
+        PresetError: an unknown name.
+        ModelError: it is not here.
+    """
+    folder = find_base(name)
+    mark = folder / MARK
+    recorded: dict[str, str] = json.loads(mark.read_text("utf-8")).get("files", {}) if mark.is_file() else {}
+    needed = [pattern for pattern in load_base(name).files if pattern.endswith(".json")]
+    verdicts = dict.fromkeys([*recorded, *needed], "MISSING")
+    for each in _files(folder):
+        wanted = recorded.get(each)
+        verdict = "ok" if wanted is not None and wanted == sha256(folder / each) else "WRONG"
+        verdicts[each] = verdict if wanted is not None else "no hash recorded"
+    if not any(Path(each).suffix in WEIGHTS and verdict != "MISSING" for each, verdict in verdicts.items()):
+        verdicts["weights"] = "MISSING"
+    return verdicts
+
+
+def _files(folder: Path) -> list[str]:
+    """Settings and weights in a folder, from there."""
+    found = (path for path in folder.rglob("*") if path.suffix in (".json", *WEIGHTS) and path.name != MARK)
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
 def remove_base(name: str) -> Path:
     """Remove a base model that was fetched.
 
@@ -99,9 +134,7 @@ def remove_base(name: str) -> Path:
         ModelError: it is not here.
         ResourceError: it cannot be removed, or lies in a folder of the user's.
     """
-    folder = locate_base(name)
-    if folder is None:
-        raise ModelError(f"the base model '{name}' is not here.")
+    folder = find_base(name)
     if not (folder / MARK).is_file():
         raise ResourceError(f"{folder} was not fetched by srcli and stays.")
     try:
