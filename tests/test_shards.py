@@ -66,7 +66,11 @@ def test_a_line_that_a_killed_process_left_is_passed_over_and_the_next_one_is_wh
 
 
 @given(
-    st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
+    st.recursive(
+        st.none() | st.integers() | st.text(),
+        lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(), x, max_size=4),
+        max_leaves=8,
+    )
 )
 def test_foreign_lines_do_no_harm(content):
     import tempfile

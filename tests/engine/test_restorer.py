@@ -94,7 +94,7 @@ def test_a_generator_that_knows_the_answer_gives_it_back(tiny):
 
 
 def test_tiles_share_one_canvas_of_noise(tiny):
-    lr = picture(16, 24)
+    lr = picture(8, 20)
     whole = restorer(tiny, tile="none").upscale(lr, 4)
     engine = restorer(tiny, tile=16, diffusion={"overlap": 8})
     cut = engine.upscale(lr, 4)

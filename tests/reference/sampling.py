@@ -4,6 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from srcli.geometry import Size
+
+
+def lr_size(scale: float | tuple[float, float]) -> Size:
+    """Sides of an LR image that a plain form, which is slow, is asked to enlarge."""
+    return Size(7, 9) if isinstance(scale, tuple) or scale < 8 else Size(3, 4)
+
 
 def centres(h: int, w: int) -> Tensor:
     """Pixel centres (h, w, 2), order (y, x)."""

@@ -15,7 +15,7 @@ from srcli.models.decoders.cross_scale import CrossScaleAttention, in_windows
 from srcli.models.sr import Frame
 from tests.reference import ciaosr as reference
 from tests.reference.deviation import deviation, gradient_deviation
-from tests.reference.sampling import queries
+from tests.reference.sampling import lr_size, queries
 
 DIM = 6
 BOUND = 5e-5  # its softmax has no divisor and amplifies the last bits
@@ -45,14 +45,15 @@ def inputs(h, w, batch=2):
 @pytest.mark.parametrize("scale", SCALES)
 def test_render_and_query_equal_the_plain_form(scale):
     decoder = build()
-    feat, lr = inputs(7, 9)
-    target = output_size(Size(7, 9), scale)
+    size = lr_size(scale)
+    feat, lr = inputs(*size)
+    target = output_size(size, scale)
     frame = Frame.of_grid(lr, target)
     prepared = decoder.prepare(feat, lr, frame)
     coord = queries(*target).expand(2, -1, -1)
     expected = reference.plain(decoder, feat, lr, coord, frame.cell.expand(2, 2))
     assert deviation(decoder.query(prepared, coord), expected) < BOUND
-    rendered = decoder.render(prepared, Grid.of(Size(7, 9), target))
+    rendered = decoder.render(prepared, Grid.of(size, target))
     assert deviation(rendered, expected.transpose(1, 2).reshape(2, 3, *target)) < BOUND
 
 

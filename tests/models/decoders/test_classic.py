@@ -10,7 +10,7 @@ from srcli.models.decoders import DECODERS
 from srcli.models.sr import Frame, pixel_cell
 from tests.reference import liif, lte, metasr
 from tests.reference.deviation import deviation, gradient_deviation
-from tests.reference.sampling import queries
+from tests.reference.sampling import lr_size, queries
 
 DIM = 6
 BOUND = 1e-5  # float32, order of summation
@@ -57,8 +57,9 @@ def inputs(h, w, batch=2):
 @pytest.mark.parametrize("scale", SCALES)
 def test_render_and_query_equal_the_plain_form(variant, scale):
     decoder, plain = build(variant)
-    feat, lr = inputs(7, 9)
-    target = output_size(Size(7, 9), scale)
+    size = lr_size(scale)
+    feat, lr = inputs(*size)
+    target = output_size(size, scale)
     frame = Frame.of_grid(lr, target, cell_clip=4)
     prepared = decoder.prepare(feat, lr, frame)
     coord = queries(*target).expand(2, -1, -1)
@@ -66,7 +67,7 @@ def test_render_and_query_equal_the_plain_form(variant, scale):
     assert deviation(decoder.query(prepared, coord), expected) < BOUND
     assert (
         deviation(
-            decoder.render(prepared, Grid.of(Size(7, 9), target)),
+            decoder.render(prepared, Grid.of(size, target)),
             expected.transpose(1, 2).reshape(2, 3, *target),
         )
         < BOUND

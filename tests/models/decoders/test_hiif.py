@@ -11,7 +11,7 @@ from srcli.models.decoders.hiif import HIIF
 from srcli.models.sr import Frame
 from tests.reference.deviation import deviation, gradient_deviation
 from tests.reference.hiif import attend, plain
-from tests.reference.sampling import queries
+from tests.reference.sampling import lr_size, queries
 
 DIM = 6
 BOUND = 2e-5  # float32, order of summation
@@ -47,12 +47,13 @@ def calls(decoder, feat, lr, target, cell, rows):
 @pytest.mark.parametrize("scale", SCALES)
 def test_render_and_query_equal_the_plain_form(scale):
     decoder = build()
-    feat, lr = inputs(7, 9)
-    target = output_size(Size(7, 9), scale)
+    size = lr_size(scale)
+    feat, lr = inputs(*size)
+    target = output_size(size, scale)
     frame = Frame.of_grid(lr, target, cell_clip=4)
     expected = calls(decoder, feat, lr, target, frame.cell.expand(2, 2), target.h)
     prepared = decoder.prepare(feat, lr, frame)
-    assert deviation(decoder.render(prepared, Grid.of(Size(7, 9), target)), expected) < BOUND
+    assert deviation(decoder.render(prepared, Grid.of(size, target)), expected) < BOUND
     queried = decoder.query(prepared, queries(*target).expand(2, -1, -1))
     assert deviation(queried.transpose(1, 2).reshape(expected.shape), expected) < BOUND
 

@@ -10,7 +10,7 @@ from srcli.models.decoders import DECODERS
 from srcli.models.sr import Frame, pixel_cell
 from tests.reference import linf
 from tests.reference.deviation import deviation, gradient_deviation
-from tests.reference.sampling import queries, skip
+from tests.reference.sampling import lr_size, queries, skip
 
 DIM = 6
 BOUND = 1e-5  # float32, order of summation
@@ -54,9 +54,10 @@ def noise_for(decoder, grid, batch=2):
 @torch.no_grad()
 def test_a_picture_equals_the_plain_form_at_any_temperature(patch, ensemble, scale):
     decoder = build(patch, ensemble)
-    feat, lr = inputs(7, 9)
-    target = output_size(Size(7, 9), scale)
-    frame, grid = Frame.of_grid(lr, target, cell_clip=4), Grid.of(Size(7, 9), target)
+    size = lr_size(scale)
+    feat, lr = inputs(*size)
+    target = output_size(size, scale)
+    frame, grid = Frame.of_grid(lr, target, cell_clip=4), Grid.of(size, target)
     noise = noise_for(decoder, grid)
     prepared = decoder.prepare(feat, lr, frame)
     mean, direction = decoder.render_affine(prepared, grid, noise)

@@ -11,7 +11,7 @@ from srcli.models.decoders.lm_ciaosr import LMCiaoSR
 from srcli.models.sr import Frame
 from tests.reference.ciaosr import cross_scale, plain_lm
 from tests.reference.deviation import deviation, gradient_deviation
-from tests.reference.sampling import queries
+from tests.reference.sampling import lr_size, queries
 
 DIM = 6
 BOUND = 2e-5  # float32, order of summation
@@ -39,14 +39,15 @@ def inputs(h, w, batch=2):
 def test_render_and_query_equal_the_plain_form(monkeypatch, scale, rows):
     monkeypatch.setattr(lm_ciaosr, "CHUNK_CPU", rows)
     decoder = build()
-    feat, lr = inputs(7, 9)
-    target = output_size(Size(7, 9), scale)
+    size = lr_size(scale)
+    feat, lr = inputs(*size)
+    target = output_size(size, scale)
     frame = Frame.of_grid(lr, target, cell_clip=4)
     prepared = decoder.prepare(feat, lr, frame)
     coord = queries(*target).expand(2, -1, -1)
     expected = plain_lm(decoder, feat, lr, coord, frame.cell.expand(2, 2))
     assert deviation(decoder.query(prepared, coord), expected) < BOUND
-    rendered = decoder.render(prepared, Grid.of(Size(7, 9), target))
+    rendered = decoder.render(prepared, Grid.of(size, target))
     assert deviation(rendered, expected.transpose(1, 2).reshape(2, 3, *target)) < BOUND
 
 

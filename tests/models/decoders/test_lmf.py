@@ -12,7 +12,7 @@ from srcli.models.decoders.modulated import Slots
 from srcli.models.sr import Frame, pixel_cell
 from tests.reference.deviation import deviation, gradient_deviation
 from tests.reference.lmf import latent_map, plain
-from tests.reference.sampling import queries
+from tests.reference.sampling import lr_size, queries
 
 DIM = 6
 BOUND = 1e-5  # float32, order of summation
@@ -56,7 +56,7 @@ def inputs(h, w, batch=2):
 @pytest.mark.parametrize("scale", SCALES)
 def test_render_and_query_equal_the_plain_form(variant, scale):
     decoder = build(variant)
-    size = Size(5, 7)
+    size = lr_size(scale)
     feat, lr = inputs(*size)
     target = output_size(size, scale)
     frame = Frame.of_grid(lr, target, cell_clip=4)
