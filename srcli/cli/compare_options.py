@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 PAIR, GRID = "Two pictures", "One picture, several models"
+
+pair = partial(typer.Option, show_default=False, rich_help_panel=PAIR)
+grid = partial(typer.Option, show_default=False, rich_help_panel=GRID)
 
 Files = Annotated[
     list[Path],
@@ -17,22 +21,18 @@ Files = Annotated[
 ]
 Metrics = Annotated[
     str | None,
-    typer.Option(
+    pair(
         "--metrics",
         metavar="NAME[,..]",
         help="What to measure.  [default: psnr,psnr-y,ssim,spectrum,hist-w1]",
-        show_default=False,
-        rich_help_panel=PAIR,
     ),
 ]
 FailOver = Annotated[
     list[str] | None,
-    typer.Option(
+    pair(
         "--fail-over",
         metavar="'METRIC<VALUE'",
         help="Exit with 7 if this is so, as in 'psnr<30' or 'hist-w1>2'; repeatable.",
-        show_default=False,
-        rich_help_panel=PAIR,
     ),
 ]
 Histogram = Annotated[
@@ -43,55 +43,32 @@ Histogram = Annotated[
 ]
 Html = Annotated[
     Path | None,
-    typer.Option(
-        "--html",
-        metavar="FILE",
-        help="A page with a slider between the two; also -o FILE.html.",
-        show_default=False,
-        rich_help_panel=PAIR,
-    ),
+    pair("--html", metavar="FILE", help="A page with a slider between the two; also -o FILE.html."),
 ]
 Models = Annotated[
     list[str] | None,
-    typer.Option(
+    grid(
         "--model",
         "-m",
         metavar="NAME|FILE",
         help="A preset, a weights file, or nearest, bilinear, bicubic, lanczos; repeatable, a row each.",
-        show_default=False,
-        rich_help_panel=GRID,
     ),
 ]
 Scales = Annotated[
     str | None,
-    typer.Option(
-        "--scale",
-        "-s",
-        metavar="FACTOR[,..]",
-        help="A column each.  [default: that of --downscale, or 4]",
-        show_default=False,
-        rich_help_panel=GRID,
-    ),
+    grid("--scale", "-s", metavar="FACTOR[,..]", help="A column each.  [default: that of --downscale, or 4]"),
 ]
 Downscale = Annotated[
     str | None,
-    typer.Option(
+    grid(
         "--downscale",
         metavar="FACTOR[,..]",
         help="Reduce the picture first, by bicubic interpolation, so that there is a truth.",
-        show_default=False,
-        rich_help_panel=GRID,
     ),
 ]
 Temps = Annotated[
     str | None,
-    typer.Option(
-        "--temps",
-        metavar="T[,..]",
-        help="Temperatures of the noise, a column each: 0,0.5,1 or 0,.2,..,1.",
-        show_default=False,
-        rich_help_panel=GRID,
-    ),
+    grid("--temps", metavar="T[,..]", help="Temperatures of the noise, a column each: 0,0.5,1 or 0,.2,..,1."),
 ]
 Crops = Annotated[
     list[str] | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,118 +12,76 @@ from srcli.presets import DEFAULT_PRESET
 
 WHAT, HOW, SHOW, RUN = "What", "How", "Output", "Running"
 
+how = partial(typer.Option, show_default=False, rich_help_panel=HOW)
+show = partial(typer.Option, show_default=False, rich_help_panel=SHOW)
+what = partial(typer.Option, show_default=False, rich_help_panel=WHAT)
+
 # --- what ---------------------------------------------------------------------------------------------------------
 
 Bench = Annotated[
     list[str] | None,
-    typer.Option(
-        "--bench",
-        "-b",
-        metavar="NAME[,..]|all",
-        help="Benchmarks; see 'srcli bench list'.",
-        show_default=False,
-        rich_help_panel=WHAT,
-    ),
+    what("--bench", "-b", metavar="NAME[,..]|all", help="Benchmarks; see 'srcli bench list'."),
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(
-        "--data",
-        metavar="DIR",
-        help="Where the benchmarks are; without --bench, a folder of HR pictures.",
-        show_default=False,
-        rich_help_panel=WHAT,
-    ),
+    what("--data", metavar="DIR", help="Where the benchmarks are; without --bench, a folder of HR pictures."),
 ]
 LR = Annotated[
     Path | None,
-    typer.Option(
-        "--lr",
-        metavar="DIR",
-        help="LR pictures for those in --data, of the same names.",
-        show_default=False,
-        rich_help_panel=WHAT,
-    ),
+    what("--lr", metavar="DIR", help="LR pictures for those in --data, of the same names."),
 ]
 Pred = Annotated[
     Path | None,
-    typer.Option(
-        "--pred",
-        metavar="DIR",
-        help="Score these pictures, whatever made them, against --ref.",
-        show_default=False,
-        rich_help_panel=WHAT,
-    ),
+    what("--pred", metavar="DIR", help="Score these pictures, whatever made them, against --ref."),
 ]
 Ref = Annotated[
     Path | None,
-    typer.Option(
-        "--ref", metavar="DIR", help="HR pictures for --pred.", show_default=False, rich_help_panel=WHAT
-    ),
+    what("--ref", metavar="DIR", help="HR pictures for --pred."),
 ]
 Models = Annotated[
     list[str] | None,
-    typer.Option(
+    what(
         "--model",
         "-m",
         metavar="NAME|FILE",
         help="A preset, a weights file, or nearest, bilinear, bicubic, lanczos; repeatable.  "
         f"[default: {DEFAULT_PRESET} and bicubic]",
-        show_default=False,
-        rich_help_panel=WHAT,
     ),
 ]
 Scales = Annotated[
     str | None,
-    typer.Option(
-        "--scale",
-        "-s",
-        metavar="FACTOR[,..]",
-        help="Scales.  [default: 4]",
-        show_default=False,
-        rich_help_panel=WHAT,
-    ),
+    what("--scale", "-s", metavar="FACTOR[,..]", help="Scales.  [default: 4]"),
 ]
 Limit = Annotated[
     int | None,
-    typer.Option(min=1, help="Only so many pictures of each set.", show_default=False, rich_help_panel=WHAT),
+    what(min=1, help="Only so many pictures of each set."),
 ]
 
 # --- how ----------------------------------------------------------------------------------------------------------
 
 ProtocolName = Annotated[
     str | None,
-    typer.Option(
+    how(
         "--protocol",
         metavar="NAME",
         help="How to measure; NAME+8bit and NAME+float change the rounding.  [default: each benchmark's own]",
-        show_default=False,
-        rich_help_panel=HOW,
     ),
 ]
 Metrics = Annotated[
     str | None,
-    typer.Option(
-        "--metrics",
-        metavar="NAME[,..]",
-        help="What to measure.  [default: psnr,psnr-y,ssim,lr-psnr]",
-        show_default=False,
-        rich_help_panel=HOW,
-    ),
+    how("--metrics", metavar="NAME[,..]", help="What to measure.  [default: psnr,psnr-y,ssim,lr-psnr]"),
 ]
 ListMetrics = Annotated[
     bool, typer.Option("--list-metrics", help="Name metrics and protocols, and end.", rich_help_panel=HOW)
 ]
 Temperatures = Annotated[
     str,
-    typer.Option(
+    how(
         "--temperature",
         "--temps",
         "-T",
         metavar="T[,..]|FIRST:LAST:STEP",
         help="For models that draw noise.  [default: auto, the model's own for the scale]",
-        show_default=False,
-        rich_help_panel=HOW,
     ),
 ]
 Seeds = Annotated[
@@ -133,28 +92,18 @@ Seeds = Annotated[
 ]
 Steps = Annotated[
     str,
-    typer.Option(
-        "--steps",
-        metavar="N[,..]",
-        help="Sampling steps, for diffusion models.",
-        show_default=False,
-        rich_help_panel=HOW,
-    ),
+    how("--steps", metavar="N[,..]", help="Sampling steps, for diffusion models."),
 ]
 Sampler = Annotated[
     str | None,
-    typer.Option(
+    how(
         metavar="NAME",
         help="ddim, ddpm, dpm++, dpm++-sde, unipc or euler, for diffusion models.  [default: the model's own]",
-        show_default=False,
-        rich_help_panel=HOW,
     ),
 ]
 Eta = Annotated[
     float | None,
-    typer.Option(
-        metavar="E", help="Fresh noise in the steps of ddim.", show_default=False, rich_help_panel=HOW
-    ),
+    how(metavar="E", help="Fresh noise in the steps of ddim."),
 ]
 Average = Annotated[
     int, typer.Option(metavar="K", help="The mean of K samples of diffusion models.", rich_help_panel=HOW)
@@ -165,12 +114,8 @@ Official = Annotated[
 ]
 Branches = Annotated[
     str,
-    typer.Option(
-        "--branch",
-        metavar="f,p,pf,fp,selected",
-        help="Measure branches of FPLIA's decoder, each as a model.",
-        show_default=False,
-        rich_help_panel=HOW,
+    how(
+        "--branch", metavar="f,p,pf,fp,selected", help="Measure branches of FPLIA's decoder, each as a model."
     ),
 ]
 SelectionStats = Annotated[
@@ -186,55 +131,34 @@ Tta = Annotated[
 ]
 Stats = Annotated[
     str,
-    typer.Option(
-        "--stats",
-        metavar="bootstrap,wilcoxon",
-        help="Intervals of the means, and a test between models.",
-        show_default=False,
-        rich_help_panel=HOW,
-    ),
+    how("--stats", metavar="bootstrap,wilcoxon", help="Intervals of the means, and a test between models."),
 ]
 Reference = Annotated[
     str | None,
-    typer.Option(
-        "--reference",
-        metavar="builtin|FILE",
-        help="Published figures beside ours.",
-        show_default=False,
-        rich_help_panel=HOW,
-    ),
+    how("--reference", metavar="builtin|FILE", help="Published figures beside ours."),
 ]
 ListReferences = Annotated[
     bool, typer.Option("--list-references", help="Name the published tables, and end.", rich_help_panel=HOW)
 ]
 GroupBy = Annotated[
     Literal["family"] | None,
-    typer.Option(
-        "--group-by",
-        help="Gains in percent against the best of each family.",
-        show_default=False,
-        rich_help_panel=HOW,
-    ),
+    how("--group-by", help="Gains in percent against the best of each family."),
 ]
 FailUnder = Annotated[
     list[str] | None,
-    typer.Option(
+    how(
         "--fail-under",
         metavar="METRIC=VALUE",
         help="Exit with 7 if the mean of a model is worse; repeatable. Interpolations are exempt.",
-        show_default=False,
-        rich_help_panel=HOW,
     ),
 ]
 Timing = Annotated[
     int | None,
-    typer.Option(
+    how(
         "--timing",
         min=1,
         metavar="N",
         help="Only measure time and memory: N runs after a warm-up, no benchmark.",
-        show_default=False,
-        rich_help_panel=HOW,
     ),
 ]
 TimingSize = Annotated[
@@ -245,14 +169,7 @@ TimingSize = Annotated[
 
 OutputFile = Annotated[
     Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="Write there instead of to stdout.",
-        show_default=False,
-        rich_help_panel=SHOW,
-    ),
+    show("--output", "-o", metavar="FILE", help="Write there instead of to stdout."),
 ]
 Format = Annotated[
     Literal["auto", "table", "json", "jsonl", "csv", "md", "latex"],
@@ -269,13 +186,7 @@ PerImage = Annotated[
 ]
 SaveImages = Annotated[
     Path | None,
-    typer.Option(
-        "--save-images",
-        metavar="DIR",
-        help="Keep the results as PNG.",
-        show_default=False,
-        rich_help_panel=SHOW,
-    ),
+    show("--save-images", metavar="DIR", help="Keep the results as PNG."),
 ]
 Cache = Annotated[
     bool, typer.Option("--cache/--no-cache", help="Take rows that were measured before.", rich_help_panel=RUN)

@@ -26,6 +26,9 @@ SUFFIXES: dict[str, Form] = {
 }  # fmt: skip
 READ, RUN = "Points", "Measuring models first"
 
+point_option = partial(typer.Option, show_default=False, rich_help_panel=READ)
+run_option = partial(typer.Option, show_default=False, rich_help_panel=RUN)
+
 
 @dataclass(frozen=True)
 class Request:
@@ -45,47 +48,23 @@ class Request:
     )
     cost: Annotated[
         Literal["seconds", "params", "memory", "flops"] | None,
-        typer.Option(help="What the size of a marker says.", show_default=False, rich_help_panel=READ),
+        point_option(help="What the size of a marker says."),
     ] = None
     reference: Annotated[
         str | None,
-        typer.Option(
-            metavar="builtin|FILE",
-            help="Published points too, drawn hollow.",
-            show_default=False,
-            rich_help_panel=READ,
-        ),
+        point_option(metavar="builtin|FILE", help="Published points too, drawn hollow."),
     ] = None
     bench: Annotated[
         list[str] | None,
-        typer.Option(
-            "--bench",
-            "-b",
-            metavar="NAME[,..]",
-            help="Only these benchmarks.",
-            show_default=False,
-            rich_help_panel=READ,
-        ),
+        point_option("--bench", "-b", metavar="NAME[,..]", help="Only these benchmarks."),
     ] = None
     scale: Annotated[
         str | None,
-        typer.Option(
-            "--scale",
-            "-s",
-            metavar="FACTOR[,..]",
-            help="Only these scales.",
-            show_default=False,
-            rich_help_panel=READ,
-        ),
+        point_option("--scale", "-s", metavar="FACTOR[,..]", help="Only these scales."),
     ] = None
     protocol: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Only rows measured by this protocol.",
-            show_default=False,
-            rich_help_panel=READ,
-        ),
+        point_option(metavar="NAME", help="Only rows measured by this protocol."),
     ] = None
     mix_protocols: Annotated[
         bool,
@@ -93,31 +72,22 @@ class Request:
     ] = False
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="NAME|FILE",
-            help="Measure this model on --bench and add it; repeatable.",
-            show_default=False,
-            rich_help_panel=RUN,
+        run_option(
+            "--model", "-m", metavar="NAME|FILE", help="Measure this model on --bench and add it; repeatable."
         ),
     ] = None
     data: Annotated[
         Path | None,
-        typer.Option(
+        run_option(
             "--data",
             metavar="DIR",
             help="Where the benchmarks are.",
-            show_default=False,
             envvar=["SRCLI_PARETO_DATA", "SRCLI_DATA_DIR"],
-            rich_help_panel=RUN,
         ),
     ] = None
     limit: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Only so many pictures of each set.", show_default=False, rich_help_panel=RUN
-        ),
+        run_option(min=1, help="Only so many pictures of each set."),
     ] = None
     device: options.Device = "auto"
     output: Annotated[
