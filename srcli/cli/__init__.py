@@ -61,7 +61,9 @@ app = typer.Typer(
 app.command(context_settings=_environment("upscale"))(command(upscale_request.Request, upscale.upscale))
 app.command(context_settings=_environment("train"))(command(train.Request, train.train))
 app.command("eval", context_settings=_environment("eval"))(command(evaluate.Request, evaluate.evaluate))
-app.command("sweep-temperature", context_settings=_environment("sweep_temperature"))(sweep.sweep_temperature)
+app.command("sweep-temperature", context_settings=_environment("sweep_temperature"))(
+    command(sweep.Request, sweep.sweep_temperature)
+)
 app.command(context_settings=_environment("pareto"))(command(pareto.Request, pareto.pareto))
 app.command(context_settings=_environment("compare"))(compare.compare)
 app.command(context_settings=_environment("explain"))(explain.explain)

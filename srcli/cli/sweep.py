@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,13 +26,11 @@ if TYPE_CHECKING:
 
 Model = Annotated[
     str | None,
-    typer.Option(
+    own.what(
         "--model",
         "-m",
         metavar="NAME|FILE",
         help="A preset with a temperature, or a weights file of one.  [default: the one that came with srcli]",
-        show_default=False,
-        rich_help_panel=own.WHAT,
     ),
 ]
 Temps = Annotated[
@@ -50,58 +49,54 @@ Seeds = Annotated[
 ]
 Select = Annotated[
     str | None,
-    typer.Option(
+    own.how(
         "--select",
         metavar="METRIC[@LIMIT]",
         help="The best METRIC within limits; signed numbers count from temperature 0.  "
         "[default: lpips@psnr>=-0.3dB, niqe where LPIPS has no backbone]",
-        show_default=False,
-        rich_help_panel=own.HOW,
     ),
 ]
 OutputFolder = Annotated[
     Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="DIR",
-        help="Write sweep.csv, sweep.json, sweep.png and sweep.svg there.",
-        show_default=False,
-        rich_help_panel=own.SHOW,
+    own.show(
+        "--output", "-o", metavar="DIR", help="Write sweep.csv, sweep.json, sweep.png and sweep.svg there."
     ),
 ]
 WritePreset = Annotated[
     Path | None,
-    typer.Option(
+    own.show(
         "--write-preset",
         metavar="FILE.toml",
         help="Copy the preset there with the recommended temperatures, which 'upscale' then uses.",
-        show_default=False,
-        rich_help_panel=own.SHOW,
     ),
 ]
 
 
-def sweep_temperature(
-    bench: own.Bench = None,
-    data: own.Data = None,
-    model: Model = None,
-    scale: own.Scales = None,
-    limit: own.Limit = None,
-    temps: Temps = "0:1:0.05",
-    seeds: Seeds = 3,
-    metrics: own.Metrics = None,
-    protocol: own.ProtocolName = None,
-    select: Select = None,
-    output: OutputFolder = None,
-    write_preset: WritePreset = None,
-    json: own.Json = False,
-    cache: own.Cache = True,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    tile: options.Tile = "auto",
-    quiet: options.Quiet = False,
-) -> None:
+@dataclass(frozen=True)
+class Request:
+    """The options, in the order of their help."""
+
+    bench: own.Bench = None
+    data: own.Data = None
+    model: Model = None
+    scale: own.Scales = None
+    limit: own.Limit = None
+    temps: Temps = "0:1:0.05"
+    seeds: Seeds = 3
+    metrics: own.Metrics = None
+    protocol: own.ProtocolName = None
+    select: Select = None
+    output: OutputFolder = None
+    write_preset: WritePreset = None
+    json: own.Json = False
+    cache: own.Cache = True
+    device: options.Device = "auto"
+    precision: options.Precision = "auto"
+    tile: options.Tile = "auto"
+    quiet: options.Quiet = False
+
+
+def sweep_temperature(request: Request) -> None:
     """Measure a generative model at many temperatures, and recommend one for each scale.
 
     srcli sweep-temperature --bench Set5 -s 4 -o sweep/
@@ -116,17 +111,17 @@ def sweep_temperature(
     from srcli.sweep import parse_rule, sweep
     from srcli.temperature import parse_temperatures, warning
 
-    console = Console(quiet=quiet)
-    values = parse_temperatures(temps)
+    console, write_preset = Console(quiet=request.quiet), request.write_preset
+    values = parse_temperatures(request.temps)
     if (text := warning(values)) is not None:
         console.note(f"warning: {text}")
     if write_preset is not None and write_preset.suffix != ".toml":
         raise UsageError(f"--write-preset {write_preset} is no preset's file.", hint="Its name ends in .toml")
-    rule = _default_rule(console) if select is None else parse_rule(select)
-    wanted = _metrics(metrics, rule)
-    scales = [parse_scale(word) for word in options.words(scale or "4")]
-    sets = _benchmarks(bench, data)
-    network = _network(model, device, precision, tile)
+    rule = _default_rule(console) if request.select is None else parse_rule(request.select)
+    wanted = _metrics(request.metrics, rule)
+    scales = [parse_scale(word) for word in options.words(request.scale or "4")]
+    sets = _benchmarks(request)
+    network = _network(request)
     with ends_soon(), joined_ranks() as ranks:
         result = sweep(
             network,
@@ -135,20 +130,20 @@ def sweep_temperature(
             values,
             rule=rule,
             metrics=wanted,
-            seeds=range(seeds),
-            protocol=protocol,
-            limit=limit,
-            cache=RowCache() if cache else None,
+            seeds=range(request.seeds),
+            protocol=request.protocol,
+            limit=request.limit,
+            cache=RowCache() if request.cache else None,
             ranks=ranks,
-            report=Progress(len(values) * seeds, quiet=quiet or ranks.rank > 0),
+            report=Progress(len(values) * request.seeds, quiet=request.quiet or ranks.rank > 0),
         )
     if ranks.rank > 0:
         raise typer.Exit(1 if result.found.failures else 0)
     if result.found.cached:
         console.note(f"{result.found.cached} of {len(result.found.rows)} rows were measured before")
     if result.curves:
-        _print(result, as_json=json)
-        _write(result, output, console)
+        _print(result, as_json=request.json)
+        _write(result, request.output, console)
         if write_preset is not None:
             _write_preset(result, network, write_preset, console)
     if code := finish(result.found, {}):
@@ -215,29 +210,31 @@ def _metrics(text: str | None, rule: Rule) -> list[Metric]:
     return chosen
 
 
-def _benchmarks(bench: list[str] | None, data: Path | None) -> list[Benchmark]:
+def _benchmarks(request: Request) -> list[Benchmark]:
     from srcli.data.benchmarks import open_benchmarks, open_folder
 
-    names = options.words(*(bench or ()))
+    names = options.words(*(request.bench or ()))
     if names:
-        return open_benchmarks(names, data)
-    if data is None:
+        return open_benchmarks(names, request.data)
+    if request.data is None:
         raise UsageError(
             "Nothing to measure on.", hint="Name benchmarks (--bench Set5) or a folder (--data DIR)."
         )
-    return [open_folder(data)]
+    return [open_folder(request.data)]
 
 
-def _network(name: str | None, device: str, precision: str, tile: str) -> Network:
+def _network(request: Request) -> Network:
     from srcli.evaluate import Network
     from srcli.temperature import check_generative
     from srcli.weights.store import resolve
 
-    chosen = default_model() if name is None else name
+    chosen = default_model() if request.model is None else request.model
     check_generative(resolve(chosen), "sweep-temperature")
     from srcli.engine import Upscaler
 
-    return Network(Upscaler.from_preset(chosen, device=device, precision=precision, tile=tile))
+    return Network(
+        Upscaler.from_preset(chosen, device=request.device, precision=request.precision, tile=request.tile)
+    )
 
 
 def default_model() -> str:
