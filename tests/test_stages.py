@@ -255,28 +255,6 @@ def test_a_stage_moves_what_it_trains_and_nothing_else(stage, tmp_path):
         assert any(name.startswith(beginning) for name in found), beginning
 
 
-def test_hues_change_places_in_the_picture_and_in_what_it_is_compared_with(tmp_path):
-    seen, shown = [], []
-    for hues in (0.0, 1.0):
-        objective = {"name": "autoencoder", "branch": "", "hues": hues, "smallest": 1.0}
-        trainer = trainer_of(tmp_path, KIM, objective, ["generator."])
-        trainer.network.encoder.autoencoder.perc_encoder.register_forward_pre_hook(
-            lambda module, given: seen.append(given[0])
-        )
-        (stage,) = trainer.objectives
-        fit = stage.compare
-        stage.compare = lambda sr, hr, fit=fit: shown.append(hr) or fit(sr, hr)
-        torch.manual_seed(0)
-        with torch.no_grad():
-            assert stage(trainer.network, trainer._normalised(batches(trainer, 1)[0][0])).isfinite()
-    plain, exchanged = seen
-    assert not torch.equal(plain, exchanged)
-    order = [int((exchanged[:, i, None] - plain).abs().sum((0, 2, 3)).argmin()) for i in range(3)]
-    assert sorted(order) == [0, 1, 2]
-    torch.testing.assert_close(exchanged, plain[:, order])
-    torch.testing.assert_close(shown[1], shown[0][:, order])
-
-
 def test_all_branches_and_their_votes_learn_from_a_hard_choice(tmp_path):
     trainer = trainer_of(tmp_path, FPLIA, {"name": "lia-finetune"}, ["encoder.", "generator."])
     (objective,) = trainer.objectives

@@ -45,7 +45,6 @@ def autoencoder(
     adversary_layers: int = 3,
     smallest: float = 0.25,
     crop: int = 0,
-    hues: float = 0.0,
 ) -> tuple[Objective, ...]:
     """Encode `batch.picture`, sample the posterior, decode at a random size, compare.
 
@@ -64,18 +63,14 @@ def autoencoder(
         adversary_layers: layers of stride 2.
         smallest: the smallest target's sides over those of the picture.
         crop: side of a random square of each target to which decoding and comparison are restricted; 0: all of it.
-        hues: share of the batches whose red, green and blue change places, so that no hue is rare. Not published, for
-            short runs, which otherwise lose the hues that few photos have.
 
     Raises:
-        ValueError: a weight below 0, a share that is none, or a perceptual loss without its file.
+        ValueError: a weight below 0, or a perceptual loss without its file.
     """
     if min(l1, perceptual, gradient, spectrum, kl, adversary) < 0:
         raise ValueError("weights of losses are at least 0")
     if not 0 < smallest <= 1:
         raise ValueError("smallest is above 0 and at most 1")
-    if not 0 <= hues <= 1:
-        raise ValueError("hues is from 0 to 1")
     if perceptual and weights is None:
         raise ValueError(f"a perceptual loss needs the file of {backbone}: objective.weights")
     judge = load_classifier(backbone, Path(weights)) if perceptual and weights else None
@@ -91,7 +86,7 @@ def autoencoder(
         return total
 
     opponent = PatchGAN(adversary_width, adversary_layers) if adversary else None
-    return (_AutoEncoder(compare, branch, kl, smallest, crop, hues, adversary, adversary_from, opponent),)
+    return (_AutoEncoder(compare, branch, kl, smallest, crop, adversary, adversary_from, opponent),)
 
 
 class _AutoEncoder(Stage):
@@ -104,13 +99,11 @@ class _AutoEncoder(Stage):
         kl: float,
         smallest: float,
         crop: int,
-        hues: float,
         adversary: float,
         adversary_from: int,
         opponent: nn.Module | None,
     ) -> None:
         self.compare, self.branch, self.kl, self.smallest, self.crop = compare, branch, kl, smallest, crop
-        self.hues = hues
         self.adversary, self.opponent, self.opponent_from = adversary, opponent, adversary_from
         self.step = 0
         self.shown: tuple[Tensor, Tensor] | None = None
@@ -125,10 +118,7 @@ class _AutoEncoder(Stage):
 
     def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
         """The loss of a batch."""
-        picture, lr = picture_of(batch), batch.lr
-        if self.hues and float(torch.rand(())) < self.hues:
-            order = torch.randperm(3)
-            picture, lr = picture[:, order], lr[:, order]
+        picture = picture_of(batch)
         mean, logvar = autoencoder_of(network).moments(picture)
         mean = mean.float()
         z, divergence = mean, mean.new_zeros(())
@@ -142,7 +132,7 @@ class _AutoEncoder(Stage):
         hr = F.interpolate(picture, (side, side), mode="bicubic", align_corners=False)
         box = self._box(side)
         hr = hr[:, :, box.top : box.bottom, box.left : box.right]
-        sr = decoded(network, lr, perceived(network, z), Size(side, side), self.branch, box)
+        sr = decoded(network, batch.lr, perceived(network, z), Size(side, side), self.branch, box)
         fit = self.compare(sr, hr)
         loss = fit + self.kl * divergence
         if self.opponent is None or self.step < self.opponent_from:
