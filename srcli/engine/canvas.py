@@ -44,14 +44,7 @@ class CanvasUpscaler(SampledUpscaler):
     ) -> Iterator[np.ndarray]:
         """Finished rows of the enlarged image, from top to bottom; see `Upscaler.rows`.
 
-        Args:
-            source: the LR image.
-            target: size of the output.
-            temperature: only None: a generator has none.
-            seed: which sample.
-            report: called with the finished share.
-            as_bytes: round on the device.
-            sampling: how, if not as `self.sampling` says.
+        `sampling` says how, if not as `self.sampling` says. There is no temperature.
 
         Raises:
             UsageError: a temperature, or no seed.

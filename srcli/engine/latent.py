@@ -138,17 +138,9 @@ class LatentUpscaler(SampledUpscaler):
     ) -> Iterator[np.ndarray]:
         """Finished rows of the enlarged image, from top to bottom; see `Upscaler.rows`.
 
-        Args:
-            source: the LR image.
-            target: size of the output.
-            temperature: only None: a generator has none.
-            seed: which sample.
-            report: called with the finished share.
-            as_bytes: round on the device.
-            sampling: how the latent is sampled, if not as `self.sampling` says.
-            latent: what was sampled before, instead of sampling.
-            chosen: called with the top of every band and the scores (n, rows, W) of the branches, of which the
-                highest was chosen.
+        `sampling` says how the latent is sampled, if not as `self.sampling` says; a `latent` that was sampled before
+        stands in its place. `chosen` is called with the top of every band and the scores (n, rows, W) of the branches,
+        of which the highest was chosen. There is no temperature.
 
         Raises:
             UsageError: a temperature, no seed, a latent of a picture of another size, or `chosen` where nothing is.
