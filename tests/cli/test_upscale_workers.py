@@ -28,6 +28,14 @@ def deadly(marker, deaths, _device):
     return Bicubic()
 
 
+@pytest.fixture
+def no_torch(tmp_path, monkeypatch):
+    """New processes import an empty torch: the network is a stand-in, and torch takes more than a second of each."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "torch.py").write_text("def set_num_threads(_count): pass")
+    monkeypatch.syspath_prepend(tmp_path / "empty")
+
+
 def absent(_device):
     raise ModelError("the weights are gone.")
 
@@ -63,7 +71,7 @@ def test_several_processes_make_the_same_files_as_one(folder, model):
     assert all((folder / "one" / n).read_bytes() == (folder / "two" / n).read_bytes() for n in names)
 
 
-def test_a_process_that_dies_gives_its_picture_back_once(tmp_path):
+def test_a_process_that_dies_gives_its_picture_back_once(tmp_path, no_torch):
     (tmp_path / "marker").mkdir()
     items = items_of(tmp_path / "in", 3)
     # Two processes die at the first picture, which then has failed, and one at the second, which the next one does.
@@ -77,7 +85,7 @@ def test_a_process_that_dies_gives_its_picture_back_once(tmp_path):
     assert len(list((tmp_path / "marker").iterdir())) == 3
 
 
-def test_what_is_the_same_for_every_picture_ends_the_batch(tmp_path):
+def test_what_is_the_same_for_every_picture_ends_the_batch(tmp_path, no_torch):
     with pytest.raises(Fatal, match="weights are gone"):
         list(outcomes(work_of(tmp_path / "out", absent), ["cpu", "cpu"], items_of(tmp_path / "in", 4)))
     assert not Path(tmp_path / "out").exists()
