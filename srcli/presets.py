@@ -19,7 +19,7 @@ from typing import Any, Literal
 from srcli.errors import PresetError, suggest
 from srcli.sections import frozen, read_section, read_toml
 
-DEFAULT_PRESET = "edsr-s-blend"
+DEFAULT_PRESET = "edsr-baseline-blend"
 REAL_WORLD_PRESET = "edsr-s-blend-real"  # for pictures that are damaged
 
 RGB = tuple[float, float, float]
@@ -205,6 +205,7 @@ class Diffusion:
         eta: default share of fresh noise, for ddim.
         tile: side of the tiles of a canvas that is cut; the engine chooses less where memory is short.
         overlap: canvas pixels that neighbouring tiles share; None: a quarter of the tile, or what the generator wants.
+        colour_fix: how `upscale` gives results the colours of their input by default, see `srcli.colour_fix`.
         official: how the authors sample.
     """
 
@@ -219,6 +220,7 @@ class Diffusion:
     eta: float = 0.0
     tile: int = 128
     overlap: int | None = None
+    colour_fix: Literal["none", "adain", "wavelet", "lowpass"] = "none"
     official: Official = Official()
 
 
