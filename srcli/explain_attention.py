@@ -132,7 +132,7 @@ def _run(restorer: Restorer, lr: Tensor, picture: Tensor, noise: float, seed: in
     drawn = CanvasNoise(seed, latent.shape[1], canvas, device)(0)
     noisy = kept[step].sqrt() * latent + (1 - kept[step]).sqrt() * drawn
     tokens = network.generator.condition(network.encoder, lr)
-    network.generator(noisy, torch.tensor([step], device=device), Condition(picture, tokens))
+    network.generator(noisy, torch.tensor([step], device=device), Condition(picture, tokens, latent))
 
 
 def _map(

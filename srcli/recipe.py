@@ -193,11 +193,13 @@ def read_recipe(path: Path, changes: Mapping[str, str] | None = None, variant: s
     }
     objective = _objective(table.pop("objective", {"name": "l1"}), path)
     preset = parse_preset(table, name=name, where=str(path))
+    damage = parts["data"].degradation
+    training = replace(preset.training, recipe=path.stem, degradation=None if damage == "bicubic" else damage)
     recipe = Recipe(
         held_out=tuple(held_out),
         split_shards=bool(split),
         objective=objective,
-        preset=replace(preset, training=replace(preset.training, recipe=path.stem)),
+        preset=replace(preset, training=training),
         **parts,
     )
     _check(recipe, path)

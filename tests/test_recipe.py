@@ -150,3 +150,9 @@ def test_linf_trains_its_density_then_its_colours_on_patches_of_its_size():
         assert recipe.objective.name == "linf-stage-2"
         assert recipe.data.around == recipe.preset.decoder.args["patch"]
         assert len(make_objective(recipe.objective)) == (1 if "short" in variant else 2)
+
+
+def test_weights_remember_what_their_training_pictures_went_through():
+    names = {"lgcaa": "realesrgan", "edsr-s-blend-real": "realesrgan-stablesr", "liif": None}
+    for name, degradation in names.items():
+        assert read_recipe(find_recipe(name)).preset.training.degradation == degradation

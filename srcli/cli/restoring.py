@@ -46,7 +46,7 @@ def faithful(preset: Preset, sampling: Sampling | None, fidelity: float | None) 
 
 
 def colour_fix(preset: Preset, mode: Mode | None, strength: float) -> ColourFix | None:
-    """The correction that was asked for, or the usual one of models that need one; None for none.
+    """The correction that was asked for, or the preset's own, or the usual one of restorers; None for none.
 
     Raises:
         UsageError: a strength that makes no sense.
@@ -55,18 +55,21 @@ def colour_fix(preset: Preset, mode: Mode | None, strength: float) -> ColourFix 
 
     if not 0 <= strength <= 1:
         raise UsageError(f"--colour-strength takes a number from 0 to 1, got {strength:g}.")
-    chosen = mode or (USUAL if is_restorer(preset) else "none")
+    own = "none" if preset.diffusion is None else preset.diffusion.colour_fix
+    chosen = mode or (USUAL if is_restorer(preset) else own)
     return None if chosen == "none" or strength == 0 else ColourFix(chosen, strength)
 
 
 def forecast_lines(
     preset: Preset, sampling: Sampling | None, tile: str, device: str
-) -> Callable[[Size], list[str]] | None:
-    """For a dry run: what says what an output would take; None for models that plan by themselves."""
+) -> Callable[[Size], tuple[list[str], int]] | None:
+    """For a dry run: what says what an output would take, in lines and bytes; None for models that plan by themselves."""
     return partial(_forecast, preset, sampling, tile, device) if is_restorer(preset) else None
 
 
-def _forecast(preset: Preset, sampling: Sampling | None, tile: str, device: str, target: Size) -> list[str]:
+def _forecast(
+    preset: Preset, sampling: Sampling | None, tile: str, device: str, target: Size
+) -> tuple[list[str], int]:
     from srcli.bases import bases_of, locate_base
     from srcli.engine.device import choose_device, free_memory
     from srcli.engine.footprint import speed
@@ -85,4 +88,4 @@ def _forecast(preset: Preset, sampling: Sampling | None, tile: str, device: str,
     absent = [base for base in bases_of(preset) if locate_base(base) is None]
     if absent:
         note.append(f"not here yet: {', '.join(absent)} (srcli models pull {' '.join(absent)})")
-    return [*found.lines(speed(where)), *note]
+    return [*found.lines(speed(where)), *note], found.peak

@@ -202,7 +202,8 @@ class _Blank:
         def denoise() -> Any:
             tokens = network.generator.condition(network.encoder, torch.empty(batch, 3, 16, 16))
             noisy = torch.empty(batch, channels, *size)
-            return network.generator(noisy, torch.zeros(batch), Condition(torch.empty(pixels), tokens))
+            condition = Condition(torch.empty(pixels), tokens, torch.empty_like(noisy))
+            return network.generator(noisy, torch.zeros(batch), condition)
 
         calls: dict[str, Callable[[], Any]] = {
             "encoder": lambda: network.decoder.encode(torch.empty(pixels)),

@@ -182,7 +182,7 @@ class Restorer(SampledUpscaler):
         schedule = scheduler_for(self.diffusion, self.sampling)
         with arithmetic(self.device, self.precision):
             found, used = sample(
-                self._predict(enlarged),
+                self._predict(enlarged, start),
                 CanvasNoise(seed, generator.channels, canvas, self.device),
                 schedule,
                 plan,
@@ -195,8 +195,10 @@ class Restorer(SampledUpscaler):
         self.tile_retries += used != plan
         return fitting(lambda n: latents.decode(decoder, found.cpu(), n, min(overlap, (n or 0) // 2)))
 
-    def _predict(self, enlarged: Enlarged) -> Callable[[Tensor, Tensor, Sequence[Box]], Tensor]:
-        """The generator on tiles of the canvas; what its encoder says of each is kept."""
+    def _predict(
+        self, enlarged: Enlarged, latent: Tensor
+    ) -> Callable[[Tensor, Tensor, Sequence[Box]], Tensor]:
+        """The generator on tiles of the canvas, given the enlarged picture's latents; what its encoder says is kept."""
         network, factor = self.network, self.network.decoder.factor
         known: dict[Box, Tensor] = {}
 
@@ -208,7 +210,8 @@ class Restorer(SampledUpscaler):
                     lr = enlarged.lr[(..., *enlarged.shown(box).slices)].to(self.device)
                     known[box] = network.generator.condition(network.encoder, lr)
             tokens = torch.cat([known[box] for box in shown])
-            return network.generator(noisy, t.to(self.device), Condition(pictures, tokens))
+            near = torch.cat([latent[(..., *box.slices)] for box in boxes]).to(self.device)
+            return network.generator(noisy, t.to(self.device), Condition(pictures, tokens, near))
 
         return predict
 

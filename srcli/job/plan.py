@@ -91,9 +91,11 @@ def plan(
         record.model = {"name": about.name, "sha256": weights, "license": about.weights.license}
     record.fingerprint = record.fingerprint or _fingerprint(task, settings, weights)
     record.memory = _memory(task, form, settings)
-    if task.needs_network and settings.forecast is not None:
-        record.notes += settings.forecast(target.size)
     check_memory(record.memory, gathered=form not in STREAMED)
+    if task.needs_network and settings.forecast is not None:
+        lines, peak = settings.forecast(target.size)
+        record.notes += lines
+        record.memory = max(record.memory, MEMORY_BASE + peak)
     if path is not None:
         _check_place(path, task, form, settings)
     return task

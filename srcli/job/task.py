@@ -68,7 +68,7 @@ class Settings:
         colour_fix: how results take their colours from the input again; None: not at all.
         provenance: whether the output records how it was made.
         real_world: the model for damaged pictures, where every picture is measured and may get it.
-        forecast: for a dry run, gives lines on what an output of a size would take; None: nothing is said.
+        forecast: for a dry run, gives lines on what an output of a size would take, and bytes; None: nothing is said.
         exists: what to do where the output exists.
         made: gives what an output was made from (`fingerprint`), where its own file does not say so.
         max_input_pixels: larger inputs are refused.
@@ -97,7 +97,7 @@ class Settings:
     colour_fix: ColourFix | None = None
     provenance: bool = True
     real_world: RealWorld | None = None
-    forecast: Callable[[Size], list[str]] | None = None
+    forecast: Callable[[Size], tuple[list[str], int]] | None = None
     exists: Exists = "auto"
     made: Callable[[Source, Path], str | None] = lambda _source, _output: None
     max_input_pixels: int = 500_000_000

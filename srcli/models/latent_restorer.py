@@ -19,6 +19,7 @@ from diffusers import AutoencoderKL, ControlNetModel, ModelMixin, UNet2DConditio
 from torch import Tensor, nn
 
 from srcli.bases import find_base
+from srcli.diffusion import alphas_cumprod
 from srcli.errors import PresetError, ResourceError, WeightsError
 from srcli.geometry import Size
 from srcli.models import make
@@ -27,7 +28,7 @@ from srcli.models.dpacm import RGBView
 from srcli.models.encoders import ENCODERS
 from srcli.models.lgcaa import LocalGlobal, Parts, attention_parameters, place, transformer_blocks
 from srcli.models.sr import Encoder, Generator, ImplicitSR
-from srcli.presets import Preset
+from srcli.presets import Diffusion, Preset
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TOKEN_SIDE = 8  # maps of features are averaged to so many places per side
@@ -54,10 +55,12 @@ class Condition(NamedTuple):
     Attributes:
         picture: the enlarged LR picture (B, 3, H, W) in [-1, 1], `factor` pixels for each latent.
         tokens: (B, T, C) of the encoder, not projected yet.
+        latent: those of `picture`, for a generator that sees everything relative to them.
     """
 
     picture: Tensor
     tokens: Tensor
+    latent: Tensor | None = None
 
 
 class DinoTokens(Encoder):
@@ -159,7 +162,11 @@ class LGCAA(Generator):
         trains: "attention": of the UNet only self- and cross-attention, the published way; "all" from scratch.
         control_parts: which LGCAA the ControlNet's copy has; "none": standard attention.
         dpacm: whether the condition has a view that is trained with; the ablation leaves it out.
+        relative: whether the network is shown how far noisy latents are from those of the enlarged picture with as little
+            signal, and tells how far the answer is; the process stays as it is. So what is not learned yet leaves the
+            picture as it was.
         checkpointing: computes activations again in the backward pass, for less memory.
+        diffusion: the noise, of which `relative` needs the shares of signal.
         parts, local_window, logit_scale, normalise_v, clamp, merge_norm, residual_gate, mlp_ratio: see `LocalGlobal`.
     """
 
@@ -173,6 +180,7 @@ class LGCAA(Generator):
         trains: Literal["attention", "all"] = "attention",
         control_parts: Parts = "none",
         dpacm: bool = True,
+        relative: bool = False,
         checkpointing: bool = False,
         parts: Parts = "both",
         local_window: int = 8,
@@ -182,6 +190,7 @@ class LGCAA(Generator):
         merge_norm: bool = True,
         residual_gate: bool = True,
         mlp_ratio: int = 4,
+        diffusion: Diffusion = Diffusion(),  # noqa: B008
     ) -> None:
         super().__init__()
         self.unet: UNet2DConditionModel = (
@@ -205,6 +214,9 @@ class LGCAA(Generator):
         self.context = self.native // 4
         self.project = nn.Sequential(nn.LayerNorm(in_dim), nn.Linear(in_dim, config.cross_attention_dim))
         self.view = RGBView(config.block_out_channels[0]) if dpacm else None
+        self.relative, self.velocity = relative, diffusion.prediction == "v_prediction"
+        self.shares: Tensor
+        self.register_buffer("shares", alphas_cumprod(diffusion) if relative else None, persistent=False)
         if trains == "attention":
             self.unet.requires_grad_(requires_grad=False)
             for parameter in attention_parameters(self.unet).values():
@@ -221,7 +233,18 @@ class LGCAA(Generator):
         return found.flatten(2).transpose(1, 2)
 
     def forward(self, noisy: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The noise in `noisy` (B, channels, h, w) at the steps t (B,) or (); sides are multiples of `multiple_of`."""
+        """The noise in `noisy` (B, channels, h, w) at the steps t (B,) or (), or the velocity where that is learned.
+
+        Sides are multiples of `multiple_of`.
+        """
+        if not self.relative:
+            return self._told(noisy, t, condition)
+        assert condition.latent is not None
+        share = self.shares[t.round().long()].reshape(-1, 1, 1, 1)
+        told = self._told(noisy - share.sqrt() * condition.latent, t, condition)
+        return told - (1 - share).sqrt() * condition.latent if self.velocity else told
+
+    def _told(self, noisy: Tensor, t: Tensor, condition: Condition) -> Tensor:
         tokens = self.project(condition.tokens)
         grid = {"grid": Size(*noisy.shape[-2:])}
         down, mid = self.control(
@@ -268,7 +291,8 @@ class LatentRestorer(ImplicitSR):
     def condition(self, lr: Tensor, picture: Tensor) -> Condition:
         """What the generator is given for an LR picture and its enlargement, both in [-1, 1]."""
         with torch.no_grad():
-            return Condition(picture, self.generator.condition(self.encoder, lr))
+            latent = self.decoder.encode(picture) if self.generator.relative else None
+            return Condition(picture, self.generator.condition(self.encoder, lr), latent)
 
     def grown(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The state to start from, given that of a network with standard self-attention.
@@ -304,7 +328,8 @@ def assemble(preset: Preset) -> LatentRestorer:
     encoder.requires_grad_(requires_grad=False)
     width = {"in_dim": encoder.out_dim}
     decoder = make(DECODERS, "decoder", preset.decoder, preset.name, **width)
-    generator = make({"lgcaa": LGCAA}, "generator", preset.generator, preset.name, **width)
+    given = {**width, "diffusion": preset.diffusion}
+    generator = make({"lgcaa": LGCAA}, "generator", preset.generator, preset.name, **given)
     if decoder.channels != generator.channels:
         raise PresetError(
             f"the decoder of {preset.name} has {decoder.channels} channels of latents, "

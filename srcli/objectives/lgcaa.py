@@ -73,16 +73,19 @@ class Denoising(Stage):
         enlarged = F.interpolate(batch.lr, size=hr.shape[-2:], mode="bicubic").clamp(-1, 1)
 
         def known(which: list[int] | slice) -> tuple[Tensor, ...]:
-            tokens = restorer.condition(batch.lr[which], enlarged[which]).tokens
-            return *restorer.decoder.moments(hr[which]), tokens
+            found = restorer.condition(batch.lr[which], enlarged[which])
+            more = () if found.latent is None else (found.latent,)
+            return *restorer.decoder.moments(hr[which]), found.tokens, *more
 
         with torch.no_grad():
-            mean, deviation, tokens = self.kept(batch, known)
+            mean, deviation, *condition = self.kept(batch, known)
         latent = mean + deviation * torch.randn_like(mean)
         t = torch.randint(len(self.alphas), (len(hr),), device=hr.device)
         noise = torch.randn_like(latent)
         kept = self.alphas.to(hr.device)[t]
-        guess = restorer.generator(with_noise(latent, noise, kept), t, Condition(enlarged, tokens)).float()
+        guess = restorer.generator(
+            with_noise(latent, noise, kept), t, Condition(enlarged, *condition)
+        ).float()
         # The velocity is what the noise is with latent and noise exchanged, one of them negative.
         loss = F.mse_loss(guess, with_noise(noise, -latent, kept) if self.velocity else noise)
         if not (self.wasserstein or self.perceptual):

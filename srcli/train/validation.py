@@ -131,7 +131,7 @@ class Validation:
         picture, name = torch.tensor(hr), self.recipe.data.degradation
         if name == "bicubic":
             return torch.tensor(pillow_bicubic(hr, size)), picture
-        return degrade(picture, draw(find_degradation(name), numbered(self.recipe.optim.seed, number)), size)
+        return degrade(picture, draw(find_degradation(name), numbered(0, number)), size)
 
     def _upscaler(self, network: ImplicitSR, device: torch.device) -> Upscaler:
         return engine_for(network, self.recipe.preset, device=str(device), precision="fp32")

@@ -78,6 +78,11 @@ def test_a_dry_run_tells_what_restoring_takes_without_any_weights(photo, folder)
     assert done.exit_code == 0, done.stderr
     for word in ("latents, denoised in", "memory:", "TFLOP", "on this machine"):
         assert word in done.stderr
+    record = json.loads(
+        run("upscale", photo, "-m", "mine.toml", "-s", 200, "--dry-run", "--device", "cpu", "--json").stdout
+    )
+    told = next(note for note in record["notes"] if note.startswith("memory:"))
+    assert record["memory"] / 1e9 >= float(told.split()[1])  # the line of the picture counts the stages, too
     missing = run("upscale", photo, "-m", "mine.toml", "-s", 2)
     assert missing.exit_code == 4
 

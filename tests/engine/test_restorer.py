@@ -18,7 +18,7 @@ from srcli.engine.upscaler import TensorSource
 from srcli.errors import ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.sampling import choose_sampling
-from tests.latent import network, preset
+from tests.latent import UNET, network, preset
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,32 @@ def test_a_generator_that_knows_the_answer_gives_it_back(tiny):
     finally:
         engine_module.latents.decode = whole
     torch.testing.assert_close(seen["latent"], target.expand_as(seen["latent"]), atol=2e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_what_is_told_relative_to_the_enlarged_picture_leaves_it_alone_where_it_is_nothing(
+    prediction, monkeypatch
+):
+    net = network(
+        decoder={"name": "cosines", "luma": 7, "chroma": 7},
+        generator={"relative": True, "unet": {**UNET, "in_channels": 48, "out_channels": 48}},
+        diffusion={"prediction": prediction},
+    )
+    seen = []
+
+    def told(noisy, t, condition):  # all of it noise: the picture differs by nothing
+        share = net.generator.shares[t.long()].reshape(-1, 1, 1, 1)
+        seen.append(float(noisy.square().mean() / (1 - share).mean()))
+        return noisy / (1 - share).sqrt() * (1 if prediction == "epsilon" else share.sqrt())
+
+    monkeypatch.setattr(net.generator, "_told", told)
+    engine = restorer(net, tile=8, diffusion={"prediction": prediction})
+    lr = picture()
+    restored = engine.upscale(lr, 4, seed=1)
+    wanted = interpolate(lr, size=restored.shape[-2:], mode="bicubic").clamp(0, 1)
+    assert torch.allclose(restored, wanted, atol=1e-4)
+    assert engine.tiles > 1
+    assert seen[0] == pytest.approx(1, abs=0.2)  # what is left is the canvas's noise
 
 
 def test_tiles_share_one_canvas_of_noise(tiny):
