@@ -22,6 +22,7 @@ from srcli.cli.evaluation_output import (
     Progress,
     chosen_format,
     finish,
+    refuse_rows_for_choices,
     render,
     render_table,
     write,
@@ -99,6 +100,8 @@ def evaluate(request: Request) -> None:
 
     console = Console(quiet=request.quiet)
     chosen: Chosen = "json" if request.json else chosen_format(request.format, request.output)
+    if request.selection_stats:
+        refuse_rows_for_choices(chosen)
     tests = _tests(request.stats)
     scales = [parse_scale(word) for word in words(request.scale or f"{DEFAULT_SCALE:g}")]
     thresholds = _thresholds(request.fail_under or [])

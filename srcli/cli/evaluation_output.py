@@ -66,6 +66,14 @@ def chosen_format(asked: str, output: Path | None) -> Chosen:
     return SUFFIXES[output.suffix.lower()]
 
 
+def refuse_rows_for_choices(chosen: Chosen) -> None:
+    """Raise UsageError for a format of rows, which has no room for the shares of branches."""
+    if chosen in ("jsonl", "csv"):
+        raise UsageError(
+            f"--selection-stats: {chosen} has rows only.", hint="Use --format json, table, md or latex."
+        )
+
+
 def render(found: Evaluation, options: Options, chosen: Chosen) -> str:
     """An evaluation in the chosen format."""
     from srcli import report

@@ -107,6 +107,7 @@ def test_options_without_a_diffusion_model_are_refused(words, said):
         (["--branch", "q"], "unknown branch"),
         (["--selection-stats", "--tta"], "no one choice"),
         (["--selection-stats", "--average", "2"], "no one choice"),
+        (["--selection-stats", "-o", "rows.jsonl"], "jsonl has rows only"),
     ],
 )
 def test_wrong_values_are_refused(fplia, words, said):

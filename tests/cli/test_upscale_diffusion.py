@@ -8,7 +8,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from srcli.cli import app
+from srcli.cli.restoring import colour_fix
+from srcli.colour_fix import ColourFix
 from srcli.image import read_image, read_provenance
+from srcli.presets import load_preset
 from srcli.selection import PALETTE
 from tests.cli.conftest import picture, save
 
@@ -138,3 +141,11 @@ def test_missing_official_weights_say_where_to_get_them(photo):
     done = run("fplia", photo)
     assert done.exit_code == 4
     assert "fplia" in done.stderr
+
+
+def test_a_presets_own_colour_fix_is_the_default_and_can_be_refused():
+    kim, fplia = load_preset("kim-small"), load_preset("fplia-small")
+    assert colour_fix(kim, None, 1) == ColourFix("lowpass")
+    assert colour_fix(kim, "adain", 1) == ColourFix("adain")
+    assert colour_fix(kim, "none", 1) is None
+    assert colour_fix(fplia, None, 1) is None
