@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from srcli.cli import app
 from srcli.engine import Upscaler
-from srcli.engine.upscaler import TensorSource
+from srcli.engine.features import TensorSource
 from srcli.errors import UsageError
 from srcli.explain import COLOURS, attention_windows, picture
 from srcli.geometry import Size

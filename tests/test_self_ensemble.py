@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from srcli.engine.upscaler import TensorSource, Upscaler
+from srcli.engine.features import TensorSource
+from srcli.engine.upscaler import Upscaler
 from srcli.geometry import Size
 from srcli.job.draw import COPIES, Turned
 from srcli.models import build

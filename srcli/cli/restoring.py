@@ -74,7 +74,7 @@ def _forecast(
     from srcli.engine.device import choose_device, free_memory
     from srcli.engine.footprint import speed
     from srcli.engine.forecast import forecast
-    from srcli.engine.upscaler import checked_tile
+    from srcli.engine.tiling import checked_tile
 
     chosen = sampling or choose_sampling(preset)
     assert chosen is not None

@@ -28,6 +28,18 @@ class Source(Protocol):
         ...
 
 
+class TensorSource:
+    """A tensor (1, 3, h, w) in [0, 1] as a `Source`."""
+
+    def __init__(self, lr: Tensor) -> None:
+        self.pixels = lr[0].detach().permute(1, 2, 0).cpu().float().numpy()
+        self.size = Size(*self.pixels.shape[:2])
+
+    def strip(self, top: int, bottom: int) -> np.ndarray:
+        """Rows [top, bottom) as (rows, w, 3)."""
+        return self.pixels[top:bottom]
+
+
 class Pixels:
     """The normalised LR image as the network sees it, mirrored at the bottom and right to a multiple.
 

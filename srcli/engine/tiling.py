@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from srcli.errors import UsageError
 from srcli.geometry import Axis, Box, Size, nearest
 
 SMALLEST_TILE = 32
@@ -22,6 +23,22 @@ BAND_HR = 1 << 22  # HR pixels decoded at once: 48 MiB of float colours
 def spans(length: int, step: int) -> list[tuple[int, int]]:
     """[0, length) in pieces of `step`, the last one shorter."""
     return [(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def checked_tile(tile: str | int) -> str | int:
+    """The tile option as "auto", "none" or pixels; 0 means auto.
+
+    Raises:
+        UsageError: anything else.
+    """
+    text = str(tile).strip().lower()
+    if text in ("auto", "0"):
+        return "auto"
+    if text == "none":
+        return "none"
+    if text.isdigit() and int(text) >= 8:
+        return int(text)
+    raise UsageError(f"--tile takes auto, none or a side of at least 8 pixels, got '{tile}'.")
 
 
 def tile_shape(

@@ -28,9 +28,9 @@ from srcli.engine.device import (
     free_memory,
     with_fallback,
 )
-from srcli.engine.features import Features, Pixels, Source, WithLatent
+from srcli.engine.features import Features, Pixels, Source, TensorSource, WithLatent
 from srcli.engine.noise import checked_seed, patch_noise
-from srcli.engine.tiling import Band, bands, tile_shape
+from srcli.engine.tiling import Band, bands, checked_tile, tile_shape
 from srcli.errors import ModelError, UsageError
 from srcli.geometry import Box, Grid, Size, output_size
 from srcli.models.layers import channels_last, window_pad
@@ -45,18 +45,6 @@ LIVE_TENSORS = 4  # feature-sized tensors that a convolutional encoder holds at 
 
 Report = Callable[[float], None]
 Render = Callable[[Any, Grid], Tensor]  # what was prepared, and where -> see `Upscaler._rendered`
-
-
-class TensorSource:
-    """A tensor (1, 3, h, w) in [0, 1] as a `Source`."""
-
-    def __init__(self, lr: Tensor) -> None:
-        self.pixels = lr[0].detach().permute(1, 2, 0).cpu().float().numpy()
-        self.size = Size(*self.pixels.shape[:2])
-
-    def strip(self, top: int, bottom: int) -> np.ndarray:
-        """Rows [top, bottom) as (rows, w, 3)."""
-        return self.pixels[top:bottom]
 
 
 class Upscaler:
@@ -429,19 +417,3 @@ def fetched(values: Tensor, *, as_bytes: bool = False) -> np.ndarray:
     if as_bytes:
         values = values.clamp(0, 1).mul_(255).round_().to(torch.uint8)
     return values.cpu().numpy()
-
-
-def checked_tile(tile: str | int) -> str | int:
-    """The tile option as "auto", "none" or pixels; 0 means auto.
-
-    Raises:
-        UsageError: anything else.
-    """
-    text = str(tile).strip().lower()
-    if text in ("auto", "0"):
-        return "auto"
-    if text == "none":
-        return "none"
-    if text.isdigit() and int(text) >= 8:
-        return int(text)
-    raise UsageError(f"--tile takes auto, none or a side of at least 8 pixels, got '{tile}'.")

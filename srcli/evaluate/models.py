@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srcli.engine import Upscaler, open_engine
-from srcli.engine.upscaler import TensorSource
+from srcli.engine.features import TensorSource
 from srcli.evaluate.cache import digest
 from srcli.evaluate.cost import Cost, measured
 from srcli.evaluate.reference import printed_name

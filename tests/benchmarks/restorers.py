@@ -13,7 +13,7 @@ import torch
 
 from srcli.colour_fix import ColourFix, fixed
 from srcli.engine import engine_for
-from srcli.engine.upscaler import TensorSource
+from srcli.engine.features import TensorSource
 from srcli.geometry import Size
 from srcli.image import read_image, resize_rows
 from srcli.metrics.niqe import niqe

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from srcli.engine import engine_for
-from srcli.engine.upscaler import TensorSource
+from srcli.engine.features import TensorSource
 from srcli.errors import ResourceError, UsageError
 from srcli.geometry import Size, nearest
 from srcli.models.decoders import DECODERS

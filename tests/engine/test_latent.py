@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from srcli.engine import Upscaler, engine_for
+from srcli.engine.features import TensorSource
 from srcli.engine.latent import Extended, LatentUpscaler
-from srcli.engine.upscaler import TensorSource
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.models import build

@@ -10,11 +10,11 @@ from torch.nn.functional import interpolate
 from srcli.diffusion import make_scheduler
 from srcli.engine import engine_for
 from srcli.engine import latents as latents_module
+from srcli.engine.features import TensorSource
 from srcli.engine.footprint import cost, without_content
 from srcli.engine.forecast import forecast
 from srcli.engine.latents import decode, encode
 from srcli.engine.restorer import Restorer
-from srcli.engine.upscaler import TensorSource
 from srcli.errors import ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.sampling import choose_sampling

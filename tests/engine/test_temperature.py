@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from srcli.engine import Upscaler
+from srcli.engine.features import TensorSource
 from srcli.engine.noise import patch_noise
-from srcli.engine.upscaler import TensorSource
 from srcli.errors import UsageError
 from srcli.geometry import Box, Grid, Size, output_size
 from srcli.models import build

@@ -8,8 +8,9 @@ import torch
 
 from srcli.engine import Upscaler
 from srcli.engine import features as features_module
+from srcli.engine.features import TensorSource
 from srcli.engine.tiling import bands
-from srcli.engine.upscaler import TensorSource, fetched
+from srcli.engine.upscaler import fetched
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.image.quantise import quantise
@@ -71,7 +72,7 @@ def test_bands_come_from_top_to_bottom_and_are_small(network, monkeypatch):
     monkeypatch.setattr("srcli.engine.tiling.BAND_HR", 4000)
     monkeypatch.setattr("srcli.engine.tiling.BAND_LR", 600)
     lr = photo(50, 60)
-    source = __import__("srcli.engine.upscaler", fromlist=["TensorSource"]).TensorSource(lr)
+    source = TensorSource(lr)
     shares = []
     rows = list(upscaler(network).rows(source, Size(150, 180), report=shares.append))
     assert len(rows) > 5

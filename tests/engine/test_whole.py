@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from srcli.engine import Upscaler
 from srcli.engine.apart import averaged_rows, tile_starts
+from srcli.engine.features import TensorSource
 from srcli.errors import UsageError
 from srcli.geometry import Box, Size
 from srcli.models import build
@@ -80,7 +81,7 @@ def test_tiles_apart_need_a_whole_scale(target):
 
 def test_tiles_apart_report_their_progress_and_serve_tiny_images():
     sr, shares = upscaler(CIAOSR | {"protocol": "official"}, SWINIR), []
-    source = __import__("srcli.engine.upscaler", fromlist=["TensorSource"]).TensorSource(photo(30, 14))
+    source = TensorSource(photo(30, 14))
     list(sr.rows(source, Size(60, 28), report=shares.append))
     assert shares == sorted(shares)
     assert shares[-1] == 1
