@@ -203,6 +203,7 @@ class Diffusion:
         sampler: default.
         steps: default number of calls of the generator.
         eta: default share of fresh noise, for ddim.
+        fidelity: default of `Sampling.fidelity`.
         tile: side of the tiles of a canvas that is cut; the engine chooses less where memory is short.
         overlap: canvas pixels that neighbouring tiles share; None: a quarter of the tile, or what the generator wants.
         colour_fix: how `upscale` gives results the colours of their input by default, see `srcli.colour_fix`.
@@ -218,6 +219,7 @@ class Diffusion:
     sampler: Sampler = "dpm++"
     steps: int = 20
     eta: float = 0.0
+    fidelity: float = 0.0
     tile: int = 128
     overlap: int | None = None
     colour_fix: Literal["none", "adain", "wavelet", "lowpass"] = "none"

@@ -30,8 +30,8 @@ class Sampling:
         official: whether the authors' grid of steps is used.
         average: canvases whose pictures are averaged.
         window: sides of the LR image are padded to a multiple of it, by a whole one where none is missing; 1: never.
-        fidelity: for models that restore an enlarged picture, the share of the way, from its noisy end, that is left
-            out: 0 begins at the noisiest step, near 1 little is added to the picture.
+        fidelity: for models whose canvas is the output, the share of the way, from its noisy end, that is left out: 0
+            begins at the noisiest step, near 1 little is added to the picture enlarged by bicubic interpolation.
     """
 
     sampler: Sampler = "dpm++"
@@ -121,7 +121,7 @@ def choose_sampling(
         raise UsageError(f"--eta takes a number from 0 to 1, got {eta:g}.")
     else:
         share = eta
-    return Sampling(chosen, count, share, average=average)
+    return Sampling(chosen, count, share, average=average, fidelity=diffusion.fidelity)
 
 
 def _sampler(name: str | None, diffusion: Diffusion) -> Sampler:

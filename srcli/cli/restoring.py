@@ -24,6 +24,11 @@ def is_restorer(preset: Preset) -> bool:
     return preset.generator is not None and preset.generator.name == "lgcaa"
 
 
+def begins_enlarged(preset: Preset) -> bool:
+    """Whether sampling can begin with the enlarged picture and some noise, because the canvas is the output."""
+    return is_restorer(preset) or (preset.generator is not None and preset.generator.name == "idm")
+
+
 def faithful(preset: Preset, sampling: Sampling | None, fidelity: float | None) -> Sampling | None:
     """`sampling` with the fidelity that was asked for.
 
@@ -32,8 +37,8 @@ def faithful(preset: Preset, sampling: Sampling | None, fidelity: float | None) 
     """
     if fidelity is None:
         return sampling
-    if not is_restorer(preset):
-        names = ", ".join(known.name for known in list_presets() if is_restorer(known))
+    if not begins_enlarged(preset):
+        names = ", ".join(known.name for known in list_presets() if begins_enlarged(known))
         raise UsageError(
             f"--fidelity: '{preset.name}' does not restore an enlarged picture.",
             hint=f"Presets that do: {names}.",

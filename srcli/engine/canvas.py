@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from srcli.engine.device import arithmetic, free_memory
@@ -76,8 +77,9 @@ class CanvasUpscaler(SampledUpscaler):
         total = torch.zeros(1, 3, *target, device=self.device)
         self.fp32_fallbacks, self.tile_retries = features.fp32_fallbacks, features.tile_retries
         seeds = how.seeds(seed)
+        start = self._enlarged(lr, size, target) if how.fidelity else None
         for n, each in enumerate(seeds):
-            total += self._canvas(feat, lr, size, target, each, how, _part(report, n, len(seeds)))
+            total += self._canvas(feat, lr, size, target, each, how, _part(report, n, len(seeds)), start)
         picture = (total / len(seeds) * lr.std + lr.mean)[0].permute(1, 2, 0)
         for top in range(0, target.h, STRIP):
             yield fetched(picture[top : top + STRIP], as_bytes=as_bytes)
@@ -91,6 +93,7 @@ class CanvasUpscaler(SampledUpscaler):
         seed: int,
         how: Sampling,
         report: Report | None,
+        start: Tensor | None,
     ) -> Tensor:
         """One sample (1, 3, H, W), normalised."""
 
@@ -99,10 +102,16 @@ class CanvasUpscaler(SampledUpscaler):
                 parts = [self._spread(feat, lr.inside, target, box) for box in boxes]
                 return tuple(torch.cat(leaves) for leaves in zip(*parts, strict=True))
 
-        canvas, retries, fallbacks = self.sampled(beside, size, seed, how, report)
+        canvas, retries, fallbacks = self.sampled(beside, size, seed, how, report, start)
         self.tile_retries += retries
         self.fp32_fallbacks += fallbacks
         return canvas[..., : target.h, : target.w]
+
+    def _enlarged(self, lr: Pixels, size: Size, target: Size) -> Tensor:
+        """The picture at the size of the canvas by bicubic interpolation, normalised (1, 3, H, W)."""
+        picture = lr.box(Box(0, 0, *lr.inside)).to(self.device, torch.float32)
+        picture = F.interpolate(picture, size=list(target), mode="bicubic")
+        return F.pad(picture, (0, size.w - target.w, 0, size.h - target.h), mode="replicate")
 
     def _spread(self, feat: Tensor, lr: Size, target: Size, box: Box) -> tuple[Tensor, ...]:
         """The condition of a tile; where that reaches beyond the output, the condition goes on mirrored."""

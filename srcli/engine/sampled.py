@@ -12,6 +12,7 @@ from srcli.diffusion import Plan, Schedule, plan_tiles, sample, scheduler_for
 from srcli.engine.device import DTYPES, Precision, free_memory, is_out_of_memory, with_fallback
 from srcli.engine.noise import CanvasNoise
 from srcli.engine.upscaler import Report, Upscaler
+from srcli.errors import UsageError
 from srcli.geometry import Box, Size
 from srcli.models.sr import Generator, ImplicitSR
 from srcli.presets import Preset
@@ -99,7 +100,13 @@ class SampledUpscaler(Upscaler):
         return Plan(tiles, batch, overlap, generator.multiple_of)
 
     def sampled(
-        self, condition: Condition, size: Size, seed: int, how: Sampling, report: Report | None
+        self,
+        condition: Condition,
+        size: Size,
+        seed: int,
+        how: Sampling,
+        report: Report | None,
+        start: Tensor | None = None,
     ) -> tuple[Tensor, int, int]:
         """A canvas (1, C, H, W), denormalised.
 
@@ -109,13 +116,17 @@ class SampledUpscaler(Upscaler):
             seed: of the noise.
             how: it is sampled.
             report: called with the finished share after every step.
+            start: a canvas that `how.fidelity` begins with.
 
         Returns:
             The canvas, how often tiles had to be fewer or smaller, and the predictions computed again in float32.
 
         Raises:
             ModelError, ResourceError: see `srcli.diffusion.sample`.
+            UsageError: fidelity, without anything to be faithful to.
         """
+        if how.fidelity and start is None:
+            raise UsageError(f"'{self.preset.name}' samples from noise alone: it has no fidelity.")
         plan = self.canvas_plan(size)
         predictor = Predictor(self.generator, condition, self.device, self.precision)
         schedule: Schedule = scheduler_for(self.diffusion, how)
@@ -125,6 +136,8 @@ class SampledUpscaler(Upscaler):
             schedule,
             plan,
             by_level=self.generator.by_level,
+            start=start if how.fidelity else None,
+            begin=schedule.begin_near((1 - how.fidelity) * self.diffusion.train_steps) if how.fidelity else 0,
             is_out_of_memory=is_out_of_memory,
             report=report,
         )

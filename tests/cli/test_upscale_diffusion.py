@@ -8,10 +8,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from srcli.cli import app
-from srcli.cli.restoring import colour_fix
+from srcli.cli.restoring import colour_fix, faithful
 from srcli.colour_fix import ColourFix
+from srcli.errors import UsageError
 from srcli.image import read_image, read_provenance
 from srcli.presets import load_preset
+from srcli.sampling import choose_sampling
 from srcli.selection import PALETTE
 from tests.cli.conftest import picture, save
 
@@ -149,3 +151,11 @@ def test_a_presets_own_colour_fix_is_the_default_and_can_be_refused():
     assert colour_fix(kim, "adain", 1) == ColourFix("adain")
     assert colour_fix(kim, "none", 1) is None
     assert colour_fix(fplia, None, 1) is None
+
+
+def test_fidelity_is_a_dial_of_models_whose_canvas_is_the_output():
+    idm = load_preset("idm")
+    assert faithful(idm, choose_sampling(idm), 0.5).fidelity == 0.5
+    assert faithful(idm, choose_sampling(idm), None).fidelity == 0
+    with pytest.raises(UsageError, match="does not restore an enlarged picture"):
+        faithful(load_preset("fplia-small"), None, 0.5)

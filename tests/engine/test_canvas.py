@@ -114,3 +114,30 @@ def test_what_makes_no_sense_or_does_not_fit_is_refused(monkeypatch):
     monkeypatch.setattr("srcli.engine.canvas.free_memory", lambda device: 1_000_000)
     with pytest.raises(ResourceError, match=r"1000x1000 pixels holds 0\.1 GB"):
         rows(sr, photo(5, 5), Size(1000, 1000))
+
+
+def test_fidelity_leaves_out_the_noisy_end_and_begins_with_the_enlarged_picture():
+    lr, target = photo(8, 10), Size(20, 24)
+    sr = engine()
+    generator = sr.network.generator
+    whole = rows(sr, lr, target, seed=1, sampling=Sampling("ddim", 10))
+    assert len(generator.calls) == 10
+    generator.calls.clear()
+    rest = rows(sr, lr, target, seed=1, sampling=Sampling("ddim", 10, fidelity=0.7))
+    assert len(generator.calls) == 3
+    np.testing.assert_allclose(rest, whole, atol=2e-3)  # this generator knows its picture, wherever it begins
+    seen = []
+    generator.forward = lambda noisy, level, condition: seen.append((noisy, level)) or torch.zeros_like(noisy)
+    rows(sr, lr, target, seed=1, sampling=Sampling("ddim", 10, fidelity=0.7))
+    noisy, level = seen[0]
+    enlarged = torch.nn.functional.interpolate((lr - 0.5) / 0.5, tuple(target), mode="bicubic")
+    noise = (noisy - level * enlarged) / (1 - level**2).sqrt()
+    assert abs(float(noise.mean())) < 0.1
+    assert float(noise.std()) == pytest.approx(1, abs=0.05)
+
+
+def test_what_samples_latents_has_no_fidelity():
+    from tests.engine.test_latent import engine as latent_engine
+
+    with pytest.raises(UsageError, match="no fidelity"):
+        rows(latent_engine(), photo(6, 7), Size(9, 10), sampling=Sampling(steps=3, fidelity=0.5))
