@@ -7,6 +7,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -37,7 +38,7 @@ def read_section(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     Raises:
         PresetError: a key that does not belong (with the nearest one), is missing, or has another type.
     """
-    hints = typing.get_type_hints(cls)
+    hints = _hints(typing.cast(Any, cls))
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # T is a dataclass; Python cannot say so
     for key in table:
         if key not in hints:
@@ -47,6 +48,11 @@ def read_section(cls: type[T], table: Mapping[str, Any], where: str) -> T:
         if required and item.name not in table:
             raise PresetError(f"'{item.name}' is missing in {where}.")
     return cls(**{key: convert(value, hints[key], f"{where}, {key}") for key, value in table.items()})
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:  # strings are evaluated, which takes longer than all else
+    return typing.get_type_hints(cls)
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
