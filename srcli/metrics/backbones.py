@@ -117,7 +117,7 @@ def missing(name: str, package: str, *, asked: bool = False) -> str | None:
     problems = [] if here else [f"its backbone {BACKBONES[name].file} is not here. Get it: {PULL}"]
     if asked or here:
         problems.insert(0, import_problem(package) or "")
-    return " And ".join(filter(None, problems)) or None
+    return "; and ".join(filter(None, problems)) or None
 
 
 def import_problem(package: str) -> str | None:

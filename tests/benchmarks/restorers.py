@@ -1,6 +1,6 @@
 """Latent restorers on pairs of pictures: PSNR, NIQE and histograms over steps and fidelity, beside bicubic.
 
-srcli bench make-lr ... --degradation realesrgan-stablesr      # or any folders of pairs with equal names
+srcli bench make-lr HR -o LR --method realesrgan-seesr -s 2      # or any folders of pairs with equal names
 python tests/benchmarks/restorers.py HR LR WEIGHTS.. --steps 15 --fidelity 0 0.6 --colour-fix adain
 """
 
@@ -48,7 +48,7 @@ def main():
     parser.add_argument("--sampler")
     parser.add_argument("--fidelity", type=float, nargs="+", default=[0.0])
     parser.add_argument("--colour-fix", default="adain")
-    parser.add_argument("--tile", default="none")
+    parser.add_argument("--tile", default="auto")
     asked = parser.parse_args()
     known = list(pairs(asked.hr, asked.lr))
     print("| model | steps | fidelity | PSNR | NIQE | histograms |\n|---|---|---|---|---|---|")

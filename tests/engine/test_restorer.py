@@ -1,6 +1,9 @@
 """The latent restorer from picture to picture: tiles, seeds, memory, and what its dials do."""
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -267,3 +270,37 @@ def test_predicted_memory_is_within_a_fifth_of_what_the_allocator_gives(kind):
         live += event.nbytes()
         most = max(most, live)
     assert predicted == pytest.approx(most, rel=0.2)
+
+
+RESIDENT = """
+import torch
+from pathlib import Path
+from srcli.geometry import Size
+from tests.engine.test_restorer import restorer
+from tests.latent import network
+
+
+def most():  # since this program began; rusage would count the one that started it
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
+
+
+torch.set_num_threads(1)
+engine = restorer(network(), fidelity=0.9)  # one step is enough
+engine.upscale(torch.rand(1, 3, 16, 16), 4)  # what the libraries take once
+planned = max(engine.planned(Size(1024, 1024)).stages.values())
+before = most()
+engine.upscale(torch.rand(1, 3, 256, 256), 4)
+print(planned, most() - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="the system does not tell")
+def test_the_memory_that_a_process_takes_is_within_a_fifth_of_the_plan():
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", RESIDENT], capture_output=True, text=True, check=True, cwd=root
+    )
+    planned, grown = map(int, done.stdout.split())
+    assert planned == pytest.approx(grown, rel=0.2)
