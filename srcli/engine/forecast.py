@@ -127,11 +127,10 @@ def forecast(
     side, one = least(
         "generator", _halves(wanted, explicit=isinstance(wanted, int) and tile != "auto"), batch
     )
-    largest = max(canvas)
-    vae_side, decode = least("decoder", [None, *_halves(min(2 * (preset.diffusion.tile), largest))])
+    vae_side, decode = least("decoder", [None, *_halves(min(2 * preset.diffusion.tile, max(canvas)))])
     _, encode = least("encoder", [vae_side])
-    tiles = plan_tiles(canvas, side, shared, multiple)
-    count, pieces = len(tiles.boxes), len(plan_tiles(canvas, vae_side, shared).boxes)
+    count = len(plan_tiles(canvas, side, shared, multiple).boxes)
+    pieces = len(plan_tiles(canvas, vae_side, shared).boxes)
     passes = 1 if pieces == 1 else 2
     tokens = model.tokens()
     total = (calls or sampling.calls) * count * one.flops // batch + count * tokens.flops
