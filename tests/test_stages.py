@@ -9,7 +9,7 @@ from torch import nn
 
 from srcli.data.on_device import DeviceSampler
 from srcli.data.photos import Photo
-from srcli.data.samples import Sampler, SampleSettings
+from srcli.data.samples import Batch, Sampler, SampleSettings
 from srcli.diffusion import alphas_cumprod
 from srcli.errors import PresetError
 from srcli.models import build
@@ -18,7 +18,7 @@ from srcli.objectives import OBJECTIVES, make_objective
 from srcli.objectives.adversary import PatchGAN, adversary_loss
 from srcli.objectives.autoencoder import balance
 from srcli.objectives.finetune import denoised_once, published_temperature, short_temperature
-from srcli.objectives.latent import snr, with_noise, without_noise
+from srcli.objectives.latent import noise_level, snr, with_noise, without_noise
 from srcli.presets import Diffusion, Part, parse_preset
 from srcli.recipe import read_recipe
 from srcli.train import Trainer
@@ -202,6 +202,34 @@ def test_a_pool_gives_few_samples_in_an_order_that_is_a_function_of_the_step(tmp
     (again,) = batches(trainer, 12)[7]
     (first,) = batches(trainer, 8)[7]
     assert again.numbers == first.numbers
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("relative", [0.0, 0.2])
+def test_who_knows_the_noise_or_the_velocity_has_no_loss(prediction, relative):
+    """A picture that is 0.3 beyond what LR says: told exactly, whichever is told, relative to LR or not."""
+    table = IDM | {
+        "generator": IDM["generator"] | {"relative": relative},
+        "diffusion": IDM["diffusion"] | {"prediction": prediction},
+    }
+    preset = parse_preset(table, name="tiny")
+    network = build(preset)
+    lr = torch.rand(2, 3, 6, 6) - 0.5
+    picture = nn.functional.interpolate(lr, (24, 24), mode="bicubic") + 0.3
+    canvas = torch.full_like(picture, 0.3 / relative) if relative else picture
+
+    def told(noisy, level, condition):
+        level = level.view(-1, 1, 1, 1)
+        noise = (noisy - level * canvas) / (1 - level**2).sqrt()
+        return noise if prediction == "epsilon" else level * noise - (1 - level**2).sqrt() * canvas
+
+    network.generator.forward = told
+    (loss,) = noise_level(diffusion=preset.diffusion, smallest=1.0)
+    q = torch.zeros(2, 1, 2)
+    batch = Batch(lr, torch.zeros(2, 1, 3), q, q[:, 0] + 1, picture=picture)
+    assert float(loss(network, batch)) < 1e-4
+    canvas = canvas + 0.1
+    assert float(loss(network, batch)) > 1e-3
 
 
 # --- what is trained ----------------------------------------------------------------------------------------------

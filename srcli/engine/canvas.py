@@ -66,6 +66,7 @@ class CanvasUpscaler(SampledUpscaler):
         as_bytes: bool,
     ) -> Iterator[np.ndarray]:
         generator = self.generator
+        assert isinstance(generator, OutputGenerator)
         multiple = generator.multiple_of
         size = Size(*(-(-side // multiple) * multiple for side in target))
         self._check_room(size)
@@ -77,10 +78,15 @@ class CanvasUpscaler(SampledUpscaler):
         total = torch.zeros(1, 3, *target, device=self.device)
         self.fp32_fallbacks, self.tile_retries = features.fp32_fallbacks, features.tile_retries
         seeds = how.seeds(seed)
-        start = self._enlarged(lr, size, target) if how.fidelity else None
+        relative = bool(generator.relative)
+        enlarged = self._enlarged(lr, size, target) if how.fidelity or relative else None
+        start = torch.zeros_like(enlarged) if relative and enlarged is not None else enlarged
         for n, each in enumerate(seeds):
             total += self._canvas(feat, lr, size, target, each, how, _part(report, n, len(seeds)), start)
-        picture = (total / len(seeds) * lr.std + lr.mean)[0].permute(1, 2, 0)
+        mean = total / len(seeds)
+        if relative and enlarged is not None:
+            mean = mean + enlarged[..., : target.h, : target.w]
+        picture = (mean * lr.std + lr.mean)[0].permute(1, 2, 0)
         for top in range(0, target.h, STRIP):
             yield fetched(picture[top : top + STRIP], as_bytes=as_bytes)
 

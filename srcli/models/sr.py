@@ -249,7 +249,21 @@ class OutputGenerator(Generator):
     """A generator whose canvas is the output itself, so that each size is sampled anew.
 
     `condition` gives features on the grid of the LR image; `spread` brings them to the output.
+
+    Attributes:
+        relative: if above 0, the canvas is what the output has beyond the LR image enlarged by bicubic interpolation, in
+            units of this (a usual deviation, normalised); 0: the canvas is the output.
     """
+
+    relative: float = 0.0
+
+    def normalised(self, latent: Tensor) -> Tensor:
+        """See `Generator.normalised`."""
+        return latent / self.relative if self.relative else latent
+
+    def denormalised(self, canvas: Tensor) -> Tensor:
+        """See `Generator.denormalised`."""
+        return canvas * self.relative if self.relative else canvas
 
     def spread(self, feat: Tensor, grid: Grid) -> tuple[Tensor, ...]:
         """The condition of a rectangle of output pixels: tensors that all begin with the axis of the batch.

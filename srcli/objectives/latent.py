@@ -156,6 +156,9 @@ def snr(alpha: Tensor) -> Tensor:
 def noise_level(*, diffusion: Diffusion, smallest: float = 0.25) -> tuple[Objective, ...]:
     """IDM's loss: mean absolute error of the noise in pictures of a random size, at a continuous share of the signal.
 
+    Of the velocity, where the preset's generator tells that; of what pictures have beyond the enlarged LR, where it
+    samples that.
+
     For each sample a step t is drawn, and the square root of the share uniformly between those of t - 1 and t.
 
     Args:
@@ -168,19 +171,39 @@ def noise_level(*, diffusion: Diffusion, smallest: float = 0.25) -> tuple[Object
     if not 0 < smallest <= 1:
         raise ValueError("smallest is above 0 and at most 1")
     levels = torch.cat([torch.ones(1), alphas_cumprod(diffusion).sqrt()])
+    velocity = diffusion.prediction == "v_prediction"
 
     def loss(network: ImplicitSR, batch: Batch) -> Tensor:
         picture = picture_of(batch)
         side = int(torch.randint(round(picture.shape[-1] * smallest), picture.shape[-1] + 1, ()))
         canvas = F.interpolate(picture, (side, side), mode="bicubic", align_corners=False)
+        generator = output_generator_of(network)
+        if generator.relative:
+            canvas = canvas - F.interpolate(batch.lr, (side, side), mode="bicubic", align_corners=False)
+        canvas = generator.normalised(canvas)
         t = torch.randint(1, len(levels), (len(canvas),), device=canvas.device)
         high, low = levels.to(canvas.device)[t - 1], levels.to(canvas.device)[t]
         level = low + (high - low) * torch.rand(len(canvas), device=canvas.device)
         noise = torch.randn_like(canvas)
-        told = told_noise(network, batch.lr, with_noise(canvas, noise, level.square()), level)
-        return (told.float() - noise).abs().mean()
+        share = level.square()
+        told = told_noise(network, batch.lr, with_noise(canvas, noise, share), level)
+        # The velocity is what the noise is with canvas and noise exchanged, one of them negative.
+        wanted = with_noise(noise, -canvas, share) if velocity else noise
+        return (told.float() - wanted).abs().mean()
 
     return (loss,)
+
+
+def output_generator_of(network: ImplicitSR) -> OutputGenerator:
+    """The network's generator of outputs.
+
+    Raises:
+        PresetError: it has none, or one of latents.
+    """
+    generator = generator_of(network)
+    if not isinstance(generator, OutputGenerator):
+        raise PresetError("This objective needs a generator of outputs.", hint='generator.name = "idm"')
+    return generator
 
 
 def told_noise(network: ImplicitSR, lr: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
@@ -189,8 +212,6 @@ def told_noise(network: ImplicitSR, lr: Tensor, noisy: Tensor, level: Tensor) ->
     Raises:
         PresetError: the generator is none of outputs.
     """
-    generator = generator_of(network)
-    if not isinstance(generator, OutputGenerator):
-        raise PresetError("This objective needs a generator of outputs.", hint='generator.name = "idm"')
+    generator = output_generator_of(network)
     grid = Grid.of(Size(*lr.shape[-2:]), Size(*noisy.shape[-2:]))
     return generator(noisy, level, generator.spread(generator.condition(network.encoder, lr), grid))

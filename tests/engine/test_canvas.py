@@ -141,3 +141,15 @@ def test_what_samples_latents_has_no_fidelity():
 
     with pytest.raises(UsageError, match="no fidelity"):
         rows(latent_engine(), photo(6, 7), Size(9, 10), sampling=Sampling(steps=3, fidelity=0.5))
+
+
+def test_a_relative_canvas_is_added_to_the_enlarged_picture():
+    lr, target = photo(7, 9), Size(15, 22)
+    sr = engine()
+    sr.network.generator.relative = 0.5
+    sr.network.generator.forward = lambda noisy, level, condition: (
+        (noisy - 0.4 * level.view(-1, 1, 1, 1)) / (1 - level.view(-1, 1, 1, 1) ** 2).sqrt()
+    )  # knows that the canvas is 0.4 everywhere, and pixels are half of what is normalised
+    enlarged = torch.nn.functional.interpolate(lr, tuple(target), mode="bicubic")[0].permute(1, 2, 0).numpy()
+    for sampling in (Sampling("ddim", 5), Sampling("ddim", 5, fidelity=0.5)):
+        np.testing.assert_allclose(rows(sr, lr, target, sampling=sampling), enlarged + 0.1, atol=2e-3)

@@ -40,9 +40,10 @@ class IDM(OutputGenerator):
             network is told 1.
         dropout: in training, before a residual block's last convolution.
         groups: of the group norm.
+        relative: see `OutputGenerator`; 0 is the published form. So what is not learned yet leaves the enlarged picture.
 
     Raises:
-        ValueError: sizes that do not fit each other.
+        ValueError: sizes that do not fit each other, or a negative deviation.
     """
 
     by_level = True
@@ -58,6 +59,7 @@ class IDM(OutputGenerator):
         largest: float = 4.0,
         dropout: float = 0.2,
         groups: int = 32,
+        relative: float = 0.0,
     ) -> None:
         super().__init__()
         if len(widths) != len(attention) or len(widths) < 2:
@@ -66,6 +68,9 @@ class IDM(OutputGenerator):
             raise ValueError(f"widths {widths} are no multiples of the {groups} groups")
         if largest <= 1:
             raise ValueError(f"largest must be above 1, got {largest}")
+        if relative < 0:
+            raise ValueError(f"relative is at least 0, got {relative}")
+        self.relative = relative
         self.largest, self.live_channels = largest, 8 * widths[0]
         self.multiple_of, self.context = 1, 2 ** (len(widths) + 1)
         base, last = widths[0], widths[-1]
