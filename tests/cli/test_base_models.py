@@ -73,7 +73,7 @@ def test_of_a_folder_of_ones_own_the_files_are_looked_for(tmp_path, monkeypatch)
     found = run("verify", "sd2-base")
     assert found.exit_code == 7
     assert "no hash recorded" in found.stdout
-    assert found.stdout.count("MISSING") == 3  # two settings, and weights of any kind
+    assert found.stdout.count("MISSING") == 2  # the settings of vae, and weights of any kind
     refused = run("rm", "sd2-base", "--yes")
     assert refused.exit_code != 0
     assert "stays" in refused.stderr
