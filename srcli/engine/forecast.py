@@ -63,7 +63,7 @@ class Forecast:
 
         memory = ", ".join(f"{name} {amount / 1e9:.2f} GB" for name, amount in self.stages.items())
         lines = [
-            f"canvas of {self.canvas.w}x{self.canvas.h} latents, denoised in {self.tiles} of {side(self.tile)}"
+            f"canvas of {self.canvas.w}x{self.canvas.h} latents, denoised in {self.tiles} {side(self.tile)}"
             if self.tile is not None
             else f"canvas of {self.canvas.w}x{self.canvas.h} latents, denoised in one piece",
             f"auto-encoder in {side(self.vae_tile)}",
