@@ -218,7 +218,7 @@ def _say_beforehand(request: Request, model: Model, found: Found, console: Conso
             hint="Use --temperature 0, or a model that draws none.",
         )
     if preset.training.experimental:
-        console.note(f"'{preset.name}' is experimental: see its card, srcli models info {preset.name}")
+        console.note(f"'{preset.name}' is experimental: see its card, srcli models info {model.word}")
     if noise.warning is not None:
         console.note(f"warning: {noise.warning}")
     for suffix, count in sorted(found.passed_over.items()):
