@@ -194,6 +194,12 @@ def test_l1_is_the_mean_absolute_error():
     assert float(only("l1")(net, drawn).detach()) == pytest.approx(float(expected), rel=1e-6)
 
 
+def test_l2_is_the_mean_squared_error():
+    net, drawn = regression(), batch(queries=9)
+    expected = ((net(drawn.lr, drawn.coord, drawn.cell) - drawn.hr).detach().numpy() ** 2).mean()
+    assert float(only("l2")(net, drawn).detach()) == pytest.approx(float(expected), rel=1e-6)
+
+
 @pytest.mark.parametrize("settings", [{"around": 2}, {"around": 3, "block": 10}, {"block": 40}])
 def test_samples_that_cannot_be_cut_are_refused(settings):
     with pytest.raises(UsageError, match=r"data\."):

@@ -16,7 +16,7 @@ from typing import Any
 from srcli.errors import PresetError, suggest
 from srcli.objectives.autoencoder import autoencoder
 from srcli.objectives.branches import fidelity
-from srcli.objectives.colours import colour_l1, linf_stage_2, nll, perceptual_l1
+from srcli.objectives.colours import colour_l1, colour_l2, linf_stage_2, nll, perceptual_l1
 from srcli.objectives.finetune import alignment, lia_finetune
 from srcli.objectives.latent import latent_diffusion, noise_level
 from srcli.objectives.lgcaa import denoising
@@ -29,6 +29,7 @@ OBJECTIVES: dict[str, Callable[..., tuple[Objective, ...]]] = {
     "autoencoder": autoencoder,
     "fidelity": fidelity,
     "l1": colour_l1,
+    "l2": colour_l2,
     "latent-diffusion": latent_diffusion,
     "lgcaa": denoising,
     "lia-finetune": lia_finetune,

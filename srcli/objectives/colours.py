@@ -31,6 +31,16 @@ def colour_l1() -> tuple[Objective, ...]:
     return (loss,)
 
 
+def colour_l2() -> tuple[Objective, ...]:
+    """Mean squared error of the colours at the batch's coordinates, which is what PSNR measures."""
+
+    def loss(network: ImplicitSR, batch: Batch) -> Tensor:
+        prediction = network(batch.lr, batch.coord, batch.cell, batch.stages)
+        return (prediction.float() - batch.hr.float()).square().mean()
+
+    return (loss,)
+
+
 def perceptual_l1(
     *,
     l1: float = 1.0,
