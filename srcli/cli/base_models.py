@@ -53,8 +53,8 @@ def verdicts(names: list[str]) -> tuple[list[tuple[str, ...]], list[str]]:
     lines: list[tuple[str, ...]] = []
     wrong = []
     for name in names:
-        checked = check_base(name)
         folder = find_base(name)
+        checked = check_base(name, folder)
         lines += [(name, verdict, "", str(folder / file)) for file, verdict in checked.items()]
         if not {"WRONG", "MISSING"}.isdisjoint(checked.values()):
             wrong.append(name)

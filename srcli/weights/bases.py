@@ -96,8 +96,12 @@ def _fetched(about: Base, target: Path) -> str:
     return str(commit)
 
 
-def check_base(name: str) -> dict[str, str]:
+def check_base(name: str, folder: Path) -> dict[str, str]:
     """Hash the files of a base model again and compare them with what was fetched.
+
+    Args:
+        name: which one.
+        folder: where it is.
 
     Returns:
         For every file "ok" or "WRONG"; "MISSING" for one that was fetched and is gone, or that the base model cannot do
@@ -105,9 +109,7 @@ def check_base(name: str) -> dict[str, str]:
 
     Raises:
         PresetError: an unknown name.
-        ModelError: it is not here.
     """
-    folder = find_base(name)
     mark = folder / MARK
     recorded: dict[str, str] = json.loads(mark.read_text("utf-8")).get("files", {}) if mark.is_file() else {}
     needed = [pattern for pattern in load_base(name).files if pattern.endswith(".json")]
