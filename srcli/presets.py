@@ -203,7 +203,8 @@ class Diffusion:
         sampler: default.
         steps: default number of calls of the generator.
         eta: default share of fresh noise, for ddim.
-        fidelity: default of `Sampling.fidelity`.
+        near_input: whether sampling can begin near the input: with the enlarged picture and some noise.
+        fidelity: default of `Sampling.fidelity`, for such models.
         tile: side of the tiles of a canvas that is cut; the engine chooses less where memory is short.
         overlap: canvas pixels that neighbouring tiles share; None: a quarter of the tile, or what the generator wants.
         colour_fix: how `upscale` gives results the colours of their input by default, see `srcli.colour_fix`.
@@ -219,6 +220,7 @@ class Diffusion:
     sampler: Sampler = "dpm++"
     steps: int = 20
     eta: float = 0.0
+    near_input: bool = False
     fidelity: float = 0.0
     tile: int = 128
     overlap: int | None = None

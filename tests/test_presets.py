@@ -6,7 +6,8 @@ import pytest
 
 from srcli.bases import bases_of
 from srcli.errors import ModelError, PresetError
-from srcli.models import DECODERS, ENCODERS, build, count_parameters
+from srcli.models import DECODERS, ENCODERS, GENERATORS, build, count_parameters
+from srcli.models.sr import OutputGenerator
 from srcli.presets import DEFAULT_PRESET, Part, list_presets, load_preset, parse_preset, preset_folders
 from srcli.weights.store import is_bundled
 
@@ -174,3 +175,10 @@ def test_every_packaged_preset_can_be_judged_by_a_reader(preset):
 
 def test_the_packaged_folder_holds_the_default():
     assert (preset_folders()[-1] / f"{DEFAULT_PRESET}.toml").is_file()
+
+
+@pytest.mark.parametrize("preset", [p for p in PACKAGED if p.generator], ids=lambda preset: preset.name)
+def test_what_samples_the_output_can_begin_near_the_input(preset):
+    assert preset.diffusion.near_input == issubclass(
+        GENERATORS.get(preset.generator.name, object), OutputGenerator
+    )

@@ -24,9 +24,9 @@ def is_restorer(preset: Preset) -> bool:
     return preset.generator is not None and preset.generator.name == "lgcaa"
 
 
-def begins_enlarged(preset: Preset) -> bool:
-    """Whether sampling can begin with the enlarged picture and some noise, because the canvas is the output."""
-    return is_restorer(preset) or (preset.generator is not None and preset.generator.name == "idm")
+def begins_near_input(preset: Preset) -> bool:
+    """Whether sampling can begin with the enlarged picture and some noise."""
+    return is_restorer(preset) or (preset.diffusion is not None and preset.diffusion.near_input)
 
 
 def faithful(preset: Preset, sampling: Sampling | None, fidelity: float | None) -> Sampling | None:
@@ -37,8 +37,8 @@ def faithful(preset: Preset, sampling: Sampling | None, fidelity: float | None) 
     """
     if fidelity is None:
         return sampling
-    if not begins_enlarged(preset):
-        names = ", ".join(known.name for known in list_presets() if begins_enlarged(known))
+    if not begins_near_input(preset):
+        names = ", ".join(known.name for known in list_presets() if begins_near_input(known))
         raise UsageError(
             f"--fidelity: '{preset.name}' does not restore an enlarged picture.",
             hint=f"Presets that do: {names}.",
