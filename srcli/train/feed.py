@@ -65,10 +65,12 @@ class Feed:
             return draw(seed, step, numbers, scales)
         parts = []
         for number in numbers:
-            one = self.kept.get(number) or draw(seed, step, [number], scales)
-            if number not in self.kept and self.bytes < KEPT:
-                self.kept[number] = one
-                self.bytes += sum(part.nbytes for part in one if isinstance(part, torch.Tensor))
+            one = self.kept.get(number)
+            if one is None:
+                one = draw(seed, step, [number], scales)
+                # Threads may make the same sample at once: the one that is kept is counted.
+                if self.bytes < KEPT and self.kept.setdefault(number, one) is one:
+                    self.bytes += sum(part.nbytes for part in one if isinstance(part, torch.Tensor))
             parts.append(one)
         lr, hr, coord, cell = (torch.cat(column) for column in list(zip(*parts, strict=True))[:4])
         pictures = [one.picture for one in parts if one.picture is not None]
