@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from srcli.bases import base_names, load_base, locate_base
+from srcli.cli.console import say
 from srcli.presets import Preset
 
 
@@ -72,6 +72,6 @@ def pull(name: str, to: Path | None, *, offline: bool, overwrite: bool) -> None:
 
     about = load_base(name)
     size = "" if about.size is None else f", about {about.size / 1e6:.1f} MB"
-    print(f"{name} from {about.repository} at {about.revision}{size}", file=sys.stderr)
-    print(f"licence: {about.license}" + (f"; {about.note}" if about.note else ""), file=sys.stderr)
+    say(f"{name} from {about.repository} at {about.revision}{size}")
+    say(f"licence: {about.license}" + (f"; {about.note}" if about.note else ""))
     print(pull_base(name, folder=to, offline=offline, overwrite=overwrite))

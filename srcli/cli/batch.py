@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from srcli.cli.console import Console, duration
+from srcli.cli.console import Console, duration, say
 from srcli.errors import ModelError, NothingToDoError, SrcliError, UsageError
 from srcli.preflight import in_words
 from srcli.shards import key_of
@@ -181,7 +181,7 @@ class Batch:
             return self.failures[0][1].code
         names = [label for label, _ in self.failures]
         shown = ", ".join(names[:SHOWN]) + (", .." if len(names) > SHOWN else "")
-        print(f"{len(names)} of {count} failed: {shown}", file=sys.stderr)
+        say(f"{len(names)} of {count} failed: {shown}")
         return 1
 
     def _plan(self, work: list[tuple[int, Source]]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from srcli.cli.console import say
 from srcli.errors import CheckError, ModelError, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="List, fetch and check benchmarks; make LR pictures.")
@@ -77,7 +77,7 @@ def fetch(
     folder = data_roots(data)[0] / spec.title
     if offline:
         raise ModelError(f"{spec.title} is not fetched: offline.", hint=f"It is at {spec.source}.")
-    for path in bench_files.fetch(spec, folder, download.fetch, lambda line: print(line, file=sys.stderr)):
+    for path in bench_files.fetch(spec, folder, download.fetch, say):
         print(path)
 
 

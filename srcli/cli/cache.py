@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from json import dumps
 from typing import Annotated
 
 import typer
 
+from srcli.cli.console import say
 from srcli.errors import UsageError, suggest
 
 app = typer.Typer(no_args_is_help=True, help="Show or clear what is kept between runs; models are kept.")
@@ -49,4 +49,4 @@ def clear(
         count = len(cache.files())
         if count and not yes and not typer.confirm(f"Remove {count} files below {cache.folder}?", err=True):
             continue
-        print(f"{cache.name}: {cache.clear()} files removed", file=sys.stderr)
+        say(f"{cache.name}: {cache.clear()} files removed")

@@ -72,6 +72,11 @@ class Meter:
         return self.left * passed / self.done if self.done > 0 and passed > 0 else None
 
 
+def say(line: str) -> None:
+    """A note for the person at the terminal; results go to stdout."""
+    print(line, file=sys.stderr)
+
+
 def print_error(error: SrcliError, *, label: str | None = None) -> None:
     """One line on stderr, about the input `label` if there is one; red on a terminal, unless NO_COLOR is set."""
     head = "error:"

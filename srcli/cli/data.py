@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from json import dumps
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from srcli.cli.console import say
 from srcli.errors import CheckError, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Check, count and pack training photos.")
@@ -88,7 +88,7 @@ def pack(
         prefix=prefix,
         smallest=smallest,
         overwrite=overwrite,
-        skipped=lambda line: print(f"skipped {line}", file=sys.stderr),
+        skipped=lambda line: say(f"skipped {line}"),
     )
     for path in written:
         print(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,7 +14,7 @@ import typer
 
 from srcli.cli import evaluate_options as own
 from srcli.cli import options
-from srcli.cli.console import Console, print_error
+from srcli.cli.console import Console, print_error, say
 from srcli.cli.evaluate_sampling import asked_branches, asked_sampling, asked_steps, check_sampling
 from srcli.cli.evaluation_output import (
     Chosen,
@@ -230,7 +229,7 @@ def _benchmarks(request: Request) -> list[Benchmark]:
     except MissingBenchmarkError as error:  # where it was looked for, and where to get it, in a line each
         print_error(SrcliError(error.message))
         if error.hint:
-            print(error.hint, file=sys.stderr)
+            say(error.hint)
         raise typer.Exit(error.code) from error
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from srcli.cli.console import Console, duration, print_error
+from srcli.cli.console import Console, duration, print_error, say
 from srcli.cli.writing import write_file
 from srcli.errors import CheckError, SrcliError, UsageError
 
@@ -128,7 +128,7 @@ def finish(found: Evaluation, thresholds: dict[str, float]) -> int:
         )
     if found.failures:
         pictures = len({(f.benchmark, f.image, f.scale) for f in found.failures})
-        print(f"{pictures} of the pictures failed; the others were measured.", file=sys.stderr)
+        say(f"{pictures} of the pictures failed; the others were measured.")
     problems = _worse(found, thresholds)
     if problems:
         raise CheckError(f"--fail-under does not hold: {'; '.join(problems)}.")

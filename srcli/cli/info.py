@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from srcli.cli import options
+from srcli.cli.console import say
 from srcli.errors import SrcliError
 from srcli.presets import DEFAULT_PRESET
 
@@ -45,7 +45,7 @@ def info(
                 facts |= estimate.of(facts["height"], facts["width"])
         except SrcliError as error:
             failed = True
-            print(f"error: {error}", file=sys.stderr)
+            say(f"error: {error}")
             continue
         found.append(facts)
         if not json:

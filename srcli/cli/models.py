@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from json import dumps
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from srcli.bases import base_names, find_base
 from srcli.cli import base_models
-from srcli.errors import ModelError, UsageError
+from srcli.cli.console import say
+from srcli.cli.models_fetch import import_model, pull
+from srcli.errors import UsageError
 from srcli.presets import Preset, list_presets
 from srcli.temperature import choose
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from srcli.weights.install import Installed
 
 SHOWN = (("set5", "Set5"), ("set14", "Set14"), ("b100", "B100"))
 SCALES = (2, 3, 4, 6, 8)
@@ -29,7 +22,6 @@ SCALES = (2, 3, 4, 6, 8)
 app = typer.Typer(no_args_is_help=True, help="List, inspect, fetch, check and convert models.")
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing weights file.")]
 
 
 @app.command("list")
@@ -271,7 +263,7 @@ def rm(
     bases, names = base_models.split(names)
     for name in bases:
         if yes or typer.confirm(f"Remove {find_base(name)}?", err=True):
-            _say(f"removed {remove_base(name)}")
+            say(f"removed {remove_base(name)}")
     for name in names:
         preset = resolve(name)
         path = find(preset)
@@ -279,131 +271,7 @@ def rm(
             raise UsageError(f"'{name}' came with the package and stays.")
         if yes or typer.confirm(f"Remove {path}?", err=True):
             remove(path)
-            _say(f"removed {path}")
-
-
-@app.command()
-def pull(
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="NAME",
-            help="Presets, 'all' for every one with a link, 'metrics' for what LPIPS looks through, "
-            "or base models such as sd2-base.",
-        ),
-    ],
-    to: Annotated[
-        Path | None, typer.Option(help="Folder to write to, instead of the folder of models.")
-    ] = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Never use the network.", envvar="SRCLI_OFFLINE")
-    ] = False,
-    overwrite: Overwrite = False,
-) -> None:
-    """Fetch published weights from where their authors put them, check and convert them."""
-    from srcli.presets import load_preset
-    from srcli.weights import download
-    from srcli.weights.store import locate
-
-    if "metrics" in names:
-        _pull_backbones(to, offline=offline, overwrite=overwrite)
-        names = [name for name in names if name != "metrics"]
-    bases, names = base_models.split(names)
-    for name in bases:
-        base_models.pull(name, to, offline=offline, overwrite=overwrite)
-    chosen = (
-        [p for p in list_presets() if p.weights.links]
-        if names == ["all"]
-        else [load_preset(n) for n in names]
-    )
-    for preset in chosen:
-        here = locate(preset) if to is None else to / preset.weights_file
-        if here is not None and here.is_file() and not overwrite:
-            print(f"{preset.name} is here: {here}")
-            continue
-        for link in preset.weights.links[:1]:
-            _say(f"{preset.name} from {link}")
-            _say(f"licence: weights {preset.weights.license}, code {preset.code_license or 'unstated'}")
-        with _progress(preset.name) as report:
-            installed = download.pull(preset, folder=to, offline=offline, overwrite=overwrite, report=report)
-        _print_installed(installed)
-
-
-def _pull_backbones(to: Path | None, *, offline: bool, overwrite: bool) -> None:
-    from srcli.metrics import backbones
-    from srcli.weights import download
-
-    def fetch(url: str, part: Path) -> None:
-        if offline:
-            raise ModelError(
-                f"{part.name.removesuffix('.download')} is not fetched: offline.",
-                hint=f"On a machine with a network: {backbones.PULL} --to FOLDER",
-            )
-        terms = next(b.license for b in backbones.BACKBONES.values() if b.url == url)
-        _say(f"{url}, {terms}")
-        with _progress(part.name) as report:
-            download.fetch(url, part, report=report)
-
-    for path in backbones.pull(fetch, to=to, overwrite=overwrite):
-        print(path)
-
-
-@app.command("import")
-def import_model(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A .pth, .ckpt or .safetensors file, or a folder.")
-    ],
-    preset: Annotated[
-        str, typer.Option(help="The network it belongs to; 'auto' finds it by its keys.")
-    ] = "auto",
-    license_id: Annotated[
-        str | None,
-        typer.Option(
-            "--license",
-            envvar="SRCLI_MODELS_IMPORT_LICENSE",
-            help="SPDX identifier of the weights, or 'unstated'.",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="File to write, instead of one in the folder of models; without a suffix, a folder of parts.",
-        ),
-    ] = None,
-    trust_pickle: Annotated[
-        bool, typer.Option("--trust-pickle", help="Let the file run code. Only for files that you made.")
-    ] = False,
-    overwrite: Overwrite = False,
-) -> None:
-    """Convert a checkpoint to safetensors, safely, so that it can be used by name."""
-    from srcli.weights.install import import_file
-
-    if trust_pickle:
-        _say(f"warning: whatever code is in {file} is run.")
-    installed = import_file(
-        file,
-        preset=preset,
-        license_id=license_id,
-        output=output,
-        trust_pickle=trust_pickle,
-        overwrite=overwrite,
-    )
-    _print_installed(installed)
-
-
-def _print_installed(installed: Installed) -> None:
-    use = installed.preset.name if installed.named else installed.path
-    print(f"{installed.preset.name} {installed.sha256} {installed.path}")
-    if installed.path.is_dir():
-        _say(f"make one file of it, to use it: srcli models import {installed.path} -o NAME.safetensors")
-    else:
-        _say(f"use it: srcli upscale photo.png --scale 4 --model {use}")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+            say(f"removed {path}")
 
 
 def _print_columns(rows: Iterable[Iterable[str]]) -> None:
@@ -413,16 +281,5 @@ def _print_columns(rows: Iterable[Iterable[str]]) -> None:
         print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int | None], None] | None]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress("{task.description}", *columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+app.command()(pull)
+app.command("import")(import_model)
