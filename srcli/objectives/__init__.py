@@ -2,8 +2,9 @@
 
 An objective is a callable (network, batch) -> loss. The batch is on the network's device and in the normalised
 domain of the preset, as the network sees it. A recipe's objective gives one or several of them: each gets an
-optimiser step of its own on the same batch, in order. `colours` are those of regression and of LINF, `autoencoder`,
-`latent` and `finetune` the stages of the diffusion models; `stage` says what a stage may have beside its loss.
+optimiser step of its own on the same batch, in order. `colours` are those of regression and of LINF, `distillation`
+learns from a teacher, `autoencoder`, `latent` and `finetune` are the stages of the diffusion models; `stage` says what a
+stage may have beside its loss.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from srcli.errors import PresetError, suggest
 from srcli.objectives.autoencoder import autoencoder
 from srcli.objectives.branches import fidelity
 from srcli.objectives.colours import colour_l1, colour_l2, linf_stage_2, nll, perceptual_l1
+from srcli.objectives.distillation import self_ensemble
 from srcli.objectives.finetune import alignment, lia_finetune
 from srcli.objectives.latent import latent_diffusion, noise_level
 from srcli.objectives.lgcaa import denoising
@@ -37,6 +39,7 @@ OBJECTIVES: dict[str, Callable[..., tuple[Objective, ...]]] = {
     "nll": nll,
     "noise-level": noise_level,
     "perceptual-l1": perceptual_l1,
+    "self-ensemble": self_ensemble,
 }
 
 
