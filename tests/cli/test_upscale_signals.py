@@ -11,8 +11,10 @@ import pytest
 from tests.cli.conftest import listing, picture, save
 
 # The second picture takes for ever: between bands, or inside one call that Python cannot interrupt.
+# A shell lets what it starts in the background ignore Ctrl-C, and children inherit that.
 SCRIPT = """
-import hashlib, sys, time
+import hashlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from srcli.cli import main, upscale
 from tests.cli.conftest import Bicubic
 
