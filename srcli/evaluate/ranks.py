@@ -48,6 +48,10 @@ def joined_ranks(backend: str = "gloo") -> Iterator[Ranks]:
 
     ours = not dist.is_initialized()
     if ours:
+        # Its functions have the group of the moment of import as default. Imported later (optimisers do), they would keep
+        # the group's threads beyond `destroy_process_group`, and now and then these abort the interpreter's exit.
+        import torch.distributed.nn.functional  # noqa: F401
+
         dist.init_process_group("gloo" if backend == "gloo" else f"cpu:gloo,cuda:{backend}")
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())

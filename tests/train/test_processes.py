@@ -37,14 +37,18 @@ def by_torchrun(words):
 
 
 def by_hand(words):
-    """What two processes print that have in their environment what torchrun puts there."""
+    """What two processes print that run a module, with what torchrun puts there in their environment."""
+    return two_interpreters(["-m", *words])
+
+
+def two_interpreters(arguments):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", *words],
+            [sys.executable, *arguments],
             env={**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -77,6 +81,21 @@ def test_two_processes_have_the_losses_of_one_with_twice_the_batch(recipe, photo
     weights = [load_file(tmp_path / name / "last.safetensors") for name in ("one", "two")]
     assert all(torch.allclose(v, weights[1][k], atol=1e-3) for k, v in weights[0].items())  # kept as fp16
     assert printed.count("last.safetensors") == 1  # one process speaks
+
+
+def test_nothing_of_the_group_is_left_at_exit():
+    """Threads that outlive it abort the interpreter's exit, though not every time."""
+    program = """
+import weakref
+import torch
+from srcli.evaluate import joined_ranks
+with joined_ranks() as ranks:
+    group = weakref.ref(torch.distributed.group.WORLD)
+    torch.optim.Adam([torch.nn.Parameter(torch.ones(3))])  # imports torch's modules for distributed tensors
+    assert ranks.gathered([ranks.rank]) == [0, 1]
+print("left" if group() else "gone")
+"""
+    assert two_interpreters(["-c", program]).split() == ["gone", "gone"]
 
 
 class Doubled(Ranks):
