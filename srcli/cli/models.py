@@ -11,7 +11,7 @@ import typer
 from srcli.bases import base_names, find_base
 from srcli.cli import base_models
 from srcli.cli.console import say
-from srcli.cli.models_fetch import import_model, pull
+from srcli.cli.models_fetch import import_model, merge, pull
 from srcli.errors import UsageError
 from srcli.presets import Preset, list_presets
 from srcli.temperature import choose
@@ -283,3 +283,4 @@ def _print_columns(rows: Iterable[Iterable[str]]) -> None:
 
 app.command()(pull)
 app.command("import")(import_model)
+app.command()(merge)

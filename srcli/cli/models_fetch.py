@@ -1,4 +1,4 @@
-"""What brings a model here: `srcli models pull` and `srcli models import`."""
+"""What brings a model here: `srcli models pull`, `import` and `merge`."""
 
 from __future__ import annotations
 
@@ -131,6 +131,26 @@ def import_model(
         overwrite=overwrite,
     )
     _print_installed(installed)
+
+
+def merge(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL", help="Presets or weights files of one network.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The weights file to write.")],
+    encoder: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Take the encoder of this model instead, to train on from there."),
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Write fp16, half the size.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the mean of several weights of one network, for example of two ends of a training."""
+    from srcli.weights.merge import merge as merge_files
+
+    preset = merge_files(models, output, encoder=encoder, half=half, overwrite=overwrite)
+    print(output)
+    say(f"{preset.title}; use it: srcli upscale photo.png --scale 4 --model {output}")
 
 
 def _print_installed(installed: Installed) -> None:
