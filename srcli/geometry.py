@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ I64 = NDArray[np.int64]
 
 EPSILON = 1e-6  # the ensemble's shift and clamp, LIIF
 SIDES = (-1, 1)  # the two neighbours per axis, in the ensemble's order
+COPIES = 8  # flips and rotations of a picture, itself among them
 
 
 class Size(NamedTuple):
@@ -250,3 +251,26 @@ class Grid(NamedTuple):
     def size(self) -> Size:
         """Height and width of the rectangle."""
         return Size(len(self.rows), len(self.cols))
+
+
+def dihedral(pixels: NDArray[Any], which: int) -> NDArray[Any]:
+    """One of the `COPIES` flips and rotations of (h, w, c) pixels; bits: rows, columns, transposition (last)."""
+    if which & 1:
+        pixels = pixels[::-1]
+    if which & 2:
+        pixels = pixels[:, ::-1]
+    if which & 4:
+        pixels = pixels.transpose(1, 0, 2)
+    return np.ascontiguousarray(pixels)
+
+
+def dihedral_size(size: Size, which: int) -> Size:
+    """The size of `dihedral` of a picture."""
+    return Size(size.w, size.h) if which & 4 else size
+
+
+def dihedral_back(pixels: NDArray[Any], which: int) -> NDArray[Any]:
+    """The picture whose `dihedral` these pixels are; a view."""
+    if which & 4:
+        pixels = pixels.transpose(1, 0, 2)
+    return pixels[:: -1 if which & 1 else 1, :: -1 if which & 2 else 1]

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from srcli.data.photos import Photo
-from srcli.data.samples import Batch, Sampler, SampleSettings, dihedral
+from srcli.data.samples import Batch, Sampler, SampleSettings
 from srcli.errors import ModelError, PresetError
-from srcli.geometry import centres
+from srcli.geometry import centres, dihedral
 from srcli.models import build
 from srcli.objectives import make_objective
 from srcli.objectives.distillation import turned_mean

@@ -6,8 +6,8 @@ import torch
 
 from srcli.engine.features import TensorSource
 from srcli.engine.upscaler import Upscaler
-from srcli.geometry import Size
-from srcli.job.draw import COPIES, Turned
+from srcli.geometry import COPIES, Size, dihedral, dihedral_back, dihedral_size
+from srcli.job.draw import Turned
 from srcli.models import build
 from srcli.presets import parse_preset
 
@@ -55,3 +55,13 @@ def test_the_self_ensemble_of_a_turned_picture_is_the_turned_self_ensemble(upsca
     np.testing.assert_allclose(turned, np.rot90(ensemble(lr, target)), atol=1e-6)
     plain = np.concatenate(list(upscaler.rows(TensorSource(lr), target)))
     assert np.abs(plain - ensemble(lr, target)).max() > 1e-4  # a network alone is not symmetric
+
+
+def test_the_eight_copies_are_those_of_rot90_and_each_finds_its_way_back():
+    picture = np.random.default_rng(0).integers(0, 256, (5, 3, 3), dtype=np.uint8)
+    by_turns = {np.rot90(view, turns).tobytes() for view in (picture, picture[:, ::-1]) for turns in range(4)}
+    copies = [dihedral(picture, which) for which in range(COPIES)]
+    assert {copy.tobytes() for copy in copies} == by_turns
+    for which, copy in enumerate(copies):
+        assert copy.shape[:2] == dihedral_size(Size(5, 3), which)
+        assert (dihedral_back(copy, which) == picture).all()

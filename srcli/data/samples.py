@@ -19,7 +19,7 @@ from srcli.data.photos import U8, Photo
 from srcli.data.reduce import pillow_bicubic
 from srcli.degradations import degrade, draw, find_degradation
 from srcli.errors import UsageError
-from srcli.geometry import Size, centres
+from srcli.geometry import Size, centres, dihedral
 
 Range = tuple[float, float]
 WHOLE_STEP = (1 << 32) - 1  # the number of the random numbers that all samples of a step share
@@ -212,14 +212,3 @@ def _patches(hr: U8, iy: np.ndarray, ix: np.ndarray, around: int) -> U8:
     steps = np.arange(around) - around // 2
     rows, cols = (np.clip(at[:, None] + steps, 0, len(hr) - 1) for at in (iy, ix))
     return hr[rows[:, :, None], cols[:, None, :]].reshape(len(iy), -1, 3)
-
-
-def dihedral(pixels: U8, which: int) -> U8:
-    """One of the eight flips and rotations of (h, w, c) pixels; bits: rows, columns, transposition."""
-    if which & 1:
-        pixels = pixels[::-1]
-    if which & 2:
-        pixels = pixels[:, ::-1]
-    if which & 4:
-        pixels = pixels.transpose(1, 0, 2)
-    return np.ascontiguousarray(pixels)

@@ -18,7 +18,7 @@ from srcli.engine.features import TensorSource
 from srcli.evaluate.cache import digest
 from srcli.evaluate.cost import Cost, measured
 from srcli.evaluate.reference import printed_name
-from srcli.geometry import Size
+from srcli.geometry import COPIES, Size, dihedral, dihedral_back, dihedral_size
 from srcli.presets import Preset
 from srcli.sampling import Sampling, is_sampled
 from srcli.selection import Selection
@@ -244,15 +244,11 @@ class SelfEnsemble:
         """The mean of the eight results, float in [0, 1]."""
         total = np.zeros((*size, 3))
         costs = []
-        for turns in range(4):
-            for mirrored in (False, True):
-                view = np.rot90(lr[:, ::-1] if mirrored else lr, turns)
-                turned = Size(size.w, size.h) if turns % 2 else size
-                result = self.model.enlarge(np.ascontiguousarray(view), turned, draw)
-                back = np.rot90(as_float(result.pixels), -turns)
-                total += back[:, ::-1] if mirrored else back
-                costs.append(result.cost)
-        return Result((total / 8).astype(np.float32), _sum(costs))
+        for which in range(COPIES):
+            result = self.model.enlarge(dihedral(lr, which), dihedral_size(size, which), draw)
+            total += dihedral_back(as_float(result.pixels), which)
+            costs.append(result.cost)
+        return Result((total / COPIES).astype(np.float32), _sum(costs))
 
 
 def _sum(costs: list[Cost]) -> Cost:

@@ -16,7 +16,7 @@ import numpy as np
 from srcli.colour_fix import ColourFix
 from srcli.consistency import Projection
 from srcli.errors import ExistsError
-from srcli.geometry import Size
+from srcli.geometry import COPIES, Size, dihedral, dihedral_back, dihedral_size
 from srcli.image import read_provenance, write_image
 from srcli.job.recolour import Recoloured
 from srcli.preflight import made_folder
@@ -26,7 +26,6 @@ Report = Callable[[float], None]
 Rows = Iterator[np.ndarray]
 
 STRIP_ROWS = 256
-COPIES = 8  # four turns of a picture and of its mirror image
 LEVELS = {"8": 255, "16": 65535, "32f": None}
 GRAY_PER_LEVEL = 8  # in the picture of the diversity: a deviation of 32 levels is white
 
@@ -87,13 +86,9 @@ class Turned:
         picture = np.asarray(source.strip(0, source.size[0]), np.float32)
         total = np.zeros((*target, 3), np.float32)
         for number in range(COPIES):
-            turns, mirrored = divmod(number, 2)
-            copy = np.ascontiguousarray(np.rot90(picture[:, ::-1] if mirrored else picture, turns))
-            goal = Size(target.w, target.h) if turns % 2 else target
-            done = _share(report, number)
-            sr = np.concatenate(list(self.renderer.rows(_Array(copy), goal, report=done)))
-            back = np.rot90(sr, -turns)
-            total += back[:, ::-1] if mirrored else back
+            copy, goal = _Array(dihedral(picture, number)), dihedral_size(target, number)
+            sr = np.concatenate(list(self.renderer.rows(copy, goal, report=_share(report, number))))
+            total += dihedral_back(sr, number)
         total /= COPIES
         for first in range(0, target.h, STRIP_ROWS):
             yield total[first : first + STRIP_ROWS]

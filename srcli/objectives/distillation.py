@@ -6,12 +6,10 @@ import torch
 from torch import Tensor
 
 from srcli.data.samples import Batch
-from srcli.geometry import Size
+from srcli.geometry import COPIES, Size, dihedral_size
 from srcli.models.sr import ImplicitSR
 from srcli.objectives.stage import Kept, Objective
 from srcli.weights.checkpoint import load
-
-TURNS = range(8)
 
 
 def self_ensemble(*, teacher: str | None = None, share: float = 0.9) -> tuple[Objective, ...]:
@@ -55,13 +53,13 @@ def self_ensemble(*, teacher: str | None = None, share: float = 0.9) -> tuple[Ob
 def turned_mean(network: ImplicitSR, batch: Batch) -> Tensor:
     """The mean of a network's colours (B, Q, 3) over eight turned and mirrored copies of LR, in fp32."""
     total = torch.zeros_like(batch.hr, dtype=torch.float32)
-    for turn in TURNS:
+    for turn in range(COPIES):
         total += network(*turned(batch, turn)).float()
-    return total / len(TURNS)
+    return total / COPIES
 
 
 def turned(batch: Batch, turn: int) -> tuple[Tensor, Tensor, Tensor, tuple[Size, ...] | None]:
-    """LR, coordinates, cell and stages of the same positions in a turned copy; bits: rows, columns, transposition."""
+    """LR, coordinates, cell and stages of the same positions in a turned copy, as `dihedral` turns a picture."""
     lr, coord, cell, stages = batch.lr, batch.coord, batch.cell, batch.stages
     if turn & 1:
         lr, coord = lr.flip(-2), coord * coord.new_tensor([-1, 1])
@@ -69,7 +67,7 @@ def turned(batch: Batch, turn: int) -> tuple[Tensor, Tensor, Tensor, tuple[Size,
         lr, coord = lr.flip(-1), coord * coord.new_tensor([1, -1])
     if turn & 4:
         lr, coord, cell = lr.transpose(-1, -2), coord.flip(-1), cell.flip(-1)
-        stages = stages and tuple(Size(stage.w, stage.h) for stage in stages)
+    stages = stages and tuple(dihedral_size(stage, turn) for stage in stages)
     return lr, coord, cell, stages
 
 

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from srcli.data.photos import Photo, is_held_out, load_photos, photograph_of
-from srcli.data.samples import Sampler, SampleSettings, batch_rng, dihedral
+from srcli.data.samples import Sampler, SampleSettings, batch_rng
 from srcli.errors import NothingToDoError
+from srcli.geometry import dihedral
 
 
 def picture(h, w, seed=0):
