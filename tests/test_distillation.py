@@ -10,9 +10,10 @@ from srcli.errors import ModelError, PresetError
 from srcli.geometry import centres, dihedral
 from srcli.models import build
 from srcli.objectives import make_objective
-from srcli.objectives.distillation import turned_mean
+from srcli.objectives.distillation import Teacher, turned_mean
 from srcli.presets import Part, parse_preset
 from srcli.weights import save
+from tests.flow import tiny_flow
 
 TABLE = {
     "title": "tiny",
@@ -94,6 +95,53 @@ def test_a_teacher_learns_nothing_and_is_asked_once_about_samples_that_come_agai
         values.append(float(value.detach()))
     assert asked == [2, 1]
     assert values[2] == pytest.approx(float(loss(net, drawn((0, 2))).detach()), rel=1e-6)
+
+
+def patches(numbers=(0, 1)):
+    """Samples with patches of 3x3 pixels, those at edges among them, of pictures of 16x16 pixels."""
+    rng = np.random.default_rng(0)
+    photo = Photo("noise.png", "noise", rng.integers(0, 256, (60, 60, 3), dtype=np.uint8))
+    batch = Sampler(
+        [photo], SampleSettings(patch=8, scales=(2.0, 2.0), queries=200, shrink=0, around=3)
+    ).drawn(0, 0, numbers)
+    return batch._replace(lr=batch.lr * 2 - 1, hr=batch.hr * 2 - 1)
+
+
+def taught(batch, net):
+    """What a network's self-ensemble makes of the patches (B, Q, 9, 3), cut from its whole picture."""
+    y, x = np.meshgrid(centres(16), centres(16), indexing="ij")
+    coord = torch.from_numpy(np.stack([y.ravel(), x.ravel()], -1))[None].expand(len(batch.lr), -1, -1)
+    pictures = turned_mean(net, batch._replace(coord=coord, hr=torch.zeros(len(batch.lr), 256, 3)))
+    cut = []
+    for picture, at in zip(pictures.reshape(-1, 16, 16, 3).numpy(), batch.coord.numpy(), strict=True):
+        framed = np.pad(picture, ((1, 1), (1, 1), (0, 0)), mode="edge")
+        places = np.rint((at + 1) * 8 - 0.5).astype(int)
+        cut.append([framed[row : row + 3, col : col + 3].reshape(9, 3) for row, col in places])
+    return torch.from_numpy(np.array(cut))
+
+
+def test_a_teacher_of_patches_says_what_its_picture_shows_there(teacher):
+    batch = patches()
+    assert batch.coord.abs().max() > 1 - 0.08  # some lie at the edge
+    aim = Teacher(str(teacher), 0.7).aim(batch)
+    expected = 0.7 * taught(batch, network(2)) + 0.3 * batch.hr
+    assert (aim - expected).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_the_mean_of_a_flow_aims_at_the_teacher_and_its_density_at_true_colours(teacher):
+    _, flow = tiny_flow()
+    batch = patches()
+    settings = {"loss": "joint", "teacher": str(teacher), "share": 0.7}
+    (colours,) = make_objective(Part("linf-stage-2", settings | {"nll": 0.0}))
+    aimed = batch._replace(hr=0.7 * taught(batch, network(2)) + 0.3 * batch.hr)
+    (plain,) = make_objective(Part("linf-stage-2", {"loss": "joint", "nll": 0.0}))
+    assert float(colours(flow, batch)) == pytest.approx(float(plain(flow, aimed)), rel=1e-5)
+    (both,) = make_objective(Part("linf-stage-2", settings | {"nll": 1.0}))
+    (density,) = make_objective(Part("nll"))
+    assert float(both(flow, batch) - colours(flow, batch)) == pytest.approx(
+        float(density(flow, batch)), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from srcli.errors import PresetError
 from srcli.metrics.classifiers import load_classifier
 from srcli.models.decoders.linf import unfolded
 from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR
+from srcli.objectives.distillation import Teacher
 from srcli.objectives.stage import Objective
 
 
@@ -95,6 +96,8 @@ def linf_stage_2(
     weights: str | None = None,
     temperature: float = 0.8,
     loss: Literal["steps", "joint"] = "steps",
+    teacher: str | None = None,
+    share: float = 0.9,
 ) -> tuple[Objective, ...]:
     """LINF's second stage: the density, and the colours at temperature 0.
 
@@ -108,9 +111,11 @@ def linf_stage_2(
             standard deviation 0.5.
         loss: "steps" gives the density an optimiser step of its own, as the authors' code does; "joint" is one weighted
             sum, as the paper writes it.
+        teacher: a preset or weights file whose self-ensemble (see `Teacher`) the colours at temperature 0 aim at.
+        share: of the teacher in that aim, from 0 to 1; the rest is the true colours.
 
     Raises:
-        ValueError: a weight below 0, or a perceptual one without the backbone's file.
+        ValueError: a weight below 0, a perceptual one without the backbone's file, or what `Teacher` refuses.
         ModelError: the file is not here or is something else.
     """
     if min(nll, l1, perceptual) < 0:
@@ -118,20 +123,24 @@ def linf_stage_2(
     if perceptual and weights is None:
         raise ValueError(f"a perceptual loss needs the file of {backbone}: objective.weights")
     judge = load_classifier(backbone, Path(weights)) if perceptual and weights else None
+    guide = Teacher(teacher, share) if teacher else None
 
     def density(network: ImplicitSR, batch: Batch) -> Tensor:
         return nll * _asked(network, batch).negative_log_density()
 
     def colours(network: ImplicitSR, batch: Batch) -> Tensor:
-        return picture_losses(_asked(network, batch))
+        return picture_losses(_asked(network, batch), aim(batch))
 
     def both(network: ImplicitSR, batch: Batch) -> Tensor:
         asked = _asked(network, batch)
-        return nll * asked.negative_log_density() + picture_losses(asked)
+        return nll * asked.negative_log_density() + picture_losses(asked, aim(batch))
 
-    def picture_losses(asked: _Asked) -> Tensor:
+    def aim(batch: Batch) -> Tensor:
+        return _by_channel(batch.hr if guide is None else guide.aim(batch))
+
+    def picture_losses(asked: _Asked, target: Tensor) -> Tensor:
         decoder, prepared, coord, hr = asked
-        total = l1 * (decoder.sample(prepared, coord) - hr).abs().mean()
+        total = l1 * (decoder.sample(prepared, coord) - target).abs().mean()
         if judge is not None:
             noise = temperature * torch.randn(hr.shape, device=hr.device)
             sr = decoder.sample(prepared, coord, noise)
@@ -161,14 +170,19 @@ def _asked(network: ImplicitSR, batch: Batch) -> _Asked:
         raise PresetError(
             "This objective needs a decoder that gives a distribution.", hint='decoder.name = "linf"'
         )
-    hr = batch.hr.unsqueeze(2) if batch.hr.ndim == 3 else batch.hr
-    if hr.shape[2] != decoder.patch**2:
+    pixels = 1 if batch.hr.ndim == 3 else batch.hr.shape[2]
+    if pixels != decoder.patch**2:
         raise PresetError(
             f"The decoder's patches of {decoder.patch}x{decoder.patch} pixels need samples of that size.",
             hint=f"data.around = {decoder.patch}",
         )
     prepared = decoder.prepare(network.encoder(batch.lr), batch.lr, Frame.whole(batch.lr, batch.cell))
-    return _Asked(decoder, prepared, batch.coord, hr.transpose(2, 3).flatten(2))
+    return _Asked(decoder, prepared, batch.coord, _by_channel(batch.hr))
+
+
+def _by_channel(colours: Tensor) -> Tensor:
+    """Patches (B, Q, 3 n^2) in the order of the noise, from colours (B, Q, n^2, 3), or (B, Q, 3)."""
+    return colours if colours.ndim == 3 else colours.transpose(2, 3).flatten(2)
 
 
 def _pictures(patches: Tensor, patch: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -12,39 +14,75 @@ from srcli.objectives.stage import Kept, Objective
 from srcli.weights.checkpoint import load
 
 
-def self_ensemble(*, teacher: str | None = None, share: float = 0.9) -> tuple[Objective, ...]:
-    """Mean squared error to a mix of the true colours and of what a teacher makes of them as a self-ensemble.
+class Teacher:
+    """What a trained network makes of samples as a self-ensemble; of those that come again it is asked once.
 
     The mean of a network over the eight turned and mirrored copies of its input (Timofte et al., "Seven ways to improve
     example-based single image super resolution", CVPR 2016) is closer than one pass, at eight times the time. A network that
     is trained towards that mean keeps some of it for nothing; and the mean is far less noisy than true colours, so that
-    few steps are enough. Needs presets with mean and standard deviation 0.5. What the teacher says of samples that come
-    again (`data.pool`) is computed once.
+    few steps are enough.
 
     Args:
-        teacher: a preset with weights that are here, or a weights file, which there is no doing without; as a rule the
-            weights that the run begins with.
+        model: a preset with weights that are here, or a weights file.
+        share: of the teacher in what is aimed at, from 0 to 1; the rest is the true colours.
+
+    Raises:
+        ValueError: a share outside 0 to 1, or a teacher that sees other pixels than with mean and deviation 0.5.
+        SrcliError: the teacher is unknown, or its weights are not here.
+    """
+
+    def __init__(self, model: str, share: float) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError("share is a number from 0 to 1")
+        loaded = load(model)
+        if set(sum(loaded.preset.mean_std, ())) != {0.5}:
+            raise ValueError(f"{model} sees pixels with another mean and standard deviation than 0.5")
+        self.network = loaded.network.requires_grad_(requires_grad=False)
+        self.share, self.kept = share, Kept()
+
+    def aim(self, batch: Batch) -> Tensor:
+        """The mix of the teacher's and the true colours, in the shape of `batch.hr`: (B, Q, 3), or (B, Q, n^2, 3)."""
+        self.network.to(batch.lr.device)
+        (seen,) = self.kept(batch, lambda which: (self._seen(batch.with_each(lambda value: value[which])),))
+        return self.share * seen + (1 - self.share) * batch.hr.float()
+
+    def _seen(self, batch: Batch) -> Tensor:
+        if batch.hr.ndim == 3:
+            return turned_mean(self.network, batch)
+        coord = around(batch.coord, batch.cell, math.isqrt(batch.hr.shape[2]))
+        pixels = batch._replace(coord=coord.flatten(1, 2), hr=batch.hr.flatten(1, 2))
+        return turned_mean(self.network, pixels).unflatten(1, batch.hr.shape[1:3])
+
+
+def around(coord: Tensor, cell: Tensor, side: int) -> Tensor:
+    """Centres (B, Q, side^2, 2) of the pixels around those at `coord` (B, Q, 2), the edge's where there are none."""
+    steps = torch.arange(side, device=coord.device) - side // 2
+    offset = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1).reshape(1, 1, -1, 2)
+    pixel = cell[:, None, None]
+    at = coord.unsqueeze(2) + offset * pixel
+    return torch.minimum(torch.maximum(at, pixel / 2 - 1), 1 - pixel / 2)
+
+
+def self_ensemble(*, teacher: str | None = None, share: float = 0.9) -> tuple[Objective, ...]:
+    """Mean squared error to a mix of the true colours and of what a teacher makes of them as a self-ensemble.
+
+    Needs presets with mean and standard deviation 0.5. What the teacher says of samples that come again (`data.pool`)
+    is computed once.
+
+    Args:
+        teacher: see `Teacher`; there is no doing without.
         share: of the teacher in the mix, from 0 to 1.
 
     Raises:
-        ValueError: a share outside 0 to 1, no teacher, or one that sees other pixels.
-        SrcliError: the teacher is unknown, or its weights are not here.
+        ValueError, SrcliError: no teacher, or as `Teacher` raises.
     """
-    if not 0 <= share <= 1:
-        raise ValueError("share is a number from 0 to 1")
     if teacher is None:
         raise ValueError("a preset or weights file that teaches is needed: objective.teacher")
-    loaded, kept = load(teacher), Kept()
-    if set(sum(loaded.preset.mean_std, ())) != {0.5}:
-        raise ValueError(f"{teacher} sees pixels with another mean and standard deviation than 0.5")
-    guide = loaded.network.requires_grad_(requires_grad=False)
+    guide = Teacher(teacher, share)
 
     def loss(network: ImplicitSR, batch: Batch) -> Tensor:
-        guide.to(batch.lr.device)
-        (seen,) = kept(batch, lambda which: (turned_mean(guide, _part(batch, which)),))
-        target = share * seen + (1 - share) * batch.hr.float()
         prediction = network(batch.lr, batch.coord, batch.cell, batch.stages)
-        return (prediction.float() - target).square().mean()
+        return (prediction.float() - guide.aim(batch)).square().mean()
 
     return (loss,)
 
@@ -69,7 +107,3 @@ def turned(batch: Batch, turn: int) -> tuple[Tensor, Tensor, Tensor, tuple[Size,
         lr, coord, cell = lr.transpose(-1, -2), coord.flip(-1), cell.flip(-1)
     stages = stages and tuple(dihedral_size(stage, turn) for stage in stages)
     return lr, coord, cell, stages
-
-
-def _part(batch: Batch, which: list[int] | slice) -> Batch:
-    return batch.with_each(lambda value: value[which])
