@@ -9,6 +9,7 @@ from torch import Tensor
 
 from srcli.data.samples import Batch
 from srcli.geometry import COPIES, Size, dihedral_size
+from srcli.models.decoders.linf import pixels_around
 from srcli.models.sr import ImplicitSR
 from srcli.objectives.stage import Kept, Objective
 from srcli.weights.checkpoint import load
@@ -49,18 +50,13 @@ class Teacher:
     def _seen(self, batch: Batch) -> Tensor:
         if batch.hr.ndim == 3:
             return turned_mean(self.network, batch)
-        coord = around(batch.coord, batch.cell, math.isqrt(batch.hr.shape[2]))
+        pixel = batch.cell[:, None, None]
+        at = pixels_around(batch.coord, batch.cell, math.isqrt(batch.hr.shape[2]))
+        coord = torch.minimum(
+            torch.maximum(at, pixel / 2 - 1), 1 - pixel / 2
+        )  # the edge's where there are none
         pixels = batch._replace(coord=coord.flatten(1, 2), hr=batch.hr.flatten(1, 2))
         return turned_mean(self.network, pixels).unflatten(1, batch.hr.shape[1:3])
-
-
-def around(coord: Tensor, cell: Tensor, side: int) -> Tensor:
-    """Centres (B, Q, side^2, 2) of the pixels around those at `coord` (B, Q, 2), the edge's where there are none."""
-    steps = torch.arange(side, device=coord.device) - side // 2
-    offset = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1).reshape(1, 1, -1, 2)
-    pixel = cell[:, None, None]
-    at = coord.unsqueeze(2) + offset * pixel
-    return torch.minimum(torch.maximum(at, pixel / 2 - 1), 1 - pixel / 2)
 
 
 def self_ensemble(*, teacher: str | None = None, share: float = 0.9) -> tuple[Objective, ...]:

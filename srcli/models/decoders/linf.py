@@ -218,9 +218,7 @@ class LINF(GenerativeDecoder):
 
     def _skip(self, prepared: LINFField, coord: Tensor) -> tuple[Tensor, Tensor]:
         """The bilinear image at the patches around coord (B, Q, 2), and whether their pixels lie inside it."""
-        steps = torch.arange(self.patch, device=coord.device) - self.patch // 2
-        offset = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1).reshape(1, 1, -1, 2)
-        at = coord.unsqueeze(2) + offset * prepared.frame.cell[:, None, None]
+        at = pixels_around(coord, prepared.frame.cell, self.patch)
         colours = bilinear_at(prepared.lr, at.flatten(1, 2)).unflatten(1, at.shape[1:3])
         inside = (at.abs() < 1).all(-1)
         return colours.transpose(-1, -2).flatten(-2), inside.repeat(1, 1, 3)
@@ -236,6 +234,13 @@ class LINF(GenerativeDecoder):
     def _beyond(self, patches: Axis) -> NDArray[np.bool_]:
         """Whether the middle pixel of each patch lies beyond the end of the axis."""
         return np.arange(patches.start, patches.stop) * self.patch + self.patch // 2 >= patches.hr
+
+
+def pixels_around(coord: Tensor, cell: Tensor, side: int) -> Tensor:
+    """Centres (B, Q, side^2, 2) of the square of pixels around those at `coord` (B, Q, 2), of `cell` (B, 2) each."""
+    steps = torch.arange(side, device=coord.device) - side // 2
+    offset = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1).reshape(1, 1, -1, 2)
+    return coord.unsqueeze(2) + offset * cell[:, None, None]
 
 
 def unfolded(patches: Tensor, side: int) -> Tensor:
