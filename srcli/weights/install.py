@@ -130,10 +130,7 @@ def install(
 
     if output.suffix not in ("", ".safetensors"):
         raise WeightsError(f"{output} must end in .safetensors, or in nothing for a folder.")
-    if output.exists() and not overwrite:
-        raise ExistsError(
-            f"{output} exists.", hint="Replace it with --overwrite, or choose another --output."
-        )
+    check_free(output, overwrite=overwrite)
     network = build(preset)
     state = rename(checkpoint.state, preset)
     load_into(network, state, where=where)
@@ -146,6 +143,18 @@ def install(
     write_atomically(hash_file(output), f"{digest}  {output.name}\n".encode())
     write_atomically(output.with_suffix(".md"), card(preset, output, digest, source).encode())
     return Installed(output, preset, digest, named and locate(preset) == output)
+
+
+def check_free(output: Path, *, overwrite: bool) -> None:
+    """Nothing may be replaced unasked.
+
+    Raises:
+        ExistsError: `output` is there and `overwrite` is not set.
+    """
+    if output.exists() and not overwrite:
+        raise ExistsError(
+            f"{output} exists.", hint="Replace it with --overwrite, or choose another --output."
+        )
 
 
 def remove(path: Path) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from srcli.errors import ExistsError, WeightsError
+from srcli.errors import WeightsError
 from srcli.presets import Preset
 from srcli.weights.checkpoint import load_into, mismatches, read, save_state, shapes
+from srcli.weights.install import check_free
 from srcli.weights.store import SUFFIX, check_hash, find, resolve
 
 ENCODER = "encoder."
@@ -45,10 +46,7 @@ def merge(
 
     if output.suffix != SUFFIX:
         raise WeightsError(f"{output} must end in {SUFFIX}.")
-    if output.exists() and not overwrite:
-        raise ExistsError(
-            f"{output} exists.", hint="Replace it with --overwrite, or choose another --output."
-        )
+    check_free(output, overwrite=overwrite)
     presets = [resolve(model) for model in (*models, *([encoder] if encoder else []))]
     paths = [find(preset) for preset in presets]
     source = ", ".join(f"{path.name} {check_hash(p, path)}" for p, path in zip(presets, paths, strict=True))
