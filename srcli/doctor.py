@@ -93,7 +93,7 @@ def examine(device: str = "auto") -> Report:
 
 def _system() -> dict[str, str]:
     from srcli import __version__
-    from srcli.preflight import available_memory, in_words
+    from srcli.resources import available_memory, in_words
 
     memory = available_memory()
     return {
@@ -121,7 +121,7 @@ def _devices() -> dict[str, str]:
     import torch
 
     from srcli.engine.device import free_memory
-    from srcli.preflight import in_words
+    from srcli.resources import in_words
 
     found = {"cpu": f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"}
     for i in range(torch.cuda.device_count()):

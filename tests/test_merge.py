@@ -7,10 +7,11 @@ import torch
 from typer.testing import CliRunner
 
 from srcli.cli import app
+from srcli.files import sha256
 from srcli.models import build
 from srcli.presets import Part, Preset, Weights
 from srcli.weights import load, resolve, save
-from srcli.weights.store import metadata, sha256
+from srcli.weights.store import metadata
 
 TINY = Preset(
     "tiny",

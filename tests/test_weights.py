@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from srcli.errors import ExistsError, ModelError, ResourceError, SrcliError, WeightsError
+from srcli.files import sha256, write_atomically
 from srcli.models import DECODERS, GENERATORS, build
 from srcli.presets import Part, Preset, Weights, list_presets, load_preset
-from srcli.weights import find, load, load_into, locate, read, resolve, save, sha256
-from srcli.weights.checkpoint import write_atomically
+from srcli.weights import find, load, load_into, locate, read, resolve, save
 from srcli.weights.install import import_file
 from srcli.weights.licenses import check_license
 from srcli.weights.official import Checkpoint, identify, network_shapes, read_foreign, rename, unwrap

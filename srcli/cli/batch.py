@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from srcli.cli.console import Console, duration, say
 from srcli.errors import ModelError, NothingToDoError, SrcliError, UsageError
-from srcli.preflight import in_words
+from srcli.resources import in_words
 from srcli.shards import key_of
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class Batch:
             UsageError: two inputs for one output.
             SrcliError: what would fail for every picture.
         """
-        from srcli.image.temporary import new_run
+        from srcli.files import new_run
 
         new_run()
         work = self._own_share(self._without_own_outputs(found.sources))

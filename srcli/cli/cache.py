@@ -19,7 +19,7 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="eval, b
 def info(json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
     """Where the caches are and how large."""
     from srcli.caches import caches
-    from srcli.preflight import in_words
+    from srcli.resources import in_words
 
     found = [(c.name, len(c.files()), c.size(), c.folder, c.about) for c in caches()]
     if json:

@@ -75,8 +75,9 @@ def explain(
     if offline:
         os.environ["SRCLI_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
     from srcli.engine import Upscaler
+    from srcli.files import atomic_write
     from srcli.geometry import Size, output_size
-    from srcli.image import atomic_write, read_image
+    from srcli.image import read_image
     from srcli.sizes import parse_scale
 
     factor = parse_scale(scale)

@@ -77,7 +77,8 @@ def _picture(path: Path) -> dict[str, Any]:
 
 
 def _weights(path: Path) -> dict[str, Any]:
-    from srcli.weights.store import resolve, sha256
+    from srcli.files import sha256
+    from srcli.weights.store import resolve
 
     preset = resolve(path)
     return {
@@ -95,7 +96,7 @@ def _weights(path: Path) -> dict[str, Any]:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from srcli.preflight import in_words
+    from srcli.resources import in_words
 
     print(facts["file"])
     for name, value in facts.items():

@@ -6,9 +6,10 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from srcli.files import sha256
 from srcli.presets import Preset
 from srcli.sampling import Sampling
-from srcli.weights.store import find, locate, sha256
+from srcli.weights.store import find, locate
 
 if TYPE_CHECKING:
     from srcli.cli.console import Console

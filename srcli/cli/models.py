@@ -229,7 +229,8 @@ def verify(
 ) -> None:
     """Hash weights files, base models' too, again and compare; exit code 7 if one is not what it should be."""
     from srcli.errors import CheckError
-    from srcli.weights.store import find, known_hash, locate, resolve, sha256
+    from srcli.files import sha256
+    from srcli.weights.store import find, known_hash, locate, resolve
 
     bases, others = base_models.split(names) if names else (base_models.here(), [])
     presets = [resolve(name) for name in others] if names else [p for p in list_presets() if locate(p)]

@@ -60,7 +60,7 @@ def _watch(reader: int, unwound: threading.Event, patience: float) -> None:
                 continue
             if unwound.wait(patience):
                 return
-            from srcli.image.atomic import remove_temporary_files
+            from srcli.files import remove_temporary_files
 
             remove_temporary_files()
             os._exit(128 + number[0])

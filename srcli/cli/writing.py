@@ -11,8 +11,8 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         ResourceError: it cannot be written.
     """
-    from srcli.image import atomic_write
-    from srcli.preflight import made_folder
+    from srcli.files import atomic_write
+    from srcli.resources import made_folder
 
     with made_folder(path.parent), atomic_write(path) as file:
         file.write(content)

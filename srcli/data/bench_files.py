@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,8 +15,8 @@ from srcli.data.benchmarks import Benchmark, Spec, read_rgb
 from srcli.data.layouts import PairedFolders, pictures
 from srcli.data.reduce import REDUCTIONS, cropped_to_scale, reduce_by
 from srcli.errors import ModelError, NothingToDoError, ResourceError, SrcliError
+from srcli.files import atomic_write, sha256
 from srcli.geometry import Size
-from srcli.image.atomic import atomic_write
 from srcli.presets import preset_folders
 
 U8 = NDArray[np.uint8]
@@ -82,16 +81,11 @@ def verify(spec: Spec, folder: Path, scales: Sequence[float]) -> Verdict:
             for path in files:
                 if path.name in hashes:
                     hashed += 1
-                    if _sha256(path) != hashes[path.name]:
+                    if sha256(path) != hashes[path.name]:
                         findings.append(Finding(path.name, "is not the file it should be (SHA-256 differs)"))
     if spec.images is not None and count != spec.images:
         findings.append(Finding(spec.title, f"has {count} pictures, not {spec.images}"))
     return Verdict(count, hashed, findings)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_lr(

@@ -15,8 +15,8 @@ from srcli.data.benchmarks import read_rgb
 from srcli.data.photos import U8
 from srcli.degradations import Degradation, Ranges, degrade, draw, numbered
 from srcli.errors import ExistsError, ImageError, NothingToDoError, ResourceError
+from srcli.files import atomic_write
 from srcli.geometry import Size
-from srcli.image.atomic import atomic_write
 
 HR_FOLDER, LR_FOLDER, RECORD = "gt", "lq", "degradations.jsonl"
 HR_SIDE, LR_SIDE = 512, 128

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from srcli.data.photos import decoded, image_files
 from srcli.errors import ExistsError, ImageError, NothingToDoError, ResourceError
-from srcli.image.atomic import atomic_write
+from srcli.files import atomic_write
 
 Member = tuple[str, bytes]
 _RECORD = tarfile.BLOCKSIZE

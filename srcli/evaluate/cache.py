@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from srcli import __version__
 from srcli.errors import ResourceError, UsageError
-from srcli.image.atomic import atomic_write
+from srcli.files import atomic_write
 from srcli.report import Row
 
 

@@ -18,8 +18,8 @@ from srcli.evaluate.cache import RowCache, digest, row_key
 from srcli.evaluate.models import Draw, Model, Result
 from srcli.evaluate.ranks import Ranks
 from srcli.evaluate.sets import Features, Picture, features_of, picture_key, with_set_metrics
+from srcli.files import atomic_write
 from srcli.geometry import Size
-from srcli.image.atomic import atomic_write
 from srcli.metrics import Metric, Protocol, Scene, find_metrics, find_protocol
 from srcli.metrics.distributions import diversity
 from srcli.report import GIVEN, MADE, Row

@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from srcli.image.atomic import atomic_write
     from srcli.image.formats import FORMATS, check_format_limits, find_format, format_of
     from srcli.image.header import Header, probe
     from srcli.image.provenance import read_provenance
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from srcli.image.write import OutputPlan, choose_format, plan_output, write_image
 
 _HOMES = {
-    "atomic_write": "atomic",
     "FORMATS": "formats",
     "check_format_limits": "formats",
     "choose_format": "write",
@@ -42,7 +40,6 @@ __all__ = [
     "Header",
     "Image",
     "OutputPlan",
-    "atomic_write",
     "check_format_limits",
     "choose_format",
     "find_format",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from srcli.errors import ImageError, ResourceError
-from srcli.image.atomic import atomic_write
+from srcli.files import atomic_write
 from srcli.image.encode import PROVENANCE_KEY, XMP_KEY, metadata_options, with_provenance
 from srcli.image.gif import gif_options, with_palette
 from srcli.image.header import MAX_PIXELS, check_pixels, inspect

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from srcli.image.atomic import write_error
+from srcli.files import write_error
 
 IN_MEMORY = 256 << 20  # bytes
 

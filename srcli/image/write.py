@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srcli.errors import UsageError
-from srcli.image.atomic import atomic_write
+from srcli.files import atomic_write
 from srcli.image.colour import LookUpProfile, Profile, luma, standard_profile
 from srcli.image.encode import Encoding, encode
 from srcli.image.formats import FORMATS, Depth, Format, check_format_limits, find_format, format_of

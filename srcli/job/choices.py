@@ -11,11 +11,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from srcli.errors import ExistsError, UsageError
+from srcli.files import atomic_write
 from srcli.image import read_provenance, write_image
-from srcli.image.atomic import atomic_write
 from srcli.image.encode import PROVENANCE_KEY
 from srcli.job.task import Record, SelectionFiles, Settings, Task
-from srcli.preflight import made_folder
+from srcli.resources import made_folder
 from srcli.selection import Selection, in_words
 
 MAP, OVER, SCORES = "_selection.png", "_selection_overlay.png", "_scores.npy"

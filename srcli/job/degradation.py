@@ -10,8 +10,8 @@ from srcli.damage import Damage, judge, measure
 from srcli.geometry import Size
 from srcli.image import read_image
 from srcli.inputs import Source
-from srcli.preflight import input_bytes
 from srcli.presets import Preset
+from srcli.resources import input_bytes
 
 if TYPE_CHECKING:
     from srcli.job.render import Engine

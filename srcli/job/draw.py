@@ -19,7 +19,7 @@ from srcli.errors import ExistsError
 from srcli.geometry import COPIES, Size, dihedral, dihedral_back, dihedral_size
 from srcli.image import read_provenance, write_image
 from srcli.job.recolour import Recoloured
-from srcli.preflight import made_folder
+from srcli.resources import made_folder
 from srcli.texture import TemperatureMap
 
 Report = Callable[[float], None]

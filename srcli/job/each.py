@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from srcli.errors import SrcliError
-from srcli.image.temporary import remove_leftovers
+from srcli.files import remove_leftovers
 from srcli.inputs import Source
 from srcli.job.degradation import network_of
 from srcli.job.draw import Spread, uncertainty_path

@@ -18,7 +18,7 @@ from srcli.inputs import Source
 from srcli.job.degradation import decided, in_words
 from srcli.job.task import Record, Settings, Task, grows
 from srcli.outputs import Destination
-from srcli.preflight import LEAST_INPUT, check_disk, check_folder, check_memory, input_bytes
+from srcli.resources import LEAST_INPUT, check_disk, check_folder, check_memory, input_bytes
 from srcli.sizes import Target
 
 BYTES = {"8": 1, "16": 2, "32f": 4}

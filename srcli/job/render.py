@@ -15,7 +15,7 @@ from srcli.job.choices import ChoiceOutputs, choices_of
 from srcli.job.draw import Consistent, Drawn, Renderer, Sampled, Spread, renderer_for
 from srcli.job.recolour import Recoloured
 from srcli.job.task import Record, Settings, Task, grows
-from srcli.preflight import existing
+from srcli.resources import existing
 
 Report = Callable[[float], None]
 Cover = Callable[[int, int], np.ndarray]

@@ -12,15 +12,15 @@ import numpy as np
 
 from srcli import __version__
 from srcli.errors import ImageError, ResourceError
+from srcli.files import write_error
 from srcli.image import Image, OutputPlan, plan_output, read_image
 from srcli.image.animation import AnimationPlan, Timing, read_animation
-from srcli.image.atomic import write_error
 from srcli.job.draw import Spread
 from srcli.job.frames import AnimatedRendering
 from srcli.job.heard import heard
 from srcli.job.render import Engine, Rendering, Report
 from srcli.job.task import Record, Settings, Task
-from srcli.preflight import existing, input_bytes, made_folder
+from srcli.resources import existing, input_bytes, made_folder
 
 RESOLUTION_TAGS = (282, 283, 296)  # of EXIF
 

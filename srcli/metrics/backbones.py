@@ -17,7 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from srcli.errors import ModelError
-from srcli.weights.store import models_folder, sha256
+from srcli.files import sha256
+from srcli.weights.store import models_folder
 
 PULL = "srcli models pull metrics"
 

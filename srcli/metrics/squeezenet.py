@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srcli.errors import ModelError
+from srcli.files import sha256
 from srcli.metrics.backbones import folders
-from srcli.weights.store import sha256
 
 FILE = "squeezenet1_1-caffe-features.safetensors"
 SHA256 = "d5de16ac4789b24d3c1d486a3b37373b893b982ec38e94f2630792ee1befb8d6"

@@ -24,12 +24,12 @@ import torch
 from srcli.data.photos import Photos
 from srcli.errors import ExistsError, NothingToDoError, UsageError, WeightsError
 from srcli.evaluate.ranks import Ranks
-from srcli.image.atomic import write_error
+from srcli.files import write_atomically, write_error
 from srcli.presets import Part
 from srcli.recipe import Recipe
 from srcli.train.trainer import Trainer
 from srcli.train.validation import METRIC
-from srcli.weights import save, write_atomically
+from srcli.weights import save
 
 STATE = "trainer.pt"
 CONFIGURATION = "config.resolved.json"

@@ -19,6 +19,7 @@ from srcli.card import model_card
 from srcli.data.benchmarks import Benchmark
 from srcli.errors import SrcliError
 from srcli.evaluate.ranks import Ranks, joined_ranks
+from srcli.files import write_atomically
 from srcli.models import count_parameters
 from srcli.recipe import Recipe
 from srcli.train.checkpoints import CONFIGURATION, alone, begin_anew, write_checkpoint
@@ -26,7 +27,6 @@ from srcli.train.feed import Parts
 from srcli.train.progress import Limits, Progress, stop_on_signal
 from srcli.train.record import Record, dump_batches
 from srcli.train.run import Run, prepare
-from srcli.weights import write_atomically
 
 LOSSES_BEFORE_STOP = 20  # steps in a row without a finite loss
 LIMIT = 1  # how `_ending` says that a limit is reached; no signal that is caught has this number

@@ -15,9 +15,8 @@ import torch
 from srcli import __version__
 from srcli.data.samples import Batch
 from srcli.errors import ModelError, ResourceError
-from srcli.image.atomic import write_error
+from srcli.files import write_atomically, write_error
 from srcli.train.progress import Progress
-from srcli.weights import write_atomically
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter

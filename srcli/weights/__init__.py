@@ -6,8 +6,8 @@ that authors publish, `install` makes ours of them, `download` fetches them. No 
 
 from __future__ import annotations
 
-from srcli.weights.checkpoint import Loaded, load, load_into, own_state, read, save, write_atomically
-from srcli.weights.store import find, locate, resolve, sha256
+from srcli.weights.checkpoint import Loaded, load, load_into, own_state, read, save
+from srcli.weights.store import find, locate, resolve
 
 __all__ = [
     "Loaded",
@@ -19,6 +19,4 @@ __all__ = [
     "read",
     "resolve",
     "save",
-    "sha256",
-    "write_atomically",
 ]

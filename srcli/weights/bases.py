@@ -9,9 +9,7 @@ from typing import Any
 
 from srcli.bases import MARK, Base, find_base, load_base, models_folder
 from srcli.errors import ExistsError, ModelError, ResourceError
-from srcli.image.atomic import write_error
-from srcli.weights.checkpoint import write_atomically
-from srcli.weights.store import sha256
+from srcli.files import sha256, write_atomically, write_error
 
 WEIGHTS = (".safetensors", ".bin")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from srcli import __version__
 from srcli.errors import ModelError, WeightsError
-from srcli.image.atomic import atomic_write, write_error
+from srcli.files import write_atomically
 from srcli.presets import Preset
 from srcli.weights.store import SUFFIX, check_hash, find, resolve
 
@@ -177,17 +177,3 @@ def _portable(preset: Preset) -> Preset:
     file = preset.weights.file
     file = None if file is not None and Path(file).is_absolute() else file
     return replace(preset, weights=replace(preset.weights, file=file, sha256=None))
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is either complete or absent, in a folder that is made if need be.
-
-    Raises:
-        ResourceError: the disk is full or the folder is not writable.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(path.parent, error) from error
-    with atomic_write(path) as file:
-        file.write(data)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from srcli import __version__
 from srcli.errors import ModelError, WeightsError
-from srcli.image.atomic import write_error
+from srcli.files import sha256, write_error
 from srcli.presets import Preset
 from srcli.weights.install import Installed, install
 from srcli.weights.official import fit, read_foreign
-from srcli.weights.store import SUFFIX, models_folder, sha256
+from srcli.weights.store import SUFFIX, models_folder
 
 BLOCK = 1 << 20
 TIMEOUT = 30.0  # seconds without a byte

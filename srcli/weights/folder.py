@@ -49,7 +49,7 @@ def write_folder(path: Path, state: Mapping[str, Tensor], preset: Preset) -> Non
     """
     from safetensors.torch import save
 
-    from srcli.weights.checkpoint import write_atomically
+    from srcli.files import write_atomically
 
     parts: dict[str, dict[str, Tensor]] = {}
     folders = {k: v for k, v in COMPONENTS.items() if k != "lia" or preset.decoder.name == "lia"}

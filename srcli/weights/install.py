@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srcli.errors import ExistsError, ResourceError, WeightsError
+from srcli.files import sha256, write_atomically
 from srcli.presets import Preset
-from srcli.weights.checkpoint import load_into, save_state, write_atomically
+from srcli.weights.checkpoint import load_into, save_state
 from srcli.weights.folder import INDEX, is_folder, read_folder, write_folder
 from srcli.weights.licenses import UNSTATED, check_license
 from srcli.weights.official import Checkpoint, fit, identify, read_foreign, rename
-from srcli.weights.store import hash_file, locate, models_folder, preset_inside, resolve, sha256
+from srcli.weights.store import hash_file, locate, models_folder, preset_inside, resolve
 
 
 @dataclass(frozen=True)

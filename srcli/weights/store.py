@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 from srcli.bases import bases_of, locate_base, missing_bases
 from srcli.bases import models_folder as models_folder
 from srcli.errors import ModelError, PresetError, WeightsError
+from srcli.files import sha256
 from srcli.presets import Preset, load_preset, parse_preset
 
 SUFFIX = ".safetensors"
@@ -137,12 +137,6 @@ def metadata(path: Path) -> dict[str, str]:
         raise WeightsError(f"{path} is no safetensors file, or is damaged.")
     found = header.get("__metadata__", {})
     return found if isinstance(found, dict) else {}
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_file(path: Path) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srcli import preflight
+from srcli import resources
 from tests.cli.conftest import listing, picture, save, size_of
 
 
@@ -177,13 +177,13 @@ def test_a_target_over_a_limit_is_5(refused, words, message):
 
 
 def test_a_target_over_the_memory_is_5_before_any_work(refused, monkeypatch):
-    monkeypatch.setattr(preflight, "available_memory", lambda: 500_000_000)
+    monkeypatch.setattr(resources, "available_memory", lambda: 500_000_000)
     assert "memory" in refused(5, "photo.png", "-s", "100")
 
 
 def test_a_target_over_the_disk_is_5_before_any_work(refused, monkeypatch):
-    usage = preflight.shutil.disk_usage(".")
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    usage = resources.shutil.disk_usage(".")
+    monkeypatch.setattr(resources.shutil, "disk_usage", lambda _: usage._replace(free=1000))
     assert "disk" in refused(5, "photo.png", "-s", "10")
 
 
@@ -210,7 +210,7 @@ def test_a_disk_that_fills_up_while_writing_is_5_and_leaves_nothing(upscale, eng
     def full(_handle):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("srcli.image.atomic.os.fsync", full)
+    monkeypatch.setattr("srcli.files.os.fsync", full)
     result = upscale("photo.png", "-o", "new/deep/")
     assert result.exit_code == 5
     assert "disk is full" in result.stderr

@@ -3,16 +3,16 @@ from pathlib import Path
 
 import pytest
 
-from srcli import preflight
+from srcli import resources
 from srcli.errors import ResourceError
-from srcli.preflight import available_memory, check_disk, check_folder, check_memory, in_words, made_folder
+from srcli.resources import available_memory, check_disk, check_folder, check_memory, in_words, made_folder
 
 
 def test_available_memory_is_what_the_system_says(tmp_path, monkeypatch):
     table, group = tmp_path / "meminfo", tmp_path / "group"
     table.write_text("MemTotal:       8000 kB\nMemAvailable:   3000 kB\n")
-    monkeypatch.setattr(preflight, "MEMORY_TABLE", table)
-    monkeypatch.setattr(preflight, "GROUP", group)
+    monkeypatch.setattr(resources, "MEMORY_TABLE", table)
+    monkeypatch.setattr(resources, "GROUP", group)
     assert available_memory() == 3000 * 1024
     group.mkdir()
     (group / "memory.max").write_text("1000000\n")
@@ -30,11 +30,11 @@ def test_available_memory_is_about_right_here():
 
 
 def test_more_memory_than_there_is_is_refused_with_numbers(monkeypatch):
-    monkeypatch.setattr(preflight, "available_memory", lambda: 2_000_000_000)
+    monkeypatch.setattr(resources, "available_memory", lambda: 2_000_000_000)
     check_memory(1_900_000_000)
     with pytest.raises(ResourceError, match=r"2\.1 GB.*2\.0 GB"):
         check_memory(2_100_000_000)
-    monkeypatch.setattr(preflight, "available_memory", lambda: None)
+    monkeypatch.setattr(resources, "available_memory", lambda: None)
     check_memory(1 << 60)
 
 
@@ -90,7 +90,7 @@ def test_bytes_read_as_words(amount, text):
 
 
 def test_inputs_beyond_a_share_of_the_memory_lie_on_the_disk(monkeypatch):
-    monkeypatch.setattr(preflight, "available_memory", lambda: 8 << 30)
-    assert preflight.input_bytes() == 2 << 30
-    monkeypatch.setattr(preflight, "available_memory", lambda: 100 << 20)
-    assert preflight.input_bytes() == preflight.LEAST_INPUT
+    monkeypatch.setattr(resources, "available_memory", lambda: 8 << 30)
+    assert resources.input_bytes() == 2 << 30
+    monkeypatch.setattr(resources, "available_memory", lambda: 100 << 20)
+    assert resources.input_bytes() == resources.LEAST_INPUT

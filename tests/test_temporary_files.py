@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from srcli.image import atomic_write
-from srcli.image.temporary import new_run, remove_leftovers, temporary_name
+from srcli.files import atomic_write, new_run, remove_leftovers, temporary_name
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals")
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from srcli.image import atomic_write
+from srcli.files import atomic_write
 with atomic_write(Path(sys.argv[1])) as stream:
     stream.write(b"half")
     os.kill(os.getpid(), signal.SIGKILL)

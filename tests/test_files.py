@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from srcli.errors import ResourceError
-from srcli.image import atomic_write, read_image, write_image
+from srcli.files import atomic_write
+from srcli.image import read_image, write_image
 from tests.image.make import texture
 
 
