@@ -120,8 +120,7 @@ def _versions(names: tuple[str, ...]) -> dict[str, str]:
 def _devices() -> dict[str, str]:
     import torch
 
-    from srcli.engine.device import free_memory
-    from srcli.resources import in_words
+    from srcli.resources import free_memory, in_words
 
     found = {"cpu": f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"}
     for i in range(torch.cuda.device_count()):

@@ -1,4 +1,4 @@
-"""Whether there is room for a result, asked before the work rather than found out after it."""
+"""The one reader of memory, disks and the limits that containers set: asked before the work, not found out after it."""
 
 from __future__ import annotations
 
@@ -7,48 +7,99 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from srcli.errors import ResourceError
 
+if TYPE_CHECKING:
+    import torch
+
 LEAST_INPUT = 256 << 20
 INPUT_SHARE = 0.25  # of the memory that is free
-MEMORY_TABLE = Path("/proc/meminfo")
-GROUP = Path("/sys/fs/cgroup")  # of a container, cgroup v2
+ASSUMED_FREE = 2 << 30  # where the system does not tell
+ROOT = Path("/")
+# below /sys/fs/cgroup: where groups lie, their limit, what they use, and the file cache in it, which goes on demand
+GROUPS = {
+    "": ("", "memory.max", "memory.current", "inactive_file"),  # version 2
+    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 
 
-def available_memory() -> int | None:
-    """Bytes of memory that can still be taken by this process; None where the system does not tell."""
-    known = [amount for amount in (_system_memory(), _group_memory()) if amount is not None]
-    return min(known, default=None)
+def available_memory(root: Path = ROOT) -> int | None:
+    """Bytes of memory that this process can still take; None where the system does not tell.
+
+    The least of what the machine has, what the control groups around the process leave (containers and batch systems set
+    such limits), and its own limit of addresses.
+    """
+    known = [_system_memory(root), *_group_memory(root), _own_limit(root)]
+    return min((amount for amount in known if amount is not None), default=None)
 
 
-def _system_memory() -> int | None:
-    with suppress(OSError, ValueError, IndexError):
-        for line in MEMORY_TABLE.read_text("ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be taken on `device`."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "xpu":
+        return torch.xpu.mem_get_info(device)[0]
+    if device.type == "mps":
+        return max(0, torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    free = available_memory()
+    if free is not None:
+        return free
+    pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    return pages * os.sysconf("SC_PAGE_SIZE") // 2 if pages > 0 else ASSUMED_FREE
+
+
+def _system_memory(root: Path) -> int | None:
+    found = _entry(root / "proc/meminfo", "MemAvailable:")
+    if found is not None:
+        return found * 1024
     with suppress(AttributeError, OSError, ValueError):
         pages, size = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
         return pages * size if pages > 0 and size > 0 else None
     return None
 
 
-def _group_memory() -> int | None:
+def _group_memory(root: Path) -> Iterator[int]:
+    """What the limits of the process's own group and of those around it leave."""
+    own = dict.fromkeys(GROUPS, PurePosixPath())
     with suppress(OSError, ValueError):
-        limit = int((GROUP / "memory.max").read_text("ascii"))  # "max" is no number: no limit
-        used = int((GROUP / "memory.current").read_text("ascii"))
-        return max(0, limit - used + _reclaimable())
+        for line in (root / "proc/self/cgroup").read_text("utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            for kind in set(controllers.split(",")) & set(GROUPS):
+                # Of a group outside what a container sees, ".." comes first; its own limit is at the top then.
+                own[kind] = PurePosixPath() if ".." in path else PurePosixPath(path.lstrip("/"))
+    for kind, (below, limit, usage, cache) in GROUPS.items():
+        for group in (own[kind], *own[kind].parents):
+            folder = root / "sys/fs/cgroup" / below / group
+            with suppress(OSError, ValueError):  # no such group, or "max": no limit
+                left = int((folder / limit).read_text("ascii")) - int((folder / usage).read_text("ascii"))
+                yield max(0, left + (_entry(folder / "memory.stat", cache) or 0))
+
+
+def _own_limit(root: Path) -> int | None:
+    """What `ulimit -v` leaves."""
+    with suppress(ImportError, OSError, ValueError, IndexError):
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            pages = int((root / "proc/self/statm").read_text("ascii").split()[0])
+            return max(0, limit - pages * resource.getpagesize())
     return None
 
 
-def _reclaimable() -> int:
-    """Bytes of file cache that a container gives up on demand; they count as used."""
+def _entry(table: Path, name: str) -> int | None:
+    """The number after a name that begins a line; None without it."""
     with suppress(OSError, ValueError, IndexError):
-        for line in (GROUP / "memory.stat").read_text("ascii").splitlines():
-            if line.startswith("inactive_file "):
-                return int(line.split()[1])
-    return 0
+        for line in table.read_text("ascii").splitlines():
+            words = line.split()
+            if words[:1] == [name]:
+                return int(words[1])
+    return None
 
 
 def input_bytes() -> int:

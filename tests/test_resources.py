@@ -1,26 +1,85 @@
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from srcli import resources
+from srcli import Upscaler, resources
 from srcli.errors import ResourceError
+from srcli.geometry import Size
 from srcli.resources import available_memory, check_disk, check_folder, check_memory, in_words, made_folder
 
 
-def test_available_memory_is_what_the_system_says(tmp_path, monkeypatch):
-    table, group = tmp_path / "meminfo", tmp_path / "group"
-    table.write_text("MemTotal:       8000 kB\nMemAvailable:   3000 kB\n")
-    monkeypatch.setattr(resources, "MEMORY_TABLE", table)
-    monkeypatch.setattr(resources, "GROUP", group)
-    assert available_memory() == 3000 * 1024
-    group.mkdir()
-    (group / "memory.max").write_text("1000000\n")
-    (group / "memory.current").write_text("900000\n")
-    (group / "memory.stat").write_text("anon 5\ninactive_file 50000\n")
-    assert available_memory() == 150_000
-    (group / "memory.max").write_text("max\n")
-    assert available_memory() == 3000 * 1024
+def group(folder, limit, used, cache, *, version=2):
+    """Write the files that the kernel shows of a control group."""
+    names = ("memory.max", "memory.current", "inactive_file")
+    if version == 1:
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / names[0]).write_text(f"{limit}\n")
+    (folder / names[1]).write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 5\n{names[2]} {cache}\n")
+
+
+@pytest.fixture
+def machine(tmp_path):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text("MemTotal:       8000 kB\nMemAvailable:   3000 kB\n")
+    return tmp_path
+
+
+def test_available_memory_is_what_the_system_says(machine):
+    assert available_memory(machine) == 3000 * 1024
+
+
+@pytest.mark.parametrize(
+    ("limit", "free"), [(1_000_000, 150_000), ("max", 3000 * 1024), (10**12, 3000 * 1024), (800_000, 0)]
+)
+def test_a_container_of_version_2_has_what_its_limit_leaves(machine, limit, free):
+    group(machine / "sys/fs/cgroup", limit, 900_000, 50_000)
+    assert available_memory(machine) == free
+
+
+@pytest.mark.parametrize(("limit", "free"), [(1_000_000, 150_000), (9223372036854771712, 3000 * 1024)])
+def test_a_container_of_version_1_has_what_its_limit_leaves(machine, limit, free):
+    (machine / "proc/self/cgroup").write_text("5:cpu,cpuacct:/docker/1f\n4:memory:/docker/1f\n")
+    group(machine / "sys/fs/cgroup/memory", limit, 900_000, 50_000, version=1)
+    assert available_memory(machine) == free
+
+
+@pytest.mark.parametrize(
+    ("version", "line"), [(1, "7:cpuset,memory:/slurm/job_1/step_0"), (2, "0::/slurm/job_1/step_0")]
+)
+def test_the_strictest_group_around_a_process_counts(machine, version, line):
+    (machine / "proc/self/cgroup").write_text(f"1:name=systemd:/\n{line}\n")
+    top = machine / "sys/fs/cgroup" / ("memory" if version == 1 else "")
+    group(top / "slurm/job_1/step_0", 2_000_000, 0, 0, version=version)
+    group(top / "slurm/job_1", 1_000_000, 300_000, 0, version=version)
+    group(top / "slurm/job_2", 10, 10, 0, version=version)  # another's
+    assert available_memory(machine) == 700_000
+
+
+def test_a_group_outside_of_what_the_container_sees_is_that_at_the_top(machine):
+    (machine / "proc/self/cgroup").write_text("0::/../../other\n")
+    group(machine / "sys/fs/cgroup", 500_000, 100_000, 0)
+    group(machine / "sys/other", 10, 10, 0)
+    assert available_memory(machine) == 400_000
+
+
+def test_the_engine_reads_the_same_memory(monkeypatch):
+    monkeypatch.setattr(resources, "available_memory", lambda: 123_456)
+    assert resources.free_memory(torch.device("cpu")) == 123_456
+    assert Upscaler.from_preset(device="cpu").tile_for(Size(4000, 4000)).h < 100
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux")
+def test_a_limit_of_addresses_counts():
+    limit = f"import resource as r; r.setrlimit(r.RLIMIT_AS, ({1 << 30}, {1 << 30}));"
+    show = "from srcli.resources import available_memory; print(available_memory())"
+    free = int(subprocess.run([sys.executable, "-c", limit + show], capture_output=True, check=True).stdout)
+    assert (1 << 29) < free < (1 << 30)
 
 
 def test_available_memory_is_about_right_here():

@@ -76,10 +76,11 @@ def _forecast(
     preset: Preset, sampling: Sampling | None, tile: str, device: str, target: Size
 ) -> tuple[list[str], int]:
     from srcli.bases import bases_of, locate_base
-    from srcli.engine.device import choose_device, free_memory
+    from srcli.engine.device import choose_device
     from srcli.engine.footprint import speed
     from srcli.engine.forecast import forecast
     from srcli.engine.tiling import checked_tile
+    from srcli.resources import free_memory
 
     chosen = sampling or choose_sampling(preset)
     assert chosen is not None

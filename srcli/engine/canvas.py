@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from srcli.engine.device import arithmetic, free_memory
+from srcli.engine.device import arithmetic
 from srcli.engine.features import Pixels, Source, mirrored
 from srcli.engine.noise import checked_seed
 from srcli.engine.sampled import SampledUpscaler
@@ -21,6 +21,7 @@ from srcli.engine.upscaler import Report, fetched
 from srcli.errors import ResourceError
 from srcli.geometry import Box, Grid, Size
 from srcli.models.sr import OutputGenerator
+from srcli.resources import free_memory
 from srcli.sampling import Sampling
 
 STRIP = 256  # rows that are handed out at once

@@ -1,8 +1,7 @@
-"""Which processor runs, in which precision, and how much memory it has to spare."""
+"""Which processor runs, and in which precision."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,7 +14,6 @@ from srcli.errors import ResourceError, UsageError, suggest
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-ASSUMED_FREE = 2 << 30  # where the system does not tell
 
 
 class Choice(NamedTuple):
@@ -75,19 +73,6 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     if name not in DTYPES:
         raise UsageError(f"Unknown precision '{name}'.", hint=suggest(name, ["auto", *DTYPES]))
     return name  # type: ignore[return-value]
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can still be taken on `device`."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo", encoding="ascii") as table:  # noqa: PTH123 - not a file of the user's
-            available = next(line for line in table if line.startswith("MemAvailable"))
-        return int(available.split()[1]) * 1024
-    except (OSError, StopIteration):
-        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
-        return pages * os.sysconf("SC_PAGE_SIZE") // 2 if pages > 0 else ASSUMED_FREE
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from srcli.diffusion import SMALLEST_TILE, Plan, Schedule, plan_tiles, sample, scheduler_for
 from srcli.engine import latents
-from srcli.engine.device import arithmetic, free_memory, is_out_of_memory
+from srcli.engine.device import arithmetic, is_out_of_memory
 from srcli.engine.features import Source
 from srcli.engine.footprint import parameter_bytes
 from srcli.engine.forecast import Forecast, forecast
@@ -28,6 +28,7 @@ from srcli.engine.upscaler import Report
 from srcli.errors import ResourceError, UsageError
 from srcli.geometry import Box, Size
 from srcli.models.latent_restorer import Condition, LatentRestorer
+from srcli.resources import free_memory
 
 STRIP = 256  # rows that are handed out at once
 

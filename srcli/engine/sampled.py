@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from srcli.diffusion import Plan, Schedule, plan_tiles, sample, scheduler_for
-from srcli.engine.device import DTYPES, Precision, free_memory, is_out_of_memory, with_fallback
+from srcli.engine.device import DTYPES, Precision, is_out_of_memory, with_fallback
 from srcli.engine.noise import CanvasNoise
 from srcli.engine.upscaler import Report, Upscaler
 from srcli.errors import UsageError
 from srcli.geometry import Box, Size
 from srcli.models.sr import Generator, ImplicitSR
 from srcli.presets import Preset
+from srcli.resources import free_memory
 from srcli.sampling import Sampling, choose_sampling
 
 CPU_BATCH_MEMORY = 256 << 20  # more tiles at a time are no faster on a CPU

@@ -25,7 +25,6 @@ from srcli.engine.device import (
     arithmetic,
     choose_device,
     choose_precision,
-    free_memory,
     with_fallback,
 )
 from srcli.engine.features import Features, Pixels, Source, TensorSource, WithLatent
@@ -36,6 +35,7 @@ from srcli.geometry import Box, Grid, Size, output_size
 from srcli.models.layers import channels_last, window_pad
 from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR, Tiling, pixel_cell
 from srcli.presets import DEFAULT_PRESET, Preset
+from srcli.resources import free_memory
 from srcli.sampling import Sampling
 
 CPU_TILE_MEMORY = 512 << 20  # larger tiles are no faster on a CPU
