@@ -22,6 +22,8 @@ from srcli.sections import frozen, read_section, read_toml
 DEFAULT_PRESET = "edsr-baseline-blend"
 REAL_WORLD_PRESET = "edsr-s-blend-real"  # for pictures that are damaged
 
+MOST_STEPS = 100_000  # that noise was trained with; there is a table of them
+
 RGB = tuple[float, float, float]
 
 
@@ -226,6 +228,10 @@ class Diffusion:
     overlap: int | None = None
     colour_fix: Literal["none", "adain", "wavelet", "lowpass"] = "none"
     official: Official = Official()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.train_steps <= MOST_STEPS:
+            raise ValueError(f"train_steps must be 1 to {MOST_STEPS:,}, got {self.train_steps}.")
 
 
 @dataclass(frozen=True)

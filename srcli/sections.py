@@ -36,7 +36,8 @@ def read_section(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """A dataclass filled from a table of plain values; its annotations are the schema.
 
     Raises:
-        PresetError: a key that does not belong (with the nearest one), is missing, or has another type.
+        PresetError: a key that does not belong (with the nearest one), is missing, has another type, or a value that
+            the class refuses.
     """
     hints = _hints(typing.cast(Any, cls))
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # T is a dataclass; Python cannot say so
@@ -47,7 +48,11 @@ def read_section(cls: type[T], table: Mapping[str, Any], where: str) -> T:
         required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
         if required and item.name not in table:
             raise PresetError(f"'{item.name}' is missing in {where}.")
-    return cls(**{key: convert(value, hints[key], f"{where}, {key}") for key, value in table.items()})
+    values = {key: convert(value, hints[key], f"{where}, {key}") for key, value in table.items()}
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise PresetError(f"{where}: {error}") from error
 
 
 @cache

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 import os
 import pickle
 import re
@@ -164,6 +165,90 @@ def test_a_preset_of_another_version_inside_a_file_is_a_weights_error(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors", metadata={"preset": json.dumps(table)})
     with pytest.raises(WeightsError, match="novelty"):
         resolve(tmp_path / "x.safetensors")
+
+
+def rewritten(path: Path, **changes: object) -> Path:
+    """The file with other settings of its encoder in the preset that it carries; its tensors as they were."""
+    from safetensors.torch import load_file, save_file
+
+    table = json.loads(metadata(path)["preset"])
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        table[section] = {**table.get(section, {}), name: value} if name else value
+    save_file(load_file(path), path, metadata={"preset": json.dumps(table)})
+    return path
+
+
+HOSTILE = {
+    "blocks": {"encoder__n_resblocks": 10**9},
+    "one block more": {"encoder__n_resblocks": 2},
+    "features": {"encoder__n_feats": 10**6},
+    "beyond any integer": {"encoder__n_feats": 10**30},
+    "negative": {"encoder__n_feats": -8},
+    "a list": {"decoder__hidden": [10**9, 10**9]},
+    "layers in a list": {"decoder": {"name": "lm-liif", "depth": 10**9}},
+    "levels in a list": {"decoder": {"name": "hiif", "levels": 10**9}},
+    "blocks in a list": {"encoder": {"name": "swinir", "depths": [10**9]}},
+    "unknown part": {"decoder__name": "nonesuch"},
+    "unknown argument": {"decoder__novelty": 1},
+    "steps": {"diffusion__train_steps": 10**12},
+}
+
+
+@pytest.mark.parametrize(
+    ("way", "changes"),
+    [
+        *(pytest.param("load", changes, id=name) for name, changes in HOSTILE.items()),
+        *(pytest.param("import", HOSTILE[name], id=f"import {name}") for name in ("blocks", "unknown part")),
+    ],
+)
+def test_a_preset_that_its_file_does_not_hold_is_refused_before_it_takes_memory(
+    tmp_path, monkeypatch, way, changes
+):
+    path = tmp_path / "x.safetensors"
+    save(path, network_of(TINY), TINY)
+    rewritten(path, **changes)
+    monkeypatch.setattr("srcli.models.MOST_CALLS", 1000)  # to be quick
+    monkeypatch.setattr("srcli.models.build", lambda preset: pytest.fail("it was built"))
+    with pytest.raises(WeightsError, match=r"x\.safetensors|tiny") as caught:
+        load(path) if way == "load" else import_file(path, license_id="MIT")
+    assert caught.value.code == 4
+    assert "\n" not in str(caught.value)
+
+
+def test_a_header_that_promises_more_than_the_file_holds_is_refused_before_it_takes_memory(
+    tmp_path, monkeypatch
+):
+    huge = replace(TINY, encoder=Part("edsr", {"n_resblocks": 1, "n_feats": 10**4}))
+    header: dict[str, object] = {"__metadata__": {"preset": huge.to_json()}}
+    end = 0
+    for key, shape in network_shapes(huge).items():
+        begin, end = end, end + 4 * math.prod(shape)
+        header[key] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(1000))
+    monkeypatch.setattr("srcli.models.build", lambda preset: pytest.fail("it was built"))
+    with pytest.raises(WeightsError, match=r"x\.safetensors"):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [({"n_resblocks": 10**9}, "layers"), ({"n_feats": 10**6}, "values")],
+    ids=["layers", "values"],
+)
+def test_a_preset_of_ones_own_that_is_larger_than_any_network_is_refused(
+    tmp_path, monkeypatch, encoder, said
+):
+    monkeypatch.setattr("srcli.models.MOST_CALLS", 1000)  # to be quick
+    path = as_preset_file(tmp_path, replace(TINY, encoder=Part("edsr", encoder)))
+    with pytest.raises(ModelError, match=said) as caught:
+        build(load_preset(path))
+    assert caught.value.code == 4
+    save(tmp_path / "models" / "tiny.safetensors", network_of(TINY), TINY)
+    with pytest.raises(ModelError):  # beside weights that are here
+        load(load_preset(path))
 
 
 # --- finding ------------------------------------------------------------------------------------------------------

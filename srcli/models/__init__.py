@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import typing
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
-from srcli.errors import PresetError, suggest
+from srcli.errors import ModelError, PresetError, suggest
 from srcli.models.decoders import DECODERS
 from srcli.models.encoders import ENCODERS
 from srcli.models.generators import GENERATORS
@@ -18,6 +21,13 @@ from srcli.sections import convert
 
 M = TypeVar("M", bound=nn.Module)
 
+MOST_CALLS = 30_000  # of torch, to set a network up; Stable Diffusion 2 with LGCAA takes 16,000
+MOST_VALUES = 1 << 32  # 16 GiB in float32; the largest published network has 1.3e9
+# What constructors raise for values that make no sense.
+REFUSED = (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError, AssertionError)
+
+_outlined: dict[str, nn.Module] = {}  # presets share their parts, and a SwinIR takes a while to set up
+
 
 def build(preset: Preset) -> ImplicitSR:
     """The network a preset describes, with freshly initialised weights.
@@ -25,7 +35,48 @@ def build(preset: Preset) -> ImplicitSR:
     Raises:
         PresetError: an unknown part, an argument that its constructor does not take, or a generator without
             the noise that it was trained with or with an encoder that does not fit it.
+        ModelError: it is larger than any network; nothing has been allocated.
     """
+    outline(preset)
+    return _build(preset, make)
+
+
+def outline(preset: Preset) -> ImplicitSR:
+    """The network a preset describes on the meta device: names and shapes without memory; not to be changed.
+
+    Raises:
+        PresetError, ModelError: see `build`.
+    """
+    with torch.device("meta"), _Bounded(preset.name):
+        network = _build(preset, _make_once)
+    values = sum(value.numel() for value in network.state_dict().values())
+    if values > MOST_VALUES:
+        raise ModelError(f"{preset.name} describes a network of {values:.1e} values, more than any has.")
+    return network
+
+
+class _Bounded(TorchFunctionMode):
+    """Inside, a network of too many layers is refused while it is built: even without values they take memory."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name, self.calls = name, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls += func is not torch._C._set_grad_enabled  # an error on the way back would leave it wrong
+        if self.calls > MOST_CALLS:
+            raise ModelError(f"{self.name} describes a network of more layers than any has.")
+        return func(*args, **(kwargs or {}))
+
+
+def _make_once(table: dict[str, type[M]], kind: str, part: Part, where: str, **given: Any) -> M:
+    key = f"{kind} {part} {given}"
+    if key not in _outlined:
+        _outlined[key] = make(table, kind, part, where, **given)
+    return typing.cast("M", _outlined[key])
+
+
+def _build(preset: Preset, make: Callable[..., Any]) -> ImplicitSR:
     if preset.generator is not None and preset.generator.name == "lgcaa":
         from srcli.models.latent_restorer import assemble
 
@@ -53,6 +104,18 @@ def make(table: dict[str, type[M]], kind: str, part: Part, where: str, **given: 
     Raises:
         PresetError: unknown name or argument, one that is missing, wrong type, or a value that the constructor refuses.
     """
+    args = check_part(table, kind, part, where, given)
+    try:
+        return table[part.name](**args, **given)
+    except REFUSED as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise PresetError(f"{kind} '{part.name}' in {where}: {reason}") from error
+
+
+def check_part(
+    table: Mapping[str, type[nn.Module]], kind: str, part: Part, where: str, given: Collection[str] = ()
+) -> dict[str, Any]:
+    """The arguments of a part's constructor, typed, without calling it; see `make`."""
     if part.name not in table:
         raise PresetError(f"unknown {kind} '{part.name}' in {where}.", hint=suggest(part.name, table))
     constructor = table[part.name]
@@ -64,13 +127,9 @@ def make(table: dict[str, type[M]], kind: str, part: Part, where: str, **given: 
     missing = [key for key, each in takes.items() if each.default is each.empty and key not in part.args]
     if missing:
         raise PresetError(f"{kind} '{part.name}' in {where} needs {', '.join(missing)}.")
-    args = {
+    return {
         key: convert(value, hints.get(key, Any), f"{where}, {kind}.{key}") for key, value in part.args.items()
     }
-    try:
-        return constructor(**args, **given)
-    except ValueError as error:
-        raise PresetError(f"{kind} '{part.name}' in {where}: {error}") from error
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -87,6 +146,8 @@ __all__ = [
     "Generator",
     "ImplicitSR",
     "build",
+    "check_part",
     "count_parameters",
     "make",
+    "outline",
 ]

@@ -5,13 +5,14 @@ torch is imported inside the functions, so that commands which only list models 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcli import __version__
-from srcli.errors import ModelError, WeightsError
+from srcli.errors import ModelError, PresetError, WeightsError
 from srcli.files import write_atomically
 from srcli.presets import Preset
 from srcli.weights.store import SUFFIX, check_hash, find, resolve
@@ -48,6 +49,7 @@ def load(model: str | Path | Preset) -> Loaded:
     preset = model if isinstance(model, Preset) else resolve(model)
     path = find(preset)
     digest = check_hash(preset, path)
+    check_header(preset, path)
     network = build(preset)
     load_into(network, read(path), where=str(path))
     return Loaded(network.eval(), preset, path, digest)
@@ -60,7 +62,6 @@ def read(path: Path) -> dict[str, Tensor]:
         ModelError: a pickle (`.pth`, `.ckpt`), which is only read by `models import`.
         WeightsError: not a safetensors file, or a damaged one.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if path.suffix != SUFFIX:
@@ -68,11 +69,61 @@ def read(path: Path) -> dict[str, Tensor]:
             f"{path} is not a safetensors file.",
             hint=f"Convert it: srcli models import {path} --preset NAME --license SPDX",
         )
-    try:
+    with _naming(path):
         state = load_file(path, device="cpu")
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def shapes_inside(path: Path) -> dict[str, tuple[int, ...]]:
+    """Key -> shape by the header of a safetensors file, which has been found to agree with the file's size.
+
+    Raises:
+        WeightsError: not a safetensors file, or a damaged one.
+    """
+    from safetensors import safe_open
+
+    with _naming(path), safe_open(path, framework="numpy") as file:
+        return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  # no mapping
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Inside, what safetensors says of a damaged file names the file."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
     except (SafetensorError, ValueError, OSError) as error:
         raise WeightsError(f"{path} is no safetensors file, or is damaged: {error}.") from error
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def check_header(preset: Preset, path: Path) -> None:
+    """Compare the network that a preset describes with the header of a weights file, before either takes memory.
+
+    Raises:
+        WeightsError: they differ, or the preset comes from the file and describes no network.
+        PresetError, ModelError: the preset comes from elsewhere and describes no network.
+    """
+    try:
+        own = network_shapes(preset)
+    except (PresetError, ModelError) as error:
+        if Path(preset.weights_file) != path.absolute():
+            raise
+        raise WeightsError(
+            f"the preset inside {path} describes no network: {error}", hint="Get the file again."
+        ) from error
+    _check_fit(own, shapes_inside(path), str(path))
+
+
+def network_shapes(preset: Preset) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of the weights of a preset's network, without building it in memory.
+
+    Raises:
+        PresetError, ModelError: see `build`.
+    """
+    from srcli.models import outline
+
+    return shapes(own_state(outline(preset)))
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
@@ -81,13 +132,15 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], *, where: str) ->
     Raises:
         WeightsError: they differ; the message counts the keys of each kind and shows the first of them.
     """
-    own = own_state(network)
-    problems = mismatches(shapes(own), shapes(state))
-    if problems:
+    _check_fit(shapes(own_state(network)), shapes(state), where)
+    network.load_state_dict(dict(state), strict=not getattr(network, "outside", ()))
+
+
+def _check_fit(own: Mapping[str, tuple[int, ...]], other: Mapping[str, tuple[int, ...]], where: str) -> None:
+    if problems := mismatches(own, other):
         raise WeightsError(
             f"{where} does not fit the network: {problems}.", hint="Is it a checkpoint of another preset?"
         )
-    network.load_state_dict(dict(state), strict=not getattr(network, "outside", ()))
 
 
 def own_state(network: nn.Module) -> dict[str, Tensor]:

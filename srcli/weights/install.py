@@ -8,7 +8,7 @@ from pathlib import Path
 from srcli.errors import ExistsError, ResourceError, WeightsError
 from srcli.files import sha256, write_atomically
 from srcli.presets import Preset
-from srcli.weights.checkpoint import load_into, save_state
+from srcli.weights.checkpoint import check_header, load_into, save_state
 from srcli.weights.folder import INDEX, is_folder, read_folder, write_folder
 from srcli.weights.licenses import UNSTATED, check_license
 from srcli.weights.official import Checkpoint, fit, identify, read_foreign, rename
@@ -91,6 +91,7 @@ def _choose(checkpoint: Checkpoint, path: Path, preset: str, inside: Preset | No
         chosen = replace(inside, weights=replace(inside.weights, file=None))
     elif _is_ours(path):
         chosen = preset_inside(path)
+        check_header(chosen, path)
         chosen = replace(chosen, weights=replace(chosen.weights, file=None))
     else:
         chosen = identify(checkpoint, str(path))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from srcli.errors import WeightsError
 from srcli.presets import Preset
-from srcli.weights.checkpoint import load_into, mismatches, read, save_state, shapes
+from srcli.weights.checkpoint import check_header, load_into, mismatches, read, save_state, shapes
 from srcli.weights.install import check_free
 from srcli.weights.store import SUFFIX, check_hash, find, resolve
 
@@ -50,6 +50,8 @@ def merge(
     presets = [resolve(model) for model in (*models, *([encoder] if encoder else []))]
     paths = [find(preset) for preset in presets]
     source = ", ".join(f"{path.name} {check_hash(p, path)}" for p, path in zip(presets, paths, strict=True))
+    for preset, path in zip(presets, paths, strict=True):
+        check_header(preset, path)
     licences = sorted({preset.weights.license for preset in presets})
     if len(licences) > 1:
         raise WeightsError(f"weights under several licences cannot be merged: {', '.join(licences)}.")

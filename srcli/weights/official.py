@@ -8,21 +8,19 @@ key), tried in order, the first match counts. What no rule matches goes to the d
 from __future__ import annotations
 
 import inspect
-import json
 import pickle
 import re
 import struct
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srcli.errors import ModelError, PresetError, WeightsError
+from srcli.errors import ModelError, WeightsError
 from srcli.presets import Part, Preset, list_presets
 from srcli.weights import fplia
-from srcli.weights.checkpoint import mismatches, read, shapes
+from srcli.weights.checkpoint import mismatches, network_shapes, read, shapes
 from srcli.weights.store import SUFFIX
 
 if TYPE_CHECKING:
@@ -206,57 +204,6 @@ def _switches(preset: Preset) -> dict[str, Any]:
     parameters = inspect.signature(DECODERS[preset.decoder.name]).parameters.values()
     values = {p.name: preset.decoder.args.get(p.name, p.default) for p in parameters}
     return {key: value for key, value in values.items() if isinstance(value, bool)}
-
-
-def network_shapes(preset: Preset) -> dict[str, tuple[int, ...]]:
-    """Key -> shape of a preset's network, without building it in memory.
-
-    Raises:
-        PresetError: the preset describes no network.
-    """
-    try:
-        encoder, out_dim = _encoder_shapes(json.dumps(asdict(preset.encoder)))
-        decoder = _decoder_shapes(json.dumps(asdict(preset.decoder)), out_dim)
-        generator = _generator_shapes(json.dumps(asdict(preset.generator))) if preset.generator else {}
-    except PresetError as error:
-        raise PresetError(f"preset '{preset.name}': {error.message}", hint=error.hint) from error
-    return {
-        **{f"encoder.{key}": shape for key, shape in encoder.items()},
-        **{f"decoder.{key}": shape for key, shape in decoder.items()},
-        **{f"generator.{key}": shape for key, shape in generator.items()},
-    }
-
-
-# Presets share their parts, and a SwinIR takes seconds to set up.
-@lru_cache(maxsize=256)
-def _encoder_shapes(part: str) -> tuple[dict[str, tuple[int, ...]], int]:
-    import torch
-
-    from srcli.models import ENCODERS, make
-
-    with torch.device("meta"):  # shapes without memory or initialisation
-        encoder = make(ENCODERS, "encoder", Part(**json.loads(part)), "it")
-    return shapes(encoder.state_dict()), encoder.out_dim
-
-
-@lru_cache(maxsize=256)
-def _decoder_shapes(part: str, in_dim: int) -> dict[str, tuple[int, ...]]:
-    import torch
-
-    from srcli.models import DECODERS, make
-
-    with torch.device("meta"):
-        return shapes(make(DECODERS, "decoder", Part(**json.loads(part)), "it", in_dim=in_dim).state_dict())
-
-
-@lru_cache(maxsize=64)
-def _generator_shapes(part: str) -> dict[str, tuple[int, ...]]:
-    import torch
-
-    from srcli.models import GENERATORS, make
-
-    with torch.device("meta"):
-        return shapes(make(GENERATORS, "generator", Part(**json.loads(part)), "it").state_dict())
 
 
 def identify(checkpoint: Checkpoint, where: str) -> Preset:

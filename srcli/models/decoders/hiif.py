@@ -200,8 +200,8 @@ class HIIF(Decoder):
         super().__init__()
         if hidden_dim % n_heads:
             raise ValueError(f"hidden_dim must be a multiple of n_heads, got {hidden_dim} and {n_heads}")
-        if levels < 2 or rows_per_call < 1:
-            raise ValueError(f"needs 2 levels and a row per call, got {levels} and {rows_per_call}")
+        if not 2 <= levels <= 24 or rows_per_call < 1:
+            raise ValueError(f"needs 2 to 24 levels and a row per call, got {levels} and {rows_per_call}")
         self.hidden_dim, self.levels = hidden_dim, levels
         self.rows_per_call = rows_per_call if protocol == "official" else None
         self.note = "attention spans the whole output"

@@ -50,6 +50,8 @@ class LMCiaoSR(OffsetModulated):
         window: int = 48,
     ) -> None:
         super().__init__(in_dim=2 * width + 2, depth=depth, width=width, local_ensemble=True)
+        if window < 1:
+            raise ValueError(f"window must be at least 1, got {window}")
         key_dim, value_dim = 4 * in_dim, 5 * in_dim
         self.window = window
         self.note = f"attention spans windows of {window}x{window} LR pixels, counted from the top left"

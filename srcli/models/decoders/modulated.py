@@ -139,6 +139,8 @@ class Modulated(Decoder):
 
     def __init__(self, *, in_dim: int, depth: int, width: int, local_ensemble: bool) -> None:
         super().__init__()
+        if not 1 <= depth <= 64:
+            raise ValueError(f"depth must be 1 to 64, got {depth}")
         self.depth = depth
         self.width = width
         self.local_ensemble = local_ensemble

@@ -235,7 +235,7 @@ class SwinIR(Encoder):
         self.conv_first = nn.Conv2d(3, embed_dim, 3, padding=1)
         self.patch_embed = PatchEmbed(embed_dim)
         count = sum(depths)
-        rates = iter([drop_path * i / max(count - 1, 1) for i in range(count)])  # plain floats: any device
+        rates = (drop_path * i / max(count - 1, 1) for i in range(count))  # plain floats: any device
         self.layers = nn.ModuleList()
         for depth in depths:
             blocks = [
