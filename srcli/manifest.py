@@ -17,7 +17,18 @@ from srcli.errors import ResourceError, UsageError
 from srcli.shards import Shard, shard_of
 
 SUFFIX = ".jsonl"
-KEPT = ("input", "output", "status", "in_size", "out_size", "format", "seconds", "fingerprint", "error")
+KEPT = (
+    "input",
+    "output",
+    "status",
+    "in_size",
+    "out_size",
+    "format",
+    "seconds",
+    "fingerprint",
+    "content",
+    "error",
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,7 @@ class Entry:
         output: its file, as it was named.
         status: done, skipped or failed.
         fingerprint: what it was made from; None for a failure.
+        content: names the bytes that were written.
         stamp: size in bytes and time of change (ns) of the file when it was finished.
         message: of a failure.
         shard: as typed, 0/4, if the work was shared out.
@@ -38,6 +50,7 @@ class Entry:
     output: str | None
     status: str
     fingerprint: str | None = None
+    content: str | None = None
     stamp: tuple[int, int] | None = None
     message: str | None = None
     shard: str | None = None
@@ -75,12 +88,13 @@ class Manifest:
             for entry in read_entries(file):
                 self.entries[entry.key, entry.output] = entry
 
-    def fingerprint(self, key: str, output: Path) -> str | None:
-        """What the file at `output` was made from, if it is as it was then."""
+    def entry(self, key: str, output: Path) -> Entry | None:
+        """How the file at `output` was made, if its size and time are as they were or its content is recorded."""
         entry = self.entries.get((key, str(output)))
-        if entry is None or entry.stamp is None or entry.stamp != stamp_of(output):
+        if entry is None or entry.fingerprint is None:
             return None
-        return entry.fingerprint
+        stamped = entry.stamp is not None and entry.stamp == stamp_of(output)
+        return entry if stamped or entry.content is not None else None
 
     def add(self, key: str, record: dict[str, Any], shard: str | None = None) -> None:
         """One more result; the line is on the disk when this returns. `entries` stays what it was at the start.
@@ -134,7 +148,7 @@ def read_entries(path: Path) -> Iterator[Entry]:
 def _entry(content: Any) -> Entry | None:
     if not isinstance(content, dict) or not isinstance(content.get("key"), str):
         return None
-    texts = {name: content.get(name) for name in ("output", "fingerprint")}
+    texts = {name: content.get(name) for name in ("output", "fingerprint", "content")}
     if any(not isinstance(value, str | None) for value in texts.values()):
         return None
     stamp, error = content.get("stamp"), content.get("error")
@@ -144,6 +158,7 @@ def _entry(content: Any) -> Entry | None:
         texts["output"],
         str(content.get("status")),
         texts["fingerprint"],
+        texts["content"],
         None if pair is None or not all(isinstance(n, int) for n in pair) else (pair[0], pair[1]),
         str(error["message"]) if isinstance(error, dict) and "message" in error else None,
         content["shard"] if isinstance(content.get("shard"), str) else None,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from srcli.job import Settings
     from srcli.job.degradation import RealWorld
     from srcli.job.task import SelectionFiles
-    from srcli.manifest import Manifest
+    from srcli.manifest import Entry, Manifest
     from srcli.outputs import Destination
     from srcli.shards import Shard
     from srcli.sizes import SizeRule
@@ -199,10 +199,10 @@ def _manifest(request: Request, share: Shard | None) -> Manifest | None:
     return Manifest(*manifest_paths(request.manifest, share))
 
 
-def _made_of(manifest: Manifest | None, source: Source, output: Path) -> str | None:
+def _made_of(manifest: Manifest | None, source: Source, output: Path) -> Entry | None:
     from srcli.shards import key_of
 
-    return None if manifest is None else manifest.fingerprint(key_of(source), output)
+    return None if manifest is None else manifest.entry(key_of(source), output)
 
 
 def _say_beforehand(request: Request, model: Model, found: Found, console: Console) -> None:

@@ -51,6 +51,17 @@ FORMATS = {
 
 ALIASES = {"jpeg": "jpg", "tif": "tiff"}
 
+# Options of encoders that not every format has: their usual values, and the formats.
+OPTIONS: dict[str, tuple[object, frozenset[str]]] = {
+    "quality": (95, frozenset({"jpg", "webp", "avif"})),
+    "lossless": (False, frozenset({"webp", "avif"})),
+    "chroma": ("444", frozenset({"jpg", "avif"})),
+    "compress_level": (6, frozenset({"png", "tiff"})),
+    "bit_depth": ("keep", frozenset(name for name, form in FORMATS.items() if len(form.depths) > 1)),
+    "icc": ("keep", frozenset(name for name, form in FORMATS.items() if form.icc)),
+    "background": ((1.0, 1.0, 1.0), frozenset(name for name, form in FORMATS.items() if not form.alpha)),
+}
+
 
 def find_format(name: str) -> Format:
     """The format called `name` (png, jpg, webp, tiff, avif, gif; jpeg and tif are understood).

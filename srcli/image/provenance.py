@@ -1,15 +1,84 @@
-"""What a file says about having been made by srcli."""
+"""What a file says about having been made by srcli, and whether anybody has changed it since.
+
+Editors keep metadata, so that a record alone does not say whose picture this is. It names the bytes of its own file:
+their number, and a hash of all but the name itself.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+import re
+import zlib
+from bisect import bisect_left
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
 
-from srcli.errors import ImageError
+from srcli.errors import ExistsError, ImageError
+from srcli.files import atomic_write
 from srcli.image import tiff
 from srcli.image.encode import PROVENANCE_KEY
 from srcli.image.header import Inspection, inspect
 from srcli.image.metadata import parse_provenance, read_provenance_xmp
 from srcli.image.source import Origin, open_source
+
+BLOCK = 1 << 20
+NAME = re.compile("blake2b-([0-9a-f]{12})[0-9a-f]{32}")
+NO_NAME = "blake2b-" + "0" * 44  # keeps its place while the file is written
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def content_name(length: int, digest: bytes) -> str:
+    """The name of `length` bytes with the BLAKE2b hash `digest`."""
+    return f"blake2b-{length:012x}{digest[:16].hex()}"
+
+
+@contextmanager
+def recorded_write(path: Path, provenance: dict[str, Any]) -> Iterator[BinaryIO]:
+    """`atomic_write` of a picture; afterwards the name of its bytes is the "content" of `provenance`.
+
+    It is in the file as well, if `provenance` was written into it. A device or a pipe gets none.
+    """
+    provenance["content"] = NO_NAME
+    with atomic_write(path) as stream:
+        yield stream
+        provenance["content"] = _write_name(stream) if stream.readable() else None
+
+
+def check_unchanged(path: Path, content: object, *, quick: bool = False) -> None:
+    """See that a file that srcli has made is as it was written.
+
+    Args:
+        path: of the file.
+        content: the name of its bytes, as recorded.
+        quick: compare their number only.
+
+    Raises:
+        ExistsError: it has been changed, or that cannot be told.
+    """
+    problem = "has been changed since srcli made it"
+    if content in (None, NO_NAME):
+        problem = "was made by srcli, but whether it has been changed since is not recorded"
+    elif (found := NAME.fullmatch(str(content))) and int(found[1], 16) == path.stat().st_size:
+        with path.open("rb") as stream:
+            if quick or _name(stream, str(content))[0] == content:
+                return
+    raise ExistsError(f"the output {path} {problem}.", hint="Replace it with --overwrite.")
+
+
+def check_own(path: Path, *, replace: bool) -> None:
+    """See that a file that lies beside a result, such as a map, may be written.
+
+    Raises:
+        ExistsError: something is there that srcli did not make, or that has been changed since.
+    """
+    if replace or not path.is_file():
+        return
+    made = read_provenance(path)
+    if made is None:
+        raise ExistsError(f"{path} exists and was not made by srcli.", hint="Replace it with --overwrite.")
+    check_unchanged(path, made.get("content"))
 
 
 def read_provenance(origin: Origin) -> dict[str, Any] | None:
@@ -40,3 +109,60 @@ def _stored(found: Inspection) -> dict[str, Any] | None:
         stored = (parse_provenance(comment.decode("latin-1")) or {}).get(PROVENANCE_KEY)
         return stored if isinstance(stored, dict) else None
     return read_provenance_xmp(packet) if isinstance(packet, bytes) else None
+
+
+def _write_name(stream: BinaryIO) -> str:
+    """Name the bytes, and put the name where its place is."""
+    name, tokens, chunks = _name(stream, NO_NAME)
+    for start in tokens:
+        stream.seek(start)
+        stream.write(name.encode())
+    for start, length in chunks:
+        stream.seek(start)
+        checksum = zlib.crc32(stream.read(length))
+        stream.write(checksum.to_bytes(4, "big"))
+    return name
+
+
+def _name(stream: BinaryIO, token: str) -> tuple[str, list[int], list[tuple[int, int]]]:
+    """The name of all bytes but a token and, in a PNG file, the checksums of the chunks that hold it.
+
+    Returns:
+        The name, where the token is, and those chunks: first byte and length, from the kind to the end of the data.
+    """
+    tokens = _places(stream, token.encode())
+    chunks = _chunks(stream, tokens)
+    left_out = [(start, len(token)) for start in tokens] + [(start + length, 4) for start, length in chunks]
+    digest, at, end = hashlib.blake2b(), 0, stream.seek(0, 2)
+    for start, length in [*sorted(left_out), (end, 0)]:
+        stream.seek(at)
+        while at < start and (block := stream.read(min(BLOCK, start - at))):
+            digest.update(block)
+            at += len(block)
+        at = start + length
+    return content_name(end, digest.digest()), tokens, chunks
+
+
+def _places(stream: BinaryIO, token: bytes) -> list[int]:
+    found, at, window = [], 0, b""
+    stream.seek(0)
+    while block := stream.read(BLOCK):
+        window, place = window + block, -1
+        while (place := window.find(token, place + 1)) >= 0:
+            found.append(at + place)
+        at += max(0, len(window) - len(token) + 1)
+        window = window[1 - len(token) :]
+    return found
+
+
+def _chunks(stream: BinaryIO, tokens: list[int]) -> list[tuple[int, int]]:
+    """The chunks of a PNG file that hold a token."""
+    stream.seek(0)
+    found = []
+    if tokens and stream.read(len(PNG)) == PNG:
+        while len(head := stream.read(8)) == 8:
+            start, length = stream.tell() - 4, int.from_bytes(head[:4], "big") + 4
+            if bisect_left(tokens, start) < bisect_left(tokens, start + length):
+                found.append((start, length))
+            stream.seek(start + length + 4)
+    return found

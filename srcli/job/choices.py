@@ -10,10 +10,11 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from srcli.errors import ExistsError, UsageError
+from srcli.errors import UsageError
 from srcli.files import atomic_write
-from srcli.image import read_provenance, write_image
+from srcli.image import format_of, write_image
 from srcli.image.encode import PROVENANCE_KEY
+from srcli.image.provenance import check_own, recorded_write
 from srcli.job.task import Record, SelectionFiles, Settings, Task
 from srcli.resources import made_folder
 from srcli.selection import Selection, in_words
@@ -62,7 +63,14 @@ class ChoiceOutputs:
         if files.overlay is not None:
             assert self.result is not None
             path = self._free(files.overlay, OVER, replace=replace)
-            write_image(path, self.selection.over(self.result), provenance=about)
+            found = format_of(path)
+            with recorded_write(path, about) as stream:
+                write_image(
+                    stream,
+                    self.selection.over(self.result),
+                    output_format=found and found.name,
+                    provenance=about,
+                )
         if files.scores is not None:
             path = self._free(files.scores, SCORES, replace=True)
             with atomic_write(path) as file:
@@ -71,11 +79,7 @@ class ChoiceOutputs:
     def _free(self, asked: Path, suffix: str, *, replace: bool) -> Path:
         """Where a file goes, its folder made."""
         path = asked if asked.suffix else asked / f"{_stem(self.task)}{suffix}"
-        made = read_provenance(path) if path.is_file() and not replace else {}
-        if made is None:
-            raise ExistsError(
-                f"{path} exists and was not made by srcli.", hint="Replace it with --overwrite."
-            )
+        check_own(path, replace=replace)
         with made_folder(path.parent):
             return path
 
@@ -84,8 +88,8 @@ class ChoiceOutputs:
         picture = Image.fromarray(self.selection.index, mode="L")
         picture.putpalette(self.selection.palette().tobytes())
         text = PngInfo()
-        text.add_itxt(PROVENANCE_KEY, json.dumps(about))
-        with atomic_write(path) as file:
+        with recorded_write(path, about) as file:
+            text.add_itxt(PROVENANCE_KEY, json.dumps(about))
             picture.save(file, "PNG", pnginfo=text, optimize=True)
 
 

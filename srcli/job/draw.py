@@ -15,9 +15,9 @@ import numpy as np
 
 from srcli.colour_fix import ColourFix
 from srcli.consistency import Projection
-from srcli.errors import ExistsError
 from srcli.geometry import COPIES, Size, dihedral, dihedral_back, dihedral_size
-from srcli.image import read_provenance, write_image
+from srcli.image import write_image
+from srcli.image.provenance import check_own, recorded_write
 from srcli.job.recolour import Recoloured
 from srcli.resources import made_folder
 from srcli.texture import TemperatureMap
@@ -193,17 +193,14 @@ class Spread:
             replace: whether a file that srcli did not write may be replaced.
 
         Raises:
-            ExistsError: there is such a file.
+            ExistsError: there is such a file, or one that has been changed since.
             ResourceError: it cannot be written.
         """
-        made = read_provenance(path) if path.is_file() and not replace else {}
-        if made is None:
-            raise ExistsError(
-                f"{path} exists and was not made by srcli.", hint="Replace it with --overwrite."
-            )
+        check_own(path, replace=replace)
         gray = np.rint(np.minimum(self.deviation().mean(axis=2) * GRAY_PER_LEVEL, 255)).astype(np.uint8)
-        with made_folder(path.parent):
-            write_image(path, gray, provenance={"diversity": round(self.value(), 4), "samples": self.count})
+        about = {"diversity": round(self.value(), 4), "samples": self.count}
+        with made_folder(path.parent), recorded_write(path, about) as stream:
+            write_image(stream, gray, output_format="png", provenance=about)
 
 
 def uncertainty_path(samples: Sequence[Path], fallback: str) -> Path:

@@ -13,6 +13,7 @@ from srcli.image import FORMATS, Header, check_format_limits, choose_format, pro
 from srcli.image.bands import can_read_in_bands
 from srcli.image.formats import Depth
 from srcli.image.header import check_pixels
+from srcli.image.provenance import check_unchanged, content_name
 from srcli.image.spool import IN_MEMORY
 from srcli.inputs import Source
 from srcli.job.degradation import decided, in_words
@@ -89,7 +90,8 @@ def plan(
     if task.needs_network:
         about = settings.preset
         record.model = {"name": about.name, "sha256": weights, "license": about.weights.license}
-    record.fingerprint = record.fingerprint or _fingerprint(task, settings, weights)
+    if record.fingerprint is None:
+        _identify(task, settings, weights)
     record.memory = _memory(task, form, settings)
     check_memory(record.memory, gathered=form not in STREAMED)
     if task.needs_network and settings.forecast is not None:
@@ -134,8 +136,16 @@ def _choose_sampling(record: Record, settings: Settings) -> None:
     record.notes.append(f"sampled by {sampling.about()}")
 
 
-def _fingerprint(task: Task, settings: Settings, weights: str) -> str:
-    return settings.fingerprint(_content(task), task.target, weights, task.record.seed)
+def _identify(task: Task, settings: Settings, weights: str) -> None:
+    """Put into the record what the result is made from."""
+    record = task.record
+    assert record.format is not None
+    assert record.seed is not None
+    length, digest = _content(task)
+    record.in_content = content_name(length, digest)
+    record.fingerprint = settings.fingerprint(
+        digest, task.target, weights, form=record.format, seed=record.seed
+    )
 
 
 def target_of(source: Source, settings: Settings) -> Target:
@@ -273,13 +283,14 @@ def _lies_on_disk(task: Task, settings: Settings) -> bool:
     return can_read_in_bands(origin, settings.frames)
 
 
-def _content(task: Task) -> bytes:
-    """A hash of the input's bytes."""
+def _content(task: Task) -> tuple[int, bytes]:
+    """Number of the input's bytes, and a hash."""
     if task.data is not None:
-        return hashlib.blake2b(task.data).digest()
+        return len(task.data), hashlib.blake2b(task.data).digest()
     assert task.source.path is not None
     with task.source.path.open("rb") as file:
-        return hashlib.file_digest(file, hashlib.blake2b).digest()
+        digest = hashlib.file_digest(file, hashlib.blake2b).digest()
+        return file.tell(), digest
 
 
 def _is_occupied(path: Path) -> bool:
@@ -307,15 +318,19 @@ def _is_finished(task: Task, settings: Settings) -> bool:
         raise ExistsError(f"the output {path} exists.", hint="Choose another with -o or --name.")
     if settings.exists == "overwrite":
         return False
-    made = read_provenance(path) if path.exists() else None
-    fingerprint = (made or {}).get("fingerprint") or settings.made(task.source, path)
+    made = (read_provenance(path) if path.exists() else None) or {}
+    entry = settings.made(task.source, path)
+    fingerprint = made.get("fingerprint") or (entry and entry.fingerprint)
     if fingerprint is None:
         raise ExistsError(
             f"the output {path} exists and was not made by srcli.", hint="Replace it with --overwrite."
         )
-    weights = settings.weights_sha256() if task.needs_network else ""
-    record.fingerprint = _fingerprint(task, settings, weights)
-    if fingerprint != record.fingerprint:
-        return False
-    record.notes.append("up to date")
-    return True
+    _identify(task, settings, settings.weights_sha256() if task.needs_network else "")
+    is_current = fingerprint == record.fingerprint
+    content = made.get("content") or (None if entry is None else entry.content)
+    if content is not None or not (is_current or entry):
+        check_unchanged(path, content, quick=is_current)
+    if is_current:
+        record.content = content
+        record.notes.append("up to date")
+    return is_current

@@ -15,6 +15,7 @@ from srcli.errors import ImageError, ResourceError
 from srcli.files import write_error
 from srcli.image import Image, OutputPlan, plan_output, read_image
 from srcli.image.animation import AnimationPlan, Timing, read_animation
+from srcli.image.provenance import recorded_write
 from srcli.job.draw import Spread
 from srcli.job.frames import AnimatedRendering
 from srcli.job.heard import heard
@@ -167,13 +168,15 @@ def write(
         SrcliError: it did not work; nothing is left behind. What `samples` raises passes through.
     """
     task, record, started = loaded.task, loaded.record, time.monotonic()
-    provenance = _provenance(record, settings, engine)
+    facts = _provenance(record, settings, engine)
+    provenance = facts if settings.provenance else None
     with heard(loaded.warned), memory_errors_of(task):
         if task.path is None:
             record.notes += _write_to(stdout, loaded, samples, provenance)
         else:
-            with made_folder(task.path.parent):
-                record.notes += loaded.output.write(task.path, samples, provenance=provenance)
+            with made_folder(task.path.parent), recorded_write(task.path, facts) as stream:
+                record.notes += loaded.output.write(stream, samples, provenance=provenance)
+            record.content = facts["content"]
     record.notes += dict.fromkeys(loaded.warned)
     record.seconds = round(loaded.seconds + time.monotonic() - started, 3)
     return record
@@ -196,10 +199,8 @@ def _write_to(
     return notes
 
 
-def _provenance(record: Record, settings: Settings, engine: Engine | None) -> dict[str, Any] | None:
+def _provenance(record: Record, settings: Settings, engine: Engine | None) -> dict[str, Any]:
     """What the file will say about how it was made. Neither device nor tile: they do not change the picture."""
-    if not settings.provenance:
-        return None
     facts = {
         "version": __version__,
         "model": record.model,
@@ -214,6 +215,7 @@ def _provenance(record: Record, settings: Settings, engine: Engine | None) -> di
         "branch": record.branch,
         "tta": settings.turned or None,
         "fingerprint": record.fingerprint,
+        "in_content": record.in_content,
     }
     return {key: value for key, value in facts.items() if value is not None}
 

@@ -14,8 +14,10 @@ from srcli.colour_fix import ColourFix
 from srcli.errors import SrcliError
 from srcli.geometry import Size
 from srcli.image import Header
+from srcli.image.formats import OPTIONS
 from srcli.inputs import Source
 from srcli.job.degradation import RealWorld
+from srcli.manifest import Entry
 from srcli.presets import Preset
 from srcli.sampling import Sampling, choose_sampling, is_sampled
 from srcli.sizes import SizeRule, Target
@@ -70,7 +72,7 @@ class Settings:
         real_world: the model for damaged pictures, where every picture is measured and may get it.
         forecast: for a dry run, gives lines on what an output of a size would take, and bytes; None: nothing is said.
         exists: what to do where the output exists.
-        made: gives what an output was made from (`fingerprint`), where its own file does not say so.
+        made: gives what a manifest says of an output, if one does.
         max_input_pixels: larger inputs are refused.
         max_output_pixels: larger outputs are refused.
     """
@@ -99,7 +101,7 @@ class Settings:
     real_world: RealWorld | None = None
     forecast: Callable[[Size], tuple[list[str], int]] | None = None
     exists: Exists = "auto"
-    made: Callable[[Source, Path], str | None] = lambda _source, _output: None
+    made: Callable[[Source, Path], Entry | None] = lambda _source, _output: None
     max_input_pixels: int = 500_000_000
     max_output_pixels: int = 4_000_000_000
 
@@ -113,21 +115,23 @@ class Settings:
             return None
         return self.sampling or choose_sampling(self.preset)
 
-    def fingerprint(self, content: bytes, target: Target, weights: str, seed: int | None = None) -> str:
+    def fingerprint(self, content: bytes, target: Target, weights: str, *, form: str, seed: int) -> str:
         """What a result depends on, in 32 hexadecimal digits.
 
         BLAKE2b over the hash of the input's content, the weights' hash, the options that change pixels or
-        metadata, and the major version. Device and tile are not among them: they do not change the picture.
+        metadata in the output's format, and the major version. Device and tile are not among them: they do not
+        change the picture.
         """
+        idle = {name: usual for name, (usual, formats) in OPTIONS.items() if form not in formats}
         options = {
             "size": target.size,
             "dpi": target.dpi,
             "format": self.format,
-            "encoding": self.encoding,
+            "encoding": {name: idle.get(name, value) for name, value in self.encoding.items()},
             "alpha": self.alpha,
             "frames": self.frames,
             "precision": self.precision,
-            "seed": self.seed if seed is None else seed,
+            "seed": seed,
         }
         chosen = self.chosen_temperature(target)
         drawn = {
@@ -180,6 +184,8 @@ class Record:
         seconds: without loading the model.
         memory: bytes that are needed, an estimate.
         fingerprint: see `Settings.fingerprint`.
+        in_content: names the input's bytes: how many, and a hash.
+        content: the same of the output, but for the name itself.
         notes: what was lost or decided, a line each.
         error: code, type, message and hint of a failure.
     """
@@ -214,6 +220,8 @@ class Record:
     seconds: float | None = None
     memory: int | None = None
     fingerprint: str | None = None
+    in_content: str | None = None
+    content: str | None = None
     notes: list[str] = field(default_factory=list)
     error: dict[str, Any] | None = None
 

@@ -91,7 +91,7 @@ def read_manifest(data: bytes, folder: Path) -> None:
     manifest = Manifest(path)
     progress_of(["a.png", "b.png"], manifest.entries.values())
     for key, output in list(manifest.entries):
-        manifest.fingerprint(key, Path(output or "-"))
+        manifest.entry(key, Path(output or "-"))
 
 
 TARGETS: dict[str, Callable[[bytes, Path], None]] = {

@@ -1,0 +1,209 @@
+"""Outputs that somebody has changed since: they carry srcli's record and are theirs all the same."""
+
+import json
+import os
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
+
+from srcli.errors import ExistsError
+from srcli.image import plan_output, read_image, read_provenance
+from srcli.image.provenance import check_unchanged
+from tests.cli.conftest import picture, save
+
+FORMATS = ("png", "jpg", "webp", "tiff", "avif", "gif")
+
+
+@pytest.fixture
+def photo(folder):
+    return save(folder / "photo.png", picture())
+
+
+def save_again(path, picture):
+    """Save a picture as an editor does that keeps the metadata."""
+    with Image.open(path) as old:
+        options = {"xmp": old.info["xmp"]} if "xmp" in old.info else {}
+        if old.format == "PNG":
+            options["pnginfo"] = PngInfo()
+            options["pnginfo"].add_itxt("srcli", old.info["srcli"])
+        elif old.format == "TIFF":
+            options = {"tiffinfo": {700: old.tag_v2[700]}}
+        elif old.format == "GIF":
+            options["comment"] = old.info["comment"]
+    picture.save(path, **options)
+
+
+EDITS = {
+    "recompressed": lambda old: old,
+    "cropped": lambda old: old.crop((3, 3, old.width - 3, old.height - 3)),
+    "recoloured": lambda old: ImageOps.invert(old),
+    "resized": lambda old: old.resize((17, 9)),
+}
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_what_srcli_wrote_is_replaced_and_what_an_editor_saved_is_not(upscale, engine, folder, photo, suffix):
+    out = folder / f"big.{suffix}"
+    assert upscale("photo.png", "-o", out).exit_code == 0
+    assert json.loads(upscale("photo.png", "-o", out, "-s", "3", "--json").stdout)["status"] == "done"
+    written = out.read_bytes()
+    for name, edit in EDITS.items():
+        out.write_bytes(written)
+        with Image.open(out) as old:
+            old.load()
+            save_again(out, edit(old.convert("RGB")))
+        assert read_provenance(out) is not None, name
+        edited = out.read_bytes()
+        for words in (["-s", "2"], ["-s", "3"])[: 1 if len(edited) == len(written) else 2]:
+            # it would be replaced; it would be up to date, for which only the length is looked at
+            result = upscale("photo.png", "-o", out, *words)
+            assert result.exit_code == 6, name
+            assert "has been changed since" in result.stderr
+            assert "--overwrite" in result.stderr
+        assert out.read_bytes() == edited
+    assert upscale("photo.png", "-o", out, "-s", "2", "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("frames", [1, 2])
+def test_any_byte_that_changes_is_noticed(upscale, engine, folder, suffix, frames):
+    if frames == 2 and suffix in ("jpg", "tiff"):
+        return
+    first, *rest = [Image.fromarray(picture()[:, ::step]) for step in (1, -1)][:frames]
+    first.save(folder / "in.png", save_all=True, append_images=rest)
+    assert upscale("in.png", "-s", "2", "-o", f"big.{suffix}", "--frames", "all").exit_code == 0
+    out = folder / f"big.{suffix}"
+    content, data = read_provenance(out)["content"], bytearray(out.read_bytes())
+    assert int(content.split("-")[1][:12], 16) == len(data)
+    with Image.open(out) as opened:
+        opened.verify()
+    check_unchanged(out, content)
+    place = bytes(data).index(content.encode())
+    checksum = (
+        bytes(data).index(b"}", bytes(data).index(b"version", place)) + 1
+    )  # in PNG it depends on the name
+    places = np.random.default_rng(0).permutation(len(data))[:60]
+    for i in set(places.tolist()) | {0, len(data) - 1, place - 1, place + len(content) + 4}:
+        if place <= i < place + len(content) or (suffix == "png" and 0 <= i - checksum < 4):
+            continue
+        data[i] ^= 1
+        out.write_bytes(data)
+        with pytest.raises(ExistsError):
+            check_unchanged(out, content)
+        data[i] ^= 1
+    out.write_bytes(data + b"\n")
+    with pytest.raises(ExistsError):
+        check_unchanged(out, content)
+
+
+def test_the_checksums_of_a_png_are_right(upscale, engine, folder, photo):
+    assert upscale("photo.png", "-o", "big.png").exit_code == 0
+    data, at = (folder / "big.png").read_bytes(), 8
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        end = at + 8 + length
+        assert zlib.crc32(data[at + 4 : end]).to_bytes(4, "big") == data[end : end + 4]
+        at = end + 4
+
+
+def test_a_rating_makes_it_somebodys(upscale, engine, folder, photo):
+    assert upscale("photo.png", "-o", "big.jpg").exit_code == 0
+    out = folder / "big.jpg"
+    data = out.read_bytes()
+    out.write_bytes(data.replace(b"srcli:provenance", b'xmp:Rating="5" srcli:provenance'))
+    assert upscale("photo.png", "-o", "big.jpg", "-s", "2").exit_code == 6
+
+
+def test_a_large_file_is_named_by_all_of_its_blocks(folder, monkeypatch):
+    from srcli.image.provenance import recorded_write
+
+    about = {}
+    token = b"blake2b-" + b"0" * 44
+    rest = np.random.default_rng(0).bytes(500)
+    monkeypatch.setattr("srcli.image.provenance.BLOCK", 64)  # the name lies across them
+    with recorded_write(folder / "x", about) as stream:
+        stream.write(rest[:100] + token + rest[100:] + token)
+    name = about["content"]
+    assert (folder / "x").read_bytes() == rest[:100] + name.encode() + rest[100:] + name.encode()
+    import hashlib
+
+    assert name == f"blake2b-{600 + 4:012x}{hashlib.blake2b(rest).hexdigest()[:32]}"
+    check_unchanged(folder / "x", name)
+
+
+@pytest.mark.parametrize("content", [None, 5, "", "blake2b-" + "0" * 44, "blake2b-", {}, "x" * 52])
+def test_an_output_of_an_earlier_version_stays_until_asked(upscale, engine, folder, photo, content):
+    made = json.loads(upscale("photo.png", "-o", "big.png", "--json").stdout)
+    image = read_image(folder / "big.png")
+    about = {"fingerprint": made["fingerprint"], "version": "0"} | (
+        {} if content is None else {"content": content}
+    )
+    plan_output(image, image.size).write(folder / "big.png", image.pixels, provenance=about)
+    before = (folder / "big.png").read_bytes()
+    if content is None:
+        assert "up to date" in upscale("photo.png", "-o", "big.png").stdout
+    result = upscale("photo.png", "-o", "big.png", "-s", "2")
+    assert result.exit_code == 6
+    assert "--overwrite" in result.stderr
+    assert (folder / "big.png").read_bytes() == before
+
+
+def test_a_manifest_tells_a_changed_output_from_one_that_was_moved(upscale, engine, folder, photo):
+    words = ("photo.png", "--no-provenance", "-o", "big.png", "--manifest", "m.jsonl")
+    assert upscale(*words).exit_code == 0
+    out = folder / "big.png"
+    os.utime(out, (1, 1))  # as after a copy
+    assert "up to date" in upscale(*words).stdout
+    assert "up to date" in upscale(*words).stdout
+    assert upscale(*words, "-s", "2").exit_code == 0
+    data, times = bytearray(out.read_bytes()), out.stat()
+    data[-20] ^= 1
+    out.write_bytes(data)
+    os.utime(out, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert upscale(*words, "-s", "3").exit_code == 6
+    assert out.read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("suffix", "idle", "acting"),
+    [
+        (
+            "png",
+            ["--quality", "80", "--lossless", "--chroma", "420", "--background", "red"],
+            ["--compress-level", "1"],
+        ),
+        ("tiff", ["--quality", "80", "--background", "red"], ["--bit-depth", "16"]),
+        ("jpg", ["--compress-level", "1", "--lossless", "--bit-depth", "8"], ["--chroma", "420"]),
+        ("webp", ["--compress-level", "1", "--chroma", "420"], ["--lossless"]),
+        ("avif", ["--compress-level", "1", "--background", "red"], ["--quality", "80"]),
+        ("gif", ["--quality", "80", "--compress-level", "1", "--icc", "srgb"], ["-s", "3"]),
+    ],
+)
+def test_only_options_that_the_format_has_make_a_result_again(upscale, engine, photo, suffix, idle, acting):
+    def status(*options):
+        return json.loads(upscale("photo.png", "-o", f"big.{suffix}", "--json", *options).stdout)["status"]
+
+    assert status() == "done"
+    assert status(*idle) == "skipped"
+    assert status(*acting) == "done"
+
+
+def test_a_changed_picture_of_the_diversity_is_not_replaced(upscale, engine, folder):
+    from srcli.job.draw import Spread
+
+    spread = Spread((4, 4))
+    for value in (0.1, 0.2):
+        spread.add(0, np.full((4, 4, 3), value))
+        spread.count += 1
+    path = folder / "u.png"
+    spread.write(path, replace=False)
+    spread.write(path, replace=False)
+    with Image.open(path) as old:
+        old.load()
+        save_again(path, old)
+    with pytest.raises(ExistsError, match="changed since"):
+        spread.write(path, replace=False)
+    spread.write(path, replace=True)
