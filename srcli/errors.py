@@ -18,6 +18,7 @@ keeps its traceback.
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterable
 
 
@@ -83,6 +84,12 @@ class CheckError(SrcliError):
 
 class ImageError(SrcliError):
     """A file that is no image, is truncated or empty, or is of an unsupported kind."""
+
+
+def first_line(error: BaseException, *, last: bool = False) -> str:
+    """The first line of another library's message (or its last), cut between words, without its full stop."""
+    lines = [line for line in map(str.strip, str(error).splitlines()) if line] or [type(error).__name__]
+    return textwrap.shorten(lines[-1 if last else 0], 200, placeholder=" ..").rstrip(". ")
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from srcli.errors import ImageError, NothingToDoError, ResourceError, SrcliError, UsageError
+from srcli.errors import ImageError, NothingToDoError, ResourceError, SrcliError, UsageError, first_line
 
 URI = re.compile(r"([a-z][a-z0-9+.]+)://(.+)", re.DOTALL)  # a scheme of one letter is a drive of Windows
 # Stores in which a file appears whole or not at all; elsewhere it is renamed when it is whole.
@@ -160,5 +160,4 @@ def _open(uri: str) -> tuple[Any, str]:
 
 
 def _failed(what: str, error: Exception, kind: type[SrcliError] = ResourceError) -> SrcliError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return kind(f"{what}: {lines[0][:200]}.")
+    return kind(f"{what}: {first_line(error)}.")

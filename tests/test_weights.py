@@ -1,3 +1,4 @@
+import argparse
 import hashlib
 import json
 import math
@@ -8,10 +9,11 @@ import struct
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from srcli.errors import ExistsError, ModelError, ResourceError, SrcliError, WeightsError
+from srcli.errors import ExistsError, ModelError, ResourceError, SrcliError, WeightsError, first_line
 from srcli.files import sha256, write_atomically
 from srcli.models import DECODERS, GENERATORS, build
 from srcli.presets import Part, Preset, Weights, list_presets, load_preset
@@ -506,6 +508,97 @@ def test_a_legacy_file_whose_storage_is_missing_is_refused(tmp_path):
     path.write_bytes(whole[:at] + b"x" + whole[at + 1 :])
     with pytest.raises(WeightsError, match="damaged"):
         read_foreign(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("core", ["core", "_core"])
+def test_numbers_and_settings_beside_the_weights_are_read_without_trust(tmp_path, zipped, core):
+    state, path = official(network_of(LIIF)), tmp_path / "x.ckpt"
+    beside = {
+        "psnr": np.float64(31.5),
+        "best": np.float32(3),
+        "step": np.int64(7),
+        "flag": np.bool_(True),
+        "name": np.str_("x"),
+        "curve": np.arange(3.0),
+        "rng": np.random.RandomState(0).get_state(),
+        "args": argparse.Namespace(lr=np.float32(1e-4), out=Path("runs"), scales=[2, 4]),
+    }
+    torch.save({"state_dict": state, **beside}, path, _use_new_zipfile_serialization=zipped)
+    whole, here = path.read_bytes(), np.float64(0).__reduce__()[0].__module__
+    assert here.startswith("numpy.")
+    if not zipped:  # the module's name as the other of NumPy 1 and 2 writes it; a zip has sums of its files
+        path.write_bytes(whole.replace(here.encode(), f"numpy.{core}.multiarray".encode()))
+    checkpoint = read_foreign(path)
+    assert all(torch.equal(checkpoint.state[key], value) for key, value in state.items())
+
+
+def test_code_within_settings_is_refused_as_ever(tmp_path):
+    path = tmp_path / "x.ckpt"
+    torch.save({"a": torch.zeros(1), "args": argparse.Namespace(x=Bomb(tmp_path / "here"))}, path)
+    with pytest.raises(ModelError, match="run code"):
+        read_foreign(path)
+    torch.save({"a": torch.zeros(1), "o": np.array([Bomb(tmp_path / "here")], dtype=object)}, path)
+    with pytest.raises(ModelError, match=r"x\.ckpt"):
+        read_foreign(path)
+    assert not (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize(
+    "prefix", ["model.", "module.", "model.module.", "module.model._orig_mod.", "_orig_mod."]
+)
+def test_prefixes_of_wrappers_are_stripped(prefix):
+    state = official(network_of(LIIF))
+    wrapped = {f"{prefix}{key}": value for key, value in state.items()}
+    assert unwrap({"state_dict": wrapped, "pytorch-lightning_version": "2"}, "x").state.keys() == state.keys()
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.ckpt", "x.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 6000000\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html>\n<html><body>quota</body></html>", "web page"),
+        (b"\xef\xbb\xbf\n\n  <!-- x -->\n<HTML>", "web page"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "web page"),
+    ],
+    ids=["pointer", "page", "page with a mark", "answer of a store"],
+)
+def test_what_a_download_left_in_place_of_a_checkpoint_is_named(tmp_path, name, content, said):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"{re.escape(name)} is a {said}") as caught:
+        import_file(path, license_id="MIT")
+    assert caught.value.code == 4
+    if path.suffix == ".safetensors":
+        with pytest.raises(WeightsError, match=f"is a {said}"):
+            load(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
+def test_weights_that_are_not_numbers_are_not_imported(tmp_path, monkeypatch, value, name):
+    monkeypatch.setenv("SRCLI_PRESETS_DIR", str(tmp_path))
+    as_preset_file(tmp_path, TINY)
+    network, path = network_of(TINY), tmp_path / name
+    with torch.no_grad():
+        network.decoder.mlp.layers[0].weight[0, 0] = value
+    if name == "x.pth":
+        torch.save(network.state_dict(), path)
+    else:
+        save(path, network, TINY)
+    with pytest.raises(
+        WeightsError, match=r"1 of \d+ tensors, such as decoder\.mlp\.layers\.0\.weight"
+    ) as caught:
+        import_file(path, preset="tiny", license_id="MIT")
+    assert caught.value.code == 4
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_long_reason_is_cut_between_words():
+    said = first_line(ValueError("abcdefghi " * 100 + "\nmore"))
+    assert len(said) <= 200
+    assert set(said.removesuffix(" ..").split()) == {"abcdefghi"}
 
 
 def test_a_truncated_checkpoint_is_refused(tmp_path):

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from srcli.errors import ResourceError, UsageError
+from srcli.errors import ResourceError, UsageError, first_line
 from srcli.job.crew import TRIES, Answer, Load, Work, attempt, death, engine_on, largest_first, outcome_of
 from srcli.job.each import Fatal, Item, Outcome
 from srcli.job.task import Settings
@@ -50,7 +50,7 @@ class Cluster:
             try:
                 ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                raise Fatal(ResourceError(f"Ray does not start: {_line(error)}.")) from error
+                raise Fatal(ResourceError(f"Ray does not start: {first_line(error, last=True)}.")) from error
         try:
             count, resources = self._share(ray)
             device = "cuda" if resources["num_gpus"] and self.device in ("auto", "all") else self.device
@@ -143,7 +143,7 @@ class _Run:
         self.stillborn += 1
         if self.stillborn > self.count:
             problem = ResourceError(
-                f"Ray's actors do not start: {_line(error)}.",
+                f"Ray's actors do not start: {first_line(error, last=True)}.",
                 hint="Is srcli installed on every machine of the cluster?",
             )
             raise Fatal(problem) from error
@@ -155,8 +155,3 @@ def _ray() -> Any:
     except ImportError as error:
         raise UsageError("--engine ray needs Ray.", hint=EXTRA_HINT) from error
     return ray
-
-
-def _line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:200].rstrip(".")

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from srcli.bases import find_base
 from srcli.diffusion import alphas_cumprod
-from srcli.errors import PresetError, ResourceError, WeightsError
+from srcli.errors import PresetError, ResourceError, WeightsError, first_line
+from srcli.files import substitute
 from srcli.geometry import Size
 from srcli.models import make
 from srcli.models.cosines import Cosines, LatentDecoder
@@ -389,8 +390,11 @@ def _from_folder(kind: Any, folder: Path, part: str = "", **options: Any) -> Any
             return kind(kind.config_class.from_pretrained(where, local_files_only=True), **options)
         network, info = kind.from_pretrained(where, output_loading_info=True, **known)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
+        for file in sorted(where.glob("*")):
+            if file.is_file() and (found := substitute(file)):
+                raise WeightsError(f"{file} is {found}.") from error
         raise WeightsError(
-            f"{where} holds no {kind.__name__}: {str(error).splitlines()[0].split('. ')[0]}.",
+            f"{where} holds no {kind.__name__}: {first_line(error).split('. ')[0]}.",
             hint="Is it the folder of the right base model? Get it again: srcli models pull",
         ) from error
     wrong = [*info["missing_keys"], *(str(each) for each in info["mismatched_keys"])]

@@ -15,7 +15,7 @@ from srcli import __version__
 from srcli.errors import ModelError, PresetError, WeightsError
 from srcli.files import write_atomically
 from srcli.presets import Preset
-from srcli.weights.store import SUFFIX, check_hash, find, resolve
+from srcli.weights.store import SUFFIX, check_hash, damaged, find, resolve
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -94,7 +94,7 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, ValueError, OSError) as error:
-        raise WeightsError(f"{path} is no safetensors file, or is damaged: {error}.") from error
+        raise damaged(path, error) from error
 
 
 def check_header(preset: Preset, path: Path) -> None:

@@ -125,7 +125,7 @@ def install(
 
     Raises:
         ExistsError: there is such a file and `overwrite` is not set.
-        WeightsError: it does not fit, or `output` has another suffix than `.safetensors`.
+        WeightsError: it does not fit, holds NaN or infinite values, or `output` has another suffix than `.safetensors`.
         ResourceError: the disk is full or the folder is not writable.
     """
     from srcli.models import build
@@ -135,6 +135,13 @@ def install(
     check_free(output, overwrite=overwrite)
     network = build(preset)
     state = rename(checkpoint.state, preset)
+    bad = [key for key, value in state.items() if not value.isfinite().all()]
+    if bad:
+        raise WeightsError(
+            f"{where} holds values that are not numbers (NaN or infinite) in {len(bad)} of {len(state)} tensors, "
+            f"such as {bad[0]}.",
+            hint="Its training diverged, or the file is damaged: take an earlier checkpoint.",
+        )
     load_into(network, state, where=where)
     preset = replace(preset, weights=replace(preset.weights, license=license_id))
     if not output.suffix:

@@ -7,27 +7,31 @@ key), tried in order, the first match counts. What no rule matches goes to the d
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import pickle
 import re
 import struct
+import types
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from srcli.errors import ModelError, WeightsError
 from srcli.presets import Part, Preset, list_presets
 from srcli.weights import fplia
 from srcli.weights.checkpoint import mismatches, network_shapes, read, shapes
-from srcli.weights.store import SUFFIX
+from srcli.weights.store import SUFFIX, damaged
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 NESTED = ("params_ema", "params", "state_dict", "model")
-PREFIXES = ("module.", "generator.", "_orig_mod.")
+PREFIXES = ("module.", "model.", "generator.", "_orig_mod.")  # of all keys
 # What unpickling a damaged or foreign file raises; anything else is a bug.
 UNREADABLE = (
     pickle.UnpicklingError,
@@ -70,7 +74,7 @@ def read_foreign(path: Path, *, trust_pickle: bool = False) -> Checkpoint:
         trust_pickle: let a pickle run whatever code it holds. Only for files of your own.
 
     Raises:
-        ModelError: the file is missing, or is a pickle that holds more than tensors and plain values.
+        ModelError: the file is missing, or is a pickle that holds more than `_harmless` values.
         WeightsError: damaged, or without weights.
     """
     if not path.is_file():
@@ -82,10 +86,29 @@ def read_foreign(path: Path, *, trust_pickle: bool = False) -> Checkpoint:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the age of the file's format
-            content = torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+            with torch.serialization.safe_globals(_harmless()):
+                content = torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
     return unwrap(content, str(path))
+
+
+def _harmless() -> list[Any]:
+    """What checkpoints hold beside tensors and runs no code: NumPy's numbers and arrays, settings, paths."""
+    kinds = [
+        getattr(np.dtypes, name) for name in np.dtypes.__all__ if not name.startswith(("Object", "Void"))
+    ]
+    settings = [argparse.Namespace, types.SimpleNamespace]
+    paths = [
+        (pure, f"{module}.{name}")
+        for pure, name in ((PurePosixPath, "PosixPath"), (PureWindowsPath, "WindowsPath"))
+        for module in ("pathlib", "pathlib._local")
+    ]
+    makers: list[Any] = [np.float32(0).__reduce__()[0], np.zeros(0).__reduce__()[0]]
+    numpy = [
+        (made, f"numpy.{core}.multiarray.{made.__name__}") for made in makers for core in ("core", "_core")
+    ]
+    return [*kinds, np.dtype, np.ndarray, *numpy, *settings, *paths]
 
 
 def _unreadable(path: Path, error: BaseException) -> ModelError:
@@ -95,15 +118,9 @@ def _unreadable(path: Path, error: BaseException) -> ModelError:
             f"{path} is refused: opening it would run code ({wanted[1]}).",
             hint="If you made it yourself: --trust-pickle.",
         )
-    with path.open("rb") as file:
-        start = file.read(512).lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html")):
-        return WeightsError(
-            f"{path} is a web page, not a checkpoint.", hint="Open its link in a browser and save the file."
-        )
-    text = str(error).splitlines() or [type(error).__name__]
-    reason = text[0] if not text[0].startswith("Weights only load failed") else "torch cannot read it"
-    return WeightsError(f"{path} is no checkpoint, or is damaged: {reason[:120].rstrip('. ')}.")
+    if str(error).startswith("Weights only load failed"):
+        error = ValueError("torch cannot read it")
+    return damaged(path, error, "checkpoint")
 
 
 def unwrap(content: Any, where: str) -> Checkpoint:

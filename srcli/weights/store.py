@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import struct
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from srcli.bases import bases_of, locate_base, missing_bases
 from srcli.bases import models_folder as models_folder
-from srcli.errors import ModelError, PresetError, WeightsError
-from srcli.files import sha256
+from srcli.errors import ModelError, PresetError, WeightsError, first_line
+from srcli.files import sha256, substitute
 from srcli.presets import Preset, load_preset, parse_preset
 
 SUFFIX = ".safetensors"
@@ -132,11 +133,19 @@ def metadata(path: Path) -> dict[str, str]:
             size = struct.unpack("<Q", start)[0] if len(start) == 8 else MAX_HEADER + 1
             header = json.loads(file.read(size)) if size <= MAX_HEADER else None
     except (ValueError, OSError, RecursionError) as error:
-        raise WeightsError(f"{path} is no safetensors file, or is damaged: {error}.") from error
+        raise damaged(path, error) from error
     if not isinstance(header, dict):
-        raise WeightsError(f"{path} is no safetensors file, or is damaged.")
+        raise damaged(path, ValueError("it has no header"))
     found = header.get("__metadata__", {})
-    return found if isinstance(found, dict) else {}
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+
+def damaged(path: Path, error: BaseException, kind: str = "safetensors file") -> WeightsError:
+    """What to tell a person of a weights file that cannot be read because of `error`."""
+    with suppress(OSError):
+        if found := substitute(path):
+            return WeightsError(f"{path} is {found}.")
+    return WeightsError(f"{path} is no {kind}, or is damaged: {first_line(error)}.")
 
 
 def hash_file(path: Path) -> Path:
