@@ -87,6 +87,22 @@ def test_half_weights_are_half_as_large_and_load_as_fp32(tmp_path):
         assert torch.equal(value, network.state_dict()[key].half().float())
 
 
+def test_the_same_weights_are_the_same_bytes_whatever_the_order(tmp_path):
+    from safetensors.torch import load_file
+
+    network, extra = network_of(TINY), {"source": "Größe", "a": "1", "zz": "2", "m": "3", "b": "4"}
+    files = [tmp_path / f"{i}.safetensors" for i in range(8)]  # one order in 10! would be equal by chance
+    for i, path in enumerate(files):
+        ordered = sorted(extra.items(), reverse=bool(i % 2))
+        save(path, network, TINY, extra=dict(ordered))
+    assert len({path.read_bytes() for path in files}) == 1
+    assert {key: metadata(files[0])[key] for key in extra} == extra
+    whole = files[0].read_bytes()
+    assert struct.unpack("<Q", whole[:8])[0] % 8 == 0
+    for key, value in load_file(files[0]).items():
+        assert torch.equal(value, network.state_dict()[key])
+
+
 def test_what_is_true_of_one_file_only_is_not_written_into_another(tmp_path):
     preset = replace(TINY, weights=Weights(file=str(tmp_path / "secret" / "x.safetensors"), sha256="0" * 64))
     save(tmp_path / "y.safetensors", network_of(TINY), preset)

@@ -5,6 +5,7 @@ torch is imported inside the functions, so that commands which only list models 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -222,7 +223,17 @@ def save_state(
         "license": preset.weights.license,
         **(extra or {}),
     }
-    write_atomically(path, to_bytes(tensors, metadata=about))
+    write_atomically(path, _in_order(to_bytes(tensors, metadata=about)))
+
+
+def _in_order(file: bytes) -> bytes:
+    """A safetensors file with its metadata sorted: the library writes them in an order that changes from run to run."""
+    start = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors lie at multiples of 8
+    return b"".join([len(text).to_bytes(8, "little"), text, memoryview(file)[start:]])
 
 
 def _portable(preset: Preset) -> Preset:
