@@ -6,9 +6,11 @@ found in folders and by patterns is filtered to pictures, and the droppings of o
 
 from __future__ import annotations
 
+import codecs
 import glob
 import importlib.util
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +35,16 @@ UNREADABLE = frozenset(
     {".jxl", ".jp2", ".exr", ".hdr", ".psd", ".svg"}
     | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw"}
 )
+
+# Of lists; the first two bytes of UTF-32's are UTF-16's.
+MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+UNMARKED = re.compile(rb"([^\0]\0){4}|(\0[^\0]){4}")  # UTF-16 without its mark
 
 JUNK_FILES = frozenset({"thumbs.db", "desktop.ini", "icon\r"})
 JUNK_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
@@ -162,14 +174,20 @@ class _Search:
 
     def add_list(self, name: str, stdin: BinaryIO | None) -> None:
         """The files and folders that a list names; patterns mean nothing there."""
-        for word in map(remote.plain, _read_list(name, stdin)):
+        words = _read_list(name, stdin)
+        if not words:
+            self.found.missing.append((name, f"the list {name} is empty."))
+        for word in map(remote.plain, words):
             if remote.is_uri(word) and not os.path.lexists(word):
                 self._add_remote(word)
+            elif len(word) == 1 and Path(word).is_dir():  # rather a broken list than what somebody wants
+                meant = f"Write {word.rstrip('/')}/. if that is meant."
+                self.found.missing.append((word, f"the list {name} names the folder '{word}'. {meant}"))
             elif not self._add_existing(word):
                 self.found.missing.append((word, f"{word}, named in the list {name}, does not exist."))
 
     def _add_existing(self, word: str) -> bool:
-        if Path(word).is_dir():
+        if os.path.isdir(word):  # noqa: PTH112 - no name is too long for it
             self.found.many = True
             self._add_folder(Path(word))
         elif os.path.lexists(word):
@@ -251,8 +269,27 @@ def _read_list(name: str, stdin: BinaryIO | None) -> list[str]:
             data = Path(name).read_bytes()
         except OSError as error:
             raise NothingToDoError(f"cannot read the list {name}: {error.strerror}.") from error
-    entries = data.split(b"\0") if b"\0" in data else data.splitlines()
-    return [os.fsdecode(entry) for entry in entries if entry.strip()]
+    return [os.fsdecode(entry) for entry in _entries(data, name) if entry.strip()]
+
+
+def _entries(data: bytes, name: str) -> list[bytes]:
+    """The names in a list: lines, in UTF-16 or UTF-32 if it begins with their mark, or what NUL separates."""
+    mark, encoding = next((pair for pair in MARKS.items() if data.startswith(pair[0])), (b"", "utf-8"))
+    data = data[len(mark) :]
+    try:
+        if encoding != "utf-8":
+            data = os.fsencode(data.decode(encoding))
+        if b"\0" not in data:
+            return data.splitlines()
+        # Names that NUL ends may hold line breaks; one that stands between lines means another encoding, or a picture.
+        if not mark and not UNMARKED.search(data) and (b"\n" not in data or data.endswith(b"\0")):
+            return data.split(b"\0")
+    except UnicodeError:
+        pass
+    raise UsageError(
+        f"the list {name} is neither text nor names separated by NUL.",
+        hint="Save it as UTF-8, or as UTF-16 with its byte order mark.",
+    )
 
 
 def _wanted(source: Source, include: Sequence[str], exclude: Sequence[str]) -> bool:

@@ -118,6 +118,54 @@ def test_a_list_names_files_one_per_line_or_separated_by_nul(shots, separator):
     assert find_inputs(["@list.txt"]).many
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("separator", ["\n", "\r\n", "\r"])
+def test_a_list_is_read_in_the_encoding_that_its_mark_tells(shots, encoding, separator):
+    names = ["shots/2024/ñ ü 漢.tif", "photo1.png"]
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""  # Python writes the others
+    for text in (separator.join([*names, ""]), separator.join(names)):
+        (shots / "list.txt").write_bytes(mark + text.encode(encoding))
+        assert paths(["@list.txt"]) == names
+
+
+def test_names_that_nul_ends_may_hold_line_breaks(shots):
+    (shots / "a\nb.png").touch()
+    (shots / "list").write_bytes(b"a\nb.png\0photo1.png\0")
+    assert paths(["@list"]) == ["a\nb.png", "photo1.png"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "sub/want.png\r\n".encode("utf-16-le"),  # without their mark
+        "sub/want.png\n".encode("utf-16-be"),
+        "./x/y.png".encode("utf-16-le"),
+        b"photo1.png\nshots/a.jpg\n\0photo1.png\n",
+        b"\xff\xfea",  # half a letter
+        b"\xfe\xff\xd8\x00",  # half a pair
+    ],
+)
+def test_a_list_in_no_known_encoding_is_refused(shots, data):
+    (shots / "list.txt").write_bytes(data)
+    with pytest.raises(UsageError, match=r"list list\.txt .* UTF-8"):
+        find_inputs(["@list.txt"], recursive=True)
+
+
+@pytest.mark.parametrize("entry", [".", "/", "d"])
+def test_a_folder_of_one_character_in_a_list_is_asked_about(shots, entry):
+    (shots / "d").mkdir()
+    (shots / "d" / "in.png").touch()
+    (shots / "list.txt").write_text(f"{entry}\nphoto1.png\n")
+    found = find_inputs(["@list.txt"])
+    assert [str(s.path) for s in found.sources] == ["photo1.png"]
+    ((word, message),) = found.missing
+    assert word == entry
+    meant = message.split("Write ")[1].split(" if")[0]
+    if entry != "/":
+        (shots / "list.txt").write_text(meant)
+        assert len(find_inputs(["@list.txt"]).sources) == len(list((shots / entry).glob("*.png")))
+
+
 def test_a_file_whose_name_starts_with_an_at_sign_is_no_list(shots):
     (shots / "@list.txt").touch()
     assert paths(["@list.txt"]) == ["@list.txt"]
@@ -149,6 +197,15 @@ def test_standard_input_is_an_input(shots):
 def test_nothing_found_says_what_was_looked_for(shots, words, message):
     with pytest.raises(NothingToDoError, match=message):
         find_inputs(words)
+
+
+def test_an_empty_list_and_a_name_beyond_all_limits_are_said(shots):
+    (shots / "list").write_text("\n \n")
+    with pytest.raises(NothingToDoError, match="the list list is empty"):
+        find_inputs(["@list"])
+    for word in ("x" * 5000, "nul\0"):
+        with pytest.raises(NothingToDoError, match="does not exist"):
+            find_inputs([word])
 
 
 def test_filters_that_leave_nothing_say_so(shots):
