@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from srcli.errors import UsageError, suggest
+from srcli.errors import ExistsError, UsageError, suggest
 from srcli.inputs import Source, absolute
 from srcli.remote import is_uri, plain, scheme_of, stand_in
 
@@ -49,7 +49,7 @@ class Template:
     def __init__(self, text: str, known_suffixes: Iterable[str] = ()) -> None:
         self.suffix = next((s for s in known_suffixes if text.lower().endswith(s)), None)
         self.text = text if self.suffix or "{ext}" in text else text + "{ext}"
-        if not text.strip() or Path(text).is_absolute() or ".." in Path(text).parts:
+        if not text.strip() or Path(text).anchor or ".." in Path(text).parts:
             raise UsageError(f"--name {text!r} is no name in the output folder.")
         try:
             self._parts = list(Formatter().parse(self.text))
@@ -76,7 +76,7 @@ class Template:
             UsageError: they lead out of the folder: an input called "...png", a model called "../x".
         """
         name = self.text.format_map(values)
-        if ".." in Path(name).parts or Path(name).is_absolute():
+        if ".." in Path(name).parts or Path(name).anchor:
             raise UsageError(f"the name {name!r} is not in the output folder.", hint="Choose another --name.")
         return name
 
@@ -113,10 +113,18 @@ class Destination:
     scheme: str | None = None
 
     def path(self, source: Source, values: Mapping[str, Any]) -> Path | None:
-        """Path of one result, None for standard output; `values` are the template's fields."""
+        """Path of one result, None for standard output; `values` are the template's fields.
+
+        Raises:
+            UsageError: its name leads out of the folder.
+            ExistsError: a link there does.
+        """
         if self.stdout or self.file is not None:
             return self.file
-        return self._folder(source) / self.template.fill(values)
+        folder = self._folder(source)
+        path = folder / self.template.fill(values)
+        check_links(path, self.folder or folder)
+        return path
 
     def pattern(self, source: Source, values: Mapping[str, Any]) -> str:
         """The absolute path as far as it is known without opening the input, with ``*`` for the rest."""
@@ -132,6 +140,20 @@ class Destination:
         if self.folder is not None:
             return _below(self.folder, source.under)
         return source.path.parent if source.path is not None else Path()
+
+
+def check_links(path: Path, folder: Path) -> None:
+    """See that no link leads from a path in `folder` to another place; the folder itself may be one.
+
+    Raises:
+        ExistsError: one does.
+    """
+    place = os.path.realpath(path)
+    if not place.startswith(os.path.join(os.path.realpath(folder), "")):  # noqa: PTH118
+        raise ExistsError(
+            f"a link leads from the output {path} to {place}.",
+            hint="Remove it, or choose another with -o or --name.",
+        )
 
 
 @lru_cache(maxsize=1024)

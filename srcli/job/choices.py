@@ -16,6 +16,7 @@ from srcli.image import format_of, write_image
 from srcli.image.encode import PROVENANCE_KEY
 from srcli.image.provenance import check_own, recorded_write
 from srcli.job.task import Record, SelectionFiles, Settings, Task
+from srcli.outputs import check_links
 from srcli.resources import made_folder
 from srcli.selection import Selection, in_words
 
@@ -78,7 +79,10 @@ class ChoiceOutputs:
 
     def _free(self, asked: Path, suffix: str, *, replace: bool) -> Path:
         """Where a file goes, its folder made."""
-        path = asked if asked.suffix else asked / f"{_stem(self.task)}{suffix}"
+        path = asked
+        if not asked.suffix:
+            path = asked / f"{_stem(self.task)}{suffix}"
+            check_links(path, asked)
         check_own(path, replace=replace)
         with made_folder(path.parent):
             return path

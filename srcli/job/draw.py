@@ -19,6 +19,7 @@ from srcli.geometry import COPIES, Size, dihedral, dihedral_back, dihedral_size
 from srcli.image import write_image
 from srcli.image.provenance import check_own, recorded_write
 from srcli.job.recolour import Recoloured
+from srcli.outputs import check_links
 from srcli.resources import made_folder
 from srcli.texture import TemperatureMap
 
@@ -196,6 +197,7 @@ class Spread:
             ExistsError: there is such a file, or one that has been changed since.
             ResourceError: it cannot be written.
         """
+        check_links(path, path.parent)
         check_own(path, replace=replace)
         gray = np.rint(np.minimum(self.deviation().mean(axis=2) * GRAY_PER_LEVEL, 255)).astype(np.uint8)
         about = {"diversity": round(self.value(), 4), "samples": self.count}

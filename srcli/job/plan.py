@@ -15,7 +15,7 @@ from srcli.image.formats import Depth
 from srcli.image.header import check_pixels
 from srcli.image.provenance import check_unchanged, content_name
 from srcli.image.spool import IN_MEMORY
-from srcli.inputs import Source
+from srcli.inputs import Source, absolute
 from srcli.job.degradation import decided, in_words
 from srcli.job.task import Record, Settings, Task, grows
 from srcli.outputs import Destination
@@ -189,7 +189,7 @@ def output_words(
         "size": settings.rule.tag,
         "model": settings.preset.name,
         "index": index if settings.samples == 1 else sample,
-        "parent": (path.parent.name or Path.cwd().name) if source.path else "",
+        "parent": Path(absolute(path)).parent.name if source.path else "",
     }
     if header is not None and target is not None:
         form, _ = _format(header, settings)

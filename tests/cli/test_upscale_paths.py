@@ -6,6 +6,7 @@ import os
 import fsspec
 import pytest
 
+from srcli.errors import ExistsError
 from srcli.inputs import find_inputs
 from tests.cli.conftest import listing, picture, save
 
@@ -76,6 +77,69 @@ def test_links_to_other_places_are_neither_followed_nor_replaced(upscale, engine
     assert upscale("in", "-r", "-s", "2", "-o", "out").exit_code == 6
     assert untouched(outside)
     assert listing(folder / "out") == ["a_x2.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="symbolic links")
+@pytest.mark.parametrize(
+    ("link", "target", "options"),
+    [
+        ("out/a_x2.png", "outside/a_x2.png", ["-o", "out"]),
+        ("out/a_x2.png", "outside/new.png", ["-o", "out/"]),
+        ("out/a_x2.png", "here/a.png", ["-o", "out"]),  # an input, and beside it
+        ("out/deep", "outside", ["-o", "out", "--name", "deep/{stem}_{size}"]),
+        ("out/deep", "outside", ["-o", "out", "--name", "deep/new/{stem}"]),
+        ("out/in", "outside", ["-o", "out", "--name", "{parent}/{stem}_{size}"]),
+        ("in/a_x2.png", "outside/a_x2.png", []),
+    ],
+)
+@pytest.mark.parametrize("how", ["absolute", "relative"])
+def test_links_are_not_followed_when_outputs_are_replaced(
+    upscale, engine, folder, outside, link, target, options, how
+):
+    save(folder / "a.png", picture())
+    save(folder / "in" / "a.png", picture())
+    place = folder / link
+    place.parent.mkdir(exist_ok=True)
+    goal = folder.parent / target if target.startswith(("outside", "here")) else folder / target
+    place.symlink_to(goal if how == "absolute" else os.path.relpath(goal, place.parent))
+    before = (folder / "a.png").read_bytes(), (folder / "in" / "a.png").read_bytes()
+    for policy in ("--overwrite", "--resume"):
+        result = upscale("in/a.png", "-s", "2", *options, policy)
+        assert result.exit_code == 6, result.stderr
+        assert place.is_symlink()
+    assert untouched(outside)
+    assert before == ((folder / "a.png").read_bytes(), (folder / "in" / "a.png").read_bytes())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="symbolic links")
+def test_a_folder_that_is_a_link_and_links_inside_it_are_followed(upscale, engine, folder):
+    save(folder / "in" / "x" / "a.png", picture())
+    (folder / "real" / "y").mkdir(parents=True)
+    (folder / "out").symlink_to("real", target_is_directory=True)
+    (folder / "real" / "x").symlink_to("y", target_is_directory=True)
+    (folder / "input").symlink_to("in", target_is_directory=True)
+    assert upscale("input", "-r", "-s", "2", "-o", "out", "--overwrite").exit_code == 0
+    assert (folder / "real" / "y" / "a_x2.png").is_file()
+    assert upscale("input/x", "-s", "2").exit_code == 0
+    assert (folder / "in" / "x" / "a_x2.png").is_file()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="symbolic links")
+def test_the_picture_of_the_diversity_follows_no_link(folder, outside):
+    from srcli.job.draw import Spread
+
+    (folder / "u.png").symlink_to(outside / "a_x2.png")
+    with pytest.raises(ExistsError, match="a link leads from"):
+        Spread((4, 4)).write(folder / "u.png", replace=True)
+    assert untouched(outside)
+
+
+def test_a_parent_that_is_written_with_dots_has_its_name(upscale, engine, folder):
+    save(folder / "a.png", picture())
+    (folder / "deep").mkdir()
+    os.chdir(folder / "deep")
+    assert upscale("../a.png", "-s", "2", "-o", "out/", "--name", "{parent}/{stem}").exit_code == 0
+    assert listing(folder / "deep") == ["out/here/a.png"]
 
 
 def test_a_manifest_names_no_place_to_write_to(upscale, engine, folder, outside):
