@@ -16,6 +16,9 @@ PACKAGES = (
     "numpy",
     "pillow",
     "opencv-python",
+    "pyvips",
+    "pi-heif",
+    "tifffile",
     "safetensors",
     "diffusers",
     "lpips",
@@ -26,9 +29,7 @@ EXTRAS = (
     "torchmetrics",
     "torch-fidelity",
     "transformers",
-    "pyvips",
     "imagecodecs",
-    "pillow-heif",
 )
 SIDE = 48  # of the picture that the self-test enlarges
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import glob
-import importlib.util
 import os
 import re
 from collections import Counter
@@ -21,19 +20,21 @@ from typing import BinaryIO, NamedTuple
 
 from srcli import remote
 from srcli.errors import NothingToDoError, UsageError
+from srcli.image.source import RAW_SUFFIXES
 
 STDIN = "-"
 
 # Looked for in folders and by patterns; a file that is named is always tried.
 READABLE = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".avif"}
-    | {".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"}
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".avif", ".avifs"}
+    | {".heic", ".heif", ".hif", ".heics", ".heifs", ".bmp", ".dib", ".gif", ".tga", ".ico"}
+    | {".ppm", ".pgm", ".pbm", ".pnm"}
 )
-WITH_EXTRA = frozenset({".heic", ".heif"})  # readable where the extra `formats` is installed
 # Pictures all the same: that they are passed over is said.
 UNREADABLE = frozenset(
-    {".jxl", ".jp2", ".exr", ".hdr", ".psd", ".svg"}
-    | {".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw"}
+    {".jxl", ".jp2", ".j2k", ".jpf", ".jpx", ".jxr", ".exr", ".hdr", ".psd", ".psb", ".svg", ".svgz", ".pdf"}
+    | {".pcx", ".dds", ".qoi", ".xcf", ".eps", ".ai", ".pam", ".pfm", ".cur", ".icns", ".wmf", ".emf"}
+    | frozenset(RAW_SUFFIXES)
 )
 
 # Of lists; the first two bytes of UTF-32's are UTF-16's.
@@ -155,9 +156,6 @@ class _Search:
         self.found = found
         self.recursive = recursive
         self.leave_out = leave_out
-        extra = importlib.util.find_spec("pillow_heif") is not None
-        self.readable = READABLE | WITH_EXTRA if extra else READABLE
-        self.unreadable = UNREADABLE if extra else UNREADABLE | WITH_EXTRA
 
     def add(self, word: str) -> None:
         """A file, a folder, standard input, or a pattern."""
@@ -197,7 +195,7 @@ class _Search:
         return True
 
     def _add_folder(self, folder: Path) -> None:
-        before = len(self.found.sources)
+        before, passed_over = len(self.found.sources), self.found.passed_over.copy()
         for parent, folders, files in os.walk(folder, onerror=self._unreadable):
             folders[:] = sorted(f for f in folders if self.recursive and not self._skips(Path(parent), f))
             under = Path(parent).relative_to(folder)
@@ -206,7 +204,11 @@ class _Search:
                     self.found.sources.append(Source(Path(parent, name), under, named=False))
         if len(self.found.sources) == before:
             deeper = "" if self.recursive else " Look into its folders with --recursive."
-            self.found.missing.append((str(folder), f"the folder {folder} holds no image.{deeper}"))
+            others = ", ".join(
+                f"{n} {suffix}" for suffix, n in (self.found.passed_over - passed_over).items()
+            )
+            found = f"no image that can be read ({others})" if others else "no image"
+            self.found.missing.append((str(folder), f"the folder {folder} holds {found}.{deeper}"))
 
     def _add_remote(self, word: str) -> None:
         before = len(self.found.sources)
@@ -249,9 +251,9 @@ class _Search:
         suffix = "." + name.rpartition(".")[2].lower()
         if name.startswith(".") or name.lower() in JUNK_FILES:
             return False
-        if suffix in self.unreadable:
+        if suffix in UNREADABLE:
             self.found.passed_over[suffix] += 1
-        return suffix in self.readable
+        return suffix in READABLE
 
     def _unreadable(self, error: OSError) -> None:
         self.found.missing.append(

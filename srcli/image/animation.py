@@ -22,7 +22,7 @@ from srcli.image.gif import gif_options, with_palette
 from srcli.image.header import MAX_PIXELS, check_pixels, inspect
 from srcli.image.ifd import write_exif
 from srcli.image.pillow import BROKEN, damaged, own_rules
-from srcli.image.pixels import check_png_length, decode_frame
+from srcli.image.pixels import check_png, decode_frame
 from srcli.image.quantise import Samples
 from srcli.image.read import Image, image_of
 from srcli.image.source import Origin, Source, open_source
@@ -79,7 +79,7 @@ def read_animation(origin: Origin, *, max_pixels: int = MAX_PIXELS, name: str | 
                 hint="Use --frames first.",
             )
         if source.format == "png":
-            check_png_length(source)
+            check_png(source)
         frames, durations = [], []
         for index in range(_first(picture), found.header.frames):
             try:

@@ -42,7 +42,7 @@ class Header:
         kind: gray, rgb or cmyk.
         alpha: whether it has transparency.
         frames: how many pictures the file holds.
-        format: png, jpg, webp, tiff, avif, gif, bmp, ppm or heic.
+        format: png, jpg, webp, tiff, avif, gif, bmp, ppm, tga, ico or heic.
         profile: name of the colour profile, None without one.
         orientation: EXIF's number, 1 to 8.
     """
@@ -243,8 +243,8 @@ def _depth(source: Source, picture: Picture) -> Depth:
     if source.format == "png":
         with kept_position(source.stream):
             return "16" if png.read_png_header(source.stream).bits == 16 else "8"
-    if source.format == "avif":
-        return "16" if avif_bits(source) > 8 else "8"
+    if source.format in ("avif", "heic"):
+        return "16" if bits_of(source) > 8 else "8"
     if picture.mode == "F":
         return "32f"
     return "16" if picture.mode.startswith("I") or ppm_maximum(source) > 255 else "8"
@@ -261,14 +261,19 @@ def ppm_maximum(source: Source) -> int:
     return int(words[3]) if len(words) > 3 and words[0] not in (b"P1", b"P4") and words[3].isdigit() else 0
 
 
-def avif_bits(source: Source) -> int:
-    """Bits per sample of an AVIF file, from the codec configuration (AV1-ISOBMFF, section 2.3.3)."""
+def bits_of(source: Source) -> int:
+    """Bits per sample of an AVIF or HEIC file, from the codec's configuration.
+
+    AV1-ISOBMFF, section 2.3.3; ISO/IEC 14496-15, section 8.3.3.1 for HEVC.
+    """
     with kept_position(source.stream):
         source.stream.seek(0)
         head = source.stream.read(1 << 16)
-    at = head.find(b"av1C")
-    flags = head[at + 6] if 0 <= at < len(head) - 6 else 0
-    return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+    if (at := head.find(b"av1C")) >= 0:
+        flags = int.from_bytes(head[at + 6 : at + 7])
+        return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+    at = head.find(b"hvcC")
+    return 8 + (int.from_bytes(head[at + 21 : at + 22]) & 7) if at >= 0 else 8
 
 
 def _inspect_tiff(source: Source, frames: str | int) -> Inspection:

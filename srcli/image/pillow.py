@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from PIL import Image, UnidentifiedImageError
 
 from srcli.errors import ImageError
-from srcli.image.source import EXTRA_HINT, Source
+from srcli.image.source import Source
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -28,6 +28,8 @@ PLUGINS = {
     "bmp": ("BMP",),
     "ppm": ("PPM",),
     "heic": ("HEIF",),
+    "tga": ("TGA",),
+    "ico": ("ICO",),
 }
 
 # Everything Pillow's plugins have been seen to raise on damaged files.
@@ -78,10 +80,12 @@ def open_picture(source: Source) -> ImageFile:
     """A Pillow image with its header read, its pixels not yet.
 
     Raises:
-        ImageError: the file is damaged, or an extra is needed to read it.
+        ImageError: the file is damaged, or .
     """
     if source.format == "heic":
-        _register_heif(source)
+        from pi_heif import register_heif_opener
+
+        register_heif_opener()
     source.stream.seek(0)
     try:
         with own_rules():
@@ -97,11 +101,3 @@ def damaged(source: Source, reason: object) -> ImageError:
     return ImageError(
         f"{source.name} is damaged or cut off ({source.format}: {reason}).", hint="Copy or download it again."
     )
-
-
-def _register_heif(source: Source) -> None:
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError as error:
-        raise ImageError(f"{source.name} is a HEIC image.", hint=EXTRA_HINT) from error
-    register_heif_opener()

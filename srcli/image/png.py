@@ -21,7 +21,6 @@ from srcli.image.raster import Raster
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels to colour type
 BLOCK_BYTES = 1 << 20
-DEFLATE_RATIO = 1032  # at most: 258 bytes for two bits
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 Bytes = NDArray[np.uint8]
@@ -70,53 +69,24 @@ def find_chunk(stream: BinaryIO, kind: bytes, *, before: bytes = b"") -> bytes |
     return None
 
 
-def check_png(stream: BinaryIO) -> dict[bytes, bytes]:
-    """Walk over all chunks, compare their checksums, and return the small ones before the pixels.
+def check_png(stream: BinaryIO) -> None:
+    """Walk over all chunks, compare their checksums, and unpack and count the (first) picture's rows.
 
     Raises:
-        ValueError: a chunk is cut off or damaged, or the end is missing.
+        ValueError: a chunk is cut off or damaged, the end is missing, or there are fewer rows than promised.
     """
+    need = _raw_bytes(read_png_header(stream))
+    unpack, kind = zlib.decompressobj(), b""
     stream.seek(len(SIGNATURE))
-    small: dict[bytes, bytes] = {}
-    while True:
+    while kind != b"IEND":
         head = stream.read(8)
-        if len(head) < 8:
-            raise ValueError("it ends early")
-        length, kind = struct.unpack(">I4s", head)
-        data = stream.read(length)
-        tail = stream.read(4)
+        length, kind = struct.unpack(">I4s", head) if len(head) == 8 else (0, b"")
+        data, tail = stream.read(length), stream.read(4)
         if len(data) < length or len(tail) < 4:
             raise ValueError("it ends early")
         if zlib.crc32(data, zlib.crc32(kind)) != struct.unpack(">I", tail)[0]:
             raise ValueError(f"the checksum of a {kind.decode('latin-1')} chunk is wrong")
-        if kind == b"IEND":
-            return small
-        if kind not in (b"IDAT", b"fdAT"):
-            small.setdefault(kind, data)
-
-
-def check_length(stream: BinaryIO) -> None:
-    """Unpack the (first) picture's data and count: Pillow leaves black what a stream that ends early does not hold.
-
-    A header that promises more than deflate can pack into the file is found without unpacking anything.
-
-    Raises:
-        ValueError: there is less data than the header promises.
-    """
-    header = read_png_header(stream)
-    need = _raw_bytes(header)
-    if need > DEFLATE_RATIO * stream.seek(0, 2):
-        raise ValueError("it is far too short for its size")
-    stream.seek(len(SIGNATURE))
-    unpack = zlib.decompressobj()
-    while need > 0 and len(head := stream.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", head)
-        if kind != b"IDAT":
-            stream.seek(length + 4, 1)
-            continue
-        data = stream.read(length)
-        stream.seek(4, 1)
-        while data and need > 0 and not unpack.eof:
+        while kind == b"IDAT" and data and need > 0 and not unpack.eof:
             try:
                 need -= len(unpack.decompress(data, BLOCK_BYTES))
             except zlib.error as error:

@@ -11,12 +11,11 @@ import numpy as np
 
 from srcli.errors import ImageError
 from srcli.image.alpha import bleed, constant_of
-from srcli.image.bands import comes_in_bands, decode_bands
 from srcli.image.colour import LookUpProfile, Profile, read_profile
 from srcli.image.formats import Depth
 from srcli.image.header import MAX_PIXELS, Inspection, check_pixels, inspect
 from srcli.image.metadata import Metadata, read_metadata, read_tiff_metadata
-from srcli.image.pixels import Decoded, decode
+from srcli.image.pixels import Decoded, comes_in_bands, decode, decode_bands
 from srcli.image.quantise import F32, Samples, depth_of, to_float
 from srcli.image.source import Origin, Source, open_source
 from srcli.image.spool import Spool
@@ -36,7 +35,7 @@ class Image:
         pixels: (h, w, c) uint8, uint16 or float32; c is 1 (gray) or 3 (RGB). Colour under full transparency has
             been replaced by the nearest visible one.
         alpha: (h, w) of the same type, 0 is transparent; None without transparency.
-        format: png, jpg, webp, tiff, avif, gif, bmp, ppm or heic.
+        format: png, jpg, webp, tiff, avif, gif, bmp, ppm, tga, ico or heic.
         profile: the colour space of the file (for CMYK, of the file, not of `pixels`); None means sRGB.
         metadata: EXIF, XMP, IPTC and dots per inch.
         notes: what was lost or changed in reading, a line each.
@@ -94,7 +93,7 @@ def read_image(
     in_memory: int | None = None,
     folder: Path | None = None,
 ) -> Image:
-    """Read a picture: PNG, JPEG, WebP, TIFF, AVIF, GIF, BMP, PPM, and HEIC with the extra `formats`.
+    """Read a picture: PNG, JPEG, WebP, TIFF, AVIF, GIF, BMP, PPM, TGA, ICO and HEIC.
 
     Args:
         origin: a path, or the content itself.

@@ -31,6 +31,7 @@ SIGNATURES = (
     (b"II+\0", "tiff"),
     (b"MM\0+", "tiff"),
     (b"BM", "bmp"),
+    (b"\0\0\1\0", "ico"),
 )
 BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "avif"),
@@ -58,12 +59,14 @@ class Source:
     """An open file.
 
     Attributes:
-        stream: seekable.
+        origin: a path, or the content itself.
+        stream: of it, seekable.
         name: for messages.
         length: in bytes.
-        format: png, jpg, gif, tiff, webp, avif, bmp, ppm or heic.
+        format: png, jpg, gif, tiff, webp, avif, bmp, ppm, tga, ico or heic.
     """
 
+    origin: Origin
     stream: BinaryIO
     name: str
     length: int
@@ -93,7 +96,7 @@ def open_source(origin: Origin, name: str | None = None) -> Iterator[Source]:
         ImageError: it cannot be read, is empty, or is no image of a kind we read.
     """
     if isinstance(origin, bytes):
-        yield _source(io.BytesIO(origin), name or "the input", len(origin), "")
+        yield _source(origin, io.BytesIO(origin), name or "the input", len(origin))
         return
     label = name or str(origin)
     try:
@@ -105,10 +108,10 @@ def open_source(origin: Origin, name: str | None = None) -> Iterator[Source]:
     except OSError as error:
         raise ImageError(f"{label} cannot be read: {error.strerror or error}.") from error
     with stream:
-        yield _source(stream, label, os.fstat(stream.fileno()).st_size, origin.suffix.lower())
+        yield _source(origin, stream, label, os.fstat(stream.fileno()).st_size)
 
 
-def _source(stream: BinaryIO, name: str, length: int, suffix: str) -> Source:
+def _source(origin: Origin, stream: BinaryIO, name: str, length: int) -> Source:
     if length == 0:
         raise ImageError(f"{name} is empty (0 bytes).", hint="Copy or download it again.")
     head = stream.read(4096)
@@ -116,12 +119,15 @@ def _source(stream: BinaryIO, name: str, length: int, suffix: str) -> Source:
     for signature, what, hint in REFUSED:
         if head.startswith(signature):
             raise ImageError(f"{name} is {what}, which is not supported.", hint=hint)
+    suffix = origin.suffix.lower() if isinstance(origin, Path) else ""
     if suffix in RAW_SUFFIXES or head[8:10] == b"CR":
         raise ImageError(f"{name} is a camera's raw file, which is not supported.", hint=RAW_HINT)
     found = _identify(head)
+    if found is None and _is_tga(stream, head, suffix):
+        found = "tga"
     if found is None:
         raise ImageError(f"{name} is not an image we can read: {_describe(head)}.")
-    return Source(stream, name, length, found)
+    return Source(origin, stream, name, length, found)
 
 
 def _identify(head: bytes) -> str | None:
@@ -139,6 +145,17 @@ def _identify(head: bytes) -> str | None:
     if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3] in b" \t\r\n#":
         return "ppm"
     return None
+
+
+def _is_tga(stream: BinaryIO, head: bytes, suffix: str) -> bool:
+    """By its last bytes or, for the old kind that has no mark, by its name and a header that makes sense."""
+    stream.seek(-min(18, stream.seek(0, 2)), 2)
+    tail = stream.read()
+    stream.seek(0)
+    plausible = (
+        len(head) > 17 and head[1] < 2 and head[2] in (1, 2, 3, 9, 10, 11) and head[16] in (8, 15, 16, 24, 32)
+    )
+    return plausible and (suffix == ".tga" or tail == b"TRUEVISION-XFILE.\0")
 
 
 def _describe(head: bytes) -> str:

@@ -1,19 +1,17 @@
-"""TIFF files: what their tags say about the pixels, and a decoder and an encoder for the plain kinds.
+"""TIFF files: what their tags say about the pixels, and an encoder.
 
-TIFF 6.0 (Adobe, 1992), its deflate supplement, and BigTIFF beyond 4 GB. Ours because Pillow cuts 16-bit colour
-to 8 bits and refuses float colour, OpenCV mixes up separate planes and cannot read gray with alpha.
+TIFF 6.0 (Adobe, 1992), its deflate supplement, and BigTIFF beyond 4 GB. An encoder of our own because libvips
+writes no EXIF into TIFF and takes no floats in bands.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srcli.image.deflate import in_order
 from srcli.image.ifd import (
@@ -47,7 +45,7 @@ TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES, INK_SET, EXTRA, SAMPLE_FORMAT
 XMP, IPTC, ICC, SUBFILE, DNG_VERSION = 700, 33723, 34675, 254, 50706
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, CFA = 0, 1, 2, 3, 5, 32803
-NONE, DEFLATE, OLD_DEFLATE = 1, 8, 32946
+NONE, DEFLATE = 1, 8
 BLOCK_BYTES = 1 << 20
 CLASSIC_LIMIT = 2**32 - 2**20  # room for the tags
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, SEPARATED: 4}
@@ -81,11 +79,6 @@ class TiffPage:
     def colours(self) -> int:
         """Channels without the extra ones."""
         return COLOURS.get(self.photometric, 3)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Sample type in the byte order of the file, for whole-byte samples."""
-        return np.dtype(f"{self.tags.order}{self.kind[0]}{int(self.kind[1:]) // 8}")
 
 
 def read_pages(stream: BinaryIO) -> list[TiffPage]:
@@ -137,85 +130,21 @@ def is_raw(page: TiffPage) -> bool:
 
 
 def check_blocks(page: TiffPage, length: int) -> None:
-    """Raise ValueError if strips or tiles lie beyond the end of a file of `length` bytes."""
-    offsets, sizes = _blocks(page)
-    if not offsets or len(offsets) != len(sizes):
-        raise ValueError("its table of strips is missing")
-    if any(offset + size > length for offset, size in zip(offsets, sizes, strict=True)):
-        raise ValueError("it ends early")
-
-
-def _blocks(page: TiffPage) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    tiled = TILE_OFFSETS in page.tags.entries
+    """Raise ValueError if strips or tiles are missing or lie beyond the end of a file of `length` bytes."""
+    tags, tiled = page.tags, TILE_OFFSETS in page.tags.entries
     keys = (TILE_OFFSETS, TILE_BYTES) if tiled else (STRIP_OFFSETS, STRIP_BYTES)
-    return page.tags.integers(keys[0]), page.tags.integers(keys[1])
-
-
-def can_decode(page: TiffPage) -> bool:
-    """Whether `decode_page` reads this kind: whole-byte samples, uncompressed or deflate."""
-    predictor = page.tags.integer(PREDICTOR, 1)
-    plain = page.compression in (NONE, DEFLATE, OLD_DEFLATE)
-    return plain and page.kind in ("u8", "u16", "u32", "f16", "f32", "f64") and predictor in (1, 2)
-
-
-def decode_page(stream: BinaryIO, page: TiffPage) -> NDArray[Any]:
-    """Samples (h, w, samples) in the machine's byte order, as stored: nothing rotated, inverted or divided.
-
-    Raises:
-        ValueError: a block is damaged or too short.
-    """
-    pixels = np.empty((page.height, page.width, page.samples), page.dtype.newbyteorder("="))
-    top = 0
-    for rows in decode_rows(stream, page):
-        pixels[top : top + len(rows)] = rows
-        top += len(rows)
-    return pixels
-
-
-def decode_rows(stream: BinaryIO, page: TiffPage) -> Iterator[NDArray[Any]]:
-    """As `decode_page`, in bands (n, w, samples) from top to bottom: rows of strips or tiles."""
-    tags, planes = page.tags, page.samples if page.planar else 1
-    depth = page.samples // planes
-    tiled = TILE_OFFSETS in tags.entries
-    block_h = (
+    offsets, sizes = tags.integers(keys[0]), tags.integers(keys[1])
+    height = (
         tags.integer(TILE_HEIGHT, 0) if tiled else min(tags.integer(ROWS_PER_STRIP, page.height), page.height)
     )
-    block_w = tags.integer(TILE_WIDTH, 0) if tiled else page.width
-    if block_h <= 0 or block_w <= 0:
+    width = tags.integer(TILE_WIDTH, 0) if tiled else page.width
+    if height <= 0 or width <= 0:
         raise ValueError("its blocks have no size")
-    down, across = -(-page.height // block_h), -(-page.width // block_w)
-    offsets, sizes = _blocks(page)
-    if len(offsets) < planes * down * across:
+    need = -(-page.height // height) * -(-page.width // width) * (page.samples if page.planar else 1)
+    if len(offsets) < need or len(offsets) != len(sizes):
         raise ValueError("blocks are missing")
-    for row in range(down):
-        height = min(block_h, page.height - row * block_h)
-        rows = np.empty((height, page.width, page.samples), page.dtype.newbyteorder("="))
-        for plane in range(planes):
-            for column in range(across):
-                i = (plane * down + row) * across + column
-                stream.seek(offsets[i])
-                data = stream.read(sizes[i])
-                block = _decode_block(data, page, (block_h if tiled else height, block_w, depth))
-                left = column * block_w
-                target = rows[:, left : left + block_w, plane * depth : (plane + 1) * depth]
-                target[:] = block[:height, : target.shape[1]]
-        yield rows
-
-
-def _decode_block(data: bytes, page: TiffPage, shape: tuple[int, int, int]) -> NDArray[Any]:
-    need = int(np.prod(shape)) * page.dtype.itemsize
-    if page.compression != NONE:
-        try:
-            data = zlib.decompressobj().decompress(data, need)
-        except zlib.error as error:
-            raise ValueError(f"a block is damaged ({error})") from error
-    if len(data) < need:
-        raise ValueError("a block is too short")
-    block = np.frombuffer(data, page.dtype, int(np.prod(shape))).reshape(shape)
-    if page.tags.integer(PREDICTOR, 1) == 2:
-        native = block.astype(page.dtype.newbyteorder("="))
-        block = np.cumsum(native, axis=1, dtype=native.dtype)
-    return block
+    if any(offset + size > length for offset, size in zip(offsets, sizes, strict=True)):
+        raise ValueError("it ends early")
 
 
 def encode_tiff(

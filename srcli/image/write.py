@@ -32,7 +32,7 @@ BitDepth = Literal["keep", "8", "16", "32f"]
 
 PIPE_BYTES = 64 << 20  # of a TIFF for a pipe are kept in memory, the rest on the disk
 # Formats that are only read: what their pictures become.
-SUCCESSORS = {"heic": "jpg", "gif": "png", "bmp": "png", "ppm": "png"}
+SUCCESSORS = {"heic": "jpg", "gif": "png", "bmp": "png", "ppm": "png", "tga": "png", "ico": "png"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,9 @@ from typing import Any
 from srcli.errors import ExistsError, ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.image import FORMATS, Header, check_format_limits, choose_format, probe, read_provenance
-from srcli.image.bands import can_read_in_bands
 from srcli.image.formats import Depth
 from srcli.image.header import check_pixels
+from srcli.image.pixels import can_read_in_bands
 from srcli.image.provenance import check_unchanged, content_name
 from srcli.image.spool import IN_MEMORY
 from srcli.inputs import Source, absolute

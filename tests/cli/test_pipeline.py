@@ -234,7 +234,7 @@ def test_a_picture_that_does_not_fit_into_memory_becomes_the_same_file(tmp_path,
     done(items, tmp_path / "one", Bicubic())
     monkeypatch.setattr(sys.modules["srcli.job.run"], "input_bytes", lambda: 0)
     monkeypatch.setattr(Spool.__init__, "__kwdefaults__", {"in_memory": 0})
-    monkeypatch.setattr("srcli.image.bands.BAND_BYTES", 500)
+    monkeypatch.setattr("srcli.image.vips.BAND_BYTES", 500)
     done(items, tmp_path / "two", Bicubic())
     (output,) = listing(tmp_path / "one")
     assert (tmp_path / "one" / output).read_bytes() == (tmp_path / "two" / output).read_bytes()

@@ -95,9 +95,8 @@ def test_raw_files_in_tiff_clothes_are_refused(tmp_path):
         read_image(tiff(extratags=[(50706, 1, 4, b"\1\4\0\0", True)]))
 
 
-def test_heic_names_the_extra_where_it_is_not_installed(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
-    with pytest.raises(ImageError, match=r'HEIC.*pip install "srcli\[formats\]"'):
+def test_a_heic_that_holds_nothing_is_refused():
+    with pytest.raises(ImageError, match="damaged or cut off"):
         read_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
 
 
@@ -156,7 +155,7 @@ def test_an_eight_bit_png_whose_rows_end_early_is_refused(interlace):
 def test_a_header_that_promises_more_than_the_file_can_hold_is_refused_at_once():
     head = struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)
     parts = [(b"IHDR", head), (b"IDAT", zlib.compress(bytes(5000))), (b"IEND", b"")]
-    with pytest.raises(ImageError, match="far too short"):
+    with pytest.raises(ImageError, match="end early"):
         read_image(b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*part) for part in parts))
 
 
@@ -182,11 +181,10 @@ def test_no_damage_leads_to_anything_but_an_image_error(kind, data):
         assert read_image(bytes(damaged), frames="first", max_pixels=100_000).pixels.ndim == 3
 
 
-def test_a_tiff_of_a_rare_kind_names_the_extra(monkeypatch):
+def test_a_tiff_of_a_rare_kind_names_the_extra():
     data = bytearray(tiff())
     with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
         at = file.pages[0].tags["Compression"].valueoffset
     data[at : at + 2] = (50002).to_bytes(2, "little")  # JPEG XL
-    monkeypatch.setitem(__import__("sys").modules, "tifffile", None)
     with pytest.raises(ImageError, match=r'u16 samples, compression 50002.*pip install "srcli\[formats\]"'):
         read_image(bytes(data))

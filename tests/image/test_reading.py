@@ -2,6 +2,7 @@
 
 import io
 import struct
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -134,19 +135,86 @@ def test_deep_avif_keeps_its_bits(bits):
     assert np.abs(image.pixels - expected).max() <= 65535 / ((1 << bits) - 1)  # one level of the file
 
 
-@pytest.mark.parametrize("number", range(1, 9))
-def test_heic_is_read_upright_with_the_extra(number):
-    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra [formats] is not installed")
-    pillow_heif.register_heif_opener()
-    picture = Image.fromarray(smooth(24, 36))
-    data = encoded(picture, "HEIF", quality=100, exif=with_orientation(number))
-    exif = picture.getexif()
-    exif[274] = number
-    expected = np.asarray(ImageOps.exif_transpose(picture)).astype(int)
-    image = read_image(data)
-    assert image.format == probe(data).format == "heic"
-    assert probe(data).size == image.size == expected.shape[:2]
-    assert np.abs(image.pixels - expected).max() <= 8  # lossy
+def test_heic_is_read_upright_and_at_its_depth():
+    """The files were written by another program: `smooth(24, 36)` turned by EXIF 6, and a ramp of 10 bits."""
+    turned, deep = (Path(__file__).with_name(name).read_bytes() for name in ("turned.heic", "ten_bits.heic"))
+    image = read_image(turned)
+    assert image.format == probe(turned).format == "heic"
+    assert probe(turned).size == image.size == (36, 24)
+    assert np.abs(image.pixels - np.rot90(smooth(24, 36), -1).astype(int)).max() <= 8  # lossy
+    assert (probe(deep).depth, probe(turned).depth) == ("16", "8")
+    assert np.array_equal(read_image(deep).pixels[3, :, 1], np.rint(np.arange(0, 1024, 16) / 1023 * 65535))
+
+
+@pytest.mark.parametrize("compression", ["webp", "zstd", "lzma", "lzw"])
+def test_a_decoder_that_does_not_know_a_compression_is_not_the_last(compression):
+    pytest.importorskip("imagecodecs")
+    stream, samples = io.BytesIO(), smooth(24, 36)
+    tifffile.imwrite(stream, samples, photometric="rgb", compression=compression)
+    assert np.array_equal(read_image(stream.getvalue()).pixels, samples)
+
+
+def test_zstandard_without_its_codec_is_read_at_eight_bits_and_named_beyond(monkeypatch, capfd):
+    pytest.importorskip("imagecodecs")
+    files = []
+    for dtype in (np.uint8, np.uint16):
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, smooth(24, 36).astype(dtype), photometric="rgb", compression="zstd")
+        files.append(stream.getvalue())
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda page: 1 / 0)
+    assert np.array_equal(read_image(files[0]).pixels, smooth(24, 36))
+    with pytest.raises(ImageError, match=r"rare kind \(u16 samples, compression 50000\).*srcli\[formats\]"):
+        read_image(files[1])
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("bits", [9, 12, 14])
+def test_packed_samples_reach_white(bits):
+    pytest.importorskip("imagecodecs")
+    samples = (texture(6, 7, 1, np.uint16) >> (16 - bits)).astype(np.uint16)
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, samples, photometric="minisblack", bitspersample=bits)
+    expected = np.rint(samples / ((1 << bits) - 1) * 65535)
+    assert np.array_equal(read_image(stream.getvalue()).pixels, expected)
+
+
+@pytest.mark.parametrize("loader", ["png", "jpg", "webp", "avif", "gif"])
+def test_damage_is_what_two_decoders_find(loader, monkeypatch):
+    """Where the first decoder fails, the second one reads; a picture that is cut is refused all the same."""
+    picture = Image.fromarray(smooth(24, 36)).quantize(64).convert("RGB")
+    data = encoded(picture, {"jpg": "JPEG"}.get(loader, loader.upper()))
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+    def fail(*_):
+        raise ValueError("I do not know this")
+
+    if loader in ("avif", "gif"):
+        monkeypatch.setattr(
+            "srcli.image.pixels._from_pillow", lambda *_: (_ for _ in ()).throw(ImageError("no"))
+        )
+    else:
+        monkeypatch.setattr("srcli.image.pixels.decode_whole", fail)
+    assert np.abs(read_image(data).pixels - expected).max() <= (16 if loader == "avif" else 0)
+    with pytest.raises(ImageError):
+        read_image(data[: len(data) * 2 // 3])
+
+
+def test_a_deep_avif_with_exif_is_no_damaged_one():
+    pyvips = pytest.importorskip("pyvips")
+    samples = (smooth(24, 36).astype(np.uint16) * 257) & 0xFFC0
+    picture = pyvips.Image.new_from_array(samples).copy(interpretation="rgb16")
+    picture.set_type(pyvips.GValue.gint_type, "orientation", 1)
+    data = picture.heifsave_buffer(compression="av1", lossless=True, bitdepth=10)
+    assert b"Exif" in data
+    assert np.array_equal(read_image(data).pixels, np.rint((samples >> 6) / 1023 * 65535))
+
+
+@pytest.mark.parametrize(("form", "name"), [("TGA", "tga"), ("ICO", "ico"), ("BMP", "bmp"), ("PPM", "ppm")])
+def test_old_formats_are_read(form, name):
+    picture = Image.fromarray(smooth(16, 16))
+    data = encoded(picture, form, **({"sizes": [(16, 16)]} if form == "ICO" else {}))
+    assert probe(data).format == name
+    assert np.array_equal(read_image(data).pixels, smooth(16, 16))
 
 
 @pytest.mark.parametrize(("white", "form"), [(65535, b"P6"), (1023, b"P6"), (65535, b"P5"), (1023, b"P5")])
