@@ -112,7 +112,7 @@ def inspect(source: Source, frames: str | int) -> Inspection:
         raise ImageError(
             f"{source.name} is a {mode} image, which is not supported.", hint="Convert it to RGB."
         )
-    if source.format == "gif" and picture.width * picture.height > GIF_SPARE + GIF_RATIO * source.length:
+    if _is_too_short(source, picture):
         raise damaged(source, f"it is far too short for {picture.width}x{picture.height} pixels")
     if source.format == "webp" and max(picture.size) > WEBP_SIDE:
         raise damaged(source, f"{picture.width}x{picture.height} pixels, more than the format holds")
@@ -127,6 +127,16 @@ def inspect(source: Source, frames: str | int) -> Inspection:
         orientation=orientation,
     )
     return Inspection(header, index, picture=picture)
+
+
+def _is_too_short(source: Source, picture: Picture) -> bool:
+    """Whether no encoder could have packed so many pixels into the file: memory is not spent on them."""
+    if source.format == "gif":
+        return picture.width * picture.height > GIF_SPARE + GIF_RATIO * source.length
+    if source.format != "png":
+        return False
+    with kept_position(source.stream):
+        return png.raw_bytes(png.read_png_header(source.stream)) > png.DEFLATE_RATIO * source.length
 
 
 def _check_claim(source: Source) -> None:

@@ -21,6 +21,7 @@ from srcli.image.raster import Raster
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels to colour type
 BLOCK_BYTES = 1 << 20
+DEFLATE_RATIO = 1032  # at most: 258 bytes for two bits
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 Bytes = NDArray[np.uint8]
@@ -75,7 +76,7 @@ def check_png(stream: BinaryIO) -> None:
     Raises:
         ValueError: a chunk is cut off or damaged, the end is missing, or there are fewer rows than promised.
     """
-    need = _raw_bytes(read_png_header(stream))
+    need = raw_bytes(read_png_header(stream))
     unpack, kind = zlib.decompressobj(), b""
     stream.seek(len(SIGNATURE))
     while kind != b"IEND":
@@ -96,7 +97,7 @@ def check_png(stream: BinaryIO) -> None:
         raise ValueError("its pixels end early")
 
 
-def _raw_bytes(header: PngHeader) -> int:
+def raw_bytes(header: PngHeader) -> int:
     """Bytes of the rows with their filters (section 7), in one pass or in Adam7's seven (section 8)."""
     bits = header.bits * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(header.colour_type, 1)
     passes = ADAM7 if header.interlaced else ((0, 0, 1, 1),)
