@@ -7,7 +7,7 @@ patch has. Every batch is a function of (seed, step), so that a run can be resum
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -83,6 +83,18 @@ class Batch(NamedTuple):
         lr, hr, coord, cell = map(change, (self.lr, self.hr, self.coord, self.cell))
         picture = None if self.picture is None else change(self.picture)
         return self._replace(lr=lr, hr=hr, coord=coord, cell=cell, picture=picture)
+
+    def pieces(self, count: int) -> Iterator[Batch]:
+        """The batch in so many equal pieces, in order."""
+        if count == 1:
+            yield self
+            return
+        size = len(self.lr) // count
+        for first in range(0, len(self.lr), size):
+            part = slice(first, first + size)
+            yield self.with_each(lambda value, part=part: value[part])._replace(  # type: ignore[misc]
+                numbers=self.numbers and self.numbers[part]
+            )
 
 
 class Cut(NamedTuple):

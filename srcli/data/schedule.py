@@ -112,16 +112,27 @@ class ScaleSchedule:
         if len(group) == 1:
             return StepScales(group[0])
         rng = batch_rng(seed, step, FACTORS)
-        factors = [float(rng.uniform(low, high)) for low, high in group]
-        rest = math.prod(factors[1:])
-        if factors[0] * rest > largest:
-            factors[0] = max(1.0, largest / rest)
-        *stages, scale = accumulate(factors, mul)
-        return StepScales((scale, scale), tuple(Size(round(patch * s), round(patch * s)) for s in stages))
+        return _cascade([float(rng.uniform(low, high)) for low, high in group], patch, largest)
+
+    def heaviest(self, *, patch: int, largest: float = math.inf) -> StepScales:
+        """What the step sees that asks most of a network: the longest cascade at its largest factors; see `at`."""
+        factors = max(
+            ([high for _, high in group] for group in self.groups), key=lambda f: (len(f), math.prod(f))
+        )
+        return _cascade(factors, patch, largest) if len(factors) > 1 else StepScales((factors[0], factors[0]))
 
     def __str__(self) -> str:
         groups = ("x".join(f"{low:g}:{high:g}" for low, high in group) for group in self.groups)
         return f"{self.kind} {'|'.join(groups)}"
+
+
+def _cascade(factors: list[float], patch: int, largest: float) -> StepScales:
+    """A cascade of these factors, of which the first gives way to the largest scale that the photos allow."""
+    rest = math.prod(factors[1:])
+    if factors[0] * rest > largest:
+        factors = [max(1.0, largest / rest), *factors[1:]]
+    *stages, scale = accumulate(factors, mul)
+    return StepScales((scale, scale), tuple(Size(round(patch * s), round(patch * s)) for s in stages))
 
 
 def _group(text: str, where: str) -> Group:

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import pickle
 import shutil
@@ -24,7 +23,7 @@ import torch
 from srcli.data.photos import Photos
 from srcli.errors import ExistsError, NothingToDoError, UsageError, WeightsError
 from srcli.evaluate.ranks import Ranks
-from srcli.files import write_atomically, write_error
+from srcli.files import atomic_write, write_error
 from srcli.presets import Part
 from srcli.recipe import Recipe
 from srcli.train.trainer import Trainer
@@ -179,13 +178,12 @@ def write_checkpoint(
     Raises:
         ResourceError: the disk is full or the folder not writable; what was there before is still there.
     """
-    buffer = io.BytesIO()
     own = [value for name, value in (validation or {}).items() if name.startswith(METRIC)]
     if own and sum(own) / len(own) > trainer.best:
         trainer.best = sum(own) / len(own)
         save(out / "best.safetensors", trainer.average, trainer.recipe.preset, half=True)
-    torch.save(trainer.state(), buffer)
-    write_atomically(out / STATE, buffer.getvalue())
+    with atomic_write(out / STATE) as file:
+        torch.save(trainer.state(), file)
     save(out / "last.safetensors", trainer.average, trainer.recipe.preset, half=True)
     if keep:
         name = f"step_{trainer.step:08d}.safetensors"

@@ -39,6 +39,13 @@ class Feed:
         """The parts of a step."""
         return tuple(self._part(step, part) for part in range(self.recipe.optim.accumulate))
 
+    def heaviest(self, samples: int) -> Batch:
+        """So many samples as the step has them that asks most of the network, to measure what it takes."""
+        patch = self.recipe.data.patch
+        scales = self.schedule.heaviest(patch=patch, largest=self.largest)
+        batch = self._drawn(0, range(samples), scales.scales, again=False)
+        return batch._replace(stages=scales.stages)
+
     def _part(self, step: int, part: int) -> Batch:
         optim, overfit, pool = self.recipe.optim, self.recipe.overfit, self.recipe.data.pool
         first = (part * self.ranks.world + self.ranks.rank) * optim.batch

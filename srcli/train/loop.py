@@ -207,7 +207,9 @@ def dry_run(
 
     place = torch.device(device)
     with joined_ranks("nccl" if place.type == "cuda" else "gloo") as ranks:
-        run = prepare(recipe, data, out, place, ranks, init=init, resume=resume, notify=notify, force=force)
+        run = prepare(
+            recipe, data, out, place, ranks, init=init, resume=resume, notify=notify, force=force, dry=True
+        )
         notify = notify if ranks.rank == 0 else lambda _line: None
         trainer = run.trainer
         begin = trainer.step

@@ -19,6 +19,7 @@ from srcli.evaluate.ranks import Ranks
 from srcli.recipe import Recipe
 from srcli.train.checkpoints import check_configuration, configuration, find_state, read_state
 from srcli.train.feed import Feed, reach_note
+from srcli.train.memory import cut_to_fit
 from srcli.train.trainer import Trainer
 from srcli.train.validation import Validation
 from srcli.weights import read
@@ -95,8 +96,9 @@ def prepare(
     notify: Callable[[str], None],
     force: bool,
     benchmarks: Sequence[Benchmark] = (),
+    dry: bool = False,
 ) -> Run:
-    """A run at the step where it continues; nothing is written. For the arguments see `train`."""
+    """A run at the step where it continues; nothing is written. For the arguments see `train`; `dry` tells more."""
     notify = notify if ranks.rank == 0 else lambda _line: None
     state = find_state(resume, out, force=force)
     own = data[ranks.rank :: ranks.world] if recipe.split_shards else data
@@ -126,6 +128,7 @@ def prepare(
     note = reach_note(feed)
     if note:
         notify(note)
+    cut_to_fit(trainer, feed, notify, always=dry)
     held_out = _together(photos.held_out, ranks) if recipe.split_shards else photos.held_out
     return Run(
         recipe, photos, trainer, feed, Validation(recipe, held_out, benchmarks, trainer.stages), record

@@ -21,8 +21,9 @@ from srcli.models import build
 from srcli.models.decoders.lit import STAGE
 from srcli.models.layers import channels_last
 from srcli.models.sr import ImplicitSR
-from srcli.objectives import Stage, make_objective
+from srcli.objectives import Objective, Stage, make_objective
 from srcli.recipe import OptimSettings, Recipe
+from srcli.resources import free_memory, in_words
 from srcli.weights import load_into, own_state
 
 COMPILE = {"default": "default", "graph": "reduce-overhead"}  # the latter captures CUDA graphs
@@ -47,6 +48,12 @@ class Trainer:
         self.network = channels_last(build(recipe.preset).to(device))
         _check_cascade(recipe, self.network)
         freeze(self.network, optim.freeze, recipe.preset.name)
+        held = sum(p.nbytes for p in self.network.parameters())
+        if held > (free := free_memory(device)):
+            raise ResourceError(
+                f"the average of {in_words(held)} of weights does not fit: {in_words(free)} of memory are free.",
+                hint="Take a smaller network, or free some memory.",
+            )
         self.average: ImplicitSR = copy.deepcopy(self.network).requires_grad_(requires_grad=False)
         self.asked = self.network
         if optim.compile != "off":
@@ -58,6 +65,7 @@ class Trainer:
         self.duel = next((Duel(s, optim, device) for s in self.stages if s.opponent is not None), None)
         self.precision = training_precision(optim.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
+        self.pieces = 1  # in which a batch is passed through, so that a step fits into the memory
         self.step = 0
         self.best = -math.inf
         self.skipped = 0
@@ -70,6 +78,7 @@ class Trainer:
             "average": own_state(self.average),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "pieces": self.pieces,
             "step": self.step,
             "best": self.best,
             **({"duel": self.duel.state()} if self.duel else {}),
@@ -89,6 +98,7 @@ class Trainer:
                 self.scaler.load_state_dict(state["scaler"])
             if self.duel:
                 self.duel.restore(state["duel"])
+            self.pieces = state.get("pieces", 1)
             self.step, self.best = state["step"], state["best"]
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(
@@ -143,7 +153,7 @@ class Trainer:
         Every loss of the objective updates the weights in turn. An update without a finite loss or gradient changes
         nothing.
         """
-        batches = [self._normalised(part) for part in parts]
+        batches = [self._normalised(piece) for part in parts for piece in part.pieces(self.pieces)]
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate()
         for stage in self.stages:
@@ -154,14 +164,8 @@ class Trainer:
             loss = torch.zeros((), device=self.device)
             for number, batch in enumerate(batches):
                 self._seed(which, number)
-                with torch.autocast(
-                    self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"
-                ):
-                    part = objective(self.asked, batch) / len(batches)
-                self.scaler.scale(part).backward()
-                loss += part.detach()
-                if self.duel and self.duel.stage is objective and self.step >= self.duel.stage.opponent_from:
-                    self.duel.learn(self.precision, len(batches))
+                duel = self.duel if self.step >= getattr(objective, "opponent_from", 0) else None
+                loss += self._pass(self.asked, objective, batch, len(batches), duel)
             average_over(self.ranks, [loss, *(p.grad for p in self.parameters if p.grad is not None)])
             finite = self._update(loss) and finite
             if self.duel:
@@ -171,6 +175,49 @@ class Trainer:
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         self.step += 1
         return total
+
+    def _pass(
+        self, network: ImplicitSR, objective: Objective, batch: Batch, parts: int, duel: Duel | None
+    ) -> Tensor:
+        """Add the gradients of one of `parts` passes, the opponent's too if it learns; the share of the loss."""
+        with torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
+            part = objective(network, batch) / parts
+        self.scaler.scale(part).backward()
+        if duel and duel.stage is objective:
+            duel.learn(self.precision, parts)
+        return part.detach()
+
+    def try_pass(self, batch: Batch) -> None:
+        """Do all passes of a step with a batch, and leave everything as it was."""
+        networks = [self.network, *([self.duel.network] if self.duel else [])]
+        buffers = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
+        normalised = self._normalised(batch)
+        for stage in self.stages:
+            stage.begin(self.network, max(self.step, stage.opponent_from), self.recipe.optim.steps)
+        try:
+            for objective in self.objectives:
+                self._seed()
+                self._pass(self.network, objective, normalised, 1, self.duel)
+                self.drop_gradients()
+        finally:
+            self.drop_gradients()
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+
+    def drop_gradients(self) -> None:
+        """Forget the gradients of passes that no step was made of."""
+        for network in (self.network, *([self.duel.network] if self.duel else [])):
+            network.zero_grad(set_to_none=True)
+
+    @property
+    def bytes_to_come(self) -> int:
+        """Bytes that the optimisers take from their first step on, as long as that has not been."""
+        halves = 1 if self.recipe.optim.optimiser == "adamw-8bit" else 4
+        pairs = [(self.optimiser, self.parameters)]
+        if self.duel:
+            pairs.append((self.duel.optimiser, self.duel.parameters))
+        return sum(2 * halves * p.numel() for optimiser, own in pairs if not optimiser.state for p in own)
 
     def _seed(self, *place: int) -> None:
         """Make an objective's noise a function of the step, so that a resumed run draws what it would have drawn."""

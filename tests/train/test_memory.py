@@ -1,0 +1,129 @@
+"""A step is cut so that it fits into the memory, with the same gradient, or refused with the numbers."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from srcli.data.photos import load_photos
+from srcli.data.samples import Batch, Sampler
+from srcli.errors import ResourceError
+from srcli.evaluate.ranks import Ranks
+from srcli.recipe import read_recipe
+from srcli.train import Limits, dry_run, memory, train
+from srcli.train.feed import Feed
+from srcli.train.trainer import Trainer
+from srcli.weights import read
+
+
+def made(recipe, photos, **changes):
+    settings = read_recipe(recipe, {"optim.batch": "8", **changes})
+    found = load_photos([photos], smallest=settings.data.patch)
+    trainer = Trainer(settings, torch.device("cpu"))
+    return trainer, Feed(settings, Sampler(found.train, settings.data), Ranks())
+
+
+def free(monkeypatch, amount):
+    monkeypatch.setattr(memory, "free_memory", lambda _: amount)
+
+
+def resident(key):
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="Linux")
+def test_what_is_counted_is_what_the_process_takes(recipe, photos):
+    trainer, feed = made(recipe, photos, **{"data.queries": "40000", "decoder.width": "64"})
+    batch = feed.heaviest(8)
+    trainer.try_pass(batch)  # what is loaded once
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident("VmRSS")
+    trainer.try_pass(batch)
+    grown = resident("VmHWM") - before
+    counted = memory._peak(lambda: trainer.try_pass(batch), torch.device("cpu"), 1 << 40)
+    assert 0.6 * grown < counted < 1.6 * grown
+    assert counted > 50_000_000
+
+
+def test_trying_a_pass_changes_nothing(recipe, photos):
+    (one, feed), (two, _) = made(recipe, photos), made(recipe, photos)
+    one.try_pass(feed.heaviest(3))
+    assert all(p.grad is None for p in one.network.parameters())
+    parts = feed.step(0)
+    assert one.train_step(*parts) == two.train_step(*parts)
+    assert all(map(torch.equal, one.network.parameters(), two.network.parameters()))
+
+
+@pytest.mark.parametrize("pieces", [2, 4, 8])
+def test_pieces_have_the_gradient_of_the_whole(recipe, photos, pieces):
+    trainer, feed = made(recipe, photos)
+    (batch,) = feed.step(0)
+    gradients = []
+    for count in (1, pieces):
+        trainer.drop_gradients()
+        parts = [trainer._normalised(piece) for piece in batch.pieces(count)]
+        for part in parts:
+            trainer._pass(trainer.network, trainer.objectives[0], part, len(parts), None)
+        gradients.append(torch.cat([p.grad.flatten() for p in trainer.parameters]))
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_pieces_are_those_of_the_batch_in_order():
+    whole = Batch(*(torch.rand(6, 3, 2) for _ in range(4)), picture=torch.rand(6, 1), numbers=tuple(range(6)))
+    parts = list(whole.pieces(3))
+    assert [part.numbers for part in parts] == [(0, 1), (2, 3), (4, 5)]
+    for column, name in enumerate(Batch._fields):
+        if isinstance(whole[column], torch.Tensor):
+            assert torch.equal(torch.cat([getattr(part, name) for part in parts]), whole[column])
+
+
+def test_as_few_pieces_as_fit_are_taken(recipe, photos, monkeypatch):
+    trainer, feed = made(recipe, photos)
+    peaks = {
+        n: memory._peak(lambda n=n: trainer.try_pass(feed.heaviest(n)), trainer.device, 1 << 40)
+        for n in (1, 2, 4, 8)
+    }
+    for samples, peak in peaks.items():
+        lines = []
+        trainer.pieces = 1
+        free(monkeypatch, (peak + trainer.bytes_to_come) / memory.SHARE + 1000)
+        memory.cut_to_fit(trainer, feed, lines.append)
+        assert trainer.pieces == 8 // samples
+        assert bool(lines) is (samples < 8)
+    free(monkeypatch, peaks[1] // 2)
+    with pytest.raises(ResourceError, match=r"one sample takes more than .* are free") as refusal:
+        memory.cut_to_fit(trainer, feed, print)
+    assert refusal.value.code == 5
+
+
+def test_a_cascade_is_measured_at_its_largest(recipe, photos):
+    changes = {"schedule.scales": '"alternate 1:2x1:4|1:4"', "data.scale_per": '"batch"'}
+    settings = read_recipe(recipe, changes)
+    heaviest = settings.scale_schedule.heaviest(patch=12)
+    assert heaviest.scales == (8, 8)
+    assert heaviest.stages[0] == (24, 24)
+    assert settings.scale_schedule.heaviest(patch=12, largest=4).stages[0] == (12, 12)
+
+
+def test_a_run_in_pieces_is_resumed_bit_for_bit(recipe, photos, tmp_path, monkeypatch):
+    settings = read_recipe(recipe, {"optim.batch": "4"})
+    trainer, feed = made(recipe, photos)
+    two = memory._peak(lambda: trainer.try_pass(feed.heaviest(2)), trainer.device, 1 << 40)
+    tight = (two + trainer.bytes_to_come) / memory.SHARE + 1000
+    free(monkeypatch, tight)
+    train(settings, [photos], tmp_path / "whole")
+    lines = []
+    train(settings, [photos], tmp_path / "parts", limits=Limits(steps=5), notify=lines.append)
+    assert any("2 passes of 2" in line for line in lines)
+    free(monkeypatch, 1 << 40)  # more memory now: the run keeps its pieces
+    train(settings, [photos], tmp_path / "parts")
+    one, other = (read(tmp_path / name / "last.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_dry_run_tells_the_memory(recipe, photos, tmp_path):
+    lines = []
+    dry_run(read_recipe(recipe), [photos], tmp_path / "run", notify=lines.append)
+    assert any(line.startswith("memory: a step takes about") for line in lines)
