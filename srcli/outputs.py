@@ -13,16 +13,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srcli.errors import ExistsError, UsageError, suggest
 from srcli.inputs import Source, absolute
 from srcli.remote import is_uri, plain, scheme_of, stand_in
+from srcli.shards import key_of
+
+if TYPE_CHECKING:
+    from srcli.manifest import Manifest
 
 DEFAULT_TEMPLATE = "{stem}_{size}{ext}"
 SAMPLES_TEMPLATE = "{stem}_{size}_{index}{ext}"  # of several results for one input
 EXAMPLE: dict[str, Any] = {
     "stem": "photo",
+    "suffix": "jpg",
     "size": "x4.3",
     "scale": 4.3,
     "model": "preset",
@@ -38,9 +43,9 @@ FROM_HEADER = frozenset({"scale", "width", "height", "ext"})  # known once the p
 class Template:
     """A file name with fields in braces, which take format specifications: ``{stem}_{index:04d}{ext}``.
 
-    Fields: stem and parent (name and folder of the input), size (x4.3, w3840, ..: the size option in short), scale,
-    model, width, height, index (1, 2, ..), ext. Where {ext} is missing it is added, unless the name ends in a
-    suffix already. A slash makes folders.
+    Fields: stem, suffix and parent (name, its ending without the dot, and folder of the input), size (x4.3, w3840, ..:
+    the size option in short), scale, model, width, height, index (1, 2, ..), ext (of the output, with the dot). Where
+    {ext} is missing it is added, unless the name ends in a suffix already. A slash makes folders.
 
     Raises:
         UsageError: an unknown field, or a name outside the folder.
@@ -207,16 +212,40 @@ def destination(
     return Destination(named, stdout=True) if output == "-" else Destination(named, file=path)
 
 
+def results_of_others(sources: Sequence[Source], manifest: Manifest | None = None) -> set[Source]:
+    """Inputs that srcli made from another of them, as they say themselves or the manifest does.
+
+    A result of a file that has been changed since, or of an earlier version, is known by its name.
+    """
+    from srcli.image.provenance import content_name, content_of, length_of, read_origin
+
+    files = {s: s.path for s in sources if s.path is not None and s.uri is None and s.path.is_file()}
+    origins = {s: origin for s, path in files.items() if (origin := read_origin(path)) is not None}
+    lengths = {length_of(origin) for origin in origins.values()}
+    alike = [path for path in files.values() if lengths and path.stat().st_size in lengths]
+    there = {content_name(*content_of(path)) for path in alike}
+    stems = {path.stem for path in files.values()}
+
+    def has_name_of_another(stem: str) -> bool:
+        return any(stem[:i] in stems for i, letter in enumerate(stem) if not letter.isalnum())
+
+    made = {s for s, origin in origins.items() if origin in there or has_name_of_another(files[s].stem)}
+    keys = {key_of(s) for s in sources}
+    entries = () if manifest is None else manifest.entries.values()
+    recorded = {absolute(Path(e.output)): e.key for e in entries if e.output and e.finished and e.key in keys}
+    return made | {s for s, path in files.items() if recorded.get(absolute(path), key_of(s)) != key_of(s)}
+
+
 @dataclass(frozen=True)
 class Clashes:
     """Outputs that stand in each other's way.
 
     Attributes:
-        shared: a path that two inputs would be written to, and the two.
+        shared: a path that several inputs would be written to, and those inputs.
         inputs: an input, and the other input whose output it is.
     """
 
-    shared: list[tuple[Path, Source, Source]]
+    shared: list[tuple[Path, list[Source]]]
     inputs: list[tuple[Source, Source]]
 
 
@@ -238,12 +267,12 @@ def find_clashes(
 
     clashes = Clashes([], [])
     for group in groups.values():
-        owners: dict[str, Source] = {}
+        owners: dict[str, tuple[Path, list[Source]]] = {}
         for index in group if len(group) > 1 else []:
             path = exact(index, sources[index])
-            first = sources[index] if path is None else owners.setdefault(absolute(path), sources[index])
-            if path is not None and first is not sources[index]:
-                clashes.shared.append((path, first, sources[index]))
+            if path is not None:
+                owners.setdefault(absolute(path), (path, []))[1].append(sources[index])
+        clashes.shared.extend(owner for owner in owners.values() if len(owner[1]) > 1)
 
     def makes(index: int, place: str) -> bool:
         path = exact(index, sources[index])
@@ -257,3 +286,23 @@ def find_clashes(
         makers = [sources[other] for other in suspects if other != index and makes(other, own)]
         clashes.inputs.extend((source, maker) for maker in makers[:1])
     return clashes
+
+
+def telling_template(
+    sources: Sequence[Source], pattern: Callable[[int, Source, Template], str], *, samples: bool
+) -> str | None:
+    """A template by which no two inputs have one output, and no input is one; None if none is known.
+
+    Args:
+        sources: all inputs.
+        pattern: see `find_clashes`, with the template.
+        samples: whether each has several results.
+    """
+    taken = {absolute(s.path).removesuffix(s.path.suffix) + "*" for s in sources if s.path is not None}
+    for words in ("{stem}_{suffix}_{size}", "{parent}_{stem}_{size}", "{parent}_{stem}_{suffix}_{size}"):
+        text = words + ("_{index}" if samples else "") + "{ext}"
+        template = Template(text)
+        names = {pattern(index, source, template) for index, source in enumerate(sources)}
+        if len(names) == len(sources) and taken.isdisjoint(names):
+            return text
+    return None

@@ -117,7 +117,7 @@ def test_inputs_with_one_output_are_found_and_only_suspects_are_opened():
     same = Path("out/a_x4.3.png")
     batch = Batch({"a.png": same, "b.png": Path("out/b_x4.3.png"), "a.jpg": same, "x/a.png": same})
     a, _, b, c = batch.sources
-    assert batch.clashes().shared == [(same, a, b), (same, a, c)]
+    assert batch.clashes().shared == [(same, [a, b, c])]
     assert batch.opened == ["a.png", "a.jpg", "x/a.png"]
 
 

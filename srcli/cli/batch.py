@@ -11,13 +11,13 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from srcli.cli.console import Console, duration, say
-from srcli.errors import ModelError, NothingToDoError, SrcliError, UsageError
+from srcli.errors import ExistsError, ModelError, NothingToDoError, SrcliError, UsageError
 from srcli.resources import in_words
 from srcli.shards import key_of
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from srcli.inputs import Found, Source
     from srcli.job import Cluster, Crew, Engine, Outcome, Record, Settings
     from srcli.manifest import Manifest
-    from srcli.outputs import Destination
+    from srcli.outputs import Destination, Template
     from srcli.shards import Shard
 
 Style = Literal["lines", "jsonl", "json"]
@@ -109,6 +109,7 @@ class Batch:
         shard: the share of the inputs that is done here.
         manifest: records what is done.
         crew: several processes that do the work together.
+        include_outputs: take results of other inputs as inputs, too.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class Batch:
         shard: Shard | None = None,
         manifest: Manifest | None = None,
         crew: Crew | Cluster | None = None,
+        include_outputs: bool = False,
     ) -> None:
         self.settings = settings
         self.place = place
@@ -135,6 +137,7 @@ class Batch:
         self.shard = shard
         self.manifest = manifest
         self.crew = crew
+        self.include_outputs = include_outputs
         self.failures: list[tuple[str, SrcliError]] = []
 
     @cached_property
@@ -154,20 +157,27 @@ class Batch:
             The exit code: of the failure where there is one input, 1 where one of several failed, else 0.
 
         Raises:
-            UsageError: two inputs for one output.
+            UsageError: two inputs for one output, with `fail_fast`.
             SrcliError: what would fail for every picture.
         """
         from srcli.files import new_run
 
         new_run()
-        work = self._own_share(self._without_own_outputs(found.sources))
+        everything, refused = self._sorted(found.sources)
+        own = self._own_share(everything)
+        work = [item for item in own if item[1] not in refused]
         pictures = len(work) * self.settings.samples
-        count = len(work) + len(found.missing)
+        count = len(own) + len(found.missing)
         try:
             for word, message in found.missing:
                 self._fail(word, NothingToDoError(message), word)
+            for _, source in own:
+                if source in refused:
+                    self._fail(source.label, refused[source], key_of(source), said=True)
             with self.console.progress(pictures, self._mean_pixels([source for _, source in work])):
-                if self.dry_run:
+                if self.fail_fast and self.failures:
+                    pass
+                elif self.dry_run:
                     self._plan(work)
                 elif self.crew is not None and len(work) >= self.crew.least:
                     self._together(self.crew, work)
@@ -278,13 +288,14 @@ class Batch:
         for name, value in details if record.status == "done" else []:
             self.console.detail(f"{record.input}: {name} {value}")
 
-    def _fail(self, label: str, error: SrcliError, key: str) -> None:
+    def _fail(self, label: str, error: SrcliError, key: str, *, said: bool = False) -> None:
         from srcli.job import Record
 
         self.failures.append((label, error))
         record = Record.failure(label, error)
         self.results.add(record)
-        self.console.error(error, label)
+        if not said:
+            self.console.error(error, label)
         self._remember(key, record)
 
     def _remember(self, key: str, record: Record) -> None:
@@ -303,7 +314,7 @@ class Batch:
         from srcli.manifest import progress_of
 
         assert self.manifest is not None
-        work = self._own_share(self._without_own_outputs(found.sources))
+        work = self._own_share(self._sorted(found.sources)[0])
         keys = [key_of(source) for _, source in work]
         state = progress_of(keys, self.manifest.entries.values(), self.settings.samples)
         print(
@@ -337,46 +348,110 @@ class Batch:
             return 0
         return height * width
 
-    def _without_own_outputs(self, sources: list[Source]) -> list[tuple[int, Source]]:
-        """The inputs with their numbers, less those that are the output of another: a second run over a folder.
+    def _sorted(self, sources: list[Source]) -> tuple[list[tuple[int, Source]], dict[Source, SrcliError]]:
+        """The inputs with their numbers, less results of others among them; and what cannot be done, which is said.
 
         Raises:
-            UsageError: two inputs for one output, or an input that would be replaced.
+            UsageError: two inputs for one output, with `fail_fast`.
         """
-        from srcli.job import output_path, output_words
-        from srcli.outputs import Clashes, find_clashes
+        from srcli.outputs import Clashes, find_clashes, results_of_others
 
-        samples = self.settings.samples
-
-        def exact(at: int, source: Source) -> Path | None:
-            try:
-                index, sample = at // samples + 1, at % samples + 1
-                return output_path(source, index, self.settings, self.place, sample=sample)
-            except SrcliError:
-                if source.uri is not None:  # in object storage, nothing is opened beforehand
-                    return Path(pattern(at, source).replace("*", Path(source.uri).suffix))
-                return None  # the run itself says what is wrong with it
-
-        def pattern(at: int, source: Source) -> str:
-            words = output_words(source, at // samples + 1, self.settings, sample=at % samples + 1)
-            return self.place.pattern(source, words)
-
-        several = [source for source in sources for _ in range(samples)]
-        clashes = find_clashes(several, pattern, exact) if len(sources) > 1 else Clashes([], [])
-        for path, first, second in clashes.shared[:1]:
-            raise UsageError(
-                f"{first.label} and {second.label} would both be written to {path}.",
-                hint="Tell them apart with --name, for example {stem}_{parent}{ext} or {index}{ext}.",
-            )
-        leave = set()
+        left = set()
+        if len(sources) > 1 and not self.include_outputs:
+            left = results_of_others(sources, self.manifest)
+        work = list(enumerate((source for source in sources if source not in left), 1))
+        several = [source for _, source in work for _ in range(self.settings.samples)]
+        clashes = find_clashes(several, self._pattern, self._exact) if len(work) > 1 else Clashes([], [])
+        refused = self._refuse_shared(clashes.shared, several)
+        hidden: set[Source] = set()
         for made, origin in clashes.inputs:
-            if made is origin or made in leave:  # refused when its turn comes; said already
-                continue
-            if self.settings.exists == "overwrite" and made.named:
-                raise UsageError(
-                    f"{made.label} is an input and the output of {origin.label}.",
-                    hint="Leave one of them out, or give another output.",
-                )
-            self.console.note(f"{made.label} is left out: it is the output of {origin.label}")
-            leave.add(made)
-        return [(index, source) for index, source in enumerate(sources, 1) if source not in leave]
+            if made is origin or made in left | hidden or origin in left or origin in refused:
+                continue  # refused when its turn comes; said already
+            error = self._conflict(made, origin)
+            if error is not None:
+                refused[origin] = error
+                self.console.error(error, origin.label)
+            if not self.include_outputs:
+                (left if error is None else hidden).add(made)
+        for source in left:
+            self.console.detail(f"{source.label} is left out")
+        if left:
+            what = f"{len(left)} pictures are left out as results of others; --include-outputs takes them"
+            one = "1 picture is left out as the result of another; --include-outputs takes it"
+            self.console.note(one if len(left) == 1 else what)
+        return [item for item in work if item[1] not in left | hidden], refused
+
+    def _refuse_shared(
+        self, shared: list[tuple[Path, list[Source]]], several: list[Source]
+    ) -> dict[Source, SrcliError]:
+        """Say which inputs have one output, and how to tell them apart.
+
+        Raises:
+            UsageError: with `fail_fast`.
+        """
+        from srcli.outputs import telling_template
+
+        if not shared:
+            return {}
+        lines = [_shared(path, sources) for path, sources in shared]
+        more = f"; and so on, {len(lines)} outputs in all" if len(lines) > SHOWN else ""
+        template = telling_template(several, self._pattern, samples=self.settings.samples > 1)
+        hint = f"Tell them apart: --name '{template}'." if template else "Enlarge them into several folders."
+        error = UsageError(f"{'; '.join(lines[:SHOWN])}{more}.", hint=hint)
+        if self.fail_fast:
+            raise error
+        self.console.error(error)
+        return {
+            source: UsageError(f"{line}.", hint=hint)
+            for line, (_, sources) in zip(lines, shared, strict=True)
+            for source in sources
+        }
+
+    def _conflict(self, made: Source, origin: Source) -> SrcliError | None:
+        """What is wrong with an input whose output is another input; None if that is an earlier result."""
+        policy, what = self.settings.exists, f"its output {made.label} is an input as well"
+        if policy == "overwrite" and (made.named or self.include_outputs):
+            hint = "Leave one of them out, or choose another -o or --name."
+            return UsageError(f"{what}, and would be replaced.", hint=hint)
+        if policy in ("skip", "overwrite") or self.include_outputs or self._is_ours(made, origin):
+            return None
+        hint = "Choose another -o or --name."
+        return ExistsError(f"{what}, which srcli did not make; neither is enlarged.", hint=hint)
+
+    def _is_ours(self, made: Source, origin: Source) -> bool:
+        from srcli.image import read_provenance
+
+        if made.path is None or made.uri is not None:  # nothing in object storage is opened beforehand
+            return True
+        return "fingerprint" in (read_provenance(made.path) or {}) or bool(
+            self.settings.made(origin, made.path)
+        )
+
+    def _pattern(self, at: int, source: Source, template: Template | None = None) -> str:
+        """Where a result goes as far as it is known from names; `at` counts the results of all inputs."""
+        from srcli.job import output_words
+
+        index, sample = at // self.settings.samples + 1, at % self.settings.samples + 1
+        words = output_words(source, index, self.settings, sample=sample)
+        place = self.place if template is None else replace(self.place, template=template)
+        return place.pattern(source, words)
+
+    def _exact(self, at: int, source: Source) -> Path | None:
+        """Where a result goes; None if the run itself says what is wrong with it."""
+        from srcli.job import output_path
+
+        index, sample = at // self.settings.samples + 1, at % self.settings.samples + 1
+        try:
+            return output_path(source, index, self.settings, self.place, sample=sample)
+        except SrcliError:
+            if source.uri is None:
+                return None
+            # In object storage nothing is opened beforehand.
+            return Path(self._pattern(at, source).replace("*", Path(source.uri).suffix))
+
+
+def _shared(path: Path, sources: list[Source]) -> str:
+    names = [source.label for source in sources[:3]]
+    rest = len(sources) - len(names)
+    names += [f"{rest} more"] if rest else []
+    return f"{', '.join(names[:-1])} and {names[-1]} would {'both' if len(names) == 2 else 'all'} be written to {path}"

@@ -101,8 +101,9 @@ Name = Annotated[
     str | None,
     output(
         metavar="TEMPLATE",
-        help="Name of an output from {stem} {size} {scale} {width} {height} {model} {index} {parent} {ext}; "
-        "{size} is x4.3, w3840, max8000, .. (default: {stem}_{size}{ext})",
+        help="Name of an output from {stem} {suffix} {parent} (of the input), {size} {scale} {width} {height} {model} "
+        "{ext}, and {index}, the place among files that are named or the number of a sample; {size} is x4.3, w3840, "
+        "max8000, .. (default: {stem}_{size}{ext})",
     ),
 ]
 Format = Annotated[
@@ -162,6 +163,10 @@ Include = Annotated[
 Exclude = Annotated[
     list[str] | None,
     batch(metavar="GLOB", help="Not these files.", show_default=False),
+]
+IncludeOutputs = Annotated[
+    bool,
+    batch("--include-outputs", help="Also what srcli made from others of these files."),
 ]
 Exists = Annotated[
     Literal["auto", "skip", "overwrite", "fail"] | None,

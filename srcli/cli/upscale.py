@@ -75,6 +75,7 @@ def upscale(request: Request) -> None:
         shard=share,
         manifest=record,
         crew=crew_of(request.engine, loading, request.device, request.workers),
+        include_outputs=request.include_outputs,
     )
     if request.status:
         raise typer.Exit(batch.status(found))

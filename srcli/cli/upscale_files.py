@@ -60,6 +60,15 @@ def place_of(request: Request, found: Found) -> Destination:
         from_stdin=STDIN in (*(request.inputs or ()), *(request.input_ or ())),
         suffixes=[suffix for form in FORMATS.values() for suffix in form.suffixes],
     )
+    if (
+        request.samples == 1
+        and place.template.has_index
+        and not all(source.named for source in found.sources)
+    ):
+        raise UsageError(
+            "--name with {index} gives other names when a file is added to a folder.",
+            hint="Use {stem}, or give the files themselves, on the command line or in a list.",
+        )
     _check_engine(request, found, place)
     _check_streams(request, place)
     return for_samples(place, request.samples, named=request.name is not None)

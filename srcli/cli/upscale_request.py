@@ -46,6 +46,7 @@ class Request:
     recursive: picture_options.Recursive = False
     include: picture_options.Include = None
     exclude: picture_options.Exclude = None
+    include_outputs: picture_options.IncludeOutputs = False
     exists: picture_options.Exists = None
     overwrite: picture_options.Overwrite = False
     skip_existing: picture_options.SkipExisting = False

@@ -34,6 +34,12 @@ def content_name(length: int, digest: bytes) -> str:
     return f"blake2b-{length:012x}{digest[:16].hex()}"
 
 
+def length_of(name: str) -> int | None:
+    """How many bytes a name is of; None if it is no name."""
+    found = NAME.fullmatch(name)
+    return None if found is None else int(found[1], 16)
+
+
 @contextmanager
 def recorded_write(path: Path, provenance: dict[str, Any]) -> Iterator[BinaryIO]:
     """`atomic_write` of a picture; afterwards the name of its bytes is the "content" of `provenance`.
@@ -60,11 +66,29 @@ def check_unchanged(path: Path, content: object, *, quick: bool = False) -> None
     problem = "has been changed since srcli made it"
     if content in (None, NO_NAME):
         problem = "was made by srcli, but whether it has been changed since is not recorded"
-    elif (found := NAME.fullmatch(str(content))) and int(found[1], 16) == path.stat().st_size:
+    elif length_of(str(content)) == path.stat().st_size:
         with path.open("rb") as stream:
             if quick or _name(stream, str(content))[0] == content:
                 return
     raise ExistsError(f"the output {path} {problem}.", hint="Replace it with --overwrite.")
+
+
+def content_of(path: Path) -> tuple[int, bytes]:
+    """Number of a file's bytes, and their BLAKE2b hash: what `content_name` takes."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, hashlib.blake2b).digest()
+        return file.tell(), digest
+
+
+def read_origin(path: Path) -> str | None:
+    """The name of the bytes that srcli made a picture from, "" if that is not recorded; None for other pictures."""
+    try:
+        if path.stat().st_size <= BLOCK and PROVENANCE_KEY.encode() not in path.read_bytes():
+            return None  # nearly always, and seven times as fast
+        made = read_provenance(path)
+    except Exception:  # whatever is wrong with it is said when its turn comes
+        return None
+    return None if made is None else str(made.get("in_content") or "")
 
 
 def check_own(path: Path, *, replace: bool) -> None:

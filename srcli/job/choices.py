@@ -56,7 +56,8 @@ class ChoiceOutputs:
         percent = self.selection.shares()
         record.selection = {name: round(value, 3) for name, value in percent.items()}
         record.notes.append(f"chosen: {in_words(percent)}")
-        files, about = self.files, {"selection": record.selection, "fingerprint": record.fingerprint}
+        about = {name: getattr(record, name) for name in ("selection", "fingerprint", "in_content")}
+        files = self.files
         if files.map is not None:
             path = self._free(files.map, MAP, replace=replace)
             self._write_map(path, about)

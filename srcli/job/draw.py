@@ -186,11 +186,12 @@ class Spread:
         """The mean deviation: diversity."""
         return float(np.mean(self.deviation()))
 
-    def write(self, path: Path, *, replace: bool) -> None:
+    def write(self, path: Path, origin: str | None = None, *, replace: bool) -> None:
         """The deviation as a gray PNG, GRAY_PER_LEVEL for each level.
 
         Args:
             path: where to.
+            origin: names the bytes that it is made from.
             replace: whether a file that srcli did not write may be replaced.
 
         Raises:
@@ -200,7 +201,7 @@ class Spread:
         check_links(path, path.parent)
         check_own(path, replace=replace)
         gray = np.rint(np.minimum(self.deviation().mean(axis=2) * GRAY_PER_LEVEL, 255)).astype(np.uint8)
-        about = {"diversity": round(self.value(), 4), "samples": self.count}
+        about = {"diversity": round(self.value(), 4), "samples": self.count, "in_content": origin}
         with made_folder(path.parent), recorded_write(path, about) as stream:
             write_image(stream, gray, output_format="png", provenance=about)
 

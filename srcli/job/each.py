@@ -71,7 +71,7 @@ class Job:
             SrcliError: it cannot be drawn.
         """
         if self.spread is not None and self.path is not None and task is self.tasks[-1]:
-            self.spread.write(self.path, replace=settings.exists == "overwrite")
+            self.spread.write(self.path, record.in_content, replace=settings.exists == "overwrite")
             record.diversity, record.uncertainty = round(self.spread.value(), 4), str(self.path)
             record.notes.append(f"diversity {record.diversity:.2f} levels, drawn in {self.path}")
         return record

@@ -13,7 +13,7 @@ from srcli.image import FORMATS, Header, check_format_limits, choose_format, pro
 from srcli.image.formats import Depth
 from srcli.image.header import check_pixels
 from srcli.image.pixels import can_read_in_bands
-from srcli.image.provenance import check_unchanged, content_name
+from srcli.image.provenance import check_unchanged, content_name, content_of
 from srcli.image.spool import IN_MEMORY
 from srcli.inputs import Source, absolute
 from srcli.job.degradation import decided, in_words
@@ -186,6 +186,7 @@ def output_words(
     path = source.path or Path("stdin")
     fields: dict[str, Any] = {
         "stem": path.stem,
+        "suffix": path.suffix[1:],
         "size": settings.rule.tag,
         "model": settings.preset.name,
         "index": index if settings.samples == 1 else sample,
@@ -288,9 +289,7 @@ def _content(task: Task) -> tuple[int, bytes]:
     if task.data is not None:
         return len(task.data), hashlib.blake2b(task.data).digest()
     assert task.source.path is not None
-    with task.source.path.open("rb") as file:
-        digest = hashlib.file_digest(file, hashlib.blake2b).digest()
-        return file.tell(), digest
+    return content_of(task.source.path)
 
 
 def _is_occupied(path: Path) -> bool:
