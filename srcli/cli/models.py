@@ -35,7 +35,9 @@ def list_models(
     json: Json = False,
 ) -> None:
     """Name, size, scales and licence of every model, and what those that came with the package reach."""
-    presets = {preset.name: preset for preset in list_presets()}
+    from srcli.weights.store import licensed
+
+    presets = {preset.name: licensed(preset) for preset in list_presets()}
     rows = [row for row in map(describe, presets.values()) if _allowed(row["license"], license_id)]
     if json:
         print(dumps(rows, indent=2))
@@ -144,9 +146,11 @@ def info(
     json: Json = False,
 ) -> None:
     """Network, training, licence, source and reported figures of one model."""
+    from srcli.models import check_parts
     from srcli.weights.store import known_hash, locate, resolve
 
     preset = resolve(name)
+    check_parts(preset)
     model = describe(preset)
     path = locate(preset)
     digest = preset.weights.sha256 if path is None else known_hash(preset, path)

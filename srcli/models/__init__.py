@@ -112,6 +112,20 @@ def make(table: dict[str, type[M]], kind: str, part: Part, where: str, **given: 
         raise PresetError(f"{kind} '{part.name}' in {where}: {reason}") from error
 
 
+def check_parts(preset: Preset) -> None:
+    """Look up the parts of a preset and their arguments, without building them or asking for base models.
+
+    Raises:
+        PresetError: an unknown part, or an argument that its constructor does not take.
+    """
+    if preset.generator is not None and preset.generator.name == "lgcaa":
+        return  # its parts are those of base models, and need diffusers
+    check_part(ENCODERS, "encoder", preset.encoder, preset.name)
+    check_part(DECODERS, "decoder", preset.decoder, preset.name, ("in_dim",))
+    if preset.generator is not None:
+        check_part(GENERATORS, "generator", preset.generator, preset.name)
+
+
 def check_part(
     table: Mapping[str, type[nn.Module]], kind: str, part: Part, where: str, given: Collection[str] = ()
 ) -> dict[str, Any]:
@@ -147,6 +161,7 @@ __all__ = [
     "ImplicitSR",
     "build",
     "check_part",
+    "check_parts",
     "count_parameters",
     "make",
     "outline",

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from srcli.errors import ExistsError, ResourceError, WeightsError
 from srcli.files import sha256, write_atomically
-from srcli.presets import Preset
+from srcli.presets import Preset, load_preset
 from srcli.weights.checkpoint import check_header, load_into, save_state
 from srcli.weights.folder import INDEX, is_folder, read_folder, write_folder
 from srcli.weights.licenses import UNSTATED, check_license
 from srcli.weights.official import Checkpoint, fit, identify, read_foreign, rename
-from srcli.weights.store import hash_file, locate, models_folder, preset_inside, resolve
+from srcli.weights.store import SUFFIX, hash_file, locate, metadata, models_folder, preset_inside
 
 
 @dataclass(frozen=True)
@@ -85,16 +85,17 @@ def import_file(
 
 def _choose(checkpoint: Checkpoint, path: Path, preset: str, inside: Preset | None) -> tuple[Preset, Preset]:
     """The preset as named or found, and with the checkpoint's own switches."""
-    if preset != "auto":
-        chosen = resolve(preset)
+    if preset != "auto":  # its licence is that of the preset, not of weights that have its name already
+        chosen = preset_inside(Path(preset)) if Path(preset).suffix == SUFFIX else load_preset(preset)
     elif inside is not None:
-        chosen = replace(inside, weights=replace(inside.weights, file=None))
+        chosen = inside
     elif _is_ours(path):
         chosen = preset_inside(path)
         check_header(chosen, path)
-        chosen = replace(chosen, weights=replace(chosen.weights, file=None))
     else:
         chosen = identify(checkpoint, str(path))
+    if Path(chosen.weights_file).is_absolute() or inside is not None:  # of another file
+        chosen = replace(chosen, weights=replace(chosen.weights, file=None))
     stated, problems = fit(checkpoint, chosen)
     if problems:
         raise WeightsError(
@@ -105,8 +106,6 @@ def _choose(checkpoint: Checkpoint, path: Path, preset: str, inside: Preset | No
 
 
 def _is_ours(path: Path) -> bool:
-    from srcli.weights.store import SUFFIX, metadata
-
     return path.suffix == SUFFIX and "preset" in metadata(path)
 
 

@@ -72,7 +72,7 @@ def is_bundled(preset: Preset) -> bool:
 
 
 def resolve(model: str | Path) -> Preset:
-    """The preset that `-m` names: a preset's name, a preset file, or a weights file of ours.
+    """The preset that `-m` names: a preset's name, a preset file, or a weights file of ours; the licence is its file's.
 
     Raises:
         PresetError: an unknown name, or a file that is no preset.
@@ -91,7 +91,18 @@ def resolve(model: str | Path) -> Preset:
             f"{path} is a model in parts; it is used as one file.",
             hint=f"Join them: srcli models import {path} -o NAME.safetensors",
         )
-    return preset_inside(path) if path.suffix == SUFFIX else load_preset(model)
+    return preset_inside(path) if path.suffix == SUFFIX else licensed(load_preset(model))
+
+
+def licensed(preset: Preset) -> Preset:
+    """The preset with the licence that its weights file states: what was said when it was made counts."""
+    path = locate(preset)
+    if path is None:
+        return preset
+    with suppress(WeightsError):  # it is told when it is loaded
+        if stated := metadata(path).get("license"):
+            return replace(preset, weights=replace(preset.weights, license=stated))
+    return preset
 
 
 def preset_inside(path: Path) -> Preset:

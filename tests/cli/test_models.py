@@ -167,6 +167,44 @@ def test_import_then_path_then_verify(release, tmp_path):
     assert "here" in next(line for line in run("list").stdout.splitlines() if line.startswith("tiny"))
 
 
+def test_the_licence_that_was_said_when_weights_were_imported_counts(release, tmp_path):
+    def stated():
+        rows = {row["name"]: row["license"] for row in json.loads(run("list", "--json").stdout)}
+        return rows["tiny"], json.loads(run("info", "tiny", "--json").stdout)["license"]
+
+    assert stated() == ("unstated", "unstated")
+    for license_id, commercial in (("CC-BY-NC-4.0", False), ("MIT", True), ("unstated", False)):
+        run("import", release, "--preset", "tiny", "--license", license_id, "--overwrite")
+        assert stated() == (license_id, license_id)
+        assert ("tiny" in run("list", "--license", "commercial").stdout) == commercial
+        assert "tiny" in run("list", "--license", license_id).stdout
+        assert f"weights {license_id}" in run("info", "tiny").stdout
+        assert load("tiny").preset.weights.license == license_id
+    run("import", release, "--preset", "tiny", "--license", "MIT", "--overwrite")
+    again = run("import", release, "--preset", "tiny", "--overwrite")
+    assert again.exit_code == 4  # the licence of other weights is not that of these
+    (tmp_path / "models" / "tiny.safetensors").write_bytes(b"damaged")
+    assert stated() == ("unstated", "unstated")
+
+
+def test_info_refuses_a_preset_that_describes_no_network(tmp_path):
+    base = 'title = "x"\n[encoder]\nname = "{}"\n[decoder]\nname = "{}"\n{}'
+    for number, (encoder, decoder, more, said) in enumerate(
+        [
+            ("edsr", "nonesuch", "", "unknown decoder 'nonesuch'"),
+            ("edsrr", "liif", "", "Did you mean 'edsr'?"),
+            ("edsr", "liif", "novelty = 1\n", "takes no 'novelty'"),
+            ("edsr", "liif", 'hidden = "x"\n', "must be a list"),
+            ("edsr", "liif", '[generator]\nname = "nothing"\n', "unknown generator"),
+        ]
+    ):
+        path = tmp_path / f"p{number}.toml"
+        path.write_text(base.format(encoder, decoder, more), "utf-8")
+        result = run("info", path)
+        assert result.exit_code == 2
+        assert said in one_line(result)
+
+
 def test_verify_finds_a_changed_file(release, tmp_path):
     run("import", release, "--preset", "tiny", "--license", "MIT")
     file = tmp_path / "models" / "tiny.safetensors"
