@@ -11,15 +11,26 @@
     |-- CheckError             7   a check asked for did not hold
     `-- ImageError             1   a file is no image, truncated, empty or unsupported
 
-A message says what happened, where, and what to do next. Anything that is not a `SrcliError` is a bug and
-keeps its traceback.
+A message says what happened, where, and what to do next. What a decoder or the machine raises becomes one of these
+in `decoding` and `as_ours`; anything else that is not a `SrcliError` is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
 
 import difflib
 import textwrap
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+NO_MEMORY = (
+    "allocate memory",
+    "failed to map segment",
+    "start new thread",
+    "nsufficient memory",
+    "ut of memory",
+)
 
 
 class SrcliError(Exception):
@@ -98,3 +109,55 @@ def suggest(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, names, n=1)
     listed = "Known: " + ", ".join(names) + "."
     return f"Did you mean '{close[0]}'? {listed}" if close else listed
+
+
+def as_ours(error: Exception, *, bug: Literal["raise", "tell"] = "raise") -> SrcliError:
+    """What the machine refuses (memory, a file, a shared library) as an error for people.
+
+    Anything else is a bug, and raised again; or told with its traceback, where the rest of the night shall be done.
+    """
+    if isinstance(error, SrcliError):
+        return error
+    if _is_out_of_memory(error):
+        return ResourceError(
+            f"memory ran out ({first_line(error)}).",
+            hint="Choose a smaller size, close other programs, or raise the limit of the process (ulimit -v).",
+        )
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, BrokenPipeError):
+        where = "" if error.filename is None else f"{error.filename}: "
+        return ResourceError(f"{where}{error.strerror}.", hint="Check the path and its permissions.")
+    if isinstance(error, ImportError) and any(word in str(error) for word in ("shared object", "DLL load")):
+        return ResourceError(f"a library cannot be loaded: {first_line(error)}.", hint="Install it again.")
+    if bug == "raise":
+        raise error
+    traceback.print_exception(error)
+    return SrcliError(f"internal error: {type(error).__name__}: {error}")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY)
+
+
+@contextmanager
+def decoding(name: str, form: str) -> Iterator[None]:
+    """Inside, whatever a decoder raises on a hostile file becomes an error for people; its cause is kept.
+
+    Args:
+        name: of the file, for messages.
+        form: what it is decoded as.
+
+    Raises:
+        ResourceError: memory ran out.
+        ImageError: the decoder raised anything else.
+    """
+    try:
+        yield
+    except SrcliError:
+        raise
+    except Exception as error:
+        if _is_out_of_memory(error):
+            raise ResourceError(f"{name}: memory ran out.", hint="Close other programs.") from error
+        about = f"{type(error).__name__}: {first_line(error)}"
+        raise ImageError(
+            f"{name} cannot be decoded ({form}, {about}).", hint="Copy or download it again."
+        ) from error

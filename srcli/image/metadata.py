@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 from xml.dom import minidom
-from xml.parsers.expat import ExpatError
+from xml.parsers.expat import ExpatError, ParserCreate
 
 from srcli.image import ifd, tiff
-from srcli.image.cicp import CodePoints
 from srcli.image.ifd import EXIF_IFD, GPS_IFD, LONG, MAKER_NOTE, SHORT, Directory
 from srcli.image.png import find_chunk
 from srcli.image.source import Source, kept_position
@@ -37,6 +36,7 @@ XMP_EMPTY = (
     b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF></x:xmpmeta>'
 )
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+MAX_XMP_DEPTH = 100  # elements within elements; a DOM is walked by recursion
 PROVENANCE_SPACE = "urn:srcli:1.0:"
 SIZE_NAMES = {"ImageWidth": 1, "PixelXDimension": 1, "ImageLength": 0, "PixelYDimension": 0}
 PRIVATE_NAMES = re.compile(
@@ -54,14 +54,12 @@ class Metadata:
         xmp: the XMP packet.
         iptc: IPTC-IIM records.
         dpi: horizontal and vertical dots per inch.
-        cicp: how to show the samples where no ICC profile can say it; never stripped.
     """
 
     exif: Directory | None = None
     xmp: bytes | None = None
     iptc: bytes | None = None
     dpi: tuple[float, float] | None = None
-    cicp: CodePoints | None = None
 
 
 def exif_of(source: Source, picture: Picture) -> bytes | None:
@@ -130,7 +128,7 @@ def prepare(found: Metadata, policy: MetadataPolicy, size: tuple[int, int]) -> t
         size: of the output.
     """
     if policy == "strip":
-        return Metadata(cicp=found.cicp), []
+        return Metadata(), []
     notes: list[str] = []
     safe = policy == "safe"
     exif = _corrected_exif(found.exif, size, safe=safe) if found.exif is not None else None
@@ -184,7 +182,22 @@ def _parse_xmp(packet: bytes) -> minidom.Document:
     end = body.rfind(b"</x:xmpmeta>")
     if start >= 0 and end > start:
         body = body[start : end + len(b"</x:xmpmeta>")]
+    _check_depth(body)
     return minidom.parseString(body)
+
+
+def _check_depth(body: bytes) -> None:
+    open_elements: list[str] = []
+
+    def begin(name: str, _attributes: dict[str, str]) -> None:
+        open_elements.append(name)
+        if len(open_elements) > MAX_XMP_DEPTH:
+            raise ValueError(f"more than {MAX_XMP_DEPTH} elements within elements")
+
+    parser = ParserCreate()
+    parser.StartElementHandler = begin
+    parser.EndElementHandler = lambda _name: open_elements.pop()
+    parser.Parse(body, True)
 
 
 def _corrected_xmp(packet: bytes, size: tuple[int, int], *, safe: bool) -> bytes:

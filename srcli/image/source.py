@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from srcli.errors import ImageError, NothingToDoError
+from srcli.errors import ImageError, NothingToDoError, decoding
 
 Origin = Path | bytes
 
@@ -93,14 +94,11 @@ def open_source(origin: Origin, name: str | None = None) -> Iterator[Source]:
 
     Raises:
         NothingToDoError: the file does not exist.
-        ImageError: it cannot be read, is empty, or is no image of a kind we read.
+        ImageError: it cannot be read or decoded, is empty, or is no image of a kind we read.
     """
-    if isinstance(origin, bytes):
-        yield _source(origin, io.BytesIO(origin), name or "the input", len(origin))
-        return
-    label = name or str(origin)
+    label = name or ("the input" if isinstance(origin, bytes) else str(origin))
     try:
-        stream = origin.open("rb")
+        stream = io.BytesIO(origin) if isinstance(origin, bytes) else _file(origin, label)
     except FileNotFoundError as error:
         raise NothingToDoError(f"{label} does not exist.", hint="Check the path.") from error
     except IsADirectoryError as error:
@@ -108,7 +106,17 @@ def open_source(origin: Origin, name: str | None = None) -> Iterator[Source]:
     except OSError as error:
         raise ImageError(f"{label} cannot be read: {error.strerror or error}.") from error
     with stream:
-        yield _source(origin, stream, label, os.fstat(stream.fileno()).st_size)
+        length = len(origin) if isinstance(origin, bytes) else os.fstat(stream.fileno()).st_size
+        source = _source(origin, stream, label, length)
+        with decoding(label, source.format):
+            yield source
+
+
+def _file(path: Path, label: str) -> BinaryIO:
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise ImageError(f"{label} is a pipe or a device, not a file.", hint="Read standard input with -.")
+    return path.open("rb")
 
 
 def _source(origin: Origin, stream: BinaryIO, name: str, length: int) -> Source:

@@ -1,9 +1,11 @@
 """Files that are no pictures, or only parts of some: one clear line, never half a picture."""
 
 import io
+import os
 import struct
 import zlib
 from contextlib import suppress
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from srcli.errors import ImageError
+from srcli.errors import ImageError, ResourceError
 from srcli.image import probe, read_image
 from tests.image.make import encoded, png16, png_chunk, saved, smooth, texture
 
@@ -188,3 +190,78 @@ def test_a_tiff_of_a_rare_kind_names_the_extra():
     data[at : at + 2] = (50002).to_bytes(2, "little")  # JPEG XL
     with pytest.raises(ImageError, match=r'u16 samples, compression 50002.*pip install "srcli\[formats\]"'):
         read_image(bytes(data))
+
+
+def big_tiff(tag, kind, count, value):
+    """A BigTIFF of 8x8 gray pixels with one entry changed or added; `tag` 0 is the place of the directory."""
+    entries = {256: (3, 1, 8), 257: (3, 1, 8), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1)}
+    entries |= {273: (16, 1, 300), 277: (3, 1, 1), 278: (3, 1, 8), 279: (16, 1, 64)}
+    place = value if tag == 0 else 16
+    if tag:
+        entries[tag] = (kind, count, value)
+    table = b"".join(struct.pack("<HHQQ", name, *entries[name]) for name in sorted(entries))
+    whole = struct.pack("<2sHHHQQ", b"II", 43, 8, 0, place, len(entries)) + table + bytes(8)
+    return whole.ljust(300, b"\0") + bytes(range(64))
+
+
+def test_the_big_tiff_above_is_sound():
+    assert read_image(big_tiff(259, 3, 1, 1)).pixels[..., 0].ravel().tolist() == list(range(64))
+
+
+@pytest.mark.parametrize("value", [2**62, 2**63 - 8, 2**63 - 1, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("tag", [0, 256, 270, 273, 279, 34665])
+def test_numbers_of_a_big_tiff_beyond_every_file_are_refused(tag, value, tmp_path):
+    data = big_tiff(tag, *((2, 100) if tag == 270 else (16, 1)), value)
+    path = saved(tmp_path / "photo.tif", data)
+    with pytest.raises(ImageError, match=r"photo\.tif"):
+        read_image(path)
+    if tag != 256:  # a header may claim any size
+        with pytest.raises(ImageError, match=r"photo\.tif"):
+            probe(path)
+
+
+@pytest.mark.parametrize("first", [b"tEXt", b"gAMA", b"iCCP", b"tRNS", b"fcTL", b"PLTE", b"acTL"])
+def test_a_png_that_does_not_begin_with_its_header_is_refused(first, tmp_path):
+    body = {b"iCCP": b"a\0\0" + zlib.compress(bytes(200)), b"tEXt": b"a\0b"}.get(first, bytes(26))
+    rest = WHOLE["png"][8:]
+    path = saved(tmp_path / "photo.png", b"\x89PNG\r\n\x1a\n" + png_chunk(first, body) + rest)
+    for read in (read_image, probe):
+        with pytest.raises(ImageError, match=r"photo\.png"):
+            read(path)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="files that never end, or never begin")
+def test_what_is_no_file_is_refused_without_a_look(kind, tmp_path):
+    path = Path("/dev/zero")
+    if kind == "fifo":
+        path = tmp_path / "photo.png"
+        os.mkfifo(path)
+    with pytest.raises(ImageError, match=r"is a pipe or a device.*standard input with -"):
+        probe(path)
+
+
+def test_whatever_a_decoder_raises_is_an_error_for_people_that_keeps_its_cause(monkeypatch):
+    class Odd(Exception):
+        pass
+
+    def fail(*_):
+        raise Odd("a bit too odd.")
+
+    monkeypatch.setattr("srcli.image.header.inspect", fail)
+    with pytest.raises(ImageError, match=r"^x cannot be decoded \(png, Odd: a bit too odd\)\. ") as refusal:
+        probe(WHOLE["png"], name="x")
+    assert isinstance(refusal.value.__cause__, Odd)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("OpenCV: Insufficient memory"), OSError(12, "Cannot allocate memory")],
+)
+def test_want_of_memory_is_no_damage(error, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("srcli.image.header.inspect", fail)
+    with pytest.raises(ResourceError, match="memory ran out"):
+        probe(WHOLE["png"], name="x")

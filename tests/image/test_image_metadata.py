@@ -234,6 +234,15 @@ def test_damaged_metadata_is_a_note_and_not_the_end():
         ({"exif": b"Exif\0\0nonsense"}, "EXIF"),
         ({"xmp": b"<x:xmpmeta><unclosed>"}, "XMP"),
         (
+            {
+                "xmp": b'<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+                + b"<a>" * 8000
+                + b"</a>" * 8000
+                + b"</x:xmpmeta>"
+            },
+            "elements within elements",
+        ),
+        (
             {"xmp": b'<!DOCTYPE a [<!ENTITY b "c">]><x:xmpmeta xmlns:x="adobe:ns:meta/">&b;</x:xmpmeta>'},
             "XMP",
         ),
