@@ -5,8 +5,7 @@ A command's module holds a thin function and imports what it needs inside it; it
 
 from __future__ import annotations
 
-import signal
-from types import FrameType
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -30,21 +29,22 @@ from srcli.cli import (
     upscale_request,
 )
 from srcli.cli.command import command
-from srcli.cli.console import print_error
-from srcli.cli.signals import open_missing_streams
-from srcli.errors import SrcliError
+from srcli.cli.console import end_lines, mind_streams, print_error
+from srcli.errors import as_ours
+from srcli.signals import end_if_told, mind_signals
 
 
 class Group(TyperGroup):
-    """Commands whose `SrcliError` becomes one line on stderr and its exit code."""
+    """Commands whose errors, but for bugs, become one line on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except SrcliError as error:
-            print_error(error)
-            raise typer.Exit(error.code) from error
+        except Exception as error:
+            ours = as_ours(error)
+            print_error(ours)
+            raise typer.Exit(ours.code) from error
 
 
 def _environment(command: str) -> dict[str, Any]:
@@ -91,12 +91,17 @@ def root(
     """Enlarge images by any factor, train and compare the networks that do it."""
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + signal.SIGTERM)  # unwinds, so that temporary files are removed
-
-
 def main() -> None:
     """Run the command line and exit."""
-    open_missing_streams()
-    signal.signal(signal.SIGTERM, _terminate)
-    app(prog_name="srcli")
+    mind_streams()
+    mind_signals()
+    code: object = None
+    try:
+        app(prog_name="srcli")
+    except SystemExit as leaving:
+        code = leaving.code
+    except BaseException:  # of a library that was interrupted, perhaps
+        end_if_told()
+        raise
+    end_if_told()
+    sys.exit(end_lines(code))

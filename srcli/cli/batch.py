@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import traceback
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from srcli.cli.console import Console, duration, say
-from srcli.errors import ExistsError, ModelError, NothingToDoError, SrcliError, UsageError
+from srcli.errors import ExistsError, ModelError, NothingToDoError, SrcliError, UsageError, as_ours
 from srcli.resources import in_words
 from srcli.shards import key_of
 
@@ -145,10 +144,10 @@ class Batch:
         """The network, loaded once."""
         try:
             return self.load()
-        except SrcliError as error:
+        except Exception as error:
             from srcli.job import Fatal
 
-            raise Fatal(error) from error
+            raise Fatal(as_ours(error)) from error
 
     def run(self, found: Found) -> int:
         """Do all of it.
@@ -274,10 +273,7 @@ class Batch:
             cause = error.cause if isinstance(error, Fatal) else error
             self.results.add(Record.failure(source.label, cause))
             raise cause from None
-        if not isinstance(error, SrcliError):  # a bug, but not a reason to leave the rest of the night undone
-            traceback.print_exception(error)
-            error = SrcliError(f"internal error: {type(error).__name__}: {error}")
-        self._fail(source.label, error, key_of(source))
+        self._fail(source.label, as_ours(error, bug="tell"), key_of(source))
 
     def _done(self, record: Record) -> None:
         self.results.add(record)

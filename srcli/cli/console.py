@@ -5,6 +5,7 @@ Rich is loaded only where a bar is drawn. Elsewhere there is plain text without 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -14,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from srcli.errors import SrcliError
+from srcli.errors import ResourceError, SrcliError
+from srcli.files import write_error
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -70,6 +72,75 @@ class Meter:
         """Time left, None before anything is known."""
         passed = time.monotonic() - self.started
         return self.left * passed / self.done if self.done > 0 and passed > 0 else None
+
+
+class Lines(io.TextIOWrapper):
+    """Text for whom it may concern: where its place is full, the rest is dropped and work goes on.
+
+    Attributes:
+        lost: why something was dropped.
+    """
+
+    lost: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """As in `io.TextIOWrapper`."""
+        try:
+            return super().write(text)
+        except BrokenPipeError:  # nobody reads on
+            raise
+        except OSError as error:
+            self.drop(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """As in `io.TextIOWrapper`."""
+        try:
+            super().flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.drop(error)
+
+    def drop(self, error: OSError) -> None:
+        """Send what waits in buffers, and all that follows, nowhere."""
+        self.lost = error
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.fileno())
+        os.close(null)
+
+
+def mind_streams() -> None:
+    """Put the null device where the caller has closed stdin, stdout or stderr, and `Lines` over the last two.
+
+    Python leaves None for a closed one, and the next file to be opened would get the stream's number.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        stream: Any = getattr(sys, name)
+        if stream is None:
+            handle = os.open(os.devnull, os.O_RDWR)
+            stream = os.fdopen(handle, "w" if number else "r", encoding="utf-8", errors="replace")
+        if number and isinstance(stream, io.TextIOWrapper):
+            kept = {key: getattr(stream, key) for key in ("encoding", "errors", "line_buffering")}
+            stream = Lines(stream.detach(), **kept)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def end_lines(code: Any) -> Any:
+    """Write what waits for standard output; `code`, or 5 where it is full and work went on without it."""
+    lines = sys.stdout
+    if not isinstance(lines, Lines):  # Typer's, which is silent: nobody reads on
+        return code
+    try:
+        lines.flush()
+    except BrokenPipeError as error:
+        lines.drop(error)
+        return code or 1
+    if lines.lost is None or code == ResourceError.code:
+        return code
+    print_error(write_error("standard output", lines.lost))
+    return code or ResourceError.code
 
 
 def say(line: str) -> None:

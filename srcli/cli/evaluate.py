@@ -49,7 +49,6 @@ class Request:
     lr: own.LR = None
     pred: own.Pred = None
     ref: own.Ref = None
-    allow_missing: own.AllowMissing = False
     model: own.Models = None
     scale: own.Scales = None
     limit: own.Limit = None
@@ -94,7 +93,6 @@ def evaluate(request: Request) -> None:
     if request.list_metrics or request.list_references:
         _print_references() if request.list_references else _print_metrics()
         return
-    from srcli.cli.signals import ends_soon
     from srcli.evaluate import joined_ranks
     from srcli.sizes import DEFAULT_SCALE, parse_scale
 
@@ -108,11 +106,9 @@ def evaluate(request: Request) -> None:
     scored = request.pred is not None or request.ref is not None
     if scored and (request.bench or request.data or request.timing is not None or request.model):
         raise UsageError("--pred and --ref stand alone: no --bench, --data, --model or --timing.")
-    if request.allow_missing and not scored:
-        raise UsageError("--allow-missing goes with --pred and --ref.")
     wanted, notes = _metrics(request.metrics, thresholds, scored=scored)
     opened: list[Model] = []
-    with ends_soon(), joined_ranks() as ranks:
+    with joined_ranks() as ranks:
         progress = Progress(quiet=request.quiet or ranks.rank > 0)
         if scored:
             found = _score(request, scales, wanted, progress)
@@ -309,7 +305,6 @@ def _score(request: Request, scales: list[float], metrics: list[Metric], progres
         protocol=how,
         metrics=metrics,
         limit=request.limit,
-        allow_missing=request.allow_missing,
         report=progress,
     )
 
@@ -356,7 +351,7 @@ def _references(reference: str, models: list[Model]) -> References:
 
     figures = published() if reference == "builtin" else read_figures(Path(reference))
     names = {model.name: model.printed for model in models if model.printed is not None}
-    return References(figures, names, {model.name: model.kin for model in models if model.kin is not None})
+    return References(figures, names)
 
 
 def _print_metrics() -> None:

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from srcli.cli import options
-from srcli.cli.console import say
-from srcli.errors import SrcliError
+from srcli.cli.console import print_error
+from srcli.errors import as_ours
 from srcli.presets import DEFAULT_PRESET
 
 FAILED = 1
@@ -43,9 +43,9 @@ def info(
             facts = _weights(path) if path.suffix == ".safetensors" else _picture(path)
             if estimate and "width" in facts:
                 facts |= estimate.of(facts["height"], facts["width"])
-        except SrcliError as error:
+        except Exception as error:
+            print_error(as_ours(error))
             failed = True
-            say(f"error: {error}")
             continue
         found.append(facts)
         if not json:

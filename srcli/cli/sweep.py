@@ -105,7 +105,6 @@ def sweep_temperature(request: Request) -> None:
     or backbone, 5 no room.
     """
     from srcli.cli.evaluation_output import finish
-    from srcli.cli.signals import ends_soon
     from srcli.evaluate import RowCache, joined_ranks
     from srcli.sizes import parse_scale
     from srcli.sweep import parse_rule, sweep
@@ -122,7 +121,7 @@ def sweep_temperature(request: Request) -> None:
     scales = [parse_scale(word) for word in options.words(request.scale or "4")]
     sets = _benchmarks(request)
     network = _network(request)
-    with ends_soon(), joined_ranks() as ranks:
+    with joined_ranks() as ranks:
         result = sweep(
             network,
             sets,
@@ -294,8 +293,7 @@ def _write(result: Sweep, output: Path | None, console: Console) -> None:
     from srcli.sweep import csv_lines, document
     from srcli.sweep_plot import picture
 
-    part = any(result.found.left_out(mean) for curve in result.curves for mean in curve.points)
-    figures = [] if part else published()  # they are means over whole sets
+    figures = published()
     contents = {
         "sweep.csv": report.csv_text(csv_lines(result.found)).encode(),
         "sweep.json": (report.json_text(document(result)) + "\n").encode(),

@@ -43,7 +43,6 @@ def upscale(request: Request) -> None:
     Exit codes: 0 done, 1 a picture failed, 2 wrong usage, 3 no input, 4 no weights, 5 no room, 6 the output exists.
     """
     from srcli.cli.batch import Batch, Results
-    from srcli.cli.signals import ends_soon
     from srcli.shards import parse_shard
 
     if request.offline:
@@ -80,9 +79,7 @@ def upscale(request: Request) -> None:
     if request.status:
         raise typer.Exit(batch.status(found))
     _say_beforehand(request, model, found, console)
-    with ends_soon():
-        code = batch.run(found)
-    if code:
+    if code := batch.run(found):
         raise typer.Exit(code)
 
 

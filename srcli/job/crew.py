@@ -10,23 +10,22 @@ import importlib
 import multiprocessing
 import os
 import signal
-import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
-from types import FrameType
 from typing import Any
 
-from srcli.errors import ModelError, ResourceError, SrcliError, UsageError
+from srcli.errors import ModelError, ResourceError, SrcliError, as_ours
 from srcli.inputs import Source
 from srcli.job.each import Fatal, Item, Outcome
 from srcli.job.render import Engine
 from srcli.job.staging import staged_records
 from srcli.job.task import Record, Settings
 from srcli.outputs import Destination
+from srcli.signals import ENDING, mind_signals
 
 PATIENCE = 5.0  # seconds that a process gets to clean up
 TRIES = 2  # processes that one picture may cost
@@ -137,9 +136,23 @@ def _bytes(item: Item) -> int:
 def _hire(context: Any, work: Work, device: str) -> _Worker:
     ours, theirs = context.Pipe()
     process = context.Process(target=serve, args=(work, device, theirs), daemon=True)
-    process.start()
+    with _without_interrupts():
+        process.start()
     theirs.close()
     return _Worker(process, ours, device)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """What is started inside never sees Ctrl-C, not even in its imports: this process ends it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, set(ENDING) - {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _how(exitcode: int | None) -> str:
@@ -178,9 +191,9 @@ def _rebuilt(about: dict[str, Any]) -> SrcliError:
 
 def serve(work: Work, device: str, pipe: Connection) -> None:
     """Do what comes through the pipe until it is closed."""
-    signal.signal(signal.SIGTERM, _leave)  # unwinds, so that temporary files are removed
+    mind_signals()
     engine = engine_on(work, device)
-    with suppress(EOFError, KeyboardInterrupt, BrokenPipeError):
+    with suppress(EOFError, BrokenPipeError):
         while True:
             pipe.send(attempt(work, pipe.recv(), engine))
     os._exit(0)  # everything is written; taking libraries down takes seconds
@@ -192,13 +205,13 @@ def engine_on(work: Work, device: str) -> Callable[[], Engine]:
 
     @lru_cache(maxsize=1)
     def engine() -> Engine:
-        import torch
-
-        torch.set_num_threads(work.threads)
         try:
+            import torch
+
+            torch.set_num_threads(work.threads)
             return work.load(device)
-        except SrcliError as error:
-            raise Fatal(error) from error
+        except Exception as error:
+            raise Fatal(as_ours(error)) from error
 
     return engine
 
@@ -211,14 +224,10 @@ def attempt(work: Work, item: Item, engine: Callable[[], Engine]) -> Answer:
         records += staged_records(index, source, work.settings, work.place, engine)
     except Fatal as error:
         return "fatal", records, _about(source, error.cause)
-    except (ModelError, UsageError) as error:
-        return "fatal" if isinstance(error, ModelError) else "failed", records, _about(source, error)
-    except SrcliError as error:
-        return "failed", records, _about(source, error)
-    except Exception as error:  # a bug, but not a reason to leave the rest undone
-        traceback.print_exc()
-        problem = SrcliError(f"internal error: {type(error).__name__}: {error}")
-        return "failed", records, _about(source, problem)
+    except ModelError as error:
+        return "fatal", records, _about(source, error)
+    except Exception as error:
+        return "failed", records, _about(source, as_ours(error, bug="tell"))
     return "done", records, None
 
 
@@ -226,7 +235,3 @@ def _about(source: Source, error: SrcliError) -> dict[str, Any]:
     about = Record.failure(source.label, error).error
     assert about is not None
     return about
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + signal.SIGTERM)

@@ -36,7 +36,6 @@ class Protocol:
         rounded_luma: luma itself is rounded to 8 bit.
         ssim: a key of `SSIM_FORMS`.
         reduction: how LR is made where no LR file is given.
-        crops: finished results may have the size of the HR picture cropped to whole LR pixels.
     """
 
     name: str
@@ -49,7 +48,6 @@ class Protocol:
     rounded_luma: bool = False
     ssim: Literal["linf", "clit", "classic"] = "linf"
     reduction: Literal["pillow-bicubic", "matlab-bicubic"] = "pillow-bicubic"
-    crops: bool = True
 
     @property
     def label(self) -> str:
@@ -100,7 +98,7 @@ PROTOCOLS = {
             reduction="matlab-bicubic",
         ),
         Protocol(
-            "rgb", "what people see", "psnr", rounded=True, rgb_border=None, luma_border=None, crops=False
+            "rgb", "what people see", "psnr", rounded=True, rgb_border=None, luma_border=None
         ),
         Protocol("linf", "LINF's table of generative models", "psnr"),
         Protocol("fplia", "FPLIA: psnr on DIV2K, psnr-y elsewhere", "psnr-y", rgb_border=6, ssim="clit"),
@@ -111,7 +109,6 @@ PROTOCOLS = {
             rounded=True,
             rgb_border=None,
             luma_border=None,
-            crops=False,
         ),
     )
 }  # fmt: skip

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
-from torch import nn
-from torch.nn.modules.module import register_module_forward_pre_hook
-from torch.utils.hooks import RemovableHandle
+from srcli.signals import ENDING
 
 
 @dataclass
@@ -47,45 +45,32 @@ class Limits:
 
     def reached(self, step: int) -> bool:
         """Whether to stop before step `step`."""
-        return self.out_of_time() or (self.steps is not None and step >= self.steps)
-
-    def out_of_time(self) -> bool:
-        """Whether to stop at once, also within a step."""
-        return self.seconds is not None and time.monotonic() - self.started >= self.seconds
-
-
-class StoppedError(Exception):
-    """What is under way is given up, since the time is over or a signal came."""
-
-
-@contextmanager
-def checked_within(check: Callable[[], None], parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Inside, `check` is called before every module of any network and after every gradient, so that it can end a pass.
-
-    A pass forward or back is one call that can take minutes, in which a signal only sets a flag.
-    """
-    hooks: list[RemovableHandle] = [register_module_forward_pre_hook(lambda *_: check())]
-    hooks += [p.register_post_accumulate_grad_hook(lambda _: check()) for p in parameters]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+        too_long = self.seconds is not None and time.monotonic() - self.started >= self.seconds
+        return too_long or (self.steps is not None and step >= self.steps)
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], int | None]]:
-    """Inside, SIGINT and SIGTERM only raise a flag; the yielded call returns the signal or None."""
+    """Inside, SIGINT, SIGTERM and SIGHUP only raise a flag; the yielded call returns the signal or None.
+
+    A second one does what it would outside; one that the caller has it ignore (`nohup`) stays ignored.
+    """
     received: list[int] = []
 
     def remember(number: int, _frame: FrameType | None) -> None:
-        if received:  # the second time it is meant
-            raise KeyboardInterrupt
+        if received:
+            restore()
+            signal.raise_signal(number)
         received.append(number)
 
-    previous = {s: signal.signal(s, remember) for s in (signal.SIGINT, signal.SIGTERM)}
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    previous = {s: signal.getsignal(s) for s in ENDING if signal.getsignal(s) is not signal.SIG_IGN}
+    for number in previous:
+        signal.signal(number, remember)
     try:
         yield lambda: received[0] if received else None
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        restore()

@@ -1,5 +1,6 @@
 """What a shell, a service or a container may do to a process: no streams, few files, no home, another locale."""
 
+import io
 import os
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from srcli.cli.signals import open_missing_streams
+from srcli.cli.console import mind_streams
 from tests.cli.conftest import listing, picture, save
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="a shell")
@@ -27,8 +28,10 @@ def shell(folder, words, *, before="", environment=None):
 
 @pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
 def test_a_closed_stream_becomes_the_null_device(monkeypatch, name):
-    monkeypatch.setattr(sys, name, None)
-    open_missing_streams()
+    for each in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, each, None if each == name else io.StringIO())
+        monkeypatch.setattr(sys, f"__{each}__", None)
+    mind_streams()
     stream = getattr(sys, name)
     assert stream.buffer.read() == b"" if name == "stdin" else stream.write("x") == 1
     stream.close()
@@ -58,3 +61,43 @@ def test_a_full_disk_behind_standard_output_is_5_without_a_traceback(folder):
     assert done.returncode == 5
     assert b"the disk is full" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(
+    ("streams", "code", "said"),
+    [
+        ("--jsonl > /dev/full", 5, [b"error: cannot write standard output: the disk is full."]),
+        ("2> /dev/full", 0, [b"a.png", b"b.png"]),
+    ],
+)
+def test_a_batch_goes_on_where_nothing_can_be_said(folder, streams, code, said):
+    save(folder / "a.png", picture())
+    save(folder / "b.png", picture())
+    done = shell(folder, f"a.png b.png -s 2 -o out/ {streams}")
+    lines = (done.stderr if code else done.stdout).splitlines()
+    assert done.returncode == code
+    assert [line[: len(begin)] for line, begin in zip(lines, said, strict=True)] == said
+    assert listing(folder / "out") == ["a_x2.png", "b_x2.png"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_results_on_a_full_device_are_5_in_one_line():
+    words = ["/bin/sh", "-c", f'"{sys.executable}" -m srcli --version > /dev/full']
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, check=False)
+    assert (done.returncode, done.stderr.count(b"\n")) == (5, 1)
+    assert b"standard output" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit on addresses")
+@pytest.mark.parametrize("words", ["-s 2 -o out/", "-s 2 -o out/ --workers 2"])
+def test_too_little_memory_for_a_library_is_5_in_one_line(folder, model, words):
+    save(folder / "a.png", picture())
+    save(folder / "b.png", picture())
+    line = f'ulimit -v 1500000; "{sys.executable}" -m srcli upscale a.png b.png -m "{model}" {words}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", line], env={**os.environ, "PYTHONPATH": ROOT}, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr.count(b"\n")) == (5, 1)
+    assert done.stderr.startswith(b"error: memory ran out")
+    assert not (folder / "out").exists()
