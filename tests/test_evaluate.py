@@ -11,7 +11,7 @@ from PIL import Image
 
 from srcli.data.benchmarks import Benchmark, open_folder
 from srcli.engine import Upscaler
-from srcli.errors import ModelError, UsageError
+from srcli.errors import ImageError, ModelError, UsageError
 from srcli.evaluate import (
     Draw,
     Network,
@@ -22,9 +22,9 @@ from srcli.evaluate import (
     open_model,
     score_pictures,
 )
-from srcli.evaluate.models import Interpolation, SelfEnsemble
+from srcli.evaluate.models import Interpolation, SelfEnsemble, family_of
 from srcli.evaluate.ranks import Ranks
-from srcli.evaluate.reference import References, printed_name, published, read_figures
+from srcli.evaluate.reference import References, printed_kin, printed_name, published, read_figures
 from srcli.evaluate.statistics import bootstrap, compare, gain, wilcoxon
 from srcli.evaluate.tables import Options, document, tables
 from srcli.evaluate.timing import time_model
@@ -63,7 +63,7 @@ class Noisy:
     """A model that draws: the picture enlarged plus noise of a temperature."""
 
     name, family, params, device, precision = "noisy", "flow", 5, "cpu", None
-    weights, printed, identity = "f" * 64, None, "noisy 1"
+    weights, printed, kin, identity = "f" * 64, None, None, "noisy 1"
 
     def __init__(self):
         self.calls = 0
@@ -250,15 +250,48 @@ def test_saved_pictures_are_made_again_where_they_are_missing(few, tmp_path):
     assert (tmp_path / "out/noisy/few/x2/a_t0.5_seed3.png").exists()
 
 
-def test_scored_pictures_pair_by_name_and_may_be_a_part(tmp_path):
-    put(tmp_path / "hr/a.png", 30, 33, seed=1)
-    put(tmp_path / "hr/b.png", 30, 33, seed=2)
-    put(tmp_path / "sr/b_x4.png", 28, 32, seed=2)
-    found = score_pictures(tmp_path / "sr", tmp_path / "hr", 4)
-    assert [(r.image, r.width, r.height, r.model) for r in found.rows] == [("b", 32, 28, "sr")]
-    assert score_pictures(tmp_path / "sr", tmp_path / "hr", None).failures  # 30 rows are not 28
+def test_scored_pictures_pair_by_name_and_a_missing_one_is_an_error(tmp_path):
+    for name in "abc":
+        put(tmp_path / f"hr/{name}.png", 32, 32, seed=ord(name))
+    put(tmp_path / "sr/b_x4.png", 32, 32, seed=2)
+    with pytest.raises(ModelError, match=r"2 reference without result \(a, c\).*--allow-missing") as caught:
+        score_pictures(tmp_path / "sr", tmp_path / "hr", 4)
+    assert caught.value.code == 4
+    with pytest.raises(ModelError, match=r"1 reference without result \(a\)"):  # of the first two
+        score_pictures(tmp_path / "sr", tmp_path / "hr", 4, limit=2)
     with pytest.raises(ModelError, match="1 result without reference \\(b_x4\\)"):
-        score_pictures(tmp_path / "sr", tmp_path / "hr", 2)
+        score_pictures(tmp_path / "sr", tmp_path / "hr", 2, allow_missing=True)
+    found = score_pictures(tmp_path / "sr", tmp_path / "hr", 4, allow_missing=True)
+    assert [(r.image, r.model) for r in found.rows] == [("b", "sr")]
+    table = tables(found, Options())[0]
+    assert table.lines[0][3] == "1 of 3"
+    assert "2 of 3 results missing: a, c" in table.above
+    assert document(found, Options())["mean"][0]["of"] == 3
+
+
+@pytest.mark.parametrize(
+    ("protocol", "size", "scored"),
+    [
+        ("rgb", (33, 30), True),
+        ("rgb", (32, 28), False),  # it compares whole pictures
+        ("real-isr", (32, 28), False),
+        ("classic-y", (32, 28), True),  # HR cropped to whole LR pixels: 30 = 7 * 4 + 2, 33 = 8 * 4 + 1
+        ("liif-benchmark", (32, 28), True),
+        ("liif-benchmark", (33, 30), True),
+        ("liif-benchmark", (32, 29), False),
+        ("liif-benchmark", (33, 28), False),
+        ("liif-benchmark", (28, 28), False),
+        ("liif-benchmark", (36, 32), False),
+    ],
+)
+def test_results_have_the_size_of_the_truth_or_of_what_the_protocol_crops_it_to(
+    tmp_path, protocol, size, scored
+):
+    put(tmp_path / "hr/a.png", 30, 33, seed=1)
+    put(tmp_path / "sr/a.png", size[1], size[0], seed=2)
+    found = score_pictures(tmp_path / "sr", tmp_path / "hr", 4, protocol=protocol)
+    assert [(r.width, r.height) for r in found.rows] == ([size] if scored else [])
+    assert [f"{size[0]}x{size[1]}" in f.message for f in found.failures] == ([] if scored else [True])
 
 
 # --- models -------------------------------------------------------------------------------------------------------
@@ -463,6 +496,76 @@ def test_presets_know_what_tables_call_them():
     assert printed_name(load_preset("lgcaa")) == ("LGCAA", None)
     assert printed_name(load_preset("edsr-baseline-liif")) == ("LIIF", "EDSR-baseline")
     assert printed_name(load_preset("edsr-s-blend")) is None
+
+
+def test_a_part_of_a_set_is_marked_and_not_compared_with_figures_of_the_whole(few, tmp_path):
+    path = tmp_path / "paper.csv"
+    path.write_text("method,benchmark,scale,metric,value\nbicubic,few,4,psnr-y,20.5\n")
+    references = References(read_figures(path), {})
+    for limit, images in ((1, "1 of 2"), (2, "2")):
+        found = evaluate([open_model("bicubic")], [few], [4], metrics=["psnr-y"], limit=limit)
+        table = tables(found, Options(references=references))[0]
+        line = dict(zip(table.header, table.lines[0], strict=True))
+        assert line["images"] == images
+        assert line["paper"] == "20.50 (file)"
+        assert (line.get("diff", "-") == "-") == (limit == 1)
+        assert any("no difference to a part" in note for note in table.below) == (limit == 1)
+        mean = document(found, Options(references=references))["mean"][0]
+        assert (mean["published"]["psnr-y"]["difference"] is None) == (limit == 1)
+    broken = evaluate([Broken()], [few], [4], metrics=["psnr-y"])
+    assert tables(broken, Options())[0].lines[0][3] == "1 of 2"
+
+
+class Broken(Interpolation):
+    """Fails on one of the two pictures."""
+
+    def __init__(self):
+        super().__init__("bicubic")
+
+    def enlarge(self, lr, size, draw):
+        if size.h == 52:
+            raise ImageError("broken.")
+        return super().enlarge(lr, size, draw)
+
+
+@pytest.mark.parametrize(
+    ("preset", "decoder", "rows"),
+    [
+        ("edsr-s-linf", None, {"LINF"}),  # a table has the method
+        ("edsr-s-blend", None, {"MetaSR", "LIIF", "LTE"}),  # none has: the encoder's, of the same family
+        ("edsr-baseline-liif", None, set()),  # it stands beside its own
+        ("rdn-liif", {"name": "blend"}, {"MetaSR", "LIIF", "LTE", "CiaoSR", "CLIT"}),
+        ("fplia-small", None, {"FPLIA"}),
+    ],
+)
+def test_a_network_that_no_table_has_is_shown_among_the_published_rows_of_its_kind(preset, decoder, rows):
+    table = {**load_preset(preset).to_dict(), **({"decoder": decoder} if decoder else {})}
+    chosen = parse_preset(table, name="ours")
+    name, kin = printed_name(chosen), printed_kin(chosen)
+    references = References(published(), {"ours": name} if name else {}, {"ours": kin})
+    mean = Row("ours", "Set5", "", 4, "liif-benchmark/1", family=family_of(chosen))
+    shown = [row for _, row in references.beside([mean, mean], ["psnr-y", "lpips"])]
+    assert {row.method for row in shown} >= rows
+    assert bool(shown) == bool(rows)
+    if rows and kin[0] is None:
+        assert {row.encoder for row in shown} == {kin[1]}
+        assert {row.family for row in shown} == {"regression"}
+    keys = [(row.label, row.temperature, *row.values.items()) for row in shown]
+    assert len(set(keys)) == len(keys)
+    liif = [row.values["psnr-y"] for row in shown if row.label == "EDSR-baseline LIIF"]
+    assert set(liif) <= {32.24}
+
+
+def test_published_rows_stand_below_ours(few, tmp_path):
+    path = tmp_path / "paper.csv"
+    path.write_text("method,encoder,benchmark,scale,metric,value\nLIIF,EDSR-baseline,few,4,psnr-y,21.25\n")
+    found = evaluate([open_model("bicubic")], [few], [4], metrics=["psnr-y", "ssim"])
+    found.rows = [replace(row, family="regression") for row in found.rows]
+    references = References(read_figures(path), {}, {"bicubic": (None, "EDSR-baseline")})
+    lines = tables(found, Options(references=references))[0].lines
+    assert lines[1] == ["published: EDSR-baseline LIIF (file)", "few", "x4", "-", "21.25", "-", "-", "-"]
+    (row,) = document(found, Options(references=references))["published"]
+    assert (row["benchmark"], row["scale"], row["values"]) == ("few", 4, {"psnr-y": 21.25})
 
 
 def test_own_figures_are_read_from_csv(tmp_path, few):

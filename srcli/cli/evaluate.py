@@ -49,6 +49,7 @@ class Request:
     lr: own.LR = None
     pred: own.Pred = None
     ref: own.Ref = None
+    allow_missing: own.AllowMissing = False
     model: own.Models = None
     scale: own.Scales = None
     limit: own.Limit = None
@@ -106,6 +107,8 @@ def evaluate(request: Request) -> None:
     scored = request.pred is not None or request.ref is not None
     if scored and (request.bench or request.data or request.timing is not None or request.model):
         raise UsageError("--pred and --ref stand alone: no --bench, --data, --model or --timing.")
+    if request.allow_missing and not scored:
+        raise UsageError("--allow-missing goes with --pred and --ref.")
     wanted, notes = _metrics(request.metrics, thresholds, scored=scored)
     opened: list[Model] = []
     with joined_ranks() as ranks:
@@ -305,6 +308,7 @@ def _score(request: Request, scales: list[float], metrics: list[Metric], progres
         protocol=how,
         metrics=metrics,
         limit=request.limit,
+        allow_missing=request.allow_missing,
         report=progress,
     )
 
@@ -351,7 +355,7 @@ def _references(reference: str, models: list[Model]) -> References:
 
     figures = published() if reference == "builtin" else read_figures(Path(reference))
     names = {model.name: model.printed for model in models if model.printed is not None}
-    return References(figures, names)
+    return References(figures, names, {model.name: model.kin for model in models if model.kin is not None})
 
 
 def _print_metrics() -> None:

@@ -38,6 +38,14 @@ Ref = Annotated[
     Path | None,
     what("--ref", metavar="DIR", help="HR pictures for --pred."),
 ]
+AllowMissing = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing",
+        help="With --pred: leave out pictures of --ref without a result, and say how many.",
+        rich_help_panel=WHAT,
+    ),
+]
 Models = Annotated[
     list[str] | None,
     what(

@@ -151,7 +151,7 @@ def pareto(request: Request) -> None:
     if cost is not None and all(p.cost is None for panel in found for p in panel.points):
         raise UsageError(f"no row says its {cost}.", hint="Choose another --cost.")
     if request.reference is not None:
-        found = [_with_published(panel, request.reference) for panel in found]
+        found = [_with_published(panel, request) for panel in found]
     _show(found, targets, request, console)
 
 
@@ -284,14 +284,16 @@ def _counted(rows: list[Row]) -> list[Row]:
     return found
 
 
-def _with_published(panel: Panel, reference: str) -> Panel:
+def _with_published(panel: Panel, request: Request) -> Panel:
     from srcli.evaluate.reference import published, read_figures
     from srcli.pareto_published import published_points
 
-    figures = published() if reference == "builtin" else read_figures(Path(reference))
+    assert request.reference is not None
+    figures = published() if request.reference == "builtin" else read_figures(Path(request.reference))
     points = published_points(panel, figures)
     if points:
-        return replace(panel, published=points)
+        part = ["published points are means over the whole set, the others over --limit pictures of it"]
+        return replace(panel, published=points, notes=[*panel.notes, *(part if request.limit else [])])
     missing = f"no table prints {panel.x.name} and {panel.y.name} of {panel.benchmark} x{panel.scale:g} alike"
     return replace(panel, notes=[*panel.notes, missing])
 

@@ -293,7 +293,8 @@ def _write(result: Sweep, output: Path | None, console: Console) -> None:
     from srcli.sweep import csv_lines, document
     from srcli.sweep_plot import picture
 
-    figures = published()
+    part = any(result.found.left_out(mean) for curve in result.curves for mean in curve.points)
+    figures = [] if part else published()  # they are means over whole sets
     contents = {
         "sweep.csv": report.csv_text(csv_lines(result.found)).encode(),
         "sweep.json": (report.json_text(document(result)) + "\n").encode(),

@@ -116,7 +116,7 @@ def pair(
     """
     high, low = by_name(hr, scale), by_name(lr, scale)
     problems = [
-        f"{len(names)} {kind} without {other} ({', '.join(sorted(names)[:SHOWN])}{', ..' * (len(names) > SHOWN)})"
+        f"{len(names)} {kind} without {other} ({some(sorted(names))})"
         for kind, other, names in (
             (*kinds, high.keys() - low.keys()),
             (*kinds[::-1], low.keys() - high.keys()),
@@ -129,6 +129,11 @@ def pair(
             hint=f"Each {kinds[0]} picture needs its {kinds[1]} of the same name.",
         )
     return [Item(name, high[name], low[name]) for name in sorted(high)]
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few names."""
+    return ", ".join(names[:SHOWN]) + ", .." * (len(names) > SHOWN)
 
 
 def by_name(files: Iterable[Path], scale: float | None) -> dict[str, Path]:

@@ -17,7 +17,7 @@ from srcli.engine import Upscaler, open_engine
 from srcli.engine.features import TensorSource
 from srcli.evaluate.cache import digest
 from srcli.evaluate.cost import Cost, measured
-from srcli.evaluate.reference import printed_name
+from srcli.evaluate.reference import printed_kin, printed_name
 from srcli.geometry import COPIES, Size, dihedral, dihedral_back, dihedral_size
 from srcli.presets import Preset
 from srcli.sampling import Sampling, is_sampled
@@ -66,6 +66,7 @@ class Model(Protocol):
         precision: its arithmetic.
         weights: SHA-256 of its weights, None if it has none.
         printed: method and encoder as published tables call them, None if they do not.
+        kin: the same of its kind of network, whatever its size; None for one that is no network.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Model(Protocol):
     precision: str | None
     weights: str | None
     printed: tuple[str, str | None] | None
+    kin: tuple[str | None, str | None] | None
 
     @property
     def identity(self) -> str | None:
@@ -100,6 +102,7 @@ class Interpolation:
     precision: str | None = None
     weights: str | None = None
     printed: tuple[str, str | None] | None = None
+    kin: tuple[str | None, str | None] | None = None
 
     @property
     def identity(self) -> str | None:
@@ -145,6 +148,7 @@ class Network:
         self.precision: str | None = upscaler.precision
         self.weights = upscaler.weights_sha256
         self.printed: tuple[str, str | None] | None = printed_name(upscaler.preset)
+        self.kin: tuple[str | None, str | None] | None = printed_kin(upscaler.preset)
         self._picture: tuple[str, Size] | None = None
         self._renders: dict[int, Render] = {}
 
@@ -227,6 +231,7 @@ class SelfEnsemble:
         self.family, self.params, self.weights = model.family, model.params, model.weights
         self.device, self.precision = model.device, model.precision
         self.printed: tuple[str, str | None] | None = None  # the published figures are without it
+        self.kin = model.kin
 
     @property
     def identity(self) -> str | None:

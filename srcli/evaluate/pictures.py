@@ -9,11 +9,12 @@ import numpy as np
 
 from srcli import __version__
 from srcli.data.benchmarks import Item, read_rgb
-from srcli.data.layouts import by_name, pair, pictures
-from srcli.errors import ImageError, NothingToDoError, SrcliError
+from srcli.data.layouts import by_name, pair, pictures, some
+from srcli.data.reduce import cropped_to_scale
+from srcli.errors import ImageError, ModelError, NothingToDoError, SrcliError
 from srcli.evaluate.run import Evaluation, Failure, Report, measure
 from srcli.evaluate.sets import Features, Picture, features_of, picture_key, with_set_metrics
-from srcli.metrics import Metric, Protocol, Scene, find_metrics, find_protocol
+from srcli.metrics import PROTOCOLS, Metric, Protocol, Scene, find_metrics, find_protocol
 from srcli.report import Row
 
 
@@ -25,17 +26,20 @@ def score_pictures(
     protocol: Protocol | str = "rgb",
     metrics: Sequence[Metric | str] = ("psnr", "psnr-y", "ssim"),
     limit: int | None = None,
+    allow_missing: bool = False,
     report: Report | None = None,
 ) -> Evaluation:
     """Measure the pictures in one folder against those of the same names in another; any tool may have made them.
 
     Args:
         results: folder of results.
-        truth: folder of HR pictures; up to a scale's rest larger than the results, then cropped.
+        truth: folder of HR pictures; those of a protocol that crops may be larger than the results by what whole LR
+            pixels leave.
         scale: decides the border; None is 1 and any scale in file names.
         protocol: how.
         metrics: what; none that needs LR pictures.
-        limit: only so many.
+        limit: only the first so many of the truth.
+        allow_missing: whether the truth may have pictures without a result; their number is told.
         report: told about every row and failure.
 
     Raises:
@@ -46,7 +50,12 @@ def score_pictures(
     how = protocol if isinstance(protocol, Protocol) else find_protocol(protocol)
     chosen = [m if isinstance(m, Metric) else find_metrics([m])[0] for m in metrics]
     evaluation = Evaluation(protocols={how.label: how}, metrics=chosen)
-    items = _scored_items(results, truth, scale)[:limit]
+    items, missing = _scored_items(results, truth, scale, limit, allow_missing=allow_missing)
+    evaluation.whole[truth.name, scale or 1.0] = len(pictures(truth))
+    if missing:
+        evaluation.notes.append(
+            f"{len(missing)} of {len(items) + len(missing)} results missing: {some(missing)}"
+        )
     features: dict[Picture, Features] = {}
     for number, item in enumerate(items):
         outcome = _score(item, results, truth, scale or 1.0, how, chosen, features)
@@ -57,7 +66,10 @@ def score_pictures(
     return evaluation
 
 
-def _scored_items(results: Path, truth: Path, scale: float | None) -> list[Item]:
+def _scored_items(
+    results: Path, truth: Path, scale: float | None, limit: int | None, *, allow_missing: bool
+) -> tuple[list[Item], list[str]]:
+    """Results beside their truth, and the names of the results that are missing."""
     for folder in (results, truth):
         if not folder.is_dir():
             raise NothingToDoError(f"{folder} is no folder.")
@@ -66,9 +78,16 @@ def _scored_items(results: Path, truth: Path, scale: float | None) -> list[Item]
     kinds = ("reference", "result")
     known = by_name(pictures(truth), scale)
     wanted = by_name(pictures(results), scale)
-    if wanted.keys() <= known.keys():  # a part of the reference may be scored
-        known = {name: known[name] for name in wanted}
-    return pair(known.values(), wanted.values(), scale, results, kinds=kinds)
+    left_out = sorted(known)[limit:] if limit else []
+    known, wanted = ({n: file for n, file in each.items() if n not in left_out} for each in (known, wanted))
+    missing = sorted(known.keys() - wanted.keys()) if allow_missing else []
+    known = {name: file for name, file in known.items() if name not in missing}
+    try:
+        return pair(known.values(), wanted.values(), scale, results, kinds=kinds), missing
+    except ModelError as error:
+        if allow_missing or wanted.keys() - known.keys():
+            raise
+        raise ModelError(error.message, hint="Those that are there alone: --allow-missing") from None
 
 
 def _score(
@@ -83,13 +102,16 @@ def _score(
     assert item.lr is not None  # the result; both were paired
     try:
         sr, hr = read_rgb(item.lr), read_rgb(item.hr)
-        if sr.shape != hr.shape:  # results of a cropped picture
-            rest = [a - b for a, b in zip(hr.shape, sr.shape, strict=True)]
-            if min(rest) < 0 or max(rest) >= scale:
+        if sr.shape != hr.shape:
+            whole = cropped_to_scale(hr, scale)[0]
+            if sr.shape != whole.shape or not protocol.crops:
                 raise ImageError(
-                    f"{item.lr} has {sr.shape[1]}x{sr.shape[0]} pixels, {item.hr} {hr.shape[1]}x{hr.shape[0]}."
+                    f"{item.lr} has {_size(sr)} pixels, {item.hr} {_size(hr)}.",
+                    hint=f"{protocol.name} does not crop; {', '.join(p.name for p in PROTOCOLS.values() if p.crops)} do."
+                    if sr.shape == whole.shape
+                    else None,
                 )
-            hr = np.ascontiguousarray(hr[: sr.shape[0], : sr.shape[1]])
+            hr = np.ascontiguousarray(whole)
         scene = Scene(sr, hr, scale, protocol)
         values = measure(scene, [m for m in metrics if "set" not in m.needs], item.name)
     except SrcliError as error:
@@ -109,3 +131,7 @@ def _score(
     if any("set" in m.needs for m in metrics):
         features[picture_key(row)] = features_of(scene)
     return row
+
+
+def _size(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[1]}x{pixels.shape[0]}"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from srcli.errors import UsageError
 from srcli.presets import Preset, preset_folders
@@ -24,6 +26,7 @@ DECODERS = {
     "linf-patch": "LINF",
     "fplia": "FPLIA",
 }
+GENERATORS = {"fplia": "FPLIA", "idm": "IDM", "kim": "Kim et al.", "lgcaa": "LGCAA"}
 LUMA_SETS = (
     "Set5",
     "Set14",
@@ -37,6 +40,34 @@ GENERATIVE = (
 )  # border = scale; all other DIV2K figures: scale + 6
 REAL_WORLD = "lgcaa/I"  # prints no scale: its sets are x4
 HUNDREDFOLD = "printed x100"  # in the column `protocol`: a fraction as per cent
+
+
+# Families of published methods; whatever is not named is a regression.
+FAMILIES = {
+    "Bicubic": "interpolation",
+    "LINF": "flow",
+    "SRFlow": "flow",
+    "HCFlow": "flow",
+    "HCFlow+": "flow",
+    "HCFlow++": "flow",
+    "LAR-SR": "autoregressive",
+    "ESRGAN": "adversarial",
+    "RankSRGAN": "adversarial",
+    "SRDiff": "diffusion",
+    "IDM": "diffusion",
+    "Kim et al.": "diffusion",
+    "FPLIA": "diffusion",
+    "BSRGAN": "real-world",
+    "Real-ESRGAN": "real-world",
+    "LDL": "real-world",
+    "DASR": "real-world",
+    "LDM": "diffusion",
+    "StableSR": "diffusion",
+    "ResShift": "diffusion",
+    "PASD": "diffusion",
+    "SeeSR": "diffusion",
+    "LGCAA": "diffusion",
+}
 
 
 @dataclass(frozen=True)
@@ -114,17 +145,68 @@ def printed_name(preset: Preset) -> tuple[str, str | None] | None:
     return DECODERS[decoder.name], ENCODERS[encoder.name]
 
 
+def printed_kin(preset: Preset) -> tuple[str | None, str | None]:
+    """The method that tables print of a network's kind, whatever its size, and the encoder."""
+    part = preset.decoder if preset.generator is None else preset.generator
+    return {**DECODERS, **GENERATORS}.get(part.name), ENCODERS.get(preset.encoder.name)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """What one table prints of one method on one set at one scale, by the names of our metrics."""
+
+    label: str
+    method: str
+    encoder: str | None
+    source: str
+    temperature: float | None
+    family: str
+    values: dict[str, float]
+
+
+def printed_rows(figures: Iterable[Figure], like: Row, metrics: Sequence[str]) -> list[Printed]:
+    """Rows of other papers: those of the set and scale of `like` that measure what its protocol does.
+
+    Variants that a table tells apart by something else than the temperature are left out.
+    """
+    groups: dict[tuple[Any, ...], list[Figure]] = {}
+    for figure in figures:
+        if figure.benchmark == like.benchmark and figure.scale == like.scale:
+            name = (figure.source, figure.method, figure.encoder, figure.variant, figure.temperature)
+            groups.setdefault(name, []).append(figure)
+    found = []
+    for (source, method, encoder, variant, temperature), group in groups.items():
+        label = method if encoder in (None, method) else f"{encoder} {method}"
+        if variant is not None and not variant.startswith("tau="):  # the temperature says that
+            label += f" {variant}"
+        names = References(group, {label: (method, encoder)})
+        row = replace(like, model=label, temperature=temperature)
+        known = {metric: names.find(row, metric) for metric in metrics}
+        values = {metric: figure.value for metric, figure in known.items() if figure is not None}
+        if values:
+            family = FAMILIES.get(method, "regression")
+            found.append(Printed(label, method, encoder, source, temperature, family, values))
+    return found
+
+
 class References:
     """Looks up what was published for a mean.
 
     Args:
         figures: in order of preference.
         names: what tables call our models; a model without an entry is looked up under its own name.
+        kin: method and encoder of models that no table has, see `printed_kin`.
     """
 
-    def __init__(self, figures: Iterable[Figure], names: Mapping[str, tuple[str, str | None]]) -> None:
+    def __init__(
+        self,
+        figures: Iterable[Figure],
+        names: Mapping[str, tuple[str, str | None]],
+        kin: Mapping[str, tuple[str | None, str | None]] = MappingProxyType({}),
+    ) -> None:
         self.figures = list(figures)
         self.names = dict(names)
+        self.kin = dict(kin)
 
     def find(self, mean: Row, metric: str) -> Figure | None:
         """The first figure of the same model, set, scale, temperature and metric, or None."""
@@ -140,6 +222,23 @@ class References:
             ):
                 return figure
         return None
+
+    def beside(self, means: Sequence[Row], metrics: Sequence[str]) -> list[tuple[Row, Printed]]:
+        """Published rows for means of models that no table has, each once, with the first mean that they belong to.
+
+        Those of the same method; where no table has any, those of the same family and encoder.
+        """
+        found: dict[tuple[Any, ...], tuple[Row, Printed]] = {}
+        for mean in means:
+            if mean.model not in self.kin or any(self.find(mean, metric) for metric in metrics):
+                continue
+            method, encoder = self.kin[mean.model]
+            rows = [row for row in printed_rows(self.figures, mean, metrics) if row.family == mean.family]
+            same = [row for row in rows if row.method == method]
+            for row in same or [row for row in rows if row.encoder == encoder]:
+                where = (mean.benchmark, mean.scale, mean.protocol)
+                found.setdefault((*where, row.label, row.temperature, *row.values.items()), (mean, row))
+        return list(found.values())
 
 
 def _same_temperature(figure: Figure, mean: Row) -> bool:

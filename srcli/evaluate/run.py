@@ -22,7 +22,7 @@ from srcli.files import atomic_write
 from srcli.geometry import Size
 from srcli.metrics import Metric, Protocol, Scene, find_metrics, find_protocol
 from srcli.metrics.distributions import diversity
-from srcli.report import GIVEN, MADE, Row
+from srcli.report import GIVEN, MADE, Mean, Row
 from srcli.selection import Choices
 
 U8 = NDArray[np.uint8]
@@ -51,6 +51,7 @@ class Evaluation:
         cached: rows that an earlier run had measured.
         choices: which branch answered how many pixels of each picture, of models that were asked for it.
         notes: what else to say above a table.
+        whole: how many pictures a benchmark has at a scale, measured or not.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -60,6 +61,11 @@ class Evaluation:
     cached: int = 0
     choices: list[Choices] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    whole: dict[tuple[str, float], int] = field(default_factory=dict)
+
+    def left_out(self, mean: Mean) -> int:
+        """How many pictures of its set a mean is not over: beyond a limit, missing or failed."""
+        return max(self.whole.get((mean.row.benchmark, mean.row.scale), 0) - mean.images, 0)
 
 
 Report = Callable[[Row | Failure, int, int], None]  # what came, how many pictures are done, of how many
@@ -127,6 +133,7 @@ def evaluate(
         chosen,
         sum(ranks.gathered([run.cached])),
         [choices for _, choices in sorted(ranks.gathered(run.choices), key=lambda pair: pair[0])],
+        whole={(b.name, scale): len(b.items(scale)) for b in benchmarks for scale in scales},
     )
 
 

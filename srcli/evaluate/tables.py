@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from srcli import __version__
-from srcli.evaluate.reference import References
+from srcli.evaluate.reference import Printed, References
 from srcli.evaluate.statistics import Comparison, bootstrap, compare, gain, label, per_image
 from srcli.metrics import METRICS, Metric
 from srcli.report import Mean, Row, group_key, means
@@ -75,18 +76,37 @@ def _table(
         ["model", *(label(mean.row) for mean in chosen)],
         ["benchmark", *(mean.row.benchmark for mean in chosen)],
         ["scale", *(_scale(mean.row) for mean in chosen)],
-        ["images", *(str(mean.images) for mean in chosen)],
+        ["images", *(_images(evaluation, mean) for mean in chosen)],
     ]
+    printed = _printed(chosen, metrics, options)
+    columns[0] += [
+        f"published: {row.label}{'' if row.temperature is None else f' t={row.temperature:g}'} ({row.source})"
+        for _, row in printed
+    ]
+    columns[1] += [mean.benchmark for mean, _ in printed]
+    columns[2] += [f"x{mean.scale:g}" for mean, _ in printed]
     for metric in metrics:
         columns.append([_title(metric), *(_value(mean, metric, chosen, bold=bold) for mean in chosen)])
-        columns += _beside(metric, chosen, rows, options)
+        columns[-1] += [_number(row.values.get(metric.name), f".{metric.decimals}f") for _, row in printed]
+        columns += _beside(metric, chosen, rows, evaluation, options)
     columns.append(["s/image", *(_number(mean.row.seconds, ".3g") for mean in chosen)])
     columns.append(["params", *(_number(mean.row.params, ",") for mean in chosen)])
-    cells = [list(line) for line in zip(*columns, strict=True)]
+    cells = [list(line) for line in itertools.zip_longest(*columns, fillvalue="-")]
     protocol = evaluation.protocols[chosen[0].row.protocol]
     notices = [m.notice for m in metrics if m.notice]
     above = [f"protocol {protocol.describe()}", *_made_by(rows), *notices, *evaluation.notes]
-    return Table(above, cells[0], cells[1:], _notes(chosen, options))
+    return Table(above, cells[0], cells[1:], _notes(chosen, evaluation, options))
+
+
+def _images(evaluation: Evaluation, mean: Mean) -> str:
+    left_out = evaluation.left_out(mean)
+    return f"{mean.images} of {mean.images + left_out}" if left_out else str(mean.images)
+
+
+def _printed(means: list[Mean], metrics: list[Metric], options: Options) -> list[tuple[Row, Printed]]:
+    if options.references is None:
+        return []
+    return options.references.beside([mean.row for mean in means], [metric.name for metric in metrics])
 
 
 def _image_table(evaluation: Evaluation, rows: list[Row]) -> Table:
@@ -100,13 +120,18 @@ def _image_table(evaluation: Evaluation, rows: list[Row]) -> Table:
     return Table([], header, lines)
 
 
-def _beside(metric: Metric, chosen: list[Mean], rows: list[Row], options: Options) -> list[list[str]]:
+def _beside(
+    metric: Metric, chosen: list[Mean], rows: list[Row], evaluation: Evaluation, options: Options
+) -> list[list[str]]:
     """Columns that belong to a metric: its interval, published values, gains by family; none that is empty."""
     columns: list[list[str]] = []
     if options.bootstrap:
         columns.append(["95 %", *(_interval(mean, rows, metric) for mean in chosen)])
     if options.references is not None:
-        pairs = [_published(mean, metric, options.references) for mean in chosen]
+        pairs = [
+            _published(mean, metric, options.references, whole=not evaluation.left_out(mean))
+            for mean in chosen
+        ]
         columns.append(["paper", *(shown for shown, _ in pairs)])
         columns.append(["diff", *(difference for _, difference in pairs)])
     if options.families:
@@ -140,12 +165,13 @@ def _interval(mean: Mean, rows: list[Row], metric: Metric) -> str:
     return f"{interval.low:.{metric.decimals}f} to {interval.high:.{metric.decimals}f}"
 
 
-def _published(mean: Mean, metric: Metric, references: References) -> tuple[str, str]:
+def _published(mean: Mean, metric: Metric, references: References, *, whole: bool) -> tuple[str, str]:
     figure = references.find(mean.row, metric.name)
     if figure is None or metric.name not in mean.row.metrics:
         return "-", "-"
     difference = mean.row.metrics[metric.name] - figure.value
-    return f"{figure.value:.{metric.decimals}f} ({figure.source})", f"{difference:+.{metric.decimals}f}"
+    shown = f"{difference:+.{metric.decimals}f}" if whole else "-"
+    return f"{figure.value:.{metric.decimals}f} ({figure.source})", shown
 
 
 def _title(metric: Metric) -> str:
@@ -171,7 +197,7 @@ def _made_by(rows: Iterable[Row]) -> list[str]:
     return [f"srcli {__version__}; {'; '.join(seen.values())}" if seen else f"srcli {__version__}"]
 
 
-def _notes(chosen: list[Mean], options: Options) -> list[str]:
+def _notes(chosen: list[Mean], evaluation: Evaluation, options: Options) -> list[str]:
     notes = []
     made = sorted({mean.row.lr for mean in chosen if mean.row.lr != "given"})
     if made:
@@ -180,6 +206,8 @@ def _notes(chosen: list[Mean], options: Options) -> list[str]:
         )
     if options.references is not None:
         notes.append("paper: as published; 'srcli eval --list-references' names the tables")
+        if any(map(evaluation.left_out, chosen)):
+            notes.append("published figures are means over whole sets: no difference to a part of one")
     return notes
 
 
@@ -234,6 +262,10 @@ def document(evaluation: Evaluation, options: Options) -> dict[str, object]:
         },
         "notes": [*(m.notice for m in evaluation.metrics if m.notice), *evaluation.notes],
         "mean": [_mean_document(mean, all_means, evaluation, options) for mean in all_means],
+        "published": [
+            {"benchmark": mean.benchmark, "scale": mean.scale, **asdict(row)}
+            for mean, row in _printed(all_means, evaluation.metrics, options)
+        ],
         "comparisons": [_clean(asdict(c)) for c in _comparisons(evaluation, options)],
         "selection": summary(evaluation.choices),
         "rows": [row.to_dict() for row in evaluation.rows],
@@ -244,7 +276,8 @@ def document(evaluation: Evaluation, options: Options) -> dict[str, object]:
 def _mean_document(
     mean: Mean, all_means: list[Mean], evaluation: Evaluation, options: Options
 ) -> dict[str, object]:
-    found: dict[str, object] = dict(mean.to_dict())
+    left_out = evaluation.left_out(mean)
+    found: dict[str, object] = {**mean.to_dict(), "of": mean.images + left_out}
     names = [m.name for m in evaluation.metrics if m.name in mean.row.metrics]
     if options.bootstrap:
         same = [row for row in evaluation.rows if group_key(row) == group_key(mean.row)]
@@ -255,7 +288,7 @@ def _mean_document(
         found["published"] = {
             name: {
                 "value": figure.value,
-                "difference": mean.row.metrics[name] - figure.value,
+                "difference": None if left_out else mean.row.metrics[name] - figure.value,
                 "source": figure.source,
             }
             for name, figure in figures.items()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from srcli.image.quantise import Samples
+from srcli.image.quantise import F32, Samples
 
 
 def bleed(pixels: Samples, alpha: Samples) -> Samples:
@@ -31,6 +31,33 @@ def bleed(pixels: Samples, alpha: Samples) -> Samples:
     filled = pixels.copy()
     filled[hidden] = colours[nearest[hidden]]
     return filled
+
+
+def is_hard(alpha: Samples) -> bool:
+    """Whether there are no more than two values, as in palettes and keyed colours."""
+    return bool(((alpha == alpha.min()) | (alpha == alpha.max())).all())
+
+
+def steepened(rows: F32, levels: tuple[float, float], scale: float) -> F32:
+    """Rows of hard alpha that were enlarged linearly: a ramp of one source pixel becomes one of two pixels.
+
+    Args:
+        rows: (n, W) between the two levels.
+        levels: the lower and the higher one.
+        scale: by which they were enlarged.
+    """
+    low, high = levels
+    share = (rows - np.float32(low)) / np.float32(max(high - low, 1e-9))
+    share = np.clip((share - np.float32(0.5)) * np.float32(max(1.0, scale / 2)) + np.float32(0.5), 0, 1)
+    return np.float32(low) + share * np.float32(high - low)
+
+
+def extremes(alpha: Samples) -> tuple[Samples, Samples]:
+    """The least and the greatest alpha among each pixel (h, w) and its four neighbours."""
+    import cv2
+
+    around = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    return cv2.erode(alpha, around), cv2.dilate(alpha, around)
 
 
 def constant_of(alpha: Samples) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
@@ -73,6 +74,8 @@ def encode(
     if name == "gif":
         return _encode_gif(stream, raster, encoding, provenance)
     kept, notes = with_provenance(encoding.metadata, provenance)
+    if kept.cicp is not None and name != "avif":
+        notes.append(f"{name} has no place for {kept.cicp.name}: programs will take the colours for sRGB")
     if name == "tiff":
         tiff.encode_tiff(
             stream,
@@ -110,6 +113,8 @@ def _encode_png(
     chunks = []
     if icc is not None:
         chunks.append(png.profile_chunk(profile_name, icc))
+    if kept.cicp is not None:  # full range, no matrix
+        chunks.append((b"cICP", bytes((*kept.cicp, 0, 1))))
     if kept.dpi is not None:
         chunks.append(png.density_chunk(kept.dpi))
     if kept.exif is not None:
@@ -176,6 +181,9 @@ def _encode_with_pillow(
         except BROKEN as again:
             raise ResourceError(f"the {name} encoder failed: {again}.", hint="Try --format png.") from again
         notes.append(f"EXIF, XMP and IPTC are left out, the {name} encoder refused them ({error})")
+    at = bytes(data[:4096]).find(b"colrnclx")
+    if kept.cicp is not None and name == "avif" and at > 0:
+        data[at + 8 : at + 12] = struct.pack(">HH", *kept.cicp)
     stream.write(data)
     return notes
 

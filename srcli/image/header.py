@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from srcli.errors import ImageError, UsageError
 from srcli.image import icc, png, tiff
+from srcli.image.cicp import CodePoints, read_colour
 from srcli.image.formats import Depth
 from srcli.image.ifd import parse_exif
 from srcli.image.metadata import exif_of
@@ -43,7 +44,7 @@ class Header:
         alpha: whether it has transparency.
         frames: how many pictures the file holds.
         format: png, jpg, webp, tiff, avif, gif, bmp, ppm, tga, ico or heic.
-        profile: name of the colour profile, None without one.
+        profile: name of the colour profile, or of what else describes the colours; None without.
         orientation: EXIF's number, 1 to 8.
     """
 
@@ -65,10 +66,14 @@ class Header:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A header with what it was read from: the chosen TIFF page, or a Pillow image at the chosen frame."""
+    """A header with what it was read from: the chosen TIFF page, or a Pillow image at the chosen frame.
+
+    `colour` is what the file says about its colours: a profile, or numbers that no profile can say.
+    """
 
     header: Header
     index: int
+    colour: bytes | CodePoints | None = None
     page: tiff.TiffPage | None = None
     picture: Picture | None = None
 
@@ -116,17 +121,19 @@ def inspect(source: Source, frames: str | int) -> Inspection:
         raise damaged(source, f"it is far too short for {picture.width}x{picture.height} pixels")
     if source.format == "webp" and max(picture.size) > WEBP_SIDE:
         raise damaged(source, f"{picture.width}x{picture.height} pixels, more than the format holds")
+    kind = _kind(source, picture)
+    colour = read_colour(source, picture.info.get("icc_profile") or None, gray=kind == "gray")
     header = Header(
         size=_shown((picture.height, picture.width), orientation),
         depth=_depth(source, picture),
-        kind=_kind(source, picture),
+        kind=kind,
         alpha=alpha,
         frames=count,
         format=source.format,
-        profile=_profile_name(picture.info.get("icc_profile")),
+        profile=_profile_name(colour),
         orientation=orientation,
     )
-    return Inspection(header, index, picture=picture)
+    return Inspection(header, index, colour, picture=picture)
 
 
 def _is_too_short(source: Source, picture: Picture) -> bool:
@@ -230,9 +237,11 @@ def _shown(size: tuple[int, int], orientation: int) -> tuple[int, int]:
     return (size[1], size[0]) if orientation in TURNED else size
 
 
-def _profile_name(data: bytes | None) -> str | None:
+def _profile_name(data: bytes | CodePoints | None) -> str | None:
     if not data:
         return None
+    if isinstance(data, CodePoints):
+        return data.name
     try:
         return icc.parse_profile(data).name or "unnamed profile"
     except ValueError:
@@ -309,6 +318,7 @@ def _inspect_tiff(source: Source, frames: str | int) -> Inspection:
     if page.photometric == tiff.PALETTE:
         kind = "rgb"
     entry = page.tags.entries.get(tiff.ICC)
+    colour = entry.data if entry else None
     orientation = page.orientation if 1 <= page.orientation <= 8 else 1
     header = Header(
         size=_shown((page.height, page.width), orientation),
@@ -317,7 +327,7 @@ def _inspect_tiff(source: Source, frames: str | int) -> Inspection:
         alpha=page.alpha and kind != "cmyk",
         frames=len(pages),
         format="tiff",
-        profile=_profile_name(entry.data if entry else None),
+        profile=_profile_name(colour),
         orientation=orientation,
     )
-    return Inspection(header, page.index, page=page)
+    return Inspection(header, page.index, colour, page=page)

@@ -11,6 +11,7 @@ from xml.dom import minidom
 from xml.parsers.expat import ExpatError, ParserCreate
 
 from srcli.image import ifd, tiff
+from srcli.image.cicp import CodePoints
 from srcli.image.ifd import EXIF_IFD, GPS_IFD, LONG, MAKER_NOTE, SHORT, Directory
 from srcli.image.png import find_chunk
 from srcli.image.source import Source, kept_position
@@ -54,12 +55,14 @@ class Metadata:
         xmp: the XMP packet.
         iptc: IPTC-IIM records.
         dpi: horizontal and vertical dots per inch.
+        cicp: how to show the samples where no ICC profile can say it; never stripped.
     """
 
     exif: Directory | None = None
     xmp: bytes | None = None
     iptc: bytes | None = None
     dpi: tuple[float, float] | None = None
+    cicp: CodePoints | None = None
 
 
 def exif_of(source: Source, picture: Picture) -> bytes | None:
@@ -128,7 +131,7 @@ def prepare(found: Metadata, policy: MetadataPolicy, size: tuple[int, int]) -> t
         size: of the output.
     """
     if policy == "strip":
-        return Metadata(), []
+        return Metadata(cicp=found.cicp), []
     notes: list[str] = []
     safe = policy == "safe"
     exif = _corrected_exif(found.exif, size, safe=safe) if found.exif is not None else None

@@ -70,6 +70,19 @@ def find_chunk(stream: BinaryIO, kind: bytes, *, before: bytes = b"") -> bytes |
     return None
 
 
+def colour_chunks(stream: BinaryIO) -> dict[bytes, bytes]:
+    """The chunks that describe colours, the first of each kind; they come before the pixels."""
+    found: dict[bytes, bytes] = {}
+    stream.seek(len(SIGNATURE))
+    while len(head := stream.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] in (b"gAMA", b"cHRM", b"sRGB", b"cICP"):
+            found.setdefault(head[4:], stream.read(min(length, 64)))
+            length -= min(length, 64)
+        stream.seek(length + 4, 1)
+    return found
+
+
 def check_png(stream: BinaryIO) -> None:
     """Walk over all chunks, compare their checksums, and unpack and count the (first) picture's rows.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, cast
@@ -11,6 +11,7 @@ import numpy as np
 
 from srcli.errors import ImageError
 from srcli.image.alpha import bleed, constant_of
+from srcli.image.cicp import CodePoints
 from srcli.image.colour import LookUpProfile, Profile, read_profile
 from srcli.image.formats import Depth
 from srcli.image.header import MAX_PIXELS, Inspection, check_pixels, inspect
@@ -19,7 +20,6 @@ from srcli.image.pixels import Decoded, comes_in_bands, decode, decode_bands
 from srcli.image.quantise import F32, Samples, depth_of, to_float
 from srcli.image.source import Origin, Source, open_source
 from srcli.image.spool import Spool
-from srcli.image.tiff import ICC
 
 STRIP_ROWS = 256
 
@@ -125,13 +125,12 @@ def image_of(source: Source, found: Inspection, decoded: Decoded) -> Image:
         ImageError: it holds values that are no colours.
     """
     metadata, notes = _metadata(source, found)
-    icc = _embedded(found)
     notes = decoded.notes + notes
     _check_values(decoded, source.name, notes)
     if not decoded.upright:
         decoded.pixels = _turn(decoded.pixels, found.header.orientation)
         decoded.alpha = None if decoded.alpha is None else _turn(decoded.alpha, found.header.orientation)
-    pixels, profile = _in_colour(decoded, icc, notes)
+    pixels, profile = _in_colour(decoded, found.colour, notes)
     if decoded.alpha is not None:
         pixels = bleed(pixels, decoded.alpha)
     return Image(pixels, decoded.alpha, source.format, profile, metadata, tuple(notes))
@@ -140,7 +139,6 @@ def image_of(source: Source, found: Inspection, decoded: Decoded) -> Image:
 def _read_in_bands(source: Source, found: Inspection, folder: Path | None) -> Image:
     """As `read_image`, for a picture that is neither turned nor transparent."""
     metadata, more = _metadata(source, found)
-    icc = _embedded(found)
     spool: Spool | None = None
     profile: Profile | LookUpProfile | None = None
     notes, colour = list[str](), list[str]()
@@ -149,7 +147,7 @@ def _read_in_bands(source: Source, found: Inspection, folder: Path | None) -> Im
         if decoded.pixels.dtype == np.float32:  # NaN stays NaN in both
             low, high = np.minimum(low, decoded.pixels.min()), np.maximum(high, decoded.pixels.max())
         colour.clear()  # every band says the same
-        pixels, profile = _in_colour(decoded, icc, colour)
+        pixels, profile = _in_colour(decoded, found.colour, colour)
         if spool is None:
             notes = [*decoded.notes, *more]
             spool = Spool((*found.header.size, pixels.shape[2]), pixels.dtype, folder, in_memory=0)
@@ -162,6 +160,12 @@ def _read_in_bands(source: Source, found: Inspection, folder: Path | None) -> Im
 
 
 def _metadata(source: Source, found: Inspection) -> tuple[Metadata, list[str]]:
+    metadata, notes = _about(source, found)
+    points = found.colour if isinstance(found.colour, CodePoints) else None
+    return replace(metadata, cicp=points), notes
+
+
+def _about(source: Source, found: Inspection) -> tuple[Metadata, list[str]]:
     if found.page is not None:
         return read_tiff_metadata(found.page), []
     assert found.picture is not None
@@ -169,14 +173,6 @@ def _metadata(source: Source, found: Inspection) -> tuple[Metadata, list[str]]:
     if source.format == "jpg" and int(getattr(found.picture, "n_frames", 1)) > 1:
         notes.append("only the main picture of this multi-picture JPEG is read")
     return metadata, notes
-
-
-def _embedded(found: Inspection) -> bytes | None:
-    if found.page is not None:
-        entry = found.page.tags.entries.get(ICC)
-        return entry.data if entry else None
-    assert found.picture is not None
-    return found.picture.info.get("icc_profile") or None
 
 
 def _check_values(decoded: Decoded, name: str, notes: list[str]) -> None:
@@ -207,13 +203,15 @@ def _turn(samples: Samples, orientation: int) -> Samples:
 
 
 def _in_colour(
-    decoded: Decoded, icc: bytes | None, notes: list[str]
+    decoded: Decoded, described: bytes | CodePoints | None, notes: list[str]
 ) -> tuple[Samples, Profile | LookUpProfile | None]:
     """Gray or RGB samples and the colour space of the file; look-up profiles are converted to sRGB here."""
     profile = None
-    if icc:
+    if isinstance(described, CodePoints):
+        notes.append(f"HDR colours ({described.name}) pass through as they are, with their tag where it fits")
+    elif described:
         try:
-            profile = read_profile(icc)
+            profile = read_profile(described)
         except ValueError as error:
             notes.append(f"the colour profile is left out: {error}")
     if decoded.kind == "cmyk":

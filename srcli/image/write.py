@@ -308,7 +308,7 @@ def _colour(
 ) -> tuple[Literal["gray", "rgb", "cmyk"], Profile | LookUpProfile | None, bytes | None]:
     """What is stored (gray, rgb, cmyk), the space to convert to, and the profile to embed."""
     stored = _stored_kind(image, chosen, alpha)
-    if policy == "strip":
+    if policy == "strip" or image.metadata.cicp is not None:  # PQ and HLG are not converted
         return stored, None, None
     if policy in ("srgb", "p3"):
         standard = standard_profile("p3" if policy == "p3" else "srgb", stored)

@@ -10,6 +10,9 @@ import numpy as np
 
 from srcli.geometry import Size
 from srcli.image import Image, OutputPlan, resize_rows
+from srcli.image.alpha import extremes, is_hard, steepened
+from srcli.image.quantise import to_float
+from srcli.image.resample import taps
 from srcli.image.spool import Spool
 from srcli.job.choices import ChoiceOutputs, choices_of
 from srcli.job.draw import Consistent, Drawn, Renderer, Sampled, Spread, renderer_for
@@ -90,10 +93,11 @@ class Rendering:
             ):
                 asked = False  # nothing is wrong with it
                 record.notes.append("transparency enlarged by lanczos: this model repairs colours")
-            by_model = engine if asked else None
+            hard = self.settings.alpha == "auto" and is_hard(image.alpha)
+            by_model = engine if asked and not hard else None
             share = 0.0 if by_model is None else 0.5
             folder = None if self.task.path is None else existing(self.task.path.parent)
-            self.cover = _cover(image, target, by_model, record, folder, _part(report, 0, share))
+            self.cover = _cover(image, target, by_model, record, folder, _part(report, 0, share), hard=hard)
         if engine is None:
             kept = self.task.target.kept
             record.notes.append("size kept" if kept else "not enlarged: resized without the network")
@@ -221,14 +225,37 @@ def _cover(
     record: Record,
     folder: Path | None,
     report: Report | None,
+    *,
+    hard: bool,
 ) -> Cover:
     """A function that gives rows [top, bottom) of the enlarged transparency as float32 (n, W)."""
     constant, size = image.alpha_constant, Size(*image.size)
     if constant is not None:
         return lambda top, bottom: np.full((bottom - top, target.w), constant, np.float32)
+    assert image.alpha is not None
+    if hard:  # a kernel that is negative somewhere, or a network, would leave specks and holes
+        ends = to_float(np.stack([image.alpha.min(), image.alpha.max()]))
+        scale = min(target.h / size.h, target.w / size.w)
+        return lambda top, bottom: steepened(
+            resize_rows(image.alpha_strip, size, target, top, bottom, kernel="bilinear"),
+            (float(ends[0]), float(ends[1])),
+            scale,
+        )
+    low, high = (to_float(values) for values in extremes(image.alpha))
+    down, across = (taps(size[i], target[i], "nearest").index[:, 0] for i in (0, 1))
+
+    def bounded(rows: np.ndarray, top: int) -> np.ndarray:
+        """No specks where there is nothing, no holes where there is something."""
+        if target.h < size.h or target.w < size.w:
+            return np.clip(rows, 0, 1)
+        near = np.ix_(down[top : top + len(rows)], across)
+        return np.clip(np.clip(rows, low[near], high[near]), 0, 1)
+
     if engine is None:
         kernel: Literal["lanczos", "bicubic"] = "lanczos" if grows(size, target) else "bicubic"
-        return lambda top, bottom: resize_rows(image.alpha_strip, size, target, top, bottom, kernel=kernel)
+        return lambda top, bottom: bounded(
+            resize_rows(image.alpha_strip, size, target, top, bottom, kernel=kernel), top
+        )
 
     def as_gray(top: int, bottom: int) -> np.ndarray:
         return np.repeat(image.alpha_strip(top, bottom)[..., None], 3, axis=2)
@@ -236,8 +263,10 @@ def _cover(
     # Kept until the colours are there; 16 bits are finer than any file's transparency but a float one's.
     whole = Spool(target, np.dtype(np.uint16), folder)
     faithful: Renderer = engine if record.temperature is None else Drawn(engine, 0.0, 0)  # no noise in it
+    top = 0
     for rows in colours(as_gray, size, target, faithful, report):
-        whole.append(np.rint(np.clip(rows.mean(axis=2), 0, 1) * 65535).astype(np.uint16))
+        whole.append(np.rint(bounded(rows.mean(axis=2), top) * 65535).astype(np.uint16))
+        top += len(rows)
     _count(record, engine)
     return lambda top, bottom: whole.read(top, bottom).astype(np.float32) / np.float32(65535)
 

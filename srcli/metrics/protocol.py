@@ -36,6 +36,7 @@ class Protocol:
         rounded_luma: luma itself is rounded to 8 bit.
         ssim: a key of `SSIM_FORMS`.
         reduction: how LR is made where no LR file is given.
+        crops: finished results may have the size of the HR picture cropped to whole LR pixels.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Protocol:
     rounded_luma: bool = False
     ssim: Literal["linf", "clit", "classic"] = "linf"
     reduction: Literal["pillow-bicubic", "matlab-bicubic"] = "pillow-bicubic"
+    crops: bool = True
 
     @property
     def label(self) -> str:
@@ -98,7 +100,7 @@ PROTOCOLS = {
             reduction="matlab-bicubic",
         ),
         Protocol(
-            "rgb", "what people see", "psnr", rounded=True, rgb_border=None, luma_border=None
+            "rgb", "what people see", "psnr", rounded=True, rgb_border=None, luma_border=None, crops=False
         ),
         Protocol("linf", "LINF's table of generative models", "psnr"),
         Protocol("fplia", "FPLIA: psnr on DIV2K, psnr-y elsewhere", "psnr-y", rgb_border=6, ssim="clit"),
@@ -109,6 +111,7 @@ PROTOCOLS = {
             rounded=True,
             rgb_border=None,
             luma_border=None,
+            crops=False,
         ),
     )
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
@@ -35,9 +35,13 @@ class Feed:
         self.kept: dict[int, Batch] = {}
         self.bytes = 0
 
-    def step(self, step: int) -> Parts:
-        """The parts of a step."""
-        return tuple(self._part(step, part) for part in range(self.recipe.optim.accumulate))
+    def step(self, step: int, check: Callable[[], None] = lambda: None) -> Parts:
+        """The parts of a step; `check` is called before each."""
+        parts = []
+        for part in range(self.recipe.optim.accumulate):
+            check()
+            parts.append(self._part(step, part))
+        return tuple(parts)
 
     def heaviest(self, samples: int) -> Batch:
         """So many samples as the step has them that asks most of the network, to measure what it takes."""
@@ -84,13 +88,13 @@ class Feed:
         return Batch(lr, hr, coord, cell, picture=torch.cat(pictures) if pictures else None)
 
     @contextmanager
-    def from_step(self, step: int, workers: int) -> Iterator[Iterator[Parts]]:
+    def from_step(self, step: int, workers: int, check: Callable[[], None]) -> Iterator[Iterator[Parts]]:
         """Inside, an iterator over the steps from `step` on; `workers` threads work ahead, 0 makes them as asked.
 
-        Samples that are cut on the device are made as asked: the device works ahead by itself.
+        What is made as asked calls `check` before every part. Samples that are cut on the device are made as asked: the device works ahead by itself.
         """
         if workers == 0 or self.recipe.data.on_device:
-            yield map(self.step, count(step))
+            yield (self.step(number, check) for number in count(step))
             return
         with ThreadPoolExecutor(workers, thread_name_prefix="samples") as pool:
             waiting: deque[Future[Parts]] = deque(

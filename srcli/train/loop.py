@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,18 +18,18 @@ import torch
 from srcli.card import model_card
 from srcli.data.benchmarks import Benchmark
 from srcli.errors import SrcliError
-from srcli.evaluate.ranks import Ranks, joined_ranks
+from srcli.evaluate.ranks import joined_ranks
 from srcli.files import write_atomically
 from srcli.models import count_parameters
 from srcli.recipe import Recipe
 from srcli.train.checkpoints import CONFIGURATION, alone, begin_anew, write_checkpoint
 from srcli.train.feed import Parts
-from srcli.train.progress import Limits, Progress, stop_on_signal
+from srcli.train.progress import Limits, Progress, StoppedError, checked_within, stop_on_signal
 from srcli.train.record import Record, dump_batches
 from srcli.train.run import Run, prepare
 
 LOSSES_BEFORE_STOP = 20  # steps in a row without a finite loss
-LIMIT = 1  # how `_ending` says that a limit is reached; no signal that is caught has this number
+LIMIT = 1  # stands for a limit that is reached; no signal that is caught has this number
 Report = Callable[[Progress], None]
 
 
@@ -111,7 +111,7 @@ def train(
         write_atomically(out / CONFIGURATION, json.dumps(run.configuration, indent=2).encode())
         record = Record(out, run.trainer.step, tensorboard=habits.tensorboard)
         record.start(run.trainer.step, place, ranks.world)
-        ended = _loop(run, out, limits or Limits(), habits, record, report)
+        ended = _loop(run, out, limits or Limits(), habits, record, report, notify)
         record.close()
         parameters = count_parameters(run.trainer.network)
         card = model_card(recipe, run.photos, data, run.trainer.step, run.validated, parameters)
@@ -126,53 +126,68 @@ def _loop(
     habits: Habits,
     record: Record | None = None,
     report: Report | None = None,
+    notify: Callable[[str], None] = lambda _line: None,
 ) -> int | None:
     """The steps of this call; the signal that ended them. Only the process with a `record` writes."""
     trainer, optim, every = run.trainer, run.recipe.optim, run.recipe.validation.every
-    begin, spent, waited, ending = trainer.step, 0.0, 0.0, 0
+    begin, spent, waited, within = trainer.step, 0.0, 0.0, False
     progress: Progress | None = None
     workers = habits.workers if habits.workers is not None else 4 * (trainer.device.type == "cuda")
-    with stop_on_signal() as stopped, run.feed.from_step(begin, workers) as feed:
-        while trainer.step < optim.steps and not (
-            ending := _ending(trainer.step, limits, stopped, trainer.ranks)
-        ):
-            clock = time.monotonic()
-            parts = next(feed)
-            waited += time.monotonic() - clock
-            loss = trainer.train_step(*parts)
-            spent += time.monotonic() - clock
-            _check_finite(run, out, parts)
-            speed = (trainer.step - begin) * run.samples_per_step / spent
-            progress = Progress(
-                trainer.step, loss, trainer.learning_rate(), speed, waited / spent, trainer.skipped
-            )
-            due = trainer.step % every == 0 or trainer.step == optim.steps
-            if due:
-                progress.validation = run.validate() or None
-            if record and (due or trainer.step % habits.log_every == 0 or trainer.step == begin + 1):
-                record.add(progress)
-            if report:
-                report(progress)
-            if record and (due or trainer.step % habits.save_every == 0):
-                write_checkpoint(trainer, out, progress.validation, keep=habits.keep)
+
+    def ending(*, reached: bool) -> int:
+        """A signal's number, LIMIT, or 0: what any process has seen, so that all stop at the same place."""
+        return max(trainer.ranks.gathered([stopped() or LIMIT * reached]))
+
+    def check() -> None:
+        if ending(reached=limits.out_of_time()):
+            raise StoppedError
+
+    with ExitStack() as held:
+        stopped = held.enter_context(stop_on_signal())
+        feed = held.enter_context(run.feed.from_step(begin, workers, check))
+        if trainer.ranks.world == 1 and optim.compile == "off":  # else between the passes of a step only
+            held.enter_context(checked_within(check, trainer.parameters))
+        try:
+            while trainer.step < optim.steps and not ending(reached=limits.reached(trainer.step)):
+                clock = time.monotonic()
+                parts = next(feed)
+                waited += time.monotonic() - clock
+                within = True
+                loss = trainer.train_step(*parts, check=check)
+                within = False
+                spent += time.monotonic() - clock
+                _check_finite(run, out, parts)
+                speed = (trainer.step - begin) * run.samples_per_step / spent
+                progress = Progress(
+                    trainer.step, loss, trainer.learning_rate(), speed, waited / spent, trainer.skipped
+                )
+                due = trainer.step % every == 0 or trainer.step == optim.steps
                 if due:
-                    run.write_samples(out)
-        if run.step_validated != trainer.step:  # stopped in between: a signal leaves time to save only
-            run.validated = None if ending > LIMIT else run.validate() or None
+                    progress.validation = run.validate() or None
+                if record and (due or trainer.step % habits.log_every == 0 or trainer.step == begin + 1):
+                    record.add(progress)
+                if report:
+                    report(progress)
+                if record and (due or trainer.step % habits.save_every == 0):
+                    write_checkpoint(trainer, out, progress.validation, keep=habits.keep)
+                    if due:
+                        run.write_samples(out)
+        except StoppedError:
+            trainer.drop_gradients()
+        if within or run.step_validated != trainer.step:  # stopped in between
+            if run.step_validated != trainer.step:
+                run.validated = None
+                with suppress(StoppedError):
+                    if not ending(reached=limits.out_of_time()):
+                        run.validate()
             if record:
                 write_checkpoint(trainer, out, keep=habits.keep)
-                record.stop(trainer.step, run.validated)
+                record.stop(trainer.step, run.validated, within=within)
+            if within:
+                notify(f"stopped within step {trainer.step + 1}, which is done again when the run goes on")
             if report and progress and run.validated:
                 report(replace(progress, validation=run.validated))
-    return ending if ending > LIMIT else None
-
-
-def _ending(step: int, limits: Limits, stopped: Callable[[], int | None], ranks: Ranks) -> int:
-    """A signal's number, LIMIT, or 0: what any process has seen, so that all stop before the same step."""
-    own = stopped() or (LIMIT if limits.reached(step) else 0)
-    if ranks.world == 1:
-        return own
-    return max(ranks.gathered([own]))
+    return ending(reached=False) or None
 
 
 def _check_finite(run: Run, out: Path, parts: Parts) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
+
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils.hooks import RemovableHandle
 
 from srcli.signals import ENDING
 
@@ -45,8 +49,30 @@ class Limits:
 
     def reached(self, step: int) -> bool:
         """Whether to stop before step `step`."""
-        too_long = self.seconds is not None and time.monotonic() - self.started >= self.seconds
-        return too_long or (self.steps is not None and step >= self.steps)
+        return self.out_of_time() or (self.steps is not None and step >= self.steps)
+
+    def out_of_time(self) -> bool:
+        """Whether to stop at once, also within a step."""
+        return self.seconds is not None and time.monotonic() - self.started >= self.seconds
+
+
+class StoppedError(Exception):
+    """What is under way is given up, since the time is over or a signal came."""
+
+
+@contextmanager
+def checked_within(check: Callable[[], None], parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Inside, `check` is called before every module of any network and after every gradient, so that it can end a pass.
+
+    A pass forward or back is one call that can take minutes, in which a signal only sets a flag.
+    """
+    hooks: list[RemovableHandle] = [register_module_forward_pre_hook(lambda *_: check())]
+    hooks += [p.register_post_accumulate_grad_hook(lambda _: check()) for p in parameters]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager

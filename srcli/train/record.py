@@ -56,9 +56,9 @@ class Record:
             for name, value in {**values, **(progress.validation or {})}.items():
                 self.board.add_scalar(name, value, progress.step)
 
-    def stop(self, step: int, validation: Mapping[str, float] | None) -> None:
-        """A line that says that this call ends between two measurements, and what it measured then."""
-        self._write({"event": "stop", "step": step, "validation": validation})
+    def stop(self, step: int, validation: Mapping[str, float] | None, *, within: bool) -> None:
+        """A line that says that this call ends between two measurements, what it measured then, or `within` a step."""
+        self._write({"event": "stop", "step": step, "validation": validation, "within_step": within})
 
     def close(self) -> None:
         """Flush what is not written yet."""

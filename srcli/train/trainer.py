@@ -6,7 +6,7 @@ import copy
 import hashlib
 import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ class Trainer:
         self.precision = training_precision(optim.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
         self.pieces = 1  # in which a batch is passed through, so that a step fits into the memory
-        self.step = 0
+        self.step = self.updates = 0  # steps that are done, and updates of the next one
         self.best = -math.inf
         self.skipped = 0
         self.skipped_in_a_row = 0
@@ -80,6 +80,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "pieces": self.pieces,
             "step": self.step,
+            "updates": self.updates,
             "best": self.best,
             **({"duel": self.duel.state()} if self.duel else {}),
         }
@@ -100,6 +101,7 @@ class Trainer:
                 self.duel.restore(state["duel"])
             self.pieces = state.get("pieces", 1)
             self.step, self.best = state["step"], state["best"]
+            self.updates = state.get("updates", 0)
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(
                 f"{where} does not fit this run: {error}.", hint="Use another --out, or --resume no --force."
@@ -147,11 +149,12 @@ class Trainer:
         share = (self.step - optim.warmup) / max(1, optim.steps - optim.warmup)
         return optim.lr_end + (optim.lr - optim.lr_end) * (1 + math.cos(math.pi * share)) / 2
 
-    def train_step(self, *parts: Batch) -> float:
+    def train_step(self, *parts: Batch, check: Callable[[], None] = lambda: None) -> float:
         """One step on a batch in one or several equal parts; returns the loss over all processes.
 
         Every loss of the objective updates the weights in turn. An update without a finite loss or gradient changes
-        nothing.
+        nothing. `check` is called before every pass; what it raises, or what ends a pass otherwise, leaves the updates
+        that are done: the next call, also of a resumed run, goes on after them.
         """
         batches = [self._normalised(piece) for part in parts for piece in part.pieces(self.pieces)]
         for group in self.optimiser.param_groups:
@@ -159,10 +162,11 @@ class Trainer:
         for stage in self.stages:
             stage.begin(self.network, self.step, self.recipe.optim.steps)
         total, finite = 0.0, True
-        for which, objective in enumerate(self.objectives):
-            self.optimiser.zero_grad(set_to_none=True)
+        for which, objective in list(enumerate(self.objectives))[self.updates :]:
+            self.drop_gradients()
             loss = torch.zeros((), device=self.device)
             for number, batch in enumerate(batches):
+                check()
                 self._seed(which, number)
                 duel = self.duel if self.step >= getattr(objective, "opponent_from", 0) else None
                 loss += self._pass(self.asked, objective, batch, len(batches), duel)
@@ -171,6 +175,8 @@ class Trainer:
             if self.duel:
                 self.duel.step(self.learning_rate(), self.ranks, learn=finite)
             total += float(loss)
+            self.updates += 1
+        self.updates = 0
         self.skipped += not finite
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         self.step += 1

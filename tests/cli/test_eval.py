@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -185,6 +186,22 @@ def test_finished_pictures_of_any_tool_are_scored(here):
         "only one result"
         in run("--pred", "results", "--ref", "data/Set5/HR", "--metrics", "lr-psnr", code=2).stderr
     )
+
+
+def test_a_missing_result_is_no_better_mean(here):
+    (here / "results").mkdir()
+    shutil.copy(here / "data/Set5/HR/p1.png", here / "results/p1.png")
+    words = ("--pred", "results", "--ref", "data/Set5/HR", "--fail-under", "psnr=30")
+    assert "1 reference without result (p2)" in run(*words, code=4).stderr
+    allowed = run(*words, "--allow-missing").stdout
+    assert "1 of 2 results missing: p2" in allowed
+    assert " 1 of 2 " in allowed
+    with Image.open(here / "data/Set5/HR/p2.png") as hr:
+        hr.crop((0, 0, hr.width - 1, hr.height)).save(here / "results/p2.png")
+    smaller = run(*words, code=1)
+    assert "p2" in smaller.stderr
+    assert " 1 of 2 " in smaller.stdout
+    assert "goes with --pred" in run(*SET5, "--allow-missing", code=2).stderr
 
 
 def test_a_second_run_takes_the_rows_of_the_first(here, model, monkeypatch):

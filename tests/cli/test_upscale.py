@@ -156,6 +156,57 @@ def test_transparency_goes_through_the_network_as_a_gray_picture(upscale, engine
     assert np.abs(written[..., 3] - expected).max() <= 1  # held at 16 bits in between
 
 
+def disc(levels=(0, 255)) -> np.ndarray:
+    """A picture (24, 24, 4) whose alpha is the lower level outside a disc and the higher one inside."""
+    y, x = np.mgrid[:24, :24] - 11.5
+    samples = np.full((24, 24, 4), (200, 40, 30, levels[0]), np.uint8)
+    samples[np.hypot(y, x) < 8.3, 3] = levels[1]
+    return samples
+
+
+def hard(kind: str) -> tuple[str, dict]:
+    samples = disc()
+    key = np.where(samples[..., 3:] > 0, samples[..., :3], 0).astype(np.uint8)
+    picture = Image.fromarray(samples)
+    return {
+        "RGBA": (picture, "a.png", {}),
+        "key": (Image.fromarray(key), "a.png", {"transparency": (0, 0, 0)}),
+        "gray key": (Image.fromarray(key[..., 0]), "a.png", {"transparency": 0}),
+        "palette": (Image.fromarray(key).quantize(4), "a.png", {}),
+        "webp": (picture, "a.webp", {"lossless": True}),
+        "tiff": (picture, "a.tif", {}),
+        "gif": (picture, "a.gif", {}),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "key", "gray key", "palette", "webp", "tiff", "gif"])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_hard_transparency_gets_neither_specks_nor_holes(upscale, engine, folder, kind, scale):
+    picture, name, options = hard(kind)
+    if kind == "palette":
+        options = {"transparency": picture.getpixel((0, 0))}
+    picture.save(folder / name, **options)
+    assert upscale(name, "-s", str(scale), "--overwrite").exit_code == 0
+    alpha = np.asarray(Image.open(next(folder.glob("a_x*"))).convert("RGBA"))[..., 3]
+    inside = disc()[..., 3].repeat(scale, 0).repeat(scale, 1) > 0
+    far, deep = (cv2.distanceTransform(side.astype(np.uint8), cv2.DIST_L2, 5) for side in (~inside, inside))
+    assert alpha[far > scale + 0.5].max() <= 20
+    assert alpha[deep > scale + 0.5].min() >= 235
+    assert len(engine.calls) == 1  # no second pass for it
+    assert abs((alpha / 255).sum() / scale**2 - (disc()[..., 3] > 0).sum()) < 3  # nothing lost or grown
+
+
+@pytest.mark.parametrize("mode", ["auto", "lanczos", "model"])
+def test_soft_transparency_stays_between_its_neighbours(upscale, engine, folder, mode):
+    samples = disc((10, 240))
+    samples[3, 4, 3] = 130
+    save(folder / "a.png", samples)
+    assert upscale("a.png", "-s", "4", "--alpha", mode).exit_code == 0
+    alpha = np.asarray(Image.open(folder / "a_x4.png"))[..., 3]
+    assert (alpha.min(), alpha.max()) == (10, 240)
+    assert (alpha[:8] == 10).all()
+
+
 def test_constant_transparency_costs_nothing(upscale, engine, folder):
     samples = picture(mode="RGBA")
     samples[..., 3] = 77
