@@ -16,7 +16,7 @@ from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from srcli.errors import ExistsError, UsageError, suggest
-from srcli.inputs import Source, absolute
+from srcli.inputs import READABLE, UNREADABLE, Source, absolute
 from srcli.remote import is_uri, plain, scheme_of, stand_in
 from srcli.shards import key_of
 
@@ -172,8 +172,8 @@ def destination(
     """Where ``-o OUTPUT`` and ``--name TEMPLATE`` send results.
 
     Args:
-        output: a file (it ends in one of `suffixes`, or is there without any, like /dev/null), a folder (it ends
-            in a slash, or has no suffix), ``-``, or None.
+        output: a file (it ends in the suffix of a picture, or is there, like /dev/null), a folder (it ends in a
+            slash, or in anything else), ``-``, or None.
         template: the name of results in a folder.
         single: whether there is exactly one input.
         from_stdin: whether an input is standard input, which has no place of its own.
@@ -196,13 +196,15 @@ def destination(
         return Destination(named, folder=path, scheme=scheme)
     output = plain(output)
     path = Path(output)
-    bare = path.suffix == ""
-    if output != "-" and (output.endswith(("/", os.sep)) or path.is_dir() or (bare and not path.exists())):
+    suffix = path.suffix.lower()
+    is_picture = suffix in READABLE | UNREADABLE | set(suffixes)
+    is_folder = output.endswith(("/", os.sep)) or path.is_dir() or not (is_picture or path.exists())
+    if output != "-" and is_folder:
         return Destination(named, folder=path)
-    if output != "-" and not bare and path.suffix.lower() not in suffixes:
+    if output != "-" and suffix and suffix not in suffixes:
         raise UsageError(
-            f"the output {output} has an unknown suffix '{path.suffix}'.",
-            hint=f"{suggest(path.suffix.lower(), suffixes)} End the name of a folder with /.",
+            f"the output {output} has the suffix '{path.suffix}', which is not written.",
+            hint=f"{suggest(suffix, suffixes)} End the name of a folder with /.",
         )
     if not single:
         what = "standard output" if output == "-" else output

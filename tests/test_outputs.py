@@ -27,6 +27,15 @@ def test_a_folder_mirrors_the_folders_of_the_input(tmp_path):
     assert place(str(tmp_path / "shots.png")).folder == tmp_path / "shots.png"
 
 
+def test_a_suffix_that_is_no_pictures_belongs_to_a_folder(tmp_path):
+    for name in ("shoot_2024.12", "v1.0", "a.b.c", "photos.", "out.txt"):
+        for single in (True, False):
+            assert place(str(tmp_path / name), single=single).folder == tmp_path / name
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match=r"suffix '\.txt', which is not written"):
+        place(str(tmp_path / "notes.txt"))
+
+
 def test_a_path_with_a_suffix_that_can_be_written_is_a_file():
     assert place("out/big.JPG").path(PHOTO, EXAMPLE) == Path("out/big.JPG")
 
@@ -41,8 +50,8 @@ def test_a_dash_is_standard_output():
     [
         ({"output": "a.png", "single": False}, "several inputs"),
         ({"output": "-", "single": False}, "several inputs"),
-        ({"output": "a.gif"}, r"unknown suffix '\.gif'.*\.png"),
-        ({"output": "run.2024", "single": False}, "End the name of a folder with /"),
+        ({"output": "a.gif"}, r"suffix '\.gif', which is not written.*\.png"),
+        ({"output": "a.PSD", "single": False}, "End the name of a folder with /"),
         ({"output": None, "from_stdin": True}, "-o FILE or -o -"),
         ({"output": ""}, "empty"),
         ({"output": "a.png", "template": "{stem}"}, "--name"),

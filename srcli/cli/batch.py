@@ -158,6 +158,7 @@ class Batch:
         Raises:
             UsageError: two inputs for one output, with `fail_fast`.
             SrcliError: what would fail for every picture.
+            BrokenPipeError: nobody reads on; that is said.
         """
         from srcli.files import new_run
 
@@ -168,22 +169,19 @@ class Batch:
         pictures = len(work) * self.settings.samples
         count = len(own) + len(found.missing)
         try:
-            for word, message in found.missing:
-                self._fail(word, NothingToDoError(message), word)
-            for _, source in own:
-                if source in refused:
-                    self._fail(source.label, refused[source], key_of(source), said=True)
-            with self.console.progress(pictures, self._mean_pixels([source for _, source in work])):
-                if self.fail_fast and self.failures:
-                    pass
-                elif self.dry_run:
-                    self._plan(work)
-                elif self.crew is not None and len(work) >= self.crew.least:
-                    self._together(self.crew, work)
-                else:
-                    self._alone(work)
-        finally:  # what is finished is reported on an interrupt too
-            self.results.close()
+            with closing(self.results):  # what is finished is reported on an interrupt too
+                for word, message in found.missing:
+                    self._fail(word, NothingToDoError(message), word)
+                for _, source in own:
+                    if source in refused:
+                        self._fail(source.label, refused[source], key_of(source), said=True)
+                if not (self.fail_fast and self.failures):
+                    with self.console.progress(pictures, self._mean_pixels([source for _, source in work])):
+                        self._do(work)
+        except BrokenPipeError:
+            what = "nobody reads standard output any more, so that the run ends here."
+            self.console.error(SrcliError(what, hint="Run it again to make the rest."))
+            raise
         if not self.failures:
             return 0
         if count == 1:
@@ -192,6 +190,14 @@ class Batch:
         shown = ", ".join(names[:SHOWN]) + (", .." if len(names) > SHOWN else "")
         say(f"{len(names)} of {count} failed: {shown}")
         return 1
+
+    def _do(self, work: list[tuple[int, Source]]) -> None:
+        if self.dry_run:
+            self._plan(work)
+        elif self.crew is not None and len(work) >= self.crew.least:
+            self._together(self.crew, work)
+        else:
+            self._alone(work)
 
     def _plan(self, work: list[tuple[int, Source]]) -> None:
         from srcli.job import Outcome, records_of

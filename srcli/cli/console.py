@@ -42,6 +42,7 @@ class Meter:
     label: str = ""
     current: float = 0.0
     share: float = 0.0
+    is_begun: bool = False  # a line tells less than the whole of the file
 
     def begin(self, label: str, pixels: int) -> None:
         """A file starts; one that is skipped, or failed before it could start, has no pixels."""
@@ -49,7 +50,7 @@ class Meter:
             pixels and not self.pixels
         ):  # loading the model, and skipping what is there, say nothing about the rest
             self.started = time.monotonic()
-        self.label, self.current, self.share = label, pixels, 0.0
+        self.label, self.current, self.share, self.is_begun = label, pixels, 0.0, False
 
     def end(self) -> None:
         """The file is done, skipped or failed."""
@@ -208,7 +209,9 @@ class Console:
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
-            print(text, file=sys.stderr, flush=True)
+            print(
+                f"{text}\n", end="", file=sys.stderr, flush=True
+            )  # at once: another thread may be speaking too
 
     @contextmanager
     def progress(self, files: int, mean_pixels: float) -> Iterator[None]:
@@ -244,9 +247,10 @@ class Console:
 
     def _report(self, meter: Meter) -> None:
         now = time.monotonic()
-        if self.style == "none" or now - self._reported < INTERVAL[self.style]:
+        is_last = meter.is_begun and meter.share > 0.9999
+        if self.style == "none" or (now - self._reported < INTERVAL[self.style] and not is_last):
             return
-        self._reported = now
+        self._reported, meter.is_begun = now, meter.share <= 0.9999
         if self._bar is not None:
             self._bar.update(
                 self._bar.task_ids[0],

@@ -127,8 +127,10 @@ def finish(found: Evaluation, thresholds: dict[str, float]) -> int:
             SrcliError(failure.message), label=f"{failure.benchmark} {failure.image} x{failure.scale:g}{by}"
         )
     if found.failures:
-        pictures = len({(f.benchmark, f.image, f.scale) for f in found.failures})
-        say(f"{pictures} of the pictures failed; the others were measured.")
+        failed = {(f.benchmark, f.image, f.scale) for f in found.failures}
+        others = {(r.benchmark, r.image, r.scale) for r in found.rows} - failed
+        rest = "; the others were measured" if others else ""
+        say(f"{len(failed)} of {len(failed) + len(others)} pictures failed{rest}.")
     problems = _worse(found, thresholds)
     if problems:
         raise CheckError(f"--fail-under does not hold: {'; '.join(problems)}.")

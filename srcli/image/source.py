@@ -100,7 +100,10 @@ def open_source(origin: Origin, name: str | None = None) -> Iterator[Source]:
     try:
         stream = io.BytesIO(origin) if isinstance(origin, bytes) else _file(origin, label)
     except FileNotFoundError as error:
-        raise NothingToDoError(f"{label} does not exist.", hint="Check the path.") from error
+        link = ""
+        if isinstance(origin, Path) and origin.is_symlink():
+            link = f" is a link to {origin.readlink()}, which"
+        raise NothingToDoError(f"{label}{link} does not exist.", hint="Check the path.") from error
     except IsADirectoryError as error:
         raise ImageError(f"{label} is a folder, not an image.") from error
     except OSError as error:

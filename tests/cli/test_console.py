@@ -57,6 +57,18 @@ def test_plain_progress_is_a_line_now_and_then(clock, capsys):
     assert captured.out == ""
 
 
+def test_the_last_line_of_a_file_is_the_whole_of_it(clock, capsys):
+    console = Console(style="plain")
+    with console.progress(3, 1000):
+        for name, seconds in (("a.png", 11), ("b.png", 1), ("c.png", 20)):
+            with console.file(name, 1000) as report:
+                for share in (0.5, 0.9, 1.0, 1.0):
+                    clock[0] += seconds / 4
+                    report(share)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(", ")[0] for line in lines] == ["a.png: 100%", "c.png: 90%", "c.png: 100%"]
+
+
 def test_json_progress_is_one_object_a_line(clock, capsys):
     console = Console(style="json")
     with console.progress(1, 1000), console.file("ü.png", 1000) as report:

@@ -110,11 +110,14 @@ def test_one_corrupt_picture_is_named_and_the_others_are_measured(here):
     path.write_bytes((here / "data/Set5/HR/p1.png").read_bytes()[:500])
     result = run(*SET5, code=1)
     assert "p0" in result.stderr
-    assert "1 of the pictures failed" in result.stderr
+    assert "1 of 3 pictures failed; the others were measured." in result.stderr
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("bicubic")]
     assert line.split()[3] == "2"
     document = json.loads(run(*SET5, "--json", code=1).stdout)
     assert [failure["image"] for failure in document["failed"]] == ["p0"]
+    for other in (here / "data/Set5/HR").iterdir():
+        other.write_bytes(path.read_bytes())
+    assert run(*SET5, code=1).stderr.splitlines()[-1] == "3 of 3 pictures failed."
 
 
 @pytest.mark.parametrize(

@@ -312,6 +312,24 @@ def test_an_error_in_json_has_its_parts(upscale, engine, inputs):
     assert json.loads(upscale("gone.png", "--json").stdout)["error"]["code"] == 3
 
 
+@pytest.mark.parametrize("words", [[], ["--jsonl"], ["--json"], ["--dry-run"], ["-q", "--jsonl"]])
+def test_a_reader_that_leaves_ends_the_run_and_that_is_said(upscale, engine, inputs, monkeypatch, words):
+    def gone(_console, _line, **_):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("srcli.cli.console.Console.result", gone)
+    result = upscale("photo.png", "photo.jpg", "-s", "2", "-o", "out", *words)
+    assert result.exit_code == 1
+    assert result.stderr.count("nobody reads standard output any more") == 1
+    assert not list(inputs.rglob("*.tmp"))
+
+
+def test_a_link_to_nothing_says_where_it_leads(refused, inputs):
+    (inputs / "link.png").symlink_to("gone/photo.png")
+    before = inputs / "link.png"
+    assert "link.png is a link to gone/photo.png, which does not exist" in refused(3, before.name)
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_1(upscale, engine, inputs):
     (inputs / "photo.png").chmod(0)
