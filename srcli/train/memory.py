@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import weakref
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
+from srcli.data.samples import Batch
+from srcli.engine.device import is_out_of_memory
 from srcli.errors import ResourceError
 from srcli.resources import free_memory, in_words
 from srcli.train.feed import Feed
+from srcli.train.progress import stop_on_signal
 from srcli.train.trainer import Trainer
 
 SHARE = 0.9  # of the free memory that a step may take; kernels need some that is not seen here
@@ -27,20 +29,37 @@ class _TooMuchError(Exception):
 
 
 class _Tracker(TorchDispatchMode):
-    """Inside, the bytes of all tensors that are made are counted, their most in `peak`; on any device, to the byte.
+    """Inside, the bytes of all tensors that are made are counted, on any device.
+
+    Attributes:
+        peak: the most that there was at once, beside the gradients of `parameters`.
+        gradients: the most that these were.
+
+    Args:
+        parameters: what is trained.
+        most: bytes.
+        check: called before every operation.
 
     Raises:
         _TooMuchError: there are more than `most` at once.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], most: int, check: Callable[[], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.most, self.now, self.peak = most, 0, 0
+        self.most, self.check = most, check
+        self.now = self.peak = self.gradients = self.own = 0
         self.known = WeakIdKeyDictionary()
+        self.hooks = [p.register_post_accumulate_grad_hook(self._gradient) for p in parameters]
+
+    def __exit__(self, *error: Any) -> None:
+        for hook in self.hooks:
+            hook.remove()
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        self.check()
         kwargs = kwargs or {}
         tree_map_only(Tensor, self._seen, (args, kwargs))
         result = func(*args, **kwargs)
@@ -58,37 +77,29 @@ class _Tracker(TorchDispatchMode):
         size = storage.nbytes()
         weakref.finalize(storage, self._gone, size)
         self.now += size
-        self.peak = max(self.peak, self.now)
-        if self.peak > self.most:
+        self.peak = max(self.peak, self.now - self.own)
+        if self.now > self.most:
             raise _TooMuchError
 
     def _gone(self, size: int) -> None:
         self.now -= size
 
+    def _gradient(self, parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        self._own(parameter.nbytes)
+        weakref.finalize(parameter.grad.untyped_storage(), self._own, -parameter.nbytes)
 
-def _peak(work: Callable[[], None], device: torch.device, most: int) -> int | None:
-    """Bytes that `work` takes at most on `device`; None where they are more than `most`."""
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        try:
-            work()
-        except torch.OutOfMemoryError:
-            return None
-        return torch.cuda.max_memory_allocated(device) - before
-    try:
-        with _Tracker(most) as tracker:
-            work()
-    except _TooMuchError:
-        return None
-    return tracker.peak
+    def _own(self, size: int) -> None:
+        self.own += size
+        self.gradients = max(self.gradients, self.own)
 
 
 def cut_to_fit(trainer: Trainer, feed: Feed, notify: Callable[[str], None], *, always: bool = False) -> None:
     """Set the pieces in which `trainer` passes a batch through: as few as fit into the memory.
 
-    The gradient is the same but for the order of sums and for how noise is drawn. A run that had more pieces keeps them,
-    so that it is resumed bit for bit.
+    A pass of one sample is measured, and where it is close one of two: no decoder takes more for each of many. The
+    gradient is the same but for the order of sums and for how noise is drawn. A run that had more pieces keeps them, so
+    that it is resumed bit for bit.
 
     Args:
         trainer: at the step where it goes on.
@@ -98,19 +109,28 @@ def cut_to_fit(trainer: Trainer, feed: Feed, notify: Callable[[str], None], *, a
 
     Raises:
         ResourceError: not even one sample fits.
+        KeyboardInterrupt, SystemExit: the signal came.
     """
     batch, before = trainer.recipe.optim.batch, trainer.pieces
     free = free_memory(trainer.device)
     if trainer.device.type == "cpu":  # the processes of a machine share it
         free //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     room = int(free * SHARE) - trainer.bytes_to_come
+    with stop_on_signal() as stopped:  # an exception of a handler could be lost where a tensor is freed
 
-    def peak(samples: int) -> int | None:
-        return _peak(partial(trainer.try_pass, feed.heaviest(samples)), trainer.device, room)
+        def check() -> None:
+            if number := stopped():
+                raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
-    one = peak(1)
-    most = min(trainer.ranks.gathered([0 if one is None else _most(one, batch, room, peak)]))
-    if one is None or not most:
+        one = _measured(trainer, feed.heaviest(1), room, check)
+        sample, gradients = one or (room, 1)
+        if one and batch > 1 and gradients + batch * sample > room:
+            two = _measured(trainer, feed.heaviest(2), room, check)
+            sample = min(sample, two[0] // 2) if two else room
+        check()
+    most = 0 if one is None else max(1, (room - gradients) // sample)
+    most = min(trainer.ranks.gathered([most]))
+    if not most:
         raise ResourceError(
             f"a step on one sample takes more than {in_words(max(0, room))} of memory beside the weights, and "
             f"{in_words(free)} are free.",
@@ -118,27 +138,30 @@ def cut_to_fit(trainer: Trainer, feed: Feed, notify: Callable[[str], None], *, a
         )
     pieces = (n for n in range(min(before, batch), batch + 1) if batch % n == 0 and batch // n <= most)
     trainer.pieces = next(pieces)
-    if trainer.pieces == 1 and not always:
-        return
     passes = batch // trainer.pieces
-    needed = trainer.bytes_to_come + (peak(passes) or room)
-    notify(
-        f"memory: a step takes about {in_words(needed)}, {in_words(free)} are free; one sample takes {in_words(one)}"
-        + (f", so {batch} go through in {trainer.pieces} passes of {passes}" if trainer.pieces > 1 else "")
-    )
+    if trainer.pieces > 1 or always:
+        needed = trainer.bytes_to_come + gradients + sample * passes
+        notify(
+            f"memory: a step takes about {in_words(needed)}, {in_words(free)} are free; one sample takes {in_words(sample)}"
+            + (
+                f", so {batch} go through in {trainer.pieces} passes of {passes}"
+                if trainer.pieces > 1
+                else ""
+            )
+        )
     if trainer.step and trainer.pieces != before:
         notify(f"there were {before} passes before: from here on, sums are rounded in another order")
 
 
-def _most(one: int, batch: int, room: int, peak: Callable[[int], int | None]) -> int:
-    """How many samples of a batch fit into `room` at once, a divisor of `batch`; `one` of them takes that much.
-
-    Where it is close, the passes themselves are measured: a decoder that computes parts again to save memory begins to
-    do so at some size.
-    """
-    if one * batch <= room:
-        return batch
-    two = peak(2)
-    sample = 0 if two is None else max(two - one, 0)
-    fitting = (n for n in range(batch, 1, -1) if batch % n == 0 and one + (n - 1) * sample <= room)
-    return next((n for n in fitting if two is not None and peak(n) is not None), 1)
+def _measured(trainer: Trainer, batch: Batch, most: int, check: Callable[[], None]) -> tuple[int, int] | None:
+    """Bytes that all passes of a step take at most beside the gradients, and of these; None where they are more than `most`."""
+    try:
+        with _Tracker(trainer.parameters, most, check) as tracker:
+            trainer.try_pass(batch)
+    except _TooMuchError:
+        return None
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            return None
+        raise
+    return tracker.peak, tracker.gradients

@@ -1,6 +1,7 @@
 """A step is cut so that it fits into the memory, with the same gradient, or refused with the numbers."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from srcli.train import Limits, dry_run, memory, train
 from srcli.train.feed import Feed
 from srcli.train.trainer import Trainer
 from srcli.weights import read
+from tests.train.test_stopping import TWO_LOSSES
 
 
 def made(recipe, photos, **changes):
@@ -28,6 +30,16 @@ def free(monkeypatch, amount):
     monkeypatch.setattr(memory, "free_memory", lambda _: amount)
 
 
+def measured(trainer, batch):
+    return memory._measured(trainer, batch, 1 << 40, lambda: None)
+
+
+def enough(trainer, feed, samples):
+    """Free memory in which a pass of so many samples just fits."""
+    (one, gradients), (two, _) = (measured(trainer, feed.heaviest(n)) for n in (1, 2))
+    return (min(one, two // 2) * samples + gradients + trainer.bytes_to_come) / memory.SHARE + 1000
+
+
 def resident(key):
     lines = Path("/proc/self/status").read_text("ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
@@ -35,16 +47,16 @@ def resident(key):
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="Linux")
 def test_what_is_counted_is_what_the_process_takes(recipe, photos):
-    trainer, feed = made(recipe, photos, **{"data.queries": "40000", "decoder.width": "64"})
-    batch = feed.heaviest(8)
+    trainer, feed = made(recipe, photos, **{"data.queries": "16000", "decoder.width": "32"})
+    batch = feed.heaviest(4)
     trainer.try_pass(batch)  # what is loaded once
     Path("/proc/self/clear_refs").write_text("5")
     before = resident("VmRSS")
     trainer.try_pass(batch)
     grown = resident("VmHWM") - before
-    counted = memory._peak(lambda: trainer.try_pass(batch), torch.device("cpu"), 1 << 40)
+    counted = sum(measured(trainer, batch))
     assert 0.6 * grown < counted < 1.6 * grown
-    assert counted > 50_000_000
+    assert counted > 10_000_000
 
 
 def test_trying_a_pass_changes_nothing(recipe, photos):
@@ -81,18 +93,14 @@ def test_pieces_are_those_of_the_batch_in_order():
 
 def test_as_few_pieces_as_fit_are_taken(recipe, photos, monkeypatch):
     trainer, feed = made(recipe, photos)
-    peaks = {
-        n: memory._peak(lambda n=n: trainer.try_pass(feed.heaviest(n)), trainer.device, 1 << 40)
-        for n in (1, 2, 4, 8)
-    }
-    for samples, peak in peaks.items():
+    for samples in (1, 2, 4, 8):
         lines = []
         trainer.pieces = 1
-        free(monkeypatch, (peak + trainer.bytes_to_come) / memory.SHARE + 1000)
+        free(monkeypatch, enough(trainer, feed, samples))
         memory.cut_to_fit(trainer, feed, lines.append)
         assert trainer.pieces == 8 // samples
         assert bool(lines) is (samples < 8)
-    free(monkeypatch, peaks[1] // 2)
+    free(monkeypatch, enough(trainer, feed, 1) // 2)
     with pytest.raises(ResourceError, match=r"one sample takes more than .* are free") as refusal:
         memory.cut_to_fit(trainer, feed, print)
     assert refusal.value.code == 5
@@ -110,9 +118,7 @@ def test_a_cascade_is_measured_at_its_largest(recipe, photos):
 def test_a_run_in_pieces_is_resumed_bit_for_bit(recipe, photos, tmp_path, monkeypatch):
     settings = read_recipe(recipe, {"optim.batch": "4"})
     trainer, feed = made(recipe, photos)
-    two = memory._peak(lambda: trainer.try_pass(feed.heaviest(2)), trainer.device, 1 << 40)
-    tight = (two + trainer.bytes_to_come) / memory.SHARE + 1000
-    free(monkeypatch, tight)
+    free(monkeypatch, enough(trainer, feed, 2))
     train(settings, [photos], tmp_path / "whole")
     lines = []
     train(settings, [photos], tmp_path / "parts", limits=Limits(steps=5), notify=lines.append)
@@ -127,3 +133,27 @@ def test_a_dry_run_tells_the_memory(recipe, photos, tmp_path):
     lines = []
     dry_run(read_recipe(recipe), [photos], tmp_path / "run", notify=lines.append)
     assert any(line.startswith("memory: a step takes about") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_a_signal_ends_the_measurement(recipe, photos, tmp_path, monkeypatch, number, kind):
+    own = Trainer._pass
+
+    def passed(*args):
+        signal.raise_signal(number)
+        return own(*args)
+
+    monkeypatch.setattr(Trainer, "_pass", passed)
+    with pytest.raises(kind):
+        train(read_recipe(recipe), [photos], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_losses_hold_one_set_of_gradients(photos, tmp_path):
+    path = tmp_path / "two.toml"
+    path.write_text(TWO_LOSSES)
+    trainer, feed = made(path, photos)
+    _, gradients = measured(trainer, feed.heaviest(1))
+    assert gradients == sum(p.nbytes for p in trainer.parameters)
