@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -18,7 +17,6 @@ from srcli.engine.device import is_out_of_memory
 from srcli.errors import ResourceError
 from srcli.resources import free_memory, in_words
 from srcli.train.feed import Feed
-from srcli.train.progress import stop_on_signal
 from srcli.train.trainer import Trainer
 
 SHARE = 0.9  # of the free memory that a step may take; kernels need some that is not seen here
@@ -38,15 +36,14 @@ class _Tracker(TorchDispatchMode):
     Args:
         parameters: what is trained.
         most: bytes.
-        check: called before every operation.
 
     Raises:
         _TooMuchError: there are more than `most` at once.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], most: int, check: Callable[[], None]) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], most: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.most, self.check = most, check
+        self.most = most
         self.now = self.peak = self.gradients = self.own = 0
         self.known = WeakIdKeyDictionary()
         self.hooks = [p.register_post_accumulate_grad_hook(self._gradient) for p in parameters]
@@ -59,7 +56,6 @@ class _Tracker(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        self.check()
         kwargs = kwargs or {}
         tree_map_only(Tensor, self._seen, (args, kwargs))
         result = func(*args, **kwargs)
@@ -109,25 +105,17 @@ def cut_to_fit(trainer: Trainer, feed: Feed, notify: Callable[[str], None], *, a
 
     Raises:
         ResourceError: not even one sample fits.
-        KeyboardInterrupt, SystemExit: the signal came.
     """
     batch, before = trainer.recipe.optim.batch, trainer.pieces
     free = free_memory(trainer.device)
     if trainer.device.type == "cpu":  # the processes of a machine share it
         free //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     room = int(free * SHARE) - trainer.bytes_to_come
-    with stop_on_signal() as stopped:  # an exception of a handler could be lost where a tensor is freed
-
-        def check() -> None:
-            if number := stopped():
-                raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
-
-        one = _measured(trainer, feed.heaviest(1), room, check)
-        sample, gradients = one or (room, 1)
-        if one and batch > 1 and gradients + batch * sample > room:
-            two = _measured(trainer, feed.heaviest(2), room, check)
-            sample = min(sample, two[0] // 2) if two else room
-        check()
+    one = _measured(trainer, feed.heaviest(1), room)
+    sample, gradients = one or (room, 1)
+    if one and batch > 1 and gradients + batch * sample > room:
+        two = _measured(trainer, feed.heaviest(2), room)
+        sample = min(sample, two[0] // 2) if two else room
     most = 0 if one is None else max(1, (room - gradients) // sample)
     most = min(trainer.ranks.gathered([most]))
     if not most:
@@ -153,10 +141,10 @@ def cut_to_fit(trainer: Trainer, feed: Feed, notify: Callable[[str], None], *, a
         notify(f"there were {before} passes before: from here on, sums are rounded in another order")
 
 
-def _measured(trainer: Trainer, batch: Batch, most: int, check: Callable[[], None]) -> tuple[int, int] | None:
+def _measured(trainer: Trainer, batch: Batch, most: int) -> tuple[int, int] | None:
     """Bytes that all passes of a step take at most beside the gradients, and of these; None where they are more than `most`."""
     try:
-        with _Tracker(trainer.parameters, most, check) as tracker:
+        with _Tracker(trainer.parameters, most) as tracker:
             trainer.try_pass(batch)
     except _TooMuchError:
         return None

@@ -1,7 +1,6 @@
 """A step is cut so that it fits into the memory, with the same gradient, or refused with the numbers."""
 
 import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -31,7 +30,7 @@ def free(monkeypatch, amount):
 
 
 def measured(trainer, batch):
-    return memory._measured(trainer, batch, 1 << 40, lambda: None)
+    return memory._measured(trainer, batch, 1 << 40)
 
 
 def enough(trainer, feed, samples):
@@ -133,22 +132,6 @@ def test_a_dry_run_tells_the_memory(recipe, photos, tmp_path):
     lines = []
     dry_run(read_recipe(recipe), [photos], tmp_path / "run", notify=lines.append)
     assert any(line.startswith("memory: a step takes about") for line in lines)
-
-
-@pytest.mark.parametrize(
-    ("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
-)
-def test_a_signal_ends_the_measurement(recipe, photos, tmp_path, monkeypatch, number, kind):
-    own = Trainer._pass
-
-    def passed(*args):
-        signal.raise_signal(number)
-        return own(*args)
-
-    monkeypatch.setattr(Trainer, "_pass", passed)
-    with pytest.raises(kind):
-        train(read_recipe(recipe), [photos], tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_two_losses_hold_one_set_of_gradients(photos, tmp_path):
