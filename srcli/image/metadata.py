@@ -40,6 +40,15 @@ RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 MAX_XMP_DEPTH = 100  # elements within elements; a DOM is walked by recursion
 PROVENANCE_SPACE = "urn:srcli:1.0:"
 SIZE_NAMES = {"ImageWidth": 1, "PixelXDimension": 1, "ImageLength": 0, "PixelYDimension": 0}
+# What these describe is in bytes that are gone: gain maps, further pictures, depth, sound.
+GONE_SPACES = (
+    "http://ns.adobe.com/hdr-gain-map/1.0/",
+    "http://ns.apple.com/HDRGainMap/1.0/",
+    *(f"http://ns.google.com/photos/{name}" for name in ("1.0/container/", "1.0/depthmap/", "1.0/image/")),
+    *(f"http://ns.google.com/photos/{name}" for name in ("1.0/audio/", "dd/1.0/")),
+)
+GONE_NAMES = re.compile(r"Thumbnails|HasExtendedXMP|MotionPhoto\w*|MicroVideo\w*")
+GAIN_MAP_MARKS = (b"urn:iso:std:iso:ts:21496:-1", b"hdr-gain-map/1.0/", b"aux:hdrgainmap")
 PRIVATE_NAMES = re.compile(
     r"GPS.*|.*SerialNumber|OwnerName|CameraOwnerName|MakerNote|ImageUniqueID|HostComputer"
     r"|Location|LocationShown|LocationCreated|City|State|Country|CountryCode"
@@ -93,6 +102,7 @@ def read_metadata(source: Source, picture: Picture) -> tuple[Metadata, list[str]
     except ValueError as error:
         notes.append(f"the EXIF data is damaged and left out ({error})")
     xmp = info.get("xmp")
+    notes += _left_behind(source, picture, xmp if isinstance(xmp, bytes) else b"")
     photoshop = info.get("photoshop")
     iptc = photoshop.get(0x0404) if isinstance(photoshop, dict) else None
     dpi = info.get("dpi")
@@ -103,6 +113,23 @@ def read_metadata(source: Source, picture: Picture) -> tuple[Metadata, list[str]
         (float(dpi[0]), float(dpi[1])) if dpi and float(dpi[0]) > 0 and float(dpi[1]) > 0 else None,
     )
     return found, notes
+
+
+def _left_behind(source: Source, picture: Picture, xmp: bytes) -> list[str]:
+    """What else a photo holds, and its result will not."""
+    with kept_position(source.stream):
+        source.stream.seek(0)
+        head = source.stream.read(1 << 16)
+    boxes = source.format in ("avif", "heic")
+    marks = (*GAIN_MAP_MARKS, b"tmap") if boxes else GAIN_MAP_MARKS
+    # An edited JPEG may have the words and not the map.
+    if (boxes or "mp" in picture.info) and any(mark in head for mark in marks):
+        return ["the gain map is left out: the HDR photo becomes one of standard range"]
+    if re.search(rb"(MotionPhoto|MicroVideo)(=[\"']|>)1", xmp):
+        return ["the video of this motion photo is left out"]
+    if source.format == "jpg" and int(getattr(picture, "n_frames", 1)) > 1:
+        return ["only the main picture of this multi-picture JPEG is read"]
+    return []
 
 
 def read_tiff_metadata(page: tiff.TiffPage) -> Metadata:
@@ -207,12 +234,19 @@ def _corrected_xmp(packet: bytes, size: tuple[int, int], *, safe: bool) -> bytes
     document = _parse_xmp(packet)
     for element in list(document.getElementsByTagName("*")):
         for attribute in list(element.attributes.values()):
+            declared = attribute.value if attribute.prefix == "xmlns" else attribute.namespaceURI
+            if (declared or "").startswith(GONE_SPACES):
+                element.removeAttribute(attribute.name)
+                continue
             value = _xmp_value(attribute.localName, attribute.value, size, safe=safe)
             if value is None:
                 element.removeAttribute(attribute.name)
             else:
                 attribute.value = value
         if element.parentNode is None or element.namespaceURI == RDF:
+            continue
+        if (element.namespaceURI or "").startswith(GONE_SPACES):
+            element.parentNode.removeChild(element)
             continue
         text = element.firstChild if len(element.childNodes) == 1 else None
         data = text.data if isinstance(text, minidom.Text) else ""
@@ -226,7 +260,7 @@ def _corrected_xmp(packet: bytes, size: tuple[int, int], *, safe: bool) -> bytes
 
 def _xmp_value(name: str | None, value: str, size: tuple[int, int], *, safe: bool) -> str | None:
     """What a property should say now; None if it must go."""
-    if name in ("Thumbnails", "HasExtendedXMP") or (safe and name and PRIVATE_NAMES.fullmatch(name)):
+    if name and (GONE_NAMES.fullmatch(name) or (safe and PRIVATE_NAMES.fullmatch(name))):
         return None
     if name == "Orientation" and value.strip().isdigit():
         return "1"

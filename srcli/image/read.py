@@ -169,10 +169,7 @@ def _about(source: Source, found: Inspection) -> tuple[Metadata, list[str]]:
     if found.page is not None:
         return read_tiff_metadata(found.page), []
     assert found.picture is not None
-    metadata, notes = read_metadata(source, found.picture)
-    if source.format == "jpg" and int(getattr(found.picture, "n_frames", 1)) > 1:
-        notes.append("only the main picture of this multi-picture JPEG is read")
-    return metadata, notes
+    return read_metadata(source, found.picture)
 
 
 def _check_values(decoded: Decoded, name: str, notes: list[str]) -> None:

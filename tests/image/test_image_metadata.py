@@ -212,6 +212,55 @@ def test_provenance_is_found_again(name, tmp_path):
         assert read_provenance(path) is None
 
 
+def xmp_with(attributes: str, body: str = "") -> bytes:
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        f'<rdf:Description {attributes} xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="4">{body}'
+        "</rdf:Description></rdf:RDF></x:xmpmeta>"
+    ).encode()
+
+
+ULTRA_HDR = xmp_with(
+    'xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/" hdrgm:Version="1.0" '
+    'xmlns:Container="http://ns.google.com/photos/1.0/container/" '
+    'xmlns:Item="http://ns.google.com/photos/1.0/container/item/"',
+    '<Container:Directory><rdf:Seq><rdf:li rdf:parseType="Resource"><Container:Item Item:Semantic="GainMap" '
+    'Item:Length="1053"/></rdf:li></rdf:Seq></Container:Directory>',
+)
+MOTION = xmp_with(
+    'xmlns:GCamera="http://ns.google.com/photos/1.0/camera/" GCamera:MotionPhoto="1" GCamera:MicroVideoOffset="9"'
+)
+DEPTH = xmp_with('xmlns:GDepth="http://ns.google.com/photos/1.0/depthmap/" GDepth:Format="RangeInverse"')
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("packet", [ULTRA_HDR, MOTION, DEPTH])
+@pytest.mark.parametrize("policy", ["keep", "safe"])
+def test_xmp_promises_no_bytes_that_are_gone(name, packet, policy):
+    data = encoded(Image.fromarray(smooth(24, 36)), "JPEG", xmp=packet)
+    out, _ = enlarged(data, name, metadata=policy)
+    text = xmp_of(out)
+    for word in (b"hdr", b"GainMap", b"Item", b"Motion", b"MicroVideo", b"Depth"):
+        assert word not in text.split(b"?xpacket end")[0].split(b"xmpmeta", 1)[1]
+    assert b'xmp:Rating="4"' in text
+
+
+@pytest.mark.parametrize(
+    ("packet", "note"),
+    [
+        (ULTRA_HDR, "gain map is left out"),
+        (MOTION, "video of this motion photo"),
+        (XMP.encode(), "multi-picture"),
+    ],
+)
+def test_what_else_a_photo_holds_is_said_to_be_left_out(packet, note):
+    pictures = [Image.fromarray(smooth(24, 36)), Image.new("L", (18, 12))]
+    data = encoded(pictures[0], "MPO", save_all=True, append_images=pictures[1:], xmp=packet)
+    assert [note in line for line in read_image(data).notes] == [True]
+    single = encoded(pictures[0], "JPEG", xmp=ULTRA_HDR)  # edited: the map has gone before
+    assert read_image(single).notes == ()
+
+
 def test_exif_after_the_pixels_of_a_png_is_found():
     data = png16(texture(24, 36, 3, np.uint16), after=png_chunk(b"eXIf", exif()))
     out, _ = enlarged(data, "png")
