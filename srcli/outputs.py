@@ -198,7 +198,8 @@ def destination(
     path = Path(output)
     suffix = path.suffix.lower()
     is_picture = suffix in READABLE | UNREADABLE | set(suffixes)
-    is_folder = output.endswith(("/", os.sep)) or path.is_dir() or not (is_picture or path.exists())
+    exists, is_there = os.path.exists(path), os.path.isdir(path)  # noqa: PTH110, PTH112 - no name is too long
+    is_folder = output.endswith(("/", os.sep)) or is_there or not (is_picture or exists)
     if output != "-" and is_folder:
         return Destination(named, folder=path)
     if output != "-" and suffix and suffix not in suffixes:

@@ -68,6 +68,7 @@ def _picture(path: Path) -> dict[str, Any]:
         "width": width,
         "height": height,
         "depth": header.depth,
+        "bits": header.bits,
         "kind": header.kind,
         "alpha": header.alpha,
         "frames": header.frames,

@@ -1,4 +1,4 @@
-"""Colour under transparency."""
+"""Transparency: colour under it, and what its values are; and whether there is only one colour."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ def bleed(pixels: Samples, alpha: Samples) -> Samples:
     filled = pixels.copy()
     filled[hidden] = colours[nearest[hidden]]
     return filled
+
+
+def is_flat(pixels: Samples) -> bool:
+    """Whether a picture (h, w, c) has one colour."""
+    first = pixels[0:1][:, :1]  # slices alone: it may be a spool
+    return all(bool((pixels[top : top + 64] == first).all()) for top in range(0, pixels.shape[0], 64))
 
 
 def is_hard(alpha: Samples) -> bool:

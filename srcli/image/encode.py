@@ -85,6 +85,7 @@ def encode(
             level=encoding.compress_level,
             icc=icc,
             dpi=kept.dpi,
+            aspect=kept.aspect,
             extra=about.tiff_directory(kept),
         )
         return notes
@@ -117,6 +118,8 @@ def _encode_png(
         chunks.append((b"cICP", bytes((*kept.cicp, 0, 1))))
     if kept.dpi is not None:
         chunks.append(png.density_chunk(kept.dpi))
+    elif kept.aspect is not None:
+        chunks.append(png.aspect_chunk(kept.aspect))
     if kept.exif is not None:
         chunks.append((b"eXIf", write_exif(kept.exif)))
     notes = []
@@ -181,6 +184,13 @@ def _encode_with_pillow(
         except BROKEN as again:
             raise ResourceError(f"the {name} encoder failed: {again}.", hint="Try --format png.") from again
         notes.append(f"EXIF, XMP and IPTC are left out, the {name} encoder refused them ({error})")
+    if kept.aspect is not None and kept.dpi is None:
+        if name == "jpg":  # JFIF 1.02: units, then the densities
+            data[13:18] = struct.pack(">BHH", 0, *(min(value, 65535) for value in kept.aspect))
+        else:
+            notes.append(
+                f"{name} has no place for the shape of the pixels ({kept.aspect[0]}:{kept.aspect[1]})"
+            )
     at = bytes(data[:4096]).find(b"colrnclx")
     if kept.cicp is not None and name == "avif" and at > 0:
         data[at + 8 : at + 12] = struct.pack(">HH", *kept.cicp)

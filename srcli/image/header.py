@@ -40,6 +40,7 @@ class Header:
     Attributes:
         size: (height, width) as it is shown, after the orientation.
         depth: 8, 16 or 32f, as it will be read.
+        bits: of a sample in the file.
         kind: gray, rgb or cmyk.
         alpha: whether it has transparency.
         frames: how many pictures the file holds.
@@ -56,6 +57,7 @@ class Header:
     format: str
     profile: str | None
     orientation: int
+    bits: int = 8
 
     @property
     def nbytes(self) -> int:
@@ -132,6 +134,7 @@ def inspect(source: Source, frames: str | int) -> Inspection:
         format=source.format,
         profile=_profile_name(colour),
         orientation=orientation,
+        bits=_bits(source, picture),
     )
     return Inspection(header, index, colour, picture=picture)
 
@@ -259,14 +262,20 @@ def _kind(source: Source, picture: Picture) -> Kind:
 
 
 def _depth(source: Source, picture: Picture) -> Depth:
-    if source.format == "png":
-        with kept_position(source.stream):
-            return "16" if png.read_png_header(source.stream).bits == 16 else "8"
-    if source.format in ("avif", "heic"):
-        return "16" if bits_of(source) > 8 else "8"
     if picture.mode == "F":
         return "32f"
-    return "16" if picture.mode.startswith("I") or ppm_maximum(source) > 255 else "8"
+    return "16" if _bits(source, picture) > 8 else "8"
+
+
+def _bits(source: Source, picture: Picture) -> int:
+    if source.format == "png":
+        with kept_position(source.stream):
+            return png.read_png_header(source.stream).bits
+    if source.format in ("avif", "heic"):
+        return bits_of(source)
+    if picture.mode in ("1", "F"):
+        return 1 if picture.mode == "1" else 32
+    return 16 if picture.mode.startswith("I") else max(8, ppm_maximum(source).bit_length())
 
 
 def ppm_maximum(source: Source) -> int:
@@ -329,5 +338,6 @@ def _inspect_tiff(source: Source, frames: str | int) -> Inspection:
         format="tiff",
         profile=_profile_name(colour),
         orientation=orientation,
+        bits=bits,
     )
     return Inspection(header, page.index, colour, page=page)

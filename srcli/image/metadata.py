@@ -64,6 +64,7 @@ class Metadata:
         xmp: the XMP packet.
         iptc: IPTC-IIM records.
         dpi: horizontal and vertical dots per inch.
+        aspect: without `dpi`, pixels in a length across and down: 2 and 1 for pixels half as wide as high.
         cicp: how to show the samples where no ICC profile can say it; never stripped.
     """
 
@@ -71,6 +72,7 @@ class Metadata:
     xmp: bytes | None = None
     iptc: bytes | None = None
     dpi: tuple[float, float] | None = None
+    aspect: tuple[int, int] | None = None
     cicp: CodePoints | None = None
 
 
@@ -111,8 +113,15 @@ def read_metadata(source: Source, picture: Picture) -> tuple[Metadata, list[str]
         xmp if isinstance(xmp, bytes) and xmp else None,
         iptc if isinstance(iptc, bytes) and iptc else None,
         (float(dpi[0]), float(dpi[1])) if dpi and float(dpi[0]) > 0 and float(dpi[1]) > 0 else None,
+        _aspect(info.get("aspect") or (info.get("jfif_density") if info.get("jfif_unit") == 0 else None)),
     )
     return found, notes
+
+
+def _aspect(pair: Any) -> tuple[int, int] | None:
+    """A pair of numbers that are not the same."""
+    x, y = (round(value) for value in pair) if pair else (0, 0)
+    return (x, y) if 0 < x != y > 0 else None
 
 
 def _left_behind(source: Source, picture: Picture, xmp: bytes) -> list[str]:
@@ -146,6 +155,9 @@ def read_tiff_metadata(page: tiff.TiffPage) -> Metadata:
         xmp.data if xmp else None,
         iptc.data if iptc and iptc.type != LONG else None,
         tiff.density_of(tags),
+        _aspect([*tags.numbers(tiff.X_RESOLUTION)[:1], *tags.numbers(tiff.Y_RESOLUTION)[:1]])
+        if tags.integer(tiff.RESOLUTION_UNIT, 2) == 1
+        else None,
     )
 
 

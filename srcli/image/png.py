@@ -143,6 +143,11 @@ def density_chunk(dpi: tuple[float, float]) -> tuple[bytes, bytes]:
     return b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in dpi), 1)
 
 
+def aspect_chunk(aspect: tuple[int, int]) -> tuple[bytes, bytes]:
+    """A pHYs chunk (pixels across and down in a length that is not known) as (kind, data)."""
+    return b"pHYs", struct.pack(">IIB", *aspect, 0)
+
+
 def encode_png(
     stream: BinaryIO, raster: Raster, *, level: int = 6, chunks: Iterable[tuple[bytes, bytes]] = ()
 ) -> None:

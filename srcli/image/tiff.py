@@ -156,6 +156,7 @@ def encode_tiff(
     level: int = 6,
     icc: bytes | None = None,
     dpi: tuple[float, float] | None = None,
+    aspect: tuple[int, int] | None = None,
     extra: Directory | None = None,
 ) -> None:
     """Write a picture as a TIFF file of deflated strips, as BigTIFF where 4 GB could be exceeded.
@@ -168,6 +169,7 @@ def encode_tiff(
         level: effort of zlib, 0 to 9.
         icc: profile to embed.
         dpi: horizontal and vertical.
+        aspect: where there are none, pixels across and down in a length that is not known.
         extra: more tags and directories (EXIF, XMP, IPTC), little-endian.
     """
     big = raster.nbytes > CLASSIC_LIMIT
@@ -191,8 +193,8 @@ def encode_tiff(
     tags.set_integers(STRIP_BYTES, LONG8 if big else LONG, tuple(sizes))
     if icc is not None:
         tags.entries[ICC] = Entry(UNDEFINED, len(icc), icc)
-    if dpi is not None:
-        _set_density(tags, dpi)
+    if dpi is not None or aspect is not None:
+        _set_density(tags, dpi or aspect or (1, 1), unit=2 if dpi else 1)
     stream.write(write_directory(tags, position, big=big))
     stream.seek(8 if big else 4)
     stream.write(struct.pack("<Q" if big else "<I", position))
@@ -225,10 +227,10 @@ def _describe(tags: Directory, raster: Raster, *, cmyk: bool, alpha: bool) -> No
         tags.set_integers(INK_SET, SHORT, (1,))
 
 
-def _set_density(tags: Directory, dpi: tuple[float, float]) -> None:
+def _set_density(tags: Directory, dpi: tuple[float, float], unit: int) -> None:
     for tag, value in zip((X_RESOLUTION, Y_RESOLUTION), dpi, strict=True):
         tags.entries[tag] = Entry(RATIONAL, 1, struct.pack("<II", round(value * 10000), 10000))
-    tags.set_integers(RESOLUTION_UNIT, SHORT, (2,))
+    tags.set_integers(RESOLUTION_UNIT, SHORT, (unit,))
 
 
 def density_of(tags: Directory) -> tuple[float, float] | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,8 @@ def plan(
     if task.needs_network:
         _choose_temperature(record, target, settings)
         _choose_sampling(record, settings)
+    if path is not None:
+        _check_name(path)
     if path is not None and _is_occupied(path) and _is_finished(task, settings):
         record.status = "skipped"
         return task
@@ -101,6 +105,25 @@ def plan(
     if path is not None:
         _check_place(path, task, form, settings)
     return task
+
+
+def _check_name(path: Path) -> None:
+    """See that the file system can have such a name.
+
+    Raises:
+        ResourceError: it cannot.
+    """
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
+            return  # nearly always: there is no such file yet
+        name = max(path.parts, key=len)
+        raise ResourceError(
+            f"the output's name, {name[:24]}...{name[-16:]} ({len(os.fsencode(name))} bytes), is not possible "
+            f"there: {os.strerror(error.errno).lower()}.",
+            hint="Give a shorter one with --name, such as --name '{index}_{size}{ext}'.",
+        ) from error
 
 
 def _check_place(path: Path, task: Task, form: str, settings: Settings) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from srcli.geometry import Size
 from srcli.image import Image, OutputPlan, resize_rows
-from srcli.image.alpha import extremes, is_hard, steepened
+from srcli.image.alpha import extremes, is_flat, is_hard, steepened
 from srcli.image.quantise import to_float
 from srcli.image.resample import taps
 from srcli.image.spool import Spool
@@ -103,6 +103,8 @@ class Rendering:
             record.notes.append("size kept" if kept else "not enlarged: resized without the network")
         self.choices = choices_of(self.task, self.settings, engine)
         renderer = None if engine is None else _renderer(engine, self.settings, record, self.choices)
+        if renderer is not None and is_flat(image.pixels):
+            renderer = Flat()  # a network would shift its colour
         as_bytes = self._rounds_early(renderer)
         top = 0
         for rows in colours(
@@ -201,6 +203,19 @@ def colours(
         yield source.strip(top, bottom)
         if report is not None:
             report(bottom / target.h)
+
+
+class Flat:
+    """Enlarges a picture of one colour."""
+
+    def rows(
+        self, source: Any, target: Size, *, report: Report | None = None, **_: Any
+    ) -> Iterator[np.ndarray]:
+        """See `Engine`."""
+        colour = source.strip(0, 1)[:, :1]
+        step = max(1, STRIP_SAMPLES // (3 * target.w))
+        for top in range(0, target.h, step):
+            yield np.broadcast_to(colour, (min(step, target.h - top), target.w, 3))
 
 
 class Reduced:

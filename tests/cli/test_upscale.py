@@ -192,7 +192,7 @@ def test_hard_transparency_gets_neither_specks_nor_holes(upscale, engine, folder
     far, deep = (cv2.distanceTransform(side.astype(np.uint8), cv2.DIST_L2, 5) for side in (~inside, inside))
     assert alpha[far > scale + 0.5].max() <= 20
     assert alpha[deep > scale + 0.5].min() >= 235
-    assert len(engine.calls) == 1  # no second pass for it
+    assert not engine.calls  # one colour, and no pass for its edge
     assert abs((alpha / 255).sum() / scale**2 - (disc()[..., 3] > 0).sum()) < 3  # nothing lost or grown
 
 
@@ -205,6 +205,30 @@ def test_soft_transparency_stays_between_its_neighbours(upscale, engine, folder,
     alpha = np.asarray(Image.open(folder / "a_x4.png"))[..., 3]
     assert (alpha.min(), alpha.max()) == (10, 240)
     assert (alpha[:8] == 10).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (40, 30)])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_picture_of_one_colour_stays_one(upscale, engine, folder, size, mode):
+    colour = (201, 7, 90) if mode == "RGB" else 201
+    Image.new(mode, size, colour).save(folder / "a.png")
+    assert upscale("a.png", "-s", "3.7").exit_code == 0
+    written = Image.open(folder / "a_x3.7.png")
+    assert written.mode == mode
+    assert written.getcolors() == [(written.width * written.height, colour)]
+    assert not engine.calls  # a network shifts it
+
+
+@pytest.mark.parametrize("stem", ["a" * 250, "漢" * 83])
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_name_that_becomes_too_long_is_one_line(upscale, engine, folder, stem, dry):
+    stem = stem[:246] if stem[0] == "a" else stem
+    save(folder / f"{stem}.png", picture())
+    result = upscale(f"{stem}.png", "-s", "2.55", *["--dry-run"] * dry)
+    assert result.exit_code == 5
+    assert "--name" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert upscale(f"{stem}.png", "-s", "2", "-o", "x" * 300 + ".png").exit_code == 5
 
 
 def test_constant_transparency_costs_nothing(upscale, engine, folder):

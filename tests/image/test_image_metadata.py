@@ -145,6 +145,31 @@ def test_dots_per_inch_are_kept(name):
     assert tuple(round(float(v)) for v in Image.open(io.BytesIO(out)).info["dpi"]) == (300, 300)
 
 
+@pytest.mark.parametrize("source", ["png", "jpg", "tiff"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_shape_of_pixels_is_kept_or_said_to_be_lost(source, name):
+    data = bytearray(encoded(Image.fromarray(smooth(24, 36)), {"jpg": "JPEG"}.get(source, source.upper())))
+    if source == "png":
+        data[33:33] = png_chunk(b"pHYs", struct.pack(">IIB", 2, 1, 0))
+    elif source == "jpg":
+        data[13:18] = struct.pack(">BHH", 0, 2, 1)
+    else:
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, smooth(24, 36), photometric="rgb", resolution=(2, 1), resolutionunit=1)
+        data = stream.getvalue()
+    out, notes = enlarged(bytes(data), name)
+    assert any("shape of the pixels (2:1)" in note for note in notes) == (name in ("webp", "avif"))
+    if name == "png":
+        assert png_chunk(b"pHYs", struct.pack(">IIB", 2, 1, 0)) in out
+    elif name == "jpg":
+        picture = Image.open(io.BytesIO(out))
+        assert (picture.info["jfif_unit"], picture.info["jfif_density"]) == (0, (2, 1))
+    elif name == "tiff":
+        with tifffile.TiffFile(io.BytesIO(out)) as file:
+            assert file.pages[0].get_resolution() == (2, 1)
+            assert file.pages[0].resolutionunit == 1
+
+
 def test_iptc_goes_where_there_is_a_place_for_it():
     out, notes = enlarged(photo(), "jpg")
     assert notes == []
