@@ -17,7 +17,7 @@ SHIPPED = [preset for preset in list_presets() if is_bundled(preset)]
 def test_a_model_of_every_kind_is_shipped():
     names = {preset.name for preset in SHIPPED}
     assert {"edsr-baseline-blend", "edsr-baseline-lit-s", "edsr-baseline-linf-s"} <= names
-    assert {"edsr-s-blend-real", "fplia-small", "kim-small", "idm-small"} <= names
+    assert {"edsr-s-blend-real", "fplia-small"} <= names
 
 
 @pytest.mark.parametrize("preset", SHIPPED, ids=lambda preset: preset.name)

@@ -57,8 +57,9 @@ def find(preset: Preset) -> Path:
 def _how(preset: Preset) -> str:
     if preset.weights.links:
         return f"Get them: srcli models pull {preset.name}"
-    if bases_of(preset):
-        return f"None are published: train them: srcli train --recipe {preset.name} --data PHOTOS"
+    if preset.training.recipe:
+        note = f" ({preset.weights.note})" if preset.weights.note else ""
+        return f"Train them: srcli train --recipe {preset.training.recipe} --data PHOTOS{note}"
     return (
         f"Train them (srcli train), or convert a file that you have: srcli models import FILE --preset {preset.name} "
         f"--license SPDX. {preset.weights.note or 'None are published.'}"

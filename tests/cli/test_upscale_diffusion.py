@@ -13,7 +13,9 @@ from srcli.colour_fix import ColourFix
 from srcli.errors import UsageError
 from srcli.image import read_image, read_provenance
 from srcli.presets import load_preset
+from srcli.recipe import find_recipe
 from srcli.sampling import choose_sampling
+from srcli.sections import read_toml
 from srcli.selection import PALETTE
 from tests.cli.conftest import picture, save
 
@@ -143,6 +145,14 @@ def test_missing_official_weights_say_where_to_get_them(photo):
     done = run("fplia", photo)
     assert done.exit_code == 4
     assert "fplia" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "recipe"), [("kim-small", "kim"), ("idm-small", "idm")])
+def test_small_models_that_do_not_ship_say_how_to_train_them(photo, name, recipe):
+    done = run(name, photo)
+    assert done.exit_code == 4
+    assert f"Train them: srcli train --recipe {recipe} --data PHOTOS (" in done.stderr
+    assert "short" in read_toml(find_recipe(recipe))["variant"]
 
 
 def test_a_presets_own_colour_fix_is_the_default_and_can_be_refused():
