@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -225,18 +226,23 @@ def results_of_others(sources: Sequence[Source], manifest: Manifest | None = Non
     files = {s: s.path for s in sources if s.path is not None and s.uri is None and s.path.is_file()}
     origins = {s: origin for s, path in files.items() if (origin := read_origin(path)) is not None}
     lengths = {length_of(origin) for origin in origins.values()}
-    alike = [path for path in files.values() if lengths and path.stat().st_size in lengths]
-    there = {content_name(*content_of(path)) for path in alike}
-    stems = {path.stem for path in files.values()}
-
-    def has_name_of_another(stem: str) -> bool:
-        return any(stem[:i] in stems for i, letter in enumerate(stem) if not letter.isalnum())
-
-    made = {s for s, origin in origins.items() if origin in there or has_name_of_another(files[s].stem)}
-    keys = {key_of(s) for s in sources}
-    entries = () if manifest is None else manifest.entries.values()
-    recorded = {absolute(Path(e.output)): e.key for e in entries if e.output and e.finished and e.key in keys}
-    return made | {s for s, path in files.items() if recorded.get(absolute(path), key_of(s)) != key_of(s)}
+    stems, there, made = set[str](), set[str](), set[Source]()
+    for path in files.values() if origins else ():
+        stems.add(path.stem)
+        with suppress(OSError):  # said when its turn comes
+            if path.stat().st_size in lengths:
+                there.add(content_name(*content_of(path)))
+    for source, origin in origins.items():
+        stem = files[source].stem
+        begins = (stem[:i] for i, letter in enumerate(stem) if not letter.isalnum())
+        if origin in there or not stems.isdisjoint(begins):
+            made.add(source)
+    if manifest is not None:
+        keys = {key_of(source) for source in sources}
+        known = [e for e in manifest.entries.values() if e.finished and e.key in keys]
+        recorded = {absolute(Path(e.output)): e.key for e in known if e.output}
+        made |= {s for s, path in files.items() if recorded.get(absolute(path), key_of(s)) != key_of(s)}
+    return made
 
 
 @dataclass(frozen=True)
