@@ -365,23 +365,25 @@ class Batch:
         several = [source for _, source in work for _ in range(self.settings.samples)]
         clashes = find_clashes(several, self._pattern, self._exact) if len(work) > 1 else Clashes([], [])
         refused = self._refuse_shared(clashes.shared, several)
-        hidden: set[Source] = set()
+        gone = set(left)
         for made, origin in clashes.inputs:
-            if made is origin or made in left | hidden or origin in left or origin in refused:
+            if made is origin or made in gone or origin in gone or origin in refused:
                 continue  # refused when its turn comes; said already
             error = self._conflict(made, origin)
-            if error is not None:
+            if error is None and not self.include_outputs:
+                left.add(made)
+            elif error is not None:
                 refused[origin] = error
                 self.console.error(error, origin.label)
             if not self.include_outputs:
-                (left if error is None else hidden).add(made)
+                gone.add(made)
         for source in left:
             self.console.detail(f"{source.label} is left out")
         if left:
             what = f"{len(left)} pictures are left out as results of others; --include-outputs takes them"
             one = "1 picture is left out as the result of another; --include-outputs takes it"
             self.console.note(one if len(left) == 1 else what)
-        return [item for item in work if item[1] not in left | hidden], refused
+        return [item for item in work if item[1] not in gone], refused
 
     def _refuse_shared(
         self, shared: list[tuple[Path, list[Source]]], several: list[Source]
@@ -411,23 +413,23 @@ class Batch:
 
     def _conflict(self, made: Source, origin: Source) -> SrcliError | None:
         """What is wrong with an input whose output is another input; None if that is an earlier result."""
+        from srcli.image.provenance import read_origin
+
         policy, what = self.settings.exists, f"its output {made.label} is an input as well"
         if policy == "overwrite" and (made.named or self.include_outputs):
             hint = "Leave one of them out, or choose another -o or --name."
             return UsageError(f"{what}, and would be replaced.", hint=hint)
-        if policy in ("skip", "overwrite") or self.include_outputs or self._is_ours(made, origin):
+        if (
+            policy in ("skip", "overwrite")
+            or self.include_outputs
+            or made.path is None
+            or made.uri is not None
+        ):
+            return None
+        if read_origin(made.path) is not None or self.settings.made(origin, made.path) is not None:
             return None
         hint = "Choose another -o or --name."
         return ExistsError(f"{what}, which srcli did not make; neither is enlarged.", hint=hint)
-
-    def _is_ours(self, made: Source, origin: Source) -> bool:
-        from srcli.image import read_provenance
-
-        if made.path is None or made.uri is not None:  # nothing in object storage is opened beforehand
-            return True
-        return "fingerprint" in (read_provenance(made.path) or {}) or bool(
-            self.settings.made(origin, made.path)
-        )
 
     def _pattern(self, at: int, source: Source, template: Template | None = None) -> str:
         """Where a result goes as far as it is known from names; `at` counts the results of all inputs."""
