@@ -251,7 +251,7 @@ def _corrected_xmp(packet: bytes, size: tuple[int, int], *, safe: bool) -> bytes
                 element.removeAttribute(attribute.name)
                 continue
             value = _xmp_value(attribute.localName, attribute.value, size, safe=safe)
-            if value is None:
+            if value is None or attribute.namespaceURI == PROVENANCE_SPACE:  # how the source itself was made
                 element.removeAttribute(attribute.name)
             else:
                 attribute.value = value
@@ -293,9 +293,6 @@ def provenance_xmp(packet: bytes | None, provenance: Mapping[str, Any]) -> bytes
     (root, *_) = document.getElementsByTagNameNS(RDF, "RDF") or [None]
     if root is None:
         return provenance_xmp(None, provenance)
-    for old in document.getElementsByTagNameNS(RDF, "Description"):
-        if old.parentNode is not None and old.hasAttributeNS(PROVENANCE_SPACE, "provenance"):
-            old.parentNode.removeChild(old)
     prefix = root.prefix or "rdf"
     element = document.createElementNS(RDF, f"{prefix}:Description")
     element.setAttributeNS(RDF, f"{prefix}:about", "")

@@ -207,3 +207,25 @@ def test_a_changed_picture_of_the_diversity_is_not_replaced(upscale, engine, fol
     with pytest.raises(ExistsError, match="changed since"):
         spread.write(path, replace=False)
     spread.write(path, replace=True)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
+def test_the_record_of_the_input_is_not_the_outputs(upscale, engine, folder, photo, suffix):
+    assert upscale("photo.png", "-s", "2", "-o", "first.jpg").exit_code == 0
+    data = (folder / "first.jpg").read_bytes()
+    rated = data.replace(
+        b"srcli:provenance", b'xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="5" srcli:provenance'
+    )
+    start = data.index(b"http://ns.adobe.com/xap") - 2  # the length of the segment
+    length = int.from_bytes(data[start : start + 2], "big") + len(rated) - len(data)
+    (folder / "rated.jpg").write_bytes(rated[:start] + length.to_bytes(2, "big") + rated[start + 2 :])
+    words = ("rated.jpg", "-s", "2", "-o", f"second.{suffix}")
+    assert upscale(*words, "--no-provenance", "--manifest", "m.jsonl").exit_code == 0
+    second = folder / f"second.{suffix}"
+    assert read_provenance(second) is None
+    assert b'Rating="5"' in second.read_bytes()
+    assert "up to date" in upscale(*words, "--no-provenance", "--manifest", "m.jsonl").stdout
+    assert upscale(*words, "--overwrite").exit_code == 0
+    assert read_provenance(second)["out_size"] == [120, 80]
+    assert second.read_bytes().count(b"blake2b") == 2  # of the input and of the output
+    assert b'Rating="5"' in second.read_bytes()
