@@ -2,7 +2,7 @@
 
 The name of a temporary file says who writes: the machine, the process, and when it started, since numbers of processes
 come again: ``.srcli-<machine>-<process>-<start>-<random>.tmp``. What a killed process left is removed by the next run
-that writes to the same folder on the same machine; files of other machines cannot be judged and stay.
+that writes to the same folder; on another machine (a container that is gone) after an hour, if nobody holds its lock.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import platform
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -24,6 +25,7 @@ from srcli.errors import ResourceError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NAME = re.compile(r"\.srcli-([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{12}\.tmp")
 PROCESSES = Path("/proc")
+ABANDONED = 3600  # seconds without a byte
 _temporary: set[Path] = set()  # files being written now
 
 
@@ -50,6 +52,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         except OSError as error:
             raise write_error(path, error) from error
         return
+    remove_leftovers(target.parent)
     temporary = target.parent / temporary_name()
     try:
         # O_EXCL | 0o666: nobody else's file, and the permissions the user's umask asks for.
@@ -59,6 +62,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     _temporary.add(temporary)
     try:
         with os.fdopen(handle, "w+b") as stream:
+            _locked(handle)
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -143,10 +147,40 @@ def _remove_leftovers(folder: str) -> None:
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             found = NAME.fullmatch(entry.name)
-            if found is None or found[1] != _machine() or _is_alive(int(found[2]), int(found[3])):
+            if found is None:
                 continue
             with suppress(OSError):  # another run was faster, or (on Windows) it is still open
-                os.unlink(entry.path)  # noqa: PTH108
+                here = found[1] == _machine()
+                if _is_abandoned(entry) if not here else not _is_alive(int(found[2]), int(found[3])):
+                    os.unlink(entry.path)  # noqa: PTH108
+
+
+def _is_abandoned(entry: os.DirEntry[str]) -> bool:
+    """Whether a file of another machine is old, and nobody writes it.
+
+    Raises:
+        OSError: it is gone, or cannot be opened.
+    """
+    if time.time() - entry.stat().st_mtime < ABANDONED:
+        return False
+    handle = os.open(entry.path, os.O_RDWR)
+    try:
+        return _locked(handle)
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    """Lock an open file until it is closed; False where another has it, or the file system has no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    except ImportError:  # Windows refuses to remove an open file
+        pass
+    return True
 
 
 def _machine() -> str:

@@ -31,6 +31,7 @@ from srcli.cli import (
 from srcli.cli.command import command
 from srcli.cli.console import end_lines, mind_streams, print_error
 from srcli.errors import as_ours
+from srcli.files import new_run
 from srcli.signals import end_if_told, mind_signals
 
 
@@ -89,6 +90,7 @@ def root(
     ] = False,
 ) -> None:
     """Enlarge images by any factor, train and compare the networks that do it."""
+    new_run()
 
 
 def main() -> None:

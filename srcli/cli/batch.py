@@ -160,9 +160,6 @@ class Batch:
             SrcliError: what would fail for every picture.
             BrokenPipeError: nobody reads on; that is said.
         """
-        from srcli.files import new_run
-
-        new_run()
         everything, refused = self._sorted(found.sources)
         own = self._own_share(everything)
         work = [item for item in own if item[1] not in refused]

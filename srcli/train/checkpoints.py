@@ -23,7 +23,7 @@ import torch
 from srcli.data.photos import Photos
 from srcli.errors import ExistsError, NothingToDoError, UsageError, WeightsError
 from srcli.evaluate.ranks import Ranks
-from srcli.files import atomic_write, write_error
+from srcli.files import atomic_write, remove_leftovers, write_error
 from srcli.presets import Part
 from srcli.recipe import Recipe
 from srcli.train.trainer import Trainer
@@ -55,6 +55,8 @@ def alone(out: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise write_error(out, error) from error
+    for folder in (out, out / FOLDER, out / "samples"):
+        remove_leftovers(folder)
     try:
         yield
     finally:

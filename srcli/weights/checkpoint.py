@@ -205,6 +205,17 @@ def save_state(
     extra: Mapping[str, str] | None = None,
 ) -> None:
     """As `save`, for a state dict."""
+    write_atomically(path, file_of(state, preset, half=half, extra=extra))
+
+
+def file_of(
+    state: Mapping[str, Tensor],
+    preset: Preset,
+    *,
+    half: bool = False,
+    extra: Mapping[str, str] | None = None,
+) -> bytes:
+    """The content of the file that `save_state` writes."""
     from safetensors.torch import save as to_bytes
 
     tensors = {
@@ -223,7 +234,7 @@ def save_state(
         "license": preset.weights.license,
         **(extra or {}),
     }
-    write_atomically(path, _in_order(to_bytes(tensors, metadata=about)))
+    return _in_order(to_bytes(tensors, metadata=about))
 
 
 def _in_order(file: bytes) -> bytes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srcli.errors import ExistsError, ResourceError, WeightsError
-from srcli.files import sha256, write_atomically
+from srcli.files import remove_leftovers, sha256, write_atomically
 from srcli.presets import Preset, load_preset
-from srcli.weights.checkpoint import check_header, load_into, save_state
+from srcli.weights.checkpoint import check_header, file_of, load_into
 from srcli.weights.folder import INDEX, is_folder, read_folder, write_folder
 from srcli.weights.licenses import UNSTATED, check_license
 from srcli.weights.official import Checkpoint, fit, identify, read_foreign, rename
@@ -146,19 +147,21 @@ def install(
     if not output.suffix:
         write_folder(output, state, preset)
         return Installed(output, preset, sha256(output / INDEX), named=False)
-    save_state(output, state, preset, extra=source)
-    digest = sha256(output)
+    content = file_of(state, preset, extra=source)
+    digest = hashlib.sha256(content).hexdigest()
     write_atomically(hash_file(output), f"{digest}  {output.name}\n".encode())
     write_atomically(output.with_suffix(".md"), card(preset, output, digest, source).encode())
+    write_atomically(output, content)  # last: weights that are there are complete
     return Installed(output, preset, digest, named and locate(preset) == output)
 
 
 def check_free(output: Path, *, overwrite: bool) -> None:
-    """Nothing may be replaced unasked.
+    """Nothing may be replaced unasked; what a killed run left beside it goes.
 
     Raises:
         ExistsError: `output` is there and `overwrite` is not set.
     """
+    remove_leftovers(output.parent)
     if output.exists() and not overwrite:
         raise ExistsError(
             f"{output} exists.", hint="Replace it with --overwrite, or choose another --output."
