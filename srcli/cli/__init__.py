@@ -38,6 +38,10 @@ from srcli.signals import end_if_told, mind_signals
 class Group(TyperGroup):
     """Commands whose errors, but for bugs, become one line on stderr and an exit code."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        _name_variables(self, "SRCLI")
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
@@ -48,9 +52,18 @@ class Group(TyperGroup):
             raise typer.Exit(ours.code) from error
 
 
-def _environment(command: str) -> dict[str, Any]:
-    """Every option of a command can be given as SRCLI_<COMMAND>_<OPTION>."""
-    return {"auto_envvar_prefix": f"SRCLI_{command.upper()}"}
+def _name_variables(group: Any, prefix: str) -> None:
+    """Let every option be given as SRCLI_<COMMAND>_<OPTION>, before what commands share, such as SRCLI_DEVICE."""
+    for name, each in group.commands.items():
+        own = f"{prefix}_{name}".upper().replace("-", "_")
+        for option in each.params:
+            long = [word[2:] for word in option.opts if word.startswith("--")]
+            if long:
+                shared = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
+                option.envvar = [f"{own}_{long[0]}".upper().replace("-", "_"), *shared]
+                option.show_envvar = False  # said once, in the help of `upscale`
+        if hasattr(each, "commands"):
+            _name_variables(each, own)
 
 
 app = typer.Typer(
@@ -59,21 +72,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a bug keeps its plain traceback
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(context_settings=_environment("upscale"))(command(upscale_request.Request, upscale.upscale))
-app.command(context_settings=_environment("train"))(command(train.Request, train.train))
-app.command("eval", context_settings=_environment("eval"))(command(evaluate.Request, evaluate.evaluate))
-app.command("sweep-temperature", context_settings=_environment("sweep_temperature"))(
-    command(sweep.Request, sweep.sweep_temperature)
-)
-app.command(context_settings=_environment("pareto"))(command(pareto.Request, pareto.pareto))
-app.command(context_settings=_environment("compare"))(compare.compare)
-app.command(context_settings=_environment("explain"))(explain.explain)
-app.command(context_settings=_environment("info"))(info.info)
-app.command(context_settings=_environment("doctor"))(doctor.doctor)
-app.add_typer(cache.app, name="cache", context_settings=_environment("cache"))
-app.add_typer(bench.app, name="bench", context_settings=_environment("bench"))
-app.add_typer(data.app, name="data", context_settings=_environment("data"))
-app.add_typer(models.app, name="models", context_settings=_environment("models"))
+app.command()(command(upscale_request.Request, upscale.upscale))
+app.command()(command(train.Request, train.train))
+app.command("eval")(command(evaluate.Request, evaluate.evaluate))
+app.command("sweep-temperature")(command(sweep.Request, sweep.sweep_temperature))
+app.command()(command(pareto.Request, pareto.pareto))
+app.command()(compare.compare)
+app.command()(explain.explain)
+app.command()(info.info)
+app.command()(doctor.doctor)
+app.add_typer(cache.app, name="cache")
+app.add_typer(bench.app, name="bench")
+app.add_typer(data.app, name="data")
+app.add_typer(models.app, name="models")
 
 
 def _print_version(asked: bool) -> None:

@@ -100,7 +100,6 @@ def import_model(
         str | None,
         typer.Option(
             "--license",
-            envvar="SRCLI_MODELS_IMPORT_LICENSE",
             help="SPDX identifier of the weights, or 'unstated'.",
         ),
     ] = None,

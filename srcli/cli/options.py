@@ -27,7 +27,7 @@ Device = Annotated[
         "-d",
         metavar="auto|cpu|cuda[:N]|mps|xpu",
         help="Where to run.",
-        envvar=["SRCLI_UPSCALE_DEVICE", "SRCLI_DEVICE"],
+        envvar="SRCLI_DEVICE",
         rich_help_panel=RUN,
     ),
 ]
@@ -54,7 +54,7 @@ Offline = Annotated[
     option(
         "--offline",
         help="Never use the network.",
-        envvar=["SRCLI_UPSCALE_OFFLINE", "SRCLI_OFFLINE"],
+        envvar="SRCLI_OFFLINE",
         rich_help_panel=RUN,
     ),
 ]

@@ -82,7 +82,7 @@ class Request:
             "--data",
             metavar="DIR",
             help="Where the benchmarks are.",
-            envvar=["SRCLI_PARETO_DATA", "SRCLI_DATA_DIR"],
+            envvar="SRCLI_DATA_DIR",
         ),
     ] = None
     limit: Annotated[

@@ -59,7 +59,6 @@ Print = Annotated[
         "--print",
         metavar="30x40cm@300dpi",
         help="Size on paper, in mm, cm or in; turned to match the picture.",
-        envvar="SRCLI_UPSCALE_PRINT",
     ),
 ]
 Fit = Annotated[
@@ -75,7 +74,7 @@ Devices = Annotated[
         "-d",
         metavar="auto|all|cpu|cuda[:N][,..]|mps|xpu",
         help="Where to run; all, or several with commas: a process on each.",
-        envvar=["SRCLI_UPSCALE_DEVICE", "SRCLI_DEVICE"],
+        envvar="SRCLI_DEVICE",
     ),
 ]
 Workers = Annotated[
@@ -131,7 +130,7 @@ NoProvenance = Annotated[
     output(
         "--no-provenance",
         help="Do not record in the output how it was made; a later run cannot tell then that it is up to date.",
-        envvar=["SRCLI_UPSCALE_NO_PROVENANCE", "SRCLI_NO_PROVENANCE"],
+        envvar="SRCLI_NO_PROVENANCE",
     ),
 ]
 Background = Annotated[
