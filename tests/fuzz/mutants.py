@@ -177,7 +177,8 @@ def _seeds(kind: str) -> list[bytes]:
         ],
         "avif": lambda: [encoded(rgb, "AVIF", exif=exif_block()), encoded(rgba, "AVIF"), _animated("AVIF")],
         "gif": lambda: [encoded(palette, "GIF", transparency=2), _animated("GIF", loop=2, disposal=2)],
-        "other": lambda: [encoded(rgb, "BMP"), encoded(rgb, "PPM"), b"P2\n3 2\n4095\n0 1 2\n3 4 4095\n"],
+        "bmp": lambda: [encoded(rgb, "BMP"), encoded(palette, "BMP"), encoded(_picture(1), "BMP")],
+        "other": lambda: [encoded(rgb, "PPM"), b"P2\n3 2\n4095\n0 1 2\n3 4 4095\n", encoded(rgba, "TGA")],
         "icc": lambda: [
             rgb_profile("Adobe", ADOBE_RGB, gamma(2.2)),
             gray_profile("Gray", gamma(1.8)),
@@ -193,10 +194,8 @@ def _seeds(kind: str) -> list[bytes]:
     return made[kind]()
 
 
-KINDS = (
-    *("png", "jpeg", "webp", "tiff", "avif", "gif", "other", "icc", "exif", "xmp"),
-    *("safetensors", "toml", "checkpoint", "manifest"),
-)
+PICTURES = ("png", "jpeg", "webp", "tiff", "avif", "gif", "bmp", "other", "icc", "exif", "xmp")
+KINDS = (*PICTURES, "safetensors", "toml", "checkpoint", "manifest")
 TEXT = ("toml", "xmp", "manifest")
 
 
