@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from srcli.image.deflate import in_order
+from srcli.image.deflate import deflate_runs, in_order
 from srcli.image.ifd import (
     ASCII,
     BYTE,
@@ -205,7 +205,14 @@ def _strip(rows: Samples, level: int, predict: bool) -> bytes:
     little = rows.astype(rows.dtype.newbyteorder("<"))
     if predict:
         little[:, 1:] = rows[:, 1:] - rows[:, :-1]
-    return zlib.compress(little.tobytes(), level)
+    data = little.tobytes()
+    if rows.dtype == np.uint16:
+        packed = deflate_runs(data, level)
+        if packed is not None:
+            return (
+                zlib.compress(b"", level)[:2] + packed + b"\x03\x00" + struct.pack(">I", zlib.adler32(data))
+            )
+    return zlib.compress(data, level)
 
 
 def _describe(tags: Directory, raster: Raster, *, cmyk: bool, alpha: bool) -> None:

@@ -13,8 +13,9 @@ from PIL import Image
 
 from srcli.image import Image as Read
 from srcli.image import plan_output, png, tiff
+from srcli.image.deflate import deflate_runs
 from srcli.image.raster import Raster
-from tests.image.make import texture
+from tests.image.make import smooth, texture
 
 
 def unfilter(rows: np.ndarray, unit: int) -> np.ndarray:
@@ -89,6 +90,30 @@ def test_png_bytes_do_not_depend_on_the_number_of_cores(monkeypatch):
         png.encode_png(stream, Raster.of(samples))
         files.append(stream.getvalue())
     assert files[0] == files[1] == files[2]
+
+
+def test_runs_are_enough_for_noise_and_not_for_what_repeats():
+    noise = texture(100, 300, 3, np.uint8).tobytes()
+    assert zlib.decompress(deflate_runs(noise, 6) + b"\x03\x00", -15) == noise
+    page = ((texture(1, 300, 3, np.uint8) // 64).tobytes() + bytes(300)) * 100
+    assert deflate_runs(page, 6) is None
+    for level in (0, 7, 9):
+        assert deflate_runs(noise, level) is None
+
+
+@pytest.mark.parametrize("kind", ["photo", "page", "gray"])
+def test_a_png_is_little_larger_than_with_a_full_search(kind, monkeypatch):
+    y, x = np.mgrid[:300, :400]
+    photo = smooth(300, 400) + np.random.default_rng(0).integers(0, 9, (300, 400, 3), dtype=np.uint8)
+    page = np.where(((x // 7) * (y // 11) % 5 == 0) & (y % 11 < 7), 0, 255).astype(np.uint8)
+    samples = {"photo": photo, "page": np.repeat(page[..., None], 3, 2), "gray": photo[..., :1]}[kind]
+    sizes = []
+    for thorough in (6, 0):
+        monkeypatch.setattr("srcli.image.deflate.THOROUGH", thorough)
+        stream = io.BytesIO()
+        png.encode_png(stream, Raster.of(np.ascontiguousarray(samples)))
+        sizes.append(len(stream.getvalue()))
+    assert sizes[0] <= 1.03 * sizes[1]
 
 
 @given(st.lists(st.integers(0, 9), max_size=9), st.integers(1, 12))
