@@ -13,7 +13,7 @@ from typing import Literal
 
 from srcli.errors import UsageError, suggest
 from srcli.evaluate.statistics import bootstrap, label, per_image
-from srcli.metrics import METRICS
+from srcli.metrics import METRICS, check_niqe
 from srcli.report import GIVEN, Row, group_key, means
 
 Cost = Literal["seconds", "params", "memory", "flops"]
@@ -22,6 +22,20 @@ Cost = Literal["seconds", "params", "memory", "flops"]
 HIGHER = frozenset({"musiq", "clipiqa", "maniqa", "diversity"})
 LOWER = frozenset({"seconds", "params", "memory", "flops", "lpips", "dists", "niqe", "fid", "kid"})
 OF_A_ROW = frozenset({"seconds", "params", "memory"})
+# What the axes are by default, the usual one first.
+FIDELITY = ("psnr", "psnr-y", "ssim", "lr-psnr")
+PERCEPTION = (
+    "lpips",
+    "lpips-vgg",
+    "dists",
+    "niqe",
+    "niqe-srcli",
+    "spectrum",
+    "ssim",
+    "lr-psnr",
+    "psnr-y",
+    "psnr",
+)
 SAME = 1e-6  # two measurements of one picture that differ by less are one
 
 
@@ -99,6 +113,7 @@ class Panel:
         published: those from papers.
         notes: what a reader has to know.
         cost: what the size of a marker says.
+        usual: the protocol of a panel without measured points.
     """
 
     benchmark: str
@@ -110,6 +125,7 @@ class Panel:
     published: list[Point] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     cost: Cost | None = None
+    usual: str = ""
 
     @property
     def title(self) -> str:
@@ -119,7 +135,7 @@ class Panel:
     @property
     def protocols(self) -> list[str]:
         """By which the points were measured, in order of appearance."""
-        return list(dict.fromkeys(point.protocol for point in self.points))
+        return list(dict.fromkeys(point.protocol for point in self.points)) or [self.usual]
 
     def gains(self) -> list[tuple[float, float]]:
         """Both values of each point, turned so that higher is better."""
@@ -258,6 +274,7 @@ def panels(
     Raises:
         UsageError: no row has both values, one is NaN, protocols are mixed, or points share no picture.
     """
+    check_niqe((x.name, y.name))
     groups: dict[tuple[str, float, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.benchmark, row.scale, row.lr), []).append(row)

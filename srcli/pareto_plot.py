@@ -126,7 +126,7 @@ def _draw(axes: Axes, panel: Panel, sizes: Sizes, *, front: bool) -> None:
         colour = _colour(line[0])
         style = "-" if line[0].source is None else ":"
         axes.plot([p.x for p in line], [p.y for p in line], style, color=colour, lw=1, alpha=0.7, zorder=2)
-    if front:
+    if front and panel.points:
         axes.plot(*_edge(panel), color="#222222", lw=1, alpha=0.6, zorder=1)
     for p in panel.published:
         axes.scatter([p.x], [p.y], s=28, facecolors="none", edgecolors=_colour(p), linewidths=1, zorder=3)
@@ -186,7 +186,7 @@ def _legend(panels: Sequence[Panel], sizes: Sizes, *, front: bool) -> list[Any]:
     handles: list[Any] = [
         Line2D([], [], marker="o", ls="", color=COLOURS.get(name, OTHER), label=name) for name in families
     ]
-    if front:
+    if front and any(panel.points for panel in panels):
         handles.append(Line2D([], [], color="#222222", lw=1, alpha=0.6, label="front"))
     if any(panel.published for panel in panels):
         handles.append(Line2D([], [], marker="o", ls="", mfc="none", color="#555555", label="published"))

@@ -9,15 +9,19 @@ from srcli.pareto import Panel, Point
 from srcli.report import Row
 
 
+def row_like(panel: Panel) -> Row:
+    """A row of a panel's set and scale, by its protocol."""
+    return Row("", panel.benchmark, "", panel.scale, panel.protocols[0])
+
+
 def published_points(panel: Panel, figures: Iterable[Figure]) -> list[Point]:
     """Points of other papers for a panel, compared only where its protocol measures what they print.
 
     A method that several tables print alike appears once.
     """
-    like = Row("", panel.benchmark, "", panel.scale, panel.protocols[0])
     x, y = panel.x.name, panel.y.name
     found: dict[tuple[object, ...], Point] = {}
-    for row in printed_rows(figures, like, (x, y)):
+    for row in printed_rows(figures, row_like(panel), (x, y)):
         if len(row.values) == 2:
             point = Point(
                 label=row.label if row.temperature is None else f"{row.label} t={row.temperature:g}",

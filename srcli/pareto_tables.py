@@ -28,7 +28,7 @@ def panel_table(panel: Panel, *, hypervolume: bool = False, origin: Origin = Non
 
 def _below(panel: Panel, *, hypervolume: bool, origin: Origin) -> list[str]:
     found = []
-    if hypervolume:
+    if hypervolume and panel.points:
         x, y = panel.worst if origin is None else origin
         found.append(
             f"hypervolume {panel.hypervolume(origin):.4g}, from {panel.x.name} {x:.4g} and {panel.y.name} {y:.4g}"
@@ -111,8 +111,8 @@ def document(panels: Sequence[Panel], *, origin: Origin = None) -> dict[str, obj
                 "y": panel.y.name,
                 "front": [p.label for p in panel.front],
                 "dominated": panel.dominated,
-                "hypervolume": panel.hypervolume(origin),
-                "hypervolume from": list(panel.worst if origin is None else origin),
+                "hypervolume": panel.hypervolume(origin) if panel.points else None,
+                "hypervolume from": list(panel.worst if origin is None else origin) if panel.points else None,
                 "notes": panel.notes,
             }
             for panel in panels

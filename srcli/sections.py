@@ -32,6 +32,21 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise PresetError(f"{path} nests values too deeply.") from error
 
 
+def user_path(key: str) -> Path | None:
+    """A path that the user's `config.toml` names; None where it does not.
+
+    Raises:
+        PresetError: the file is not TOML, or names something else than a path.
+    """
+    import platformdirs
+
+    config = Path(platformdirs.user_config_dir("srcli", appauthor=False)) / "config.toml"
+    value = read_toml(config).get(key) if config.is_file() else None
+    if value is not None and not isinstance(value, str):
+        raise PresetError(f"{key} in {config} must be a path in quotes.")
+    return None if value is None else Path(value).expanduser()
+
+
 def read_section(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """A dataclass filled from a table of plain values; its annotations are the schema.
 

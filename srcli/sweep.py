@@ -17,11 +17,11 @@ from srcli.errors import UsageError
 from srcli.evaluate import Evaluation, Model, RowCache, evaluate
 from srcli.evaluate.ranks import Ranks
 from srcli.evaluate.run import Report
-from srcli.metrics import METRICS, Metric, Protocol, find_metrics
+from srcli.metrics import Metric, Protocol, find_metrics
 from srcli.report import Mean, Row, average, means
 
 TEMPERATURES = "0:1:0.05"
-LOSS = "psnr>=-0.3dB"  # of the default rule: what fidelity may cost
+DEFAULT_RULE = "lpips@psnr>=-0.3dB"
 
 _LIMIT = re.compile(r"([a-z][\w-]*)(>=|<=)([+-]?)(\d+\.?\d*|\.\d+)(?:db|levels)?")
 
@@ -89,12 +89,6 @@ def _metric(name: str) -> Metric:
     return metric
 
 
-def default_rule() -> Rule:
-    """LPIPS where its backbone is here, else NIQE, at no more than 0.3 dB below temperature 0."""
-    metric = "niqe" if METRICS["lpips"].missing() else "lpips"
-    return parse_rule(f"{metric}@{LOSS}")
-
-
 @dataclass(frozen=True)
 class Curve:
     """Means over the pictures of one benchmark at one scale, by rising temperature."""
@@ -112,7 +106,7 @@ class Choice:
         scale: the scale.
         temperature: None where none keeps to the limits.
         values: the rule's metrics there, mean over the benchmarks' means.
-        faithful: the same at the lowest temperature.
+        faithful: the same at the lowest temperature; empty where a metric of the rule was not measured.
     """
 
     scale: float
@@ -184,6 +178,8 @@ def sweep(
     wanted = find_metrics(
         [*(m if isinstance(m, str) else m.name for m in metrics), *(m.name for m in rule.metrics)]
     )
+    absent = {m.name: missing for m in wanted if (missing := m.missing(asked=True))}
+    wanted = [metric for metric in wanted if metric.name not in absent]
     found = evaluate(
         [model],
         benchmarks,
@@ -197,6 +193,7 @@ def sweep(
         ranks=ranks,
         report=report,
     )
+    found.absent = absent
     failed = {(f.benchmark, f.image, f.scale) for f in found.failures}
     # A picture that failed half-way would be missing at some temperatures only.
     found.rows = [row for row in found.rows if (row.benchmark, row.image, row.scale) not in failed]
@@ -222,8 +219,13 @@ def _scales(drawn: Sequence[Curve]) -> list[float]:
 
 
 def choice(rule: Rule, drawn: Sequence[Curve], scale: float) -> Choice:
-    """What the rule recommends at a scale; the lower of two temperatures that are equally good."""
+    """What the rule recommends at a scale; the lower of two temperatures that are equally good.
+
+    Nothing where a metric of the rule was not measured.
+    """
     at_scale = [curve for curve in drawn if curve.scale == scale]
+    if any(m.name not in at_scale[0].points[0].row.metrics for m in rule.metrics):
+        return Choice(scale, None, {}, {})
     table: dict[float, dict[str, float]] = {}
     for temperature in map(temperature_of, at_scale[0].points):
         same = [p.row.metrics for c in at_scale for p in c.points if temperature_of(p) == temperature]
@@ -277,6 +279,7 @@ def _plain(values: Mapping[str, float]) -> dict[str, float | str]:
 
 
 __all__ = [
+    "DEFAULT_RULE",
     "TEMPERATURES",
     "Choice",
     "Curve",
@@ -286,7 +289,6 @@ __all__ = [
     "choice",
     "csv_lines",
     "curves",
-    "default_rule",
     "document",
     "parse_rule",
     "sweep",

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 
 from srcli.evaluate.reference import Figure as Published
 from srcli.metrics import PROTOCOLS
-from srcli.pareto import Axis, Panel, Point, axis, panels
+from srcli.pareto import PERCEPTION, Axis, Panel, Point, axis, panels
 from srcli.pareto_plot import COLOURS, COLUMNS, OTHER, PANEL, STYLE, PictureFormat
 from srcli.pareto_published import published_points
 from srcli.sweep import Sweep
@@ -32,7 +32,8 @@ KEY_SIZE = 6.5
 def sweep_panels(result: Sweep, figures: Sequence[Published] = ()) -> list[Panel]:
     """One panel per benchmark and scale, with the published points of tables that print both of its metrics."""
     names = [metric.name for metric in result.found.metrics]
-    y = result.rule.metric.name
+    chosen = result.rule.metric.name  # where it could not be measured, the axis says what it is instead
+    y = chosen if chosen in names else next((name for name in PERCEPTION if name in names), names[-1])
     found = []
     for curve in result.curves:
         rows = [r for r in result.found.rows if (r.benchmark, r.scale) == (curve.benchmark, curve.scale)]

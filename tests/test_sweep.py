@@ -18,7 +18,7 @@ from srcli.pareto import axis, panels
 from srcli.preset_copy import with_temperatures
 from srcli.presets import load_preset
 from srcli.report import Row, csv_text, json_text, read_rows
-from srcli.sweep import Sweep, choice, csv_lines, curves, default_rule, document, parse_rule, sweep
+from srcli.sweep import DEFAULT_RULE, Sweep, choice, csv_lines, curves, document, parse_rule, sweep
 from srcli.sweep_plot import picture, sweep_panels
 from srcli.temperature import choose
 from srcli.weights.store import find, resolve
@@ -74,13 +74,10 @@ def test_what_is_no_rule_is_refused(text):
         parse_rule(text)
 
 
-def test_the_default_rule_uses_lpips_only_where_its_backbone_is(monkeypatch, tmp_path):
-    monkeypatch.setenv("SRCLI_MODELS_DIR", str(tmp_path))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert default_rule().text == "niqe@psnr>=-0.3dB"
-    monkeypatch.setattr("srcli.metrics.METRICS", METRICS)
-    monkeypatch.setitem(METRICS, "lpips", find_metrics(["psnr"])[0])  # one that lacks nothing
-    assert default_rule().metric is METRICS["psnr"]
+def test_a_rule_whose_metric_was_not_measured_recommends_nothing():
+    drawn = curves(rows_of("s", 4, {0: (30.0, 9.0), 0.5: (29.9, 8.0)}))
+    found = choice(parse_rule(DEFAULT_RULE), drawn, 4)
+    assert (found.temperature, found.values, found.faithful) == (None, {}, {})
 
 
 def rows_of(benchmark, scale, table):

@@ -24,6 +24,7 @@ from srcli.cli.evaluation_output import (
     refuse_rows_for_choices,
     render,
     render_table,
+    use_backbone,
     write,
 )
 from srcli.cli.options import words
@@ -55,6 +56,7 @@ class Request:
     limit: own.Limit = None
     protocol: own.ProtocolName = None
     metrics: own.Metrics = None
+    lpips_backbone: own.LpipsBackbone = None
     list_metrics: own.ListMetrics = False
     temperature: own.Temperatures = ""
     seeds: own.Seeds = 1
@@ -109,7 +111,8 @@ def evaluate(request: Request) -> None:
         raise UsageError("--pred and --ref stand alone: no --bench, --data, --model or --timing.")
     if request.allow_missing and not scored:
         raise UsageError("--allow-missing goes with --pred and --ref.")
-    wanted, notes = _metrics(request.metrics, thresholds, scored=scored)
+    use_backbone(request.lpips_backbone)
+    wanted, absent, notes = _metrics(request.metrics, thresholds, scored=scored)
     opened: list[Model] = []
     with joined_ranks() as ranks:
         progress = Progress(quiet=request.quiet or ranks.rank > 0)
@@ -125,6 +128,7 @@ def evaluate(request: Request) -> None:
         if ranks.rank > 0:
             raise typer.Exit(1 if found.failures else 0)
     found.notes += notes
+    found.absent = absent
     if found.rows or not found.failures:
         write(render(found, _shown(request, opened, tests), chosen), request.output, console)
     if code := finish(found, thresholds):
@@ -190,16 +194,23 @@ def _thresholds(pairs: Sequence[str]) -> dict[str, float]:
 
 def _metrics(
     text: str | None, thresholds: dict[str, float], *, scored: bool
-) -> tuple[list[Metric], list[str]]:
-    """The metrics asked for or the default ones, and what there is to say about those left out."""
+) -> tuple[list[Metric], dict[str, str], list[str]]:
+    """The metrics asked for or the default ones, those of them that are missing and why, and what else to say.
+
+    Raises:
+        ModelError: a threshold's metric is missing, or all are.
+    """
     from srcli.metrics import DEFAULT, OPTIONAL, find_metrics
 
-    notes = []
+    notes: list[str] = []
+    absent: dict[str, str] = {}
     if text is not None:
         chosen = find_metrics([*words(text), *thresholds])
-        for metric in chosen:
-            if missing := metric.missing(asked=True):
-                raise ModelError(f"{metric.name} cannot be measured: {missing}")
+        absent = {m.name: missing for m in chosen if (missing := m.missing(asked=True))}
+        for name, missing in absent.items():
+            if name in thresholds or len(absent) == len(chosen):
+                raise ModelError(f"{name} cannot be measured: {missing}")
+        chosen = [metric for metric in chosen if metric.name not in absent]
     else:
         chosen = [m for m in find_metrics([*DEFAULT, *thresholds]) if not (scored and "lr" in m.needs)]
         for metric in find_metrics(OPTIONAL):
@@ -211,7 +222,7 @@ def _metrics(
             raise UsageError(
                 f"{metric.name} cannot be measured with --pred: there is only one result and no LR."
             )
-    return list(dict.fromkeys(chosen)), notes
+    return list(dict.fromkeys(chosen)), absent, notes
 
 
 def _benchmarks(request: Request) -> list[Benchmark]:

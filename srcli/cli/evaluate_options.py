@@ -79,6 +79,14 @@ Metrics = Annotated[
     str | None,
     how("--metrics", metavar="NAME[,..]", help="What to measure.  [default: psnr,psnr-y,ssim,lr-psnr]"),
 ]
+LpipsBackbone = Annotated[
+    Path | None,
+    how(
+        "--lpips-backbone",
+        metavar="FILE",
+        help="The classifier that LPIPS looks through, where 'srcli models pull metrics' has not fetched it.",
+    ),
+]
 ListMetrics = Annotated[
     bool, typer.Option("--list-metrics", help="Name metrics and protocols, and end.", rich_help_panel=HOW)
 ]

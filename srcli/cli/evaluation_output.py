@@ -48,6 +48,14 @@ class Progress:
         )
 
 
+def use_backbone(path: Path | None) -> None:
+    """Take the file of --lpips-backbone, if there is one."""
+    if path is not None:
+        from srcli.metrics import backbones
+
+        backbones.use(path)
+
+
 def chosen_format(asked: str, output: Path | None) -> Chosen:
     """The format asked for, or that of the output's suffix.
 

@@ -13,10 +13,11 @@ from srcli.cli import options
 from srcli.cli.console import Console
 from srcli.cli.options import words
 from srcli.cli.writing import write_file
-from srcli.errors import NothingToDoError, UsageError
+from srcli.errors import ModelError, NothingToDoError, UsageError
 
 if TYPE_CHECKING:
-    from srcli.pareto import Panel
+    from srcli.evaluate.reference import Figure, Printed
+    from srcli.pareto import Axis, Panel
     from srcli.report import Row
 
 Form = Literal["auto", "png", "svg", "pdf", "html", "csv", "tex", "json", "table"]
@@ -41,11 +42,17 @@ class Request:
         ),
     ] = None
     x: Annotated[
-        str, typer.Option("--x", metavar="METRIC", help="Along the bottom.", rich_help_panel=READ)
-    ] = "psnr"
-    y: Annotated[str, typer.Option("--y", metavar="METRIC", help="Along the side.", rich_help_panel=READ)] = (
-        "lpips"
-    )
+        str | None,
+        point_option(
+            "--x", metavar="METRIC", help="Along the bottom.  [default: psnr, or another that the rows have]"
+        ),
+    ] = None
+    y: Annotated[
+        str | None,
+        point_option(
+            "--y", metavar="METRIC", help="Along the side.  [default: lpips, or another that the rows have]"
+        ),
+    ] = None
     cost: Annotated[
         Literal["seconds", "params", "memory", "flops"] | None,
         point_option(help="What the size of a marker says."),
@@ -84,6 +91,10 @@ class Request:
             help="Where the benchmarks are.",
             envvar="SRCLI_DATA_DIR",
         ),
+    ] = None
+    lpips_backbone: Annotated[
+        Path | None,
+        run_option("--lpips-backbone", metavar="FILE", help="The classifier that LPIPS looks through."),
     ] = None
     limit: Annotated[
         int | None,
@@ -131,19 +142,27 @@ def pareto(request: Request) -> None:
 
     srcli pareto rows.json --x psnr-y --y ssim -o pareto.png
     """
-    from srcli.pareto import axis, panels
+    from srcli.pareto import panels
 
     console = Console(quiet=request.quiet)
-    axes = axis(request.x), axis(request.y)
-    if axes[0].name == axes[1].name:
-        raise UsageError(f"--x and --y are both {axes[0].name}.", hint="Choose two metrics.")
     targets = [(path, _form(path, request.format)) for path in request.output or ()]
     rows = _chosen(_read(request.files or []), request)
+    axes = _axes(request, rows)
+    if axes[0].name == axes[1].name:
+        raise UsageError(f"--x and --y are both {axes[0].name}.", hint="Choose two metrics.")
     rows += _measured(request, [a.name for a in axes], console)
     if not rows:
-        raise UsageError(
-            "No rows to draw.", hint="Name files of 'srcli eval', or models with --model and --bench."
-        )
+        if request.reference is None or not request.bench:
+            raise UsageError(
+                "No rows to draw.",
+                hint="Name files of 'srcli eval', models with --model and --bench, "
+                "or published points alone: --reference builtin -b Set5 -s 4",
+            )
+        empty = [_with_published(panel, request) for panel in _empty(request, axes)]
+        if not any(panel.published for panel in empty):
+            raise UsageError(f"{'; '.join(note for panel in empty for note in panel.notes)}.")
+        _show([panel for panel in empty if panel.published], targets, request, console)
+        return
     cost = request.cost
     if "flops" in (cost, axes[0].name, axes[1].name):
         rows = _counted(rows)
@@ -212,6 +231,44 @@ def _scales(text: str | None) -> list[float]:
     return [parse_scale(word) for word in words(text)]
 
 
+def _axes(request: Request, rows: list[Row]) -> tuple[Axis, Axis]:
+    """The axes asked for, else the usual ones where every row has them, else others that rows have."""
+    from srcli.pareto import FIDELITY, PERCEPTION, axis
+
+    named = [axis(word).name for word in (request.x, request.y) if word is not None]
+    sets: list[set[str]] = [set(row.metrics) for row in rows]
+    if not rows and not request.model and request.reference is not None:
+        sets = [
+            {name for panel in _empty(request) for row in _printed(panel, request) for name in row.values}
+        ]
+    found = []
+    for word, usual in ((request.x, FIDELITY), (request.y, PERCEPTION)):
+        if word is None:
+            free = [name for name in usual if name not in named]
+            there = [name for name in free if all(name in known for known in sets)]
+            there += [name for name in free if any(name in known for known in sets)]
+            word = next(iter(there), free[0])
+            named.append(word)
+        found.append(axis(word))
+    return found[0], found[1]
+
+
+def _empty(request: Request, axes: tuple[Axis, Axis] | None = None) -> list[Panel]:
+    """Panels for published points alone."""
+    from srcli.data.benchmarks import find_spec
+    from srcli.pareto import Panel, axis
+
+    x, y = axes or (axis("psnr"), axis("lpips"))
+    specs = [find_spec(name) for name in words(*(request.bench or ()))]
+    scales = _scales(request.scale) or [4.0]
+    measure = request.protocol
+    return [
+        Panel(spec.title, scale, "given", x, y, [], usual=measure or f"{spec.protocol}/1")
+        for spec in specs
+        for scale in scales
+    ]
+
+
 def _chosen(rows: list[Row], request: Request) -> list[Row]:
     """The rows asked for.
 
@@ -249,14 +306,20 @@ def _measured(request: Request, metrics: list[str], console: Console) -> list[Ro
     """Rows of models that are measured now, or were before: evaluations are kept."""
     if not request.model:
         return []
-    from srcli.cli.evaluation_output import Progress, finish
+    from srcli.cli.evaluation_output import Progress, finish, use_backbone
     from srcli.data.benchmarks import open_benchmarks
     from srcli.evaluate import RowCache, distinct_names, evaluate, open_model
     from srcli.metrics import METRICS, find_metrics
 
     if not request.bench:
         raise UsageError("--model needs benchmarks to measure it on.", hint="Add --bench Set5, for example.")
+    use_backbone(request.lpips_backbone)
     wanted = find_metrics([name for name in metrics if name in METRICS])
+    for metric in wanted:
+        if missing := metric.missing(asked=True):
+            raise ModelError(
+                f"{metric.name} cannot be measured: {missing}", hint="Or choose others: --x, --y."
+            )
     opened = [open_model(name, device=request.device) for name in dict.fromkeys(request.model)]
     distinct_names(opened)
     found = evaluate(
@@ -284,13 +347,25 @@ def _counted(rows: list[Row]) -> list[Row]:
     return found
 
 
-def _with_published(panel: Panel, request: Request) -> Panel:
+def _figures(request: Request) -> list[Figure]:
     from srcli.evaluate.reference import published, read_figures
-    from srcli.pareto_published import published_points
 
     assert request.reference is not None
-    figures = published() if request.reference == "builtin" else read_figures(Path(request.reference))
-    points = published_points(panel, figures)
+    return published() if request.reference == "builtin" else read_figures(Path(request.reference))
+
+
+def _printed(panel: Panel, request: Request) -> list[Printed]:
+    from srcli.evaluate.reference import printed_rows
+    from srcli.pareto import FIDELITY, PERCEPTION
+    from srcli.pareto_published import row_like
+
+    return printed_rows(_figures(request), row_like(panel), (*FIDELITY, *PERCEPTION))
+
+
+def _with_published(panel: Panel, request: Request) -> Panel:
+    from srcli.pareto_published import published_points
+
+    points = published_points(panel, _figures(request))
     if points:
         part = ["published points are means over the whole set, the others over --limit pictures of it"]
         return replace(panel, published=points, notes=[*panel.notes, *(part if request.limit else [])])

@@ -13,7 +13,7 @@ import typer
 from srcli.cli import evaluate_options as own
 from srcli.cli import options
 from srcli.cli.console import Console, duration
-from srcli.cli.evaluation_output import SECONDS_BETWEEN_LINES
+from srcli.cli.evaluation_output import SECONDS_BETWEEN_LINES, use_backbone
 from srcli.cli.writing import write_file
 from srcli.errors import ModelError, UsageError
 
@@ -53,7 +53,7 @@ Select = Annotated[
         "--select",
         metavar="METRIC[@LIMIT]",
         help="The best METRIC within limits; signed numbers count from temperature 0.  "
-        "[default: lpips@psnr>=-0.3dB, niqe where LPIPS has no backbone]",
+        "[default: lpips@psnr>=-0.3dB]",
     ),
 ]
 OutputFolder = Annotated[
@@ -84,6 +84,7 @@ class Request:
     temps: Temps = "0:1:0.05"
     seeds: Seeds = 3
     metrics: own.Metrics = None
+    lpips_backbone: own.LpipsBackbone = None
     protocol: own.ProtocolName = None
     select: Select = None
     output: OutputFolder = None
@@ -107,7 +108,7 @@ def sweep_temperature(request: Request) -> None:
     from srcli.cli.evaluation_output import finish
     from srcli.evaluate import RowCache, joined_ranks
     from srcli.sizes import parse_scale
-    from srcli.sweep import parse_rule, sweep
+    from srcli.sweep import DEFAULT_RULE, parse_rule, sweep
     from srcli.temperature import parse_temperatures, warning
 
     console, write_preset = Console(quiet=request.quiet), request.write_preset
@@ -116,8 +117,9 @@ def sweep_temperature(request: Request) -> None:
         console.note(f"warning: {text}")
     if write_preset is not None and write_preset.suffix != ".toml":
         raise UsageError(f"--write-preset {write_preset} is no preset's file.", hint="Its name ends in .toml")
-    rule = _default_rule(console) if request.select is None else parse_rule(request.select)
-    wanted = _metrics(request.metrics, rule)
+    use_backbone(request.lpips_backbone)
+    rule = parse_rule(DEFAULT_RULE if request.select is None else request.select)
+    wanted = _metrics(request, rule)
     scales = [parse_scale(word) for word in options.words(request.scale or "4")]
     sets = _benchmarks(request)
     network = _network(request)
@@ -183,30 +185,23 @@ class Progress:
 # --- words to values ----------------------------------------------------------------------------------------------
 
 
-def _default_rule(console: Console) -> Rule:
-    from srcli.metrics import METRICS
-    from srcli.sweep import default_rule
-
-    rule = default_rule()
-    if rule.metric.name != "lpips":
-        console.note(f"the rule is {rule.text}; for lpips {METRICS['lpips'].missing()}")
-    return rule
-
-
-def _metrics(text: str | None, rule: Rule) -> list[Metric]:
+def _metrics(request: Request, rule: Rule) -> list[Metric]:
     """The metrics asked for, and those of the rule.
 
     Raises:
-        ModelError: one cannot be measured here; the message has the command that helps.
+        ModelError: one that was asked for, or without which nothing can be written, cannot be measured here.
     """
     from srcli.metrics import DEFAULT, find_metrics
 
-    names = [*DEFAULT, "niqe", "spectrum"] if text is None else options.words(text)
-    chosen = find_metrics([*names, *(metric.name for metric in rule.metrics)])
-    for metric in chosen:
+    text, named = request.metrics, rule.metrics
+    names = [*DEFAULT, "niqe-srcli", "spectrum"] if text is None else options.words(text)
+    needed = find_metrics([*names, *(m.name for m in named if request.select or request.write_preset)])
+    for metric in needed:
         if missing := metric.missing(asked=True):
-            raise ModelError(f"{metric.name} cannot be measured: {missing}")
-    return chosen
+            raise ModelError(
+                f"{metric.name} cannot be measured: {missing}", hint="Or choose by another: --select"
+            )
+    return find_metrics([*names, *(metric.name for metric in named)])
 
 
 def _benchmarks(request: Request) -> list[Benchmark]:
@@ -276,6 +271,8 @@ def _print(result: Sweep, *, as_json: bool) -> None:
 
 def recommendation(choice: Choice, rule: Rule) -> str:
     """A choice in one line: ``x4: temperature 0.45 by lpips@psnr>=-0.3dB (lpips 0.1423, 0.1802 at 0; ..)``."""
+    if not choice.faithful:
+        return f"x{choice.scale:g}: no temperature is recommended, since {rule.text} could not be measured"
     if choice.temperature is None:
         return f"x{choice.scale:g}: no temperature keeps to {rule.text}"
     shown = [

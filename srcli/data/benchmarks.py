@@ -8,7 +8,6 @@ the business of `srcli.data.layouts`. Nothing is ever fetched here.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +18,10 @@ from numpy.typing import NDArray
 
 from srcli.data.layouts import Item, PairedFolders, folders_like, pictures
 from srcli.data.reduce import cropped_to_scale, reduce_by
-from srcli.errors import ImageError, ModelError, NothingToDoError, PresetError, UsageError, suggest
+from srcli.errors import ImageError, ModelError, NothingToDoError, UsageError, suggest
 from srcli.geometry import Size
 from srcli.presets import preset_folders
-from srcli.sections import read_section, read_toml
+from srcli.sections import read_section, read_toml, user_path
 
 U8 = NDArray[np.uint8]
 
@@ -208,15 +207,9 @@ def data_roots(data: Path | None = None) -> list[Path]:
     """The folders that benchmarks are looked for in: `data` alone if given, else those of the environment."""
     if data is not None:
         return [data]
-    import platformdirs
-
-    roots = []
-    if own := os.environ.get("SRCLI_DATA_DIR"):
-        roots.append(Path(own))
-    config = Path(platformdirs.user_config_dir("srcli", appauthor=False)) / "config.toml"
-    if config.is_file():
-        roots += _configured(config)
-    return [*roots, cached_benchmarks()]
+    own = os.environ.get("SRCLI_DATA_DIR")
+    named = [Path(own) if own else None, user_path("data_dir")]
+    return [*(root for root in named if root is not None), cached_benchmarks()]
 
 
 def cached_benchmarks() -> Path:
@@ -225,18 +218,6 @@ def cached_benchmarks() -> Path:
 
     cache = os.environ.get("SRCLI_CACHE_DIR") or platformdirs.user_cache_dir("srcli", appauthor=False)
     return Path(cache) / "benchmarks"
-
-
-def _configured(config: Path) -> list[Path]:
-    try:
-        value = tomllib.loads(config.read_text("utf-8")).get("data_dir")
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PresetError(f"{config} cannot be read: {error}.") from error
-    if value is None:
-        return []
-    if not isinstance(value, str):
-        raise PresetError(f"data_dir in {config} must be a path in quotes.")
-    return [Path(value).expanduser()]
 
 
 def locate(spec: Spec, roots: Sequence[Path]) -> Path | None:

@@ -52,6 +52,7 @@ class Evaluation:
         choices: which branch answered how many pixels of each picture, of models that were asked for it.
         notes: what else to say above a table.
         whole: how many pictures a benchmark has at a scale, measured or not.
+        absent: metrics that were asked for and cannot be measured here, and why; their cells say so.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -62,6 +63,7 @@ class Evaluation:
     choices: list[Choices] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     whole: dict[tuple[str, float], int] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
 
     def left_out(self, mean: Mean) -> int:
         """How many pictures of its set a mean is not over: beyond a limit, missing or failed."""
@@ -102,7 +104,7 @@ def evaluate(
         seeds: the same.
         steps: for samplers.
         limit: only so many pictures of each benchmark.
-        cache: where rows are kept and taken from; not used for metrics of whole sets, which need every picture.
+        cache: where rows are kept and taken from; not used for metrics of whole sets, which need every picture, nor for those that are not kept.
         save_images: a folder for the results, as 8-bit PNG.
         ranks: the processes that share the work; every one returns all rows.
         report: told about every row and failure of this process.
@@ -113,7 +115,7 @@ def evaluate(
         UsageError: an unknown protocol or metric.
     """
     chosen = [m if isinstance(m, Metric) else find_metrics([m])[0] for m in metrics]
-    if any("set" in m.needs for m in chosen):
+    if any("set" in m.needs or not m.kept for m in chosen):
         cache = None
     run = _Run(chosen, temperatures, seeds, steps, cache, save_images)
     tasks = list(_tasks(benchmarks, scales, protocol, limit))

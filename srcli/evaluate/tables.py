@@ -89,13 +89,21 @@ def _table(
         columns.append([_title(metric), *(_value(mean, metric, chosen, bold=bold) for mean in chosen)])
         columns[-1] += [_number(row.values.get(metric.name), f".{metric.decimals}f") for _, row in printed]
         columns += _beside(metric, chosen, rows, evaluation, options)
+    for name, reason in evaluation.absent.items():
+        cell = "no backbone" if "backbone" in reason else "missing"
+        columns.append([_title(METRICS[name]), *(cell for _ in chosen)])
     columns.append(["s/image", *(_number(mean.row.seconds, ".3g") for mean in chosen)])
     columns.append(["params", *(_number(mean.row.params, ",") for mean in chosen)])
     cells = [list(line) for line in itertools.zip_longest(*columns, fillvalue="-")]
     protocol = evaluation.protocols[chosen[0].row.protocol]
     notices = [m.notice for m in metrics if m.notice]
-    above = [f"protocol {protocol.describe()}", *_made_by(rows), *notices, *evaluation.notes]
+    above = [f"protocol {protocol.describe()}", *_made_by(rows), *notices, *_absent(evaluation)]
+    above += evaluation.notes
     return Table(above, cells[0], cells[1:], _notes(chosen, evaluation, options))
+
+
+def _absent(evaluation: Evaluation) -> list[str]:
+    return [f"{name} cannot be measured: {reason}" for name, reason in evaluation.absent.items()]
 
 
 def _images(evaluation: Evaluation, mean: Mean) -> str:
@@ -260,7 +268,11 @@ def document(evaluation: Evaluation, options: Options) -> dict[str, object]:
         "metrics": {
             m.name: {"unit": m.unit, "higher_is_better": m.higher_is_better} for m in evaluation.metrics
         },
-        "notes": [*(m.notice for m in evaluation.metrics if m.notice), *evaluation.notes],
+        "notes": [
+            *(m.notice for m in evaluation.metrics if m.notice),
+            *_absent(evaluation),
+            *evaluation.notes,
+        ],
         "mean": [_mean_document(mean, all_means, evaluation, options) for mean in all_means],
         "published": [
             {"benchmark": mean.benchmark, "scale": mean.scale, **asdict(row)}

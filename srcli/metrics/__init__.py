@@ -18,7 +18,8 @@ from srcli.metrics.distributions import histogram_distance, spectral_distance
 from srcli.metrics.iqa import NOTICE as IQA_NOTICE
 from srcli.metrics.iqa import iqa
 from srcli.metrics.iqa import missing as missing_iqa
-from srcli.metrics.niqe import niqe
+from srcli.metrics.niqe import missing as missing_niqe
+from srcli.metrics.niqe import niqe, niqe_srcli
 from srcli.metrics.perceptual import dists, lpips
 from srcli.metrics.protocol import PROTOCOLS, Protocol, find_protocol
 from srcli.metrics.psnr import psnr, shaved
@@ -46,6 +47,7 @@ class Metric:
         decimals: how it is printed.
         missing: None, or what it lacks here and the command that helps; looks harder with `asked=True`.
         notice: what is printed above every table that has it.
+        kept: whether its values may be taken from earlier runs; not where files of the user decide them.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Metric:
     decimals: int = 4
     missing: Callable[..., str | None] = lambda **_: None
     notice: str | None = None
+    kept: bool = True
 
 
 def _ssim(scene: Scene) -> float:
@@ -151,8 +154,13 @@ METRICS = {
         ),
         Metric("hist-w1-lr", _hist_w1_lr, "levels", False, "distance of histograms, to the LR", _LR, 3),
         Metric(
-            "niqe", lambda s: niqe(s.sr),
+            "niqe-srcli", lambda s: niqe_srcli(s.sr),
             "", False, "without reference, against our own photographs: no published figure", frozenset(), 3,
+        ),
+        Metric(
+            "niqe", lambda s: niqe(s.sr),
+            "", False, "without reference, against the published statistics, which you bring", frozenset(), 3,
+            missing=missing_niqe, kept=False,
         ),
         *(
             Metric(
@@ -215,7 +223,16 @@ def find_metrics(names: Iterable[str]) -> list[Metric]:
         if name not in METRICS:
             raise UsageError(f"unknown metric '{word}'.", hint=suggest(name, METRICS))
         found[name] = METRICS[name]
+    check_niqe(found)
     return list(found.values())
+
+
+def check_niqe(names: Iterable[str]) -> None:
+    """Raise UsageError for both kinds of NIQE together: they look alike and cannot be compared."""
+    if {"niqe", "niqe-srcli"} <= set(names):
+        raise UsageError(
+            "niqe and niqe-srcli are different scales and never stand in one table.", hint="Choose one."
+        )
 
 
 __all__ = [

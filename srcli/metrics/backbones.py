@@ -21,6 +21,7 @@ from srcli.files import sha256
 from srcli.weights.store import models_folder
 
 PULL = "srcli models pull metrics"
+_named: dict[str, Path] = {}  # backbones that `use` was told of
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,27 @@ def folders() -> list[Path]:
     return [models_folder() / "metrics" / "checkpoints", cache / "hub" / "checkpoints"]
 
 
+def use(path: Path) -> None:
+    """Take a file as the backbone that its hash says it is.
+
+    Raises:
+        ModelError: there is no such file, or it is none of the backbones.
+    """
+    if not path.is_file():
+        raise ModelError(f"the backbone {path} does not exist.")
+    found = sha256(path)
+    name = next((name for name, each in BACKBONES.items() if found.startswith(each.digits)), None)
+    if name is None:
+        known = ", ".join(each.file for each in BACKBONES.values())
+        raise ModelError(f"{path} is none of the backbones {known}: SHA-256 {found[:12]}...")
+    _named[name] = path.absolute()
+    checked.cache_clear()
+
+
 def locate(name: str) -> Path | None:
     """The file of a backbone, or None."""
+    if name in _named:
+        return _named[name]
     file = BACKBONES[name].file
     return next((folder / file for folder in folders() if (folder / file).is_file()), None)
 
@@ -115,7 +135,8 @@ def missing(name: str, package: str, *, asked: bool = False) -> str | None:
         asked: whether a person asked for the metric; otherwise the package is tried only if the backbone is here.
     """
     here = locate(name) is not None
-    problems = [] if here else [f"its backbone {BACKBONES[name].file} is not here. Get it: {PULL}"]
+    have = " (or name the file that you have: --lpips-backbone FILE)" if package == "lpips" else ""
+    problems = [] if here else [f"its backbone {BACKBONES[name].file} is not here. Get it: {PULL}{have}"]
     if asked or here:
         problems.insert(0, import_problem(package) or "")
     return "; and ".join(filter(None, problems)) or None

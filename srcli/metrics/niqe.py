@@ -1,14 +1,16 @@
 """NIQE: how far a picture's local statistics are from those of sharp photographs, without a reference.
 
-Mittal, Soundararajan and Bovik, "Making a 'Completely Blind' Image Quality Analyzer" (2013). The statistics of
-sharp photographs are our own, fitted on openly licensed ones (`fit`), and the second scale is a mean over 2x2
-pixels; values therefore order pictures as the published ones do but are not equal to them.
+Mittal, Soundararajan and Bovik, "Making a 'Completely Blind' Image Quality Analyzer" (2013). `niqe` takes the published
+statistics of sharp photographs from a file that the user brings, and halves pictures as they did, by MATLAB's imresize.
+`niqe_srcli` has statistics of our own, fitted on openly licensed photographs (`fit`), and its second scale is a mean over
+2x2 pixels: its values order pictures as the published ones do but are not equal to them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from srcli.errors import ModelError, first_line
 from srcli.metrics.psnr import luma_of
+from srcli.sections import user_path
 
 F64 = NDArray[np.float64]
 
@@ -24,6 +28,7 @@ BLOCK = 96  # pixels; half of it at the second scale
 WINDOW, SIGMA = 7, 7 / 6
 SHARP = 0.75  # of the sharpest block of a photograph: blurred background says nothing
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
+VARIABLE, KEY = "SRCLI_NIQE_PARAMETERS", "niqe_parameters"  # where the published statistics are
 PRISTINE = Path(__file__).with_name("niqe_pristine.npz")
 
 
@@ -34,7 +39,7 @@ class Statistics(NamedTuple):
     covariance: F64
 
 
-def niqe(rgb: NDArray[np.floating]) -> float:
+def niqe_srcli(rgb: NDArray[np.floating]) -> float:
     """NIQE of (h, w, 3) in [0, 1] against our photographs; lower is better.
 
     Raises:
@@ -42,6 +47,62 @@ def niqe(rgb: NDArray[np.floating]) -> float:
     """
     features, _ = block_features(rgb)
     return distance(_statistics(features), pristine())
+
+
+def niqe(rgb: NDArray[np.floating]) -> float:
+    """NIQE of (h, w, 3) in [0, 1], luma as BasicSR and pyiqa take it, against the published statistics; lower is better.
+
+    Raises:
+        ValueError: a side has fewer than 96 pixels.
+        ModelError: the statistics are not here, or are another file.
+    """
+    path = _parameters()
+    if path is None:
+        raise ModelError(f"niqe cannot be measured: {missing()}")
+    features, _ = block_features(rgb, halved=halved_by_imresize)
+    return distance(_statistics(features), read_statistics(path))
+
+
+def missing(**_: bool) -> str | None:
+    """What keeps `niqe` from being measured, with what helps; None if nothing does."""
+    path = _parameters()
+    if path is not None and path.is_file():
+        return None
+    return (
+        f"{'its published parameters are' if path is None else f'{path}, its published parameters, is'} not here. If you "
+        f'have them (modelparameters.mat or niqe_pris_params.npz): {VARIABLE}=FILE, or {KEY} = "FILE" in config.toml. '
+        "Without them: niqe-srcli"
+    )
+
+
+def _parameters() -> Path | None:
+    own = os.environ.get(VARIABLE)
+    return Path(own) if own else user_path(KEY)
+
+
+@lru_cache(maxsize=4)
+def read_statistics(path: Path) -> Statistics:
+    """The statistics in a file of the authors' release (.mat) or of BasicSR's (.npz).
+
+    Raises:
+        ModelError: it holds none.
+    """
+    try:
+        if path.suffix == ".mat":
+            from scipy.io import loadmat
+
+            table = loadmat(path)
+        else:
+            with np.load(path) as file:
+                table = dict(file)
+        by_name = {key.replace("pris_param", "prisparam"): value for key, value in table.items()}
+        mean, covariance = (np.asarray(by_name[f"{kind}_prisparam"], np.float64) for kind in ("mu", "cov"))
+        return Statistics(mean.reshape(36), covariance.reshape(36, 36))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{path} holds no statistics of NIQE: {first_line(error)}.",
+            hint="It should be modelparameters.mat or niqe_pris_params.npz.",
+        ) from error
 
 
 @lru_cache(maxsize=1)
@@ -73,7 +134,22 @@ def _statistics(features: F64) -> Statistics:
     return Statistics(features.mean(axis=0), covariance)
 
 
-def block_features(rgb: NDArray[np.floating]) -> tuple[F64, F64]:
+def halved(y: F64) -> F64:
+    """The mean over 2x2 pixels."""
+    return (y[::2, ::2] + y[1::2, ::2] + y[::2, 1::2] + y[1::2, 1::2]) / 4
+
+
+def halved_by_imresize(y: F64) -> F64:
+    """MATLAB's imresize to half of even sides: an antialiased cubic (a = -0.5) of 8 pixels; borders are mirrored, as BasicSR does."""
+    x = np.abs(np.arange(-3.5, 4)) / 2
+    cubic = np.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2)
+    for _ in range(2):
+        padded = np.pad(y, ((3, 3), (0, 0)), mode="symmetric")
+        y = sum(w * padded[k : len(padded) - 7 + k : 2] for k, w in enumerate(cubic / cubic.sum())).T
+    return y
+
+
+def block_features(rgb: NDArray[np.floating], halved: Callable[[F64], F64] = halved) -> tuple[F64, F64]:
     """Features (blocks, 36) of both scales, and the sharpness (blocks,) of each block.
 
     Raises:
@@ -92,7 +168,7 @@ def block_features(rgb: NDArray[np.floating]) -> tuple[F64, F64]:
         if side == BLOCK:
             sharpness = _blocks(deviation, side).mean(axis=(1, 2))
         parts.append(_features(blocks))
-        y = (y[::2, ::2] + y[1::2, ::2] + y[::2, 1::2] + y[1::2, 1::2]) / 4
+        y = halved(y)
     return np.concatenate(parts, axis=1), sharpness
 
 

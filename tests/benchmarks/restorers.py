@@ -16,7 +16,7 @@ from srcli.engine import engine_for
 from srcli.engine.features import TensorSource
 from srcli.geometry import Size
 from srcli.image import read_image, resize_rows
-from srcli.metrics.niqe import niqe
+from srcli.metrics.niqe import niqe_srcli
 from srcli.metrics.psnr import psnr
 from srcli.models.dpacm import wasserstein_1
 from srcli.sampling import choose_sampling
@@ -27,7 +27,7 @@ def figures(sr, hr):
     """PSNR of RGB in dB, NIQE, and Wasserstein-1 of colours in levels, of a result rounded to 8 bits."""
     sr = np.rint(sr.clip(0, 1) * 255) / 255
     moved = [torch.from_numpy(np.ascontiguousarray(x)).float().permute(2, 0, 1)[None] for x in (sr, hr)]
-    return psnr(sr, hr), niqe(sr), float(wasserstein_1(*moved).mean()) * 255
+    return psnr(sr, hr), niqe_srcli(sr), float(wasserstein_1(*moved).mean()) * 255
 
 
 def pairs(hr, lr):

@@ -66,7 +66,7 @@ class Shot:
 def main():
     model, folder = sys.argv[1], Path(sys.argv[2])
     scale = float(sys.argv[3]) if len(sys.argv) > 3 else 4.0
-    names = sys.argv[4].split(",") if len(sys.argv) > 4 else ["ssim", "spectrum", "niqe"]
+    names = sys.argv[4].split(",") if len(sys.argv) > 4 else ["ssim", "spectrum", "niqe-srcli"]
     metrics = find_metrics(["psnr", "lr-psnr", *names])
     benchmark = open_folder(folder)
     pairs = [benchmark.load(item, scale, "pillow-bicubic") for item in benchmark.items(scale)]

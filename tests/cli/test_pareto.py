@@ -100,6 +100,34 @@ def test_published_points_are_named_with_their_source(pareto, folder):
     assert "published (fplia/1)" in line
 
 
+@pytest.mark.parametrize(
+    ("metrics", "axes"),
+    [
+        ({"psnr": 30.0, "psnr-y": 31.0, "niqe-srcli": 5.0, "ssim": 0.9}, ("psnr", "niqe-srcli")),
+        ({"psnr-y": 31.0, "ssim": 0.9}, ("psnr-y", "ssim")),
+        ({"psnr": 30.0, "psnr-y": 31.0}, ("psnr", "psnr-y")),
+        ({"psnr": 30.0, "ssim": 0.9, "lpips": 0.2}, ("psnr", "lpips")),
+    ],
+)
+def test_axes_are_what_the_rows_have(pareto, folder, metrics, axes):
+    (folder / "rows.jsonl").write_text(jsonl_text([replace(row, metrics=metrics) for row in rows()]))
+    (panel,) = json.loads(pareto("rows.jsonl", "--json").stdout)["panels"]
+    assert (panel["x"], panel["y"]) == axes
+
+
+def test_published_points_are_drawn_without_rows(pareto, folder):
+    words = ("--reference", "builtin", "-b", "set5", "-s", "4")
+    result = pareto(*words, "--hypervolume")
+    assert result.exit_code == 0, result.output
+    line = next(ln for ln in result.stdout.splitlines() if ln.startswith("EDSR-baseline LIIF "))
+    assert line.split()[2:5] == ["regression", "32.24", "0.1730"]
+    document = json.loads(pareto(*words, "--json").stdout)
+    assert document["panels"][0]["front"] == []
+    assert {point["published in"] for point in document["points"]} >= {"linf/1", "fplia/1"}
+    assert pareto(*words, "-o", "p.svg").exit_code == 0
+    assert b"<svg" in (folder / "p.svg").read_bytes()
+
+
 def test_published_points_that_no_table_has_are_said(pareto):
     result = pareto("rows.jsonl", "--reference", "builtin")
     assert "no table prints psnr and lpips of Set5 x4 alike" in result.stdout
@@ -145,7 +173,10 @@ def test_a_table_and_a_picture_need_no_torch(pareto):
         ([], 2, "No rows to draw"),
         (["rows.jsonl", "--y", "lpisp"], 2, "Did you mean 'lpips'"),
         (["rows.jsonl", "--y", "ssim"], 2, "no row has both psnr and ssim"),
-        (["rows.jsonl", "--x", "lpips"], 2, "--x and --y are both lpips"),
+        (["rows.jsonl", "--x", "lpips", "--y", "lpips"], 2, "--x and --y are both lpips"),
+        (["--reference", "builtin", "-b", "Set5", "-s", "17"], 2, "no table prints"),
+        (["--reference", "builtin"], 2, "No rows to draw"),
+        (["--reference", "builtin", "-b", "Set55"], 2, "Did you mean 'Set5'"),
         (["rows.jsonl", "--cost", "params"], 2, "no row says its params"),
         (["rows.jsonl", "-o", "p.xyz"], 2, "suffix does not say"),
         (["rows.jsonl", "-f", "png"], 2, "needs a file"),

@@ -122,15 +122,22 @@ def test_the_presets_with_a_temperature_are_listed_where_another_is_named(here):
     assert (f"Presets with one: {', '.join(names)}." if names else "No preset here has one.") in text
 
 
-def test_without_a_backbone_the_default_rule_is_named_with_what_lpips_needs(here, flow):
+def test_without_a_backbone_no_other_metric_takes_the_place_of_lpips(here, flow, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(here / "torch"))
     words = ("--data", "photos", "-s", "2", "--seeds", "1", "--metrics", "psnr", "-m", flow, "--temps", "0,1")
     (here / "photos").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (110, 110, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(here / "photos/a.png")
-    result = run(*words)
-    assert "the rule is niqe@psnr>=-0.3dB; for lpips its backbone" in result.stderr
-    assert "srcli models pull metrics" in result.stderr
-    assert "by niqe@psnr>=-0.3dB" in result.stdout
+    result = run(*words, "-o", "out")
+    assert "lpips cannot be measured: its backbone" in " ".join(result.stdout.split())
+    assert "--lpips-backbone FILE" in result.stdout
+    assert "no backbone" in result.stdout
+    assert "no temperature is recommended, since lpips@psnr>=-0.3dB could not be measured" in result.stdout
+    document = json.loads((here / "out/sweep.json").read_text())
+    assert document["recommended"][0]["temperature"] is None
+    assert all("lpips" not in row for row in document["rows"])
+    assert "--select" in run(*words, "--write-preset", "mine.toml", code=4).stderr
+    assert not (here / "mine.toml").exists()
 
 
 def test_nothing_to_measure_on_is_said(here, flow):

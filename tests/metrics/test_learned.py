@@ -1,6 +1,7 @@
 """Metrics that look through a network: what is said when it is not here, and LPIPS by its definition."""
 
 import hashlib
+import json
 import sys
 from types import SimpleNamespace
 
@@ -55,7 +56,7 @@ def test_a_broken_pair_is_named_with_the_command_that_mends_it(nothing_here, mon
     monkeypatch.setattr(
         backbones, "importlib", SimpleNamespace(import_module=broken, metadata=backbones.importlib.metadata)
     )
-    (line,) = evaluate("--metrics", "psnr,lpips", code=4).stderr.strip().splitlines()
+    (line,) = evaluate("--metrics", "lpips", code=4).stderr.strip().splitlines()
     assert f"torch {backbones.importlib.metadata.version('torch')}" in line
     assert "torchvision" in line
     assert "pip install --force-reinstall torch torchvision" in line
@@ -70,6 +71,37 @@ def test_lpips_is_left_out_of_the_default_and_the_header_says_so(nothing_here):
     assert "psnr-y" in header
     assert "lpips" not in header
     assert METRICS["lpips"].missing() is not None
+
+
+def test_a_metric_that_was_asked_for_and_has_no_backbone_says_so_in_its_cell(nothing_here):
+    put_picture(nothing_here / "hr")
+    text = evaluate("--metrics", "psnr,lpips", code=0).stdout
+    header, line = (next(x for x in text.splitlines() if x.startswith(w)) for w in ("model ", "bicubic "))
+    assert "lpips" in header
+    assert "no backbone" in line
+    assert "lpips cannot be measured: " in text
+    assert "lpips" not in json.loads(evaluate("--metrics", "psnr,lpips", "--json", code=0).stdout)["mean"][0]
+    assert "--lpips-backbone FILE" in evaluate("--metrics", "lpips", code=4).stderr
+    assert "lpips" in evaluate("--metrics", "psnr", "--fail-under", "lpips=0.2", code=4).stderr
+
+
+def test_a_local_backbone_is_taken_after_its_hash(nothing_here, monkeypatch):
+    put_picture(nothing_here / "hr")
+    monkeypatch.setattr(backbones, "_named", {})
+    mine = nothing_here / "mine.pth"
+    assert "does not exist" in evaluate("--metrics", "lpips", "--lpips-backbone", "mine.pth", code=4).stderr
+    mine.write_bytes(b"not a classifier")
+    refused = evaluate("--metrics", "psnr,lpips", "--lpips-backbone", "mine.pth", code=4).stderr
+    assert "mine.pth is none of the backbones" in refused
+    digits = hashlib.sha256(mine.read_bytes()).hexdigest()[:8]
+    monkeypatch.setitem(backbones.BACKBONES, "alex", backbones.Backbone(f"alexnet-{digits}.pth", "https://x"))
+    backbones.use(mine)
+    assert backbones.checked("alex") == mine
+    assert METRICS["lpips"].missing() == backbones.import_problem("lpips")
+    mine.write_bytes(b"replaced")
+    backbones.checked.cache_clear()
+    with pytest.raises(ModelError, match="not the file it should be"):
+        backbones.checked("alex")
 
 
 def test_backbones_are_found_in_our_folder_and_in_that_of_torch(nothing_here):

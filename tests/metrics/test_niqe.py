@@ -4,7 +4,12 @@ import math
 
 import numpy as np
 import pytest
+import scipy.io
 
+from srcli.data.reduce import matlab_bicubic
+from srcli.errors import ModelError, UsageError
+from srcli.geometry import Size
+from srcli.metrics import METRICS, find_metrics
 from srcli.metrics.niqe import (
     Statistics,
     _asymmetric_gaussian,
@@ -13,7 +18,9 @@ from srcli.metrics.niqe import (
     block_features,
     distance,
     fit,
+    halved_by_imresize,
     niqe,
+    niqe_srcli,
     pristine,
 )
 
@@ -105,7 +112,61 @@ def test_only_sharp_blocks_describe_a_photograph():
 
 
 def test_any_picture_of_96_pixels_has_a_value_and_smaller_ones_none():
-    assert math.isfinite(niqe(photo(96, 100)))
-    assert math.isfinite(niqe(np.full((200, 200, 3), 0.5)))
+    assert math.isfinite(niqe_srcli(photo(96, 100)))
+    assert math.isfinite(niqe_srcli(np.full((200, 200, 3), 0.5)))
     with pytest.raises(ValueError, match="at least 96"):
-        niqe(photo(95, 300))
+        niqe_srcli(photo(95, 300))
+
+
+def test_the_second_scale_of_the_published_form_is_matlabs_imresize():
+    y = np.random.default_rng(0).integers(64, 192, (96, 48)).astype(np.float64)  # nothing is clipped
+    slow = matlab_bicubic(np.repeat(y.astype(np.uint8)[..., None], 3, axis=2), Size(48, 24))[..., 0]
+    difference = np.abs(halved_by_imresize(y) - slow)[1:-1, 1:-1]  # that one repeats the border
+    assert difference.max() <= 1.1  # it is rounded to 8 bit after each axis
+    assert halved_by_imresize(np.full((10, 10), 7.0)) == pytest.approx(np.full((5, 5), 7.0))
+
+
+@pytest.fixture
+def statistics():
+    rng = np.random.default_rng(0)
+    factor = rng.normal(0, 1, (36, 36))
+    return Statistics(rng.normal(0, 1, 36), factor @ factor.T)
+
+
+@pytest.mark.parametrize("kind", ["mat", "npz"])
+def test_published_statistics_are_taken_from_the_file_that_is_brought(
+    tmp_path, monkeypatch, statistics, kind
+):
+    picture = photo(192, 200)
+    path = tmp_path / f"parameters.{kind}"
+    if kind == "mat":
+        table = {"mu_prisparam": statistics.mean[None], "cov_prisparam": statistics.covariance}
+        scipy.io.savemat(path, table)
+    else:
+        window = np.ones((7, 7))
+        np.savez(
+            path,
+            mu_pris_param=statistics.mean[None],
+            cov_pris_param=statistics.covariance,
+            gaussian_window=window,
+        )
+    monkeypatch.delenv("SRCLI_NIQE_PARAMETERS", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert "niqe_parameters" in METRICS["niqe"].missing()
+    with pytest.raises(ModelError, match="niqe-srcli"):
+        niqe(picture)
+    features, _ = block_features(picture, halved=halved_by_imresize)
+    own = Statistics(features.mean(axis=0), np.cov(features, rowvar=False))
+    (tmp_path / "srcli").mkdir()
+    (tmp_path / "srcli/config.toml").write_text(f'niqe_parameters = "{path}"\n')
+    assert METRICS["niqe"].missing() is None
+    assert niqe(picture) == pytest.approx(distance(own, statistics))
+    monkeypatch.setenv("SRCLI_NIQE_PARAMETERS", str(tmp_path / "srcli/config.toml"))
+    with pytest.raises(ModelError, match="holds no statistics of NIQE"):
+        niqe(picture)
+
+
+def test_both_kinds_never_stand_in_one_table():
+    assert [m.name for m in find_metrics(["niqe-srcli"])] == ["niqe-srcli"]
+    with pytest.raises(UsageError, match="never stand in one table"):
+        find_metrics(["psnr", "niqe", "niqe_srcli"])
