@@ -72,7 +72,7 @@ def test_nll_is_the_mean_of_the_patches_negative_log_densities():
                             drawn.lr[b : b + 1], where, padding_mode="border", align_corners=False
                         )
                         residual[:, row, col] = drawn.hr[b, q, 3 * row + col] - flat[0, :, 0, 0]
-            condition = decoder.condition(prepared, drawn.coord)[b, q]
+            condition = decoder.conditions(prepared, drawn.coord)[0].condition[b, q]
             values.append(decoder.imnet(residual.flatten(), condition)[1])
     expected = -torch.stack(values).mean()
     torch.testing.assert_close(only("nll")(net, drawn), expected, atol=1e-3, rtol=1e-5)

@@ -72,7 +72,7 @@ def test_saved_weights_come_back_bit_for_bit_with_their_preset(tmp_path):
     for key, value in network.state_dict().items():
         assert torch.equal(loaded.network.state_dict()[key], value), key
     about = metadata(path)
-    assert (about["steps"], about["license"], about["srcli_format"]) == ("12", "unstated", "1")
+    assert (about["steps"], about["license"], about["srcli_format"]) == ("12", "unstated", "2")
 
 
 def test_half_weights_are_half_as_large_and_load_as_fp32(tmp_path):
@@ -315,6 +315,36 @@ def test_a_wrong_hash_is_refused(tmp_path, recorded):
     with pytest.raises(ModelError, match="SHA-256") as caught:
         load(preset)
     assert caught.value.code == 4
+
+
+@pytest.mark.parametrize("by", ["file", "name", "preset", "import", "folder"])
+def test_the_local_ensemble_of_older_weights_is_what_it_was(tmp_path, monkeypatch, by):
+    """Format 1 called "local" what is "local-condition" now; keys and shapes tell them not apart."""
+    monkeypatch.setenv("SRCLI_PRESETS_DIR", str(tmp_path))
+    old = replace(
+        TINY, decoder=Part("linf", {"hidden_dim": 8, "hidden": (8,), "flow_layers": 2, "ensemble": "local"})
+    )
+    as_preset_file(tmp_path, old)
+    path = tmp_path / "models" / "tiny.safetensors"
+    save(path, network_of(old), old)
+    assert load(path).network.decoder.ensemble == load("tiny").network.decoder.ensemble == "local"
+    save(path, network_of(old), old, extra={"srcli_format": "1"})
+    if by == "import":
+        again = import_file(path, license_id="MIT", output=tmp_path / "again.safetensors").path
+        assert metadata(again)["srcli_format"] == "2"
+        assert load(again).network.decoder.ensemble == "local-condition"
+    elif by == "folder":
+        folder = import_file(path, license_id="MIT", output=tmp_path / "again").path
+        index = json.loads((folder / "model_index.json").read_text())
+        assert index["preset"]["decoder"]["ensemble"] == "local-condition"
+        index["preset"]["decoder"]["ensemble"] = "local"
+        del index["srcli_format"]
+        (folder / "model_index.json").write_text(json.dumps(index))
+        back = import_file(folder, license_id="MIT", output=tmp_path / "back.safetensors").path
+        assert load(back).network.decoder.ensemble == "local-condition"
+    else:
+        named = {"file": path, "name": "tiny", "preset": load_preset("tiny")}[by]
+        assert load(named).network.decoder.ensemble == "local-condition"
 
 
 # --- published files ----------------------------------------------------------------------------------------------

@@ -35,9 +35,9 @@ def list_models(
     json: Json = False,
 ) -> None:
     """Name, size, scales and licence of every model, and what those that came with the package reach."""
-    from srcli.weights.store import licensed
+    from srcli.weights.store import as_filed
 
-    presets = {preset.name: licensed(preset) for preset in list_presets()}
+    presets = {preset.name: as_filed(preset) for preset in list_presets()}
     rows = [row for row in map(describe, presets.values()) if _allowed(row["license"], license_id)]
     if json:
         print(dumps(rows, indent=2))

@@ -40,6 +40,7 @@ FREQUENCIES = (
     644.079407,
     1023.0,
 )
+PUBLISHED_FREQUENCIES = tuple(2.0**level for level in range(10))  # eq. 6
 LONGEST = 32  # queries of a run: more of them no longer repay the memory of their weights
 
 
@@ -73,9 +74,10 @@ def budget(like: Tensor) -> Budget:
 class PositionBias(nn.Module):
     """Bias of a window's pixel for each head, from its offset: a linear layer on sines and cosines, per axis."""
 
-    def __init__(self, n_heads: int) -> None:
+    def __init__(self, n_heads: int, frequencies: Sequence[float] = FREQUENCIES) -> None:
         super().__init__()
-        self.proj = nn.Linear(4 * len(FREQUENCIES), n_heads)
+        self.frequencies = frequencies
+        self.proj = nn.Linear(4 * len(frequencies), n_heads)
 
     def along(self, offset: Tensor, axis: int) -> Tensor:
         """The term of one axis: offset (...) float32, where a pixel is 2, -> (..., heads) float32.
@@ -84,9 +86,9 @@ class PositionBias(nn.Module):
             offset: from the window's pixel to the query.
             axis: 0 is vertical, and holds the layer's bias; 1 is horizontal.
         """
-        n = len(FREQUENCIES)
+        n = len(self.frequencies)
         with torch.autocast(offset.device.type, enabled=False):  # half precision would cost whole turns
-            angle = offset.unsqueeze(-1) * offset.new_tensor(FREQUENCIES)
+            angle = offset.unsqueeze(-1) * offset.new_tensor(self.frequencies)
             of_sin, of_cos = self.proj.weight.float().unflatten(1, (2, 2, n))[:, :, axis].unbind(1)
             bias = self.proj.bias.float() if axis == 0 else None
             return F.linear(angle.sin(), of_sin, bias) + F.linear(angle.cos(), of_cos)

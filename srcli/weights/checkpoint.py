@@ -16,14 +16,13 @@ from srcli import __version__
 from srcli.errors import ModelError, PresetError, WeightsError
 from srcli.files import write_atomically
 from srcli.presets import Preset
-from srcli.weights.store import SUFFIX, check_hash, damaged, find, resolve
+from srcli.weights.store import FORMAT, SUFFIX, as_filed, check_hash, damaged, find, resolve
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from srcli.models import ImplicitSR
 
-FORMAT = "1"  # of our metadata
 SHOWN = 5  # keys of each kind in a message
 
 
@@ -47,7 +46,7 @@ def load(model: str | Path | Preset) -> Loaded:
     """
     from srcli.models import build
 
-    preset = model if isinstance(model, Preset) else resolve(model)
+    preset = as_filed(model) if isinstance(model, Preset) else resolve(model)
     path = find(preset)
     digest = check_hash(preset, path)
     check_header(preset, path)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from srcli import __version__
 from srcli.errors import ModelError, PresetError, WeightsError
 from srcli.presets import Preset, parse_preset
+from srcli.weights.store import FORMAT, renamed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,6 +64,7 @@ def write_folder(path: Path, state: Mapping[str, Tensor], preset: Preset) -> Non
     index = {
         "_class_name": preset.title,
         "srcli": __version__,
+        "srcli_format": FORMAT,
         "components": {name: COMPONENTS[name] for name in parts},
         "preset": preset.to_dict(),
     }
@@ -114,7 +116,9 @@ def read_folder(path: Path) -> tuple[Preset, dict[str, Tensor]]:
         index = json.loads((path / INDEX).read_text(encoding="utf-8"))
         table = dict(index["preset"])
         components = dict(index["components"])
-        preset = parse_preset(table, name=path.name, where=str(path / INDEX))
+        preset = renamed(
+            parse_preset(table, name=path.name, where=str(path / INDEX)), index.get("srcli_format")
+        )
     except (ValueError, KeyError, TypeError, RecursionError, OSError, PresetError) as error:
         raise WeightsError(f"{path / INDEX} is not readable: {error}.") from error
     state: dict[str, Tensor] = {}

@@ -17,6 +17,7 @@ from srcli.presets import Preset, load_preset, parse_preset
 
 SUFFIX = ".safetensors"
 PICKLES = (".pth", ".pt", ".ckpt", ".pkl", ".bin")
+FORMAT = "2"  # of our metadata; see `_renamed`
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
 
 
@@ -92,18 +93,32 @@ def resolve(model: str | Path) -> Preset:
             f"{path} is a model in parts; it is used as one file.",
             hint=f"Join them: srcli models import {path} -o NAME.safetensors",
         )
-    return preset_inside(path) if path.suffix == SUFFIX else licensed(load_preset(model))
+    return preset_inside(path) if path.suffix == SUFFIX else as_filed(load_preset(model))
 
 
-def licensed(preset: Preset) -> Preset:
-    """The preset with the licence that its weights file states: what was said when it was made counts."""
+def as_filed(preset: Preset) -> Preset:
+    """The preset with what its weights file states, where that is here: the licence, and what `renamed` changes."""
     path = locate(preset)
     if path is None:
         return preset
     with suppress(WeightsError):  # it is told when it is loaded
-        if stated := metadata(path).get("license"):
-            return replace(preset, weights=replace(preset.weights, license=stated))
+        about = metadata(path)
+        licence = about.get("license") or preset.weights.license
+        preset = replace(preset, weights=replace(preset.weights, license=licence))
+        return renamed(preset, about.get("srcli_format")) if "preset" in about else preset
     return preset
+
+
+def renamed(preset: Preset, written: str | None) -> Preset:
+    """A preset by the names of today, for weights that were written in format `written`.
+
+    Until format 2, LINF's `ensemble = "local"` took the mean of the neighbours' conditions; now that is "local-condition",
+    and "local" is the mean of four flows, of the same keys and shapes.
+    """
+    decoder = preset.decoder
+    if written in (None, "1") and decoder.name == "linf" and decoder.args.get("ensemble") == "local":
+        decoder = replace(decoder, args={**decoder.args, "ensemble": "local-condition"})
+    return replace(preset, decoder=decoder)
 
 
 def preset_inside(path: Path) -> Preset:
@@ -130,6 +145,7 @@ def preset_inside(path: Path) -> Preset:
         preset = parse_preset(table, name=path.stem, where=str(path))
     except PresetError as error:
         raise WeightsError(f"{error.message} Was it written by another version of srcli?") from error
+    preset = renamed(preset, metadata(path).get("srcli_format"))
     return replace(preset, weights=replace(preset.weights, file=str(path.absolute()), sha256=None))
 
 

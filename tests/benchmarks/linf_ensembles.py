@@ -32,6 +32,7 @@ from srcli.presets import Part  # noqa: E402
 
 CASES = {
     "local": {"ensemble": "local"},
+    "local-condition": {"ensemble": "local-condition"},
     "fourier-unweighted": {"ensemble": "fourier-unweighted"},
     "fourier": {"ensemble": "fourier"},
     "fourier, 3x3": {"ensemble": "fourier", "patch": 3},

@@ -15,6 +15,9 @@ from srcli.weights.fplia import PATHS, lia_names
 from tests.parity.golden import Golden, Method, Outputs
 
 OFFICIAL = lia_names()
+# The norm divides features with a standard deviation of 0.16, and rounding in sums of 12,544 terms with them.
+TOLERANCE = 3e-5
+MOST_TIES = 2e-3  # share of pixels whose choice may hang on rounding
 
 
 def official_name(key: str) -> str:
@@ -63,13 +66,31 @@ def run_branches(decoder: LIA, golden: Golden) -> Outputs:
         grid = Grid.of(size, target)
         colours, scores = decoder.render_chosen(prepared, grid)
         assert scores is not None
+        images = [decoder.render_chosen(prepared, grid, name).colours for name in decoder.branches]
+        logits = golden.arrays[f"logits_{tag}"]
+        theirs = torch.from_numpy(golden.arrays[f"choice_{tag}"]).long().reshape(scores[:, 0].shape)
+        choice, flipped = settled(scores, theirs, TOLERANCE * max(1.0, float(logits.std())))
+        print(f"{tag}: {int(flipped.sum())} of {flipped.numel()} choices within the bound fell otherwise")
+        assert flipped.float().mean() <= MOST_TIES
+        for number, image in enumerate(images):
+            colours = torch.where((flipped & (choice == number)).unsqueeze(1), image, colours)
         yield f"blend_pred_{tag}", colours.flatten(2).transpose(1, 2)
         yield f"logits_{tag}", scores.flatten(2).transpose(1, 2)
-        yield f"choice_{tag}", scores.argmax(1).flatten(1).to(torch.uint8)
+        yield f"choice_{tag}", choice.flatten(1).to(torch.uint8)
         if f"fid_pred_{tag}" in golden.arrays:
-            for name in decoder.branches:
-                image = decoder.render_chosen(prepared, grid, name).colours
+            for name, image in zip(decoder.branches, images, strict=True):
                 yield f"{PATHS[name]}_pred_{tag}", image.flatten(2).transpose(1, 2)
+
+
+def settled(scores: torch.Tensor, theirs: torch.Tensor, bound: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The choices (B, H, W) by scores (B, branches, H, W), and where the authors' counts in place of ours.
+
+    That is where two scores are so close that errors within the bound in both may have turned their order.
+    """
+    ours = scores.argmax(1)
+    margin = scores.amax(1) - scores.gather(1, theirs.unsqueeze(1))[:, 0]
+    flipped = (ours != theirs) & (margin <= 2 * bound)
+    return torch.where(flipped, theirs, ours), flipped
 
 
 def drawn(seed: int, channels: int, size: Size) -> torch.Tensor:
@@ -83,7 +104,6 @@ FPLIA_BRANCHES = Method(
     lambda args: LIA(in_dim=192, perc_dim=128),
     run_branches,
     official_name,
-    # The norm divides features with a standard deviation of 0.16, and rounding in sums of 12,544 terms with them.
-    tolerance=3e-5,
+    tolerance=TOLERANCE,
     own=("temperature",),
 )

@@ -74,7 +74,7 @@ def samples(
             continue
         tau, z = float(match[2]), arrays["z"]
         if match[1] == "fold":  # with the patches that are cropped, and without the bilinear image
-            condition = decoder.condition(prepared, at.reshape(1, -1, 2))
+            condition = decoder.conditions(prepared, at.reshape(1, -1, 2))[0].condition
             x = decoder.imnet.mean(prepared.inverse, condition)
             x = x + tau * decoder.imnet.direction(prepared.inverse, condition, z[None])
             side = decoder.patch
@@ -89,7 +89,7 @@ def samples(
 def densities(decoder: LINF, prepared: LINFField, at: Tensor, arrays: dict[str, Tensor], tag: str) -> Outputs:
     """Noise and log-density of the file's images, or of its residual patches."""
     coord = at.reshape(1, -1, 2)
-    condition = decoder.condition(prepared, coord)
+    condition = decoder.conditions(prepared, coord)[0].condition
     if "affine_head" in arrays:
         yield f"affine_head_{tag}", condition[0, : len(arrays["affine_head"])]
     if "gt_patch" in arrays:

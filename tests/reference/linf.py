@@ -11,8 +11,10 @@ from srcli.models.flow import Flow
 from tests.reference.sampling import nearest, neighbours, relative_cell, skip
 
 
-def condition(decoder: LINF, feat: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
-    """What the flow is told (B, Q, channels) at coord (B, Q, 2) with cell (B, 2)."""
+def condition(
+    decoder: LINF, feat: Tensor, coord: Tensor, cell: Tensor
+) -> Tensor | list[tuple[Tensor, Tensor]]:
+    """What the flow is told (B, Q, channels) at coord (B, Q, 2) with cell (B, 2); "local": weight and condition of four."""
     amplitude, frequency = decoder.coef(feat), decoder.freq(feat)
     phase = decoder.phase(relative_cell(feat, coord, cell))
     seen, weights = [], []
@@ -22,6 +24,8 @@ def condition(decoder: LINF, feat: Tensor, coord: Tensor, cell: Tensor) -> Tenso
         seen.append(nearest(amplitude, at) * torch.cat([angle.cos(), angle.sin()], dim=-1))
         weights.append(weight)
     if decoder.ensemble == "local":
+        return [(weight, _mlp(decoder, one)) for weight, one in zip(weights, seen, strict=True)]
+    if decoder.ensemble == "local-condition":
         return sum(weight * _mlp(decoder, one) for weight, one in zip(weights, seen, strict=True))
     if decoder.ensemble == "fourier":
         seen = [weight * one for weight, one in zip(weights, seen, strict=True)]
@@ -60,6 +64,18 @@ def to_data(flow: Flow, z: Tensor, given: Tensor, dtype: torch.dtype = torch.flo
     return h
 
 
+def averaged(
+    flow: Flow,
+    z: Tensor,
+    given: Tensor | list[tuple[Tensor, Tensor]],
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    """Noise to data by one flow, or by the weighted mean of the outputs of four (eq. 8)."""
+    if isinstance(given, Tensor):
+        return to_data(flow, z, given, dtype)
+    return sum(weight.to(dtype) * to_data(flow, z, one, dtype) for weight, one in given)
+
+
 def centres(size: tuple[int, int], patch: int) -> Tensor:
     """Coordinates (1, rows * columns, 2) of the middle pixels of patches, on the grid continued beyond the image."""
     axes = [
@@ -75,7 +91,7 @@ def picture(
     side = decoder.patch
     at = centres(target, side).expand(len(lr), -1, -1)
     given = condition(decoder, feat, at, cell)
-    x = to_data(decoder.imnet, noise.flatten(2).transpose(1, 2), given).float()
+    x = averaged(decoder.imnet, noise.flatten(2).transpose(1, 2), given).float()
     padded = tuple(side * count for count in noise.shape[-2:])
     folded = F.fold(x.transpose(1, 2), padded, side, stride=side)[..., : target[0], : target[1]]
     pixels = centres(target, 1).expand(len(lr), -1, -1)
@@ -85,5 +101,5 @@ def picture(
 def plain(decoder: LINF, feat: Tensor, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
     """Residuals of patches (B, Q, 3 n^2) around coord (B, Q, 2) at temperature 0, as the authors' code computes them."""
     given = condition(decoder, feat, coord, cell)
-    z = given.new_zeros(*given.shape[:-1], decoder.imnet.dim)
-    return to_data(decoder.imnet, z, given, torch.float32)
+    z = feat.new_zeros(*coord.shape[:-1], decoder.imnet.dim)
+    return averaged(decoder.imnet, z, given, torch.float32)

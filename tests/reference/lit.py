@@ -12,8 +12,10 @@ from tests.reference.sampling import centres, nearest, neighbours, queries, size
 
 
 def position_bias(decoder: LIT, offsets: Tensor) -> Tensor:
-    """(.., 2) -> (.., heads)."""
+    """(.., 2) -> (.., heads); by the release's frequencies, or by those of eq. 6."""
     table = 2.0 ** torch.linspace(0, 10, 16) - 1
+    if decoder.pb_encoder.proj.in_features == 40:
+        table = 2.0 ** torch.arange(10)
     angles = torch.cat([offsets[..., :1] * table, offsets[..., 1:] * table], dim=-1)
     return decoder.pb_encoder.proj(torch.cat([angles.sin(), angles.cos()], dim=-1))
 

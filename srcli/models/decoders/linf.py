@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -36,11 +37,18 @@ from srcli.models.layers import (
 )
 from srcli.models.sr import Axis, Frame, GenerativeDecoder, Grid
 
-Ensemble = Literal["fourier", "fourier-unweighted", "local"]
+Ensemble = Literal["fourier", "fourier-unweighted", "local", "local-condition"]
 Protocol = Literal["extrapolated", "official"]
 
 
 Terms = Callable[[slice], tuple[Sequence[Tensor], Sequence[Tensor]]]
+
+
+class Told(NamedTuple):
+    """The condition of a flow, (.., channels), and the share (.., 1) that its output has; 1.0 for a single one."""
+
+    condition: Tensor
+    share: Tensor | float
 
 
 class LINFField(NamedTuple):
@@ -64,8 +72,9 @@ class LINF(GenerativeDecoder):
         hidden: widths of the MLP that makes the condition.
         flow_layers: conditional layers of the flow.
         ensemble: "fourier" concatenates the neighbours, each multiplied by its weight; "fourier-unweighted" leaves the
-            weights out; "local" makes a condition of each neighbour and takes their weighted mean, in the manner of
-            LIIF, with the MLP run four times.
+            weights out; "local" is the paper's local ensemble (eq. 8): a flow for each neighbour, all from the same noise,
+            and the weighted mean of the four outputs. "local-condition" takes the mean of the four conditions before one
+            flow; weights files of format 1 call that "local" and load under this name.
         protocol: where a patch looks whose middle pixel lies beyond the output, which happens at the bottom or the
             right of sizes that are one more than a multiple of three: "extrapolated" continues the grid; "official"
             sends it to the centre of the image, as the authors' zero padding of coordinates does.
@@ -98,7 +107,7 @@ class LINF(GenerativeDecoder):
         self.coef = nn.Conv2d(in_dim, hidden_dim, 3, padding=1)
         self.freq = nn.Conv2d(in_dim, hidden_dim, 3, padding=1)
         self.phase = nn.Linear(2, hidden_dim // 2, bias=False)
-        seen = hidden_dim if ensemble == "local" else 4 * hidden_dim
+        seen = hidden_dim if ensemble.startswith("local") else 4 * hidden_dim
         self.layers = pointwise(seen, hidden, self.imnet.condition_dim)
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LINFField:
@@ -114,26 +123,43 @@ class LINF(GenerativeDecoder):
 
     def query(self, prepared: LINFField, coord: Tensor) -> Tensor:
         """See `Decoder.query`; the middle pixels of patches around the coordinates, temperature 0."""
-        residual = self.imnet.mean(prepared.inverse, self.condition(prepared, coord))
+        residual = self._mean(prepared, self.conditions(prepared, coord))
         middle = residual.unflatten(-1, (3, -1))[..., self.patch * self.patch // 2]
         return middle + bilinear_at(prepared.lr, coord)
 
     def sample(self, prepared: LINFField, coord: Tensor, noise: Tensor | None = None) -> Tensor:
         """See `GenerativeDecoder.sample`."""
-        condition = self.condition(prepared, coord)
-        residual = self.imnet.mean(prepared.inverse, condition)
+        told = self.conditions(prepared, coord)
+        residual = self._mean(prepared, told)
         if noise is not None:
-            residual = residual + self.imnet.direction(prepared.inverse, condition, noise)
+            residual = residual + self._direction(prepared, told, noise)
         return residual + self._skip(prepared, coord)[0]
 
     def log_density(self, prepared: LINFField, coord: Tensor, hr: Tensor) -> Tensor:
         """See `GenerativeDecoder.log_density`; beyond the image a residual is zero, as in the authors' training."""
         skip, inside = self._skip(prepared, coord)
         residual = torch.where(inside, hr - skip, 0)
-        return self.imnet(residual, self.condition(prepared, coord))[1]
+        told = self.conditions(prepared, coord)
+        if len(told) == 1:
+            return self.imnet(residual, told[0].condition)[1]
+        # The mean of flows that are affine in the noise is affine, too: x = mean + matrix z.
+        unit = torch.eye(self.imnet.dim, device=residual.device)
+        each = [
+            Told(condition.unsqueeze(-2), torch.as_tensor(share).unsqueeze(-2)) for condition, share in told
+        ]
+        matrix = self._direction(prepared, each, unit).transpose(-1, -2)
+        away = residual - self._mean(prepared, told)
+        z = torch.linalg.solve(matrix, away.unsqueeze(-1)).squeeze(-1)
+        return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1) - torch.linalg.slogdet(matrix).logabsdet
 
-    def condition(self, prepared: LINFField, coord: Tensor) -> Tensor:
-        """The flow's condition (B, Q, channels) for patches around coord (B, Q, 2)."""
+    def _mean(self, prepared: LINFField, told: Sequence[Told]) -> Tensor:
+        return _shared(told, partial(self.imnet.mean, prepared.inverse))
+
+    def _direction(self, prepared: LINFField, told: Sequence[Told], noise: Tensor) -> Tensor:
+        return _shared(told, lambda condition: self.imnet.direction(prepared.inverse, condition, noise))
+
+    def conditions(self, prepared: LINFField, coord: Tensor) -> list[Told]:
+        """What the flows of patches around coord (B, Q, 2) are told; (B, Q, channels) each."""
         coef, freq, phase = prepared.coef, prepared.freq, prepared.phase
         samples, weights = sample_neighbours(coord, prepared.frame.size)
         index = torch.cat([sample.index for sample in samples], dim=1)
@@ -141,7 +167,7 @@ class LINF(GenerativeDecoder):
         vertical, horizontal = gather(freq, index).chunk(2, dim=-1)
         angle = vertical * offset[..., :1] + horizontal * offset[..., 1:] + phase.unsqueeze(1)
         seen = (gather(coef, index) * wave(angle, coef.dtype)).unflatten(1, (4, -1))  # (B, 4, Q, 2K)
-        return self._condition(seen.unbind(1), weights.transpose(1, 2).unsqueeze(-1).unbind(1))
+        return self._told(seen.unbind(1), weights.transpose(1, 2).unsqueeze(-1).unbind(1))
 
     def render(self, prepared: LINFField, grid: Grid) -> Tensor:
         """See `Decoder.render`; temperature 0."""
@@ -164,14 +190,13 @@ class LINF(GenerativeDecoder):
         elsewhere = self._elsewhere(prepared, patches)
         terms = self._terms(prepared, patches)
         for rows in row_chunks(height, 4 * batch * width, device):
-            condition = self._condition(*terms(rows))
+            told = self._told(*terms(rows))
             if elsewhere is not None:
                 lost, instead = elsewhere
-                condition = torch.where(lost[rows], instead, condition)
-            out[0][:, rows] = self.imnet.mean(prepared.inverse, condition)
+                told = [_where(lost[rows], *pair) for pair in zip(instead, told, strict=True)]
+            out[0][:, rows] = self._mean(prepared, told)
             if noise is not None:
-                drawn = noise[:, :, rows].permute(0, 2, 3, 1)
-                out[1][:, rows] = self.imnet.direction(prepared.inverse, condition, drawn)
+                out[1][:, rows] = self._direction(prepared, told, noise[:, :, rows].permute(0, 2, 3, 1))
         top, left = grid.rows.start % self.patch, grid.cols.start % self.patch
         seen = (..., slice(top, top + grid.size.h), slice(left, left + grid.size.w))
         return [unfolded(part, self.patch)[seen] for part in out]
@@ -199,8 +224,9 @@ class LINF(GenerativeDecoder):
 
         return terms
 
-    def _condition(self, terms: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor:
-        """The condition (..., channels) from what each neighbour contributes, (..., 2K), and its weight (..., 1)."""
+    def _told(self, terms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Told]:
+        """What the flows are told, from what each neighbour contributes, (..., 2K), and its weight (..., 1)."""
+        shares = weights
         weights = [weight.to(terms[0].dtype) for weight in weights]
         *inner, last = (layer for layer in self.layers if isinstance(layer, nn.Conv2d))
 
@@ -209,12 +235,17 @@ class LINF(GenerativeDecoder):
                 hidden = linear(layer, hidden).relu_()
             return hidden
 
-        if self.ensemble == "local":  # the weights sum to one, so the last layer may follow the mean
+        if self.ensemble == "local":
+            each = (last_linear(last, trunk(term)) for term in terms)
+            return [Told(condition, share.float()) for condition, share in zip(each, shares, strict=True)]
+        if (
+            self.ensemble == "local-condition"
+        ):  # the weights sum to one, so the last layer may follow the mean
             mixed = sum(weight * trunk(term) for weight, term in zip(weights, terms, strict=True))
-            return last_linear(last, torch.as_tensor(mixed))
+            return [Told(last_linear(last, torch.as_tensor(mixed)), 1.0)]
         if self.ensemble == "fourier":
             terms = [weight * term for weight, term in zip(weights, terms, strict=True)]
-        return last_linear(last, trunk(torch.cat(list(terms), dim=-1)))
+        return [Told(last_linear(last, trunk(torch.cat(list(terms), dim=-1))), 1.0)]
 
     def _skip(self, prepared: LINFField, coord: Tensor) -> tuple[Tensor, Tensor]:
         """The bilinear image at the patches around coord (B, Q, 2), and whether their pixels lie inside it."""
@@ -223,17 +254,34 @@ class LINF(GenerativeDecoder):
         inside = (at.abs() < 1).all(-1)
         return colours.transpose(-1, -2).flatten(-2), inside.repeat(1, 1, 3)
 
-    def _elsewhere(self, prepared: LINFField, patches: Grid) -> tuple[Tensor, Tensor] | None:
-        """Which patches (rows, columns, 1) the authors send to the centre of the image, and its condition."""
+    def _elsewhere(self, prepared: LINFField, patches: Grid) -> tuple[Tensor, list[Told]] | None:
+        """Which patches (rows, columns, 1) the authors send to the centre of the image, and what is told there."""
         down, right = (tensor(self._beyond(axis), prepared.lr) for axis in (patches.rows, patches.cols))
         if not self.official_border or not bool(down.any() or right.any()):
             return None
         centre = prepared.lr.new_zeros(len(prepared.lr), 1, 2)
-        return (down[:, None] | right).unsqueeze(-1), self.condition(prepared, centre).unsqueeze(1)
+        there = self.conditions(prepared, centre)
+        told = [Told(c.unsqueeze(1), s if isinstance(s, float) else s.unsqueeze(1)) for c, s in there]
+        return (down[:, None] | right).unsqueeze(-1), told
 
     def _beyond(self, patches: Axis) -> NDArray[np.bool_]:
         """Whether the middle pixel of each patch lies beyond the end of the axis."""
         return np.arange(patches.start, patches.stop) * self.patch + self.patch // 2 >= patches.hr
+
+
+def _shared(told: Sequence[Told], flow: Callable[[Tensor], Tensor]) -> Tensor:
+    """The output of the flow that is told something, or the mean of several."""
+    if len(told) == 1:
+        return flow(told[0].condition)
+    return torch.stack([share * flow(condition) for condition, share in told]).sum(0)
+
+
+def _where(lost: Tensor, instead: Told, told: Told) -> Told:
+    """`instead` where `lost` (rows, columns, 1)."""
+    share = told.share
+    if isinstance(share, Tensor):
+        share = torch.where(lost, torch.as_tensor(instead.share), share)
+    return Told(torch.where(lost, instead.condition, told.condition), share)
 
 
 def pixels_around(coord: Tensor, cell: Tensor, side: int) -> Tensor:

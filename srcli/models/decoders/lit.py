@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,8 @@ from torch.utils.checkpoint import checkpoint
 
 from srcli.geometry import I64, Axis, Box, Size
 from srcli.models.attention import (
+    FREQUENCIES,
+    PUBLISHED_FREQUENCIES,
     PositionBias,
     Scattered,
     budget,
@@ -81,6 +83,8 @@ class LIT(Decoder):
         attention: weigh the window; otherwise the nearest pixel's value answers alone, as with side 1.
         cell: the MLPs are told the size of an HR pixel.
         local_ensemble: mix the answers of the windows around the four nearest pixels.
+        variant: how offsets are encoded: "code", by the 16 frequencies 2^(2m/3) - 1 of the authors' release, or "paper", by
+            2^l, l = 0 .. 9, of its eq. 6. Nothing that was published has weights for the latter.
 
     Raises:
         ValueError: an even side or one beyond 25, heads that do not divide the channels, or no hidden layer.
@@ -98,6 +102,7 @@ class LIT(Decoder):
         attention: bool = True,
         cell: bool = True,
         local_ensemble: bool = False,
+        variant: Literal["code", "paper"] = "code",
     ) -> None:
         super().__init__()
         if side not in range(1, 26, 2):
@@ -114,7 +119,9 @@ class LIT(Decoder):
         self.conv_vs = _convs(branches, base_dim)
         if self.attention:
             self.conv_qs, self.conv_ks = _convs(branches, base_dim), _convs(branches, base_dim)
-            self.pb_encoder = PositionBias(n_heads)
+            self.pb_encoder = PositionBias(
+                n_heads, PUBLISHED_FREQUENCIES if variant == "paper" else FREQUENCIES
+            )
         self.imnets = nn.ModuleList(
             MLP(area * base_dim + 2 * cell, hidden, 3, activation=nn.GELU) for _ in range(branches)
         )

@@ -1,5 +1,7 @@
 """LINF: the fast form equals the plain one for any scale, box and ensemble; samples are mean plus direction."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,7 +16,8 @@ from tests.reference.sampling import lr_size, queries, skip
 
 DIM = 6
 BOUND = 1e-5  # float32, order of summation
-ENSEMBLES = ["fourier", "fourier-unweighted", "local"]
+ONE_FLOW = ["fourier", "fourier-unweighted", "local-condition"]
+ENSEMBLES = [*ONE_FLOW, "local"]
 SIZES = [(h, w) for h in (18, 19, 20) for w in (22, 24)]  # every remainder of three
 every_patch = pytest.mark.parametrize("patch", [1, 3])
 
@@ -94,19 +97,22 @@ def test_the_condition_equals_the_plain_form_at_scattered_coordinates(patch, h, 
     with torch.no_grad():
         prepared = decoder.prepare(feat, lr, Frame.whole(lr, cell))
         assert (
-            deviation(decoder.condition(prepared, coord), linf.condition(decoder, feat, coord, cell)) < BOUND
+            deviation(
+                decoder.conditions(prepared, coord)[0].condition, linf.condition(decoder, feat, coord, cell)
+            )
+            < BOUND
         )
 
 
 @every_patch
-@pytest.mark.parametrize("ensemble", ENSEMBLES)
+@pytest.mark.parametrize("ensemble", ONE_FLOW)
 def test_gradients_equal_those_of_the_plain_form(patch, ensemble):
     decoder = build(patch, ensemble)
     feat, lr = inputs(5, 6)
     feat.requires_grad_()
     coord, cell = torch.rand(2, 30, 2) * 2 - 1, torch.tensor([[0.1, 0.2], [0.07, 0.05]])
     read = [p for name, p in decoder.named_parameters() if not name.startswith("imnet.")]
-    fast = decoder.condition(decoder.prepare(feat, lr, Frame.whole(lr, cell)), coord)
+    fast = decoder.conditions(decoder.prepare(feat, lr, Frame.whole(lr, cell)), coord)[0].condition
     slow = linf.condition(decoder, feat, coord, cell)
     assert gradient_deviation(fast, slow, [feat, *read]) < BOUND
 
@@ -175,6 +181,33 @@ def test_samples_and_densities_of_patches_are_of_the_pixels_around(patch):
     torch.testing.assert_close(decoder.log_density(prepared, at, patches), expected, atol=1e-3, rtol=1e-4)
 
 
+@every_patch
+@pytest.mark.parametrize("ensemble", ENSEMBLES)
+def test_the_density_is_that_of_the_samples(patch, ensemble):
+    """log p(x) = log N(z) - log |det dx/dz|, the Jacobian by automatic differentiation."""
+    decoder = build(patch, ensemble)
+    feat, lr = inputs(5, 5, batch=1)
+    prepared = decoder.prepare(feat, lr, Frame.of_grid(lr, Size(15, 15)))
+    at = linf.centres((15, 15), patch)[:, 3:4]
+    z = torch.randn(1, 1, decoder.noise_channels)
+    x = decoder.sample(prepared, at, z)
+    jacobian = torch.autograd.functional.jacobian(lambda noise: decoder.sample(prepared, at, noise), z)
+    flat = jacobian.reshape(z.numel(), z.numel()).double()
+    normal = -0.5 * (z.square() + math.log(2 * math.pi)).sum()
+    expected = normal.item() - float(torch.linalg.slogdet(flat).logabsdet)
+    assert decoder.log_density(prepared, at, x).item() == pytest.approx(expected, rel=1e-3, abs=5e-3)
+
+
+def test_the_local_ensemble_can_be_trained_on_its_density():
+    decoder = build(1, "local")
+    feat, lr = inputs(5, 5)
+    prepared = decoder.prepare(feat, lr, Frame.of_grid(lr, Size(15, 15)))
+    decoder.log_density(
+        prepared, linf.centres((15, 15), 1).expand(2, -1, -1), torch.randn(2, 225, 3)
+    ).mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in decoder.parameters())
+
+
 @torch.no_grad()
 def test_pixels_of_a_patch_beyond_the_crop_count_as_zero_residual():
     decoder = build(3)
@@ -190,9 +223,10 @@ def test_pixels_of_a_patch_beyond_the_crop_count_as_zero_residual():
     assert not torch.equal(density, decoder.log_density(prepared, corner, hr + 0.1))
 
 
+@pytest.mark.parametrize("ensemble", ["fourier", "local"])
 @torch.no_grad()
-def test_the_official_border_differs_only_where_the_middle_pixel_is_beyond_the_image():
-    ours, official = build(3), build(3, protocol="official")
+def test_the_official_border_differs_only_where_the_middle_pixel_is_beyond_the_image(ensemble):
+    ours, official = build(3, ensemble), build(3, ensemble, protocol="official")
     feat, lr = inputs(6, 8)
     for target, rows, cols in (((19, 24), 1, 0), ((18, 25), 0, 1), ((19, 25), 1, 1), ((20, 23), 0, 0)):
         frame, grid = Frame.of_grid(lr, Size(*target)), Grid.of(Size(6, 8), Size(*target))

@@ -28,6 +28,7 @@ VARIANTS = {
     "lit, 1x1": {"side": 1},
     "lit, no cell": {"side": 3, "cell": False},
     "lit, ensemble": {"side": 5, "local_ensemble": True},
+    "lit, paper": {"side": 5, "variant": "paper"},
     "lit, one layer": {"side": 3, "hidden": (9,)},
     "clit-2": {"branches": 2, "side": 5},
     "clit-3": {"branches": 3, "side": 3},
