@@ -18,13 +18,15 @@ from srcli.image.ifd import write_exif
 from srcli.image.metadata import Metadata
 from srcli.image.pillow import BROKEN
 from srcli.image.raster import Raster
+from srcli.image.vips import encode_rows
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-PIL_NAMES = {"jpg": "JPEG", "webp": "WEBP", "avif": "AVIF", "gif": "GIF"}
+PIL_NAMES = {"avif": "AVIF", "gif": "GIF"}
 SEGMENT_LIMIT = 65533  # bytes of a JPEG segment after its length
-METADATA_OPTIONS = ("exif", "xmp", "extra")
+JFIF_END = 20  # of a JPEG's first two markers
+METADATA_OPTIONS = ("exif", "xmp")
 PROVENANCE_KEY = "srcli"
 XMP_KEY = "XML:com.adobe.xmp"
 
@@ -89,7 +91,13 @@ def encode(
             extra=about.tiff_directory(kept),
         )
         return notes
-    return notes + _encode_with_pillow(stream, raster, name, encoding, kept, icc, cmyk)
+    if name == "jpg":
+        return notes + _encode_jpeg(stream, raster, encoding, kept, icc, cmyk)
+    if kept.aspect is not None and kept.dpi is None:
+        notes.append(f"{name} has no place for the shape of the pixels ({kept.aspect[0]}:{kept.aspect[1]})")
+    if name == "webp":
+        return notes + _encode_webp(stream, raster, encoding, kept, icc)
+    return notes + _encode_avif(stream, raster, encoding, kept, icc)
 
 
 def with_provenance(kept: Metadata, provenance: Mapping[str, Any] | None) -> tuple[Metadata, list[str]]:
@@ -148,51 +156,122 @@ def _encode_gif(
     return notes
 
 
-def _encode_with_pillow(
-    stream: BinaryIO,
-    raster: Raster,
-    name: str,
-    encoding: Encoding,
-    kept: Metadata,
-    icc: bytes | None,
-    cmyk: bool,
+def _encode_jpeg(
+    stream: BinaryIO, raster: Raster, encoding: Encoding, kept: Metadata, icc: bytes | None, cmyk: bool
+) -> list[str]:
+    about_it, notes = _jpeg_segments(kept)
+    unit, density = (1, kept.dpi) if kept.dpi is not None else (0, kept.aspect or (1, 1))
+    # JFIF 1.02: units, the densities, no thumbnail
+    numbers = (unit, *(min(max(round(value), 1), 65535) for value in density), 0, 0)
+    head = b"\xff\xd8" + _segment(0xE0, b"JFIF\0\1\1" + struct.pack(">BHHBB", *numbers)) + about_it
+    held = bytearray()
+
+    def write(data: bytes) -> None:
+        if len(held) < JFIF_END:
+            held.extend(data)
+            if len(held) >= JFIF_END:
+                start = JFIF_END if held[2:4] == b"\xff\xe0" else 2  # there is no JFIF with inks
+                stream.write(head + held[start:])
+            return
+        stream.write(data)
+
+    encode_rows(
+        raster,
+        "jpeg",
+        write,
+        icc=icc,
+        cmyk=cmyk,
+        Q=encoding.quality,
+        subsample_mode={"444": "off", "420": "on"}[encoding.chroma],
+    )
+    return notes
+
+
+def _jpeg_segments(kept: Metadata) -> tuple[bytes, list[str]]:
+    """EXIF, XMP and IPTC, and notes on what does not fit."""
+    found, notes = [], []
+    if kept.exif is not None:
+        found.append(("EXIF data is", 0xE1, b"Exif\0\0" + write_exif(kept.exif)))
+    if kept.xmp is not None:
+        found.append(("XMP data is", 0xE1, b"http://ns.adobe.com/xap/1.0/\0" + kept.xmp))
+    if kept.iptc is not None:
+        found.append(("IPTC records are", 0xED, about.photoshop_block(kept.iptc)))
+    for what, _, body in found:
+        if len(body) > SEGMENT_LIMIT:
+            notes.append(f"the {what} too long for JPEG and left out")
+    return b"".join(_segment(marker, body) for _, marker, body in found if len(body) <= SEGMENT_LIMIT), notes
+
+
+def _segment(marker: int, body: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
+
+
+def _encode_webp(
+    stream: BinaryIO, raster: Raster, encoding: Encoding, kept: Metadata, icc: bytes | None
+) -> list[str]:
+    pieces: list[bytes] = []
+    encode_rows(raster, "webp", pieces.append, Q=encoding.quality, lossless=encoding.lossless, exact=True)
+    exif = write_exif(kept.exif) if kept.exif is not None else None
+    stream.write(_webp_with(b"".join(pieces), raster, encoding.alpha, icc, exif, kept.xmp))
+    return [] if kept.iptc is None else ["IPTC records do not fit into webp; they are left out"]
+
+
+def _webp_with(
+    data: bytes, raster: Raster, alpha: bool, icc: bytes | None, exif: bytes | None, xmp: bytes | None
+) -> bytes:
+    """A WebP file with more chunks (RFC 9649, section 2.7)."""
+    if icc is None and exif is None and xmp is None:
+        return data
+    body = data[12:]
+    if body[:4] == b"VP8X":
+        body = body[18:]
+    flags = 0x20 * (icc is not None) | 0x10 * alpha | 0x08 * (exif is not None) | 0x04 * (xmp is not None)
+    height, width = raster.shape[0] - 1, raster.shape[1] - 1
+    head = struct.pack("<I", flags) + width.to_bytes(3, "little") + height.to_bytes(3, "little")
+
+    def chunk(kind: bytes, content: bytes | None) -> bytes:
+        return (
+            b""
+            if content is None
+            else kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+        )
+
+    whole = (
+        b"WEBP"
+        + chunk(b"VP8X", head)
+        + chunk(b"ICCP", icc)
+        + body
+        + chunk(b"EXIF", exif)
+        + chunk(b"XMP ", xmp)
+    )
+    return b"RIFF" + struct.pack("<I", len(whole)) + whole
+
+
+def _encode_avif(
+    stream: BinaryIO, raster: Raster, encoding: Encoding, kept: Metadata, icc: bytes | None
 ) -> list[str]:
     from PIL import Image
 
-    options, notes = metadata_options(name, kept)
+    options, notes = metadata_options("avif", kept)
     if icc is not None:
         options["icc_profile"] = icc
-    options["quality"] = encoding.quality
-    if name == "jpg":
-        options["subsampling"] = {"444": 0, "420": 2}[encoding.chroma]
-    elif name == "webp":
-        options |= {"lossless": encoding.lossless, "exact": True}
-    elif name == "avif":
-        chroma = "444" if encoding.lossless else encoding.chroma
-        options["subsampling"] = ":".join("400" if raster.shape[2] == 1 else chroma)
-        if encoding.lossless:
-            options["quality"] = 100
+    chroma = "444" if encoding.lossless else encoding.chroma
+    options["subsampling"] = ":".join("400" if raster.shape[2] == 1 else chroma)
+    options["quality"] = 100 if encoding.lossless else encoding.quality
     pixels = raster.whole()
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels, "CMYK" if cmyk else None)
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     # Into memory first: a plugin that chokes on metadata must not leave half a file behind.
     try:
-        data = _save(picture, name, options)
+        data = _save(picture, "avif", options)
     except BROKEN as error:
         plain = {key: value for key, value in options.items() if key not in METADATA_OPTIONS}
         try:
-            data = _save(picture, name, plain)
+            data = _save(picture, "avif", plain)
         except BROKEN as again:
-            raise ResourceError(f"the {name} encoder failed: {again}.", hint="Try --format png.") from again
-        notes.append(f"EXIF, XMP and IPTC are left out, the {name} encoder refused them ({error})")
-    if kept.aspect is not None and kept.dpi is None:
-        if name == "jpg":  # JFIF 1.02: units, then the densities
-            data[13:18] = struct.pack(">BHH", 0, *(min(value, 65535) for value in kept.aspect))
-        else:
-            notes.append(
-                f"{name} has no place for the shape of the pixels ({kept.aspect[0]}:{kept.aspect[1]})"
-            )
+            raise ResourceError(f"the avif encoder failed: {again}.", hint="Try --format png.") from again
+        notes.append(f"EXIF, XMP and IPTC are left out, the avif encoder refused them ({error})")
     at = bytes(data[:4096]).find(b"colrnclx")
-    if kept.cicp is not None and name == "avif" and at > 0:
+    if kept.cicp is not None and at > 0:
         data[at + 8 : at + 12] = struct.pack(">HH", *kept.cicp)
     stream.write(data)
     return notes
@@ -205,25 +284,10 @@ def _save(picture: Picture, name: str, options: Mapping[str, Any]) -> memoryview
 
 
 def metadata_options(name: str, kept: Metadata) -> tuple[dict[str, Any], list[str]]:
-    """Pillow's save options for metadata, and notes on what does not fit."""
+    """Pillow's save options for metadata in WebP and AVIF, and notes on what does not fit."""
     options: dict[str, Any] = {}
-    notes = []
     if kept.exif is not None:
-        block = write_exif(kept.exif)
-        if name == "jpg" and len(block) + 6 > SEGMENT_LIMIT:
-            notes.append("the EXIF data is too long for JPEG and is left out")
-        else:
-            options["exif"] = b"Exif\0\0" + block if name == "jpg" else block
+        options["exif"] = write_exif(kept.exif)
     if kept.xmp is not None:
-        if name == "jpg" and len(kept.xmp) + 29 > SEGMENT_LIMIT:
-            notes.append("the XMP data is too long for JPEG and is left out")
-        else:
-            options["xmp"] = kept.xmp
-    if kept.iptc is not None:
-        if name == "jpg" and len(kept.iptc) + 30 <= SEGMENT_LIMIT:
-            options["extra"] = about.photoshop_segment(kept.iptc)
-        else:
-            notes.append(f"IPTC records do not fit into {name}; they are left out")
-    if kept.dpi is not None and name == "jpg":
-        options["dpi"] = tuple(min(round(value), 65535) for value in kept.dpi)
-    return options, notes
+        options["xmp"] = kept.xmp
+    return options, [] if kept.iptc is None else [f"IPTC records do not fit into {name}; they are left out"]

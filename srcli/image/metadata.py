@@ -324,11 +324,10 @@ def parse_provenance(text: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def photoshop_segment(iptc: bytes) -> bytes:
-    """A JPEG APP13 segment with IPTC records, as Photoshop writes it."""
+def photoshop_block(iptc: bytes) -> bytes:
+    """The content of a JPEG APP13 segment with IPTC records, as Photoshop writes it."""
     resource = b"8BIM\x04\x04\0\0" + len(iptc).to_bytes(4, "big") + iptc + bytes(len(iptc) % 2)
-    body = b"Photoshop 3.0\0" + resource
-    return b"\xff\xed" + (len(body) + 2).to_bytes(2, "big") + body
+    return b"Photoshop 3.0\0" + resource
 
 
 def tiff_directory(metadata: Metadata) -> Directory:

@@ -189,6 +189,9 @@ def _image_data(raster: Raster, level: int) -> Iterator[bytes]:
 
 def _packed(pixels: Samples, above: Samples | None, level: int) -> tuple[bytes, bytes]:
     """A block deflated, and what was deflated."""
+    if level == 0:
+        data = np.pad(_row_bytes(pixels), ((0, 0), (1, 0))).tobytes()
+        return deflate_block(data, 0), data
     data = filter_rows(pixels, above, stride=STRIDE).tobytes()
     packed = deflate_runs(data, level)
     if packed is not None:

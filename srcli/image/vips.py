@@ -1,15 +1,22 @@
-"""libvips within our rules: files are read once, from top to bottom; nothing is cached; errors are ours."""
+"""libvips within our rules: files are read once, from top to bottom, and written as rows come; nothing is cached."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
+from queue import Full, Queue
+from threading import Event
 from typing import Any
 
 import numpy as np
 
+from srcli.errors import ResourceError
+from srcli.image.png import encode_png
 from srcli.image.quantise import Samples
+from srcli.image.raster import Raster
 from srcli.image.source import Source
 
 LOADERS = {"png": "png", "jpg": "jpeg", "webp": "webp", "avif": "heif", "tiff": "tiff", "gif": "gif"}
@@ -88,3 +95,106 @@ def _opened(source: Source, page: int) -> tuple[Any, np.dtype[Any]]:
     if picture.format not in DTYPES:
         raise ValueError(f"samples of type {picture.format}")
     return picture, np.dtype(DTYPES[picture.format])
+
+
+def encode_rows(
+    raster: Raster,
+    saver: str,
+    write: Callable[[bytes], Any],
+    *,
+    icc: bytes | None = None,
+    cmyk: bool = False,
+    **options: Any,
+) -> None:
+    """Encode a picture while its rows come: they are asked for in this thread, and encoded in another.
+
+    libvips takes rows from a file format only: they go to it as PNG without compression.
+
+    Args:
+        raster: uint8 or uint16.
+        saver: jpeg, webp or heif.
+        write: takes the bytes of the file, in pieces from front to back.
+        icc: a profile to embed.
+        cmyk: whether the four channels are inks.
+        **options: of libvips' saver.
+
+    Raises:
+        ResourceError: the encoder refuses the picture. What the rows and `write` raise passes through.
+    """
+    vips, feed, failed = libvips(), _Feed(), list[BaseException]()
+
+    def take(data: Any) -> int:
+        try:
+            write(bytes(data))
+        except BaseException as error:  # nothing may leave a function that libvips calls
+            failed.append(error)
+            return -1
+        return len(data)
+
+    def run() -> None:
+        source, target = vips.SourceCustom(), vips.TargetCustom()
+        source.on_read(feed.read)
+        target.on_write(take)
+        try:
+            picture = vips.Image.pngload_source(source, access="sequential", fail_on="error").copy()
+            if cmyk:
+                picture = picture.copy(interpretation="cmyk")
+            if icc is not None:
+                picture.set_type(vips.GValue.blob_type, "icc-profile-data", icc)
+            getattr(picture, f"{saver}save_target")(target, keep="icc", **options)
+        finally:
+            feed.closed.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(run)
+        try:
+            with suppress(_ClosedError):
+                encode_png(feed, raster, level=0)  # type: ignore[arg-type]  # it writes, and does nothing else
+        finally:
+            feed.end()
+        try:
+            job.result()
+        except vips.Error as error:
+            if failed:
+                raise failed[0] from None
+            raise ResourceError(
+                f"the {saver} encoder failed: {reason_of(error)}.", hint="Try --format png."
+            ) from error
+
+
+class _ClosedError(Exception):
+    """Nobody reads on."""
+
+
+class _Feed:
+    """A stream that one thread writes and another reads, a few pieces behind."""
+
+    def __init__(self) -> None:
+        self.closed = Event()
+        self._pieces: Queue[bytes] = Queue(4)
+        self._rest = memoryview(b"")
+
+    def write(self, data: bytes) -> None:
+        while not self.closed.is_set():
+            try:
+                return self._pieces.put(data, timeout=0.2)
+            except Full:
+                pass
+        raise _ClosedError
+
+    def writelines(self, pieces: Iterator[bytes]) -> None:
+        for piece in pieces:
+            self.write(piece)
+
+    def end(self) -> None:
+        """What was written is all, or as far as it came."""
+        with suppress(_ClosedError):
+            self.write(b"")
+
+    def read(self, most: int) -> bytes:
+        if not self._rest:
+            self._rest = memoryview(self._pieces.get())
+            if not self._rest:
+                self._pieces.put(b"")  # asked again, it says so again
+        piece, self._rest = self._rest[:most], self._rest[most:]
+        return bytes(piece)

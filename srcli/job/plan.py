@@ -29,7 +29,7 @@ MEMORY_BASE, MEMORY_NETWORK = 100 << 20, 500 << 20  # the interpreter and its li
 BANDS_UNDER_WAY = 6  # in float32: being made, waiting for the writer, being stored
 BAND_HR = 1 << 22  # pixels of one
 BAND_BYTES = 100 << 20  # of an input that is read a few rows at a time
-STREAMED = ("png", "tiff")  # written as the rows come
+STREAMED = ("png", "tiff", "jpg")  # written as the rows come
 LOSSLESS_SHARE, LOSSY_SHARE = 0.2, 0.02  # of the samples' bytes: the least that a photograph takes in a file
 
 
@@ -134,7 +134,7 @@ def _check_place(path: Path, task: Task, form: str, settings: Settings) -> None:
     """
     check_folder(path.parent)
     raw = task.pixels * _channels(task.header) * BYTES[task.record.depth or "8"]
-    lossless = form in STREAMED or settings.encoding.get("lossless", False)
+    lossless = form in ("png", "tiff") or settings.encoding.get("lossless", False)
     kept = task.header.nbytes if _lies_on_disk(task, settings) else 0
     check_disk(path.parent, kept + int(raw * (LOSSLESS_SHARE if lossless else LOSSY_SHARE)))
 
@@ -281,7 +281,7 @@ def _channels(header: Header) -> int:
 def _memory(task: Task, form: str, settings: Settings) -> int:
     """Bytes that the job needs at least: the input, and of the output what is under way.
 
-    PNG and TIFF are written as the rows come; for other formats the whole output is there, and a copy of Pillow's.
+    PNG, TIFF and JPEG are written as the rows come; for other formats the whole output is there, and a copy of Pillow's.
     """
     header = task.header
     samples = 2 * header.nbytes * (task.record.frames or 1)

@@ -1,7 +1,9 @@
 """The PNG and TIFF encoders down to their parts, against slow and plain versions."""
 
 import io
+import threading
 import zlib
+from contextlib import nullcontext
 
 import cv2
 import numpy as np
@@ -11,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from srcli.errors import ResourceError
 from srcli.image import Image as Read
 from srcli.image import plan_output, png, tiff
 from srcli.image.deflate import deflate_runs
 from srcli.image.raster import Raster
+from srcli.image.vips import encode_rows
 from tests.image.make import smooth, texture
 
 
@@ -180,3 +184,63 @@ def test_inks_are_marked_as_inks():
     picture = Image.open(stream)
     assert picture.mode == "CMYK"
     assert np.array_equal(np.asarray(picture), samples)
+
+
+def rows_of(samples: np.ndarray, fail_at: int | None = None):
+    for top in range(0, len(samples), 16):
+        if fail_at is not None and top >= fail_at:
+            raise MemoryError("no more rows")
+        yield samples[top : top + 16]
+
+
+class Full(io.BytesIO):
+    """A disk that takes a few hundred bytes."""
+
+    def write(self, data):
+        if self.tell() > 300:
+            raise OSError(28, "No space left on device")
+        return super().write(data)
+
+
+@pytest.mark.parametrize("name", ["jpg", "webp"])
+def test_what_goes_wrong_in_libvips_thread_is_raised_in_ours(name):
+    samples = texture(640, 500, 3, np.uint8)
+    plan = plan_output(Read(samples[:8]), (640, 500), output_format=name)
+    with pytest.raises(MemoryError, match="no more rows"):
+        plan.write(io.BytesIO(), rows_of(samples, fail_at=320))
+    with pytest.raises(OSError, match="No space left") if name == "jpg" else nullcontext():
+        plan.write(Full(), rows_of(samples))
+    with pytest.raises(ValueError, match="expected 640 rows"):
+        plan.write(io.BytesIO(), rows_of(samples[:320]))
+    threads = threading.active_count()
+    whole, parts = io.BytesIO(), io.BytesIO()
+    plan.write(whole, samples)
+    plan.write(parts, rows_of(samples))
+    assert whole.getvalue() == parts.getvalue()
+    assert threading.active_count() == threads
+
+
+def test_an_encoder_that_refuses_is_one_error(capfd):
+    with pytest.raises(ResourceError, match="webp encoder failed"):
+        encode_rows(Raster.of(np.zeros((2, 16384, 3), np.uint8)), "webp", print)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("name", "pillow"), [("jpg", "JPEG"), ("webp", "WEBP")])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_libvips_writes_the_pixels_that_pillow_would(name, pillow, channels):
+    samples = np.ascontiguousarray(np.dstack([smooth(64, 90), smooth(64, 90, 1)])[..., :channels])
+    if channels == 4 and name == "jpg":
+        pytest.skip("no transparency")
+    plan = plan_output(
+        Read(samples[..., : 3 if channels > 2 else 1], samples[..., 3] if channels == 4 else None),
+        (64, 90),
+        output_format=name,
+        quality=90,
+    )
+    stream, other = io.BytesIO(), io.BytesIO()
+    pixels = samples if plan.channels == channels else samples.repeat(3, 2)
+    plan.write(stream, pixels)
+    options = {"subsampling": 0} if name == "jpg" else {"exact": True}
+    Image.fromarray(pixels.squeeze()).save(other, pillow, quality=90, **options)
+    assert np.array_equal(np.asarray(Image.open(stream)), np.asarray(Image.open(other)))

@@ -350,7 +350,7 @@ def test_metadata_an_encoder_refuses_is_left_out_with_a_note(monkeypatch):
     monkeypatch.setattr(Image.Image, "save", refuse)
     stream = io.BytesIO()
     image = read_image(PHOTO)
-    notes = write_image(stream, smooth(24, 36), like=image, output_format="jpg")
+    notes = write_image(stream, smooth(24, 36), like=image, output_format="avif")
     assert any("refused them (I do not like it)" in note for note in notes)
     assert read_image(stream.getvalue()).size == (24, 36)
 
