@@ -164,6 +164,41 @@ def lerp(lr: int, hr: int, patch: int = 1) -> Lerp:
     return Lerp(low, high, (x - low.astype(np.float32)).astype(np.float32))
 
 
+class Taps(NamedTuple):
+    """For each query of an axis the samples it reads and their weights, both (n, taps); samples may come twice."""
+
+    index: I64  # type: ignore[assignment]  # hides tuple.index
+    weight: F32
+
+
+def cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keys' cubic kernel with a = -0.5, as in Pillow, at distances x in samples."""
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((2.5 - 0.5 * x) * x - 4) * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
+@lru_cache(maxsize=64)
+def bicubic(old: int, new: int) -> Taps:
+    """Antialiased bicubic taps of every pixel of a `new`-pixel axis on an `old`-pixel axis.
+
+    Half-pixel centres; the kernel is stretched where the axis shrinks; beyond the border the last sample repeats.
+    Weights add up to one, and taps that weigh nothing everywhere are left out: of equal axes one is left.
+    """
+    step = old / new
+    stretch = max(step, 1.0)
+    centre = (np.arange(new) + 0.5) * step - 0.5
+    offsets = np.arange(math.floor(4 * stretch) + 1)
+    index = np.ceil(centre - 2 * stretch - 1e-9).astype(np.int64)[:, None] + offsets
+    weight = cubic((index - centre[:, None]) / stretch)
+    weight /= weight.sum(axis=1, keepdims=True)
+    used = np.abs(weight).max(axis=0) > 1e-9
+    taps = Taps(np.clip(index[:, used], 0, old - 1), weight[:, used].astype(np.float32))
+    taps.index.flags.writeable = taps.weight.flags.writeable = False
+    return taps
+
+
 @dataclass(frozen=True)
 class Axis:
     """HR pixels [start, stop) of one axis of the output, and the LR axis they read from.
@@ -221,6 +256,12 @@ class Axis:
         table = lerp(self.lr, self.hr, self.patch)
         part = slice(self.start, self.stop)
         return Lerp(table.low[part] - self.origin, table.high[part] - self.origin, table.weight[part])
+
+    def bicubic(self, factor: int) -> Taps:
+        """Taps of each pixel on an axis of `factor` samples per LR pixel, (n, taps)."""
+        table = bicubic(self.lr * factor, self.hr)
+        part = slice(self.start, self.stop)
+        return Taps(table.index[part] - self.origin * factor, table.weight[part])
 
     def source(self, halo: int) -> tuple[int, int]:
         """LR pixels [first, last) that these HR pixels need when the decoder looks `halo` pixels around."""

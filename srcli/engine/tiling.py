@@ -66,7 +66,8 @@ def tile_shape(
     columns = math.ceil(size.w / max(1, 2 * math.isqrt(pixels) - 2 * halo))
     width = math.ceil(size.w / columns / multiple) * multiple
     height = (pixels // (width + 2 * halo) - 2 * halo) // multiple * multiple
-    return Size(min(max(height, multiple, SMALLEST_TILE), size.h), min(width, size.w))
+    least = math.ceil(SMALLEST_TILE / multiple) * multiple
+    return Size(min(max(height, least), size.h), min(width, size.w))
 
 
 def tile_rows(size: Size, shape: Size) -> Iterator[list[Box]]:

@@ -13,9 +13,10 @@ from torch.overrides import TorchFunctionMode
 
 from srcli.errors import ModelError, PresetError, suggest
 from srcli.models.decoders import DECODERS
+from srcli.models.decoders.native import on_native
 from srcli.models.encoders import ENCODERS
 from srcli.models.generators import GENERATORS
-from srcli.models.sr import Decoder, Encoder, Generator, ImplicitSR
+from srcli.models.sr import Decoder, Encoder, Generator, ImplicitSR, NativeEncoder
 from srcli.presets import Part, Preset
 from srcli.sections import convert
 
@@ -81,8 +82,7 @@ def _build(preset: Preset, make: Callable[..., Any]) -> ImplicitSR:
         from srcli.models.latent_restorer import assemble
 
         return assemble(preset)
-    encoder = make(ENCODERS, "encoder", preset.encoder, preset.name)
-    decoder = make(DECODERS, "decoder", preset.decoder, preset.name, in_dim=encoder.out_dim)
+    encoder, decoder = _native_parts(preset, make) or _plain_parts(preset, make)
     if preset.generator is None:
         return ImplicitSR(encoder, decoder)
     if preset.diffusion is None:
@@ -94,6 +94,32 @@ def _build(preset: Preset, make: Callable[..., Any]) -> ImplicitSR:
         part = f"generator '{preset.generator.name}' in {preset.name}"
         raise PresetError(f"{part} and encoder '{preset.encoder.name}': {error}") from error
     return ImplicitSR(encoder, decoder, generator)
+
+
+def _plain_parts(preset: Preset, make: Callable[..., Any]) -> tuple[Encoder, Decoder]:
+    encoder = make(ENCODERS, "encoder", preset.encoder, preset.name)
+    return encoder, make(DECODERS, "decoder", preset.decoder, preset.name, in_dim=encoder.out_dim)
+
+
+def _native_parts(preset: Preset, make: Callable[..., Any]) -> tuple[Encoder, Decoder] | None:
+    """The parts of a network that answers with the encoder's own picture, or adds to it; None for any other."""
+    args = dict(preset.decoder.args)
+    skip = args.pop("skip", "bilinear") if preset.decoder.name != "native" else "native"
+    if skip == "bilinear" or isinstance(skip, bool):  # LMF has a switch of that name
+        return None
+    if skip != "native":
+        raise PresetError(f"decoder.skip in {preset.name} is 'bilinear' or 'native', not '{skip}'.")
+    if not issubclass(ENCODERS.get(preset.encoder.name, Encoder), NativeEncoder):
+        raise PresetError(
+            f"{preset.name} asks for a native picture, and encoder '{preset.encoder.name}' gives none.",
+            hint=f"Those that do: {', '.join(k for k, each in ENCODERS.items() if issubclass(each, NativeEncoder))}.",
+        )
+    alone = preset.decoder.name == "native"
+    gives = "picture" if alone else "both"
+    encoder = make(ENCODERS, "encoder", preset.encoder, preset.name, gives=gives)
+    width = encoder.out_dim if alone else encoder.feat_dim
+    decoder = make(DECODERS, "decoder", Part(preset.decoder.name, args), preset.name, in_dim=width)
+    return encoder, decoder if alone else on_native(decoder, encoder.feat_dim)
 
 
 def make(table: dict[str, type[M]], kind: str, part: Part, where: str, **given: Any) -> M:

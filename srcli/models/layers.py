@@ -135,6 +135,13 @@ class Sample(NamedTuple):
     distance: Tensor
 
 
+def pixels_around(coord: Tensor, cell: Tensor, side: int) -> Tensor:
+    """Centres (B, Q, side^2, 2) of the square of pixels around those at `coord` (B, Q, 2), of `cell` (B, 2) each."""
+    steps = torch.arange(side, device=coord.device) - side // 2
+    offset = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1).reshape(1, 1, -1, 2)
+    return coord.unsqueeze(2) + offset * cell[:, None, None]
+
+
 def axis_nearest(p: Tensor, size: int) -> Tensor:
     """Index (...) of the pixel of an axis of `size` pixels that is nearest to p (...) in [-1, 1]."""
     # The arithmetic of grid_sample (align_corners=False), so that ties fall as in the published code.
@@ -212,6 +219,68 @@ def bilinear_grid(lr: Tensor, grid: Grid) -> Tensor:
         below = out.index_select(dim, low)
         out = below + (out.index_select(dim, high) - below) * weight.reshape(shape)
     return out
+
+
+def bicubic_grid(picture: Tensor, grid: Grid, factor: int) -> Tensor:
+    """Antialiased bicubic on a rectangle of HR pixels, one axis after the other; see `srcli.geometry.bicubic`.
+
+    Args:
+        picture: (B, C, factor * h, factor * w), of the LR pixels at hand.
+        grid: the rectangle.
+        factor: samples of the picture per LR pixel.
+
+    Returns:
+        (B, C, H, W).
+    """
+    out = picture
+    for dim, axis in ((2, grid.rows), (3, grid.cols)):
+        index, weight = axis.bicubic(factor)
+        if index.shape[1] == 1:  # the samples themselves
+            out = out.narrow(dim, int(index[0, 0]), len(axis))
+            continue
+        shape = [1, 1, 1, 1]
+        shape[dim] = len(axis)
+        total: Tensor | None = None
+        for tap in range(index.shape[1]):
+            part = out.index_select(dim, tensor(index[:, tap], out))
+            by = tensor(weight[:, tap], out).reshape(shape)
+            total = part.mul_(by) if total is None else total.addcmul_(part, by)
+        assert total is not None
+        out = total
+    return out
+
+
+def bicubic_at(picture: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
+    """The same at coordinates: picture (B, C, H, W) of the whole image at coord (B, Q, 2) -> (B, Q, C).
+
+    Args:
+        picture: what is read.
+        coord: in [-1, 1], order (y, x).
+        cell: (B, 2) or (1, 2), the size of an output pixel, which stretches the kernel where it is the larger one.
+    """
+    _batch, _channels, height, width = picture.shape
+    sides = coord.new_tensor([height, width])
+    stretch = (cell * sides / 2).clamp(min=1).unsqueeze(1)  # (B, 1, 2), in samples
+    place = (coord + 1) * sides / 2 - 0.5
+    first = torch.ceil(place - 2 * stretch)
+    taps = torch.arange(int(4 * stretch.max()) + 1, device=coord.device)
+    index = first.unsqueeze(-1) + taps  # (B, Q, 2, taps)
+    weight = cubic((index - place.unsqueeze(-1)) / stretch.unsqueeze(-1))
+    weight = weight / weight.sum(-1, keepdim=True)
+    last = (sides - 1).long().unsqueeze(-1)
+    index = index.long().clamp(min=0).minimum(last)
+    flat = index[..., 0, :, None] * width + index[..., 1, None, :]  # (B, Q, taps, taps)
+    read = gather(picture, flat.flatten(1)).unflatten(1, flat.shape[1:])
+    mix = weight[..., 0, :, None] * weight[..., 1, None, :]
+    return (read * mix.unsqueeze(-1)).sum((2, 3))
+
+
+def cubic(x: Tensor) -> Tensor:
+    """Keys' cubic kernel with a = -0.5 at distances x, in samples."""
+    x = x.abs()
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((2.5 - 0.5 * x) * x - 4) * x + 2
+    return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
 
 
 def window_pad(lr: Tensor, multiple: int, *, always: bool) -> Tensor:

@@ -7,9 +7,9 @@ computed and `query` and `render` take it. Pixels are in the normalised domain o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,11 @@ class Frame:
         return Frame.whole(lr, cell, target)
 
     @property
+    def scale(self) -> float:
+        """The larger of the two factors between the LR image and its target; 1 without a target."""
+        return max(self.target.h / self.size.h, self.target.w / self.size.w) if self.target else 1.0
+
+    @property
     def rel_cell(self) -> Tensor:
         """Cell (B, 2) in units where one LR pixel is 2: `cell * size`."""
         return self.cell * self.cell.new_tensor([self.size.h, self.size.w])
@@ -82,6 +87,7 @@ class Encoder(nn.Module):
         exact: whether tiles are exact at that halo.
         practical_halo: less context where the exact one is wasteful; the class says how close it comes.
         latent_channels: channels of a sampled latent that it expects behind the three colours; 0: none.
+        tile_multiple: tiles begin at multiples of this, where the network has a grid of its own; nothing is padded.
     """
 
     out_dim: int
@@ -91,10 +97,66 @@ class Encoder(nn.Module):
     halo: int
     exact: bool = True
     practical_halo: int | None = None
+    tile_multiple: int = 1
+
+    def for_scale(self, scale: float) -> Callable[[Tensor], Tensor]:
+        """What computes the features for an output `scale` times as large: itself, or a part that is enough."""
+        return self
 
     def grown(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """What to start from, given the state of a smaller encoder of the family; as it is where growth is unknown."""
         return state
+
+
+SMALL_UP_TO, LARGE_FROM = 2.0, 2.5  # scales; between them two bodies are blended
+
+
+def small_share(scale: float) -> float:
+    """Share, in [0, 1], of a body for factor 2 beside one for a larger factor; it falls from x2 to x2.5."""
+    return min(1.0, max(0.0, (LARGE_FROM - scale) / (LARGE_FROM - SMALL_UP_TO)))
+
+
+Gives = Literal["features", "picture", "both"]
+
+
+class NativeEncoder(Encoder):
+    """The body of a network for one factor, with its own upsampler: the picture at that factor is the native one.
+
+    The picture travels as 3 * factor^2 channels at LR resolution, in the order of `pixel_shuffle`, so that tiles, bands
+    and precisions treat it as they treat features. It is float32 always.
+
+    Args:
+        factor: of the network.
+        feat_dim: channels of the features alone.
+        gives: whether `forward` gives the features, the picture, or the features with the picture behind them.
+
+    Attributes:
+        limiter: what bounds the picture, given the picture and the LR image; None: nothing does.
+    """
+
+    def __init__(self, factor: int, feat_dim: int, gives: Gives) -> None:
+        super().__init__()
+        self.factor, self.feat_dim, self.gives = factor, feat_dim, gives
+        self.out_dim = feat_dim * (gives != "picture") + 3 * factor**2 * (gives != "features")
+        self.limiter: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def features(self, lr: Tensor) -> Tensor:
+        """(B, 3, h, w) normalised -> (B, feat_dim, h, w)."""
+        raise NotImplementedError
+
+    def picture(self, feat: Tensor) -> Tensor:
+        """(B, feat_dim, h, w) -> the native picture, (B, 3 * factor^2, h, w) float32, normalised."""
+        raise NotImplementedError
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """(B, 3, h, w) normalised -> (B, out_dim, h, w)."""
+        feat = self.features(lr)
+        if self.gives == "features":
+            return feat
+        picture = self.picture(feat)
+        if self.limiter is not None:
+            picture = self.limiter(picture, lr)
+        return picture if self.gives == "picture" else torch.cat([feat.float(), picture], dim=1)
 
 
 class Tiling(NamedTuple):
@@ -309,7 +371,8 @@ class ImplicitSR(nn.Module):
         """The whole image at once: (B, 3, h, w) -> (B, 3, H, W), normalised, not clamped."""
         h, w = lr.shape[-2:]
         frame = Frame.of_grid(lr, target, cell_clip=cell_clip)
-        prepared = self.decoder.prepare(self.encoder(lr), lr[:, :3], frame)
+        feat = self.encoder.for_scale(frame.scale)(lr)
+        prepared = self.decoder.prepare(feat, lr[:, :3], frame)
         return self.decoder.render(prepared, Grid.of(Size(h, w), target))
 
 
@@ -322,6 +385,7 @@ __all__ = [
     "Generator",
     "Grid",
     "ImplicitSR",
+    "NativeEncoder",
     "OutputGenerator",
     "Tiling",
     "pixel_cell",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from srcli.data.samples import Batch
 from srcli.geometry import COPIES, Size, dihedral_size
-from srcli.models.decoders.linf import pixels_around
+from srcli.models.layers import pixels_around
 from srcli.models.sr import ImplicitSR
 from srcli.objectives.stage import Kept, Objective
 from srcli.weights.checkpoint import load

@@ -162,14 +162,18 @@ def rename(state: Mapping[str, Tensor], preset: Preset) -> dict[str, Tensor]:
     """The state dict under our keys: `encoder.*`, `decoder.*` and `generator.*`."""
     from srcli.models import DECODERS, ENCODERS
 
-    if all(key.startswith(("encoder.", "decoder.", "generator.")) for key in state) and _has_decoder(state):
+    ours = all(key.startswith(("encoder.", "decoder.", "generator.")) for key in state)
+    if ours and (_has_decoder(state) or preset.decoder.name == "native"):
         return dict(state)
     if preset.generator is not None and fplia.is_official(state):
         return fplia.convert(state, preset)
     parts = (ENCODERS[preset.encoder.name], DECODERS[preset.decoder.name])
     rules = [rule for part in parts for rule in getattr(part, "UPSTREAM_KEYS", ())]
     renamed = {_renamed(key, rules): value for key, value in state.items()}
-    return {key: value for key, value in renamed.items() if key is not None}
+    named = {key: value for key, value in renamed.items() if key is not None}
+    for part in parts:
+        named = part.from_release(named) if hasattr(part, "from_release") else named
+    return named
 
 
 def _has_decoder(state: Iterable[str]) -> bool:

@@ -15,6 +15,7 @@ from srcli.models.decoders.lm_ciaosr import LMCiaoSR
 from srcli.models.decoders.lmf import LMLIIF, LMLTE
 from srcli.models.decoders.lte import LTE, LTEPlus
 from srcli.models.decoders.metasr import MetaSR
+from srcli.models.decoders.native import Native
 from srcli.models.sr import Decoder
 
 DECODERS: dict[str, type[Decoder]] = {
@@ -33,6 +34,7 @@ DECODERS: dict[str, type[Decoder]] = {
     "lte": LTE,
     "lte-plus": LTEPlus,
     "metasr": MetaSR,
+    "native": Native,
 }
 
 __all__ = ["DECODERS"]

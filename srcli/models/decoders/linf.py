@@ -30,6 +30,7 @@ from srcli.models.layers import (
     last_linear,
     linear,
     no_autocast,
+    pixels_around,
     pointwise,
     row_chunks,
     sample_neighbours,
@@ -282,13 +283,6 @@ def _where(lost: Tensor, instead: Told, told: Told) -> Told:
     if isinstance(share, Tensor):
         share = torch.where(lost, torch.as_tensor(instead.share), share)
     return Told(torch.where(lost, instead.condition, told.condition), share)
-
-
-def pixels_around(coord: Tensor, cell: Tensor, side: int) -> Tensor:
-    """Centres (B, Q, side^2, 2) of the square of pixels around those at `coord` (B, Q, 2), of `cell` (B, 2) each."""
-    steps = torch.arange(side, device=coord.device) - side // 2
-    offset = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), dim=-1).reshape(1, 1, -1, 2)
-    return coord.unsqueeze(2) + offset * cell[:, None, None]
 
 
 def unfolded(patches: Tensor, side: int) -> Tensor:

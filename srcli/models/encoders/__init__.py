@@ -5,6 +5,7 @@ from __future__ import annotations
 from srcli.models.encoders.edsr import EDSR
 from srcli.models.encoders.perception import LatentFeatures, Perception
 from srcli.models.encoders.rdn import RDN
+from srcli.models.encoders.rlfn import RLFN
 from srcli.models.encoders.rrdb import RRDB
 from srcli.models.encoders.swinir import SwinIR
 from srcli.models.sr import Encoder
@@ -14,6 +15,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     "latent": LatentFeatures,
     "perception": Perception,
     "rdn": RDN,
+    "rlfn": RLFN,
     "rrdb": RRDB,
     "swinir": SwinIR,
 }

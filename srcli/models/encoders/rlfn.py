@@ -1,0 +1,183 @@
+"""RLFN: a small residual network with pooled attention, made to be fast.
+
+Kong et al., "Residual Local Feature Network for Efficient Super-Resolution", CVPRW 2022, https://arxiv.org/abs/2205.07514.
+Written from the paper; keys of the authors' release.
+
+Its attention looks at a pooled map that the paper stretches to the picture's size, so that every pixel depends on that
+size. Here each cell of the map stands for the same 6x6 pixels in every picture: it is pooled over the 15x15 pixels around
+them and the map is enlarged by exactly 6, so that tiles which begin at multiples of 6 see what the picture sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srcli.models.layers import conv, no_autocast
+from srcli.models.sr import Gives, NativeEncoder, small_share
+
+CELL = 6  # LR pixels that a cell of the pooled map stands for: a stride of 2 times a stride of 3
+WINDOW = 15  # LR pixels that it is pooled over: 3x3 with stride 2, then 7x7
+BEFORE = 4  # of them before the cell's own
+
+
+class ESA(nn.Module):
+    """Enhanced spatial attention on a map of fixed cells: (B, C, h, w) times a weight in (0, 1) for every value."""
+
+    def __init__(self, n_feats: int, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_feats, channels, 1)
+        self.conv_f = nn.Conv2d(channels, channels, 1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, stride=2)
+        self.conv3 = nn.Conv2d(channels, channels, 3)
+        self.conv4 = nn.Conv2d(channels, n_feats, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        h, w = x.shape[-2:]
+        near = self.conv1(x)
+        pooled = F.max_pool2d(self.conv2(_from_second_cell(near)), 7, stride=3)
+        rows, cols = -(-h // CELL), -(-w // CELL)
+        # The first cell, and those at the end whose windows reach beyond the picture, repeat their neighbour; so does the
+        # convolution's margin.
+        down, across = rows - 1 - pooled.shape[2], cols - 1 - pooled.shape[3]
+        pooled = F.pad(pooled, (2, across + 1, 2, down + 1), mode="replicate")
+        seen = _enlarged(_enlarged(self.conv3(pooled), 2, h), 3, w)
+        return x * self.conv4(seen + self.conv_f(near)).sigmoid()
+
+
+def _enlarged(cells: Tensor, dim: int, length: int) -> Tensor:
+    """Cells enlarged by `CELL` along an axis, bilinearly, cut to `length`.
+
+    The weights repeat with every cell, so that they are the same bits wherever a tile begins; `F.interpolate` computes
+    them from the distance to the corner.
+    """
+    place = torch.arange(length, device=cells.device) - CELL // 2
+    low = torch.div(place, CELL, rounding_mode="floor")
+    last = cells.shape[dim] - 1
+    below = cells.index_select(dim, low.clamp(min=0))
+    above = cells.index_select(dim, (low + 1).clamp(max=last))
+    share = ((place - low * CELL + 0.5) / CELL).to(cells.dtype)
+    return torch.lerp(below, above, share.reshape([-1 if axis == dim else 1 for axis in range(4)]))
+
+
+def _from_second_cell(x: Tensor) -> Tensor:
+    """What windows are pooled from: they begin with the second cell's, the first that lies inside the picture."""
+    short = [max(0, CELL - BEFORE + WINDOW - side) for side in x.shape[-2:]]
+    if any(short):  # a picture smaller than a window goes on as its border
+        x = F.pad(x, (0, short[1], 0, short[0]), mode="replicate")
+    return x[..., CELL - BEFORE :, CELL - BEFORE :]
+
+
+class RLFB(nn.Module):
+    """Three convolutions with leaky ReLU plus the input, a 1x1 convolution, attention."""
+
+    def __init__(self, n_feats: int, attention: int) -> None:
+        super().__init__()
+        self.c1_r = nn.Conv2d(n_feats, n_feats, 3, padding=1)
+        self.c2_r = nn.Conv2d(n_feats, n_feats, 3, padding=1)
+        self.c3_r = nn.Conv2d(n_feats, n_feats, 3, padding=1)
+        self.c5 = nn.Conv2d(n_feats, n_feats, 1)
+        self.esa = ESA(n_feats, attention)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        out = x
+        for layer in (self.c1_r, self.c2_r, self.c3_r):
+            out = F.leaky_relu(layer(out), 0.05, inplace=True)
+        return self.esa(self.c5(out + x))
+
+
+class RLFN(NativeEncoder):
+    """RLFN with its upsampler; six blocks of 52 channels, 543,740 parameters at x4.
+
+    Pixels are expected in [0, 2], that is with mean 0 and deviation 0.5: the release takes 0 to 255, which half
+    precision does not bear. The network is scaled by that, exactly.
+
+    Args:
+        factor: of its upsampler.
+        n_feats: channels.
+        n_blocks: blocks.
+        attention: channels of the attention.
+        small_blocks: blocks of a second body with an upsampler of factor 2, which answers alone up to x2 and together
+            with the first one up to x2.5; 0: there is none.
+        gives: see `NativeEncoder`.
+    """
+
+    UPSTREAM_KEYS = ((r"^(conv_1|block_\d+|conv_2|upsampler)\.", r"encoder.\1."),)
+
+    tile_multiple = CELL
+    exact = False  # the attention's map reaches far, ever more faintly
+    practical_halo = 72  # at most 0.0003 of 255 levels from the whole picture
+
+    def __init__(
+        self,
+        *,
+        factor: int = 4,
+        n_feats: int = 52,
+        n_blocks: int = 6,
+        attention: int = 16,
+        small_blocks: int = 0,
+        gives: Gives = "features",
+    ) -> None:
+        super().__init__(factor, n_feats, gives)
+        self.halo = 21 * n_blocks + 3
+        self.live_channels = 6 * n_feats
+        self.n_blocks = n_blocks
+        self.conv_1 = nn.Conv2d(3, n_feats, 3, padding=1)
+        for i in range(n_blocks):
+            self.add_module(f"block_{i + 1}", RLFB(n_feats, attention))
+        self.conv_2 = nn.Conv2d(n_feats, n_feats, 3, padding=1)
+        self.upsampler = nn.ModuleList([nn.Conv2d(n_feats, 3 * factor**2, 3, padding=1)])
+        self.small: RLFN | None = None
+        if small_blocks:
+            if gives != "picture":
+                raise ValueError("a second body serves the native picture alone: decoder 'native'")
+            self.small = RLFN(
+                factor=2, n_feats=n_feats, n_blocks=small_blocks, attention=attention, gives=gives
+            )
+
+    def for_scale(self, scale: float) -> Callable[[Tensor], Tensor]:
+        """See `Encoder.for_scale`; between the two bodies, the pictures of both, the small one's first."""
+        share = small_share(scale) if self.small is not None else 0.0
+        if self.small is None or share == 0:
+            return self
+        small = self.small
+        return small if share == 1 else lambda lr: torch.cat([small(lr), self(lr)], dim=1)
+
+    @staticmethod
+    def from_release(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state of a released file, under our keys, for pixels of 0 to 2."""
+        return scaled(state)
+
+    def features(self, lr: Tensor) -> Tensor:
+        """(B, 3, h, w) in [0, 2] -> (B, n_feats, h, w)."""
+        first = out = self.conv_1(lr)
+        for i in range(self.n_blocks):
+            out = self.get_submodule(f"block_{i + 1}")(out)
+        return self.conv_2(out) + first
+
+    def picture(self, feat: Tensor) -> Tensor:
+        """See `NativeEncoder.picture`."""
+        (last,) = self.upsampler
+        assert isinstance(last, nn.Conv2d)
+        with no_autocast(feat):
+            return conv(last, feat.float())
+
+
+def scaled(state: Mapping[str, Tensor], by: float = 127.5) -> dict[str, Tensor]:
+    """The release's state, for pixels of 0 to 255, as one for pixels `by` times smaller, which gives the same picture.
+
+    All layers but the attention's are homogeneous of degree one with their biases: those shrink, and the attention's
+    first layer makes up for it. Keys may have a prefix.
+    """
+    out = dict(state)
+    for key, value in state.items():
+        if key.endswith("esa.conv1.weight"):
+            out[key] = value * by
+        elif key.endswith(".bias") and ".esa." not in key:
+            out[key] = value / by
+    return out
