@@ -63,12 +63,14 @@ class Engine:
         cell_clip: the largest trained scale; beyond it the decoder is shown the cell of that scale. None: never.
         window_padding: whether a window-based encoder gets a full extra window when none is missing ("always",
             as the published test code does) or only what is missing ("needed").
+        limit: keep a native picture within what its input bears out, see `srcli.models.limiter`.
         advice: one line for people who use this model.
     """
 
     halo: int | None = None
     cell_clip: float | None = None
     window_padding: Literal["always", "needed"] = "needed"
+    limit: bool = False
     advice: str | None = None
 
 

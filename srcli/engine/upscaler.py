@@ -33,6 +33,7 @@ from srcli.engine.tiling import Band, bands, checked_tile, tile_shape
 from srcli.errors import ModelError, UsageError
 from srcli.geometry import Box, Grid, Size, output_size
 from srcli.models.layers import channels_last, window_pad
+from srcli.models.limiter import add_limiter
 from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR, Tiling, pixel_cell
 from srcli.presets import DEFAULT_PRESET, Preset
 from srcli.resources import free_memory
@@ -57,6 +58,8 @@ class Upscaler:
         tile: "auto", "none" or the side asked for; `tile_used` is (height, width) of the last image's tiles.
         weights_sha256: hash of the weights file, None for a network built in memory.
         sampling: how a diffusion model samples, where nothing else is asked for; None for others.
+        limits: whether the native picture is kept within its limits, see `srcli.models.limiter`; by default as the
+            preset says.
         selects: whether every output pixel is the answer of one of several `branches` of the decoder.
         fp32_fallbacks: tiles of the last image computed again in float32.
         tiles: how many the last image was encoded in.
@@ -76,6 +79,7 @@ class Upscaler:
         precision: str = "auto",
         tile: str | int = "auto",
         weights_sha256: str | None = None,
+        limit: bool | None = None,
     ) -> None:
         self.device, self.device_reason = choose_device(device)
         self.precision: Precision = choose_precision(precision, self.device)
@@ -83,6 +87,9 @@ class Upscaler:
         self.preset = preset
         self.network = channels_last(network.to(self.device).eval())
         self.weights_sha256 = weights_sha256
+        self.limits = preset.engine.limit if limit is None else limit
+        if self.limits:
+            add_limiter(network, preset)
         self.tile_used: Size | None = None
         self.tiles = 0
         self.fp32_fallbacks = 0
@@ -258,7 +265,9 @@ class Upscaler:
         if decoder.tiling is not None:
             yield from (rows[None] for rows in self._rows_apart(lr, target, decoder.tiling, report))
             return
-        features = self._features(self.network.encoder, lr if latent is None else WithLatent(lr, latent))
+        scale = max(target.h / lr.inside.h, target.w / lr.inside.w)
+        encoder = self.network.encoder.for_scale(scale)
+        features = self._features(encoder, lr if latent is None else WithLatent(lr, latent))
         self.fp32_fallbacks = self.tile_retries = 0
         cell = pixel_cell(lr.inside, target, cell_clip=self.preset.engine.cell_clip).to(self.device)
         whole = None if decoder.local else self._prepare_whole(features, lr, target, cell)
@@ -285,13 +294,18 @@ class Upscaler:
         """What the sides of the LR image are brought to multiples of."""
         return self.network.encoder.multiple_of
 
+    @property
+    def _tile_multiple(self) -> int:
+        """What tiles begin at multiples of."""
+        return math.lcm(self._multiple, self.network.encoder.tile_multiple)
+
     def _features(self, encoder: Callable[[Tensor], Tensor], lr: Pixels, live: int = 0) -> Features:
         return Features(
             encoder,
             lr,
             self.tile_for(lr.size, live),
             halo=self.halo,
-            multiple=self._multiple,
+            multiple=self._tile_multiple,
             device=self.device,
             precision=self.precision,
         )
@@ -341,7 +355,7 @@ class Upscaler:
         shape = tile_shape(
             size,
             self.halo,
-            self._multiple,
+            self._tile_multiple,
             tile=self.tile,
             bytes_per_pixel=live * item + INPUT_BYTES,
             free=int(free * GPU_TILE_SHARE) if on_gpu else min(CPU_TILE_MEMORY, free // 4),
