@@ -25,6 +25,7 @@ KEPT = (
     "out_size",
     "format",
     "seconds",
+    "model",
     "fingerprint",
     "content",
     "error",
@@ -39,6 +40,7 @@ class Entry:
         key: see `srcli.shards.key_of`.
         output: its file, as it was named.
         status: done, skipped or failed.
+        model: name and hash of the weights that made it, where that is recorded.
         fingerprint: what it was made from; None for a failure.
         content: names the bytes that were written.
         stamp: size in bytes and time of change (ns) of the file when it was finished.
@@ -54,6 +56,7 @@ class Entry:
     stamp: tuple[int, int] | None = None
     message: str | None = None
     shard: str | None = None
+    model: dict[str, Any] | None = None
 
     @property
     def finished(self) -> bool:
@@ -162,6 +165,7 @@ def _entry(content: Any) -> Entry | None:
         None if pair is None or not all(isinstance(n, int) for n in pair) else (pair[0], pair[1]),
         str(error["message"]) if isinstance(error, dict) and "message" in error else None,
         content["shard"] if isinstance(content.get("shard"), str) else None,
+        content["model"] if isinstance(content.get("model"), dict) else None,
     )
 
 

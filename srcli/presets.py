@@ -16,11 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from srcli.errors import PresetError, suggest
+from srcli.errors import ModelError, PresetError, suggest
 from srcli.sections import frozen, read_section, read_toml
 
 DEFAULT_PRESET = "edsr-baseline-blend"
 REAL_WORLD_PRESET = "edsr-s-blend-real"  # for pictures that are damaged
+SUCCESSORS = {  # of presets that leave the package, which are used themselves as long as their files are there
+    "edsr-s-blend": DEFAULT_PRESET,
+    "edsr-s-linf": "rlfn-linf-s",
+    "edsr-baseline-linf-s": "rlfn-linf-s",
+    "edsr-baseline-lit-s": "rlfn-lit-s",
+}
 
 MOST_STEPS = 100_000  # that noise was trained with; there is a table of them
 
@@ -118,13 +124,15 @@ class Training:
 
     Attributes:
         recipe: name of the recipe.
-        data: the photos.
+        data: the photos, those that taught its teachers and the judges of its losses included.
+        open_data: whether all of them are photographs under open licences.
         degradation: what LR went through, where it was not bicubic reduction.
         experimental: whether they fall short of what they were trained for; people are told when they use them.
     """
 
     recipe: str | None = None
     data: str | None = None
+    open_data: bool = False
     degradation: str | None = None
     experimental: bool = False
 
@@ -335,6 +343,7 @@ def load_preset(name: str | Path) -> Preset:
 
     Raises:
         PresetError: no such preset (with the nearest name), or a file that is no preset.
+        ModelError: it has left the package, and another has taken its place.
     """
     path = Path(name)
     if path.suffix == ".toml" or path.is_file():
@@ -345,7 +354,17 @@ def load_preset(name: str | Path) -> Preset:
         found = folder / f"{name}.toml"
         if path.name == str(name) and found.is_file():
             return _read(found)
+    if new := successor(name):
+        raise ModelError(
+            f"'{name}' has left; its successor '{new}' is another network.", hint=f"Name it: {new}"
+        )
     raise PresetError(f"unknown preset '{name}'.", hint=suggest(str(name), _names()))
+
+
+def successor(name: str | Path) -> str | None:
+    """The preset that has taken the place of one that has left the package; None for any other name."""
+    new, known = SUCCESSORS.get(str(name)), _names()
+    return new if new in known and str(name) not in known and not Path(name).is_file() else None
 
 
 def list_presets() -> list[Preset]:

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 Resolve = Callable[[str], Preset]
 
 
-def chosen_model(request: Request, resolve: Resolve) -> tuple[str, Preset]:
-    """The model of every picture, or of the clean ones, as a word and as a preset."""
-    preset = resolve(request.model)
+def chosen_model(model: str, request: Request, resolve: Resolve) -> tuple[str, Preset]:
+    """The model of every picture, or of the clean ones, as a word and as a preset; `model` is what was named."""
+    preset = resolve(model)
     if request.degradation != "real" or preset.training.degradation is not None:
-        return request.model, preset
+        return model, preset
     return REAL_WORLD_PRESET, resolve(REAL_WORLD_PRESET)
 
 

@@ -85,7 +85,7 @@ def explain(
     console = Console(quiet=quiet)
     for note in image.notes:
         console.note(note)
-    upscaler = Upscaler.from_preset(model, device=device, precision=precision)
+    upscaler = Upscaler.from_preset(options.current(model, console.note), device=device, precision=precision)
     title = f"{upscaler.preset.title}, x{factor:g}"
     title += "" if point is None else f", at {point[0]:g},{point[1]:g}"
     content = _drawn(upscaler, image, point, output_size(Size(*image.size), factor), title)

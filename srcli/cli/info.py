@@ -36,7 +36,7 @@ def info(
     if scale is not None:
         from srcli.estimate import Estimate
 
-        estimate = Estimate(scale, model, device=device, precision=precision, tile=tile)
+        estimate = Estimate(scale, options.current(model), device=device, precision=precision, tile=tile)
     found, failed = [], False
     for path in files:
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from srcli.cli.options import DRAW, option
+from srcli.presets import DEFAULT_PRESET
 
 SAMPLE = "Diffusion models"
 
@@ -14,8 +15,14 @@ draw = partial(option, rich_help_panel=DRAW)
 sample = partial(option, rich_help_panel=SAMPLE)
 
 Model = Annotated[
-    str,
-    option("--model", "-m", metavar="NAME|FILE", help="A preset, its TOML file, or a safetensors file."),
+    str | None,
+    option(
+        "--model",
+        "-m",
+        metavar="NAME|FILE[@HASH]",
+        help="A preset, its TOML file, or a safetensors file; with @ and the first digits of their SHA-256 only these "
+        f"weights. (default: {DEFAULT_PRESET})",
+    ),
 ]
 License = Annotated[
     Literal["any", "commercial"],

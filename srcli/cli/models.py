@@ -12,6 +12,7 @@ from srcli.bases import base_names, find_base
 from srcli.cli import base_models
 from srcli.cli.console import say
 from srcli.cli.models_fetch import import_model, merge, pull
+from srcli.cli.options import current
 from srcli.errors import UsageError
 from srcli.presets import Preset, list_presets
 from srcli.temperature import choose
@@ -149,7 +150,7 @@ def info(
     from srcli.models import check_parts
     from srcli.weights.store import known_hash, locate, resolve
 
-    preset = resolve(name)
+    preset = resolve(current(name))
     check_parts(preset)
     model = describe(preset)
     path = locate(preset)

@@ -5,10 +5,14 @@ Every option can also be given by the environment, as SRCLI_<COMMAND>_<OPTION>; 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Literal
 
 import typer
+
+from srcli.cli.console import say
+from srcli.presets import successor
 
 DRAW, RUN, REPORT = "Detail", "Running", "Reporting"
 
@@ -18,6 +22,14 @@ option = partial(typer.Option, show_envvar=False)  # every option has one: said 
 def words(*texts: str | None) -> list[str]:
     """What stands between the commas of texts."""
     return [word.strip() for text in texts if text for word in text.split(",") if word.strip()]
+
+
+def current(model: str, note: Callable[[str], None] = say) -> str:
+    """The model to use for one that was named: itself, or the successor of one that has left, which is said."""
+    new = successor(model)
+    if new is not None:
+        note(f"'{model}' has left; its successor '{new}' is used")
+    return new or model
 
 
 Device = Annotated[

@@ -177,6 +177,13 @@ Exists = Annotated[
 Overwrite = Annotated[bool, batch("--overwrite", help="Same as --exists overwrite.")]
 SkipExisting = Annotated[bool, batch("--skip-existing", help="Same as --exists skip.")]
 Resume = Annotated[bool, batch("--resume", help="Same as --exists auto.")]
+Upgrade = Annotated[
+    bool,
+    batch(
+        "--upgrade",
+        help="Make results again that other weights made; without it they stay, unless --model names the model.",
+    ),
+]
 FailFast = Annotated[bool, batch("--fail-fast", help="Stop at the first file that fails.")]
 BatchEngine = Annotated[
     Literal["local", "ray"],

@@ -49,7 +49,7 @@ def upscale(request: Request) -> None:
         os.environ["SRCLI_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
     console = Console(quiet=request.quiet, verbose=request.verbose, style=request.progress)
     rule = _rule(request)
-    model = chosen(request)
+    model = chosen(request, console)
     found = found_inputs(request, console)
     place = place_of(request, found)
     selection = selected(model.preset, request, model.branch, len(found.sources) * request.samples)
@@ -138,6 +138,7 @@ def _settings(
         provenance=not request.no_provenance,
         real_world=real_world,
         exists=policy(request),
+        any_weights=not (model.named or request.upgrade),
         made=partial(_made_of, record),
         max_input_pixels=parse_pixels(request.max_input_pixels, "--max-input-pixels"),
         max_output_pixels=parse_pixels(request.max_output_pixels, "--max-output-pixels"),

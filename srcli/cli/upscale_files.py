@@ -135,13 +135,14 @@ def policy(request: Request) -> Exists:
     short: dict[Exists, bool] = {
         "overwrite": request.overwrite,
         "skip": request.skip_existing,
-        "auto": request.resume,
+        "auto": request.resume or request.upgrade,
     }
     chosen = {policy for policy, given in short.items() if given} | (
         {request.exists} if request.exists else set()
     )
     if len(chosen) > 1:
         raise UsageError(
-            "--exists, --overwrite, --skip-existing and --resume contradict each other.", hint="Give one."
+            "--exists, --overwrite, --skip-existing, --resume and --upgrade contradict each other.",
+            hint="Give one.",
         )
     return chosen.pop() if chosen else "auto"

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from srcli.cli.degradation import chosen_model
 from srcli.cli.drawing import Drawing, drawing
+from srcli.cli.options import current
 from srcli.cli.restoring import faithful
 from srcli.cli.sampling import sampled
 from srcli.errors import ModelError
-from srcli.presets import Preset
+from srcli.presets import DEFAULT_PRESET, Preset
 from srcli.sampling import Sampling
 from srcli.weights.licenses import LICENSES
 from srcli.weights.store import resolve
@@ -19,6 +20,7 @@ from srcli.weights.store import resolve
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from srcli.cli.console import Console
     from srcli.cli.upscale_request import Request
 
 
@@ -32,6 +34,7 @@ class Model:
         drawing: its temperature.
         sampling: of a diffusion model; None: the preset's own.
         branch: of a decoder with several; None: the one that it chooses for each pixel.
+        named: whether the person named it, and not a predecessor.
     """
 
     word: str
@@ -39,20 +42,23 @@ class Model:
     drawing: Drawing
     sampling: Sampling | None
     branch: str | None
+    named: bool
 
 
-def chosen(request: Request) -> Model:
-    """The model that was asked for.
+def chosen(request: Request, console: Console) -> Model:
+    """The model that was asked for, or the default; the successor of one that has left is said.
 
     Raises:
         PresetError: there is none of that name.
         ModelError: its licence is refused.
         UsageError: an option makes no sense, alone or for this model.
     """
-    word, preset = chosen_model(request, find_preset(request))
+    model = current(request.model or DEFAULT_PRESET, console.note)
+    word, preset = chosen_model(model, request, find_preset(request))
     noise = drawing(preset, request)
     sampling, branch = sampled(preset, request)
-    return Model(word, preset, noise, faithful(preset, sampling, request.fidelity), branch)
+    sampling = faithful(preset, sampling, request.fidelity)
+    return Model(word, preset, noise, sampling, branch, named=request.model == model)
 
 
 def find_preset(request: Request) -> Callable[[str], Preset]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from srcli.cli import model_options, options, picture_options
-from srcli.presets import DEFAULT_PRESET
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Request:
     fit: picture_options.Fit = None
     only_enlarge: picture_options.OnlyEnlarge = False
     only_shrink: picture_options.OnlyShrink = False
-    model: model_options.Model = DEFAULT_PRESET
+    model: model_options.Model = None
     degradation: model_options.Degradation = "clean"
     license: model_options.License = "any"
     output: picture_options.Output = None
@@ -51,6 +50,7 @@ class Request:
     overwrite: picture_options.Overwrite = False
     skip_existing: picture_options.SkipExisting = False
     resume: picture_options.Resume = False
+    upgrade: picture_options.Upgrade = False
     fail_fast: picture_options.FailFast = False
     shard: picture_options.Shard = None
     manifest: picture_options.ManifestFile = None

@@ -10,6 +10,7 @@ temperatures share.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ from srcli.geometry import Box, Grid, Size, output_size
 from srcli.models.layers import channels_last, window_pad
 from srcli.models.limiter import add_limiter
 from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR, Tiling, pixel_cell
-from srcli.presets import DEFAULT_PRESET, Preset
+from srcli.presets import DEFAULT_PRESET, Preset, successor
 from srcli.resources import free_memory
 from srcli.sampling import Sampling
 
@@ -115,7 +116,9 @@ class Upscaler:
         """
         from srcli.engine.kinds import open_engine
 
-        return open_engine(preset, device=device, precision=precision, tile=tile)
+        if new := successor(preset):
+            warnings.warn(f"'{preset}' has left; its successor '{new}' is used", stacklevel=2)
+        return open_engine(new or preset, device=device, precision=precision, tile=tile)
 
     @property
     def generative(self) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from srcli.engine import Upscaler, engine_for
-from srcli.errors import PresetError
+from srcli.errors import ModelError, PresetError
 from srcli.evaluate.models import INTERPOLATIONS
 from srcli.models import build
 from srcli.presets import load_preset
@@ -30,7 +30,7 @@ def flops_per_pixel(name: str, scale: float, steps: int | None = None) -> float 
         return None
     try:
         preset = load_preset(name)
-    except PresetError:
+    except (PresetError, ModelError):
         return None
     upscaler = engine_for(build(preset), preset, device="cpu", precision="fp32", tile="none")
     sampling = upscaler.sampling

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from srcli.inputs import Source, absolute
 from srcli.job.degradation import decided, in_words
 from srcli.job.task import Record, Settings, Task, grows
 from srcli.outputs import Destination
+from srcli.presets import SUCCESSORS, Preset, list_presets, preset_folders
 from srcli.resources import LEAST_INPUT, check_disk, check_folder, check_memory, input_bytes
 from srcli.sizes import Target
 
@@ -91,9 +94,6 @@ def plan(
         record.status = "skipped"
         return task
     weights = settings.weights_sha256() if task.needs_network else ""
-    if task.needs_network:
-        about = settings.preset
-        record.model = {"name": about.name, "sha256": weights, "license": about.weights.license}
     if record.fingerprint is None:
         _identify(task, settings, weights)
     record.memory = _memory(task, form, settings)
@@ -159,16 +159,19 @@ def _choose_sampling(record: Record, settings: Settings) -> None:
     record.notes.append(f"sampled by {sampling.about()}")
 
 
-def _identify(task: Task, settings: Settings, weights: str) -> None:
-    """Put into the record what the result is made from."""
+def _identify(task: Task, settings: Settings, weights: str) -> Callable[[str], str]:
+    """Put into the record what the result is made from; gives its fingerprint by the hash of other weights."""
     record = task.record
     assert record.format is not None
     assert record.seed is not None
     length, digest = _content(task)
     record.in_content = content_name(length, digest)
-    record.fingerprint = settings.fingerprint(
-        digest, task.target, weights, form=record.format, seed=record.seed
-    )
+    if task.needs_network:
+        about = settings.preset
+        record.model = {"name": about.name, "sha256": weights, "license": about.weights.license}
+    by = partial(settings.fingerprint, digest, task.target, form=record.format, seed=record.seed)
+    record.fingerprint = by(weights)
+    return by
 
 
 def target_of(source: Source, settings: Settings) -> Target:
@@ -347,12 +350,44 @@ def _is_finished(task: Task, settings: Settings) -> bool:
         raise ExistsError(
             f"the output {path} exists and was not made by srcli.", hint="Replace it with --overwrite."
         )
-    _identify(task, settings, settings.weights_sha256() if task.needs_network else "")
-    is_current = fingerprint == record.fingerprint
+    by = _identify(task, settings, settings.weights_sha256() if task.needs_network else "")
+    is_current, why = fingerprint == record.fingerprint, "up to date"
+    if not is_current and settings.any_weights and task.needs_network:
+        for model in _makers(made.get("model") or (entry and entry.model), settings.preset):
+            if by(model["sha256"]) == fingerprint:
+                is_current, record.fingerprint, record.model = True, fingerprint, model
+                why = f"up to date, made by {model['name']}; --upgrade makes it again"
     content = made.get("content") or (None if entry is None else entry.content)
     if content is not None or not (is_current or entry):
         check_unchanged(path, content, quick=is_current)
     if is_current:
         record.content = content
-        record.notes.append("up to date")
+        record.notes.append(why)
     return is_current
+
+
+def _makers(recorded: object, preset: Preset) -> list[dict[str, Any]]:
+    """Models that may have made an output in place of `preset`: what is recorded, or else all whose hash is known.
+
+    One for damaged pictures does not stand for one for clean ones.
+    """
+    known = _presets(*preset_folders())
+    if isinstance(recorded, dict) and isinstance(recorded.get("sha256"), str):
+        found = [
+            {
+                "name": str(recorded.get("name")),
+                "sha256": recorded["sha256"],
+                "license": recorded.get("license"),
+            }
+        ]
+    else:
+        hashed = [(p, p.weights.sha256) for p in known if p.weights.sha256]
+        found = [{"name": p.name, "sha256": sha, "license": p.weights.license} for p, sha in hashed]
+    repairs = {p.name for p in known if p.training.degradation is not None}
+    wanted = preset.training.degradation is not None
+    return [m for m in found if (SUCCESSORS.get(m["name"], m["name"]) in repairs) == wanted]
+
+
+@cache
+def _presets(*_folders: Path) -> list[Preset]:
+    return list_presets()  # once, however many pictures there are

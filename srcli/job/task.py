@@ -72,6 +72,7 @@ class Settings:
         real_world: the model for damaged pictures, where every picture is measured and may get it.
         forecast: for a dry run, gives lines on what an output of a size would take, and bytes; None: nothing is said.
         exists: what to do where the output exists.
+        any_weights: whether an output that other weights made, from the same and with the same options, is up to date.
         made: gives what a manifest says of an output, if one does.
         max_input_pixels: larger inputs are refused.
         max_output_pixels: larger outputs are refused.
@@ -101,6 +102,7 @@ class Settings:
     real_world: RealWorld | None = None
     forecast: Callable[[Size], tuple[list[str], int]] | None = None
     exists: Exists = "auto"
+    any_weights: bool = False
     made: Callable[[Source, Path], Entry | None] = lambda _source, _output: None
     max_input_pixels: int = 500_000_000
     max_output_pixels: int = 4_000_000_000

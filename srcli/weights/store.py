@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from contextlib import suppress
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 
 from srcli.bases import bases_of, locate_base, missing_bases
 from srcli.bases import models_folder as models_folder
-from srcli.errors import ModelError, PresetError, WeightsError, first_line
+from srcli.errors import ModelError, PresetError, UsageError, WeightsError, first_line
 from srcli.files import sha256, substitute
 from srcli.presets import Preset, load_preset, parse_preset
 
@@ -76,11 +77,17 @@ def is_bundled(preset: Preset) -> bool:
 def resolve(model: str | Path) -> Preset:
     """The preset that `-m` names: a preset's name, a preset file, or a weights file of ours; the licence is its file's.
 
+    With ``@`` and digits behind it, its weights must be there and have a SHA-256 that begins with them.
+
     Raises:
         PresetError: an unknown name, or a file that is no preset.
-        ModelError: a weights file that is missing, refused, or carries no preset.
+        ModelError: a weights file that is missing, refused, carries no preset or has another hash than was asked for.
+        UsageError: too few or too many digits, or none.
     """
     path = Path(model)
+    name, at, pin = str(model).rpartition("@")
+    if at and pin.isalnum() and not path.exists():
+        return _pinned(resolve(name), pin.lower())
     if path.suffix in PICKLES and not path.exists():
         raise ModelError(f"weights file {path} does not exist.")
     if path.suffix in PICKLES:
@@ -94,6 +101,19 @@ def resolve(model: str | Path) -> Preset:
             hint=f"Join them: srcli models import {path} -o NAME.safetensors",
         )
     return preset_inside(path) if path.suffix == SUFFIX else as_filed(load_preset(model))
+
+
+def _pinned(preset: Preset, pin: str) -> Preset:
+    if not re.fullmatch("[0-9a-f]{8,64}", pin):
+        raise UsageError(f"'{preset.name}@{pin}': weights are pinned by 8 to 64 digits of their SHA-256.")
+    path = find(preset)
+    found = sha256(path)
+    if not found.startswith(pin):
+        raise ModelError(
+            f"{path} is not what '{preset.name}@{pin}' asks for: its SHA-256 is {found}.",
+            hint="Put the file with that hash in its place, or name it.",
+        )
+    return replace(preset, weights=replace(preset.weights, sha256=found))
 
 
 def as_filed(preset: Preset) -> Preset:
