@@ -168,7 +168,7 @@ class _Search:
             if glob.has_magic(word):
                 self._add_pattern(word)
             else:
-                self.found.missing.append((word, f"{word} does not exist."))
+                self.found.missing.append((word, f"{word} {_problem(word)}."))
 
     def add_list(self, name: str, stdin: BinaryIO | None) -> None:
         """The files and folders that a list names; patterns mean nothing there."""
@@ -182,7 +182,7 @@ class _Search:
                 meant = f"Write {word.rstrip('/')}/. if that is meant."
                 self.found.missing.append((word, f"the list {name} names the folder '{word}'. {meant}"))
             elif not self._add_existing(word):
-                self.found.missing.append((word, f"{word}, named in the list {name}, does not exist."))
+                self.found.missing.append((word, f"{word}, named in the list {name}, {_problem(word)}."))
 
     def _add_existing(self, word: str) -> bool:
         if os.path.isdir(word):  # noqa: PTH112 - no name is too long for it
@@ -259,6 +259,16 @@ class _Search:
         self.found.missing.append(
             (str(error.filename), f"cannot look into {error.filename}: {error.strerror}.")
         )
+
+
+def _problem(word: str) -> str:
+    try:
+        os.lstat(word)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        pass
+    except OSError as error:  # a closed folder, a name beyond all limits
+        return f"cannot be read: {error.strerror}"
+    return "does not exist"
 
 
 def _read_list(name: str, stdin: BinaryIO | None) -> list[str]:

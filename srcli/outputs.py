@@ -223,7 +223,8 @@ def results_of_others(sources: Sequence[Source], manifest: Manifest | None = Non
     """
     from srcli.image.provenance import content_name, content_of, length_of, read_origin
 
-    files = {s: s.path for s in sources if s.path is not None and s.uri is None and s.path.is_file()}
+    local = {s: s.path for s in sources if s.path is not None and s.uri is None}
+    files = {s: path for s, path in local.items() if os.path.isfile(path)}  # noqa: PTH113 - in closed folders too
     origins = {s: origin for s, path in files.items() if (origin := read_origin(path)) is not None}
     lengths = {length_of(origin) for origin in origins.values()}
     stems, there, made = set[str](), set[str](), set[Source]()

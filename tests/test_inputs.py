@@ -211,8 +211,8 @@ def test_an_empty_list_and_a_name_beyond_all_limits_are_said(shots):
     (shots / "list").write_text("\n \n")
     with pytest.raises(NothingToDoError, match="the list list is empty"):
         find_inputs(["@list"])
-    for word in ("x" * 5000, "nul\0"):
-        with pytest.raises(NothingToDoError, match="does not exist"):
+    for word, problem in (("x" * 5000, "File name too long"), ("nul\0", "does not exist")):
+        with pytest.raises(NothingToDoError, match=problem):
             find_inputs([word])
 
 

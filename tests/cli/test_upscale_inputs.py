@@ -88,7 +88,7 @@ def test_hostile_files_are_no_results(folder, monkeypatch):
     for i, data in enumerate((b"", b"srcli", b"\x89PNG\r\n\x1a\nsrcli", b"II*\0srcli" * 9, b"RIFFsrcliWEBP")):
         (folder / f"{i}.png").write_bytes(data)
     os.mkfifo(folder / "pipe.png")
-    names = [*listing(folder), "gone.png"]
+    names = [*listing(folder), "gone.png", "x" * 5000]
     assert results_of_others([Source(folder / name) for name in names] + [Source(None)]) == set()
 
 
