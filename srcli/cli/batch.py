@@ -413,17 +413,13 @@ class Batch:
         from srcli.image.provenance import read_origin
 
         policy, what = self.settings.exists, f"its output {made.label} is an input as well"
-        if policy == "overwrite" and (made.named or self.include_outputs):
-            hint = "Leave one of them out, or choose another -o or --name."
+        is_ours = made.path is None or made.uri is not None  # nothing in object storage is opened beforehand
+        if made.path is not None and not is_ours:
+            is_ours = read_origin(made.path) is not None or self.settings.made(origin, made.path) is not None
+        if policy == "overwrite" and (made.named or self.include_outputs or not is_ours):
+            hint = "Leave one of them out, as with --exclude, or choose another -o or --name."
             return UsageError(f"{what}, and would be replaced.", hint=hint)
-        if (
-            policy in ("skip", "overwrite")
-            or self.include_outputs
-            or made.path is None
-            or made.uri is not None
-        ):
-            return None
-        if read_origin(made.path) is not None or self.settings.made(origin, made.path) is not None:
+        if is_ours or self.include_outputs or policy in ("skip", "overwrite"):
             return None
         hint = "Choose another -o or --name."
         return ExistsError(f"{what}, which srcli did not make; neither is enlarged.", hint=hint)

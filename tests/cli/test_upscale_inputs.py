@@ -103,7 +103,12 @@ def test_a_picture_of_somebody_in_the_place_of_a_result_gives_one_message(upscal
         "error: shots/a.png: its output shots/a_x2.png is an input as well, which srcli did not make"
     )
     assert (folder / "shots" / "a_x2.png").read_bytes() == before
+    replaced = upscale(*words, "-s", "2", "--overwrite")
+    assert replaced.exit_code == 2
+    assert "is an input as well, and would be replaced" in replaced.stderr
+    assert (folder / "shots" / "a_x2.png").read_bytes() == before
     assert listing(folder) == ["shots/a.png", "shots/a_x2.png"]
+    assert "exists, skipped" in upscale(*words, "-s", "2", "--skip-existing").stdout
     assert upscale(*words, "-s", "2", "-o", "out").exit_code == 0
     assert listing(folder / "out") == ["a_x2.png", "a_x2_x2.png"]
 
