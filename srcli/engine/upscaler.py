@@ -30,10 +30,11 @@ from srcli.engine.device import (
 )
 from srcli.engine.features import Features, Pixels, Source, TensorSource, WithLatent
 from srcli.engine.noise import checked_seed, patch_noise
+from srcli.engine.pictures import picture_of
 from srcli.engine.tiling import Band, bands, checked_tile, tile_shape
 from srcli.errors import ModelError, UsageError
 from srcli.geometry import Box, Grid, Size, output_size
-from srcli.models.layers import channels_last, window_pad
+from srcli.models.layers import channels_last, grid_coord, window_pad
 from srcli.models.limiter import add_limiter
 from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR, Tiling, pixel_cell
 from srcli.presets import DEFAULT_PRESET, Preset, successor
@@ -160,29 +161,50 @@ class Upscaler:
 
     def upscale(
         self,
-        lr: Tensor,
+        picture: Any,
         scale: float | tuple[float, float] | None = None,
         *,
-        size: Size | None = None,
+        size: tuple[int, int] | None = None,
         temperature: float | None = None,
         seed: int = 0,
-    ) -> Tensor:
-        """Enlarge (1, 3, h, w) in [0, 1] by `scale`, or to `size`: (1, 3, H, W) in [0, 1], float32 on the CPU.
+    ) -> Any:
+        """Enlarge a picture by `scale`, or to `size` (H, W); the result has the form of what is given.
 
-        `temperature` and `seed` as in `rows`.
+        Tensors (n, 3, h, w) in [0, 1] give float32 on the CPU; one that requires a gradient is enlarged whole, on its
+        device, and the result has one. For paths, PIL images and arrays see `srcli.engine.pictures.picture_of`;
+        `temperature` and `seed` as in `rows`, the same for each picture of a batch.
 
         Raises:
-            ValueError: neither or both of scale and size, or a tensor of another shape.
-            UsageError: see `rows`.
+            ValueError, TypeError: neither or both of scale and size, or a picture of another form.
+            UsageError: see `rows`; a gradient of a network that draws its pixels.
+            SrcliError: a file that cannot be read.
         """
-        if lr.ndim != 4 or lr.shape[:2] != (1, 3):
-            raise ValueError(f"expected an image (1, 3, h, w), got {tuple(lr.shape)}")
-        source = TensorSource(lr)
         if (scale is None) == (size is None):
             raise ValueError("give either scale or size")
-        target = size if size is not None else output_size(source.size, scale)  # type: ignore[arg-type]
-        sr = np.concatenate(list(self.rows(source, target, temperature=temperature, seed=seed)))
-        return torch.from_numpy(sr).permute(2, 0, 1).unsqueeze(0).clamp(0, 1)
+        lr, restore = picture_of(picture)
+        known = Size(*lr.shape[-2:])
+        target = Size(*size) if size is not None else output_size(known, scale)  # type: ignore[arg-type]
+        if lr.requires_grad and torch.is_grad_enabled():
+            return restore(self._differentiable(lr, target, temperature))
+        srs = []
+        for one in lr.split(1):
+            rows = self.rows(TensorSource(one), target, temperature=temperature, seed=seed)
+            srs.append(torch.from_numpy(np.concatenate(list(rows))).permute(2, 0, 1))
+        return restore(torch.stack(srs).clamp(0, 1))
+
+    def _differentiable(self, lr: Tensor, target: Size, temperature: float | None) -> Tensor:
+        if temperature or type(self).rows is not Upscaler.rows:
+            raise UsageError(
+                f"'{self.preset.name}' gives gradients at temperature 0 of a network without a sampler."
+            )
+        mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in self.preset.mean_std)
+        x = (lr.to(self.device) - mean) / std
+        known = Size(*lr.shape[-2:])
+        cell = pixel_cell(known, target, cell_clip=self.preset.engine.cell_clip).to(x).expand(len(x), -1)
+        # `query` is what training differentiates; `render` works in place.
+        colours = self.network(x, grid_coord(Grid.of(known, target), x).expand(len(x), -1, -1), cell)
+        sr = colours.transpose(1, 2).unflatten(2, tuple(target)) * std + mean
+        return sr.clamp(0, 1).to(lr.device)
 
     def rows(
         self,

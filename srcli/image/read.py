@@ -85,7 +85,7 @@ class Image:
 
 
 def read_image(
-    origin: Origin,
+    origin: Origin | str,
     *,
     frames: str | int = "error",
     max_pixels: int = MAX_PIXELS,
@@ -110,7 +110,7 @@ def read_image(
         ImageError: it is no image, empty, cut off, damaged, too large, or of a kind we do not read.
         ResourceError: the disk is full.
     """
-    with open_source(origin, name) as source:
+    with open_source(Path(origin) if isinstance(origin, str) else origin, name) as source:
         found = inspect(source, "error" if frames == "all" else frames)
         check_pixels(found.header, max_pixels, source.name)
         if in_memory is not None and found.header.nbytes > in_memory and comes_in_bands(source, found):

@@ -345,7 +345,7 @@ def _refusal(profile: LookUpProfile, chosen: Format, alpha: bool) -> str | None:
 
 
 def write_image(
-    target: Path | BinaryIO,
+    target: Path | str | BinaryIO,
     pixels: NDArray[Any],
     *,
     like: Image | None = None,
@@ -366,6 +366,7 @@ def write_image(
         UsageError: a wrong option.
         ResourceError: the format cannot hold this size, or the file cannot be written.
     """
+    target = Path(target) if isinstance(target, str) else target
     options.setdefault("output_format", _name_of(format_of(target)) if isinstance(target, Path) else None)
     samples = pixels[..., None] if pixels.ndim == 2 else pixels
     if samples.dtype not in (np.uint8, np.uint16):

@@ -1,0 +1,136 @@
+"""What `Upscaler.upscale` takes besides tensors: paths, arrays, PIL images; the result comes in the same form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from torch import Tensor
+
+from srcli.geometry import Size
+from srcli.image import Image, read_image, resize
+from srcli.image.alpha import bleed
+
+MODES = ("L", "LA", "RGB", "RGBA")  # of PIL, that come back as they are
+
+
+class Picture(NamedTuple):
+    """Colours (n, 3, h, w) in [0, 1], and what makes of enlarged ones (n, 3, H, W) the form that was given."""
+
+    colours: Tensor
+    restore: Callable[[Tensor], Any]
+
+
+def picture_of(given: Any) -> Picture:
+    """A path, `srcli.image.Image`, PIL image, array (h, w), (h, w, c) or (n, h, w, c), or tensor (3, h, w) or (n, 3, h, w).
+
+    Arrays have 1 (gray), 2 (and alpha), 3 or 4 (and alpha) channels; integers count up to white, floats lie in [0, 1].
+    A path or an `Image` gives an array (H, W, 3) or with alpha (H, W, 4), sRGB, in the depth of the file.
+
+    Raises:
+        ValueError: another shape.
+        TypeError: another type.
+        SrcliError: a file that cannot be read.
+    """
+    if isinstance(given, Tensor):
+        return _of_tensor(given)
+    if isinstance(given, (str, Path)):
+        given = read_image(given)
+    if isinstance(given, Image):
+        return _of_image(given)
+    if isinstance(given, Pillow.Image):
+        return _of_pillow(given)
+    if isinstance(given, np.ndarray):
+        return _of_array(given)
+    raise TypeError(f"expected a path, a PIL image, an array or a tensor, got {type(given).__name__}")
+
+
+def _of_tensor(given: Tensor) -> Picture:
+    batch = given if given.ndim == 4 else given.unsqueeze(0)
+    if given.ndim not in (3, 4) or batch.shape[1] != 3 or 0 in batch.shape:
+        raise ValueError(f"expected a tensor (n, 3, h, w) or (3, h, w), got {tuple(given.shape)}")
+    dtype, most = given.dtype, 1.0
+    if not given.is_floating_point():
+        most = float(torch.iinfo(dtype).max)
+
+    def restore(sr: Tensor) -> Tensor:
+        sr = sr if given.ndim == 4 else sr[0]
+        return sr if most == 1 else sr.mul(most).round().to(dtype)
+
+    return Picture(batch.float() / most if most != 1 else batch, restore)
+
+
+def _of_image(given: Image) -> Picture:
+    colours = given.strip(0, given.size[0])
+    if given.alpha is None:
+        alpha = None
+    else:
+        alpha = given.alpha_strip(0, given.size[0])
+    return _of_channels(
+        colours[None], None if alpha is None else alpha[None], lambda out: _as(out[0], given.pixels.dtype)
+    )
+
+
+def _of_pillow(given: Pillow.Image) -> Picture:
+    if given.mode.startswith(("I;16", "F")):
+        picture = _of_array(np.asarray(given))
+        return Picture(picture.colours, lambda sr: Pillow.fromarray(picture.restore(sr)))
+    mode = given.mode
+    if mode not in MODES:
+        mode = "RGBA" if given.has_transparency_data else "RGB"
+    picture = _of_array(np.asarray(given.convert(mode)))
+    return Picture(picture.colours, lambda sr: Pillow.fromarray(picture.restore(sr)))
+
+
+def _of_array(given: NDArray[Any]) -> Picture:
+    channels = 1 if given.ndim == 2 else given.shape[-1] if given.ndim in (3, 4) else 0
+    if channels not in (1, 2, 3, 4) or 0 in given.shape:
+        raise ValueError(f"expected an array (h, w, 3), or a batch (n, h, w, 3), got {given.shape}")
+    most = float(np.iinfo(given.dtype).max) if np.issubdtype(given.dtype, np.integer) else 1.0
+    values = (
+        (given / most)
+        .astype(np.float32)
+        .reshape(-1, *given.shape[-3 if given.ndim > 2 else -2 :][:2], channels)
+    )
+    has_alpha = channels in (2, 4)
+    colours, alpha = values[..., : channels - has_alpha], values[..., -1] if has_alpha else None
+    gray = colours.shape[-1] == 1
+
+    def restore(out: NDArray[np.float32]) -> NDArray[Any]:
+        if gray:  # the mean of what the network makes of three equal channels
+            out = np.concatenate([out[..., :3].mean(-1, keepdims=True), out[..., 3:]], axis=-1)
+        out = out if given.ndim == 4 else out[0]
+        return _as(out[..., 0] if given.ndim == 2 else out, given.dtype)
+
+    return _of_channels(np.repeat(colours, 3, axis=-1) if gray else colours, alpha, restore)
+
+
+def _of_channels(
+    colours: NDArray[np.float32],
+    alpha: NDArray[np.float32] | None,
+    restore: Callable[[NDArray[np.float32]], Any],
+) -> Picture:
+    """Of colours (n, h, w, 3) and alpha (n, h, w), which is resized; `restore` gets (n, H, W, 3 or 4)."""
+    if alpha is not None:
+        colours = np.stack([bleed(*pair) for pair in zip(colours, alpha, strict=True)])
+
+    def joined(sr: Tensor) -> Any:
+        out = sr.permute(0, 2, 3, 1).numpy()
+        if alpha is not None:
+            size = Size(*out.shape[1:3])
+            layers = np.stack([resize(layer, size) for layer in alpha])
+            out = np.concatenate([out, np.clip(layers, 0, 1)[..., None]], axis=-1)
+        return restore(out)
+
+    return Picture(torch.from_numpy(np.ascontiguousarray(colours)).permute(0, 3, 1, 2), joined)
+
+
+def _as(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+    if np.issubdtype(dtype, np.integer):
+        values = np.rint(values.astype(np.float64) * np.iinfo(dtype).max)
+    return values.astype(dtype)
