@@ -1,20 +1,30 @@
-"""Training photos: folders or tar shards, decoded once and kept as uint8."""
+"""Training photos: folders or tar shards, decoded once and kept as uint8, in memory or in a file that is mapped into it.
+
+A crop of a mapped photo reads the pages it lies on, which the system keeps as long as there is room: a run works as in
+memory, bit for bit, and needs none for photos.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import math
+import mmap
 import re
 import tarfile
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from srcli.errors import ImageError, NothingToDoError
+from srcli.files import write_error
+from srcli.resources import existing, input_bytes
 
 U8 = NDArray[np.uint8]
 
@@ -39,6 +49,7 @@ class Photos:
     train: Sequence[Photo]
     held_out: Sequence[Photo]
     skipped: Sequence[str]  # one line per file that could not be used
+    on_disk: int = 0  # bytes of pixels that lie there
 
 
 def photograph_of(name: str) -> str:
@@ -54,20 +65,30 @@ def is_held_out(photograph: str, always: Iterable[str] = ()) -> bool:
     return int(digest, 16) % HELD_OUT_ONE_IN == 0 or photograph in set(always)
 
 
-def load_photos(sources: Sequence[Path], *, smallest: int, held_out: Iterable[str] = ()) -> Photos:
+def load_photos(
+    sources: Sequence[Path],
+    *,
+    smallest: int,
+    held_out: Iterable[str] = (),
+    in_memory: int | None = None,
+    folder: Path | None = None,
+) -> Photos:
     """Read every image of folders (recursively) and tar shards.
 
     Args:
         sources: folders, image files or tar files.
         smallest: images with a side below this are skipped, and said so.
         held_out: photographs to hold out besides those the hash chooses.
+        in_memory: bytes of pixels up to which they are held in memory; None for a share of what is free.
+        folder: on whose disk the others lie, in a file without a name; None for the system's place.
 
     Raises:
         NothingToDoError: a source does not exist, or no image could be used.
         ImageError: a damaged tar file.
+        ResourceError: the disk is full.
     """
-    train: list[Photo] = []
-    validation: list[Photo] = []
+    store = _Store(input_bytes() if in_memory is None else in_memory, folder)
+    found: list[str] = []
     skipped: list[str] = []
     always = set(held_out)
     for source in sources:
@@ -78,8 +99,13 @@ def load_photos(sources: Sequence[Path], *, smallest: int, held_out: Iterable[st
             except ImageError as error:
                 skipped.append(f"{name}: {error}")
                 continue
-            photo = Photo(name, photograph_of(name), pixels)
-            (validation if is_held_out(photo.photograph, always) else train).append(photo)
+            store.add(pixels)
+            found.append(name)
+    train: list[Photo] = []
+    validation: list[Photo] = []
+    for name, pixels in zip(found, store.all(), strict=True):
+        photo = Photo(name, photograph_of(name), pixels)
+        (validation if is_held_out(photo.photograph, always) else train).append(photo)
     if not train and validation:  # a handful of photos: the hash may hold out all of them
         train, validation = validation, []
     if not train:
@@ -88,7 +114,60 @@ def load_photos(sources: Sequence[Path], *, smallest: int, held_out: Iterable[st
             f"No usable training image in {where}.",
             hint=f"Images need sides of at least {smallest} pixels; skipped: {len(skipped)}.",
         )
-    return Photos(train, validation, skipped)
+    return Photos(train, validation, skipped, store.filled)
+
+
+class _Store:
+    """Pictures in the order in which they come: in memory up to so many bytes, from then on in one mapped file."""
+
+    def __init__(self, most: int, folder: Path | None) -> None:
+        self.most, self.folder = most, folder
+        self.held = self.filled = 0  # bytes in memory, and in the file
+        self.file: BinaryIO | None = None
+        self.pictures: list[U8 | tuple[int, tuple[int, ...]]] = []  # or where they begin, and their shape
+
+    def add(self, pixels: U8) -> None:
+        """The next picture.
+
+        Raises:
+            ResourceError: the disk is full.
+        """
+        if self.held + pixels.nbytes <= self.most:
+            self.held += pixels.nbytes
+            self.pictures.append(pixels)
+            return
+        try:
+            if self.file is None:
+                self.file = tempfile.TemporaryFile(  # noqa: SIM115
+                    dir=self.folder and existing(self.folder), prefix=".srcli-"
+                )
+            self.file.write(np.ascontiguousarray(pixels).data)
+        except OSError as error:
+            raise write_error(self.folder or tempfile.gettempdir(), error) from error
+        self.pictures.append((self.filled, pixels.shape))
+        self.filled += pixels.nbytes
+
+    def all(self) -> Iterator[U8]:
+        """All of them, read-only where they lie in the file, which is there as long as one of them is.
+
+        Raises:
+            ResourceError: the disk is full.
+        """
+        content = None
+        if self.file is not None:
+            with self.file as file:
+                try:
+                    file.flush()
+                except OSError as error:
+                    raise write_error(self.folder or tempfile.gettempdir(), error) from error
+                content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        for picture in self.pictures:
+            if isinstance(picture, tuple):
+                assert content is not None
+                first, shape = picture
+                yield np.frombuffer(content, np.uint8, math.prod(shape), first).reshape(shape)
+            else:
+                yield picture
 
 
 def image_files(source: Path) -> Iterator[tuple[str, bytes]]:

@@ -17,6 +17,7 @@ from srcli.data.similar import refuse_benchmarks
 from srcli.engine.device import choose_device
 from srcli.evaluate.ranks import Ranks
 from srcli.recipe import Recipe
+from srcli.resources import in_words
 from srcli.train.checkpoints import check_configuration, configuration, find_state, read_state
 from srcli.train.feed import Feed, reach_note
 from srcli.train.memory import cut_to_fit
@@ -102,12 +103,16 @@ def prepare(
     notify = notify if ranks.rank == 0 else lambda _line: None
     state = find_state(resume, out, force=force)
     own = data[ranks.rank :: ranks.world] if recipe.split_shards else data
-    photos = load_photos(own, smallest=recipe.data.patch, held_out=recipe.held_out)
+    photos = load_photos(own, smallest=recipe.data.patch, held_out=recipe.held_out, folder=out)
     for line in photos.skipped:
         notify(f"skipped {line}")
     for line in refuse_benchmarks(photos.train, force=force):
         notify(f"warning: {line}")
     notify(f"{len(photos.train)} photos to train on, {len(photos.held_out)} held out")
+    if photos.on_disk:
+        notify(
+            f"{in_words(photos.on_disk)} of their pixels lie on the disk of {out}, as long as this call lasts"
+        )
     trainer = Trainer(recipe, device, ranks)
     if recipe.optim.precision == "auto":
         notify(f"precision {trainer.precision}")

@@ -1,5 +1,7 @@
 """What a run is fed: benchmarks are refused, samples are cut on the device or degraded where the recipe says so."""
 
+import errno
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from srcli.data import similar
+from srcli.data.photos import load_photos
 from srcli.data.similar import perceptual_hash, turned
-from srcli.errors import ModelError, UsageError
+from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.recipe import read_recipe
 from srcli.train import Limits, train
 
@@ -42,3 +45,35 @@ def test_degraded_photos_train_other_weights(recipe, photos, tmp_path):
     assert any(not torch.equal(a[key], b[key]) for key in a)
     with pytest.raises(UsageError, match="unknown degradation"):
         train(read_recipe(recipe, {"data.degradation": "blur"}), [photos], tmp_path / "run")
+
+
+def test_photos_that_do_not_fit_into_memory_train_the_same_weights(recipe, photos, tmp_path, monkeypatch):
+    settings = read_recipe(recipe, {"optim.steps": "6", "data.degradation": '"realesrgan-seesr"'})
+    train(settings, [photos], tmp_path / "memory")
+    monkeypatch.setattr("srcli.data.photos.input_bytes", lambda: 64 * 64 * 3)  # one of four
+    lines = []
+    train(settings, [photos], tmp_path / "disk", notify=lines.append)
+    assert any(f"disk of {tmp_path / 'disk'}" in line for line in lines)
+    memory, disk = (load_file(tmp_path / run / "last.safetensors") for run in ("memory", "disk"))
+    assert all(torch.equal(memory[key], disk[key]) for key in memory)
+    assert not list(tmp_path.rglob(".srcli-*"))
+
+
+def test_photos_on_the_disk_are_those_in_memory(photos, tmp_path):
+    memory = load_photos([photos], smallest=8)
+    disk = load_photos([photos], smallest=8, in_memory=64 * 64 * 3, folder=tmp_path / "not" / "yet")
+    assert disk.on_disk == 3 * 64 * 64 * 3
+    assert not memory.on_disk
+    for one, other in zip([*memory.train, *memory.held_out], [*disk.train, *disk.held_out], strict=True):
+        assert one.name == other.name
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
+def test_a_full_disk_is_said(photos, tmp_path, monkeypatch):
+    class Full:
+        def write(self, _):
+            raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr("srcli.data.photos.tempfile.TemporaryFile", lambda **_: Full())
+    with pytest.raises(ResourceError, match="the disk is full"):
+        load_photos([photos], smallest=8, in_memory=0, folder=tmp_path)
