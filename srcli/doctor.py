@@ -89,7 +89,7 @@ def examine(device: str = "auto") -> Report:
         "codecs": _codecs(),
         "folders": _folders(),
     }
-    return Report(facts, [_check_weights(), *_check_network(str(where))])
+    return Report(facts, [_check_weights(), _check_pair(), *_check_network(str(where))])
 
 
 def _system() -> dict[str, str]:
@@ -178,6 +178,15 @@ def _check_weights() -> Check:
     except SrcliError as error:
         return Check("bundled weights", ok=False, detail=str(error))
     return Check("bundled weights", ok=True, detail=f"{DEFAULT_PRESET}, SHA-256 {digest[:12]}..")
+
+
+def _check_pair() -> Check:
+    """Torch beside the torchvision that LPIPS and DISTS import."""
+    from srcli.metrics.backbones import import_problem
+
+    problem = import_problem("torchvision")
+    pair = " and ".join(f"{name} {version}" for name, version in _versions(("torch", "torchvision")).items())
+    return Check("torchvision", ok=problem is None, detail=problem or f"{pair} belong together")
 
 
 def _check_network(device: str) -> list[Check]:

@@ -1,0 +1,65 @@
+"""What is installed is used, and fits together."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from srcli import doctor
+from srcli.cli import app
+from srcli.metrics import backbones
+
+ROOT = Path(__file__).parents[1]
+MODULES = {"torch-fidelity": "torch_fidelity"}
+NOT_IMPORTED = {
+    "accelerate": "starts the processes of `srcli train`, which need nothing of it",
+    "imagecodecs": "tifffile imports it",
+    "spandrel": "for networks of other projects",
+}
+
+
+def test_every_optional_package_is_imported_or_has_a_reason():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    code = "\n".join(path.read_text("utf-8") for path in (ROOT / "srcli").rglob("*.py"))
+    for extra, packages in extras.items():
+        for package in packages:
+            name = re.match(r"[\w-]+", package)[0]
+            if extra == "dev" or name in NOT_IMPORTED:
+                continue
+            module = MODULES.get(name, name)
+            assert re.search(rf"(import|from) (torch\.utils\.)?{module}\b", code), (
+                f"nothing imports {name} of [{extra}]"
+            )
+
+
+def test_torch_and_torchvision_belong_together():
+    """In the environment that the README's commands make, and CI with them."""
+    import torch
+    import torchvision
+
+    boxes = torch.tensor([[0.0, 0, 2, 2], [0, 0, 2, 2.1], [5, 5, 6, 6]])
+    assert torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist() == [0, 2]
+    assert doctor._check_pair().ok
+
+
+def test_doctor_names_a_pair_that_does_not_fit(monkeypatch):
+    def broken(name):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(backbones.importlib, "import_module", broken)
+    check = doctor._check_pair()
+    assert not check.ok
+    assert re.search(r"torch \d\S+ and torchvision \d\S+ do not belong together", check.detail)
+    monkeypatch.undo()
+    monkeypatch.setattr(doctor, "_check_network", lambda _: [])
+    monkeypatch.setattr(doctor, "_check_pair", lambda: check)
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 7
+    assert "pip install" in result.output
+
+
+@pytest.mark.parametrize("word", ["torch==", "index-url"])
+def test_the_readme_names_no_half_of_a_pair(word):
+    assert word not in (ROOT / "README.md").read_text("utf-8")
