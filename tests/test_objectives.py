@@ -178,7 +178,7 @@ def test_objectives_say_what_does_not_fit():
         make_objective(Part("linf-stage-2", {"weight": 1.0}))
     with pytest.raises(PresetError, match="at least 0"):
         make_objective(Part("linf-stage-2", {"nll": -1.0}))
-    with pytest.raises(PresetError, match="needs the file"):
+    with pytest.raises(PresetError, match="needs the file of vgg19"):
         make_objective(Part("linf-stage-2", {"perceptual": 0.1}))
     with pytest.raises(PresetError, match="distribution"):
         only("nll")(regression(), batch(queries=5))

@@ -4,9 +4,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from srcli.errors import PresetError, UsageError
+from srcli.cli import app
+from srcli.errors import PresetError, SrcliError, UsageError
 from srcli.objectives import make_objective
+from srcli.objectives.lgcaa import Denoising
 from srcli.presets import preset_folders
 from srcli.recipe import find_recipe, read_recipe
 
@@ -156,3 +159,30 @@ def test_weights_remember_what_their_training_pictures_went_through():
     names = {"lgcaa": "realesrgan", "edsr-s-blend-real": "realesrgan-stablesr", "liif": None}
     for name, degradation in names.items():
         assert read_recipe(find_recipe(name)).preset.training.degradation == degradation
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_runs_from_the_package_or_says_what_to_fetch(path, tmp_path, monkeypatch):
+    for name in ("SRCLI_MODELS_DIR", "TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    hints = []
+    for variant in [None, *tomllib.loads(path.read_text("utf-8")).get("variant", {})]:
+        recipe = read_recipe(path, {}, variant)
+        try:
+            for loss in make_objective(recipe.objective, recipe.preset.name, recipe.preset.diffusion):
+                if isinstance(loss, Denoising):
+                    loss.begin(None, 0, 1)
+        except SrcliError as error:
+            hints.append(error.hint)
+    assert all("srcli models pull" in hint or "torchvision's vgg19-dcbb9e9d.pth" in hint for hint in hints)
+
+
+def test_a_file_that_is_missing_is_said_before_photos_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("SRCLI_MODELS_DIR", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    result = CliRunner().invoke(
+        app, ["train", "--recipe", "lgcaa-tiny", "--data", str(tmp_path), "-o", str(tmp_path / "run")]
+    )
+    assert result.exit_code == 4
+    assert "srcli models pull metrics" in result.output
+    assert not (tmp_path / "run").exists()

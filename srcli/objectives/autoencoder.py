@@ -9,7 +9,6 @@ are means, which Adam cannot tell apart.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -19,12 +18,11 @@ from torch import Tensor, nn
 from srcli.data.samples import Batch
 from srcli.errors import PresetError
 from srcli.geometry import Box, Size
-from srcli.metrics.classifiers import load_classifier
 from srcli.models.layers import MLP
 from srcli.models.sr import ImplicitSR
 from srcli.objectives.adversary import PatchGAN, adversary_loss, generator_loss
 from srcli.objectives.branches import autoencoder_of, decoded, perceived, picture_of
-from srcli.objectives.stage import Objective, Stage, luma_psnr
+from srcli.objectives.stage import Objective, Stage, classifier, luma_psnr
 
 SMALLEST = {"squeezenet": 35, "vgg19": 16}  # pixels of a side that a backbone can look at
 
@@ -65,15 +63,14 @@ def autoencoder(
         crop: side of a random square of each target to which decoding and comparison are restricted; 0: all of it.
 
     Raises:
-        ValueError: a weight below 0, or a perceptual loss without its file.
+        ValueError: a weight below 0.
+        PresetError: a perceptual loss without its file.
     """
     if min(l1, perceptual, gradient, spectrum, kl, adversary) < 0:
         raise ValueError("weights of losses are at least 0")
     if not 0 < smallest <= 1:
         raise ValueError("smallest is above 0 and at most 1")
-    if perceptual and weights is None:
-        raise ValueError(f"a perceptual loss needs the file of {backbone}: objective.weights")
-    judge = load_classifier(backbone, Path(weights)) if perceptual and weights else None
+    judge = classifier(backbone, weights) if perceptual else None
 
     def compare(sr: Tensor, hr: Tensor) -> Tensor:
         total = l1 * (sr - hr).abs().mean()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -11,11 +10,10 @@ from torch import Tensor
 
 from srcli.data.samples import Batch
 from srcli.errors import PresetError
-from srcli.metrics.classifiers import load_classifier
 from srcli.models.decoders.linf import unfolded
 from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR
 from srcli.objectives.distillation import Teacher
-from srcli.objectives.stage import Objective
+from srcli.objectives.stage import Objective, classifier
 
 
 def l1(prediction: Tensor, target: Tensor) -> Tensor:
@@ -57,23 +55,22 @@ def perceptual_l1(
         l1: weight of the mean absolute error, in the normalised domain.
         perceptual: weight of the perceptual distance.
         backbone: whose features that compares.
-        weights: the backbone's file, which there is no doing without.
+        weights: the backbone's file, needed unless `perceptual` is 0.
 
     Raises:
-        ValueError: a weight below 0, or no file.
+        ValueError: a weight below 0.
+        PresetError: no file.
         ModelError: the file is not here or is something else.
     """
     if min(l1, perceptual) < 0:
         raise ValueError("weights of losses are at least 0")
-    if weights is None:
-        raise ValueError(f"a perceptual loss needs the file of {backbone}: objective.weights")
-    judge = load_classifier(backbone, Path(weights))
+    judge = classifier(backbone, weights) if perceptual else None
 
     def loss(network: ImplicitSR, batch: Batch) -> Tensor:
         sr = network(batch.lr, batch.coord, batch.cell, batch.stages).float()
         pictures = (_pictures(colours, 1) for colours in (sr, batch.hr))
         error = (sr - batch.hr).abs().mean()
-        return l1 * error + perceptual * judge.to(sr.device)(*pictures)
+        return l1 * error + (perceptual * judge.to(sr.device)(*pictures) if judge else 0)
 
     return (loss,)
 
@@ -115,14 +112,13 @@ def linf_stage_2(
         share: of the teacher in that aim, from 0 to 1; the rest is the true colours.
 
     Raises:
-        ValueError: a weight below 0, a perceptual one without the backbone's file, or what `Teacher` refuses.
+        ValueError: a weight below 0, or what `Teacher` refuses.
+        PresetError: a perceptual loss without the backbone's file.
         ModelError: the file is not here or is something else.
     """
     if min(nll, l1, perceptual) < 0:
         raise ValueError("weights of losses are at least 0")
-    if perceptual and weights is None:
-        raise ValueError(f"a perceptual loss needs the file of {backbone}: objective.weights")
-    judge = load_classifier(backbone, Path(weights)) if perceptual and weights else None
+    judge = classifier(backbone, weights) if perceptual else None
     guide = Teacher(teacher, share) if teacher else None
 
     def density(network: ImplicitSR, batch: Batch) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -18,11 +17,10 @@ from torch import Tensor, nn
 from srcli.data.samples import Batch
 from srcli.diffusion import alphas_cumprod
 from srcli.errors import PresetError
-from srcli.metrics.classifiers import load_classifier
 from srcli.models.dpacm import terms
 from srcli.models.sr import ImplicitSR
 from srcli.objectives.latent import with_noise, without_noise
-from srcli.objectives.stage import Kept, Objective, Stage, luma_psnr
+from srcli.objectives.stage import Kept, Objective, Stage, classifier, luma_psnr
 from srcli.presets import Diffusion
 
 if TYPE_CHECKING:
@@ -152,12 +150,7 @@ def denoising(
 def _judge(backbone: str, weights: str | None) -> Distance:
     if backbone == "lpips-alex":
         return _lpips()
-    if weights is None:
-        raise PresetError(
-            f"the perceptual term needs the file of {backbone}.",
-            hint="--set objective.weights=FILE, or --set objective.perceptual=0 to do without",
-        )
-    return _moved(load_classifier(backbone, Path(weights)))
+    return _moved(classifier(backbone, weights))
 
 
 def _lpips() -> Distance:

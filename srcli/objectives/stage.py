@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from srcli.data.samples import Batch
+from srcli.errors import PresetError
+from srcli.metrics.classifiers import load_classifier
 from srcli.models.sr import ImplicitSR
 
 Objective = Callable[[ImplicitSR, Batch], Tensor]
@@ -66,6 +69,26 @@ class Kept:
                 self.known[numbers[i]] = tuple(part[place].clone() for part in found)
         parts = zip(*(self.known[number] for number in numbers), strict=True)
         return tuple(torch.stack(part) for part in parts)
+
+
+PUBLISHED = "vgg19-dcbb9e9d.pth"
+
+
+def classifier(backbone: str, weights: str | None) -> nn.Module:
+    """The distance that a perceptual loss is, see `load_classifier`.
+
+    Raises:
+        PresetError: no file is named.
+        ModelError: it is not here or is something else.
+    """
+    if weights is None:
+        own = f"It is torchvision's {PUBLISHED}"
+        other = f"Its Caffe weights are not published; --set objective.backbone=vgg19 takes torchvision's {PUBLISHED}"
+        raise PresetError(
+            f"the perceptual loss needs the file of {backbone}: --set objective.weights=FILE.",
+            hint=f"{own if backbone == 'vgg19' else other}, or do without: --set objective.perceptual=0",
+        )
+    return load_classifier(backbone, Path(weights))
 
 
 def luma_psnr(sr: Tensor, hr: Tensor, border: int) -> float:

@@ -103,6 +103,9 @@ def prepare(
     notify = notify if ranks.rank == 0 else lambda _line: None
     state = find_state(resume, out, force=force)
     own = data[ranks.rank :: ranks.world] if recipe.split_shards else data
+    trainer = Trainer(recipe, device, ranks)
+    for stage in trainer.stages:  # what its files lack is said before photos are read
+        stage.begin(trainer.network, trainer.step, recipe.optim.steps)
     photos = load_photos(own, smallest=recipe.data.patch, held_out=recipe.held_out, folder=out)
     for line in photos.skipped:
         notify(f"skipped {line}")
@@ -113,7 +116,6 @@ def prepare(
         notify(
             f"{in_words(photos.on_disk)} of their pixels lie on the disk of {out}, as long as this call lasts"
         )
-    trainer = Trainer(recipe, device, ranks)
     if recipe.optim.precision == "auto":
         notify(f"precision {trainer.precision}")
     record = configuration(recipe, photos, ranks)
