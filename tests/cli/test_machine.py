@@ -27,7 +27,12 @@ def test_doctor_enlarges_a_picture_and_says_how_it_went():
     found = json.loads(result.stdout)
     assert result.exit_code == 0
     assert found["ok"]
-    assert {check["name"] for check in found["checks"]} == {"bundled weights", "enlarging", "tiles"}
+    assert {check["name"] for check in found["checks"]} == {
+        "torchvision",
+        "bundled weights",
+        "enlarging",
+        "tiles",
+    }
     assert "cpu" in found["devices"]
 
 
