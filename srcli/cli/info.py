@@ -92,6 +92,7 @@ def _weights(path: Path) -> dict[str, Any]:
         "decoder": preset.decoder.name,
         "parameters": preset.params,
         "license": preset.weights.license,
+        "data": preset.training.data,
         "sha256": sha256(path),
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from json import dumps
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -30,7 +30,15 @@ def list_models(
     license_id: Annotated[
         str | None,
         typer.Option(
-            "--license", help="Only models whose weights allow this: 'commercial', or an SPDX identifier."
+            "--license",
+            help="Only models whose weights file allows this: 'commercial', or an SPDX identifier. What taught them is "
+            "another matter, and is shown.",
+        ),
+    ] = None,
+    data: Annotated[
+        Literal["open"] | None,
+        typer.Option(
+            "--data", help="Only models that open photographs alone have taught, teachers included."
         ),
     ] = None,
     json: Json = False,
@@ -40,13 +48,15 @@ def list_models(
 
     presets = {preset.name: as_filed(preset) for preset in list_presets()}
     rows = [row for row in map(describe, presets.values()) if _allowed(row["license"], license_id)]
+    rows = [row for row in rows if row["open_data"] or data is None]
     if json:
         print(dumps(rows, indent=2))
         return
-    header = ("NAME", "PARAMS", "SCALES", "SIZE", "LICENCE", "WEIGHTS")
-    _print_columns([header, *map(_row, rows)])
+    header = ("NAME", "PARAMS", "SCALES", "SIZE", "LICENCE", "WEIGHTS", "DATA")
+    shown = None if license_id or data else -1  # what taught them where that may matter
+    _print_columns(line[:shown] for line in (header, *map(_row, rows)))
     _print_shipped([presets[row["name"]] for row in rows if row["bundled"]])
-    if license_id is None:
+    if license_id is None and data is None:
         print("\nbase models, which presets such as lgcaa stand on:")
         _print_columns(base_models.rows())
 
@@ -68,6 +78,7 @@ def describe(preset: Preset) -> dict[str, Any]:
         "code_license": preset.code_license,
         "scales": list(preset.scales.trained),
         "data": preset.training.data,
+        "open_data": preset.training.open_data,
         "psnr_y": {
             bench: {f"{row.scale:g}": row.psnr_y for row in preset.reported if row.benchmark == bench}
             for bench in dict.fromkeys(row.benchmark for row in preset.reported if row.psnr_y is not None)
@@ -104,6 +115,7 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
         _size(model["size"]),
         model["license"],
         _state(model) + (", experimental" if model["experimental"] else ""),
+        model["data"] or "not stated",
     )
 
 
@@ -172,7 +184,8 @@ def info(
         "licence": f"weights {preset.weights.license}, code {preset.code_license or 'unstated'}",
         "source": "  ".join(preset.weights.links) or preset.weights.note,
         "recipe": preset.training.recipe,
-        "data": preset.training.data,
+        "data": (preset.training.data or "not stated")
+        + (" (open photographs alone)" if preset.training.open_data else ""),
         "paper": preset.paper,
         "code": preset.origin,
         "advice": preset.engine.advice,

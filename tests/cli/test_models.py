@@ -119,6 +119,28 @@ def test_list_can_be_limited_to_licences_that_allow_commercial_use():
     assert run("list", "--license", "MIT").stdout.count("\n") == 1
 
 
+def test_a_licence_is_not_what_taught_the_weights(tmp_path):
+    """A permissive file whose teachers saw research pictures is commercial by its licence, and says so of its data."""
+    text = TINY + '[weights]\nlicense = "MIT"\n[training]\ndata = "DF2K, by its teacher"\n'
+    (tmp_path / "presets" / "tiny.toml").write_text(text, "utf-8")
+    (line,) = (s for s in run("list", "--license", "commercial").stdout.splitlines() if s.startswith("tiny"))
+    assert line.split()[-5:] == ["published", "DF2K,", "by", "its", "teacher"]
+    assert "DF2K" not in run("list").stdout.split("\n\n")[0]
+    assert "DF2K, by its teacher" in run("info", "tiny").stdout
+    assert "not stated" in run("info", "kim-small").stdout
+    rows = {row["name"]: row for row in json.loads(run("list", "--data", "open", "--json").stdout)}
+    assert {"tiny", "edsr-baseline-liif"}.isdisjoint(rows)
+    assert all(row["data"].startswith("open photographs") and ";" not in row["data"] for row in rows.values())
+    assert "edsr-baseline-blend" in rows
+    listed = run("list", "--data", "open").stdout.split("\n\n")[0].splitlines()[1:]
+    assert [line.split()[0] for line in listed] == list(rows)
+    text = text.replace("[training]", "[training]\nopen_data = true")
+    (tmp_path / "presets" / "tiny.toml").write_text(text, "utf-8")
+    assert "tiny" in run("list", "--data", "open").stdout
+    assert "(open photographs alone)" in run("info", "tiny").stdout
+    assert run("list", "--data", "closed").exit_code == 2
+
+
 def test_info_says_what_the_preset_says():
     text = run("info", "edsr-baseline-liif").stdout
     for fact in (
