@@ -26,6 +26,7 @@ KEPT = (
     "format",
     "seconds",
     "model",
+    "limit",
     "fingerprint",
     "content",
     "error",

@@ -68,6 +68,7 @@ class Request:
     branch: own.Branches = ""
     selection_stats: own.SelectionStats = False
     tta: own.Tta = False
+    no_limit: own.NoLimit = False
     stats: own.Stats = ""
     reference: own.Reference = None
     list_references: own.ListReferences = False
@@ -127,7 +128,7 @@ def evaluate(request: Request) -> None:
             found = _measured(request, opened, sets, scales, wanted, ranks, progress, console)
         if ranks.rank > 0:
             raise typer.Exit(1 if found.failures else 0)
-    found.notes += notes
+    found.notes += [*_limits(opened), *notes]
     found.absent = absent
     if found.rows or not found.failures:
         write(render(found, _shown(request, opened, tests), chosen), request.output, console)
@@ -259,6 +260,7 @@ def _models(request: Request) -> list[Model]:
             sampling=partial(asked_sampling, request),
             branch=branch,
             selection=request.selection_stats,
+            limit=False if request.no_limit else None,
         )
         for name in dict.fromkeys(words(*(request.model or (DEFAULT_PRESET, "bicubic"))))
         for branch in asked_branches(request, name)
@@ -266,6 +268,14 @@ def _models(request: Request) -> list[Model]:
     check_sampling(request, opened)
     distinct_names(opened)
     return opened
+
+
+def _limits(models: Sequence[Model]) -> list[str]:
+    """Which models' results were kept within limits, in a line; none where no model has limits."""
+    states = {"on": True, "off": False}
+    names = {word: [m.name for m in models if m.limit is state] for word, state in states.items()}
+    told = [f"{word} for {', '.join(which)}" for word, which in names.items() if which]
+    return [f"limit {'; '.join(told)}"] if told else []
 
 
 # --- tasks --------------------------------------------------------------------------------------------------------

@@ -145,6 +145,14 @@ SelectionStats = Annotated[
 Tta = Annotated[
     bool, typer.Option("--tta", help="Average over the eight flips and rotations.", rich_help_panel=HOW)
 ]
+NoLimit = Annotated[
+    bool,
+    typer.Option(
+        "--no-limit",
+        help="Compare networks as they are: leave their own pictures beyond the limits of 'upscale'.",
+        rich_help_panel=HOW,
+    ),
+]
 Stats = Annotated[
     str,
     how("--stats", metavar="bootstrap,wilcoxon", help="Intervals of the means, and a test between models."),

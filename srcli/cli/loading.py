@@ -42,6 +42,7 @@ class Loading:
     tile: str
     sampling: Sampling | None = None
     branch: str | None = None
+    limit: bool | None = None
 
     def __call__(self, device: str) -> Upscaler:
         """The network on a device."""
@@ -54,6 +55,7 @@ class Loading:
             tile=self.tile,
             sampling=self.sampling,
             branch=self.branch,
+            limit=self.limit,
         )
 
 

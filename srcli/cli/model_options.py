@@ -80,6 +80,13 @@ SelfEnsemble = Annotated[
         help="The mean of the results for eight turned and mirrored copies: a little closer, eight times the time.",
     ),
 ]
+NoLimit = Annotated[
+    bool,
+    draw(
+        "--no-limit",
+        help="For studies: leave a network's own picture as it is, beyond what the input bears out, too.",
+    ),
+]
 Sampler = Annotated[
     str | None,
     sample(

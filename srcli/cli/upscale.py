@@ -56,7 +56,8 @@ def upscale(request: Request) -> None:
     share = None if request.shard is None else parse_shard(request.shard, os.environ)
     record = _manifest(request, share)
     real_world = _real_world(request, model, selection, console)
-    loading = Loading(model.word, request.precision, request.tile, model.sampling, model.branch)
+    limit = False if request.no_limit else None
+    loading = Loading(model.word, request.precision, request.tile, model.sampling, model.branch, limit)
     many = found.many or request.samples > 1
     batch = Batch(
         _settings(request, rule, model, place, selection, record, real_world),
@@ -133,6 +134,7 @@ def _settings(
         canvas_tile=request.tile,
         selection=selection,
         turned=request.tta,
+        limit=not request.no_limit,
         colour_fix=colour_fix(preset, request.colour_fix, request.colour_strength),
         forecast=forecast_lines(preset, model.sampling, request.tile, device) if request.dry_run else None,
         provenance=not request.no_provenance,
@@ -183,7 +185,9 @@ def _real_world(
         return None
     from srcli.job.degradation import RealWorld
 
-    return RealWorld(preset, WeightsHash(preset), Loading(preset.name, request.precision, request.tile))
+    limit = False if request.no_limit else None
+    loading = Loading(preset.name, request.precision, request.tile, limit=limit)
+    return RealWorld(preset, WeightsHash(preset), loading)
 
 
 def _manifest(request: Request, share: Shard | None) -> Manifest | None:

@@ -67,6 +67,7 @@ class Request:
     diversity: model_options.Diversity = False
     consistency: model_options.Consistency = False
     tta: model_options.SelfEnsemble = False
+    no_limit: model_options.NoLimit = False
     sampler: model_options.Sampler = None
     steps: model_options.Steps = None
     eta: model_options.Eta = None

@@ -21,6 +21,7 @@ def open_engine(
     tile: str | int = "auto",
     sampling: Sampling | None = None,
     branch: str | None = None,
+    limit: bool | None = None,
 ) -> Upscaler:
     """The network of a preset's name, a preset file or a safetensors file, with its weights, in its engine.
 
@@ -31,6 +32,7 @@ def open_engine(
         tile: "auto", "none" or pixels.
         sampling: for diffusion models; None: as the preset says.
         branch: for decoders with several; None: what the decoder selects.
+        limit: whether a native picture is kept within its limits; None: as the preset says.
 
     Raises:
         PresetError: an unknown name.
@@ -51,6 +53,7 @@ def open_engine(
         weights_sha256=loaded.sha256,
         sampling=sampling,
         branch=branch,
+        limit=limit,
     )
 
 

@@ -67,6 +67,7 @@ class Model(Protocol):
         weights: SHA-256 of its weights, None if it has none.
         printed: method and encoder as published tables call them, None if they do not.
         kin: the same of its kind of network, whatever its size; None for one that is no network.
+        limit: whether its results are kept within limits; None if it has none.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Model(Protocol):
     weights: str | None
     printed: tuple[str, str | None] | None
     kin: tuple[str | None, str | None] | None
+    limit: bool | None
 
     @property
     def identity(self) -> str | None:
@@ -103,6 +105,7 @@ class Interpolation:
     weights: str | None = None
     printed: tuple[str, str | None] | None = None
     kin: tuple[str | None, str | None] | None = None
+    limit: bool | None = None
 
     @property
     def identity(self) -> str | None:
@@ -141,7 +144,8 @@ class Network:
         self.upscaler = upscaler
         self.selection = selection and upscaler.selects
         self.sampling = upscaler.sampling
-        self.name = name or upscaler.preset.name
+        self.limit = upscaler.limits if upscaler.preset.engine.limit else None
+        self.name = f"{name or upscaler.preset.name}{'+no-limit' if self.limit is False else ''}"
         self.family = family_of(upscaler.preset)
         self.params: int | None = sum(p.numel() for p in upscaler.network.parameters())
         self.device: str | None = str(upscaler.device)
@@ -164,6 +168,7 @@ class Network:
             self.upscaler.precision,
             self.upscaler.device.type,
             "any tile" if exact and self.sampling is None else str(self.upscaler.tile),
+            *(["no limit"] if self.limit is False else []),
             *([] if self.sampling is None else [f"{replace(self.sampling, steps=1)}", self.name]),
         )
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
@@ -231,7 +236,7 @@ class SelfEnsemble:
         self.family, self.params, self.weights = model.family, model.params, model.weights
         self.device, self.precision = model.device, model.precision
         self.printed: tuple[str, str | None] | None = None  # the published figures are without it
-        self.kin = model.kin
+        self.kin, self.limit = model.kin, model.limit
 
     @property
     def identity(self) -> str | None:
@@ -290,6 +295,7 @@ def open_model(
     sampling: Callable[[Preset], Sampling | None] | None = None,
     branch: str | None = None,
     selection: bool = False,
+    limit: bool | None = None,
 ) -> Model:
     """The interpolation, preset or weights file called `name`.
 
@@ -302,6 +308,7 @@ def open_model(
         sampling: says how a preset is sampled; by default as it says itself.
         branch: of a decoder with several; the model is called NAME/BRANCH then.
         selection: count which branch answers where, for models that choose.
+        limit: False leaves results beyond their limits; the model is called NAME+no-limit then, if it has some.
 
     Raises:
         PresetError: an unknown name.
@@ -313,7 +320,15 @@ def open_model(
         model = Interpolation(name, printed=("Bicubic", None) if name == "bicubic" else None)
     else:
         how = None if sampling is None else sampling(resolve(name))
-        engine = open_engine(name, device=device, precision=precision, tile=tile, sampling=how, branch=branch)
+        engine = open_engine(
+            name,
+            device=device,
+            precision=precision,
+            tile=tile,
+            sampling=how,
+            branch=branch,
+            limit=limit,
+        )
         shown = None if branch is None else f"{engine.preset.name}/{branch}"
         model = Network(engine, shown, selection=selection)
     return SelfEnsemble(model) if tta else model

@@ -167,7 +167,7 @@ def _identify(task: Task, settings: Settings, weights: str) -> Callable[[str], s
     length, digest = _content(task)
     record.in_content = content_name(length, digest)
     if task.needs_network:
-        about = settings.preset
+        about, record.limit = settings.preset, settings.limited
         record.model = {"name": about.name, "sha256": weights, "license": about.weights.license}
     by = partial(settings.fingerprint, digest, task.target, form=record.format, seed=record.seed)
     record.fingerprint = by(weights)
@@ -356,6 +356,7 @@ def _is_finished(task: Task, settings: Settings) -> bool:
         for model in _makers(made.get("model") or (entry and entry.model), settings.preset):
             if by(model["sha256"]) == fingerprint:
                 is_current, record.fingerprint, record.model = True, fingerprint, model
+                record.limit = None  # not told of what was made before
                 why = f"up to date, made by {model['name']}; --upgrade makes it again"
     content = made.get("content") or (None if entry is None else entry.content)
     if content is not None or not (is_current or entry):

@@ -214,6 +214,7 @@ def _provenance(record: Record, settings: Settings, engine: Engine | None) -> di
         "sampling": record.sampling,
         "branch": record.branch,
         "tta": settings.turned or None,
+        "limit": record.limit,
         "fingerprint": record.fingerprint,
         "in_content": record.in_content,
     }

@@ -67,6 +67,7 @@ class Settings:
         canvas_tile: as asked for; a diffusion model's result depends on it a little.
         selection: what is wanted of the choice of branches; None where nobody asked.
         turned: whether results are the mean over turned and mirrored copies of the input.
+        limit: whether results are kept within limits by presets that have some.
         colour_fix: how results take their colours from the input again; None: not at all.
         provenance: whether the output records how it was made.
         real_world: the model for damaged pictures, where every picture is measured and may get it.
@@ -97,6 +98,7 @@ class Settings:
     canvas_tile: str = "auto"
     selection: SelectionFiles | None = None
     turned: bool = False
+    limit: bool = True
     colour_fix: ColourFix | None = None
     provenance: bool = True
     real_world: RealWorld | None = None
@@ -110,6 +112,11 @@ class Settings:
     def chosen_temperature(self, target: Target) -> Chosen | None:
         """The temperature for one picture; None for a preset that draws no noise."""
         return choose(self.preset, target.scale, self.temperature)
+
+    @property
+    def limited(self) -> bool | None:
+        """Whether results are kept within limits; None for a preset that has none."""
+        return self.limit if self.preset.engine.limit else None
 
     def chosen_sampling(self) -> Sampling | None:
         """How is sampled; None for a preset that samples nothing."""
@@ -142,6 +149,7 @@ class Settings:
             "consistency": self.consistency or None,
             "branch": self.branch,
             "tta": self.turned or None,
+            "limit": False if self.limited is False else None,
             "colour_fix": None if self.colour_fix is None else self.colour_fix.about(),
         }
         options |= {key: value for key, value in drawn.items() if value is not None}
@@ -182,6 +190,7 @@ class Record:
         diversity: mean deviation between the samples in 8-bit levels; in the last sample's record.
         uncertainty: the picture of that deviation.
         degradation: what was asked for, the damage that was measured, the pick and its confidence; where it decided.
+        limit: whether it was kept within limits; None for a model that has none.
         lr_psnr: dB between the reduced result and the input, where consistency was asked for.
         seconds: without loading the model.
         memory: bytes that are needed, an estimate.
@@ -218,6 +227,7 @@ class Record:
     diversity: float | None = None
     uncertainty: str | None = None
     degradation: dict[str, Any] | None = None
+    limit: bool | None = None
     lr_psnr: float | None = None
     seconds: float | None = None
     memory: int | None = None
