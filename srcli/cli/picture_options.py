@@ -118,7 +118,17 @@ Quality = Annotated[int, output(min=1, max=100, help="Of JPEG, WebP and AVIF.")]
 Lossless = Annotated[bool, output("--lossless", help="WebP and AVIF without loss.")]
 Chroma = Annotated[Literal["444", "420"], output(help="Resolution of colour in JPEG and AVIF.")]
 CompressLevel = Annotated[int, output(min=0, max=9, help="Effort of PNG and TIFF compression.")]
-BitDepth = Annotated[Literal["keep", "8", "16", "32f"], output(help="Bits per sample.")]
+BitDepth = Annotated[
+    Literal["keep", "8", "10", "12", "16", "32f"], output(help="Bits per sample; 10 and 12 are AVIF's.")
+]
+MaxBytes = Annotated[
+    str | None,
+    output(
+        "--max-bytes",
+        metavar="SIZE",
+        help="Reduce --quality until a JPEG, WebP or AVIF is no larger than that, such as 5MB or 800kB.",
+    ),
+]
 Dither = Annotated[bool, output("--dither", help="Hide the steps of 8 bits under fine noise.")]
 Icc = Annotated[Literal["keep", "srgb", "p3", "strip"], output(help="Colour profile.")]
 Metadata = Annotated[

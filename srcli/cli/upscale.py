@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -151,6 +152,7 @@ def _encoding(request: Request) -> dict[str, object]:
     """See `srcli.image.plan_output`."""
     return {
         "quality": request.quality,
+        "max_bytes": None if request.max_bytes is None else _bytes(request.max_bytes),
         "lossless": request.lossless,
         "chroma": request.chroma,
         "compress_level": request.compress_level,
@@ -160,6 +162,15 @@ def _encoding(request: Request) -> dict[str, object]:
         "metadata": request.metadata,
         "background": _colour(request.background),
     }
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(kB|k|MB|M|KiB|MiB|B|)\s*", text)
+    units = {"k": 1000, "kB": 1000, "M": 10**6, "MB": 10**6, "KiB": 1 << 10, "MiB": 1 << 20}
+    size = 0 if found is None else int(float(found[1]) * units.get(found[2], 1))
+    if size < 1:
+        raise UsageError(f"--max-bytes '{text}' is no size.", hint="Write it such as 5MB, 800kB or 2MiB.")
+    return size
 
 
 def _colour(name: str) -> tuple[float, float, float]:

@@ -30,6 +30,7 @@ class Request:
     name: picture_options.Name = None
     format: picture_options.Format = "auto"
     quality: picture_options.Quality = 95
+    max_bytes: picture_options.MaxBytes = None
     lossless: picture_options.Lossless = False
     chroma: picture_options.Chroma = "444"
     compress_level: picture_options.CompressLevel = 6

@@ -5,19 +5,25 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from xml.parsers.expat import ExpatError
+
+import numpy as np
 
 from srcli.errors import ResourceError
 from srcli.image import metadata as about
 from srcli.image import png, tiff
+from srcli.image.boxes import completed
 from srcli.image.gif import gif_options, with_palette
 from srcli.image.ifd import write_exif
 from srcli.image.metadata import Metadata
 from srcli.image.pillow import BROKEN
+from srcli.image.quantise import Samples
 from srcli.image.raster import Raster
+from srcli.image.spool import Spool
 from srcli.image.vips import encode_rows
 
 if TYPE_CHECKING:
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
 
 PIL_NAMES = {"avif": "AVIF", "gif": "GIF"}
 SEGMENT_LIMIT = 65533  # bytes of a JPEG segment after its length
+AVIF_EFFORT = 3  # as fast as Pillow's encoder, and as small
 JFIF_END = 20  # of a JPEG's first two markers
 METADATA_OPTIONS = ("exif", "xmp")
 PROVENANCE_KEY = "srcli"
@@ -43,6 +50,8 @@ class Encoding:
         metadata: to be stored, already corrected.
         strip: whether provenance is left out as well.
         alpha: whether the last channel is alpha.
+        bits: of a sample of AVIF.
+        max_bytes: of the file; `quality` is reduced until it fits.
     """
 
     quality: int = 95
@@ -52,6 +61,8 @@ class Encoding:
     metadata: Metadata = field(default_factory=Metadata)
     strip: bool = False
     alpha: bool = False
+    bits: int = 8
+    max_bytes: int | None = None
 
 
 def encode(
@@ -69,6 +80,13 @@ def encode(
 
     PNG and TIFF are written as the rows come; for the others the picture is gathered in memory.
     """
+    if encoding.max_bytes is not None:
+        return _encode_within(
+            stream,
+            raster,
+            encoding,
+            partial(encode, name=name, icc=icc, profile_name=profile_name, cmyk=cmyk, provenance=provenance),
+        )
     if encoding.strip:
         provenance = None
     if name == "png":
@@ -98,6 +116,39 @@ def encode(
     if name == "webp":
         return notes + _encode_webp(stream, raster, encoding, kept, icc)
     return notes + _encode_avif(stream, raster, encoding, kept, icc)
+
+
+def _encode_within(
+    stream: BinaryIO, raster: Raster, encoding: Encoding, encoded: Callable[..., list[str]]
+) -> list[str]:
+    """Encode with the highest quality that fits, by bisection."""
+    spool = Spool(raster.shape, raster.dtype, None)
+    for band in raster.blocks(256):
+        spool.append(band)
+    limit = encoding.max_bytes or 0
+    best: tuple[int, bytes, list[str]] | None = None
+    low, high, quality = 1, encoding.quality, encoding.quality
+    while low <= high:
+        rows = (spool[top : top + 256] for top in range(0, raster.shape[0], 256))
+        attempt = io.BytesIO()
+        again = Raster(raster.shape, raster.dtype, rows)
+        notes = encoded(attempt, again, encoding=replace(encoding, quality=quality, max_bytes=None))
+        if len(attempt.getbuffer()) <= limit:
+            best, low = (quality, attempt.getvalue(), notes), quality + 1
+        else:
+            high, least = quality - 1, len(attempt.getbuffer())
+        quality = (low + high) // 2
+    if best is None:
+        raise ResourceError(
+            f"the picture needs {least} bytes at quality 1, more than --max-bytes {limit}.",
+            hint="Allow more, or choose a smaller size.",
+        )
+    stream.write(best[1])
+    return (
+        [*best[2], f"quality {best[0]} is the highest within {limit} bytes"]
+        if best[0] < encoding.quality
+        else best[2]
+    )
 
 
 def with_provenance(kept: Metadata, provenance: Mapping[str, Any] | None) -> tuple[Metadata, list[str]]:
@@ -253,11 +304,13 @@ def _encode_avif(
     from PIL import Image
 
     options, notes = metadata_options("avif", kept)
+    if encoding.bits > 8 or encoding.lossless:
+        _encode_deep_avif(stream, raster, encoding, kept, icc)
+        return notes
     if icc is not None:
         options["icc_profile"] = icc
-    chroma = "444" if encoding.lossless else encoding.chroma
-    options["subsampling"] = ":".join("400" if raster.shape[2] == 1 else chroma)
-    options["quality"] = 100 if encoding.lossless else encoding.quality
+    options["subsampling"] = ":".join("400" if raster.shape[2] == 1 else encoding.chroma)
+    options["quality"] = encoding.quality
     pixels = raster.whole()
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     # Into memory first: a plugin that chokes on metadata must not leave half a file behind.
@@ -275,6 +328,36 @@ def _encode_avif(
         data[at + 8 : at + 12] = struct.pack(">HH", *kept.cicp)
     stream.write(data)
     return notes
+
+
+def _encode_deep_avif(
+    stream: BinaryIO, raster: Raster, encoding: Encoding, kept: Metadata, icc: bytes | None
+) -> None:
+    white, spare, bands = (1 << encoding.bits) - 1, 16 - encoding.bits, raster.bands
+
+    def rounded() -> Iterator[Samples]:  # libheif would cut the lowest bits off
+        for rows in bands:
+            yield (((rows.astype(np.uint32) * white + 32767) // 65535) << spare).astype(np.uint16)
+
+    if encoding.bits > 8:
+        raster = replace(raster, bands=rounded())
+    exif = write_exif(kept.exif) if kept.exif is not None else None
+    pieces: list[bytes] = []
+    encode_rows(
+        raster,
+        "heif",
+        pieces.append,
+        icc=icc,
+        exif=exif,
+        xmp=kept.xmp,
+        compression="av1",
+        bitdepth=encoding.bits,
+        Q=encoding.quality,
+        lossless=encoding.lossless,
+        subsample_mode={"444": "off", "420": "on"}["444" if encoding.lossless else encoding.chroma],
+        effort=AVIF_EFFORT,
+    )
+    stream.write(completed(b"".join(pieces), exif, kept.cicp))
 
 
 def _save(picture: Picture, name: str, options: Mapping[str, Any]) -> memoryview:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from srcli.errors import ResourceError, UsageError, suggest
 
@@ -49,6 +49,8 @@ FORMATS = {
     "gif": Format("gif", (".gif",), ("8",), 65535, gray=False, animated=True, icc=False),
 }
 
+AVIF_BITS = {"10": 10, "12": 12}  # what stands for 16 bits there, where it is asked for or the source has it
+
 ALIASES = {"jpeg": "jpg", "tif": "tiff"}
 
 # Options of encoders that not every format has: their usual values, and the formats.
@@ -57,6 +59,7 @@ OPTIONS: dict[str, tuple[object, frozenset[str]]] = {
     "lossless": (False, frozenset({"webp", "avif"})),
     "chroma": ("444", frozenset({"jpg", "avif"})),
     "compress_level": (6, frozenset({"png", "tiff"})),
+    "max_bytes": (None, frozenset({"jpg", "webp", "avif"})),
     "bit_depth": ("keep", frozenset(name for name, form in FORMATS.items() if len(form.depths) > 1)),
     "icc": ("keep", frozenset(name for name, form in FORMATS.items() if form.icc)),
     "background": ((1.0, 1.0, 1.0), frozenset(name for name, form in FORMATS.items() if not form.alpha)),
@@ -74,6 +77,17 @@ def find_format(name: str) -> Format:
     if lower not in FORMATS:
         raise UsageError(f"unknown output format '{name}'.", hint=suggest(lower, FORMATS))
     return FORMATS[lower]
+
+
+def depth_wanted(own: Depth, bit_depth: str) -> Depth:
+    """The depth that `--bit-depth` means for a source of depth `own`."""
+    return own if bit_depth == "keep" else "16" if bit_depth in AVIF_BITS else cast(Depth, bit_depth)
+
+
+def depths_of(form: Format, own: str, bit_depth: str) -> tuple[Depth, ...]:
+    """The depths that an output can have, of a source of format `own`."""
+    deep = bit_depth in AVIF_BITS or (own == "avif" and bit_depth == "keep")
+    return ("8", "16") if form.name == "avif" and deep else form.depths
 
 
 def format_of(path: Path) -> Format | None:

@@ -39,6 +39,7 @@ class Image:
         profile: the colour space of the file (for CMYK, of the file, not of `pixels`); None means sRGB.
         metadata: EXIF, XMP, IPTC and dots per inch.
         notes: what was lost or changed in reading, a line each.
+        bits: of a sample in the file.
     """
 
     pixels: Samples
@@ -47,6 +48,7 @@ class Image:
     profile: Profile | LookUpProfile | None = None
     metadata: Metadata = field(default_factory=Metadata)
     notes: tuple[str, ...] = ()
+    bits: int = 8
 
     @property
     def size(self) -> tuple[int, int]:
@@ -133,7 +135,7 @@ def image_of(source: Source, found: Inspection, decoded: Decoded) -> Image:
     pixels, profile = _in_colour(decoded, found.colour, notes)
     if decoded.alpha is not None:
         pixels = bleed(pixels, decoded.alpha)
-    return Image(pixels, decoded.alpha, source.format, profile, metadata, tuple(notes))
+    return Image(pixels, decoded.alpha, source.format, profile, metadata, tuple(notes), found.header.bits)
 
 
 def _read_in_bands(source: Source, found: Inspection, folder: Path | None) -> Image:

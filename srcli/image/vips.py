@@ -103,6 +103,8 @@ def encode_rows(
     write: Callable[[bytes], Any],
     *,
     icc: bytes | None = None,
+    exif: bytes | None = None,
+    xmp: bytes | None = None,
     cmyk: bool = False,
     **options: Any,
 ) -> None:
@@ -115,6 +117,8 @@ def encode_rows(
         saver: jpeg, webp or heif.
         write: takes the bytes of the file, in pieces from front to back.
         icc: a profile to embed.
+        exif: without the prefix of JPEG; libvips writes it anew.
+        xmp: a packet.
         cmyk: whether the four channels are inks.
         **options: of libvips' saver.
 
@@ -139,9 +143,12 @@ def encode_rows(
             picture = vips.Image.pngload_source(source, access="sequential", fail_on="error").copy()
             if cmyk:
                 picture = picture.copy(interpretation="cmyk")
-            if icc is not None:
-                picture.set_type(vips.GValue.blob_type, "icc-profile-data", icc)
-            getattr(picture, f"{saver}save_target")(target, keep="icc", **options)
+            keep = ["icc"]  # or EXIF would be made of nothing
+            for name, data in (("icc-profile", icc), ("exif", exif and b"Exif\0\0" + exif), ("xmp", xmp)):
+                if data is not None:
+                    picture.set_type(vips.GValue.blob_type, f"{name}-data", data)
+                    keep.append(name.removesuffix("-profile"))
+            getattr(picture, f"{saver}save_target")(target, keep="|".join(keep), **options)
         finally:
             feed.closed.set()
 

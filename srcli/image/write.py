@@ -21,14 +21,25 @@ from srcli.errors import UsageError
 from srcli.files import atomic_write
 from srcli.image.colour import LookUpProfile, Profile, luma, standard_profile
 from srcli.image.encode import Encoding, encode
-from srcli.image.formats import FORMATS, Depth, Format, check_format_limits, find_format, format_of
+from srcli.image.formats import (
+    AVIF_BITS,
+    FORMATS,
+    OPTIONS,
+    Depth,
+    Format,
+    check_format_limits,
+    depth_wanted,
+    depths_of,
+    find_format,
+    format_of,
+)
 from srcli.image.metadata import MetadataPolicy, prepare
 from srcli.image.quantise import DTYPES, F32, Samples, dither_noise, quantise
 from srcli.image.raster import Raster
 from srcli.image.read import Image
 
 IccPolicy = Literal["keep", "srgb", "p3", "strip"]
-BitDepth = Literal["keep", "8", "16", "32f"]
+BitDepth = Literal["keep", "8", "10", "12", "16", "32f"]
 
 PIPE_BYTES = 64 << 20  # of a TIFF for a pipe are kept in memory, the rest on the disk
 # Formats that are only read: what their pictures become.
@@ -203,6 +214,7 @@ def plan_output(
     lossless: bool = False,
     chroma: Literal["444", "420"] = "444",
     compress_level: int = 6,
+    max_bytes: int | None = None,
 ) -> OutputPlan:
     """Decide everything about an output file before any work is done.
 
@@ -211,7 +223,7 @@ def plan_output(
         size: (height, width) of the output.
         output_format: png, jpg, webp, tiff, avif or gif, and what it cannot hold is given up with a note; None takes
             the source's, or PNG (TIFF for float) with a note where that cannot hold the depth or transparency.
-        bit_depth: keep, 8, 16 or 32f.
+        bit_depth: keep, 8, 10 or 12 (of AVIF), 16 or 32f.
         icc: keep the source's space and profile; convert to srgb or p3 and embed that; strip converts to sRGB
             and embeds nothing.
         metadata: keep, safe (without place, serial numbers, owner and maker notes), or strip.
@@ -222,21 +234,34 @@ def plan_output(
         lossless: for WebP and AVIF.
         chroma: subsampling of JPEG and AVIF.
         compress_level: 0 to 9, of PNG and TIFF.
+        max_bytes: of a JPEG, WebP or AVIF file: the highest quality up to `quality` that fits is taken.
 
     Raises:
         UsageError: an option has a value it cannot have.
         ResourceError: the format cannot hold this size.
     """
     _check_numbers(quality, compress_level, background)
-    wanted = image.depth if bit_depth == "keep" else bit_depth
+    wanted = depth_wanted(image.depth, bit_depth)
     has_alpha = image.alpha is not None and keep_alpha
-    chosen, notes = choose_format(image.format, output_format, wanted, alpha=has_alpha)
+    chosen, notes = choose_format(image.format, output_format, wanted, bit_depth, alpha=has_alpha)
     check_format_limits(chosen.name, size)
-    depth = _fit_depth(chosen, wanted, notes)
+    if bit_depth in AVIF_BITS and chosen.name != "avif":
+        raise UsageError(
+            f"{chosen.name} does not hold {bit_depth} bits.", hint="Use --bit-depth 16, or -f avif."
+        )
+    depth = _fit_depth(chosen, wanted, depths_of(chosen, image.format, bit_depth), notes)
     if has_alpha and not chosen.alpha:
         notes.append(f"{chosen.name} has no transparency: the picture is laid on the background colour")
     alpha = has_alpha and chosen.alpha
-    kind, profile, embedded = _colour(image, chosen, icc if chosen.icc else "strip", alpha, notes)
+    bits = 8 if depth == "8" else AVIF_BITS.get(bit_depth, 10 if image.bits == 10 else 12)
+    if max_bytes is not None and (lossless or chosen.name not in OPTIONS["max_bytes"][1]):
+        notes.append(
+            f"{'lossless ' * lossless}{chosen.name} has no quality to choose: --max-bytes is ignored"
+        )
+        max_bytes = None
+    # libheif writes no gray, and Pillow, which writes AVIF of 8 bits, none with alpha.
+    as_rgb = not chosen.gray or (chosen.name == "avif" and (alpha or lossless or depth != "8"))
+    kind, profile, embedded = _colour(image, chosen, icc if chosen.icc else "strip", alpha, as_rgb, notes)
     if image.profile is not None and not chosen.icc:
         notes.append(f"{chosen.name} has no place for a colour profile: written as sRGB")
     if kind == "cmyk" and depth != "8":
@@ -245,10 +270,8 @@ def plan_output(
     about, more = prepare(image.metadata, metadata, size)
     if lossless and chosen.name == "jpg":
         notes.append("JPEG cannot be lossless; --lossless is ignored")
-    if lossless and chosen.name == "avif":
-        notes.append("AVIF is written at full quality, which is close to lossless but not exact")
     encoding = Encoding(
-        quality, lossless, chroma, compress_level, about, strip=metadata == "strip", alpha=alpha
+        quality, lossless, chroma, compress_level, about, metadata == "strip", alpha, bits, max_bytes
     )
     return OutputPlan(
         chosen, size, kind, depth, alpha, profile, embedded, background, dither, encoding, (*notes, *more)
@@ -265,7 +288,7 @@ def _check_numbers(quality: int, compress_level: int, background: tuple[float, .
 
 
 def choose_format(
-    own: str, asked: str | None, depth: Depth, *, alpha: bool, animated: bool = False
+    own: str, asked: str | None, depth: Depth, bit_depth: str = "keep", *, alpha: bool, animated: bool = False
 ) -> tuple[Format, list[str]]:
     """The format of an output, and a note if it is not what one would expect.
 
@@ -273,11 +296,12 @@ def choose_format(
         own: the source's format.
         asked: the format asked for, if any; it is taken as it is.
         depth: to be stored.
+        bit_depth: as asked for.
         alpha: whether transparency is to be stored.
         animated: whether several pictures are to be stored.
 
     Raises:
-        UsageError: no such format as `asked`, or it holds a single picture.
+        UsageError: no such format as `asked`, or it holds a single picture, or no such depth.
     """
     if animated:
         form = find_format(asked or own)
@@ -285,29 +309,33 @@ def choose_format(
             names = ", ".join(other.name for other in FORMATS.values() if other.animated)
             raise UsageError(f"{form.name} holds no animation.", hint=f"Formats that do: {names}.")
         return form, []
+    if bit_depth in AVIF_BITS and (asked or own) != "avif":
+        raise UsageError(
+            f"{asked or own} does not hold {bit_depth} bits.", hint="Use --bit-depth 16, or -f avif."
+        )
     if asked is not None:
         return find_format(asked), []
     usual = FORMATS[SUCCESSORS.get(own, own)]
-    if depth in usual.depths and (usual.alpha or not alpha):
+    if depth in depths_of(usual, own, bit_depth) and (usual.alpha or not alpha):
         return usual, []
     better = FORMATS["tiff" if depth == "32f" else "png"]
     reason = "transparency" if not usual.alpha and alpha else f"{depth} bits"
     return better, [f"{usual.name} cannot hold {reason}: written as {better.name}"]
 
 
-def _fit_depth(chosen: Format, wanted: Depth, notes: list[str]) -> Depth:
-    if wanted in chosen.depths:
+def _fit_depth(chosen: Format, wanted: Depth, depths: tuple[Depth, ...], notes: list[str]) -> Depth:
+    if wanted in depths:
         return wanted
-    depth = chosen.depths[-1]
+    depth = depths[-1]
     notes.append(f"{chosen.name} cannot hold {wanted} bits: written with {depth}")
     return depth
 
 
 def _colour(
-    image: Image, chosen: Format, policy: IccPolicy, alpha: bool, notes: list[str]
+    image: Image, chosen: Format, policy: IccPolicy, alpha: bool, as_rgb: bool, notes: list[str]
 ) -> tuple[Literal["gray", "rgb", "cmyk"], Profile | LookUpProfile | None, bytes | None]:
     """What is stored (gray, rgb, cmyk), the space to convert to, and the profile to embed."""
-    stored = _stored_kind(image, chosen, alpha)
+    stored: Literal["gray", "rgb"] = "rgb" if image.kind == "rgb" or as_rgb else "gray"
     if policy == "strip" or image.metadata.cicp is not None:  # PQ and HLG are not converted
         return stored, None, None
     if policy in ("srgb", "p3"):
@@ -327,12 +355,6 @@ def _colour(
         notes.append(f"{chosen.name} has no gray: '{profile.name}' is converted to sRGB")
         return stored, None, None
     return stored, profile, profile.data
-
-
-def _stored_kind(image: Image, chosen: Format, alpha: bool) -> Literal["gray", "rgb"]:
-    if image.kind == "rgb" or not chosen.gray:
-        return "rgb"
-    return "rgb" if chosen.name == "avif" and alpha else "gray"  # AVIF's encoder has no gray with alpha
 
 
 def _refusal(profile: LookUpProfile, chosen: Format, alpha: bool) -> str | None:

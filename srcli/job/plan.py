@@ -14,7 +14,7 @@ from typing import Any
 from srcli.errors import ExistsError, ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.image import FORMATS, Header, check_format_limits, choose_format, probe, read_provenance
-from srcli.image.formats import Depth
+from srcli.image.formats import Depth, depth_wanted, depths_of
 from srcli.image.header import check_pixels
 from srcli.image.pixels import can_read_in_bands
 from srcli.image.provenance import check_unchanged, content_name, content_of
@@ -251,7 +251,8 @@ def _format(header: Header, settings: Settings) -> tuple[str, list[str]]:
     chosen, notes = choose_format(
         header.format,
         settings.format,
-        header.depth if depth == "keep" else depth,
+        depth_wanted(header.depth, depth),
+        depth,
         alpha=alpha,
         animated=_is_animation(header, settings),
     )
@@ -260,10 +261,10 @@ def _format(header: Header, settings: Settings) -> tuple[str, list[str]]:
 
 def _depth(header: Header, form: str, settings: Settings) -> Depth:
     depth = settings.encoding.get("bit_depth", "keep")
-    wanted = header.depth if depth == "keep" else depth
+    wanted = depth_wanted(header.depth, depth)
     if _is_animation(header, settings):
         wanted = "8"
-    depths = FORMATS[form].depths
+    depths = depths_of(FORMATS[form], header.format, "8" if _is_animation(header, settings) else depth)
     return wanted if wanted in depths else depths[-1]
 
 

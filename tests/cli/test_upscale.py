@@ -140,6 +140,18 @@ def test_sixteen_bits_stay_sixteen_bits(upscale, engine, folder, suffix):
     assert np.array_equal(written, expected)
 
 
+def test_a_file_is_kept_within_a_size(upscale, engine, folder):
+    save(folder / "a.png", picture())
+    assert upscale("a.png", "-s", "4", "-f", "jpg", "-o", "full.jpg").exit_code == 0
+    limit = (folder / "full.jpg").stat().st_size // 2
+    result = upscale("a.png", "-s", "4", "-f", "jpg", "-o", "half.jpg", "--max-bytes", f"{limit / 1000}kB")
+    assert re.search(rf"quality \d+ is the highest within {limit} bytes", result.stderr)
+    assert limit * 0.7 < (folder / "half.jpg").stat().st_size <= limit
+    assert upscale("a.png", "-s", "4", "-f", "jpg", "--max-bytes", "much").exit_code == 2
+    assert upscale("a.png", "-s", "4", "-f", "avif", "--bit-depth", "10").exit_code == 0
+    assert read_image(folder / "a_x4.avif").bits == 10
+
+
 def test_gray_stays_gray(upscale, engine, folder):
     save(folder / "gray.jpg", picture(mode="L"))
     assert upscale("gray.jpg", "-s", "2").exit_code == 0

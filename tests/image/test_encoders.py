@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from srcli.errors import ResourceError
+from srcli.errors import ResourceError, UsageError
 from srcli.image import Image as Read
-from srcli.image import plan_output, png, tiff
+from srcli.image import plan_output, png, probe, read_image, tiff, write_image
 from srcli.image.deflate import deflate_runs
 from srcli.image.raster import Raster
 from srcli.image.vips import encode_rows
 from tests.image.make import smooth, texture
+from tests.image.test_image_metadata import PHOTO, exif
 
 
 def unfilter(rows: np.ndarray, unit: int) -> np.ndarray:
@@ -244,3 +245,69 @@ def test_libvips_writes_the_pixels_that_pillow_would(name, pillow, channels):
     options = {"subsampling": 0} if name == "jpg" else {"exact": True}
     Image.fromarray(pixels.squeeze()).save(other, pillow, quality=90, **options)
     assert np.array_equal(np.asarray(Image.open(stream)), np.asarray(Image.open(other)))
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("lossless", [False, True])
+def test_avif_of_more_than_eight_bits_keeps_them_and_what_it_carries(bits, channels, lossless):
+    photo = read_image(PHOTO)
+    samples = np.dstack([smooth(48, 72), smooth(48, 72, 1)])[..., :channels] / np.float32(255)
+    stream = io.BytesIO()
+    options = {"output_format": "avif", "bit_depth": str(bits), "quality": 95, "lossless": lossless}
+    write_image(stream, samples.astype(np.float32), like=photo, **options)
+    data = stream.getvalue()
+    assert (probe(data).bits, probe(data).depth, probe(data).alpha) == (bits, "16", channels == 4)
+    found = read_image(data)
+    levels = found.pixels / 65535 * ((1 << bits) - 1)
+    step = (1 << bits) - 1
+    assert np.abs(levels - samples[..., :3] * step).max() <= (0.51 if lossless else step / 60)
+    picture = Image.open(io.BytesIO(data))  # another decoder
+    assert np.abs(np.asarray(picture.convert("RGB")) - samples[..., :3] * 255).max() <= 5
+    assert picture.info["xmp"] == photo.metadata.xmp or b"Rating" in picture.info["xmp"]
+    before, after = (block.removeprefix(b"Exif\0\0") for block in (exif(), picture.info["exif"]))
+    assert after.index(b"maker's own notes") == before.index(b"maker's own notes")
+    again = plan_output(found, (48, 72))  # it stays as deep
+    assert (again.format.name, again.encoding.bits) == ("avif", bits)
+
+
+def test_more_bits_are_asked_for_or_come_from_an_avif():
+    deep = plan_output(Read(texture(4, 4, 3, np.uint16), bits=16), (4, 4), output_format="avif")
+    assert (deep.depth, deep.encoding.bits) == ("8", 8)
+    assert "avif cannot hold 16 bits: written with 8" in deep.notes
+    with pytest.raises(UsageError, match="png does not hold 10 bits"):
+        plan_output(Read(texture(4, 4, 3, np.uint8)), (4, 4), bit_depth="10")
+
+
+def test_lossless_avif_is_exact():
+    samples = texture(33, 20, 4, np.uint8)
+    stream = io.BytesIO()
+    write_image(stream, samples, output_format="avif", lossless=True)
+    found = read_image(stream.getvalue())
+    assert np.array_equal(np.dstack([found.pixels, found.alpha]), samples)
+
+
+@pytest.mark.parametrize("name", ["jpg", "webp", "avif"])
+def test_the_highest_quality_that_fits_is_taken(name):
+    samples = smooth(120, 160) + np.random.default_rng(0).integers(0, 20, (120, 160, 3), dtype=np.uint8)
+
+    def size(**options) -> tuple[int, list[str]]:
+        stream = io.BytesIO()
+        notes = write_image(stream, samples, output_format=name, **options)
+        return len(stream.getvalue()), notes
+
+    limit = size(quality=60)[0]
+    found, notes = size(max_bytes=limit)
+    assert found <= limit
+    (quality,) = (int(note.split()[1]) for note in notes if note.startswith("quality"))
+    assert quality >= 60
+    assert size(quality=quality)[0] == found
+    assert size(max_bytes=10**7) == size()
+    with pytest.raises(ResourceError, match="more than --max-bytes 100"):
+        size(max_bytes=100)
+
+
+def test_a_limit_means_nothing_without_a_quality():
+    for options in ({"output_format": "png"}, {"output_format": "webp", "lossless": True}):
+        notes = write_image(io.BytesIO(), smooth(9, 9), max_bytes=10, **options)
+        assert any("--max-bytes is ignored" in note for note in notes)
