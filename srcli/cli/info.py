@@ -19,8 +19,8 @@ FAILED = 1
 def info(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Pictures, or weights files.")],
     scale: Annotated[
-        float | None,
-        typer.Option("--scale", "-s", min=0.01, help="Also say what enlarging by this factor would take."),
+        str | None,
+        typer.Option("--scale", "-s", help="Also say what enlarging by this factor would take."),
     ] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="The model for that.")] = DEFAULT_PRESET,
     json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
@@ -35,8 +35,11 @@ def info(
     estimate = None
     if scale is not None:
         from srcli.estimate import Estimate
+        from srcli.sizes import parse_scale
 
-        estimate = Estimate(scale, options.current(model), device=device, precision=precision, tile=tile)
+        estimate = Estimate(
+            parse_scale(scale), options.current(model), device=device, precision=precision, tile=tile
+        )
     found, failed = [], False
     for path in files:
         try:

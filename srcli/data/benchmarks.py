@@ -158,7 +158,7 @@ def read_rgb(source: Path | U8) -> U8:
     """
     if not isinstance(source, Path):
         return source
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(source) as image:
@@ -166,7 +166,7 @@ def read_rgb(source: Path | U8) -> U8:
             pixels = np.asarray(image.convert("RGB"))
     except FileNotFoundError as error:
         raise ImageError(f"{source} does not exist.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # whatever a decoder raises
         raise ImageError(f"{source} cannot be read: {str(error).rstrip('.')}.") from error
     if deep:
         raise ImageError(f"{source} has more than 8 bits per sample, which no protocol knows.")

@@ -179,6 +179,8 @@ def image_files(source: Path) -> Iterator[tuple[str, bytes]]:
     """
     if not source.exists():
         raise NothingToDoError(f"{source} does not exist.")
+    if not (source.is_dir() or source.is_file()):
+        raise ImageError(f"{source} is a pipe or a device, not a file.", hint="Copy it into a file first.")
     if source.is_dir():
         for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
             yield path.relative_to(source).as_posix(), path.read_bytes()
@@ -206,7 +208,7 @@ def decoded(data: bytes, *, smallest: int = 1) -> U8:
             pixels = np.asarray(image.convert("RGB"))
     except UnidentifiedImageError:
         raise ImageError("is no image that can be decoded") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # whatever a decoder raises
         raise ImageError(f"cannot be decoded ({str(error).rstrip('.')})") from error
     if min(pixels.shape[:2]) < smallest:
         raise ImageError(f"{pixels.shape[1]}x{pixels.shape[0]} is smaller than {smallest} pixels")

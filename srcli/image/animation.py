@@ -85,6 +85,8 @@ def read_animation(origin: Origin, *, max_pixels: int = MAX_PIXELS, name: str | 
             try:
                 with own_rules():
                     picture.seek(index)
+                    grown = replace(found.header, size=(picture.height, picture.width))  # by a GIF's picture
+                    check_pixels(grown, max_pixels, source.name, count=found.header.frames)
                     decoded = decode_frame(source, picture)
             except BROKEN as error:
                 raise damaged(source, error) from error

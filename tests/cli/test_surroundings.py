@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from srcli.cli import app
 from srcli.cli.console import mind_streams
 from tests.cli.conftest import listing, picture, save
 
@@ -101,3 +103,22 @@ def test_too_little_memory_for_a_library_is_5_in_one_line(folder, model, words):
     assert (done.returncode, done.stderr.count(b"\n")) == (5, 1)
     assert done.stderr.startswith(b"error: memory ran out")
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "info a.png -s inf",
+        "info a.png -s 0",
+        "data check {fifo}",
+        "data check /dev/zero",
+        "train --data {fifo}",
+    ],
+)
+def test_odd_values_and_files_end_in_one_line(folder, words):
+    save(folder / "a.png", picture())
+    os.mkfifo(folder / "fifo")
+    done = CliRunner().invoke(app, words.format(fifo=folder / "fifo").split())
+    assert done.exit_code == (2 if "info" in words else 1)
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1

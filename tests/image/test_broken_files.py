@@ -17,6 +17,7 @@ from PIL import Image
 
 from srcli.errors import ImageError, ResourceError
 from srcli.image import probe, read_image
+from srcli.image.animation import read_animation
 from tests.image.make import encoded, png16, png_chunk, saved, smooth, texture
 
 
@@ -265,3 +266,13 @@ def test_want_of_memory_is_no_damage(error, monkeypatch):
     monkeypatch.setattr("srcli.image.header.inspect", fail)
     with pytest.raises(ResourceError, match="memory ran out"):
         probe(WHOLE["png"], name="x")
+
+
+def test_a_gif_whose_second_picture_is_larger_than_all_that_is_allowed_is_refused_before_memory_is_spent():
+    data = bytearray(encoded(PICTURE, "GIF", save_all=True, append_images=[PICTURE.rotate(90)]))
+    assert len(read_animation(bytes(data), max_pixels=1 << 14).frames) == 2
+    at = data.rindex(b"\x21\xf9\x04") + 8  # the last graphic control, then the picture's descriptor
+    assert data[at : at + 1] == b"\x2c"
+    data[at + 5 : at + 9] = struct.pack("<HH", 50_000, 50_000)
+    with pytest.raises(ImageError, match="50000x50000 = 5000 million pixels"):
+        read_animation(bytes(data), max_pixels=1 << 14)
