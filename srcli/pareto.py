@@ -18,24 +18,13 @@ from srcli.report import GIVEN, Row, group_key, means
 
 Cost = Literal["seconds", "params", "memory", "flops"]
 
-# Which way is better, for columns that are no metrics of ours: costs, and what published tables print.
-HIGHER = frozenset({"musiq", "clipiqa", "maniqa", "diversity"})
-LOWER = frozenset({"seconds", "params", "memory", "flops", "lpips", "dists", "niqe", "fid", "kid"})
+LOWER = frozenset({"seconds", "params", "memory", "flops"})  # is better, of columns that are no metrics
 OF_A_ROW = frozenset({"seconds", "params", "memory"})
 # What the axes are by default, the usual one first.
 FIDELITY = ("psnr", "psnr-y", "ssim", "lr-psnr")
 PERCEPTION = (
-    "lpips",
-    "lpips-vgg",
-    "dists",
-    "niqe",
-    "niqe-srcli",
-    "spectrum",
-    "ssim",
-    "lr-psnr",
-    "psnr-y",
-    "psnr",
-)
+    "lpips", "lpips-vgg", "dists", "niqe", "niqe-srcli", "spectrum", "ssim", "lr-psnr", "psnr-y", "psnr",
+)  # fmt: skip
 SAME = 1e-6  # two measurements of one picture that differ by less are one
 
 
@@ -244,11 +233,11 @@ def axis(word: str) -> Axis:
         return Axis(name, way == "higher", METRICS[name].unit if name in METRICS else "")
     if name in METRICS:
         return Axis(name, METRICS[name].higher_is_better, METRICS[name].unit)
-    if name in HIGHER | LOWER:
-        return Axis(name, name in HIGHER, "s" if name == "seconds" else "")
+    if name in LOWER:
+        return Axis(name, higher_is_better=False, unit="s" if name == "seconds" else "")
     raise UsageError(
         f"unknown metric '{word}'.",
-        hint=f"{suggest(name, {*METRICS, *HIGHER, *LOWER})} For any other, say which way is better: {name}:lower",
+        hint=f"{suggest(name, {*METRICS, *LOWER})} For any other, say which way is better: {name}:lower",
     )
 
 

@@ -42,31 +42,17 @@ REAL_WORLD = "lgcaa/I"  # prints no scale: its sets are x4
 HUNDREDFOLD = "printed x100"  # in the column `protocol`: a fraction as per cent
 
 
-# Families of published methods; whatever is not named is a regression.
-FAMILIES = {
-    "Bicubic": "interpolation",
-    "LINF": "flow",
-    "SRFlow": "flow",
-    "HCFlow": "flow",
-    "HCFlow+": "flow",
-    "HCFlow++": "flow",
-    "LAR-SR": "autoregressive",
-    "ESRGAN": "adversarial",
-    "RankSRGAN": "adversarial",
-    "SRDiff": "diffusion",
-    "IDM": "diffusion",
-    "Kim et al.": "diffusion",
-    "FPLIA": "diffusion",
-    "BSRGAN": "real-world",
-    "Real-ESRGAN": "real-world",
-    "LDL": "real-world",
-    "DASR": "real-world",
-    "LDM": "diffusion",
-    "StableSR": "diffusion",
-    "ResShift": "diffusion",
-    "PASD": "diffusion",
-    "SeeSR": "diffusion",
-    "LGCAA": "diffusion",
+FAMILIES = {  # of published methods; whatever is not named is a regression
+    method: family
+    for family, methods in {
+        "interpolation": "Bicubic",
+        "flow": "LINF, SRFlow, HCFlow, HCFlow+, HCFlow++",
+        "autoregressive": "LAR-SR",
+        "adversarial": "ESRGAN, RankSRGAN",
+        "diffusion": "SRDiff, IDM, Kim et al., FPLIA, LDM, StableSR, ResShift, PASD, SeeSR, LGCAA",
+        "real-world": "BSRGAN, Real-ESRGAN, LDL, DASR",
+    }.items()
+    for method in methods.split(", ")
 }
 
 

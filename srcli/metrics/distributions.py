@@ -77,26 +77,3 @@ def channel_distances(a: U8, b: U8) -> tuple[float, float, float]:
 
 def _cumulative(values: U8) -> NDArray[np.float64]:
     return np.cumsum(np.bincount(values.ravel(), minlength=256)) / values.size
-
-
-def latent_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Wasserstein-1 distance between the values of two latents (c, ..), mean over the channels.
-
-    The areas may differ: that of a result and that of its input, for example. It is the area between the two
-    cumulative distributions, in the latents' own unit.
-
-    Raises:
-        ValueError: the numbers of channels differ, or there are no values.
-    """
-    if len(a) != len(b) or not a.size or not b.size:
-        raise ValueError(f"latents of {a.shape} and {b.shape} have no common channels")
-    return float(
-        np.mean([_between(np.sort(x.ravel()), np.sort(y.ravel())) for x, y in zip(a, b, strict=True)])
-    )
-
-
-def _between(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Area between the cumulative distributions of two sorted series."""
-    every = np.sort(np.concatenate([a, b]).astype(np.float64))
-    below_a, below_b = (np.searchsorted(x, every[:-1], side="right") / x.size for x in (a, b))
-    return float(np.sum(np.abs(below_a - below_b) * np.diff(every)))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from srcli.errors import UsageError
@@ -11,7 +11,6 @@ from srcli.metrics.distributions import (
     channel_distances,
     diversity,
     histogram_distance,
-    latent_distance,
     radial_spectrum,
     spectral_distance,
 )
@@ -213,20 +212,6 @@ def test_histogram_distance_equals_scipy():
     assert channel_distances(a, b[:7]) != pytest.approx(expected)
     assert channel_distances(a, b) == pytest.approx(expected)
     assert histogram_distance(a, b) == pytest.approx(np.mean(expected))
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 99), st.integers(1, 40), st.integers(1, 40))
-def test_latent_distance_equals_scipy_for_any_two_areas(seed, n, m):
-    from scipy.stats import wasserstein_distance
-
-    rng = np.random.default_rng(seed)
-    a, b = rng.normal(size=(4, n)).astype(np.float32), rng.normal(1, 2, (4, m)).round(1).astype(np.float32)
-    assert latent_distance(a, b) == pytest.approx(
-        np.mean([wasserstein_distance(x, y) for x, y in zip(a, b, strict=True)]), rel=1e-6
-    )
-    with pytest.raises(ValueError, match="channels"):
-        latent_distance(a, b[:3])
 
 
 def test_lr_psnr_is_infinite_for_a_result_that_reduces_to_the_lr():
