@@ -2,12 +2,11 @@
 
 Matrix and gray profiles are computed here in float from their tags, so 16-bit files keep 16 bits and colours
 outside sRGB survive as values below 0 or above 1. Profiles made of look-up tables (CMYK among them) go through
-LittleCMS at 8 bits.
+LittleCMS, in libvips, at 16 bits.
 """
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from srcli.image import icc
 from srcli.image.curves import SRGB, Curve
 from srcli.image.quantise import F32, Samples, to_float
+from srcli.image.vips import from_samples, libvips, reason_of, to_samples, with_profile
 
 F64 = NDArray[np.float64]
 
@@ -101,7 +101,7 @@ def _mix(linear: F32, matrix: F64) -> F32:
 
 @dataclass(frozen=True, eq=False)
 class LookUpProfile:
-    """A colour space described by tables, converted by LittleCMS at 8 bits (relative colorimetric, black point).
+    """A colour space described by tables, converted by LittleCMS (relative colorimetric, black point).
 
     Attributes:
         name: for people.
@@ -113,52 +113,39 @@ class LookUpProfile:
     data: bytes
     space: Literal["cmyk", "rgb"]
 
-    def to_srgb(self, samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Colours (n, w, 3) in sRGB of samples (n, w, 4 or 3)."""
-        return _apply(self._transforms[0], samples, self.mode)
+    def to_srgb(self, samples: Samples) -> Samples:
+        """Colours (n, w, 3) in sRGB of samples (n, w, 4 or 3), uint8 or uint16 as they are."""
+        picture = from_samples(samples, self.interpretation(samples), self.data)
+        return to_samples(picture.icc_transform("srgb", embedded=True, depth=8 * samples.itemsize, **INTENT))
 
-    def from_srgb(self, rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Samples (n, w, 4 or 3) of sRGB (n, w, 3).
+    def from_srgb(self, rows: Samples, dtype: np.dtype[Any]) -> Samples:
+        """Samples (n, w, 4 or 3) of type uint8 or uint16, of sRGB (n, w, 3), uint8 or uint16.
 
         Raises:
             ValueError: the profile works in one direction only.
         """
-        if self._transforms[1] is None:
+        if not self.is_writable:
             raise ValueError(f"the profile '{self.name}' cannot be written to")
-        return _apply(self._transforms[1], rows, "RGB")
-
-    @property
-    def is_writable(self) -> bool:
-        """Whether the profile has tables back from colour to its own values."""
-        return self._transforms[1] is not None
-
-    @property
-    def mode(self) -> str:
-        """Pillow's word for the samples."""
-        return self.space.upper()
+        picture = from_samples(rows, "rgb16" if rows.itemsize == 2 else "srgb", None)
+        picture = with_profile(picture.icc_import(input_profile="srgb", **INTENT), self.data)
+        return to_samples(picture.icc_export(depth=8 * dtype.itemsize, **INTENT))
 
     @cached_property
-    def _transforms(self) -> tuple[Any, Any]:
-        from PIL import ImageCms
-
-        own = ImageCms.ImageCmsProfile(io.BytesIO(self.data))
-        srgb = ImageCms.createProfile("sRGB")
-        intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
-        forth = ImageCms.buildTransform(own, srgb, self.mode, "RGB", intent, flags)
+    def is_writable(self) -> bool:
+        """Whether the profile has tables back from colour to its own values: those of scanners have none."""
+        picture = with_profile(from_samples(np.zeros((1, 1, 3), np.float32), "lab", None), self.data)
         try:
-            back = ImageCms.buildTransform(srgb, own, "RGB", self.mode, intent, flags)
-        except ImageCms.PyCMSError:  # an input profile: scanners and cameras have no way back
-            back = None
-        return forth, back
+            to_samples(picture.icc_export(depth=8, **INTENT))
+        except libvips().Error:
+            return False
+        return True
+
+    def interpretation(self, samples: Samples) -> str:
+        """The word of libvips for the samples."""
+        return "cmyk" if self.space == "cmyk" else "rgb16" if samples.itemsize == 2 else "srgb"
 
 
-def _apply(transform: Any, samples: NDArray[np.uint8], mode: str) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    picture = Image.frombuffer(
-        mode, samples.shape[1::-1], np.ascontiguousarray(samples).tobytes(), "raw", mode, 0, 1
-    )
-    return np.asarray(transform.apply(picture))
+INTENT = {"intent": "relative", "black_point_compensation": True}
 
 
 def read_profile(data: bytes) -> Profile | LookUpProfile:
@@ -173,13 +160,11 @@ def read_profile(data: bytes) -> Profile | LookUpProfile:
         matrix = None if found.to_xyz is None else _to_srgb(found.to_xyz)
         return Profile(name, data, found.curves, matrix)
     if found.space in ("cmyk", "rgb"):
-        from PIL.ImageCms import PyCMSError
-
         profile = LookUpProfile(name, data, "cmyk" if found.space == "cmyk" else "rgb")
-        try:
-            profile.is_writable  # noqa: B018 - builds the transforms, so that a bad table is found now
-        except (OSError, TypeError, ValueError, PyCMSError) as error:
-            raise ValueError(f"LittleCMS refuses it ({error})") from error
+        try:  # so that a bad table is found now
+            profile.to_srgb(np.zeros((1, 1, 4 if found.space == "cmyk" else 3), np.uint8))
+        except libvips().Error as error:
+            raise ValueError(f"LittleCMS refuses it ({reason_of(error)})") from error
         return profile
     raise ValueError(f"profiles of {found.space} are not supported")
 

@@ -228,7 +228,7 @@ def _in_colour(
         )
         return decoded.pixels, None
     if isinstance(profile, LookUpProfile):
-        notes.append(f"the profile '{profile.name}' works by tables: its colours pass through sRGB at 8 bits")
+        notes.append(f"the profile '{profile.name}' works by tables: its colours pass through sRGB")
         return _by_tables(decoded.pixels, profile), profile
     return decoded.pixels, profile
 
@@ -237,32 +237,34 @@ def _from_cmyk(
     pixels: Samples, profile: Profile | LookUpProfile | None, notes: list[str]
 ) -> tuple[Samples, LookUpProfile | None]:
     if isinstance(profile, LookUpProfile) and profile.space == "cmyk":
-        notes.append(f"CMYK is converted to sRGB at 8 bits through '{profile.name}'")
+        bits = 8 if pixels.dtype == np.uint8 else 16
+        notes.append(f"CMYK is converted to sRGB at {bits} bits through '{profile.name}'")
         return _by_tables(pixels, profile), profile
     if profile is not None:
         notes.append(f"the {profile.space} profile '{profile.name}' does not fit CMYK pixels; left out")
     notes.append("CMYK without a profile is converted to sRGB by the plain formula; colours may be off")
-    return _by_formula(_eight_bits(pixels)), None
+    return _by_formula(_whole(pixels)), None
 
 
-def _eight_bits(samples: Samples) -> Samples:
-    if samples.dtype == np.uint8:
+def _whole(samples: Samples) -> Samples:
+    """Floats at 16 bits."""
+    if samples.dtype != np.float32:
         return samples
-    return np.rint(np.clip(to_float(samples), 0, 1) * 255).astype(np.uint8)
+    return np.rint(np.clip(samples, 0, 1) * 65535).astype(np.uint16)
 
 
 def _by_tables(pixels: Samples, profile: LookUpProfile) -> Samples:
-    out = np.empty((*pixels.shape[:2], 3), np.uint8)
+    out = np.empty((*pixels.shape[:2], 3), np.uint8 if pixels.dtype == np.uint8 else np.uint16)
     for top in range(0, len(pixels), STRIP_ROWS):
         part = slice(top, top + STRIP_ROWS)
-        out[part] = profile.to_srgb(_eight_bits(pixels[part]))
+        out[part] = profile.to_srgb(_whole(pixels[part]))
     return out
 
 
 def _by_formula(inks: Samples) -> Samples:
-    """(1 - ink) (1 - black) at 8 bits."""
-    out = np.empty((*inks.shape[:2], 3), np.uint8)
+    """(1 - ink) (1 - black)."""
+    out, top_level = np.empty((*inks.shape[:2], 3), inks.dtype), np.iinfo(inks.dtype).max
     for top in range(0, len(inks), STRIP_ROWS):
-        white = 255 - inks[top : top + STRIP_ROWS].astype(np.uint16)
-        out[top : top + STRIP_ROWS] = (white[..., :3] * white[..., 3:] + 127) // 255
+        white = top_level - inks[top : top + STRIP_ROWS].astype(np.uint32)
+        out[top : top + STRIP_ROWS] = (white[..., :3] * white[..., 3:] + top_level // 2) // top_level
     return out

@@ -69,11 +69,32 @@ def decode_rows(source: Source, page: int = 0) -> Iterator[Samples]:
 def decode_whole(source: Source, page: int = 0) -> Samples:
     """As `decode_rows`, all at once: (h, w, channels)."""
     try:
-        picture, dtype = _opened(source, page)
-        shape = picture.height, picture.width, picture.bands
-        return np.frombuffer(picture.write_to_memory(), dtype).reshape(shape)
+        return to_samples(_opened(source, page)[0])
     except libvips().Error as error:
         raise ValueError(reason_of(error)) from error
+
+
+def from_samples(samples: Samples, interpretation: str, icc: bytes | None) -> Any:
+    """An image of samples (h, w, channels), with a profile."""
+    height, width, channels = samples.shape
+    form = next(name for name, code in DTYPES.items() if np.dtype(code) == samples.dtype)
+    data = np.ascontiguousarray(samples).tobytes()
+    picture = libvips().Image.new_from_memory(data, width, height, channels, form)
+    picture = picture.copy(interpretation=interpretation)
+    return picture if icc is None else with_profile(picture, icc)
+
+
+def with_profile(picture: Any, icc: bytes) -> Any:
+    """The image with an ICC profile."""
+    picture = picture.copy()
+    picture.set_type(libvips().GValue.blob_type, "icc-profile-data", icc)
+    return picture
+
+
+def to_samples(picture: Any) -> Samples:
+    """Samples (h, w, channels) of an image."""
+    shape = picture.height, picture.width, picture.bands
+    return np.frombuffer(picture.write_to_memory(), DTYPES[picture.format]).reshape(shape)
 
 
 def reason_of(error: Exception) -> str:

@@ -124,7 +124,10 @@ class OutputPlan:
         if alpha is not None and not self.alpha:
             rows = self._laid_on_background(rows, alpha)
         if isinstance(self.profile, LookUpProfile):
-            return self.profile.from_srgb(quantise(rows, "8", noise=self._noise(rows, top)))
+            noise = self._noise(rows, top)
+            return self.profile.from_srgb(
+                quantise(rows, self.depth if self.dither else "16", noise=noise), self.dtype
+            )
         if self.profile is not None:
             rows = self.profile.from_working(rows)
         if self.alpha:
@@ -264,9 +267,9 @@ def plan_output(
     kind, profile, embedded = _colour(image, chosen, icc if chosen.icc else "strip", alpha, as_rgb, notes)
     if image.profile is not None and not chosen.icc:
         notes.append(f"{chosen.name} has no place for a colour profile: written as sRGB")
-    if kind == "cmyk" and depth != "8":
-        depth = "8"
-        notes.append("CMYK is written with 8 bits")
+    if isinstance(profile, LookUpProfile) and depth == "32f":
+        depth = "16"
+        notes.append(f"'{profile.name}' works by tables: written with 16 bits")
     about, more = prepare(image.metadata, metadata, size)
     if lossless and chosen.name == "jpg":
         notes.append("JPEG cannot be lossless; --lossless is ignored")
