@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from srcli.models import count_parameters
 from srcli.recipe import Recipe
 from srcli.train.checkpoints import CONFIGURATION, alone, begin_anew, write_checkpoint
 from srcli.train.feed import Parts
-from srcli.train.progress import Limits, Progress, StoppedError, checked_within, stop_on_signal
+from srcli.train.progress import CheckedWithin, Limits, Progress, StoppedError, stop_on_signal
 from srcli.train.record import Record, dump_batches
 from srcli.train.run import Run, prepare
 
@@ -142,18 +142,19 @@ def _loop(
         if ending(reached=limits.out_of_time()):
             raise StoppedError
 
-    with ExitStack() as held:
-        stopped = held.enter_context(stop_on_signal())
-        feed = held.enter_context(run.feed.from_step(begin, workers, check))
-        if trainer.ranks.world == 1 and optim.compile == "off":  # else between the passes of a step only
-            held.enter_context(checked_within(check, trainer.parameters))
+    def within_pass() -> AbstractContextManager[object]:
+        check()
+        deep = trainer.ranks.world == 1 and optim.compile == "off"
+        return CheckedWithin(check) if deep else nullcontext()
+
+    with stop_on_signal() as stopped, run.feed.from_step(begin, workers, check) as feed:
         try:
             while trainer.step < optim.steps and not ending(reached=limits.reached(trainer.step)):
                 clock = time.monotonic()
                 parts = next(feed)
                 waited += time.monotonic() - clock
                 within = True
-                loss = trainer.train_step(*parts, check=check)
+                loss = trainer.train_step(*parts, within=within_pass)
                 within = False
                 spent += time.monotonic() - clock
                 _check_finite(run, out, parts)
@@ -163,7 +164,8 @@ def _loop(
                 )
                 due = trainer.step % every == 0 or trainer.step == optim.steps
                 if due:
-                    progress.validation = run.validate() or None
+                    with within_pass():
+                        progress.validation = run.validate() or None
                 if record and (due or trainer.step % habits.log_every == 0 or trainer.step == begin + 1):
                     record.add(progress)
                 if report:
@@ -171,15 +173,15 @@ def _loop(
                 if record and (due or trainer.step % habits.save_every == 0):
                     write_checkpoint(trainer, out, progress.validation, keep=habits.keep)
                     if due:
-                        run.write_samples(out)
+                        with within_pass() if trainer.ranks.world == 1 else nullcontext():
+                            run.write_samples(out)
         except StoppedError:
             trainer.drop_gradients()
         if within or run.step_validated != trainer.step:  # stopped in between
             if run.step_validated != trainer.step:
                 run.validated = None
-                with suppress(StoppedError):
-                    if not ending(reached=limits.out_of_time()):
-                        run.validate()
+                with suppress(StoppedError), within_pass():
+                    run.validate()
             if record:
                 write_checkpoint(trainer, out, keep=habits.keep)
                 record.stop(trainer.step, run.validated, within=within)

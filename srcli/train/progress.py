@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import Any
 
-from torch import nn
-from torch.nn.modules.module import register_module_forward_pre_hook
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from srcli.signals import ENDING
 
@@ -60,19 +60,26 @@ class StoppedError(Exception):
     """What is under way is given up, since the time is over or a signal came."""
 
 
-@contextmanager
-def checked_within(check: Callable[[], None], parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Inside, `check` is called before every module of any network and after every gradient, so that it can end a pass.
+class CheckedWithin(TorchFunctionMode):
+    """Inside, `check` is called before every operation forward and after it on the way back, so that it can end a pass.
 
-    A pass forward or back is one call that can take minutes, in which a signal only sets a flag.
+    A pass back is one call that can take minutes, in which a signal only sets a flag.
     """
-    hooks: list[RemovableHandle] = [register_module_forward_pre_hook(lambda *_: check())]
-    hooks += [p.register_post_accumulate_grad_hook(lambda _: check()) for p in parameters]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self.check = check
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self.check()
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.grad_fn is not None:
+            result.register_hook(self._back)
+        return result
+
+    def _back(self, _gradient: Tensor) -> None:
+        self.check()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -149,12 +150,14 @@ class Trainer:
         share = (self.step - optim.warmup) / max(1, optim.steps - optim.warmup)
         return optim.lr_end + (optim.lr - optim.lr_end) * (1 + math.cos(math.pi * share)) / 2
 
-    def train_step(self, *parts: Batch, check: Callable[[], None] = lambda: None) -> float:
+    def train_step(
+        self, *parts: Batch, within: Callable[[], AbstractContextManager[object]] = nullcontext
+    ) -> float:
         """One step on a batch in one or several equal parts; returns the loss over all processes.
 
         Every loss of the objective updates the weights in turn. An update without a finite loss or gradient changes
-        nothing. `check` is called before every pass; what it raises, or what ends a pass otherwise, leaves the updates
-        that are done: the next call, also of a resumed run, goes on after them.
+        nothing. Every pass, but no update, is done inside what `within` gives; where that ends a pass, the updates that
+        are done remain, and the next call, also of a resumed run, goes on after them.
         """
         batches = [self._normalised(piece) for part in parts for piece in part.pieces(self.pieces)]
         for group in self.optimiser.param_groups:
@@ -166,10 +169,10 @@ class Trainer:
             self.drop_gradients()
             loss = torch.zeros((), device=self.device)
             for number, batch in enumerate(batches):
-                check()
                 self._seed(which, number)
                 duel = self.duel if self.step >= getattr(objective, "opponent_from", 0) else None
-                loss += self._pass(self.asked, objective, batch, len(batches), duel)
+                with within():
+                    loss += self._pass(self.asked, objective, batch, len(batches), duel)
             average_over(self.ranks, [loss, *(p.grad for p in self.parameters if p.grad is not None)])
             finite = self._update(loss) and finite
             if self.duel:
