@@ -148,7 +148,7 @@ def test_the_mean_of_a_flow_aims_at_the_teacher_and_its_density_at_true_colours(
     ("settings", "error", "match"),
     [
         ({}, PresetError, "teacher"),
-        ({"teacher": "edsr-s-blend", "share": 1.5}, PresetError, "share"),
+        ({"teacher": "edsr-baseline-blend", "share": 1.5}, PresetError, "share"),
         ({"teacher": "rdn-liif"}, ModelError, "rdn-liif"),
         ({"teacher": "no-such-model"}, PresetError, "no-such-model"),
     ],

@@ -495,7 +495,7 @@ def test_shares_are_fractions_however_they_were_printed():
 def test_presets_know_what_tables_call_them():
     assert printed_name(load_preset("lgcaa")) == ("LGCAA", None)
     assert printed_name(load_preset("edsr-baseline-liif")) == ("LIIF", "EDSR-baseline")
-    assert printed_name(load_preset("edsr-s-blend")) is None
+    assert printed_name(load_preset("edsr-baseline-blend")) is None
 
 
 def test_a_part_of_a_set_is_marked_and_not_compared_with_figures_of_the_whole(few, tmp_path):
@@ -531,8 +531,16 @@ class Broken(Interpolation):
 @pytest.mark.parametrize(
     ("preset", "decoder", "rows"),
     [
-        ("edsr-s-linf", None, {"LINF"}),  # a table has the method
-        ("edsr-s-blend", None, {"MetaSR", "LIIF", "LTE"}),  # none has: the encoder's, of the same family
+        (
+            "edsr-baseline-blend",
+            {"name": "linf", "patch": 3, "hidden_dim": 16},
+            {"LINF"},
+        ),  # a table has the method
+        (
+            "edsr-baseline-blend",
+            None,
+            {"MetaSR", "LIIF", "LTE"},
+        ),  # none has: the encoder's, of the same family
         ("edsr-baseline-liif", None, set()),  # it stands beside its own
         ("rdn-liif", {"name": "blend"}, {"MetaSR", "LIIF", "LTE", "CiaoSR", "CLIT"}),
         ("fplia-small", None, {"FPLIA"}),

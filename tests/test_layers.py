@@ -37,7 +37,7 @@ print("HEAVY", *heavy, file=sys.stderr)
         ["--version"],
         ["models", "list"],
         ["models", "list", "--json"],
-        ["models", "info", "edsr-s-blend"],
+        ["models", "info", "edsr-baseline-blend"],
         ["models", "path"],
     ],
     ids=" ".join,

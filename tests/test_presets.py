@@ -79,12 +79,12 @@ def test_a_missing_section_is_named(tmp_path):
 
 
 def test_an_unknown_name_suggests_the_nearest():
-    with pytest.raises(PresetError, match="Did you mean 'edsr-s-blend'") as caught:
-        load_preset("edsr-s-blen")
+    with pytest.raises(PresetError, match="Did you mean 'edsr-baseline-blend'") as caught:
+        load_preset("edsr-baseline-blen")
     assert caught.value.code == 2
 
 
-@pytest.mark.parametrize("name", ["nowhere/my.toml", "../presets/edsr-s-blend"])
+@pytest.mark.parametrize("name", ["nowhere/my.toml", "../presets/edsr-baseline-blend"])
 def test_a_path_is_not_looked_up_by_name(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PresetError):

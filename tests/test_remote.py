@@ -38,7 +38,7 @@ def no_weights():
 
 
 def settings_of(**options):
-    preset = load_preset("edsr-s-blend")
+    preset = load_preset("edsr-baseline-blend")
     return Settings(rule=size_rule(scale="2"), preset=preset, weights_sha256=no_weights, **options)
 
 

@@ -7,7 +7,7 @@ import torch
 from srcli.engine import open_engine
 from srcli.engine.upscaler import TensorSource
 from srcli.geometry import Size
-from srcli.presets import list_presets
+from srcli.presets import DEFAULT_PRESET, REAL_WORLD_PRESET, list_presets
 from srcli.sampling import choose_sampling
 from srcli.weights.store import is_bundled
 
@@ -15,9 +15,8 @@ SHIPPED = [preset for preset in list_presets() if is_bundled(preset)]
 
 
 def test_a_model_of_every_kind_is_shipped():
-    names = {preset.name for preset in SHIPPED}
-    assert {"edsr-baseline-blend", "edsr-baseline-lit-s", "edsr-baseline-linf-s"} <= names
-    assert {"edsr-s-blend-real", "fplia-small"} <= names
+    assert {DEFAULT_PRESET, REAL_WORLD_PRESET, "edsr-baseline-blend"} <= {preset.name for preset in SHIPPED}
+    assert {"lit", "linf", "lia"} <= {preset.decoder.name for preset in SHIPPED}
 
 
 @pytest.mark.parametrize("preset", SHIPPED, ids=lambda preset: preset.name)

@@ -63,10 +63,10 @@ def test_a_number_that_was_asked_for_wins():
 
 
 def test_a_preset_that_draws_no_noise_has_no_temperature_and_refuses_options_of_it(monkeypatch):
-    plain = load_preset("edsr-s-blend")
+    plain = load_preset("edsr-baseline-blend")
     assert temp.choose(plain, 4, "auto") is None
     monkeypatch.setattr(temp, "list_presets", lambda: [plain, flow()])
-    with pytest.raises(UsageError, match=r"edsr-s-blend.*no temperature") as caught:
+    with pytest.raises(UsageError, match=r"edsr-baseline-blend.*no temperature") as caught:
         temp.check_generative(plain, "--temperature")
     assert caught.value.hint == "Presets with one: flow."
     temp.check_generative(flow(), "--temperature")

@@ -126,7 +126,14 @@ def test_a_run_that_goes_on_clears_its_folders(tmp_path, recipe, photos):
 
 
 def test_models_are_written_and_refused_without_leftovers(tmp_path):
-    arguments = ["models", "merge", "edsr-s-blend", "edsr-s-blend", "-o", str(tmp_path / "a.safetensors")]
+    arguments = [
+        "models",
+        "merge",
+        "edsr-baseline-blend",
+        "edsr-baseline-blend",
+        "-o",
+        str(tmp_path / "a.safetensors"),
+    ]
     for code in (0, 6):
         left = leave(tmp_path)
         assert main_code(*arguments) == code

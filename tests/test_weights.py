@@ -674,11 +674,13 @@ def test_an_unknown_licence_is_refused(given):
 
 def test_import_asks_for_a_licence_where_the_preset_states_none(tmp_path):
     with torch.device("cpu"):
-        network = network_of(load_preset("edsr-s-blend"))
-    save(tmp_path / "run.safetensors", network, replace(load_preset("edsr-s-blend"), weights=Weights()))
+        network = network_of(load_preset("edsr-baseline-blend"))
+    save(
+        tmp_path / "run.safetensors", network, replace(load_preset("edsr-baseline-blend"), weights=Weights())
+    )
     with pytest.raises(ModelError, match="licence"):
         import_file(tmp_path / "run.safetensors", license_id=None)
-    installed = import_file(tmp_path / "run.safetensors", preset="edsr-s-blend", license_id=None)
+    installed = import_file(tmp_path / "run.safetensors", preset="edsr-baseline-blend", license_id=None)
     assert installed.preset.weights.license == "Apache-2.0"
 
 

@@ -80,7 +80,7 @@ def as_json(record: Record) -> str:
 
 
 def line(record: Record) -> str:
-    """A record in one line: ``photo.png 640x480 -> photo_x4.3.png 2752x2064 (edsr-s-blend, 1.9 s)``."""
+    """A record in one line: ``photo.png 640x480 -> photo_x4.3.png 2752x2064 (edsr-baseline-blend, 1.9 s)``."""
     sizes = ["" if size is None else f" {size[0]}x{size[1]}" for size in (record.in_size, record.out_size)]
     how = record.model["name"] if record.model else "resized"
     if record.temperature is not None:

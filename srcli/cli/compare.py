@@ -52,7 +52,7 @@ def compare(
 
     srcli compare ours.png theirs.png truth.png --crop 40,60,32,32 -o side.png
 
-    srcli compare photo.png -m edsr-s-blend -m bicubic --downscale 2,3.4 --crop 40,60,32,32 -o grid.png
+    srcli compare photo.png -m edsr-baseline-blend -m bicubic --downscale 2,3.4 --crop 40,60,32,32 -o grid.png
     """
     from srcli.compare import parse_crop
 

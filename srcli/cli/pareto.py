@@ -138,7 +138,7 @@ def pareto(request: Request) -> None:
 
     Panels hold one benchmark at one scale. Without -o the table is printed.
 
-    srcli eval --bench Set5 -m edsr-s-blend -m bicubic --metrics psnr-y,ssim -o rows.json
+    srcli eval --bench Set5 -m edsr-baseline-blend -m bicubic --metrics psnr-y,ssim -o rows.json
 
     srcli pareto rows.json --x psnr-y --y ssim -o pareto.png
     """

@@ -158,7 +158,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", choices=("huge", "many", "workers"))
-    parser.add_argument("--model", default="edsr-s-blend")
+    parser.add_argument("--model", default="edsr-baseline-blend")
     parser.add_argument("--megapixels", default="1000")
     parser.add_argument("--format", default="png")
     parser.add_argument("--count", type=int, default=100_000)

@@ -1,6 +1,6 @@
 """Far beyond the trained scales: decode at the target, or at a smaller scale with a resize after it?
 
-    python tests/benchmarks/beyond.py PHOTO ... [--model edsr-s-blend] [--scales 6,8,12] [--middle 3,4,6]
+    python tests/benchmarks/beyond.py PHOTO ... [--model edsr-baseline-blend] [--scales 6,8,12] [--middle 3,4,6]
 
 Photos are reduced by Pillow's bicubic; luma PSNR in dB of 8-bit results without a border of one LR pixel, the mean
 over photos. Choose photos that the model was not trained on, and no benchmark.
@@ -25,7 +25,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("photos", type=Path, nargs="+")
-    parser.add_argument("--model", default="edsr-s-blend")
+    parser.add_argument("--model", default="edsr-baseline-blend")
     parser.add_argument("--scales", type=numbers, default=[6, 8, 12])
     parser.add_argument("--middle", type=numbers, default=[3, 4, 6])
     args = parser.parse_args()

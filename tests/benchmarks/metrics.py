@@ -1,6 +1,6 @@
 """What measuring costs beside enlarging: PSNR and SSIM as a share of inference, over the pictures of a benchmark.
 
-    python tests/benchmarks/metrics.py [--data DIR] [--bench B100] [--scale 4] [--limit 20] [--model edsr-s-blend]
+    python tests/benchmarks/metrics.py [--data DIR] [--bench B100] [--scale 4] [--limit 20] [--model edsr-baseline-blend]
 
 CPU seconds of one thread, so that other programs on the machine matter little; the median over pictures of the ratio.
 Without --data, pictures of 481x321 with random values stand in for the benchmark: neither cost depends on them.
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--bench", default="B100")
     parser.add_argument("--scale", type=float, default=4)
     parser.add_argument("--limit", type=int, default=20)
-    parser.add_argument("--model", default="edsr-s-blend")
+    parser.add_argument("--model", default="edsr-baseline-blend")
     args = parser.parse_args()
     import torch
 

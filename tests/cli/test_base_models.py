@@ -46,7 +46,7 @@ def test_list_tells_how_to_get_a_base_model_and_then_where_it_is(folder):
     rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
     paths = {each["name"]: each["path"] for each in rows["lgcaa"]["bases"]}
     assert paths == {"sd2-base": str(folder), "dino-vitb16": None}
-    assert rows["edsr-s-blend"]["bases"] == []
+    assert rows["edsr-baseline-blend"]["bases"] == []
     assert run("path", "sd2-base").stdout.strip() == str(folder)
 
 

@@ -39,7 +39,7 @@ def test_doctor_enlarges_a_picture_and_says_how_it_went():
 def test_doctor_fails_when_the_weights_are_not_what_they_should_be(monkeypatch, tmp_path):
     from srcli.weights import store
 
-    (tmp_path / "edsr-s-blend.safetensors").write_bytes(b"no weights")
+    (tmp_path / "edsr-baseline-blend.safetensors").write_bytes(b"no weights")
     monkeypatch.setattr(store, "bundled_folder", lambda: tmp_path)
     result = srcli("doctor")
     assert result.exit_code == 7
@@ -109,6 +109,6 @@ def test_removing_weights_removes_their_card_and_hash(tmp_path, model):
 
 
 def test_weights_of_the_package_are_not_removed():
-    result = srcli("models", "rm", "edsr-s-blend", "-y")
+    result = srcli("models", "rm", "edsr-baseline-blend", "-y")
     assert result.exit_code == 2
     assert "stays" in result.stderr

@@ -111,7 +111,7 @@ def test_list_can_be_limited_to_licences_that_allow_commercial_use():
         row["name"]: row["license"]
         for row in json.loads(run("list", "--license", "commercial", "--json").stdout)
     }
-    assert free["edsr-s-blend"] == "Apache-2.0"
+    assert free["edsr-baseline-blend"] == "Apache-2.0"
     assert "unstated" not in free.values()
     same = json.loads(run("list", "--license", "apache-2.0", "--json").stdout)
     assert {row["name"] for row in same} == set(free)
@@ -170,9 +170,9 @@ def test_info_reads_a_weights_file(tmp_path):
 
 
 def test_an_unknown_name_is_a_usage_error_with_a_suggestion():
-    result = run("info", "edsr-s-blen")
+    result = run("info", "edsr-baseline-blen")
     assert result.exit_code == 2
-    assert "Did you mean 'edsr-s-blend'?" in one_line(result)
+    assert "Did you mean 'edsr-baseline-blend'?" in one_line(result)
 
 
 def test_import_then_path_then_verify(release, tmp_path):

@@ -20,7 +20,7 @@ from tests.cli.conftest import Bicubic, listing, picture, save
 
 
 def settings(**more):
-    preset = load_preset("edsr-s-blend")
+    preset = load_preset("edsr-baseline-blend")
     return Settings(rule=size_rule(scale="2"), preset=preset, weights_sha256=lambda: "0" * 64, **more)
 
 

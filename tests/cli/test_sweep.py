@@ -100,7 +100,7 @@ def test_a_second_sweep_takes_the_rows_of_the_first(here, flow):
         (["--temps", "0,1", "--select", "spectrum@psnr-y"], 2, "is no limit"),
         (["--temps", "0,1", "--select", "spektrum"], 2, "Did you mean 'spectrum'?"),
         (["--temps", "0,1", "--metrics", "lpips"], 4, "Get it: srcli models pull metrics"),
-        (["--temps", "0,1", "-m", "edsr-s-blend"], 2, "has no temperature"),
+        (["--temps", "0,1", "-m", "edsr-baseline-blend"], 2, "has no temperature"),
         (["--temps", "0,1", "-m", "nothing"], 2, "unknown preset"),
         (["--temps", "0,1", "--write-preset", "mine"], 2, ".toml"),
         (["--temps", "0,1", "--bench", "Set6"], 2, "unknown benchmark"),
@@ -117,7 +117,7 @@ def test_what_is_wrong_is_said_before_any_work(here, flow, words, code, said):
 
 
 def test_the_presets_with_a_temperature_are_listed_where_another_is_named(here):
-    text = run(*SET5, *RULE, "-m", "edsr-s-blend", code=2).stderr
+    text = run(*SET5, *RULE, "-m", "edsr-baseline-blend", code=2).stderr
     names = [preset.name for preset in list_presets() if preset.decoder.name == "linf"]
     assert (f"Presets with one: {', '.join(names)}." if names else "No preset here has one.") in text
 
@@ -229,4 +229,4 @@ def test_a_shipped_flow_is_the_default(here, flow, monkeypatch):
 def test_models_info_says_what_auto_means(flow):
     text = run("info", flow, command="models").stdout
     assert "0.8 at x2, 0.8 at x4, 0.32 at x8 (published policy)" in text
-    assert "temperature" not in run("info", "edsr-s-blend", command="models").stdout
+    assert "temperature" not in run("info", "edsr-baseline-blend", command="models").stdout

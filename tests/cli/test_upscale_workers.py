@@ -46,7 +46,7 @@ def no_weights():
 
 def work_of(folder, load):
     settings = Settings(
-        rule=size_rule(scale="2"), preset=load_preset("edsr-s-blend"), weights_sha256=no_weights
+        rule=size_rule(scale="2"), preset=load_preset("edsr-baseline-blend"), weights_sha256=no_weights
     )
     settings = Settings(**{**vars(settings), "made": partial(int)})
     return Work(settings, Destination(Template("{stem}{ext}"), folder=folder), load, 1)
