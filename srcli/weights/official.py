@@ -19,8 +19,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from srcli.errors import ModelError, WeightsError
 from srcli.presets import Part, Preset, list_presets
 from srcli.weights import fplia
@@ -95,6 +93,8 @@ def read_foreign(path: Path, *, trust_pickle: bool = False) -> Checkpoint:
 
 def _harmless() -> list[Any]:
     """What checkpoints hold beside tensors and runs no code: NumPy's numbers and arrays, settings, paths."""
+    import numpy as np
+
     kinds = [
         getattr(np.dtypes, name) for name in np.dtypes.__all__ if not name.startswith(("Object", "Void"))
     ]
