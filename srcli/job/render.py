@@ -103,7 +103,7 @@ class Rendering:
             record.notes.append("size kept" if kept else "not enlarged: resized without the network")
         self.choices = choices_of(self.task, self.settings, engine)
         renderer = None if engine is None else _renderer(engine, self.settings, record, self.choices)
-        if renderer is not None and is_flat(image.pixels):
+        if renderer is not None and self.choices is None and is_flat(image.pixels):
             renderer = Flat()  # a network would shift its colour
         as_bytes = self._rounds_early(renderer)
         top = 0
