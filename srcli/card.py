@@ -14,12 +14,12 @@ from srcli.recipe import OptimSettings, Recipe
 def model_card(
     recipe: Recipe,
     photos: Photos,
-    sources: Sequence[Path],
+    taught: Sequence[str],
     step: int,
     validation: Mapping[str, float] | None,
     parameters: int,
 ) -> str:
-    """The card of a run as Markdown; `validation` is PSNR in dB by scale on the held-out photos."""
+    """The card of a run as Markdown; `taught` says by what, `validation` is PSNR in dB by scale on the held-out photos."""
     preset, optim = recipe.preset, recipe.optim
     pixels = sum(photo.pixels.shape[0] * photo.pixels.shape[1] for photo in photos.train) / 1e6
     given = recipe.objective.args
@@ -36,7 +36,7 @@ def model_card(
         f"- Network: encoder {preset.encoder.name} {preset.encoder.args}, decoder {preset.decoder.name} "
         f"{preset.decoder.args}; {parameters:,} parameters.",
         f"- Licence of the weights: {preset.weights.license}.",
-        f"- Data: {', '.join(source.name for source in sources)}; {len(photos.train)} images of {photographs} "
+        f"- Data: {'; '.join(taught)}; {len(photos.train)} images of {photographs} "
         f"photographs, {pixels:.0f} megapixels; {len(photos.held_out)} images held out"
         + ("; counted in the first process's share of the files." if recipe.split_shards else "."),
         f"- Recipe: {step} of {optim.steps} steps, batch {_batch(optim)}, LR patch {recipe.data.patch}, "

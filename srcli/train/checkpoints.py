@@ -183,12 +183,12 @@ def write_checkpoint(
     own = [value for name, value in (validation or {}).items() if name.startswith(METRIC)]
     if own and sum(own) / len(own) > trainer.best:
         trainer.best = sum(own) / len(own)
-        save(out / "best.safetensors", trainer.average, trainer.recipe.preset, half=True)
+        save(out / "best.safetensors", trainer.average, trainer.preset, half=True)
     with atomic_write(out / STATE) as file:
         torch.save(trainer.state(), file)
-    save(out / "last.safetensors", trainer.average, trainer.recipe.preset, half=True)
+    save(out / "last.safetensors", trainer.average, trainer.preset, half=True)
     if keep:
         name = f"step_{trainer.step:08d}.safetensors"
-        save(out / FOLDER / name, trainer.average, trainer.recipe.preset, half=True)
+        save(out / FOLDER / name, trainer.average, trainer.preset, half=True)
     for old in sorted((out / FOLDER).glob("step_*.safetensors"))[: -keep or None]:
         old.unlink(missing_ok=True)

@@ -114,7 +114,7 @@ def train(
         ended = _loop(run, out, limits or Limits(), habits, record, report, notify)
         record.close()
         parameters = count_parameters(run.trainer.network)
-        card = model_card(recipe, run.photos, data, run.trainer.step, run.validated, parameters)
+        card = model_card(recipe, run.photos, run.trainer.taught, run.trainer.step, run.validated, parameters)
         write_atomically(out / "model_card.md", card.encode())
         return ended
 

@@ -24,6 +24,7 @@ from srcli.train.memory import cut_to_fit
 from srcli.train.trainer import Trainer
 from srcli.train.validation import Validation
 from srcli.weights import read
+from srcli.weights.store import data_of
 
 NAMED = 5  # new tensors that a message names
 
@@ -104,6 +105,7 @@ def prepare(
     state = find_state(resume, out, force=force)
     own = data[ranks.rank :: ranks.world] if recipe.split_shards else data
     trainer = Trainer(recipe, device, ranks)
+    trainer.taught = _teachers(recipe, data, None if state is not None else init)
     for stage in trainer.stages:  # what its files lack is said before photos are read
         stage.begin(trainer.network, trainer.step, recipe.optim.steps)
     photos = load_photos(own, smallest=recipe.data.patch, held_out=recipe.held_out, folder=out)
@@ -140,6 +142,17 @@ def prepare(
     return Run(
         recipe, photos, trainer, feed, Validation(recipe, held_out, benchmarks, trainer.stages), record
     )
+
+
+def _teachers(recipe: Recipe, data: Sequence[Path], init: Path | None) -> list[str]:
+    """The photos, and what taught the weights that a run begins with, its teacher, and what judges its pictures."""
+    found, args = [path.name for path in data], recipe.objective.args
+    for role, model in (("started from", init), ("teacher", args.get("teacher"))):
+        if model is not None:
+            found.append(f"{role} {Path(model).name}: {data_of(model)}")
+    if judge := args.get("weights"):
+        found.append(f"features of {Path(judge).name} (ImageNet)")
+    return found
 
 
 def _together(held_out: Sequence[Photo], ranks: Ranks) -> list[Photo]:

@@ -8,6 +8,7 @@ import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from srcli.models.decoders.lit import STAGE
 from srcli.models.layers import channels_last
 from srcli.models.sr import ImplicitSR
 from srcli.objectives import Objective, Stage, make_objective
+from srcli.presets import Preset
 from srcli.recipe import OptimSettings, Recipe
 from srcli.resources import free_memory, in_words
 from srcli.weights import load_into, own_state
@@ -46,6 +48,7 @@ class Trainer:
         torch.manual_seed(recipe.optim.seed)
         optim = recipe.optim
         self.recipe, self.device, self.ranks = recipe, device, ranks
+        self.taught: list[str] = []  # by what, see `srcli.train.run`
         self.network = channels_last(build(recipe.preset).to(device))
         _check_cascade(recipe, self.network)
         freeze(self.network, optim.freeze, recipe.preset.name)
@@ -72,6 +75,12 @@ class Trainer:
         self.skipped = 0
         self.skipped_in_a_row = 0
 
+    @property
+    def preset(self) -> Preset:
+        """What weights files say of the network: the recipe's preset, and all that has taught it."""
+        preset = self.recipe.preset
+        return replace(preset, training=replace(preset.training, data="; ".join(self.taught) or None))
+
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs; random numbers need only the step."""
         return {
@@ -83,6 +92,7 @@ class Trainer:
             "step": self.step,
             "updates": self.updates,
             "best": self.best,
+            "taught": self.taught,
             **({"duel": self.duel.state()} if self.duel else {}),
         }
 
@@ -103,6 +113,7 @@ class Trainer:
             self.pieces = state.get("pieces", 1)
             self.step, self.best = state["step"], state["best"]
             self.updates = state.get("updates", 0)
+            self.taught = [*dict.fromkeys([*state.get("taught", ()), *self.taught])]
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(
                 f"{where} does not fit this run: {error}.", hint="Use another --out, or --resume no --force."

@@ -169,6 +169,15 @@ def preset_inside(path: Path) -> Preset:
     return replace(preset, weights=replace(preset.weights, file=str(path.absolute()), sha256=None))
 
 
+def data_of(model: str | Path) -> str:
+    """What taught the weights of a model, as far as that is said."""
+    path = Path(model)
+    with suppress(ModelError, PresetError):
+        named = path.stem if path.parent == bundled_folder() else model
+        return resolve(named).training.data or "not stated"
+    return "not stated"
+
+
 def metadata(path: Path) -> dict[str, str]:
     """The text metadata in the header of a safetensors file, read without touching the tensors.
 

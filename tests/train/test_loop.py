@@ -21,8 +21,11 @@ from srcli.errors import (
     UsageError,
     WeightsError,
 )
+from srcli.presets import list_presets, load_preset
 from srcli.recipe import read_recipe
 from srcli.train import Habits, Limits, dry_run, train
+from srcli.weights import find, load
+from srcli.weights.store import data_of, is_bundled
 from tests.train.conftest import held_out_name
 
 HALVES = {"data.scale_per": "batch", "optim.accumulate": "2", "schedule.scales": "cumulative 1:2|2:4"}
@@ -93,8 +96,6 @@ def test_overfitting_a_few_samples_sees_only_these(recipe, photos, tmp_path):
 
 
 def test_the_run_leaves_a_log_a_configuration_samples_and_weights_that_load(recipe, photos, tmp_path):
-    from srcli.weights import load
-
     out = tmp_path / "run"
     assert (
         train(read_recipe(recipe), [photos], out, limits=Limits(steps=7), habits=Habits(save_every=2)) is None
@@ -123,7 +124,6 @@ def test_the_run_leaves_a_log_a_configuration_samples_and_weights_that_load(reci
 
 def test_validation_is_the_luma_psnr_of_the_averaged_weights(recipe, photos, tmp_path):
     from srcli.geometry import Size
-    from srcli.weights import load
 
     out = tmp_path / "run"
     train(read_recipe(recipe), [photos], out)
@@ -139,6 +139,25 @@ def test_validation_is_the_luma_psnr_of_the_averaged_weights(recipe, photos, tmp
     expected = -10 * np.log10(np.mean(luma[2:-2, 2:-2] ** 2))
     measured = log_of(out)[-1]["validation"]["psnr-y x2"]
     assert measured == pytest.approx(expected, abs=0.02)  # the file has fp16 weights
+
+
+def test_weights_and_card_name_all_that_has_taught_them(recipe, photos, tmp_path):
+    """The start's photos too, when the run goes on without naming it; the teacher's and the start's data as they say."""
+    first, out = tmp_path / "first", tmp_path / "run"
+    train(read_recipe(recipe), [photos], first, limits=Limits(steps=1))
+    start = first / "last.safetensors"
+    assert load(start).preset.training.data == "photos"
+    more = photos.rename(photos.with_name("more"))
+    changes = {"objective.name": "self-ensemble", "objective.teacher": "edsr-baseline-blend"}
+    train(read_recipe(recipe, changes), [more], out, limits=Limits(steps=1), init=start)
+    train(read_recipe(recipe, changes), [more], out, limits=Limits(steps=2))
+    taught = load_preset("edsr-baseline-blend").training.data
+    wanted = f"more; started from last.safetensors: photos; teacher edsr-baseline-blend: {taught}"
+    assert load(out / "last.safetensors").preset.training.data == wanted
+    assert f"- Data: {wanted}; 3 images of" in (out / "model_card.md").read_text()
+    for preset in filter(is_bundled, list_presets()):
+        assert data_of(find(preset)) == preset.training.data
+    assert data_of(tmp_path / "nothing.safetensors") == "not stated"
 
 
 def test_a_signal_saves_and_says_so(recipe, photos, tmp_path):
