@@ -12,6 +12,7 @@ local (a few LR pixels around) and so exact in tiles, nearly always at rest on p
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -38,10 +39,8 @@ class Limiter:
 
     def __call__(self, picture: Tensor, lr: Tensor) -> Tensor:
         """A picture (B, 3 * f^2, h, w) float32 of lr (B, 3, h, w), both normalised, within its limits."""
-        mean, std = (lr.new_tensor(v).reshape(1, 3, 1, 1) for v in (self.mean, self.std))
-        seen = (lr.float() * std + mean).clamp(0, 1)
-        phases = picture.unflatten(1, (3, -1)) * std.unsqueeze(2) + mean.unsqueeze(2)
-        return ((limited(phases, seen) - mean.unsqueeze(2)) / std.unsqueeze(2)).flatten(1, 2)
+        mean, std = (picture.new_tensor(v).reshape(1, 3, 1, 1) for v in (self.mean, self.std))
+        return limited(picture.unflatten(1, (3, -1)), lr.float(), mean, std).flatten(1, 2)
 
 
 def add_limiter(network: ImplicitSR, preset: Preset) -> None:
@@ -51,50 +50,89 @@ def add_limiter(network: ImplicitSR, preset: Preset) -> None:
             part.limiter = Limiter(*preset.mean_std)
 
 
-def limited(phases: Tensor, lr: Tensor) -> Tensor:
+def limited(phases: Tensor, lr: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """A native picture within its limits.
 
     Args:
-        phases: (B, 3, f^2, h, w), the picture in the order of `pixel_shuffle`, in [0, 1] or around it.
-        lr: (B, 3, h, w), the LR image in [0, 1].
+        phases: (B, 3, f^2, h, w), the picture in the order of `pixel_shuffle`, normalised.
+        lr: (B, 3, h, w), the LR image, normalised.
+        mean: (1, 3, 1, 1), of the channels.
+        std: (1, 3, 1, 1).
 
     Returns:
-        (B, 3, f^2, h, w).
+        (B, 3, f^2, h, w), normalised.
     """
-    factor = math.isqrt(phases.shape[2])
-    drawn = (colours_around(lr) <= COLOURS).unsqueeze(1)
-    low = torch.where(drawn, -_around(-lr, 3) - NEAR, -_around(-lr, 5) - FAR).clamp(min=0)
-    high = torch.where(drawn, _around(lr, 3) + NEAR, _around(lr, 5) + FAR).clamp(max=1)
-    low, high = _enlarged(low, factor), _enlarged(high, factor)
-    phases = phases.maximum(low).minimum(high)
+    seen = (lr * std + mean).clamp(0, 1)
+    drawn = (colours_around(seen) <= COLOURS).unsqueeze(1)
+    high3, low3 = _around(lr), -_around(-lr)
+    high = torch.where(drawn, high3 + NEAR / std, _around(high3) + FAR / std).minimum((1 - mean) / std)
+    low = torch.where(drawn, low3 - NEAR / std, -_around(-low3) - FAR / std).maximum(-mean / std)
+    phases = _within(phases, low, high)
     for _ in range(STEPS):
-        over = _beyond(phases.mean(2) - lr)
+        over = _beyond(phases.mean(2) - lr, DRIFT / std)
         if over is None:
             break
-        phases = (phases - GAIN * over.unsqueeze(2)).maximum(low).minimum(high)
-    gray = (_around(lr.amax(1, keepdim=True) - lr.amin(1, keepdim=True), 5) == 0).to(lr.dtype)
+        phases = _within(phases - GAIN * over.unsqueeze(2), low, high)
+    colour = seen.amax(1, keepdim=True) - seen.amin(1, keepdim=True)
+    gray = (_around(_around(colour)) == 0).to(lr.dtype)
     if bool(gray.any()):
-        phases = torch.lerp(phases, phases.mean(1, keepdim=True), _enlarged(gray, factor))
+        tint = phases.mean(1, keepdim=True)
+        phases = torch.lerp(phases, tint, _enlarged(gray, math.isqrt(phases.shape[2])))
     return phases
 
 
-def _around(x: Tensor, side: int) -> Tensor:
-    """The largest value within `side` x `side` pixels; nothing is seen beyond the border."""
-    return F.max_pool2d(x, side, stride=1, padding=side // 2)
+def _around(x: Tensor) -> Tensor:
+    """The largest value within 3x3 pixels of (B, C, h, w); nothing is seen beyond the border."""
+    for dim in (-1, -2):
+        if x.shape[dim] > 1:
+            length = x.shape[dim] - 1
+            pairs = x.narrow(dim, 0, length).maximum(x.narrow(dim, 1, length))
+            ends = x.narrow(dim, 0, 1), x.narrow(dim, length, 1)
+            before, after = torch.cat([ends[0], pairs], dim), torch.cat([pairs, ends[1]], dim)
+            x = before.maximum(after)
+    return x
 
 
 def _enlarged(x: Tensor, factor: int) -> Tensor:
-    """X (B, C, h, w) enlarged bilinearly, as (B, C, factor^2, h, w)."""
+    """Maps (B, C, h, w) enlarged bilinearly, as (B, C, factor^2, h, w)."""
     large = F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
     return F.pixel_unshuffle(large, factor).unflatten(1, (x.shape[1], factor * factor))
 
 
-def _beyond(off: Tensor) -> Tensor | None:
-    """By how much means over 2x2 of `off` (B, 3, h, w) pass `DRIFT`: of the four around a pixel, the most; None: none does."""
+def _within(phases: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Phases between `low` and `high` (B, 3, h, w), enlarged bilinearly; computed only where something is near them."""
+    near = (phases.amax(2) > -_around(-high)) | (phases.amin(2) < _around(low))
+    at = near.any(1).nonzero(as_tuple=True)
+    if not len(at[0]):
+        return phases
+    weights = _bilinear(math.isqrt(phases.shape[2])).to(phases)
+    out = phases.permute(0, 3, 4, 1, 2).clone()  # pixel-major
+    least, most = (_neighbours(x, at) @ weights for x in (low, high))
+    out[at] = out[at].maximum(least).minimum(most)
+    return out.permute(0, 3, 4, 1, 2)
+
+
+def _neighbours(x: Tensor, at: tuple[Tensor, ...]) -> Tensor:
+    """The 3x3 pixels of x (B, C, h, w) around n places, (n, C, 9); the border repeats."""
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate").permute(0, 2, 3, 1)
+    batch, row, column = at
+    return torch.stack([padded[batch, row + i // 3, column + i % 3] for i in range(9)], dim=-1)
+
+
+@lru_cache(maxsize=8)
+def _bilinear(factor: int) -> Tensor:
+    """Shares (9, factor^2) of the 3x3 pixels around in the phases of an enlarged pixel."""
+    place = (torch.arange(factor) + 0.5) / factor - 0.5
+    axis = (1 - (place - torch.arange(-1, 2).reshape(3, 1)).abs()).clamp(min=0)  # (3, factor)
+    return torch.einsum("yi,xj->yxij", axis, axis).reshape(9, factor * factor)
+
+
+def _beyond(off: Tensor, most: Tensor) -> Tensor | None:
+    """By how much means over 2x2 of `off` (B, 3, h, w) pass `most`: of the four around a pixel, the worst; None: none does."""
     if min(off.shape[-2:]) < 2:
         return None
     mean = F.avg_pool2d(off, 2, stride=1)
-    over = F.pad(mean - mean.clamp(-DRIFT, DRIFT), (1, 1, 1, 1))
+    over = F.pad(mean - mean.minimum(most).maximum(-most), (1, 1, 1, 1))
     if not bool(over.any()):
         return None
     above, below = F.max_pool2d(over, 2, stride=1), F.max_pool2d(-over, 2, stride=1)
@@ -102,9 +140,27 @@ def _beyond(off: Tensor) -> Tensor | None:
 
 
 def colours_around(lr: Tensor) -> Tensor:
-    """How many different colours of 8 bits the 5x5 pixels around each pixel of lr (B, 3, h, w) hold, (B, h, w)."""
+    """How many different colours of 8 bits the 5x5 pixels around each pixel of lr (B, 3, h, w) hold, (B, h, w).
+
+    Where the inner 3x3 have nine, 25 stands for whatever it is: counting takes a sort, and most of a photograph needs none.
+    """
     red, green, blue = (lr * 255).round().unbind(1)
-    code = (red * 256 + green) * 256 + blue  # below 2^24: exact in float32
-    code = F.pad(code.unsqueeze(1), (2, 2, 2, 2), mode="replicate")[:, 0]
-    seen = code.unfold(1, 5, 1).unfold(2, 5, 1).flatten(3).sort(dim=-1).values
-    return (seen[..., 1:] != seen[..., :-1]).sum(-1) + 1
+    code = ((red * 256 + green) * 256 + blue).to(torch.int32)
+    batch, height, width = code.shape
+    code = code[:, _clipped(height, code.device)][:, :, _clipped(width, code.device)]
+    inner = code[:, 1:-1, 1:-1]
+    alike = torch.zeros(batch, height, width, dtype=torch.bool, device=code.device)
+    places = [(y, x) for y in range(3) for x in range(3)]
+    for number, (y, x) in enumerate(places):
+        for v, u in places[:number]:
+            pair = inner[:, y : y + height, x : x + width] == inner[:, v : v + height, u : u + width]
+            alike |= pair
+    found = torch.full((batch, height, width), 25, device=code.device)
+    windows = code.unfold(1, 5, 1).unfold(2, 5, 1)[alike].flatten(1).sort(dim=-1).values
+    found[alike] = (windows[:, 1:] != windows[:, :-1]).sum(-1) + 1
+    return found
+
+
+def _clipped(length: int, device: torch.device) -> Tensor:
+    """Indices of an axis continued by two samples at both ends."""
+    return torch.arange(-2, length + 2, device=device).clamp(0, length - 1)

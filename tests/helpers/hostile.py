@@ -116,7 +116,9 @@ def photograph(g, side):
     draw = ImageDraw.Draw(picture)
     for _ in range(int(g.integers(2, 8))):
         box = np.sort(g.integers(-8, side + 8, (2, 2)), axis=0).flatten()
-        draw.ellipse(tuple(map(int, [*box, 0, 0, 1, 1])), fill=tuple(int(v) for v in g.integers(0, 256, 3)))
+        draw.ellipse(
+            tuple(map(int, box + np.array([0, 0, 1, 1]))), fill=tuple(int(v) for v in g.integers(0, 256, 3))
+        )
     soft = np.asarray(picture.filter(ImageFilter.GaussianBlur(float(g.uniform(0.3, 0.8)))), dtype=float)
     return np.clip(soft + g.normal(0, g.uniform(0, 6), soft.shape), 0, 255).round().astype(np.uint8)
 

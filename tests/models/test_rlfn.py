@@ -60,6 +60,13 @@ def test_a_tile_on_the_grid_sees_what_the_picture_sees():
     assert (off_the_grid[..., 46:, :] - whole[..., 78:, :]).abs().max() > 1e-4
 
 
+def test_what_is_fast_without_gradients_gives_the_same_picture():
+    network, lr = body().to(memory_format=torch.channels_last), torch.rand(1, 3, 33, 40)
+    with torch.inference_mode():
+        fast = network(lr)
+    torch.testing.assert_close(fast, network(lr).detach(), atol=1e-6, rtol=0)
+
+
 def test_the_release_gives_the_same_picture_in_other_units():
     network, lr = body(), torch.rand(1, 3, 20, 20)
     of_bytes = body()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from srcli.models.layers import bicubic_at, bicubic_grid, pixels_around
 from srcli.models.sr import Decoder, Frame, GenerativeDecoder, Grid, small_share
@@ -77,6 +77,9 @@ class Native(Decoder):
 class OnNative(Decoder):
     """A decoder whose answer is added to the native picture: it is shown a black image, whose bilinear skip is nothing.
 
+    A factor on the answer begins at 0 and is learned, so that training starts from the native picture itself (Bachlechner
+    et al., "ReZero is All You Need", UAI 2021).
+
     Args:
         decoder: what is added.
         feat_dim: channels of the features; those behind them are the picture's.
@@ -85,6 +88,7 @@ class OnNative(Decoder):
     def __init__(self, decoder: Decoder, feat_dim: int) -> None:
         super().__init__()
         self.decoder, self.feat_dim = decoder, feat_dim
+        self.factor = nn.Parameter(torch.zeros(()))
         self.halo = max(HALO, decoder.halo)
         self.local, self.tiling, self.note = decoder.local, decoder.tiling, decoder.note
 
@@ -97,12 +101,12 @@ class OnNative(Decoder):
     def query(self, prepared: tuple[Any, NativePicture], coord: Tensor) -> Tensor:
         """See `Decoder.query`."""
         own, native = prepared
-        return self.decoder.query(own, coord) + native.at(coord)
+        return self.factor * self.decoder.query(own, coord) + native.at(coord)
 
     def render(self, prepared: tuple[Any, NativePicture], grid: Grid) -> Tensor:
         """See `Decoder.render`."""
         own, native = prepared
-        return self.decoder.render(own, grid) + native.grid(grid)
+        return self.factor * self.decoder.render(own, grid) + native.grid(grid)
 
 
 class GenerativeOnNative(OnNative, GenerativeDecoder):
@@ -111,6 +115,7 @@ class GenerativeOnNative(OnNative, GenerativeDecoder):
     def __init__(self, decoder: GenerativeDecoder, feat_dim: int) -> None:
         super().__init__(decoder, feat_dim)
         self.decoder: GenerativeDecoder
+        self.factor = nn.Parameter(torch.ones(()), requires_grad=False)  # a density cannot begin with nothing
         self.patch = decoder.patch
 
     def render_affine(

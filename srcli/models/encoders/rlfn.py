@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srcli.models.layers import conv, no_autocast
+from srcli.models.layers import conv, conv_leaky, no_autocast
 from srcli.models.sr import Gives, NativeEncoder, small_share
 
 CELL = 6  # LR pixels that a cell of the pooled map stands for: a stride of 2 times a stride of 3
@@ -46,7 +46,8 @@ class ESA(nn.Module):
         down, across = rows - 1 - pooled.shape[2], cols - 1 - pooled.shape[3]
         pooled = F.pad(pooled, (2, across + 1, 2, down + 1), mode="replicate")
         seen = _enlarged(_enlarged(self.conv3(pooled), 2, h), 3, w)
-        return x * self.conv4(seen + self.conv_f(near)).sigmoid()
+        weight = self.conv4(seen + self.conv_f(near))
+        return x * weight.sigmoid() if torch.is_grad_enabled() else weight.sigmoid_().mul_(x)
 
 
 def _enlarged(cells: Tensor, dim: int, length: int) -> Tensor:
@@ -87,8 +88,8 @@ class RLFB(nn.Module):
         """(B, C, h, w) -> (B, C, h, w)."""
         out = x
         for layer in (self.c1_r, self.c2_r, self.c3_r):
-            out = F.leaky_relu(layer(out), 0.05, inplace=True)
-        return self.esa(self.c5(out + x))
+            out = conv_leaky(layer, out, 0.05)
+        return self.esa(self.c5(out + x if torch.is_grad_enabled() else out.add_(x)))
 
 
 class RLFN(NativeEncoder):
@@ -147,6 +148,10 @@ class RLFN(NativeEncoder):
             return self
         small = self.small
         return small if share == 1 else lambda lr: torch.cat([small(lr), self(lr)], dim=1)
+
+    def grown(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Of a network with two bodies, the one that this one is."""
+        return {key: value for key, value in state.items() if self.small or not key.startswith("small.")}
 
     @staticmethod
     def from_release(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
