@@ -123,6 +123,10 @@ def mind_streams() -> None:
             stream = os.fdopen(handle, "w" if number else "r", encoding="utf-8", errors="replace")
         if number and isinstance(stream, io.TextIOWrapper):
             kept = {key: getattr(stream, key) for key in ("encoding", "errors", "line_buffering")}
+            if kept["errors"] == "strict":  # names are bytes, and no reason to end
+                kept["errors"] = (
+                    "surrogateescape" if kept["encoding"].lower() == "utf-8" else "backslashreplace"
+                )
             stream = Lines(stream.detach(), **kept)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)

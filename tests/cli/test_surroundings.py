@@ -122,3 +122,13 @@ def test_odd_values_and_files_end_in_one_line(folder, words):
     assert done.exit_code == (2 if "info" in words else 1)
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("encoding", "shown"), [("ascii:strict", b"\\u6f22"), ("utf-8:strict", "漢".encode() + b"\xff")]
+)
+def test_names_that_the_terminal_cannot_show_do_not_end_a_batch(folder, encoding, shown):
+    save(folder / os.fsdecode("漢".encode() + b"\xff.png"), picture())
+    done = shell(folder, "*.png -s 2 -o out/", environment={**os.environ, "PYTHONIOENCODING": encoding})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(shown)
