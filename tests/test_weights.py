@@ -597,6 +597,8 @@ def test_prefixes_of_wrappers_are_stripped(prefix):
     state = official(network_of(LIIF))
     wrapped = {f"{prefix}{key}": value for key, value in state.items()}
     assert unwrap({"state_dict": wrapped, "pytorch-lightning_version": "2"}, "x").state.keys() == state.keys()
+    wrapped |= {"criterion.net.0.weight": torch.zeros(1), "lpips.lin0.weight": torch.zeros(1)}
+    assert unwrap({"state_dict": wrapped}, "x").state.keys() == state.keys()
 
 
 @pytest.mark.parametrize("name", ["x.pth", "x.ckpt", "x.safetensors"])

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NESTED = ("params_ema", "params", "state_dict", "model")
-PREFIXES = ("module.", "model.", "generator.", "_orig_mod.")  # of all keys
+PREFIXES = ("module.", "model.", "generator.", "_orig_mod.")
 # What unpickling a damaged or foreign file raises; anything else is a bug.
 UNREADABLE = (
     pickle.UnpicklingError,
@@ -152,9 +152,14 @@ def unwrap(content: Any, where: str) -> Checkpoint:
 
 
 def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state without the names of what wrapped the network, and without what stood beside it, such as a loss."""
+    wrapped = re.compile(f"({'|'.join(map(re.escape, PREFIXES))})+encoder[.]")
+    bare = any(key.startswith("encoder.") for key in state)
     for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in state):
-            return _without_prefix({key.removeprefix(prefix): value for key, value in state.items()})
+        inside = {key: value for key, value in state.items() if key.startswith(prefix)}
+        network = any(map(wrapped.match, inside)) and not bare
+        if inside and (network or len(inside) == len(state)):
+            return _without_prefix({key.removeprefix(prefix): value for key, value in inside.items()})
     return state
 
 
