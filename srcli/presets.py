@@ -19,7 +19,7 @@ from typing import Any, Literal
 from srcli.errors import ModelError, PresetError, suggest
 from srcli.sections import frozen, read_section, read_toml
 
-DEFAULT_PRESET = "edsr-baseline-blend"
+DEFAULT_PRESET = "rlfn-native"
 REAL_WORLD_PRESET = "edsr-s-blend-real"  # for pictures that are damaged
 SUCCESSORS = {  # of presets that leave the package, which are used themselves as long as their files are there
     "edsr-s-blend": DEFAULT_PRESET,

@@ -6,7 +6,12 @@
 The release teaches photographs, so that nothing is forgotten; text, one-bit pictures, sharpened ones, checkers, drawings
 and flat colours are taught by bicubic interpolation within the colours around, projected back once; crisp art, made at the
 native size and reduced, by itself. A call goes on where the last one stopped. `last.safetensors` are averaged weights in the
-release's layout, for pixels of 0 to 2; `--share` mixes them with the release's in `mixed.safetensors`.
+release's layout, for pixels of 0 to 2; `--share` of them and the rest of the release's make `mixed.safetensors`. Those of
+both bodies become the default's weights:
+
+    python tests/benchmarks/native_bodies.py --join runs/x4/mixed.safetensors runs/x2/mixed.safetensors --out rlfn-native.safetensors
+
+What ships was made with `--share 0.5` for x4 (900 steps) and `--share 0.3` for x2 (700 steps).
 """
 
 import argparse
@@ -27,6 +32,8 @@ from safetensors.torch import load_file, save_file
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from srcli.models.encoders.rlfn import RLFN, scaled
+from srcli.presets import load_preset
+from srcli.weights.checkpoint import save_state
 from tests.helpers import hostile as pictures
 
 SIDE = 48  # of LR crops
@@ -150,11 +157,19 @@ def psnr(body, crops, wanted):
     return float(10 * torch.log10(4 / off.square().mean()))
 
 
+def join(large, small, output):
+    """Write the default's weights from those of its two bodies."""
+    state = {f"encoder.{key}": value for key, value in load_file(large).items()}
+    state |= {f"encoder.small.{key}": value for key, value in load_file(small).items()}
+    save_state(output, state, load_preset("rlfn-native"), half=True)
+
+
 def main():
     """One part of the training, until its steps or the minutes are over."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--release", required=True)
-    parser.add_argument("--data", action="append", required=True)
+    parser.add_argument("--release")
+    parser.add_argument("--data", action="append", default=[])
+    parser.add_argument("--join", nargs=2, metavar=("X4", "X2"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--batch", type=int, default=12)
@@ -164,6 +179,9 @@ def main():
     )
     parser.add_argument("--minutes", type=float, default=1e9)
     options = parser.parse_args()
+    if options.join:
+        join(*options.join, options.out)
+        return
     steps, rate = options.steps, options.rate
     torch.set_num_threads(1)
     state = scaled(load_file(options.release))
