@@ -14,7 +14,7 @@ from srcli.cli.console import say
 from srcli.cli.models_fetch import import_model, merge, pull
 from srcli.cli.options import current
 from srcli.errors import UsageError
-from srcli.presets import Preset, list_presets
+from srcli.presets import Preset, list_presets, preset_folders
 from srcli.temperature import choose
 
 SHOWN = (("set5", "Set5"), ("set14", "Set14"), ("b100", "B100"))
@@ -159,11 +159,13 @@ def info(
     json: Json = False,
 ) -> None:
     """Network, training, licence, source and reported figures of one model."""
-    from srcli.models import check_parts
     from srcli.weights.store import known_hash, locate, resolve
 
     preset = resolve(current(name))
-    check_parts(preset)
+    if preset.folder != preset_folders()[-1]:  # what comes with the package is right, and torch takes seconds
+        from srcli.models import check_parts
+
+        check_parts(preset)
     model = describe(preset)
     path = locate(preset)
     digest = preset.weights.sha256 if path is None else known_hash(preset, path)

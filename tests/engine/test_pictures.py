@@ -75,7 +75,8 @@ def test_transparency_is_enlarged_apart(upscaler, photo, expected):
     assert sr.shape == (28, 38, 4)
     assert (sr[:, :14, 3] < 20).all()
     assert (sr[:, 22:, 3] > 235).all()
-    np.testing.assert_allclose(sr[:, 30:, :3] / 255, expected[:, 30:], atol=0.05)
+    # What is bled under transparency reaches far through the default's attention, but faintly.
+    assert np.abs(sr[:, 30:, :3] / 255 - expected[:, 30:]).mean() < 0.02
 
 
 def test_gray_arrays(upscaler, photo):
