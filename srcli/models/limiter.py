@@ -14,10 +14,13 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from srcli.geometry import F32
+from srcli.models.layers import tensor
 from srcli.models.sr import ImplicitSR, NativeEncoder
 from srcli.presets import Preset
 
@@ -105,7 +108,7 @@ def _within(phases: Tensor, low: Tensor, high: Tensor) -> Tensor:
     at = near.any(1).nonzero(as_tuple=True)
     if not len(at[0]):
         return phases
-    weights = _bilinear(math.isqrt(phases.shape[2])).to(phases)
+    weights = tensor(_bilinear(math.isqrt(phases.shape[2])), phases)
     out = phases.permute(0, 3, 4, 1, 2).clone()  # pixel-major
     least, most = (_neighbours(x, at) @ weights for x in (low, high))
     out[at] = out[at].maximum(least).minimum(most)
@@ -120,11 +123,11 @@ def _neighbours(x: Tensor, at: tuple[Tensor, ...]) -> Tensor:
 
 
 @lru_cache(maxsize=8)
-def _bilinear(factor: int) -> Tensor:
+def _bilinear(factor: int) -> F32:
     """Shares (9, factor^2) of the 3x3 pixels around in the phases of an enlarged pixel."""
-    place = (torch.arange(factor) + 0.5) / factor - 0.5
-    axis = (1 - (place - torch.arange(-1, 2).reshape(3, 1)).abs()).clamp(min=0)  # (3, factor)
-    return torch.einsum("yi,xj->yxij", axis, axis).reshape(9, factor * factor)
+    place = (np.arange(factor) + 0.5) / factor - 0.5
+    axis = np.clip(1 - np.abs(place - np.arange(-1, 2)[:, None]), 0, None)  # (3, factor)
+    return np.einsum("yi,xj->yxij", axis, axis).reshape(9, factor * factor).astype(np.float32)
 
 
 def _beyond(off: Tensor, most: Tensor) -> Tensor | None:
