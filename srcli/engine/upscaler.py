@@ -201,8 +201,12 @@ class Upscaler:
         x = (lr.to(self.device) - mean) / std
         known = Size(*lr.shape[-2:])
         cell = pixel_cell(known, target, cell_clip=self.preset.engine.cell_clip).to(x).expand(len(x), -1)
+        frame, network = Frame.whole(x, cell, target), self.network
+        prepared = network.decoder.prepare(network.encoder.for_scale(frame.scale)(x), x, frame)
         # `query` is what training differentiates; `render` works in place.
-        colours = self.network(x, grid_coord(Grid.of(known, target), x).expand(len(x), -1, -1), cell)
+        colours = network.decoder.query(
+            prepared, grid_coord(Grid.of(known, target), x).expand(len(x), -1, -1)
+        )
         sr = colours.transpose(1, 2).unflatten(2, tuple(target)) * std + mean
         return sr.clamp(0, 1).to(lr.device)
 
