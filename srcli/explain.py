@@ -21,7 +21,8 @@ from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
 from srcli.geometry import F32, Box, Size, nearest_index
 from srcli.models.decoders.lit import LIT
-from srcli.models.sr import Frame, pixel_cell
+from srcli.models.decoders.native import OnNative
+from srcli.models.sr import Frame, NativeEncoder, pixel_cell
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,6 +64,8 @@ def attention_windows(
         UsageError: a network without attention windows, or a point outside the picture.
     """
     encoder, decoder = upscaler.network.encoder, upscaler.network.decoder
+    added = isinstance(decoder, OnNative)  # to the native picture, which has no windows
+    decoder = decoder.decoder if isinstance(decoder, OnNative) else decoder
     if not (isinstance(decoder, LIT) and decoder.attention):
         raise UsageError(
             f"'{upscaler.preset.name}' has no attention windows.", hint="Choose a LIT or CLIT with --model."
@@ -75,13 +78,15 @@ def attention_windows(
             raise UsageError(f"the point {at[0]:g},{at[1]:g} is outside the {size.w}x{size.h} picture.")
     row, column = (min(max(round(place), 0), n - 1) for place, n in zip(at[::-1], size, strict=True))
     near = Box(row, column, row + 1, column + 1).grow(decoder.halo + 1, size)
-    wide = _whole_windows(near.grow(upscaler.halo, pixels.size), encoder.multiple_of)
+    multiple = math.lcm(encoder.multiple_of, encoder.tile_multiple)
+    wide = _whole_windows(near.grow(upscaler.halo, pixels.size), multiple)
     rows, cols = near.relative_to(wide).slices
     point = np.array([(2 * place + 1) / n - 1 for place, n in zip(at[::-1], size, strict=True)], np.float32)
     coord = torch.from_numpy(point).reshape(1, 1, 2)
     cell = pixel_cell(size, target, cell_clip=upscaler.preset.engine.cell_clip).to(upscaler.device)
     with arithmetic(upscaler.device, upscaler.precision):
-        feat = encoder(pixels.box(wide))[:, :, rows, cols]
+        network = encoder.features if added and isinstance(encoder, NativeEncoder) else encoder
+        feat = network(pixels.box(wide))[:, :, rows, cols]
         prepared = decoder.prepare(feat, pixels.box(near), Frame(size, near, cell, target))
         weights = decoder.attention_at(prepared, coord.to(upscaler.device))
     return [
