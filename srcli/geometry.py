@@ -171,9 +171,7 @@ class Taps(NamedTuple):
     weight: F32
 
 
-SHARP = (
-    -0.75
-)  # held-out photographs: 0.3 dB more at x1.5 and 0.05 dB at x3 than with Pillow's -0.5, the same beyond x4
+SHARP = -0.75  # of Keys' kernel; on held-out photographs better than Pillow's -0.5 below x4, and equal beyond
 
 
 @lru_cache(maxsize=64)

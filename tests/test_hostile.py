@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from srcli import Upscaler
-from tests.helpers.hostile import KINDS, drift, hostile, outside, photograph, text
+from tests.helpers.hostile import drift, hostile, outside, photograph, text
 
 SCALES = (1.3, 2, 4)
 
@@ -25,27 +25,28 @@ def enlarged(pixels, scale):
     return (sr[0] * 255).round().byte().permute(1, 2, 0).numpy()
 
 
-def check(seed):
+def excess(seed):
     """Means over 2x2 input pixels; at x1.3 those of sharp patterns suffer from the grid alone, so Lanczos is the measure."""
-    pixels = hostile(seed, 40)
+    pixels, worst = hostile(seed, 40), -np.inf
     for scale in SCALES:
         sr = enlarged(pixels, scale)
         size = sr.shape[1::-1]
         lanczos = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
         bound = 40 if scale >= 2 else max(40, 1.2 * drift(pixels, lanczos))
-        assert drift(pixels, sr) <= bound, (seed, KINDS[seed % len(KINDS)], scale)
+        worst = max(worst, drift(pixels, sr) - bound)
+    return worst
 
 
 @pytest.mark.parametrize("seed", range(24))
 def test_means_stay_near_on_hostile_pictures(seed):
-    check(seed)
+    assert excess(seed) <= 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", range(0, 400, 20))
 def test_means_stay_near_on_four_hundred(start):
     for seed in range(1000 + start, 1020 + start):
-        check(seed)
+        assert excess(seed) <= 0, seed
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,15 @@ def test_unsmoothed_text_gets_no_dots_around_it():
     for seed in range(3):
         pixels = text(np.random.default_rng(seed), 64, smooth=False)
         assert outside(pixels, enlarged(pixels, 4)) <= 0.002
+
+
+def test_limits_end_with_the_engine_that_asked_for_them():
+    network, preset = default().network, default().preset
+    pixels = torch.tensor(np.ascontiguousarray(hostile(0, 40))).permute(2, 0, 1)[None].float() / 255
+    limited = Upscaler(network, preset, precision="fp32").upscale(pixels, 4)
+    free = Upscaler(network, preset, precision="fp32", limit=False).upscale(pixels, 4)
+    assert not torch.equal(limited, free)
+    assert torch.equal(limited, Upscaler(network, preset, precision="fp32").upscale(pixels, 4))
 
 
 def test_gray_pictures_stay_gray():

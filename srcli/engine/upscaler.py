@@ -35,7 +35,7 @@ from srcli.engine.tiling import Band, bands, checked_tile, tile_shape
 from srcli.errors import ModelError, UsageError
 from srcli.geometry import Box, Grid, Size, output_size
 from srcli.models.layers import channels_last, grid_coord, window_pad
-from srcli.models.limiter import add_limiter
+from srcli.models.limiter import set_limiter
 from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR, Tiling, pixel_cell
 from srcli.presets import DEFAULT_PRESET, Preset, successor
 from srcli.resources import free_memory
@@ -90,8 +90,7 @@ class Upscaler:
         self.network = channels_last(network.to(self.device).eval())
         self.weights_sha256 = weights_sha256
         self.limits = preset.engine.limit if limit is None else limit
-        if self.limits:
-            add_limiter(network, preset)
+        set_limiter(network, preset, on=self.limits)
         self.tile_used: Size | None = None
         self.tiles = 0
         self.fp32_fallbacks = 0

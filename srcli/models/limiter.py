@@ -46,11 +46,11 @@ class Limiter:
         return limited(picture.unflatten(1, (3, -1)), lr.float(), mean, std).flatten(1, 2)
 
 
-def add_limiter(network: ImplicitSR, preset: Preset) -> None:
-    """Limit the native pictures of a network's bodies; networks without one are left as they are."""
+def set_limiter(network: ImplicitSR, preset: Preset, *, on: bool) -> None:
+    """Limit the native pictures of a network's bodies, or stop it; networks without one are left as they are."""
     for part in network.encoder.modules():
         if isinstance(part, NativeEncoder):
-            part.limiter = Limiter(*preset.mean_std)
+            part.limiter = Limiter(*preset.mean_std) if on else None
 
 
 def limited(phases: Tensor, lr: Tensor, mean: Tensor, std: Tensor) -> Tensor:
