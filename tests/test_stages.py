@@ -42,6 +42,11 @@ FPLIA = {
     "generator": {"name": "fplia", "condition_dim": 8, **UNET},
     "diffusion": {},
 }
+ON_NATIVE = FPLIA | {
+    "encoder": FPLIA["encoder"]
+    | {"fidelity": {"name": "rlfn", "n_feats": 8, "n_blocks": 1, "attention": 4, "centred": True}},
+    "decoder": FPLIA["decoder"] | {"skip": "native"},
+}
 KIM = {
     "title": "tiny",
     "encoder": {"name": "latent", "autoencoder": AUTOENCODER | {"variational": False}},
@@ -253,6 +258,14 @@ STAGES = {  # network, objective, what is frozen, beginnings of the names of wha
     ),
     "diffusion": (FPLIA, {"name": "latent-diffusion"}, ["encoder.", "decoder."], ("generator.",)),
     "finetune": (FPLIA, {"name": "lia-finetune", "temperature": "short"}, ["encoder.", "generator."], ("decoder.",)),
+    "native-fidelity": (ON_NATIVE, {"name": "fidelity"}, ["encoder."], (*ALONE, "decoder.gains")),
+    "native-autoencoder": (
+        ON_NATIVE,
+        {"name": "autoencoder", "smallest": 1.0, "adversary": 0.5, "adversary_width": 4, "adversary_layers": 1},
+        ["encoder.fidelity.", "decoder.position.", "generator."],
+        ("encoder.autoencoder.", *PERC, "decoder.mlp.", "decoder.gains"),
+    ),
+    "native-finetune": (ON_NATIVE, {"name": "lia-finetune"}, ["encoder.", "generator."], ("decoder.",)),
     "kim-autoencoder": (
         KIM,
         {"name": "autoencoder", "branch": "", "kl": 0.0},

@@ -13,10 +13,11 @@ from torch.overrides import TorchFunctionMode
 
 from srcli.errors import ModelError, PresetError, suggest
 from srcli.models.decoders import DECODERS
+from srcli.models.decoders.lia import LIA
 from srcli.models.decoders.native import on_native
 from srcli.models.encoders import ENCODERS
 from srcli.models.generators import GENERATORS
-from srcli.models.sr import Decoder, Encoder, Generator, ImplicitSR, NativeEncoder
+from srcli.models.sr import Decoder, Encoder, Generator, ImplicitSR
 from srcli.presets import Part, Preset
 from srcli.sections import convert
 
@@ -109,16 +110,20 @@ def _native_parts(preset: Preset, make: Callable[..., Any]) -> tuple[Encoder, De
         return None
     if skip != "native":
         raise PresetError(f"decoder.skip in {preset.name} is 'bilinear' or 'native', not '{skip}'.")
-    if not issubclass(ENCODERS.get(preset.encoder.name, Encoder), NativeEncoder):
+    capable = [name for name, each in ENCODERS.items() if "gives" in inspect.signature(each).parameters]
+    if preset.encoder.name not in capable:
         raise PresetError(
             f"{preset.name} asks for a native picture, and encoder '{preset.encoder.name}' gives none.",
-            hint=f"Those that do: {', '.join(k for k, each in ENCODERS.items() if issubclass(each, NativeEncoder))}.",
+            hint=f"Those that do: {', '.join(capable)}.",
         )
     alone = preset.decoder.name == "native"
     gives = "picture" if alone else "both"
     encoder = make(ENCODERS, "encoder", preset.encoder, preset.name, gives=gives)
     width = encoder.out_dim if alone else encoder.feat_dim
     decoder = make(DECODERS, "decoder", Part(preset.decoder.name, args), preset.name, in_dim=width)
+    if isinstance(decoder, LIA):
+        decoder.stand_on_native()
+        return encoder, decoder
     return encoder, decoder if alone else on_native(decoder, encoder.feat_dim)
 
 

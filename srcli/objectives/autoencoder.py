@@ -129,7 +129,7 @@ class _AutoEncoder(Stage):
         hr = F.interpolate(picture, (side, side), mode="bicubic", align_corners=False)
         box = self._box(side)
         hr = hr[:, :, box.top : box.bottom, box.left : box.right]
-        sr = decoded(network, batch.lr, perceived(network, z), Size(side, side), self.branch, box)
+        sr = decoded(network, batch.lr, perceived(network, batch.lr, z), Size(side, side), self.branch, box)
         fit = self.compare(sr, hr)
         loss = fit + self.kl * divergence
         if self.opponent is None or self.step < self.opponent_from:
@@ -157,7 +157,7 @@ class _AutoEncoder(Stage):
         values = []
         for lr, hr in pairs:
             mean, _ = autoencoder_of(network).moments(hr)
-            sr = decoded(network, lr, perceived(network, mean), Size(*hr.shape[-2:]), self.branch)
+            sr = decoded(network, lr, perceived(network, lr, mean), Size(*hr.shape[-2:]), self.branch)
             values.append(luma_psnr(sr, hr, border=4))
         return {"psnr-y of HR through the latent": sum(values) / len(values)}
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from srcli.data.samples import Batch
 from srcli.errors import PresetError
 from srcli.geometry import Box, Grid, Size
+from srcli.models.encoders.perception import Perception
 from srcli.models.layers import grid_coord
 from srcli.models.sr import Frame, ImplicitSR, pixel_cell
 from srcli.objectives.stage import Objective, Stage, luma_psnr
@@ -53,17 +54,17 @@ def faithful(network: ImplicitSR, lr: Tensor) -> Tensor:
     Raises:
         PresetError: the network does not look at LR and a latent.
     """
-    extractor = getattr(network.encoder, "fidelity", None)
-    if extractor is None:
+    if not isinstance(network.encoder, Perception):
         raise PresetError("This objective needs FPLIA's encoder.", hint='encoder.name = "perception"')
-    feat = extractor(lr)
-    return F.pad(feat, (0, 0, 0, 0, 0, network.encoder.out_dim - feat.shape[1]))
+    return network.encoder.beside(lr)
 
 
-def perceived(network: ImplicitSR, z: Tensor) -> Tensor:
-    """Features of a latent (B, z, h, w), not normalised, with zeros where those of LR would be."""
-    feat = autoencoder_of(network).decode(z)
-    return F.pad(feat, (0, 0, 0, 0, network.encoder.out_dim - feat.shape[1], 0))
+def perceived(network: ImplicitSR, lr: Tensor, z: Tensor) -> Tensor:
+    """Features of a latent (B, z, h, w), not normalised, and of LR (B, 3, h, w) what branch p needs, or zeros."""
+    feat, encoder = autoencoder_of(network).decode(z), network.encoder
+    if isinstance(encoder, Perception) and encoder.out_dim > encoder.feat_dim:  # the native picture
+        return encoder.beside(lr, feat)
+    return F.pad(feat, (0, 0, 0, 0, encoder.out_dim - feat.shape[1], 0))
 
 
 def autoencoder_of(network: ImplicitSR) -> Any:

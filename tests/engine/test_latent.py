@@ -48,7 +48,13 @@ KIM = {
     "decoder": {"name": "liif", "hidden": [8]},
     "generator": {**TINY["generator"], "name": "kim", "condition_dim": 3},
 }
-PRESETS = {"fplia": TINY, "kim": KIM}
+RLFN = {"name": "rlfn", "n_feats": 8, "n_blocks": 1, "attention": 4}
+NATIVE = {
+    **TINY,
+    "encoder": {**TINY["encoder"], "fidelity": {**RLFN, "centred": True}},
+    "decoder": {**TINY["decoder"], "skip": "native"},
+}
+PRESETS = {"fplia": TINY, "native": NATIVE, "kim": KIM}
 
 
 EXTRACTORS = {
@@ -67,6 +73,8 @@ def engine(kind="fplia", table=None, **options):
         for parameter in network.parameters():
             if not parameter.any():
                 parameter.normal_(0, 0.3)
+        if kind == "native":
+            network.decoder.gains.copy_(torch.tensor([0.5, 1.0, 1.0, 1.0]))
     return engine_for(network, preset, device="cpu", **options)
 
 
@@ -100,6 +108,38 @@ def test_extractor_and_generator_are_exchanged_by_configuration_alone(extractor,
     assert sr[0].shape == (20, 31, 3)
     assert np.isfinite(sr[0]).all()
     assert np.abs(sr[0] - sr[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("limit", [True, False])
+def test_on_a_native_picture_branch_f_begins_as_that_picture(limit):
+    fplia = engine("native", branch="f", limit=limit)
+    alone = parse_preset(
+        {"title": "t", "encoder": RLFN, "decoder": {"name": "native"}, "pixels": {"mean": 0.0, "std": 0.5}},
+        name="alone",
+    )
+    network = build(alone)
+    network.encoder.load_state_dict(fplia.network.encoder.fidelity.state_dict())
+    lr, target = photo(10, 14), Size(23, 33)
+    wanted = rows(engine_for(network, alone, device="cpu", limit=limit), lr, target)
+    torch.nn.init.zeros_(fplia.network.decoder.lia.gains)
+    assert rows(fplia, lr, target) == pytest.approx(wanted, abs=2e-6)
+    torch.nn.init.ones_(fplia.network.decoder.lia.gains)
+    assert np.abs(rows(fplia, lr, target) - wanted).max() > 1e-3
+
+
+def test_every_branch_adds_its_own_share_to_the_native_picture_and_the_choice_is_one_of_them():
+    lr, target = photo(9, 12), Size(25, 30)
+    sr = engine("native")
+    latent = sr.latent(TensorSource(lr), seed=2)
+    scores = []
+    chosen = rows(sr, lr, target, latent=latent, chosen=lambda _, s: scores.append(s))
+    each = np.stack(
+        [rows(engine("native", branch=b), lr, target, latent=latent) for b in ("f", "p", "pf", "fp")]
+    )
+    winner = np.concatenate(scores, axis=1).argmax(0)
+    assert len(set(winner.ravel())) > 1
+    assert chosen == pytest.approx(np.take_along_axis(each, winner[None, ..., None], 0)[0], abs=1e-5)
+    assert set(build(sr.preset).decoder.gains.tolist()) == {0.0, 1.0}  # f begins with nothing
 
 
 def test_one_latent_serves_all_scales_and_is_what_the_seed_means():

@@ -109,8 +109,15 @@ def test_a_network_of_windows_gives_features_on_the_grid_of_the_image():
 
 def test_perception_refuses_a_network_that_it_does_not_know():
     part = Part("perception", {"fidelity": {"name": "rrdb"}, "autoencoder": {}})
-    with pytest.raises(PresetError, match="edsr, rdn, swinir"):
+    with pytest.raises(PresetError, match="edsr, rdn, rlfn, swinir"):
         make(ENCODERS, "encoder", part, "test")
+
+
+def test_perception_refuses_a_native_picture_of_a_network_without_one():
+    edsr = {"name": "edsr", "n_resblocks": 1, "n_feats": 8}
+    part = Part("perception", {"fidelity": edsr, "autoencoder": dataclasses.asdict(LOCAL)})
+    with pytest.raises(PresetError, match="'edsr' come without a native picture"):
+        make(ENCODERS, "encoder", part, "test", gives="both")
 
 
 def test_groups_must_divide_the_widths():

@@ -85,6 +85,15 @@ def test_released_keys_are_renamed_and_our_own_left_alone():
     assert rename(renamed, preset)["encoder.conv_1.bias"] is renamed["encoder.conv_1.bias"]
 
 
+def test_pixels_around_zero_are_those_around_one():
+    network, centred = body(small_blocks=1), body(small_blocks=1, centred=True)
+    centred.load_state_dict(network.state_dict())
+    lr = 2 * torch.rand(1, 3, 20, 20)
+    for scale in (2.0, 4.0):
+        own, other = network.for_scale(scale)(lr), centred.for_scale(scale)(lr - 1)
+        torch.testing.assert_close(other + 1, own, atol=1e-5, rtol=0)
+
+
 def test_a_second_body_answers_small_scales_and_joins_between():
     network, lr = body(small_blocks=1), torch.rand(1, 3, 20, 20)
     assert network.for_scale(1.3)(lr).shape[1] == 12

@@ -214,12 +214,16 @@ def test_a_cascade_continues_the_network_of_one_branch(recipe):
     assert torch.equal(*answers)
 
 
-def test_branches_learn_once_they_have_joined(recipe):
+@pytest.mark.parametrize("native", [False, True])
+def test_branches_learn_once_they_have_joined(recipe, native):
     changes = {
         "schedule.scales": "cumulative 1:2|1:2x1:2",
         "schedule.joins": "[0.0, 0.5]",
         "data.scale_per": "batch",
     }
+    if native:
+        rlfn = '{name = "rlfn", n_feats = 8, n_blocks = 1, attention = 4}'
+        changes |= {"encoder": rlfn, "decoder.skip": "native"}
     settings = read_recipe(recipe, {**CLIT2, **changes})
     trainer, feed = Trainer(settings, CPU), feed_of(settings)
     start = weights_of(trainer.network)

@@ -26,14 +26,8 @@ from srcli.models.attention import PositionBias, budget
 from srcli.models.decoders.lia_ablations import Ensemble, Modulation
 from srcli.models.decoders.lia_grid import rendered
 from srcli.models.decoders.lia_plain import plain
-from srcli.models.layers import (
-    MLP,
-    bilinear_at,
-    bilinear_grid,
-    conv,
-    last_linear,
-    linear,
-)
+from srcli.models.decoders.native import HALO, NativePicture
+from srcli.models.layers import MLP, bilinear_at, bilinear_grid, conv, last_linear, linear
 from srcli.models.sr import Decoder, Frame, Grid
 
 BRANCHES = {  # name -> stream of the query, stream of keys and values; in the order of the votes
@@ -47,11 +41,12 @@ KEPT = 128 << 20  # bytes of windows that training keeps; beyond, they are compu
 
 
 class LIAField(NamedTuple):
-    """Both streams at the decoder's width, of the frame's box, and the image for the skip."""
+    """Both streams at the decoder's width, of the frame's box, and the image for the skip, or a native picture."""
 
     streams: dict[str, Tensor]  # (B, dim, h, w)
     lr: Tensor  # (B, 3, h, w)
     frame: Frame
+    native: NativePicture | None = None
 
 
 class Rendered(NamedTuple):
@@ -79,6 +74,7 @@ class LIA(Decoder):
 
     Attributes:
         temperature: of the Gumbel noise in training, where branches vote; a buffer, so that training resumes with it.
+        gains: factors on what the branches add to a native picture; None: they add to the bilinear image, as published.
 
     Raises:
         ValueError: no or unknown branches, a branch without its stream, or sizes that do not fit each other.
@@ -139,6 +135,7 @@ class LIA(Decoder):
             self.merge = nn.Linear(count * dim, dim) if select == "concat" else Modulation(count, dim)
         self.norm = nn.LayerNorm(dim)
         self.mlp = MLP(dim, hidden, 3, activation=nn.ReLU if variant == "code" else nn.GELU)
+        self.gains: nn.Parameter | None = None
         self.temperature: Tensor
         if self.votes:
             self.register_buffer("temperature", torch.ones(()))
@@ -193,13 +190,24 @@ class LIA(Decoder):
         """
         return OneBranch(self, name)
 
+    def stand_on_native(self) -> None:
+        """Add to the native picture behind the features instead of the bilinear image; branch f begins as the picture.
+
+        Raises:
+            ValueError: branches are joined or mixed, so that none has an answer of its own.
+        """
+        if len(self.branches) > 1 and not self.selects:
+            raise ValueError("branches on a native picture are chosen for every pixel")
+        self.gains = nn.Parameter(torch.tensor([float(name != "f") for name in self.branches]))
+        self.halo = max(self.halo, HALO)
+
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LIAField:
         """See `Decoder.prepare`."""
-        fid, perc = feat.split([self.widths["fid"], self.widths["perc"]], dim=1)
-        parts = {"fid": fid, "perc": perc}
-        return LIAField(
-            {name: conv(_conv(self.streams, name), parts[name]) for name in self.streams}, lr, frame
-        )
+        fid, perc = self.widths["fid"], self.widths["perc"]
+        parts = {"fid": feat[:, :fid], "perc": feat[:, fid : fid + perc]}
+        streams = {name: conv(_conv(self.streams, name), parts[name]) for name in self.streams}
+        native = None if self.gains is None else NativePicture.of(feat[:, fid + perc :], frame)
+        return LIAField(streams, lr, frame, native)
 
     def query(self, prepared: LIAField, coord: Tensor) -> Tensor:
         """See `Decoder.query`; the slow, plain form, of which memory is bounded, also in training."""
@@ -232,6 +240,7 @@ class LIA(Decoder):
 
         def answer(part: Tensor, drawn: Tensor | None) -> tuple[Tensor, ...]:
             features, scores = look(part)
+            features = [self.with_gain(each, name) for each, name in zip(features, wanted, strict=True)]
             mixed = dict(zip(wanted, features, strict=True))
             if SELECTED in names:
                 mixed[SELECTED] = self.mixed(features, scores, drawn)
@@ -250,7 +259,7 @@ class LIA(Decoder):
                 )
             else:
                 answered.append(answer(part, drawn))
-        skip = bilinear_at(prepared.lr, coord)
+        skip = prepared.native.at(coord) if prepared.native else bilinear_at(prepared.lr, coord)
         columns = zip(*answered, strict=True)
         return {name: torch.cat(parts, dim=1) + skip for name, parts in zip(names, columns, strict=True)}
 
@@ -275,20 +284,8 @@ class LIA(Decoder):
         images = [rendered(self, _one(prepared, i), grid, name) for i in range(len(prepared.lr))]
         colours = torch.stack([each for each, _ in images]).permute(0, 3, 1, 2)
         scores = [each.permute(2, 0, 1) for _, each in images if each is not None]
-        return Rendered(colours + bilinear_grid(prepared.lr, grid), torch.stack(scores) if scores else None)
-
-    def choose(self, prepared: LIAField, grid: Grid) -> Tensor:
-        """The votes (B, n, H, W) of the branches for a rectangle of HR pixels; the highest is selected.
-
-        Raises:
-            ValueError: nothing is selected pixel by pixel.
-        """
-        scores = self.render_chosen(prepared, grid).scores
-        if scores is None:
-            raise ValueError("this decoder does not select a branch for every pixel")
-        return scores
-
-    # --- what both ways of asking share ----------------------------------------------------------------------
+        skip = prepared.native.grid(grid) if prepared.native else bilinear_grid(prepared.lr, grid)
+        return Rendered(colours + skip, torch.stack(scores) if scores else None)
 
     def check(self, name: str) -> None:
         """Raise ValueError unless `name` is a branch or `SELECTED`."""
@@ -325,16 +322,25 @@ class LIA(Decoder):
             shares = tuple(each.unsqueeze(-1) for each in shares)
         return torch.stack([f * each for f, each in zip(features, shares, strict=True)]).sum(0)
 
+    def with_gain(self, features: Tensor, name: str) -> Tensor:
+        """Features (.., dim) of a branch with its factor behind them, where it has one, so that both are chosen together."""
+        if self.gains is None:
+            return features
+        gain = self.gains[self.branches.index(name)].to(features.dtype)
+        return torch.cat([features, gain.expand(*features.shape[:-1], 1)], dim=-1)
+
     def colours(self, features: Tensor, prepared: LIAField) -> Tensor:
-        """Features (.., dim) through the norm and the MLP: (.., 3) float32, without the skip."""
-        norm = self.norm
+        """Features (.., dim), see `with_gain`, through the norm and the MLP: (.., 3) float32, without the skip."""
+        norm, gain = self.norm, features[..., self.dim :].float()
+        features = features[..., : self.dim]
         hidden = F.layer_norm(features.float(), norm.normalized_shape, norm.weight, norm.bias, norm.eps)
         hidden = hidden.to(next(iter(prepared.streams.values())).dtype)
         *inner, last = self.mlp.linears
         for layer in inner:
             hidden = linear(layer, hidden)
             hidden = F.relu(hidden) if self.variant == "code" else F.gelu(hidden)
-        return last_linear(last, hidden)
+        colours = last_linear(last, hidden)
+        return colours if self.gains is None else colours * gain
 
     def keys(self, names: Sequence[str], roles: str) -> dict[str, list[str]]:
         """The convolutions of each stream that some branches need, those of queries first."""
@@ -387,7 +393,7 @@ def _conv(layers: nn.ModuleDict, key: str) -> nn.Conv2d:
 
 def _one(prepared: LIAField, number: int) -> LIAField:
     """One image of a batch, as a batch of one."""
-    streams, lr, frame = prepared
+    streams, lr, frame, _ = prepared
     cell = frame.cell[number : number + 1] if len(frame.cell) > 1 else frame.cell
     one = slice(number, number + 1)
     return LIAField({name: each[one] for name, each in streams.items()}, lr[one], replace(frame, cell=cell))

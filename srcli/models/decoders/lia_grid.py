@@ -35,6 +35,7 @@ class Layer(NamedTuple):
 class Branch(NamedTuple):
     """A branch before a part of the picture: its padded maps and its layers."""
 
+    name: str
     maps: Maps
     features: Layer
     trust: Tensor | None  # (heads, h * w, d), the map of confidence
@@ -102,7 +103,7 @@ def _part(
         trust = None
         if confidence is not None:
             trust = Maps.of(maps[lia.key(name, "c")].unsqueeze(2), lia.n_heads).v
-        branches.append(Branch(stacked, features, trust, confidence))
+        branches.append(Branch(name, stacked, features, trust, confidence))
     rows, cols = (
         Table.of(axis, middle, edge, lia.reach, lia.position, number, own=False)
         for number, (axis, middle, edge) in enumerate(zip(part, middles, box[:2], strict=True))
@@ -131,26 +132,27 @@ def _maps(lia: LIA, image: LIAField, names: Sequence[str], box: Box, *, votes: b
 def _features(lia: LIA, branches: Sequence[Branch], group: Sequence[Piece]) -> tuple[Tensor, Tensor | None]:
     """What is selected (R * C, n * m, dim) in a rectangle of windows, and the scores."""
     if len(branches) == 1:
-        return _projected(branches[0], group[0]), None
+        return _projected(lia, branches[0], group[0]), None
     votes = [_trusted(branch, piece) for branch, piece in zip(branches, group, strict=True)]
     scores = lia.scores([vote for vote in votes if vote is not None]) if lia.votes else None
     if scores is None or not lia.selects:
-        features = [_projected(branch, piece) for branch, piece in zip(branches, group, strict=True)]
+        features = [_projected(lia, branch, piece) for branch, piece in zip(branches, group, strict=True)]
         return lia.mixed(features, scores, None), scores
     winner = scores.argmax(-1)
-    out = torch.empty(*winner.shape, lia.dim, device=winner.device)
+    out = torch.empty(*winner.shape, lia.dim + (lia.gains is not None), device=winner.device)
     for number, (branch, piece) in enumerate(zip(branches, group, strict=True)):
         won = winner == number
         windows = won.any(1).nonzero()[:, 0]
         if len(windows):
             some = piece._replace(corner=piece.corner[windows], weights=piece.weights[windows])
-            out[won] = _projected(branch, some)[won[windows]]
+            out[won] = _projected(lia, branch, some)[won[windows]]
     return out, scores
 
 
-def _projected(branch: Branch, piece: Piece) -> Tensor:
+def _projected(lia: LIA, branch: Branch, piece: Piece) -> Tensor:
     features = branch.features
-    return piece.project(branch.maps.v, branch.maps.width, features.weight) + features.constant
+    projected = piece.project(branch.maps.v, branch.maps.width, features.weight) + features.constant
+    return lia.with_gain(projected, branch.name)
 
 
 def _trusted(branch: Branch, piece: Piece) -> Tensor | None:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from srcli.models.autoencoder import AutoEncoder, Sizes
-from srcli.models.sr import Encoder
+from srcli.models.sr import Encoder, Gives, NativeEncoder
 from srcli.presets import Part
 
-FIDELITY = ("edsr", "rdn", "swinir")
+FIDELITY = ("edsr", "rdn", "rlfn", "swinir")
 
 
 class LatentFeatures(Encoder):
@@ -46,26 +46,40 @@ class Perception(Encoder):
     """Features of the LR image and, behind them, of the latent (FPLIA).
 
     Args:
-        fidelity: the network that looks at the LR image: "edsr", "rdn" or "swinir", and its arguments.
+        fidelity: the network that looks at the LR image: "edsr", "rdn", "rlfn" or "swinir", and its arguments.
         autoencoder: sizes of the auto-encoder.
+        gives: "both" has the native picture of that network behind the features.
+
+    Attributes:
+        feat_dim: channels of the features alone.
 
     Raises:
-        ValueError: another network.
+        ValueError: another network, or one without a native picture where that is asked for.
     """
 
-    def __init__(self, *, fidelity: Part, autoencoder: Sizes) -> None:
+    def __init__(self, *, fidelity: Part, autoencoder: Sizes, gives: Gives = "features") -> None:
         super().__init__()
         from srcli.models import make
         from srcli.models.encoders import ENCODERS
 
         if fidelity.name not in FIDELITY:
             raise ValueError(f"fidelity must be one of {', '.join(FIDELITY)}, got '{fidelity.name}'")
-        self.fidelity = make(ENCODERS, "encoder", fidelity, "fidelity")
+        native = issubclass(ENCODERS[fidelity.name], NativeEncoder)
+        if gives != "features" and not (native and gives == "both"):
+            raise ValueError(f"features of '{fidelity.name}' come without a native picture")
+        self.fidelity = make(
+            ENCODERS, "encoder", fidelity, "fidelity", **({"gives": gives} if native else {})
+        )
+        self.fidelity_dim: int = getattr(self.fidelity, "feat_dim", self.fidelity.out_dim)
         self.autoencoder = AutoEncoder(autoencoder)
         self.latent_channels = autoencoder.z_channels
+        self.feat_dim = self.fidelity_dim + self.autoencoder.out_dim
         self.out_dim = self.fidelity.out_dim + self.autoencoder.out_dim
         self.multiple_of, self.repeat_edge = self.fidelity.multiple_of, self.fidelity.repeat_edge
+        self.tile_multiple = self.fidelity.tile_multiple
         self.halo = max(self.fidelity.halo, self.autoencoder.halo)
+        if native and self.fidelity.practical_halo is not None:
+            self.practical_halo = max(self.fidelity.practical_halo, self.autoencoder.halo)
         self.exact = self.fidelity.exact and self.autoencoder.local
 
     def grown(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -77,6 +91,17 @@ class Perception(Encoder):
 
     def forward(self, lr: Tensor) -> Tensor:
         """(B, 3 + z, h, w), the normalised LR image beside the latent -> (B, out_dim, h, w)."""
-        perceived = self.autoencoder.decode(lr[:, 3:])
-        h, w = perceived.shape[-2:]
-        return torch.cat([self.fidelity(lr[:, :3])[:, :, :h, :w], perceived], dim=1)
+        return self.beside(lr[:, :3], self.autoencoder.decode(lr[:, 3:]))
+
+    def beside(self, lr: Tensor, perceived: Tensor | None = None) -> Tensor:
+        """Features of lr (B, 3, h, w) with those of a latent (B, C, h, w), or zeros, behind them: (B, out_dim, h, w)."""
+        h, w = lr.shape[-2:]
+        seen = self.fidelity(lr)[:, :, :h, :w]
+        if perceived is None:
+            perceived = seen.new_zeros(len(lr), self.autoencoder.out_dim, h, w)
+        return torch.cat([seen[:, : self.fidelity_dim], perceived, seen[:, self.fidelity_dim :]], dim=1)
+
+    def faithful(self, lr: Tensor) -> Tensor:
+        """Features of lr (B, 3, h, w) alone, (B, fidelity_dim, h, w)."""
+        look = self.fidelity.features if isinstance(self.fidelity, NativeEncoder) else self.fidelity
+        return look(lr)[:, :, : lr.shape[-2], : lr.shape[-1]]

@@ -96,7 +96,7 @@ class RLFN(NativeEncoder):
     """RLFN with its upsampler; six blocks of 52 channels, 543,740 parameters at x4.
 
     Pixels are expected in [0, 2], that is with mean 0 and deviation 0.5: the release takes 0 to 255, which half
-    precision does not bear. The network is scaled by that, exactly.
+    precision does not bear. The network is scaled by that, exactly. Pixels in [-1, 1] are brought there and back.
 
     Args:
         factor: of its upsampler.
@@ -105,6 +105,7 @@ class RLFN(NativeEncoder):
         attention: channels of the attention.
         small_blocks: blocks of a second body with an upsampler of factor 2, which answers alone up to x2 and together
             with the first one up to x2.5; 0: there is none.
+        centred: whether pixels are in [-1, 1].
         gives: see `NativeEncoder`.
     """
 
@@ -122,12 +123,14 @@ class RLFN(NativeEncoder):
         n_blocks: int = 6,
         attention: int = 16,
         small_blocks: int = 0,
+        centred: bool = False,
         gives: Gives = "features",
     ) -> None:
         super().__init__(factor, n_feats, gives)
         self.halo = 21 * n_blocks + 3
         self.live_channels = 6 * n_feats
         self.n_blocks = n_blocks
+        self.darkest = -1.0 if centred else 0.0
         self.conv_1 = nn.Conv2d(3, n_feats, 3, padding=1)
         for i in range(n_blocks):
             self.add_module(f"block_{i + 1}", RLFB(n_feats, attention))
@@ -138,7 +141,12 @@ class RLFN(NativeEncoder):
             if gives != "picture":
                 raise ValueError("a second body serves the native picture alone: decoder 'native'")
             self.small = RLFN(
-                factor=2, n_feats=n_feats, n_blocks=small_blocks, attention=attention, gives=gives
+                factor=2,
+                n_feats=n_feats,
+                n_blocks=small_blocks,
+                attention=attention,
+                centred=centred,
+                gives=gives,
             )
 
     def for_scale(self, scale: float) -> Callable[[Tensor], Tensor]:
@@ -159,8 +167,8 @@ class RLFN(NativeEncoder):
         return scaled(state)
 
     def features(self, lr: Tensor) -> Tensor:
-        """(B, 3, h, w) in [0, 2] -> (B, n_feats, h, w)."""
-        first = out = self.conv_1(lr)
+        """(B, 3, h, w) -> (B, n_feats, h, w)."""
+        first = out = self.conv_1(lr - self.darkest)
         for i in range(self.n_blocks):
             out = self.get_submodule(f"block_{i + 1}")(out)
         return self.conv_2(out) + first
@@ -170,7 +178,7 @@ class RLFN(NativeEncoder):
         (last,) = self.upsampler
         assert isinstance(last, nn.Conv2d)
         with no_autocast(feat):
-            return conv(last, feat.float())
+            return conv(last, feat.float()) + self.darkest
 
 
 def scaled(state: Mapping[str, Tensor], by: float = 127.5) -> dict[str, Tensor]:

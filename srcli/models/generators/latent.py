@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srcli.models.encoders.perception import Perception
 from srcli.models.sr import Encoder, Generator
 
 
@@ -110,17 +111,14 @@ class FPLIA(LatentGenerator):
     def check(self, encoder: Encoder) -> None:
         """See `Generator.check`."""
         super().check(encoder)
-        fidelity = getattr(encoder, "fidelity", None)
-        if fidelity is None:
+        if not isinstance(encoder, Perception):
             raise ValueError("the generator needs the features of an encoder such as 'perception'")
-        self._check_condition(fidelity.out_dim)
+        self._check_condition(encoder.fidelity_dim)
 
     def condition(self, encoder: Encoder, lr: Tensor) -> Tensor:
         """Features of the encoder's fidelity network: (B, C, h, w)."""
-        seen: Any = encoder  # Perception
-        h, w = lr.shape[-2:]
-        features: Tensor = seen.fidelity(lr)
-        return features[:, :, :h, :w]
+        assert isinstance(encoder, Perception)
+        return encoder.faithful(lr)
 
 
 class Kim(LatentGenerator):
