@@ -9,7 +9,7 @@ from srcli.engine.upscaler import TensorSource
 from srcli.geometry import Size
 from srcli.presets import DEFAULT_PRESET, REAL_WORLD_PRESET, list_presets
 from srcli.sampling import choose_sampling
-from srcli.weights.store import is_bundled
+from srcli.weights.store import bundled_folder, is_bundled
 
 SHIPPED = [preset for preset in list_presets() if is_bundled(preset)]
 
@@ -17,6 +17,13 @@ SHIPPED = [preset for preset in list_presets() if is_bundled(preset)]
 def test_a_model_of_every_kind_is_shipped():
     assert {DEFAULT_PRESET, REAL_WORLD_PRESET, "edsr-baseline-blend"} <= {preset.name for preset in SHIPPED}
     assert {"lit", "linf", "lia"} <= {preset.decoder.name for preset in SHIPPED}
+
+
+def test_the_package_holds_weights_with_their_cards_and_nothing_else():
+    files = [path for path in bundled_folder().iterdir() if path.is_file()]
+    names = {preset.name for preset in SHIPPED}
+    assert {path.name for path in files} == {f"{n}{end}" for n in names for end in (".safetensors", ".md")}
+    assert sum(path.stat().st_size for path in files) <= 60e6
 
 
 @pytest.mark.parametrize("preset", SHIPPED, ids=lambda preset: preset.name)
