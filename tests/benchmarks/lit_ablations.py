@@ -2,14 +2,14 @@
 
     python tests/benchmarks/lit_ablations.py --data photos/ [--steps 1500] [--seeds 3] [--out runs/lit-ablations]
 
-All have the encoder of edsr-s-blend, which stays as it is. "full" has windows of 7x7. The paper's gaps are 0.02 to
+All have the encoder of edsr-baseline-blend, which stays as it is. "full" has windows of 7x7. The paper's gaps are 0.02 to
 0.15 dB after 1,000 epochs: read ours beside the spread over seeds. Luma PSNR of held-out photos, in dB. A run that was
 interrupted is continued.
 """
 
-from small_runs import ON_EDSR_S, SMALL_LIT, arguments, print_table
+from small_runs import ON_EDSR, SMALL_LIT, arguments, print_table
 
-FULL = SMALL_LIT | ON_EDSR_S | {"decoder.side": "7"}
+FULL = SMALL_LIT | ON_EDSR | {"decoder.side": "7"}
 CASES = {
     "full": {},
     "-a, no attention": {"decoder.attention": "false"},

@@ -35,8 +35,8 @@ SMALL = {
     "validation.photos": "12",
     "validation.crop": "240",
 }
-ON_EDSR_S = {  # the encoder of edsr-s-blend, which stays as it is: only decoders are compared
-    "encoder.n_resblocks": "8",
+ON_EDSR = {  # the encoder of edsr-baseline-blend, which stays as it is: only decoders are compared
+    "encoder.n_resblocks": "16",
     "encoder.n_feats": "64",
     "encoder.mean_shift": "false",
     "pixels.mean": "0.5",
@@ -78,7 +78,7 @@ def measure(
     )
     length = {"optim.steps": str(args.steps), "optim.seed": str(seed)}
     out = args.out / re.sub(r"[^\w.+-]+", " ", f"{decoder} {label} {seed}").strip()
-    init = find(resolve("edsr-s-blend")) if "init.take" in changes else None
+    init = find(resolve("edsr-baseline-blend")) if "init.take" in changes else None
     train(read_recipe(path, SMALL | changes | length), args.data, out, init=init)
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text("utf-8").splitlines()]
     return next(line["validation"] for line in reversed(lines) if line.get("validation"))

@@ -129,7 +129,7 @@ def import_checkpoint(data: bytes, folder: Path) -> None:
 
     path = folder / "mutant.pth"
     path.write_bytes(data)
-    fit(read_foreign(path), load_preset("edsr-s-blend"))
+    fit(read_foreign(path), load_preset("edsr-baseline-blend"))
 
 
 def read_manifest(data: bytes, folder: Path) -> None:
