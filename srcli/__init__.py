@@ -14,8 +14,8 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Upscaler": "srcli.engine",
     "load_preset": "srcli.presets",
-    "read_image": "srcli.image",
-    "write_image": "srcli.image",
+    "read_image": "srcli.image.read",
+    "write_image": "srcli.image.write",
     "SrcliError": "srcli.errors",
 }
 

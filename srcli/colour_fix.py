@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srcli.geometry import Size
-from srcli.image import resize_rows
+from srcli.image.resize import resize_rows
 
 F32 = NDArray[np.float32]
 Mode = Literal["none", "adain", "wavelet", "lowpass"]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from srcli.errors import ImageError, UsageError
-from srcli.image.quantise import quantise
 from srcli.image.read import read_image
+from srcli.image.samples import quantise
 from srcli.metrics import Metric, Protocol, Scene
 from srcli.metrics.distributions import channel_distances
 

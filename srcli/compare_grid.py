@@ -14,7 +14,7 @@ from srcli.contact_sheet import LEAST, Cell, fitted, marked, sheet
 from srcli.errors import UsageError
 from srcli.evaluate.models import Draw, Model
 from srcli.geometry import Size, output_size
-from srcli.image.resample import pillow_bicubic_uint8
+from srcli.image.resize import pillow_bicubic_uint8
 from srcli.metrics import Scene, find_protocol
 from srcli.metrics.psnr import psnr
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srcli.geometry import Size
-from srcli.image.resample import taps
+from srcli.image.resize import taps
 
 F32 = NDArray[np.float32]
 

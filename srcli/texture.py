@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from srcli.errors import UsageError
 from srcli.geometry import Size
-from srcli.image.resample import resize_rows
+from srcli.image.resize import resize_rows
 
 F32 = NDArray[np.float32]
 
@@ -71,7 +71,7 @@ def temperature_map(asked: str) -> TemperatureMap:
     """
     if asked == "auto":
         return TemperatureMap("auto", f"auto {LOWEST} {HIGHEST} {KNEE}")
-    from srcli.image import read_image
+    from srcli.image.read import read_image
 
     path = Path(asked)
     if not path.is_file():

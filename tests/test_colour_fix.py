@@ -6,7 +6,7 @@ from scipy.ndimage import convolve1d
 
 from srcli.colour_fix import ColourFix, fixed, shift
 from srcli.geometry import Size
-from srcli.image import resize_rows
+from srcli.image.resize import resize_rows
 
 MODES = ("adain", "wavelet", "lowpass")
 STEP = 1 / 255

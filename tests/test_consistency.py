@@ -6,7 +6,7 @@ from PIL import Image
 
 from srcli.consistency import Projection
 from srcli.geometry import Size
-from srcli.image import resize
+from srcli.image.resize import resize
 
 
 def noise(h, w, seed, *, low=0.45, high=0.55):

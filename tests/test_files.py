@@ -12,7 +12,8 @@ import pytest
 
 from srcli.errors import ResourceError
 from srcli.files import atomic_write
-from srcli.image import read_image, write_image
+from srcli.image.read import read_image
+from srcli.image.write import write_image
 from tests.image.make import texture
 
 

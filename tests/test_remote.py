@@ -5,7 +5,7 @@ import pytest
 
 from srcli import remote
 from srcli.errors import ExistsError, ImageError, NothingToDoError, UsageError
-from srcli.image import read_provenance
+from srcli.image.provenance import read_provenance
 from srcli.inputs import find_inputs
 from srcli.job import Settings
 from srcli.job.staging import staged_records

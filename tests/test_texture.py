@@ -6,7 +6,7 @@ from PIL import Image
 
 from srcli.errors import ImageError, UsageError
 from srcli.geometry import Size
-from srcli.image import resize
+from srcli.image.resize import resize
 from srcli.texture import HIGHEST, LOWEST, temperature_map, texture_factor
 
 

@@ -343,7 +343,7 @@ def _check_targets(targets: list[Path], *, pages: bool, overwrite: bool) -> None
 def _save_picture(target: Path, pixels: U8) -> None:
     from PIL import Image
 
-    from srcli.image import find_format
+    from srcli.image.formats import find_format
 
     form = find_format(target.suffix.lstrip("."))
     image = Image.fromarray(pixels)

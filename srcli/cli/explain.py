@@ -17,7 +17,7 @@ from srcli.errors import ExistsError, UsageError
 if TYPE_CHECKING:
     from srcli.engine import Upscaler
     from srcli.geometry import Size
-    from srcli.image import Image
+    from srcli.image.read import Image
 
 POINT = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*[, ]\s*(-?\d+(?:\.\d+)?)\s*")
 
@@ -77,7 +77,7 @@ def explain(
     from srcli.engine import Upscaler
     from srcli.files import atomic_write
     from srcli.geometry import Size, output_size
-    from srcli.image import read_image
+    from srcli.image.read import read_image
     from srcli.sizes import parse_scale
 
     factor = parse_scale(scale)

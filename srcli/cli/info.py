@@ -60,7 +60,7 @@ def info(
 
 
 def _picture(path: Path) -> dict[str, Any]:
-    from srcli.image import probe
+    from srcli.image.probe import probe
 
     header = probe(path)
     height, width = header.size

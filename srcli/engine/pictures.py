@@ -13,8 +13,8 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from srcli.geometry import Size
-from srcli.image import Image, read_image, resize
-from srcli.image.alpha import bleed
+from srcli.image.read import Image, bleed, read_image
+from srcli.image.resize import resize
 
 MODES = ("L", "LA", "RGB", "RGBA")  # of PIL, that come back as they are
 

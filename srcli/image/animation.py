@@ -11,25 +11,20 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from srcli.errors import ImageError, ResourceError
 from srcli.files import atomic_write
-from srcli.image.encode import PROVENANCE_KEY, XMP_KEY, metadata_options, with_provenance
-from srcli.image.gif import gif_options, with_palette
-from srcli.image.header import MAX_PIXELS, check_pixels, inspect
-from srcli.image.ifd import write_exif
-from srcli.image.pillow import BROKEN, damaged, own_rules
-from srcli.image.pixels import check_png, decode_frame
-from srcli.image.quantise import Samples
+from srcli.image.decode import DEEP_ANIMATION, check_png, decode_frame
+from srcli.image.encode import XMP_KEY, Encoding, about_options, gif_options, picture_of, with_palette
+from srcli.image.metadata import PROVENANCE_KEY, with_provenance
+from srcli.image.probe import BROKEN, MAX_PIXELS, check_pixels, inspect, pillow, pillow_rules
 from srcli.image.read import Image, image_of
-from srcli.image.source import Origin, Source, open_source
+from srcli.image.samples import Samples
+from srcli.image.source import Origin, open_source
 from srcli.image.write import OutputPlan
-
-if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
 
 SHORTEST = 100.0  # milliseconds that stand for "as fast as possible" in files that give no duration
 
@@ -56,7 +51,7 @@ class Animation:
 
 
 def read_animation(origin: Origin, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Animation:
-    """Read all pictures of an animation, or the one of a file that holds a single one.
+    """Read all pictures of an animation.
 
     Args:
         origin: a path, or the content itself.
@@ -69,57 +64,34 @@ def read_animation(origin: Origin, *, max_pixels: int = MAX_PIXELS, name: str | 
     """
     with open_source(origin, name) as source:
         found = inspect(source, "all")
-        check_pixels(found.header, max_pixels, source.name, count=found.header.frames)
-        picture = found.picture
-        if picture is None or found.header.frames == 1:
+        header, picture = found.header, found.picture
+        check_pixels(header, max_pixels, source.name, count=header.frames)
+        if picture is None or header.frames == 1:
             raise ImageError(f"{source.name} is no animation.")
-        if found.header.depth != "8" and source.format != "avif":
-            raise ImageError(
-                f"{source.name} is an animation of 16 bits, of which only the first picture can be read.",
-                hint="Use --frames first.",
-            )
+        if header.depth != "8" and source.format != "avif":
+            raise ImageError(f"{source.name} {DEEP_ANIMATION}", hint="Use --frames first.")
         if source.format == "png":
             check_png(source)
-        frames, durations = [], []
-        for index in range(_first(picture), found.header.frames):
-            try:
-                with own_rules():
-                    picture.seek(index)
-                    grown = replace(found.header, size=(picture.height, picture.width))  # by a GIF's picture
-                    check_pixels(grown, max_pixels, source.name, count=found.header.frames)
-                    decoded = decode_frame(source, picture)
-            except BROKEN as error:
-                raise damaged(source, error) from error
+        # An animated PNG may begin with a picture for programs that show no animations.
+        first = int(getattr(picture, "default_image", False))
+        frames, durations = list[Image](), list[float]()
+        for index in range(first, header.frames):
+            with pillow(source):
+                picture.seek(index)
+                grown = replace(header, size=(picture.height, picture.width))  # by a GIF's picture
+                check_pixels(grown, max_pixels, source.name, count=header.frames)
+                decoded = decode_frame(source, picture)
             durations.append(float(picture.info.get("duration") or 0) or SHORTEST)
             frames.append(image_of(source, found, decoded))
-        loop = _loop(source, picture)
-    return Animation(
-        _alike(frames, _notes(source, picture, found.header.depth)), Timing(tuple(durations), loop)
-    )
-
-
-def _first(picture: Picture) -> int:
-    """An animated PNG may begin with a picture for programs that show no animations."""
-    return 1 if getattr(picture, "default_image", False) else 0
-
-
-def _notes(source: Source, picture: Picture, depth: str) -> list[str]:
-    notes = []
-    if _first(picture):
-        notes.append("the still picture before the animation is left out")
-    if depth != "8":
+    notes = ["the still picture before the animation is left out"] * first
+    if header.depth != "8":
         notes.append("an animation of more than 8 bits is read at 8 bits")
     if source.format == "avif":
         notes.append("how often an AVIF animation repeats cannot be read: for ever is assumed")
-    return notes
-
-
-def _loop(source: Source, picture: Picture) -> int:
-    """GIF counts repetitions after the first time, and says nothing for none; PNG and WebP count all times."""
-    if source.format == "gif":
-        repeats = picture.info.get("loop")
-        return 1 if repeats is None else 0 if repeats == 0 else int(repeats) + 1
-    return int(picture.info.get("loop", 0))
+    loop = picture.info.get("loop")
+    if source.format == "gif":  # it counts repetitions after the first time, and says nothing for none
+        loop = 1 if loop is None else int(loop) + 1 if loop else 0
+    return Animation(_alike(frames, notes), Timing(tuple(durations), int(loop or 0)))
 
 
 def _alike(frames: Sequence[Image], notes: Sequence[str]) -> tuple[Image, ...]:
@@ -136,9 +108,6 @@ def _alike(frames: Sequence[Image], notes: Sequence[str]) -> tuple[Image, ...]:
         return replace(frame, pixels=pixels, alpha=alpha, notes=tuple(dict.fromkeys((*frame.notes, *notes))))
 
     return tuple(same(frame) for frame in frames)
-
-
-# --- writing ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,12 +139,24 @@ class AnimationPlan:
         Raises:
             ResourceError: the folder is not writable, the disk is full, or the encoder fails.
         """
-        data, notes = self._encoded(list(self._frames(bands)), provenance)
+        name, pictures, stream = (
+            self.still.format.name,
+            [picture_of(f) for f in self._frames(bands)],
+            io.BytesIO(),
+        )
+        options, notes = self._options(name, None if self.still.encoding.strip else provenance)
+        if name == "gif":
+            pictures = [with_palette(picture) for picture in pictures]
+        try:
+            with pillow_rules():
+                pictures[0].save(stream, name.upper(), save_all=True, append_images=pictures[1:], **options)
+        except BROKEN as error:
+            raise ResourceError(f"the {name} encoder failed: {error}.", hint="Try --format png.") from error
         if isinstance(target, Path):
-            with atomic_write(target) as stream:
-                stream.write(data)
+            with atomic_write(target) as file:
+                file.write(stream.getbuffer())
         else:
-            target.write(data)
+            target.write(stream.getbuffer())
         return notes
 
     def _frames(self, bands: Iterable[Samples]) -> Iterator[Samples]:
@@ -189,68 +170,48 @@ class AnimationPlan:
                 parts, rows = [], 0
         assert not parts
 
-    def _encoded(
-        self, frames: Sequence[Samples], provenance: Mapping[str, Any] | None
-    ) -> tuple[memoryview, list[str]]:
-        from PIL import Image as Pictures
-
-        form, encoding = self.still.format.name, self.still.encoding
-        pictures = [Pictures.fromarray(f[..., 0] if f.shape[2] == 1 else f) for f in frames]
-        options, notes = self._options(form, None if encoding.strip else provenance)
-        if form == "gif":
-            pictures = [with_palette(picture) for picture in pictures]
-        stream = io.BytesIO()
-        try:
-            with own_rules():
-                pictures[0].save(stream, form.upper(), save_all=True, append_images=pictures[1:], **options)
-        except BROKEN as error:
-            raise ResourceError(f"the {form} encoder failed: {error}.", hint="Try --format png.") from error
-        return stream.getbuffer(), notes
-
-    def _options(self, form: str, provenance: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str]]:
+    def _options(self, name: str, provenance: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str]]:
         """Pillow's options for saving, and notes."""
-        from PIL.PngImagePlugin import PngInfo
-
-        encoding, timing, notes = self.still.encoding, self.timing, list[str]()
+        encoding, timing = self.still.encoding, self.timing
         options: dict[str, Any] = {"duration": list(timing.durations), "loop": timing.loop}
-        if self.still.icc is not None and form != "gif":
-            options["icc_profile"] = self.still.icc
-        if form == "png":
-            text = PngInfo()
-            if provenance:
-                text.add_itxt(PROVENANCE_KEY, json.dumps(dict(provenance), sort_keys=True))
-            if encoding.metadata.xmp is not None:
-                text.add_itxt(XMP_KEY, encoding.metadata.xmp.decode("utf-8", "replace"))
-            if encoding.metadata.exif is not None:
-                options["exif"] = write_exif(encoding.metadata.exif)
-            return options | {
-                "pnginfo": text,
-                "compress_level": encoding.compress_level,
+        if name == "gif":  # it counts hundredths of seconds, and repetitions after the first time
+            about, notes = gif_options(encoding, provenance)
+            loop = {} if timing.loop == 1 else {"loop": max(0, timing.loop - 1)}
+            return about | loop | {"duration": _rounded(timing.durations, 10)}, notes
+        if encoding.icc is not None:
+            options["icc_profile"] = encoding.icc
+        if name == "png":
+            # Pixels replace those before, transparent ones as well.
+            options |= {
                 "disposal": 0,
-                "blend": 0,  # pixels replace those before, transparent ones as well
+                "blend": 0,
                 "default_image": False,
-            }, notes
-        if form == "gif":
-            about, notes = gif_options(encoding.metadata, provenance, PROVENANCE_KEY, alpha=self.still.alpha)
-            return about | self._gif_timing(), notes
-        kept, more = with_provenance(encoding.metadata, provenance)
-        about, lost = metadata_options(form, kept)
-        options |= about | {"quality": 100 if encoding.lossless else encoding.quality}
-        if form == "webp":
-            options |= {"lossless": encoding.lossless, "allow_mixed": False}
-        else:
-            options["duration"] = _rounded(timing.durations, 1)
-            options["subsampling"] = ":".join("444" if encoding.lossless else encoding.chroma)
-            if timing.loop:
-                notes.append("how often an AVIF animation repeats cannot be written")
-        return options, notes + more + lost
+                "pnginfo": _texts(encoding, provenance),
+            }
+            exif = {} if encoding.exif is None else {"exif": encoding.exif}
+            return options | exif | {"compress_level": encoding.compress_level}, []
+        kept, notes = with_provenance(encoding.metadata, provenance)
+        if kept.iptc is not None:
+            notes.append(f"IPTC records do not fit into {name}; they are left out")
+        options |= about_options(replace(encoding, metadata=kept))
+        options["quality"] = 100 if encoding.lossless else encoding.quality
+        if name == "webp":
+            return options | {"lossless": encoding.lossless, "allow_mixed": False}, notes
+        options["duration"] = _rounded(timing.durations, 1)
+        options["subsampling"] = ":".join("444" if encoding.lossless else encoding.chroma)
+        return options, ["how often an AVIF animation repeats cannot be written"] * bool(timing.loop) + notes
 
-    def _gif_timing(self) -> dict[str, Any]:
-        """GIF counts hundredths of seconds."""
-        options: dict[str, Any] = {"duration": _rounded(self.timing.durations, 10)}
-        if self.timing.loop != 1:
-            options["loop"] = max(0, self.timing.loop - 1)
-        return options
+
+def _texts(encoding: Encoding, provenance: Mapping[str, Any] | None) -> Any:
+    """Text chunks of a PNG."""
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    if provenance:
+        text.add_itxt(PROVENANCE_KEY, json.dumps(dict(provenance), sort_keys=True))
+    if encoding.metadata.xmp is not None:
+        text.add_itxt(XMP_KEY, encoding.metadata.xmp.decode("utf-8", "replace"))
+    return text
 
 
 def _rounded(durations: Sequence[float], unit: int) -> list[int]:

@@ -2,28 +2,46 @@
 
 Matrix and gray profiles are computed here in float from their tags, so 16-bit files keep 16 bits and colours
 outside sRGB survive as values below 0 or above 1. Profiles made of look-up tables (CMYK among them) go through
-LittleCMS, in libvips, at 16 bits.
+LittleCMS, in libvips, at 16 bits. What gAMA, cHRM and cICP in PNG or nclx in AVIF and HEIC say becomes an ICC
+profile, so that it is converted, shown and kept like one; only PQ and HLG, which no matrix profile can say, pass
+through with their numbers.
 """
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srcli.image import icc
-from srcli.image.curves import SRGB, Curve
-from srcli.image.quantise import F32, Samples, to_float
+from srcli.image.icc import F64, PRIMARIES, SRGB, TRANSFERS, Curve, Power
+from srcli.image.png import colour_chunks
+from srcli.image.samples import F32, Samples, to_float
+from srcli.image.source import Source
 from srcli.image.vips import from_samples, libvips, reason_of, to_samples, with_profile
 
-F64 = NDArray[np.float64]
-
-# Well below half a level of 8 bits: profiles that call themselves sRGB differ by less.
-SRGB_TOLERANCE = 0.0015
+SRGB_TOLERANCE = (
+    0.0015  # well below half a level of 8 bits: profiles that call themselves sRGB differ by less
+)
 WHITE_TOLERANCE = 0.005
+USUAL_GAMMA = (0.45, 0.46)  # 1 / 2.2, which writers of sRGB put into gAMA
+HDR = {16: "PQ", 18: "HLG"}
+INTENT = {"intent": "relative", "black_point_compensation": True}
+
+
+class CodePoints(NamedTuple):
+    """Numbers of H.273 for a picture that no ICC profile can describe."""
+
+    primaries: int
+    transfer: int
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{PRIMARIES.get(self.primaries, ('unknown primaries', ()))[0]} {HDR[self.transfer]}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,34 +73,24 @@ class Profile:
             return False
         return self.matrix is None or bool(np.abs(self.matrix - np.eye(3)).max() < SRGB_TOLERANCE)
 
-    @cached_property
-    def inverse(self) -> F64:
-        """Linear sRGB to linear RGB of this space."""
-        assert self.matrix is not None
-        return np.asarray(np.linalg.inv(self.matrix), np.float64)
-
     def to_working(self, samples: Samples) -> F32:
         """Working-space floats (n, w, c) of samples (n, w, c) of any depth."""
         if self.is_srgb:
             return to_float(samples)
-        linear = np.stack(
-            [self._linear(samples[..., i], curve) for i, curve in enumerate(self.curves)], axis=-1
-        )
-        return SRGB.encode(linear if self.matrix is None else _mix(linear, self.matrix))
+        each = zip(np.moveaxis(samples, -1, 0), self.curves, strict=True)
+        if samples.dtype == np.float32:
+            linear = [curve.decode(values) for values, curve in each]
+        else:
+            linear = [_table(curve, samples.dtype)[values] for values, curve in each]
+        return SRGB.encode(_mix(np.stack(linear, axis=-1), self.matrix))
 
     def from_working(self, rows: F32) -> F32:
         """Device values (n, w, c), white at 1, of working-space rows (n, w, c); may leave [0, 1]."""
         if self.is_srgb:
             return rows
-        linear = SRGB.decode(rows)
-        if self.matrix is not None:
-            linear = _mix(linear, self.inverse)
+        matrix = None if self.matrix is None else np.asarray(np.linalg.inv(self.matrix), np.float64)
+        linear = _mix(SRGB.decode(rows), matrix)
         return np.stack([curve.encode(linear[..., i]) for i, curve in enumerate(self.curves)], axis=-1)
-
-    def _linear(self, samples: Samples, curve: Curve) -> F32:
-        if samples.dtype == np.float32:
-            return curve.decode(samples)
-        return _table(curve, samples.dtype)[samples]
 
 
 @lru_cache(maxsize=16)
@@ -92,8 +100,10 @@ def _table(curve: Curve, dtype: np.dtype[Any]) -> F32:
     return curve.decode(np.arange(levels + 1) / levels).astype(np.float32)
 
 
-def _mix(linear: F32, matrix: F64) -> F32:
+def _mix(linear: F32, matrix: F64 | None) -> F32:
     """`matrix` applied to each pixel, one fixed order of operations whatever the shape."""
+    if matrix is None:
+        return linear
     m = matrix.astype(np.float32)
     r, g, b = linear[..., 0], linear[..., 1], linear[..., 2]
     return np.stack([m[i, 0] * r + m[i, 1] * g + m[i, 2] * b for i in range(3)], axis=-1)
@@ -101,13 +111,7 @@ def _mix(linear: F32, matrix: F64) -> F32:
 
 @dataclass(frozen=True, eq=False)
 class LookUpProfile:
-    """A colour space described by tables, converted by LittleCMS (relative colorimetric, black point).
-
-    Attributes:
-        name: for people.
-        data: the profile as in the file.
-        space: cmyk or rgb.
-    """
+    """A colour space described by tables, converted by LittleCMS (relative colorimetric, black point)."""
 
     name: str
     data: bytes
@@ -115,7 +119,8 @@ class LookUpProfile:
 
     def to_srgb(self, samples: Samples) -> Samples:
         """Colours (n, w, 3) in sRGB of samples (n, w, 4 or 3), uint8 or uint16 as they are."""
-        picture = from_samples(samples, self.interpretation(samples), self.data)
+        kind = "cmyk" if self.space == "cmyk" else "rgb16" if samples.itemsize == 2 else "srgb"
+        picture = with_profile(from_samples(samples, kind), self.data)
         return to_samples(picture.icc_transform("srgb", embedded=True, depth=8 * samples.itemsize, **INTENT))
 
     def from_srgb(self, rows: Samples, dtype: np.dtype[Any]) -> Samples:
@@ -126,26 +131,19 @@ class LookUpProfile:
         """
         if not self.is_writable:
             raise ValueError(f"the profile '{self.name}' cannot be written to")
-        picture = from_samples(rows, "rgb16" if rows.itemsize == 2 else "srgb", None)
+        picture = from_samples(rows, "rgb16" if rows.itemsize == 2 else "srgb")
         picture = with_profile(picture.icc_import(input_profile="srgb", **INTENT), self.data)
         return to_samples(picture.icc_export(depth=8 * dtype.itemsize, **INTENT))
 
     @cached_property
     def is_writable(self) -> bool:
         """Whether the profile has tables back from colour to its own values: those of scanners have none."""
-        picture = with_profile(from_samples(np.zeros((1, 1, 3), np.float32), "lab", None), self.data)
+        picture = with_profile(from_samples(np.zeros((1, 1, 3), np.float32), "lab"), self.data)
         try:
             to_samples(picture.icc_export(depth=8, **INTENT))
         except libvips().Error:
             return False
         return True
-
-    def interpretation(self, samples: Samples) -> str:
-        """The word of libvips for the samples."""
-        return "cmyk" if self.space == "cmyk" else "rgb16" if samples.itemsize == 2 else "srgb"
-
-
-INTENT = {"intent": "relative", "black_point_compensation": True}
 
 
 def read_profile(data: bytes) -> Profile | LookUpProfile:
@@ -157,16 +155,15 @@ def read_profile(data: bytes) -> Profile | LookUpProfile:
     found = icc.parse_profile(data)
     name = found.name or "unnamed profile"
     if found.curves:
-        matrix = None if found.to_xyz is None else _to_srgb(found.to_xyz)
-        return Profile(name, data, found.curves, matrix)
-    if found.space in ("cmyk", "rgb"):
-        profile = LookUpProfile(name, data, "cmyk" if found.space == "cmyk" else "rgb")
-        try:  # so that a bad table is found now
-            profile.to_srgb(np.zeros((1, 1, 4 if found.space == "cmyk" else 3), np.uint8))
-        except libvips().Error as error:
-            raise ValueError(f"LittleCMS refuses it ({reason_of(error)})") from error
-        return profile
-    raise ValueError(f"profiles of {found.space} are not supported")
+        return Profile(name, data, found.curves, None if found.to_xyz is None else _to_srgb(found.to_xyz))
+    if found.space not in ("cmyk", "rgb"):
+        raise ValueError(f"profiles of {found.space} are not supported")
+    profile = LookUpProfile(name, data, "cmyk" if found.space == "cmyk" else "rgb")
+    try:  # so that a bad table is found now
+        profile.to_srgb(np.zeros((1, 1, 4 if found.space == "cmyk" else 3), np.uint8))
+    except libvips().Error as error:
+        raise ValueError(f"LittleCMS refuses it ({reason_of(error)})") from error
+    return profile
 
 
 def _to_srgb(to_xyz: F64) -> F64:
@@ -183,13 +180,9 @@ def _to_srgb(to_xyz: F64) -> F64:
 @lru_cache(maxsize=8)
 def standard_profile(name: Literal["srgb", "p3"], space: Literal["rgb", "gray"]) -> Profile:
     """The profile of sRGB or Display P3 (which share their curve), or of gray with that curve."""
-    if space == "gray":
-        data = icc.build_profile("Gray with sRGB curve", SRGB, None)
-    elif name == "srgb":
-        data = icc.build_profile("sRGB", SRGB, icc.SRGB_TO_XYZ)
-    else:
-        data = icc.build_profile("Display P3", SRGB, icc.P3_TO_XYZ)
-    profile = read_profile(data)
+    matrix = icc.P3_TO_XYZ if name == "p3" else icc.SRGB_TO_XYZ
+    title = "Gray with sRGB curve" if space == "gray" else "Display P3" if name == "p3" else "sRGB"
+    profile = read_profile(icc.build_profile(title, SRGB, None if space == "gray" else matrix))
     assert isinstance(profile, Profile)
     return profile
 
@@ -201,3 +194,48 @@ def luma(rows: F32) -> F32:
     r, g, b = rows[..., 0], rows[..., 1], rows[..., 2]
     # Written around green, so that R = G = B comes out exactly.
     return (g + np.float32(0.2126) * (r - g) + np.float32(0.0722) * (b - g))[..., None]
+
+
+def read_colour(source: Source, embedded: bytes | None, *, gray: bool) -> bytes | CodePoints | None:
+    """What a file says about its colours: an ICC profile (its own, or one made of other words), or PQ and HLG.
+
+    Args:
+        source: of any format.
+        embedded: its ICC profile.
+        gray: whether its pixels are.
+    """
+    if source.format == "png":
+        with source.elsewhere():
+            return _of_chunks(colour_chunks(source.stream), embedded, gray)
+    if source.format not in ("avif", "heic") or embedded:
+        return embedded
+    head = source.head()
+    at = head.find(b"colrnclx")
+    if at < 0 or at + 12 > len(head):
+        return None
+    primaries, transfer = struct.unpack_from(">HH", head, at + 8)
+    return _of_numbers(primaries, transfer, gray)
+
+
+def _of_chunks(found: dict[bytes, bytes], embedded: bytes | None, gray: bool) -> bytes | CodePoints | None:
+    """PNG, section 4.3: cICP counts before iCCP, that before sRGB, and that before gAMA and cHRM."""
+    if len(points := found.get(b"cICP", b"")) == 4:
+        primaries, transfer = points[:2]
+        if transfer in HDR or (primaries in PRIMARIES and transfer in TRANSFERS):
+            return _of_numbers(primaries, transfer, gray)
+    if embedded or b"sRGB" in found:
+        return embedded
+    gamma = int.from_bytes(found[b"gAMA"], "big") / 1e5 if len(found.get(b"gAMA", b"")) == 4 else 0.0
+    places = struct.unpack(">8I", found[b"cHRM"]) if len(found.get(b"cHRM", b"")) == 32 else ()
+    x = tuple(value / 1e5 for value in (*places[2:], *places[:2]))  # the file begins with white
+    usual = not gamma or USUAL_GAMMA[0] < gamma < USUAL_GAMMA[1]
+    if not 0.05 < gamma < 20 and not x:
+        return None
+    name = "PNG primaries" * bool(x) + " and " * bool(x and not usual) + f"gamma {gamma:.5g}" * (not usual)
+    return icc.made_profile(name, SRGB if usual else Power(1 / gamma), x or icc.BT709_PLACES, gray=gray)
+
+
+def _of_numbers(primaries: int, transfer: int, gray: bool) -> bytes | CodePoints | None:
+    if transfer in HDR:
+        return CodePoints(primaries, transfer)
+    return icc.coded_profile(primaries, transfer, gray=gray)

@@ -1,41 +1,41 @@
-"""Encoders: samples, profile and metadata into the bytes of a file."""
+"""Encoders: samples, profile and metadata into the bytes of a file.
+
+PNG, TIFF and JPEG are written as the rows come; for the others the picture is gathered in memory.
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
-from xml.parsers.expat import ExpatError
 
 import numpy as np
 
 from srcli.errors import ResourceError
 from srcli.image import metadata as about
-from srcli.image import png, tiff
-from srcli.image.boxes import completed
-from srcli.image.gif import gif_options, with_palette
+from srcli.image.colour import CodePoints
 from srcli.image.ifd import write_exif
-from srcli.image.metadata import Metadata
-from srcli.image.pillow import BROKEN
-from srcli.image.quantise import Samples
-from srcli.image.raster import Raster
-from srcli.image.spool import Spool
+from srcli.image.metadata import PROVENANCE_KEY, Metadata
+from srcli.image.png import encode_png
+from srcli.image.probe import BROKEN
+from srcli.image.samples import Raster, Samples, Spool
+from srcli.image.tiff import encode_tiff
 from srcli.image.vips import encode_rows
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-PIL_NAMES = {"avif": "AVIF", "gif": "GIF"}
 SEGMENT_LIMIT = 65533  # bytes of a JPEG segment after its length
 AVIF_EFFORT = 3  # as fast as Pillow's encoder, and as small
 JFIF_END = 20  # of a JPEG's first two markers
-METADATA_OPTIONS = ("exif", "xmp")
-PROVENANCE_KEY = "srcli"
+SUBSAMPLING = {"444": "off", "420": "on"}
 XMP_KEY = "XML:com.adobe.xmp"
+VISIBLE, CLEAR = 128, 255  # of GIF: from that alpha on a pixel is shown; the colour that is transparent
+BT601 = 6  # H.273's number of the matrix that AVIF's samples were multiplied by
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,9 @@ class Encoding:
         alpha: whether the last channel is alpha.
         bits: of a sample of AVIF.
         max_bytes: of the file; `quality` is reduced until it fits.
+        icc: profile to embed.
+        profile_name: of the profile.
+        cmyk: whether the first four channels are inks.
     """
 
     quality: int = 95
@@ -63,6 +66,14 @@ class Encoding:
     alpha: bool = False
     bits: int = 8
     max_bytes: int | None = None
+    icc: bytes | None = None
+    profile_name: str = "sRGB"
+    cmyk: bool = False
+
+    @property
+    def exif(self) -> bytes | None:
+        """The EXIF block to be stored."""
+        return None if self.metadata.exif is None else write_exif(self.metadata.exif)
 
 
 def encode(
@@ -70,222 +81,164 @@ def encode(
     raster: Raster,
     name: str,
     encoding: Encoding,
-    *,
-    icc: bytes | None = None,
-    profile_name: str = "",
-    cmyk: bool = False,
     provenance: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Write a picture as format `name`; returns notes on metadata the format could not take.
-
-    PNG and TIFF are written as the rows come; for the others the picture is gathered in memory.
-    """
+    """Write a picture as format `name`; returns notes on metadata the format could not take."""
     if encoding.max_bytes is not None:
-        return _encode_within(
-            stream,
-            raster,
-            encoding,
-            partial(encode, name=name, icc=icc, profile_name=profile_name, cmyk=cmyk, provenance=provenance),
-        )
+        return _encode_within(stream, raster, name, encoding, provenance, encoding.max_bytes)
     if encoding.strip:
         provenance = None
     if name == "png":
-        return _encode_png(stream, raster, encoding, icc, profile_name, provenance)
+        return _encode_png(stream, raster, encoding, provenance)
     if name == "gif":
-        return _encode_gif(stream, raster, encoding, provenance)
-    kept, notes = with_provenance(encoding.metadata, provenance)
+        options, notes = gif_options(encoding, provenance)
+        stream.write(_save(with_palette(picture_of(raster.whole())), "gif", options))
+        return notes
+    kept, notes = about.with_provenance(encoding.metadata, provenance)
     if kept.cicp is not None and name != "avif":
         notes.append(f"{name} has no place for {kept.cicp.name}: programs will take the colours for sRGB")
+    encoding = replace(encoding, metadata=kept)
     if name == "tiff":
-        tiff.encode_tiff(
-            stream,
-            raster,
-            cmyk=cmyk,
-            alpha=encoding.alpha,
-            level=encoding.compress_level,
-            icc=icc,
-            dpi=kept.dpi,
-            aspect=kept.aspect,
-            extra=about.tiff_directory(kept),
+        tags, options = (
+            about.tiff_directory(kept, encoding.icc),
+            {"cmyk": encoding.cmyk, "alpha": encoding.alpha},
         )
+        encode_tiff(stream, raster, tags, level=encoding.compress_level, **options)
         return notes
     if name == "jpg":
-        return notes + _encode_jpeg(stream, raster, encoding, kept, icc, cmyk)
+        return notes + _encode_jpeg(stream, raster, encoding)
     if kept.aspect is not None and kept.dpi is None:
         notes.append(f"{name} has no place for the shape of the pixels ({kept.aspect[0]}:{kept.aspect[1]})")
+    if kept.iptc is not None:
+        notes.append(f"IPTC records do not fit into {name}; they are left out")
     if name == "webp":
-        return notes + _encode_webp(stream, raster, encoding, kept, icc)
-    return notes + _encode_avif(stream, raster, encoding, kept, icc)
+        pieces = list[bytes]()
+        options = {"Q": encoding.quality, "lossless": encoding.lossless, "exact": True}
+        encode_rows(raster, "webp", pieces.append, **options)
+        stream.write(_with_chunks(b"".join(pieces), raster, encoding))
+        return notes
+    if encoding.bits > 8 or encoding.lossless:
+        stream.write(_deep_avif(raster, encoding))
+        return notes
+    return notes + _encode_avif(stream, raster, encoding)
 
 
 def _encode_within(
-    stream: BinaryIO, raster: Raster, encoding: Encoding, encoded: Callable[..., list[str]]
+    stream: BinaryIO,
+    raster: Raster,
+    name: str,
+    encoding: Encoding,
+    provenance: Mapping[str, Any] | None,
+    limit: int,
 ) -> list[str]:
     """Encode with the highest quality that fits, by bisection."""
     spool = Spool(raster.shape, raster.dtype, None)
     for band in raster.blocks(256):
         spool.append(band)
-    limit = encoding.max_bytes or 0
-    best: tuple[int, bytes, list[str]] | None = None
+    best, least = None, 0
     low, high, quality = 1, encoding.quality, encoding.quality
     while low <= high:
         rows = (spool[top : top + 256] for top in range(0, raster.shape[0], 256))
-        attempt = io.BytesIO()
-        again = Raster(raster.shape, raster.dtype, rows)
-        notes = encoded(attempt, again, encoding=replace(encoding, quality=quality, max_bytes=None))
+        attempt, tried = io.BytesIO(), replace(encoding, quality=quality, max_bytes=None)
+        notes = encode(attempt, replace(raster, bands=rows), name, tried, provenance)
         if len(attempt.getbuffer()) <= limit:
             best, low = (quality, attempt.getvalue(), notes), quality + 1
         else:
             high, least = quality - 1, len(attempt.getbuffer())
         quality = (low + high) // 2
     if best is None:
-        raise ResourceError(
-            f"the picture needs {least} bytes at quality 1, more than --max-bytes {limit}.",
-            hint="Allow more, or choose a smaller size.",
-        )
+        what = f"the picture needs {least} bytes at quality 1, more than --max-bytes {limit}."
+        raise ResourceError(what, hint="Allow more, or choose a smaller size.")
     stream.write(best[1])
-    return (
-        [*best[2], f"quality {best[0]} is the highest within {limit} bytes"]
-        if best[0] < encoding.quality
-        else best[2]
-    )
-
-
-def with_provenance(kept: Metadata, provenance: Mapping[str, Any] | None) -> tuple[Metadata, list[str]]:
-    """Metadata whose XMP packet carries the provenance, and a note if it cannot."""
-    if not provenance:
-        return kept, []
-    try:
-        return replace(kept, xmp=about.provenance_xmp(kept.xmp, provenance)), []
-    except (ExpatError, ValueError) as error:
-        return kept, [f"the provenance could not be added to the XMP data ({error})"]
+    lower = best[0] < encoding.quality
+    return [*best[2], *([f"quality {best[0]} is the highest within {limit} bytes"] if lower else [])]
 
 
 def _encode_png(
-    stream: BinaryIO,
-    raster: Raster,
-    encoding: Encoding,
-    icc: bytes | None,
-    profile_name: str,
-    provenance: Mapping[str, Any] | None,
+    stream: BinaryIO, raster: Raster, encoding: Encoding, provenance: Mapping[str, Any] | None
 ) -> list[str]:
-    kept = encoding.metadata
-    chunks = []
-    if icc is not None:
-        chunks.append(png.profile_chunk(profile_name, icc))
+    kept, chunks, notes = encoding.metadata, list[tuple[bytes, bytes]](), list[str]()
+
+    def add_text(keyword: str, text: str) -> None:
+        chunks.append((b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + text.encode()))
+
+    if encoding.icc is not None:
+        printable = "".join(c for c in encoding.profile_name if " " <= c <= "~")[:79].strip() or "ICC profile"
+        chunks.append((b"iCCP", printable.encode("ascii") + b"\0\0" + zlib.compress(encoding.icc, 9)))
     if kept.cicp is not None:  # full range, no matrix
         chunks.append((b"cICP", bytes((*kept.cicp, 0, 1))))
-    if kept.dpi is not None:
-        chunks.append(png.density_chunk(kept.dpi))
-    elif kept.aspect is not None:
-        chunks.append(png.aspect_chunk(kept.aspect))
-    if kept.exif is not None:
-        chunks.append((b"eXIf", write_exif(kept.exif)))
-    notes = []
+    if kept.dpi is not None:  # per metre
+        chunks.append((b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in kept.dpi), 1)))
+    elif kept.aspect is not None:  # in a length that is not known
+        chunks.append((b"pHYs", struct.pack(">IIB", *kept.aspect, 0)))
+    if exif := encoding.exif:
+        chunks.append((b"eXIf", exif))
     if kept.xmp is not None:
         try:
-            chunks.append(png.text_chunk(XMP_KEY, kept.xmp.decode("utf-8")))
+            add_text(XMP_KEY, kept.xmp.decode("utf-8"))
         except UnicodeDecodeError:
             notes.append("the XMP data is not UTF-8 and is left out")
     if kept.iptc is not None:
         notes.append("PNG has no place for IPTC records; they are left out")
     if provenance:
-        chunks.append(png.text_chunk(PROVENANCE_KEY, json.dumps(dict(provenance), sort_keys=True)))
-    png.encode_png(stream, raster, level=encoding.compress_level, chunks=chunks)
+        add_text(PROVENANCE_KEY, json.dumps(dict(provenance), sort_keys=True))
+    encode_png(stream, raster, level=encoding.compress_level, chunks=chunks)
     return notes
 
 
-def _encode_gif(
-    stream: BinaryIO, raster: Raster, encoding: Encoding, provenance: Mapping[str, Any] | None
-) -> list[str]:
-    from PIL import Image
-
-    options, notes = gif_options(encoding.metadata, provenance, PROVENANCE_KEY, alpha=encoding.alpha)
-    pixels = raster.whole()
-    picture = with_palette(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
-    stream.write(_save(picture, "gif", options))
-    return notes
-
-
-def _encode_jpeg(
-    stream: BinaryIO, raster: Raster, encoding: Encoding, kept: Metadata, icc: bytes | None, cmyk: bool
-) -> list[str]:
-    about_it, notes = _jpeg_segments(kept)
+def _encode_jpeg(stream: BinaryIO, raster: Raster, encoding: Encoding) -> list[str]:
+    """By libvips, whose JFIF segment is replaced by ours and what libvips would write anew or not at all."""
+    kept, notes, held = encoding.metadata, list[str](), bytearray()
     unit, density = (1, kept.dpi) if kept.dpi is not None else (0, kept.aspect or (1, 1))
     # JFIF 1.02: units, the densities, no thumbnail
     numbers = (unit, *(min(max(round(value), 1), 65535) for value in density), 0, 0)
-    head = b"\xff\xd8" + _segment(0xE0, b"JFIF\0\1\1" + struct.pack(">BHHBB", *numbers)) + about_it
-    held = bytearray()
+    segments = [("", 0xE0, b"JFIF\0\1\1" + struct.pack(">BHHBB", *numbers))]
+    if exif := encoding.exif:
+        segments.append(("EXIF data is", 0xE1, b"Exif\0\0" + exif))
+    if kept.xmp is not None:
+        segments.append(("XMP data is", 0xE1, b"http://ns.adobe.com/xap/1.0/\0" + kept.xmp))
+    if kept.iptc is not None:
+        segments.append(("IPTC records are", 0xED, about.photoshop_block(kept.iptc)))
+    head = b"\xff\xd8"
+    for what, marker, body in segments:
+        if len(body) > SEGMENT_LIMIT:
+            notes.append(f"the {what} too long for JPEG and left out")
+        else:
+            head += struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
 
     def write(data: bytes) -> None:
-        if len(held) < JFIF_END:
-            held.extend(data)
-            if len(held) >= JFIF_END:
-                start = JFIF_END if held[2:4] == b"\xff\xe0" else 2  # there is no JFIF with inks
-                stream.write(head + held[start:])
+        if len(held) >= JFIF_END:
+            stream.write(data)
             return
-        stream.write(data)
+        held.extend(data)
+        if len(held) >= JFIF_END:
+            start = JFIF_END if held[2:4] == b"\xff\xe0" else 2  # there is no JFIF with inks
+            stream.write(head + held[start:])
 
-    encode_rows(
-        raster,
-        "jpeg",
-        write,
-        icc=icc,
-        cmyk=cmyk,
-        Q=encoding.quality,
-        subsample_mode={"444": "off", "420": "on"}[encoding.chroma],
-    )
+    options = {"Q": encoding.quality, "subsample_mode": SUBSAMPLING[encoding.chroma]}
+    encode_rows(raster, "jpeg", write, about={"icc-profile": encoding.icc}, cmyk=encoding.cmyk, **options)
     return notes
 
 
-def _jpeg_segments(kept: Metadata) -> tuple[bytes, list[str]]:
-    """EXIF, XMP and IPTC, and notes on what does not fit."""
-    found, notes = [], []
-    if kept.exif is not None:
-        found.append(("EXIF data is", 0xE1, b"Exif\0\0" + write_exif(kept.exif)))
-    if kept.xmp is not None:
-        found.append(("XMP data is", 0xE1, b"http://ns.adobe.com/xap/1.0/\0" + kept.xmp))
-    if kept.iptc is not None:
-        found.append(("IPTC records are", 0xED, about.photoshop_block(kept.iptc)))
-    for what, _, body in found:
-        if len(body) > SEGMENT_LIMIT:
-            notes.append(f"the {what} too long for JPEG and left out")
-    return b"".join(_segment(marker, body) for _, marker, body in found if len(body) <= SEGMENT_LIMIT), notes
-
-
-def _segment(marker: int, body: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body
-
-
-def _encode_webp(
-    stream: BinaryIO, raster: Raster, encoding: Encoding, kept: Metadata, icc: bytes | None
-) -> list[str]:
-    pieces: list[bytes] = []
-    encode_rows(raster, "webp", pieces.append, Q=encoding.quality, lossless=encoding.lossless, exact=True)
-    exif = write_exif(kept.exif) if kept.exif is not None else None
-    stream.write(_webp_with(b"".join(pieces), raster, encoding.alpha, icc, exif, kept.xmp))
-    return [] if kept.iptc is None else ["IPTC records do not fit into webp; they are left out"]
-
-
-def _webp_with(
-    data: bytes, raster: Raster, alpha: bool, icc: bytes | None, exif: bytes | None, xmp: bytes | None
-) -> bytes:
-    """A WebP file with more chunks (RFC 9649, section 2.7)."""
+def _with_chunks(data: bytes, raster: Raster, encoding: Encoding) -> bytes:
+    """A WebP file with profile, EXIF and XMP (RFC 9649, section 2.7)."""
+    icc, exif, xmp = encoding.icc, encoding.exif, encoding.metadata.xmp
     if icc is None and exif is None and xmp is None:
         return data
-    body = data[12:]
-    if body[:4] == b"VP8X":
-        body = body[18:]
-    flags = 0x20 * (icc is not None) | 0x10 * alpha | 0x08 * (exif is not None) | 0x04 * (xmp is not None)
+    body = data[30:] if data[12:16] == b"VP8X" else data[12:]
+    flags = (
+        0x20 * (icc is not None)
+        | 0x10 * encoding.alpha
+        | 0x08 * (exif is not None)
+        | 0x04 * (xmp is not None)
+    )
     height, width = raster.shape[0] - 1, raster.shape[1] - 1
     head = struct.pack("<I", flags) + width.to_bytes(3, "little") + height.to_bytes(3, "little")
 
     def chunk(kind: bytes, content: bytes | None) -> bytes:
-        return (
-            b""
-            if content is None
-            else kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
-        )
+        if content is None:
+            return b""
+        return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
 
     whole = (
         b"WEBP"
@@ -298,79 +251,150 @@ def _webp_with(
     return b"RIFF" + struct.pack("<I", len(whole)) + whole
 
 
-def _encode_avif(
-    stream: BinaryIO, raster: Raster, encoding: Encoding, kept: Metadata, icc: bytes | None
-) -> list[str]:
-    from PIL import Image
-
-    options, notes = metadata_options("avif", kept)
-    if encoding.bits > 8 or encoding.lossless:
-        _encode_deep_avif(stream, raster, encoding, kept, icc)
-        return notes
-    if icc is not None:
-        options["icc_profile"] = icc
-    options["subsampling"] = ":".join("400" if raster.shape[2] == 1 else encoding.chroma)
-    options["quality"] = encoding.quality
-    pixels = raster.whole()
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+def _encode_avif(stream: BinaryIO, raster: Raster, encoding: Encoding) -> list[str]:
+    chroma = "400" if raster.shape[2] == 1 else encoding.chroma
+    options = {"subsampling": ":".join(chroma), "quality": encoding.quality}
+    if encoding.icc is not None:
+        options["icc_profile"] = encoding.icc
+    picture, notes = picture_of(raster.whole()), list[str]()
     # Into memory first: a plugin that chokes on metadata must not leave half a file behind.
     try:
-        data = _save(picture, "avif", options)
+        data = _save(picture, "avif", options | about_options(encoding))
     except BROKEN as error:
-        plain = {key: value for key, value in options.items() if key not in METADATA_OPTIONS}
         try:
-            data = _save(picture, "avif", plain)
+            data = _save(picture, "avif", options)
         except BROKEN as again:
             raise ResourceError(f"the avif encoder failed: {again}.", hint="Try --format png.") from again
         notes.append(f"EXIF, XMP and IPTC are left out, the avif encoder refused them ({error})")
     at = bytes(data[:4096]).find(b"colrnclx")
-    if kept.cicp is not None and at > 0:
-        data[at + 8 : at + 12] = struct.pack(">HH", *kept.cicp)
+    if encoding.metadata.cicp is not None and at > 0:
+        data[at + 8 : at + 12] = struct.pack(">HH", *encoding.metadata.cicp)
     stream.write(data)
     return notes
 
 
-def _encode_deep_avif(
-    stream: BinaryIO, raster: Raster, encoding: Encoding, kept: Metadata, icc: bytes | None
-) -> None:
+def _deep_avif(raster: Raster, encoding: Encoding) -> bytes:
+    """Of more than 8 bits, or without loss, by libvips."""
     white, spare, bands = (1 << encoding.bits) - 1, 16 - encoding.bits, raster.bands
-
-    def rounded() -> Iterator[Samples]:  # libheif would cut the lowest bits off
-        for rows in bands:
-            yield (((rows.astype(np.uint32) * white + 32767) // 65535) << spare).astype(np.uint16)
-
-    if encoding.bits > 8:
-        raster = replace(raster, bands=rounded())
-    exif = write_exif(kept.exif) if kept.exif is not None else None
-    pieces: list[bytes] = []
+    if encoding.bits > 8:  # libheif would cut the lowest bits off
+        wide = (rows.astype(np.uint32) for rows in bands)
+        bands = ((((rows * white + 32767) // 65535) << spare).astype(np.uint16) for rows in wide)
+    pieces, exif = list[bytes](), encoding.exif
     encode_rows(
-        raster,
-        "heif",
-        pieces.append,
-        icc=icc,
-        exif=exif,
-        xmp=kept.xmp,
+        *(replace(raster, bands=bands), "heif", pieces.append),
+        about={
+            "icc-profile": encoding.icc,
+            "exif": exif and b"Exif\0\0" + exif,
+            "xmp": encoding.metadata.xmp,
+        },
         compression="av1",
         bitdepth=encoding.bits,
         Q=encoding.quality,
         lossless=encoding.lossless,
-        subsample_mode={"444": "off", "420": "on"}["444" if encoding.lossless else encoding.chroma],
+        subsample_mode=SUBSAMPLING["444" if encoding.lossless else encoding.chroma],
         effort=AVIF_EFFORT,
     )
-    stream.write(completed(b"".join(pieces), exif, kept.cicp))
+    return complete_avif(b"".join(pieces), exif, encoding.metadata.cicp)
+
+
+def complete_avif(data: bytes, exif: bytes | None, points: CodePoints | None) -> bytes:
+    """An AVIF file of libheif with an EXIF block in the place of its own one, and an nclx box for its first picture.
+
+    ISO/IEC 14496-12, section 8.11 (items and their places) and ISO/IEC 23008-12 (properties).
+
+    Raises:
+        ValueError: it is laid out in another way.
+    """
+    out = bytearray(data)
+    at = out.find(b"colrnclx") + 8
+    if points is not None and at > 8:
+        struct.pack_into(">HH", out, at, *points)
+    elif points is not None:
+        _add_colour(out, struct.pack(">I8sHHHB", 19, b"colrnclx", *points, BT601, 0x80))
+    if exif is not None:
+        item = out.find(b"\0\0Exif", out.find(b"iinf")) - 2
+        if item < 0:
+            raise ValueError("no EXIF item")
+        for at in _places(out):
+            if out[at : at + 2] == out[item : item + 2]:
+                struct.pack_into(">I", out, at + 4, len(out) + 8)
+                struct.pack_into(">I", out, at + 14, len(exif) + 4)
+        out += struct.pack(">I4sI", len(exif) + 12, b"mdat", 0) + exif
+    return bytes(out)
+
+
+def _places(out: bytearray) -> range:
+    """Where the entries of the table of places begin: item, source, base, one extent with offset and length."""
+    at = out.find(b"iloc") + 4
+    if (
+        at < 4 or out[at] != 0 or out[at + 4 : at + 6] != b"\x44\x40"
+    ):  # 4 bytes each for offset, length and base
+        raise ValueError("an unknown table of places")
+    (count,) = struct.unpack_from(">H", out, at + 6)
+    return range(at + 8, at + 8 + 18 * count, 18)
+
+
+def _add_colour(out: bytearray, box: bytes) -> None:
+    """Put a colr box behind the properties and give it to the first item."""
+    ipco, ipma, iprp, meta = (out.find(name) - 4 for name in (b"ipco", b"ipma", b"iprp", b"meta"))
+    if min(ipco, ipma, iprp, meta) < 0 or out[ipma + 8] != 0 or out[ipma + 11] & 1:
+        raise ValueError("an unknown table of properties")
+
+    def size(start: int) -> int:
+        return int.from_bytes(out[start : start + 4], "big")
+
+    at, end, number = ipco + 8, ipco + size(ipco), 1
+    while at < end:
+        at, number = at + size(at), number + 1
+    count = ipma + 18  # after the version, the number of entries, and the first item's number
+    out[count] += 1
+    out.insert(count + out[count], number)
+    out[end:end] = box
+    for start, more in ((ipco, len(box)), (ipma + len(box), 1), (iprp, len(box) + 1), (meta, len(box) + 1)):
+        struct.pack_into(">I", out, start, size(start) + more)
+    for place in _places(out):
+        struct.pack_into(">I", out, place + 4, size(place + 4) + len(box) + 1)
+
+
+def picture_of(samples: Samples) -> Picture:
+    """Pillow's image of 8-bit samples (H, W, channels)."""
+    from PIL import Image
+
+    return Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
 
 
 def _save(picture: Picture, name: str, options: Mapping[str, Any]) -> memoryview:
     stream = io.BytesIO()
-    picture.save(stream, PIL_NAMES[name], **options)
+    picture.save(stream, name.upper(), **options)
     return stream.getbuffer()
 
 
-def metadata_options(name: str, kept: Metadata) -> tuple[dict[str, Any], list[str]]:
-    """Pillow's save options for metadata in WebP and AVIF, and notes on what does not fit."""
-    options: dict[str, Any] = {}
-    if kept.exif is not None:
-        options["exif"] = write_exif(kept.exif)
-    if kept.xmp is not None:
-        options["xmp"] = kept.xmp
-    return options, [] if kept.iptc is None else [f"IPTC records do not fit into {name}; they are left out"]
+def about_options(encoding: Encoding) -> dict[str, Any]:
+    """Pillow's save options for metadata in WebP and AVIF."""
+    found = {"exif": encoding.exif, "xmp": encoding.metadata.xmp}
+    return {name: data for name, data in found.items() if data is not None}
+
+
+def with_palette(picture: Picture) -> Picture:
+    """At most 256 colours of its own; 255 and a transparent one where it has transparency."""
+    if picture.mode in ("L", "RGB"):
+        return picture if picture.mode == "L" else picture.quantize(256)
+    coloured = picture.convert("RGB").quantize(CLEAR)
+    hidden = np.asarray(picture)[..., -1] < VISIBLE
+    result = picture_of(np.where(hidden, np.uint8(CLEAR), np.asarray(coloured))[..., None])
+    palette = (coloured.getpalette() or [])[: 3 * CLEAR]
+    result.putpalette(palette + [0] * (768 - len(palette)))
+    return result
+
+
+def gif_options(encoding: Encoding, provenance: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str]]:
+    """Pillow's options for a GIF, and notes on what is lost."""
+    options: dict[str, Any] = {"optimize": False}
+    if encoding.alpha:
+        options |= {"transparency": CLEAR, "disposal": 2}
+    if provenance:
+        options["comment"] = json.dumps({PROVENANCE_KEY: dict(provenance)}, sort_keys=True).encode("ascii")
+    notes, kept = ["gif holds 256 colours a picture"], encoding.metadata
+    if kept.exif is not None or kept.xmp is not None or kept.iptc is not None:
+        notes.append("gif has no place for EXIF, XMP and IPTC; they are left out")
+    return options, notes

@@ -20,11 +20,11 @@ class Format:
         suffixes: file name endings, the usual one first.
         depths: bits per sample it stores.
         max_side: largest width and height in pixels, of the encoders (and for AVIF the decoders) in use.
-        alpha: whether it has transparency.
-        gray: whether it stores one channel.
-        cmyk: whether it stores CMYK.
-        animated: whether it stores several pictures with their timing.
-        icc: whether it has a place for a colour profile.
+        alpha: transparency.
+        gray: one channel.
+        cmyk: four inks.
+        animated: several pictures with their timing.
+        icc: a colour profile.
     """
 
     name: str
@@ -48,9 +48,7 @@ FORMATS = {
     "avif": Format("avif", (".avif",), ("8",), 32768, animated=True),
     "gif": Format("gif", (".gif",), ("8",), 65535, gray=False, animated=True, icc=False),
 }
-
 AVIF_BITS = {"10": 10, "12": 12}  # what stands for 16 bits there, where it is asked for or the source has it
-
 ALIASES = {"jpeg": "jpg", "tif": "tiff"}
 
 # Options of encoders that not every format has: their usual values, and the formats.
@@ -67,7 +65,7 @@ OPTIONS: dict[str, tuple[object, frozenset[str]]] = {
 
 
 def find_format(name: str) -> Format:
-    """The format called `name` (png, jpg, webp, tiff, avif, gif; jpeg and tif are understood).
+    """The format called `name`; jpeg and tif are understood.
 
     Raises:
         UsageError: no such format.
@@ -77,6 +75,11 @@ def find_format(name: str) -> Format:
     if lower not in FORMATS:
         raise UsageError(f"unknown output format '{name}'.", hint=suggest(lower, FORMATS))
     return FORMATS[lower]
+
+
+def format_of(path: Path) -> Format | None:
+    """The format that the ending of a file name means, or None."""
+    return next((form for form in FORMATS.values() if path.suffix.lower() in form.suffixes), None)
 
 
 def depth_wanted(own: Depth, bit_depth: str) -> Depth:
@@ -90,25 +93,16 @@ def depths_of(form: Format, own: str, bit_depth: str) -> tuple[Depth, ...]:
     return ("8", "16") if form.name == "avif" and deep else form.depths
 
 
-def format_of(path: Path) -> Format | None:
-    """The format that the ending of a file name means, or None."""
-    suffix = path.suffix.lower()
-    return next((entry for entry in FORMATS.values() if suffix in entry.suffixes), None)
-
-
 def check_format_limits(name: str, size: tuple[int, int]) -> None:
     """Refuse a size (height, width) that format `name` cannot hold, before any work is done.
 
     Raises:
         ResourceError: a side is longer than the format allows.
     """
-    entry = find_format(name)
-    longest = max(size)
-    if longest <= entry.max_side:
+    form, longest = find_format(name), max(size)
+    if longest <= form.max_side:
         return
     roomier = [other.name for other in FORMATS.values() if other.max_side >= longest]
     hint = f"Use --format {' or '.join(roomier)}, or a smaller scale." if roomier else "Use a smaller scale."
-    raise ResourceError(
-        f"{size[1]}x{size[0]} pixels do not fit into {entry.name}: at most {entry.max_side} a side.",
-        hint=hint,
-    )
+    what = f"{size[1]}x{size[0]} pixels do not fit into {form.name}"
+    raise ResourceError(f"{what}: at most {form.max_side} a side.", hint=hint)

@@ -9,42 +9,12 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
-TYPE_SIZE = {
-    1: 1,
-    2: 1,
-    3: 2,
-    4: 4,
-    5: 8,
-    6: 1,
-    7: 1,
-    8: 2,
-    9: 4,
-    10: 8,
-    11: 4,
-    12: 8,
-    13: 4,
-    16: 8,
-    17: 8,
-    18: 8,
-}
-TYPE_CODE = {
-    1: "B",
-    3: "H",
-    4: "I",
-    6: "b",
-    8: "h",
-    9: "i",
-    11: "f",
-    12: "d",
-    13: "I",
-    16: "Q",
-    17: "q",
-    18: "Q",
-}
-SWAP_UNIT = {5: 4, 10: 4}  # rationals are pairs of 4-byte integers
-BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 1, 2, 3, 4, 5, 7, 16
+SIZES = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), 1)) | {16: 8, 17: 8, 18: 8}  # of types
+CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+RATIONALS = {5: "I", 10: "i"}  # pairs of 4-byte integers
+BYTE, SHORT, LONG, RATIONAL, UNDEFINED, LONG8, IFD8 = 1, 3, 4, 5, 7, 16, 18
 
 EXIF_IFD, GPS_IFD, INTEROP_IFD, MAKER_NOTE = 0x8769, 0x8825, 0xA005, 0x927C
 CHILDREN = (EXIF_IFD, GPS_IFD, INTEROP_IFD)
@@ -81,12 +51,10 @@ class Directory:
         entry = self.entries.get(tag)
         if entry is None:
             return ()
-        if entry.type in (5, 10):
-            pairs = struct.unpack(
-                f"{self.order}{2 * entry.count}{'I' if entry.type == 5 else 'i'}", entry.data
-            )
+        if code := RATIONALS.get(entry.type):
+            pairs = struct.unpack(f"{self.order}{2 * entry.count}{code}", entry.data)
             return tuple(a / b if b else 0.0 for a, b in zip(pairs[::2], pairs[1::2], strict=True))
-        code = TYPE_CODE.get(entry.type)
+        code = CODES.get(entry.type)
         return struct.unpack(f"{self.order}{entry.count}{code}", entry.data) if code else ()
 
     def integers(self, tag: int) -> tuple[int, ...]:
@@ -95,21 +63,23 @@ class Directory:
 
     def integer(self, tag: int, default: int) -> int:
         """The first value of a tag, or `default`."""
-        values = self.integers(tag)
-        return values[0] if values else default
+        return next(iter(self.integers(tag)), default)
 
     def set_integers(self, tag: int, kind: int, values: tuple[int, ...]) -> None:
         """Set a tag to integers of type `kind`."""
-        data = struct.pack(f"{self.order}{len(values)}{TYPE_CODE[kind]}", *values)
+        data = struct.pack(f"{self.order}{len(values)}{CODES[kind]}", *values)
         self.entries[tag] = Entry(kind, len(values), data)
 
-    def remove(self, tags: frozenset[int]) -> None:
-        """Drop tags here and in the directories below."""
-        for tag in tags:
-            self.entries.pop(tag, None)
-            self.children.pop(tag, None)
-        for child in self.children.values():
-            child.remove(tags)
+    def only(self, tags: frozenset[int]) -> Directory:
+        """A copy with these tags alone."""
+        entries = {tag: entry for tag, entry in self.entries.items() if tag in tags}
+        return Directory(entries, {t: child for t, child in self.children.items() if t in tags}, self.order)
+
+    def without(self, tags: frozenset[int] = frozenset()) -> Directory:
+        """A copy without these tags, here and in the directories below."""
+        entries = {tag: entry for tag, entry in self.entries.items() if tag not in tags}
+        children = {tag: child.without(tags) for tag, child in self.children.items() if tag not in tags}
+        return Directory(entries, children, self.order)
 
     def in_order(self, order: str) -> Directory:
         """The same tags in another byte order ('<' or '>'); undefined bytes stay as they are."""
@@ -117,33 +87,24 @@ class Directory:
             return self
         entries = {}
         for tag, entry in self.entries.items():
-            unit = SWAP_UNIT.get(entry.type, TYPE_SIZE[entry.type])
+            unit = 4 if entry.type in RATIONALS else SIZES[entry.type]
             pieces = (entry.data[i : i + unit][::-1] for i in range(0, len(entry.data), unit))
             entries[tag] = replace(entry, data=b"".join(pieces))
-        children = {tag: child.in_order(order) for tag, child in self.children.items()}
-        return Directory(entries, children, order)
+        return Directory(entries, {tag: child.in_order(order) for tag, child in self.children.items()}, order)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """How tables look in classic TIFF and in BigTIFF."""
+class _Layout(NamedTuple):
+    """How tables look in classic TIFF and in BigTIFF: `struct` letters, and the bytes of a word."""
 
-    count: str
+    number: str
     word: str
+    inline: int
 
-    @property
-    def inline(self) -> int:
-        return struct.calcsize("<" + self.word)
-
-    @property
-    def entry_size(self) -> int:
-        return 4 + 2 * self.inline
-
-    def table_size(self, n: int) -> int:
-        return struct.calcsize("<" + self.count) + n * self.entry_size + self.inline
+    def row(self, order: str) -> str:
+        return f"{order}HH{self.word}"
 
 
-CLASSIC, BIG = _Layout("H", "I"), _Layout("Q", "Q")
+CLASSIC, BIG = _Layout("H", "I", 4), _Layout("Q", "Q", 8)
 
 
 def read_directories(stream: BinaryIO) -> list[Directory]:
@@ -165,14 +126,11 @@ def _read_chain(stream: BinaryIO) -> list[Directory]:
     if order is None or len(head) < 8:
         raise ValueError("no TIFF structure")
     (version,) = struct.unpack(order + "H", head[2:4])
-    if version == 42:
-        layout, offset = CLASSIC, struct.unpack(order + "I", head[4:8])[0]
-    elif version == 43:
-        layout, offset = BIG, struct.unpack(order + "Q", head[8:16])[0]
-    else:
+    if version not in (42, 43):
         raise ValueError(f"unknown TIFF version {version}")
-    seen: set[int] = set()
-    chain: list[Directory] = []
+    layout, at = (CLASSIC, 4) if version == 42 else (BIG, 8)
+    (offset,) = struct.unpack(order + layout.word, head[at : at + layout.inline])
+    seen, chain = set[int](), list[Directory]()
     while offset and offset not in seen and len(chain) < MAX_DIRECTORIES:
         seen.add(offset)
         directory, offset = _read_directory(stream, offset, order, layout, seen, 1)
@@ -186,23 +144,23 @@ def _read_directory(
     stream: BinaryIO, offset: int, order: str, layout: _Layout, seen: set[int], depth: int
 ) -> tuple[Directory, int]:
     stream.seek(offset)
-    count_size = struct.calcsize("<" + layout.count)
-    (count,) = struct.unpack(order + layout.count, stream.read(count_size))
-    table = stream.read(count * layout.entry_size) if count <= 1 << 16 else b""
-    if len(table) < count * layout.entry_size:
+    (count,) = struct.unpack(order + layout.number, stream.read(struct.calcsize("<" + layout.number)))
+    size = 4 + 2 * layout.inline
+    table = stream.read(count * size) if count <= 1 << 16 else b""
+    if len(table) < count * size:
         raise ValueError("a directory ends early")
     following = stream.read(layout.inline)
     # EXIF blocks of some cameras end without the pointer to the next directory.
     onwards = struct.unpack(order + layout.word, following)[0] if len(following) == layout.inline else 0
     directory = Directory(order=order)
     for i in range(count):
-        tag, entry = _read_entry(stream, table[i * layout.entry_size :], order, layout)
+        tag, entry = _read_entry(stream, table[i * size : (i + 1) * size], order, layout)
         if entry is None:
             continue
         if tag not in CHILDREN:
             directory.entries[tag] = entry
             continue
-        pointer = struct.unpack(order + TYPE_CODE.get(entry.type, "I"), entry.data)[0]
+        pointer = struct.unpack(order + CODES.get(entry.type, "I"), entry.data)[0]
         if pointer not in seen and depth < MAX_DEPTH:
             seen.add(pointer)
             directory.children[tag] = _read_directory(stream, pointer, order, layout, seen, depth + 1)[0]
@@ -210,10 +168,9 @@ def _read_directory(
 
 
 def _read_entry(stream: BinaryIO, row: bytes, order: str, layout: _Layout) -> tuple[int, Entry | None]:
-    tag, kind, count = struct.unpack_from(order + "HH" + layout.word, row)
-    size = TYPE_SIZE.get(kind, 0) * count
-    value = row[4 + layout.inline : layout.entry_size]
-    if kind not in TYPE_SIZE or size > MAX_ENTRY_BYTES:
+    tag, kind, count = struct.unpack_from(layout.row(order), row)
+    size, value = SIZES.get(kind, 0) * count, row[4 + layout.inline :]
+    if kind not in SIZES or size > MAX_ENTRY_BYTES:
         return tag, None
     if size <= layout.inline:
         return tag, Entry(kind, count, value[:size])
@@ -240,7 +197,7 @@ def write_exif(directory: Directory) -> bytes:
     note = directory.children.get(EXIF_IFD, Directory()).entries.get(MAKER_NOTE)
     pinned = None
     if note is not None and note.offset is not None and 8 <= note.offset <= MAX_PINNED_OFFSET:
-        pinned = (note.offset, note.data)
+        pinned = note
     writer = _Writer(8, CLASSIC, pinned)
     first = writer.table(directory)  # not always 8: the maker note may lie there
     head = (b"II" if directory.order == "<" else b"MM") + struct.pack(directory.order + "HI", 42, first)
@@ -258,55 +215,44 @@ def write_directory(directory: Directory, base: int, *, big: bool = False) -> by
 
 
 class _Writer:
-    """Places tables and values one after the other, around a pinned block (its offset and content)."""
+    """Places tables and values one after the other, around an entry whose bytes stay where they lay."""
 
-    def __init__(self, base: int, layout: _Layout, pinned: tuple[int, bytes] | None) -> None:
+    def __init__(self, base: int, layout: _Layout, pinned: Entry | None) -> None:
         self.base, self.layout, self.pinned = base, layout, pinned
+        self.first = (pinned.offset if pinned else None) or 0
+        self.last = self.first + (len(pinned.data) if pinned else 0)
         self.out = bytearray()
 
-    def place(self, size: int) -> int:
-        """Reserve `size` bytes at an even offset; returns the offset in the file."""
-        start = self.base + len(self.out) + len(self.out) % 2
-        if self.pinned is not None:
-            first, data = self.pinned
-            if start < first + len(data) and first < start + size:
-                start = first + len(data) + (first + len(data)) % 2
-        end = start + size - self.base
+    def put(self, data: bytes, offset: int | None = None) -> int:
+        """Write at an offset of the file, or at the next even one that is free; returns it."""
+        if offset is None:
+            offset = self.base + len(self.out) + len(self.out) % 2
+            if offset < self.last and self.first < offset + len(data):
+                offset = self.last + self.last % 2
+        at, end = offset - self.base, offset + len(data) - self.base
         self.out.extend(bytes(max(end - len(self.out), 0)))
-        return start
-
-    def put(self, offset: int, data: bytes) -> None:
-        at = offset - self.base
-        self.out[at : at + len(data)] = data
-
-    def value(self, entry: Entry) -> int:
-        """Offset of a value that does not fit into its table row."""
-        if self.pinned is not None and (entry.offset, entry.data) == self.pinned:
-            first, data = self.pinned
-            end = first + len(data) - self.base
-            self.out.extend(bytes(max(end - len(self.out), 0)))
-            self.put(first, data)
-            return first
-        offset = self.place(len(entry.data))
-        self.put(offset, entry.data)
+        self.out[at:end] = data
         return offset
 
     def table(self, directory: Directory) -> int:
         layout, order = self.layout, directory.order
         tags = sorted({*directory.entries, *directory.children})
-        offset = self.place(layout.table_size(len(tags)))
-        table = struct.pack(order + layout.count, len(tags))
+        table = struct.pack(order + layout.number, len(tags))
+        size = len(table) + len(tags) * (4 + 2 * layout.inline) + layout.inline
+        offset = self.put(bytes(size))
         for tag in tags:
             if tag in directory.children:
-                pointer_type = LONG if layout is CLASSIC else 18
-                pointer = self.table(directory.children[tag])
-                cell = struct.pack(order + layout.word, pointer)
-                table += struct.pack(order + "HH" + layout.word, tag, pointer_type, 1) + cell
-                continue
-            entry = directory.entries[tag]
-            inline = len(entry.data) <= layout.inline
-            cell = entry.data if inline else struct.pack(order + layout.word, self.value(entry))
-            table += struct.pack(order + "HH" + layout.word, tag, entry.type, entry.count)
-            table += cell.ljust(layout.inline, b"\0")
-        self.put(offset, table + bytes(layout.inline))
+                kind, count, pointer = (
+                    LONG if layout is CLASSIC else IFD8,
+                    1,
+                    self.table(directory.children[tag]),
+                )
+            else:
+                entry = directory.entries[tag]
+                kind, count, pointer = entry.type, entry.count, 0
+                if len(entry.data) > layout.inline:
+                    pointer = self.put(entry.data, self.first if entry is self.pinned else None)
+            cell = struct.pack(order + layout.word, pointer) if pointer else entry.data
+            table += struct.pack(layout.row(order), tag, kind, count) + cell.ljust(layout.inline, b"\0")
+        self.put(table.ljust(size, b"\0"), offset)
         return offset

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError, ParserCreate
 
-from srcli.image import ifd, tiff
-from srcli.image.cicp import CodePoints
-from srcli.image.ifd import EXIF_IFD, GPS_IFD, LONG, MAKER_NOTE, SHORT, Directory
+from srcli.image import tiff
+from srcli.image.colour import CodePoints
+from srcli.image.ifd import BYTE, EXIF_IFD, GPS_IFD, LONG, MAKER_NOTE, SHORT, Directory, parse_exif
 from srcli.image.png import find_chunk
-from srcli.image.source import Source, kept_position
+from srcli.image.source import Source
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -30,22 +30,18 @@ WIDTH_TAGS = {tiff.WIDTH: 1, tiff.HEIGHT: 0, 0xA002: 1, 0xA003: 0}  # tag to ind
 PRIVATE_TAGS = frozenset({MAKER_NOTE, 0xA430, 0xA431, 0xA435, 0xA420, 0x013C, 0xC62F, GPS_IFD})
 # IIM datasets of record 2: city, sublocation, state, country code and name, location code and name.
 PRIVATE_IPTC = frozenset({90, 92, 95, 100, 101, 26, 27})
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+XMP_EMPTY = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="{RDF}"></rdf:RDF></x:xmpmeta>'.encode()
 XMP_START = b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
 XMP_END = b'\n<?xpacket end="w"?>'
-XMP_EMPTY = (
-    b'<x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF></x:xmpmeta>'
-)
-RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 MAX_XMP_DEPTH = 100  # elements within elements; a DOM is walked by recursion
-PROVENANCE_SPACE = "urn:srcli:1.0:"
+PROVENANCE_KEY, PROVENANCE_SPACE = "srcli", "urn:srcli:1.0:"
 SIZE_NAMES = {"ImageWidth": 1, "PixelXDimension": 1, "ImageLength": 0, "PixelYDimension": 0}
 # What these describe is in bytes that are gone: gain maps, further pictures, depth, sound.
+GOOGLE = "http://ns.google.com/photos/"
 GONE_SPACES = (
-    "http://ns.adobe.com/hdr-gain-map/1.0/",
-    "http://ns.apple.com/HDRGainMap/1.0/",
-    *(f"http://ns.google.com/photos/{name}" for name in ("1.0/container/", "1.0/depthmap/", "1.0/image/")),
-    *(f"http://ns.google.com/photos/{name}" for name in ("1.0/audio/", "dd/1.0/")),
+    *("http://ns.adobe.com/hdr-gain-map/1.0/", "http://ns.apple.com/HDRGainMap/1.0/", f"{GOOGLE}dd/1.0/"),
+    *(f"{GOOGLE}1.0/{name}/" for name in ("container", "depthmap", "image", "audio")),
 )
 GONE_NAMES = re.compile(r"Thumbnails|HasExtendedXMP|MotionPhoto\w*|MicroVideo\w*")
 GAIN_MAP_MARKS = (b"urn:iso:std:iso:ts:21496:-1", b"hdr-gain-map/1.0/", b"aux:hdrgainmap")
@@ -76,11 +72,11 @@ class Metadata:
     cicp: CodePoints | None = None
 
 
-def exif_of(source: Source, picture: Picture) -> bytes | None:
-    """The EXIF block of a Pillow image, without decoding its pixels.
+def exif_of(source: Source, picture: Picture) -> Directory | None:
+    """The EXIF data of a Pillow image, without decoding its pixels.
 
     Raises:
-        ValueError: there is one, and it is damaged.
+        ValueError: there is some, and it is damaged.
     """
     block = picture.info.get("exif")
     if block is None and source.format == "png":
@@ -88,34 +84,29 @@ def exif_of(source: Source, picture: Picture) -> bytes | None:
         if isinstance(legacy, str):
             block = bytes.fromhex("".join(legacy.split("\n")[3:]))
         else:
-            with kept_position(source.stream):
+            with source.elsewhere():
                 block = find_chunk(source.stream, b"eXIf")  # it may follow the pixels
-    return block.removeprefix(b"Exif\0\0") if isinstance(block, bytes) and block else None
+    block = block.removeprefix(b"Exif\0\0") if isinstance(block, bytes) else None
+    return parse_exif(block) if block else None
 
 
 def read_metadata(source: Source, picture: Picture) -> tuple[Metadata, list[str]]:
     """Metadata of a Pillow image, and notes on what could not be read."""
-    notes = []
-    info = picture.info
-    exif = None
+    notes, info, exif = [], picture.info, None
     try:
-        block = exif_of(source, picture)
-        exif = ifd.parse_exif(block) if block else None
+        exif = exif_of(source, picture)
     except ValueError as error:
         notes.append(f"the EXIF data is damaged and left out ({error})")
-    xmp = info.get("xmp")
-    notes += _left_behind(source, picture, xmp if isinstance(xmp, bytes) else b"")
-    photoshop = info.get("photoshop")
+    xmp, dpi, photoshop = info.get("xmp"), info.get("dpi"), info.get("photoshop")
+    xmp = xmp if isinstance(xmp, bytes) and xmp else None
+    notes += _left_behind(source, picture, xmp or b"")
     iptc = photoshop.get(0x0404) if isinstance(photoshop, dict) else None
-    dpi = info.get("dpi")
-    found = Metadata(
-        exif,
-        xmp if isinstance(xmp, bytes) and xmp else None,
-        iptc if isinstance(iptc, bytes) and iptc else None,
-        (float(dpi[0]), float(dpi[1])) if dpi and float(dpi[0]) > 0 and float(dpi[1]) > 0 else None,
-        _aspect(info.get("aspect") or (info.get("jfif_density") if info.get("jfif_unit") == 0 else None)),
-    )
-    return found, notes
+    aspect = info.get("aspect") or (info.get("jfif_density") if info.get("jfif_unit") == 0 else None)
+    dpi = (float(dpi[0]), float(dpi[1])) if dpi else (0.0, 0.0)
+    return Metadata(
+        *(exif, xmp, iptc if isinstance(iptc, bytes) and iptc else None),
+        *(dpi if min(dpi) > 0 else None, _aspect(aspect)),
+    ), notes
 
 
 def _aspect(pair: Any) -> tuple[int, int] | None:
@@ -126,14 +117,12 @@ def _aspect(pair: Any) -> tuple[int, int] | None:
 
 def _left_behind(source: Source, picture: Picture, xmp: bytes) -> list[str]:
     """What else a photo holds, and its result will not."""
-    with kept_position(source.stream):
-        source.stream.seek(0)
-        head = source.stream.read(1 << 16)
     boxes = source.format in ("avif", "heic")
-    marks = (*GAIN_MAP_MARKS, b"tmap") if boxes else GAIN_MAP_MARKS
     # An edited JPEG may have the words and not the map.
-    if (boxes or "mp" in picture.info) and any(mark in head for mark in marks):
-        return ["the gain map is left out: the HDR photo becomes one of standard range"]
+    if boxes or "mp" in picture.info:
+        head = source.head()
+        if any(mark in head for mark in (*GAIN_MAP_MARKS, *([b"tmap"] if boxes else []))):
+            return ["the gain map is left out: the HDR photo becomes one of standard range"]
     if re.search(rb"(MotionPhoto|MicroVideo)(=[\"']|>)1", xmp):
         return ["the video of this motion photo is left out"]
     if source.format == "jpg" and int(getattr(picture, "n_frames", 1)) > 1:
@@ -141,23 +130,17 @@ def _left_behind(source: Source, picture: Picture, xmp: bytes) -> list[str]:
     return []
 
 
-def read_tiff_metadata(page: tiff.TiffPage) -> Metadata:
+def read_tiff_metadata(tags: Directory) -> Metadata:
     """Metadata of a TIFF page."""
-    tags = page.tags
-    exif = Directory(
-        {tag: entry for tag, entry in tags.entries.items() if tag in PHOTO_TAGS},
-        {tag: child for tag, child in tags.children.items() if tag in PHOTO_TAGS},
-        tags.order,
-    )
+    exif = tags.only(PHOTO_TAGS)
     xmp, iptc = tags.entries.get(tiff.XMP), tags.entries.get(tiff.IPTC)
+    aspect = [*tags.numbers(tiff.X_RESOLUTION)[:1], *tags.numbers(tiff.Y_RESOLUTION)[:1]]
     return Metadata(
         exif if exif.entries or exif.children else None,
         xmp.data if xmp else None,
         iptc.data if iptc and iptc.type != LONG else None,
         tiff.density_of(tags),
-        _aspect([*tags.numbers(tiff.X_RESOLUTION)[:1], *tags.numbers(tiff.Y_RESOLUTION)[:1]])
-        if tags.integer(tiff.RESOLUTION_UNIT, 2) == 1
-        else None,
+        _aspect(aspect) if tags.integer(tiff.RESOLUTION_UNIT, 2) == 1 else None,
     )
 
 
@@ -171,10 +154,8 @@ def prepare(found: Metadata, policy: MetadataPolicy, size: tuple[int, int]) -> t
     """
     if policy == "strip":
         return Metadata(cicp=found.cicp), []
-    notes: list[str] = []
-    safe = policy == "safe"
+    notes, safe, xmp = list[str](), policy == "safe", None
     exif = _corrected_exif(found.exif, size, safe=safe) if found.exif is not None else None
-    xmp = None
     if found.xmp is not None:
         try:
             xmp = _corrected_xmp(found.xmp, size, safe=safe)
@@ -185,21 +166,13 @@ def prepare(found: Metadata, policy: MetadataPolicy, size: tuple[int, int]) -> t
 
 
 def _corrected_exif(exif: Directory, size: tuple[int, int], *, safe: bool) -> Directory:
-    exif = _copy(exif)
+    exif = exif.without(PRIVATE_TAGS if safe else frozenset())
     if tiff.ORIENTATION in exif.entries:
         exif.set_integers(tiff.ORIENTATION, SHORT, (1,))
     for directory in (exif, exif.children.get(EXIF_IFD, Directory())):
-        for tag, side in WIDTH_TAGS.items():
-            if tag in directory.entries:
-                directory.set_integers(tag, LONG, (size[side],))
-    if safe:
-        exif.remove(PRIVATE_TAGS)
+        for tag in WIDTH_TAGS.keys() & directory.entries:
+            directory.set_integers(tag, LONG, (size[WIDTH_TAGS[tag]],))
     return exif
-
-
-def _copy(directory: Directory) -> Directory:
-    children = {tag: _copy(child) for tag, child in directory.children.items()}
-    return Directory(dict(directory.entries), children, directory.order)
 
 
 def _public_iptc(iptc: bytes) -> bytes | None:
@@ -220,15 +193,9 @@ def _parse_xmp(packet: bytes) -> minidom.Document:
     if b"<!DOCTYPE" in packet or b"<!ENTITY" in packet:
         raise ValueError("it defines entities")
     body = packet.strip(b"\0 \r\n\t")
-    start = body.find(b"<x:xmpmeta")
-    end = body.rfind(b"</x:xmpmeta>")
-    if start >= 0 and end > start:
+    start, end = body.find(b"<x:xmpmeta"), body.rfind(b"</x:xmpmeta>")
+    if 0 <= start < end:
         body = body[start : end + len(b"</x:xmpmeta>")]
-    _check_depth(body)
-    return minidom.parseString(body)
-
-
-def _check_depth(body: bytes) -> None:
     open_elements: list[str] = []
 
     def begin(name: str, _attributes: dict[str, str]) -> None:
@@ -240,30 +207,30 @@ def _check_depth(body: bytes) -> None:
     parser.StartElementHandler = begin
     parser.EndElementHandler = lambda _name: open_elements.pop()
     parser.Parse(body, True)
+    return minidom.parseString(body)
 
 
 def _corrected_xmp(packet: bytes, size: tuple[int, int], *, safe: bool) -> bytes:
     document = _parse_xmp(packet)
     for element in list(document.getElementsByTagName("*")):
         for attribute in list(element.attributes.values()):
-            declared = attribute.value if attribute.prefix == "xmlns" else attribute.namespaceURI
-            if (declared or "").startswith(GONE_SPACES):
-                element.removeAttribute(attribute.name)
-                continue
+            space = attribute.value if attribute.prefix == "xmlns" else attribute.namespaceURI
             value = _xmp_value(attribute.localName, attribute.value, size, safe=safe)
-            if value is None or attribute.namespaceURI == PROVENANCE_SPACE:  # how the source itself was made
+            # The last: how the source itself was made.
+            if (
+                (space or "").startswith(GONE_SPACES)
+                or value is None
+                or attribute.namespaceURI == PROVENANCE_SPACE
+            ):
                 element.removeAttribute(attribute.name)
             else:
                 attribute.value = value
         if element.parentNode is None or element.namespaceURI == RDF:
             continue
-        if (element.namespaceURI or "").startswith(GONE_SPACES):
-            element.parentNode.removeChild(element)
-            continue
         text = element.firstChild if len(element.childNodes) == 1 else None
         data = text.data if isinstance(text, minidom.Text) else ""
         value = _xmp_value(element.localName, data, size, safe=safe)
-        if value is None:
+        if value is None or (element.namespaceURI or "").startswith(GONE_SPACES):
             element.parentNode.removeChild(element)
         elif isinstance(text, minidom.Text):
             text.data = value
@@ -282,37 +249,38 @@ def _xmp_value(name: str | None, value: str, size: tuple[int, int], *, safe: boo
 
 
 def _packet(document: minidom.Document) -> bytes:
-    root = document.documentElement
-    assert root is not None
-    return XMP_START + root.toxml().encode("utf-8") + XMP_END
+    assert document.documentElement is not None
+    return XMP_START + document.documentElement.toxml().encode("utf-8") + XMP_END
 
 
-def provenance_xmp(packet: bytes | None, provenance: Mapping[str, Any]) -> bytes:
-    """An XMP packet (a new one, or `packet` with it) that carries the provenance as JSON in one property."""
-    document = _parse_xmp(packet or XMP_EMPTY)
-    (root, *_) = document.getElementsByTagNameNS(RDF, "RDF") or [None]
-    if root is None:
-        return provenance_xmp(None, provenance)
+def with_provenance(kept: Metadata, provenance: Mapping[str, Any] | None) -> tuple[Metadata, list[str]]:
+    """Metadata whose XMP packet (a new one, or its own) carries the provenance as JSON in one property; notes."""
+    if not provenance:
+        return kept, []
+    try:
+        document = _parse_xmp(kept.xmp or XMP_EMPTY)
+        if not document.getElementsByTagNameNS(RDF, "RDF"):
+            document = _parse_xmp(XMP_EMPTY)
+    except (ExpatError, ValueError) as error:
+        return kept, [f"the provenance could not be added to the XMP data ({error})"]
+    root = document.getElementsByTagNameNS(RDF, "RDF")[0]
     prefix = root.prefix or "rdf"
     element = document.createElementNS(RDF, f"{prefix}:Description")
     element.setAttributeNS(RDF, f"{prefix}:about", "")
     element.setAttribute("xmlns:srcli", PROVENANCE_SPACE)
     element.setAttributeNS(PROVENANCE_SPACE, "srcli:provenance", json.dumps(dict(provenance), sort_keys=True))
     root.appendChild(element)
-    return _packet(document)
+    return replace(kept, xmp=_packet(document)), []
 
 
 def read_provenance_xmp(packet: bytes) -> dict[str, Any] | None:
     """The provenance an XMP packet carries, if any."""
     try:
-        document = _parse_xmp(packet)
+        elements = _parse_xmp(packet).getElementsByTagNameNS(RDF, "Description")
     except (ExpatError, ValueError):
         return None
-    for element in document.getElementsByTagNameNS(RDF, "Description"):
-        text = element.getAttributeNS(PROVENANCE_SPACE, "provenance")
-        if text:
-            return parse_provenance(text)
-    return None
+    texts = (element.getAttributeNS(PROVENANCE_SPACE, "provenance") for element in elements)
+    return next((parse_provenance(text) for text in texts if text), None)
 
 
 def parse_provenance(text: str) -> dict[str, Any] | None:
@@ -330,15 +298,12 @@ def photoshop_block(iptc: bytes) -> bytes:
     return b"Photoshop 3.0\0" + resource
 
 
-def tiff_directory(metadata: Metadata) -> Directory:
-    """EXIF, XMP and IPTC as tags of a TIFF file (little-endian)."""
-    exif = metadata.exif.in_order("<") if metadata.exif is not None else Directory()
-    tags = Directory(
-        {tag: entry for tag, entry in exif.entries.items() if tag in PHOTO_TAGS},
-        {tag: child for tag, child in exif.children.items() if tag in PHOTO_TAGS},
-    )
-    if metadata.xmp is not None:
-        tags.entries[tiff.XMP] = tiff.bytes_entry(metadata.xmp)
-    if metadata.iptc is not None:
-        tags.entries[tiff.IPTC] = ifd.Entry(ifd.UNDEFINED, len(metadata.iptc), metadata.iptc)
+def tiff_directory(kept: Metadata, icc: bytes | None) -> Directory:
+    """Metadata and a profile as tags of a TIFF file (little-endian)."""
+    tags = (kept.exif or Directory()).in_order("<").only(PHOTO_TAGS)
+    tiff.set_bytes(tags, tiff.XMP, kept.xmp, BYTE)
+    tiff.set_bytes(tags, tiff.IPTC, kept.iptc)
+    tiff.set_bytes(tags, tiff.ICC, icc)
+    if kept.dpi or kept.aspect:
+        tiff.set_density(tags, kept.dpi or kept.aspect or (1, 1), unit=2 if kept.dpi else 1)
     return tags

@@ -17,16 +17,14 @@ from typing import Any, BinaryIO
 
 from srcli.errors import ExistsError, ImageError
 from srcli.files import atomic_write
-from srcli.image import tiff
-from srcli.image.encode import PROVENANCE_KEY
-from srcli.image.header import Inspection, inspect
-from srcli.image.metadata import parse_provenance, read_provenance_xmp
+from srcli.image import png, tiff
+from srcli.image.metadata import PROVENANCE_KEY, parse_provenance, read_provenance_xmp
+from srcli.image.probe import inspect
 from srcli.image.source import Origin, open_source
 
 BLOCK = 1 << 20
 NAME = re.compile("blake2b-([0-9a-f]{12})[0-9a-f]{32}")
 NO_NAME = "blake2b-" + "0" * 44  # keeps its place while the file is written
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def content_name(length: int, digest: bytes) -> str:
@@ -38,6 +36,13 @@ def length_of(name: str) -> int | None:
     """How many bytes a name is of; None if it is no name."""
     found = NAME.fullmatch(name)
     return None if found is None else int(found[1], 16)
+
+
+def content_of(path: Path) -> tuple[int, bytes]:
+    """Number of a file's bytes, and their BLAKE2b hash: what `content_name` takes."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, hashlib.blake2b).digest()
+        return file.tell(), digest
 
 
 @contextmanager
@@ -73,24 +78,6 @@ def check_unchanged(path: Path, content: object, *, quick: bool = False) -> None
     raise ExistsError(f"the output {path} {problem}.", hint="Replace it with --overwrite.")
 
 
-def content_of(path: Path) -> tuple[int, bytes]:
-    """Number of a file's bytes, and their BLAKE2b hash: what `content_name` takes."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, hashlib.blake2b).digest()
-        return file.tell(), digest
-
-
-def read_origin(path: Path) -> str | None:
-    """The name of the bytes that srcli made a picture from, "" if that is not recorded; None for other pictures."""
-    try:
-        if path.stat().st_size <= BLOCK and PROVENANCE_KEY.encode() not in path.read_bytes():
-            return None  # nearly always, and seven times as fast
-        made = read_provenance(path)
-    except Exception:  # whatever is wrong with it is said when its turn comes
-        return None
-    return None if made is None else str(made.get("in_content") or "")
-
-
 def check_own(path: Path, *, replace: bool) -> None:
     """See that a file that lies beside a result, such as a map, may be written.
 
@@ -105,6 +92,17 @@ def check_own(path: Path, *, replace: bool) -> None:
     check_unchanged(path, made.get("content"))
 
 
+def read_origin(path: Path) -> str | None:
+    """The name of the bytes that srcli made a picture from, "" if that is not recorded; None for other pictures."""
+    try:
+        if path.stat().st_size <= BLOCK and PROVENANCE_KEY.encode() not in path.read_bytes():
+            return None  # nearly always, and seven times as fast
+        made = read_provenance(path)
+    except Exception:  # whatever is wrong with it is said when its turn comes
+        return None
+    return None if made is None else str(made.get("in_content") or "")
+
+
 def read_provenance(origin: Origin) -> dict[str, Any] | None:
     """The provenance that `OutputPlan.write` stored in a file; None if there is none. Reads the header only.
 
@@ -115,20 +113,16 @@ def read_provenance(origin: Origin) -> dict[str, Any] | None:
     """
     try:
         with open_source(origin) as source:
-            return _stored(inspect(source, "first"))
+            found = inspect(source, "first")
     except ImageError:
         return None
-
-
-def _stored(found: Inspection) -> dict[str, Any] | None:
     if found.page is not None:
         entry = found.page.tags.entries.get(tiff.XMP)
         return read_provenance_xmp(entry.data) if entry else None
-    assert found.picture is not None
-    text, packet = found.picture.info.get(PROVENANCE_KEY), found.picture.info.get("xmp")
+    info = found.picture.info if found.picture else {}
+    text, packet, comment = info.get(PROVENANCE_KEY), info.get("xmp"), info.get("comment")
     if isinstance(text, str):
         return parse_provenance(text)
-    comment = found.picture.info.get("comment")
     if isinstance(comment, bytes):  # of a GIF
         stored = (parse_provenance(comment.decode("latin-1")) or {}).get(PROVENANCE_KEY)
         return stored if isinstance(stored, dict) else None
@@ -154,8 +148,11 @@ def _name(stream: BinaryIO, token: str) -> tuple[str, list[int], list[tuple[int,
     Returns:
         The name, where the token is, and those chunks: first byte and length, from the kind to the end of the data.
     """
-    tokens = _places(stream, token.encode())
-    chunks = _chunks(stream, tokens)
+    tokens, chunks = _places(stream, token.encode()), list[tuple[int, int]]()
+    stream.seek(0)
+    if tokens and stream.read(len(png.SIGNATURE)) == png.SIGNATURE:
+        spans = [(stream.tell() - 4, length + 4) for _, length in png.walk(stream)]
+        chunks = [(at, n) for at, n in spans if bisect_left(tokens, at) < bisect_left(tokens, at + n)]
     left_out = [(start, len(token)) for start in tokens] + [(start + length, 4) for start, length in chunks]
     digest, at, end = hashlib.blake2b(), 0, stream.seek(0, 2)
     for start, length in [*sorted(left_out), (end, 0)]:
@@ -176,17 +173,4 @@ def _places(stream: BinaryIO, token: bytes) -> list[int]:
             found.append(at + place)
         at += max(0, len(window) - len(token) + 1)
         window = window[1 - len(token) :]
-    return found
-
-
-def _chunks(stream: BinaryIO, tokens: list[int]) -> list[tuple[int, int]]:
-    """The chunks of a PNG file that hold a token."""
-    stream.seek(0)
-    found = []
-    if tokens and stream.read(len(PNG)) == PNG:
-        while len(head := stream.read(8)) == 8:
-            start, length = stream.tell() - 4, int.from_bytes(head[:4], "big") + 4
-            if bisect_left(tokens, start) < bisect_left(tokens, start + length):
-                found.append((start, length))
-            stream.seek(start + length + 4)
     return found

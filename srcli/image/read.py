@@ -10,16 +10,13 @@ from typing import Literal, cast
 import numpy as np
 
 from srcli.errors import ImageError
-from srcli.image.alpha import bleed, constant_of
-from srcli.image.cicp import CodePoints
-from srcli.image.colour import LookUpProfile, Profile, read_profile
+from srcli.image.colour import CodePoints, LookUpProfile, Profile, read_profile
+from srcli.image.decode import Decoded, comes_in_bands, decode, decode_bands
 from srcli.image.formats import Depth
-from srcli.image.header import MAX_PIXELS, Inspection, check_pixels, inspect
 from srcli.image.metadata import Metadata, read_metadata, read_tiff_metadata
-from srcli.image.pixels import Decoded, comes_in_bands, decode, decode_bands
-from srcli.image.quantise import F32, Samples, depth_of, to_float
+from srcli.image.probe import MAX_PIXELS, TURNED, Inspection, check_pixels, inspect
+from srcli.image.samples import F32, Samples, Spool, depth_of, to_float
 from srcli.image.source import Origin, Source, open_source
-from srcli.image.spool import Spool
 
 STRIP_ROWS = 256
 
@@ -68,7 +65,10 @@ class Image:
     @cached_property
     def alpha_constant(self) -> float | None:
         """The alpha value in [0, 1] if it is the same everywhere; None if it varies or there is none."""
-        return None if self.alpha is None else constant_of(self.alpha)
+        if self.alpha is None or not bool((self.alpha == self.alpha.flat[0]).all()):
+            return None
+        first = float(self.alpha.flat[0])
+        return first if self.alpha.dtype == np.float32 else first / np.iinfo(self.alpha.dtype).max
 
     def strip(self, top: int, bottom: int) -> F32:
         """Rows [top, bottom) as float32 (n, w, 3), RGB, sRGB-encoded; gray is repeated three times.
@@ -128,14 +128,16 @@ def image_of(source: Source, found: Inspection, decoded: Decoded) -> Image:
     """
     metadata, notes = _metadata(source, found)
     notes = decoded.notes + notes
-    _check_values(decoded, source.name, notes)
+    if decoded.pixels.dtype == np.float32:
+        _check_range(decoded.pixels.min(), decoded.pixels.max(), source.name, notes)
+    pixels, alpha = decoded.pixels, decoded.alpha
     if not decoded.upright:
-        decoded.pixels = _turn(decoded.pixels, found.header.orientation)
-        decoded.alpha = None if decoded.alpha is None else _turn(decoded.alpha, found.header.orientation)
-    pixels, profile = _in_colour(decoded, found.colour, notes)
-    if decoded.alpha is not None:
-        pixels = bleed(pixels, decoded.alpha)
-    return Image(pixels, decoded.alpha, source.format, profile, metadata, tuple(notes), found.header.bits)
+        pixels = _turn(pixels, found.header.orientation)
+        alpha = None if alpha is None else _turn(alpha, found.header.orientation)
+    pixels, profile = _in_colour(pixels, decoded.kind, found.colour, notes)
+    if alpha is not None:
+        pixels = bleed(pixels, alpha)
+    return Image(pixels, alpha, source.format, profile, metadata, tuple(notes), found.header.bits)
 
 
 def _read_in_bands(source: Source, found: Inspection, folder: Path | None) -> Image:
@@ -149,50 +151,38 @@ def _read_in_bands(source: Source, found: Inspection, folder: Path | None) -> Im
         if decoded.pixels.dtype == np.float32:  # NaN stays NaN in both
             low, high = np.minimum(low, decoded.pixels.min()), np.maximum(high, decoded.pixels.max())
         colour.clear()  # every band says the same
-        pixels, profile = _in_colour(decoded, found.colour, colour)
+        pixels, profile = _in_colour(decoded.pixels, decoded.kind, found.colour, colour)
         if spool is None:
             notes = [*decoded.notes, *more]
             spool = Spool((*found.header.size, pixels.shape[2]), pixels.dtype, folder, in_memory=0)
         spool.append(pixels)
     assert spool is not None
     if spool.dtype == np.float32:
-        _check_range(float(low), float(high), source.name, notes)
-    notes += colour
-    return Image(cast(Samples, spool), None, source.format, profile, metadata, tuple(notes))
+        _check_range(low, high, source.name, notes)
+    pixels = cast(Samples, spool)
+    return Image(pixels, None, source.format, profile, metadata, (*notes, *colour), found.header.bits)
 
 
 def _metadata(source: Source, found: Inspection) -> tuple[Metadata, list[str]]:
-    metadata, notes = _about(source, found)
-    points = found.colour if isinstance(found.colour, CodePoints) else None
-    return replace(metadata, cicp=points), notes
-
-
-def _about(source: Source, found: Inspection) -> tuple[Metadata, list[str]]:
     if found.page is not None:
-        return read_tiff_metadata(found.page), []
+        return read_tiff_metadata(found.page.tags), []
     assert found.picture is not None
-    return read_metadata(source, found.picture)
+    metadata, notes = read_metadata(source, found.picture)
+    return replace(metadata, cicp=found.colour if isinstance(found.colour, CodePoints) else None), notes
 
 
-def _check_values(decoded: Decoded, name: str, notes: list[str]) -> None:
+def _check_range(low: np.float32, high: np.float32, name: str, notes: list[str]) -> None:
     """Refuse NaN and Inf, and mention floats that are not in [0, 1]."""
-    if decoded.pixels.dtype != np.float32:
-        return
-    _check_range(float(decoded.pixels.min()), float(decoded.pixels.max()), name, notes)
-
-
-def _check_range(low: float, high: float, name: str, notes: list[str]) -> None:
     if not np.isfinite([low, high]).all():
-        raise ImageError(
-            f"{name} holds NaN or infinite values.", hint="Repair it in the program it comes from."
-        )
+        what = f"{name} holds NaN or infinite values."
+        raise ImageError(what, hint="Repair it in the program it comes from.")
     if low < 0 or high > 1:
         notes.append(f"float values from {low:.4g} to {high:.4g}; 0 is taken as black and 1 as white")
 
 
 def _turn(samples: Samples, orientation: int) -> Samples:
     """Samples (h, w, ...) as they are to be seen; EXIF 2.32, tag 274."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in TURNED:
         samples = np.swapaxes(samples, 0, 1)
     if orientation in (3, 4, 7, 8):
         samples = samples[::-1]
@@ -201,8 +191,34 @@ def _turn(samples: Samples, orientation: int) -> Samples:
     return np.ascontiguousarray(samples)
 
 
+def bleed(pixels: Samples, alpha: Samples) -> Samples:
+    """Pixels (h, w, c) in which every fully transparent pixel has the colour of the nearest visible one.
+
+    What lies under transparency is often black or white; a network (or any filter) would draw it into the edge.
+    Returned as they are if everything or nothing is visible. One pass of an exact distance transform.
+
+    Args:
+        pixels: any depth.
+        alpha: (h, w), 0 is transparent.
+    """
+    hidden = alpha == 0
+    if not hidden.any() or hidden.all():
+        return pixels
+    import cv2
+
+    _, nearest = cv2.distanceTransformWithLabels(
+        hidden.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    visible = ~hidden
+    colours = np.zeros((int(nearest.max()) + 1, pixels.shape[2]), pixels.dtype)
+    colours[nearest[visible]] = pixels[visible]
+    filled = pixels.copy()
+    filled[hidden] = colours[nearest[hidden]]
+    return filled
+
+
 def _in_colour(
-    decoded: Decoded, described: bytes | CodePoints | None, notes: list[str]
+    pixels: Samples, kind: str, described: bytes | CodePoints | None, notes: list[str]
 ) -> tuple[Samples, Profile | LookUpProfile | None]:
     """Gray or RGB samples and the colour space of the file; look-up profiles are converted to sRGB here."""
     profile = None
@@ -213,24 +229,23 @@ def _in_colour(
             profile = read_profile(described)
         except ValueError as error:
             notes.append(f"the colour profile is left out: {error}")
-    if decoded.kind == "cmyk":
-        return _from_cmyk(decoded.pixels, profile, notes)
+    if kind == "cmyk":
+        return _from_cmyk(pixels, profile, notes)
     if profile is None:
-        return decoded.pixels, None
-    if decoded.kind == "gray" and isinstance(profile, Profile) and profile.space == "rgb":
+        return pixels, None
+    name = f"profile '{profile.name}'"
+    if kind == "gray" and isinstance(profile, Profile) and profile.space == "rgb":
         if profile.is_srgb:
-            return decoded.pixels, None
-        notes.append(f"gray pixels with the RGB profile '{profile.name}' are treated as RGB")
-        return np.repeat(decoded.pixels, 3, axis=2), profile
-    if profile.space != decoded.kind:
-        notes.append(
-            f"the {profile.space} profile '{profile.name}' does not fit {decoded.kind} pixels; left out"
-        )
-        return decoded.pixels, None
+            return pixels, None
+        notes.append(f"gray pixels with the RGB {name} are treated as RGB")
+        return np.repeat(pixels, 3, axis=2), profile
+    if profile.space != kind:
+        notes.append(f"the {profile.space} {name} does not fit {kind} pixels; left out")
+        return pixels, None
     if isinstance(profile, LookUpProfile):
-        notes.append(f"the profile '{profile.name}' works by tables: its colours pass through sRGB")
-        return _by_tables(decoded.pixels, profile), profile
-    return decoded.pixels, profile
+        notes.append(f"the {name} works by tables: its colours pass through sRGB")
+        return _by_tables(pixels, profile), profile
+    return pixels, profile
 
 
 def _from_cmyk(
@@ -243,28 +258,20 @@ def _from_cmyk(
     if profile is not None:
         notes.append(f"the {profile.space} profile '{profile.name}' does not fit CMYK pixels; left out")
     notes.append("CMYK without a profile is converted to sRGB by the plain formula; colours may be off")
-    return _by_formula(_whole(pixels)), None
+    return _by_tables(pixels, None), None
 
 
-def _whole(samples: Samples) -> Samples:
-    """Floats at 16 bits."""
-    if samples.dtype != np.float32:
-        return samples
-    return np.rint(np.clip(samples, 0, 1) * 65535).astype(np.uint16)
-
-
-def _by_tables(pixels: Samples, profile: LookUpProfile) -> Samples:
+def _by_tables(pixels: Samples, profile: LookUpProfile | None) -> Samples:
+    """Samples in sRGB (floats at 16 bits); without a profile, inks as (1 - ink) (1 - black)."""
     out = np.empty((*pixels.shape[:2], 3), np.uint8 if pixels.dtype == np.uint8 else np.uint16)
+    white = np.iinfo(out.dtype).max
     for top in range(0, len(pixels), STRIP_ROWS):
-        part = slice(top, top + STRIP_ROWS)
-        out[part] = profile.to_srgb(_whole(pixels[part]))
-    return out
-
-
-def _by_formula(inks: Samples) -> Samples:
-    """(1 - ink) (1 - black)."""
-    out, top_level = np.empty((*inks.shape[:2], 3), inks.dtype), np.iinfo(inks.dtype).max
-    for top in range(0, len(inks), STRIP_ROWS):
-        white = top_level - inks[top : top + STRIP_ROWS].astype(np.uint32)
-        out[top : top + STRIP_ROWS] = (white[..., :3] * white[..., 3:] + top_level // 2) // top_level
+        rows = pixels[top : top + STRIP_ROWS]
+        if rows.dtype == np.float32:
+            rows = np.rint(np.clip(rows, 0, 1) * 65535).astype(np.uint16)
+        if profile is None:
+            light = white - rows.astype(np.uint32)
+            out[top : top + STRIP_ROWS] = (light[..., :3] * light[..., 3:] + white // 2) // white
+        else:
+            out[top : top + STRIP_ROWS] = profile.to_srgb(rows)
     return out

@@ -19,21 +19,18 @@ RAW_SUFFIXES = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
     *(".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
 )
+RAW = "a camera's raw file"
 RAW_HINT = "Develop it to a 16-bit TIFF with your raw converter first."
 EXTRA_HINT = 'Install the extra: pip install "srcli[formats]"'
-
-SIGNATURES = (
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"\xff\xd8\xff", "jpg"),
-    (b"GIF87a", "gif"),
-    (b"GIF89a", "gif"),
-    (b"II*\0", "tiff"),
-    (b"MM\0*", "tiff"),
-    (b"II+\0", "tiff"),
-    (b"MM\0+", "tiff"),
-    (b"BM", "bmp"),
-    (b"\0\0\1\0", "ico"),
-)
+SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"\xff\xd8\xff": "jpg",
+    b"GIF87a": "gif",
+    b"GIF89a": "gif",
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "tiff"),
+    b"BM": "bmp",
+    b"\0\0\1\0": "ico",
+}
 BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "avif"),
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "heic"),
@@ -46,10 +43,7 @@ REFUSED = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image", "Convert it to TIFF or PNG first."),
     (b"8BPS", "a Photoshop document", "Save it as TIFF or PNG first."),
     (b"%PDF", "a PDF document", "Export its pages as PNG first."),
-    (b"FUJIFILMCCD-RAW", "a camera's raw file", RAW_HINT),
-    (b"IIU\0", "a camera's raw file", RAW_HINT),
-    (b"IIRO", "a camera's raw file", RAW_HINT),
-    (b"\0\0\0\x18ftypcrx", "a camera's raw file", RAW_HINT),
+    *((mark, RAW, RAW_HINT) for mark in (b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"\0\0\0\x18ftypcrx")),
     (b"#?RADIANCE", "a Radiance HDR image", "Convert it to a 32-bit float TIFF first."),
     (b"\x1aE\xdf\xa3", "a video", "Extract its frames first."),
 )
@@ -73,15 +67,20 @@ class Source:
     length: int
     format: str
 
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """Leave the stream where it was: a Pillow image may be waiting to read on from there."""
+        position = self.stream.tell()
+        try:
+            yield
+        finally:
+            self.stream.seek(position)
 
-@contextmanager
-def kept_position(stream: BinaryIO) -> Iterator[None]:
-    """Leave the stream where it was: a Pillow image may be waiting to read on from there."""
-    position = stream.tell()
-    try:
-        yield
-    finally:
-        stream.seek(position)
+    def head(self, length: int = 1 << 16) -> bytes:
+        """The first bytes."""
+        with self.elsewhere():
+            self.stream.seek(0)
+            return self.stream.read(length)
 
 
 @contextmanager
@@ -110,7 +109,7 @@ def open_source(origin: Origin, name: str | None = None) -> Iterator[Source]:
         raise ImageError(f"{label} cannot be read: {error.strerror or error}.") from error
     with stream:
         length = len(origin) if isinstance(origin, bytes) else os.fstat(stream.fileno()).st_size
-        source = _source(origin, stream, label, length)
+        source = Source(origin, stream, label, length, _format(origin, stream, label, length))
         with decoding(label, source.format):
             yield source
 
@@ -122,27 +121,35 @@ def _file(path: Path, label: str) -> BinaryIO:
     return path.open("rb")
 
 
-def _source(origin: Origin, stream: BinaryIO, name: str, length: int) -> Source:
+def _format(origin: Origin, stream: BinaryIO, name: str, length: int) -> str:
     if length == 0:
         raise ImageError(f"{name} is empty (0 bytes).", hint="Copy or download it again.")
     head = stream.read(4096)
+    stream.seek(-min(18, length), 2)
+    tail = stream.read()
     stream.seek(0)
     for signature, what, hint in REFUSED:
         if head.startswith(signature):
             raise ImageError(f"{name} is {what}, which is not supported.", hint=hint)
     suffix = origin.suffix.lower() if isinstance(origin, Path) else ""
     if suffix in RAW_SUFFIXES or head[8:10] == b"CR":
-        raise ImageError(f"{name} is a camera's raw file, which is not supported.", hint=RAW_HINT)
-    found = _identify(head)
-    if found is None and _is_tga(stream, head, suffix):
-        found = "tga"
-    if found is None:
-        raise ImageError(f"{name} is not an image we can read: {_describe(head)}.")
-    return Source(origin, stream, name, length, found)
+        raise ImageError(f"{name} is {RAW}, which is not supported.", hint=RAW_HINT)
+    if found := _identify(head):
+        return found
+    # TGA by its last bytes or, for the old kind that has no mark, by its name and a header that makes sense.
+    kinds = head[1:3] + head[16:17] if suffix == ".tga" or tail == b"TRUEVISION-XFILE.\0" else b""
+    if (
+        len(kinds) == 3
+        and kinds[0] < 2
+        and kinds[1] in (1, 2, 3, 9, 10, 11)
+        and kinds[2] in (8, 15, 16, 24, 32)
+    ):
+        return "tga"
+    raise ImageError(f"{name} is not an image we can read: {_describe(head)}.")
 
 
 def _identify(head: bytes) -> str | None:
-    for signature, name in SIGNATURES:
+    for signature, name in SIGNATURES.items():
         if head.startswith(signature):
             return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
@@ -152,21 +159,10 @@ def _identify(head: bytes) -> str | None:
         box = head[8 : max(int.from_bytes(head[:4], "big"), 16)]
         brands = [box[:4], *(box[i : i + 4] for i in range(8, len(box), 4))]
         names = [BRANDS[brand] for brand in brands if brand in BRANDS]
-        return "avif" if "avif" in names else names[0] if names else None
+        return "avif" if "avif" in names else next(iter(names), None)
     if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3] in b" \t\r\n#":
         return "ppm"
     return None
-
-
-def _is_tga(stream: BinaryIO, head: bytes, suffix: str) -> bool:
-    """By its last bytes or, for the old kind that has no mark, by its name and a header that makes sense."""
-    stream.seek(-min(18, stream.seek(0, 2)), 2)
-    tail = stream.read()
-    stream.seek(0)
-    plausible = (
-        len(head) > 17 and head[1] < 2 and head[2] in (1, 2, 3, 9, 10, 11) and head[16] in (8, 15, 16, 24, 32)
-    )
-    return plausible and (suffix == ".tga" or tail == b"TRUEVISION-XFILE.\0")
 
 
 def _describe(head: bytes) -> str:
@@ -174,8 +170,9 @@ def _describe(head: bytes) -> str:
         return "it holds nothing but zeros"
     if head.lstrip()[:5].lower() in (b"<?xml", b"<svg ", b"<html", b"<!doc"):
         return "it is text (SVG, XML or HTML)"
+    bytes_found = f"it begins with the bytes {head[:8].hex(' ')}"
     try:
         head[: len(head) - 4].decode("utf-8")
     except UnicodeDecodeError:
-        return f"it begins with the bytes {head[:8].hex(' ')}"
-    return "it is text" if b"\0" not in head else f"it begins with the bytes {head[:8].hex(' ')}"
+        return bytes_found
+    return "it is text" if b"\0" not in head else bytes_found

@@ -13,10 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from srcli.image.deflate import deflate_runs, in_order
 from srcli.image.ifd import (
-    ASCII,
-    BYTE,
     LONG,
     LONG8,
     RATIONAL,
@@ -27,28 +24,21 @@ from srcli.image.ifd import (
     read_directories,
     write_directory,
 )
-from srcli.image.quantise import Samples
-from srcli.image.raster import Raster
+from srcli.image.png import DEFLATE_END, deflate_runs, in_order
+from srcli.image.samples import Raster, Samples
 
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION = 256, 257, 258, 259, 262, 274
-STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP, STRIP_BYTES = 273, 277, 278, 279
-X_RESOLUTION, Y_RESOLUTION, PLANAR, RESOLUTION_UNIT, PREDICTOR = 282, 283, 284, 296, 317
-TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES, INK_SET, EXTRA, SAMPLE_FORMAT = (
-    322,
-    323,
-    324,
-    325,
-    332,
-    338,
-    339,
-)
-XMP, IPTC, ICC, SUBFILE, DNG_VERSION = 700, 33723, 34675, 254, 50706
+SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION = 254, 256, 257, 258, 259, 262, 274
+STRIP_OFFSETS, SAMPLES, ROWS_PER_STRIP, STRIP_BYTES, PREDICTOR = 273, 277, 278, 279, 317
+X_RESOLUTION, Y_RESOLUTION, PLANAR, RESOLUTION_UNIT, INK_SET = 282, 283, 284, 296, 332
+TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES, EXTRA, SAMPLE_FORMAT = 322, 323, 324, 325, 338, 339
+XMP, IPTC, ICC, DNG_VERSION = 700, 33723, 34675, 50706
 
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED, CFA = 0, 1, 2, 3, 5, 32803
-NONE, DEFLATE = 1, 8
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, SEPARATED = 0, 1, 2, 3, 5
+COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, SEPARATED: 4}
+RAW = (32803, 34892)  # a sensor's mosaic, and what is left of one
+DEFLATE = 8
 BLOCK_BYTES = 1 << 20
 CLASSIC_LIMIT = 2**32 - 2**20  # room for the tags
-COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, SEPARATED: 4}
 
 
 @dataclass(frozen=True)
@@ -76,6 +66,11 @@ class TiffPage:
     orientation: int
 
     @property
+    def bits(self) -> int:
+        """Of a sample."""
+        return int(self.kind[1:])
+
+    @property
     def colours(self) -> int:
         """Channels without the extra ones."""
         return COLOURS.get(self.photometric, 3)
@@ -99,48 +94,40 @@ def _page(index: int, tags: Directory) -> TiffPage:
     bits = tags.integers(BITS) or (1,)
     if len(set(bits)) > 1:
         raise ValueError(f"channels of different depths {bits}")
-    letter = {1: "u", 2: "i", 3: "f"}.get(tags.integer(SAMPLE_FORMAT, 1), "u")
-    photometric = tags.integer(PHOTOMETRIC, BLACK_IS_ZERO)
-    samples = tags.integer(SAMPLES, 1)
-    extra = tags.integers(EXTRA)
-    # An unspecified extra channel (0) right after the colours is what many programs write for alpha.
+    letter = {2: "i", 3: "f"}.get(tags.integer(SAMPLE_FORMAT, 1), "u")
+    photometric, samples = tags.integer(PHOTOMETRIC, BLACK_IS_ZERO), tags.integer(SAMPLES, 1)
     spare = samples - COLOURS.get(photometric, 3)
-    if spare < 0 and photometric not in (CFA, 34892):
+    if spare < 0 and photometric not in RAW:
         raise ValueError(f"{samples} samples a pixel are too few for its colours")
-    alpha = spare > 0 and (extra[:1] or (0,))[0] in (0, 1, 2)
+    # An unspecified extra channel (0) right after the colours is what many programs write for alpha.
+    extra = (tags.integers(EXTRA) or (0,))[0] if spare > 0 else None
+    planar, orientation = tags.integer(PLANAR, 1) == 2 and samples > 1, tags.integer(ORIENTATION, 1)
     return TiffPage(
-        index,
-        tags,
-        width,
-        height,
-        f"{letter}{bits[0]}",
-        samples,
-        photometric,
-        tags.integer(COMPRESSION, NONE),
-        tags.integer(PLANAR, 1) == 2 and samples > 1,
-        alpha,
-        alpha and extra[:1] == (1,),
-        tags.integer(ORIENTATION, 1),
+        *(index, tags, width, height, f"{letter}{bits[0]}", samples, photometric),
+        *(tags.integer(COMPRESSION, 1), planar, extra in (0, 1, 2), extra == 1),
+        orientation if 1 <= orientation <= 8 else 1,
     )
 
 
 def is_raw(page: TiffPage) -> bool:
     """Whether this is a camera's raw file in TIFF's clothes."""
-    return page.photometric in (CFA, 34892) or DNG_VERSION in page.tags.entries
+    return page.photometric in RAW or DNG_VERSION in page.tags.entries
 
 
 def check_blocks(page: TiffPage, length: int) -> None:
     """Raise ValueError if strips or tiles are missing or lie beyond the end of a file of `length` bytes."""
-    tags, tiled = page.tags, TILE_OFFSETS in page.tags.entries
-    keys = (TILE_OFFSETS, TILE_BYTES) if tiled else (STRIP_OFFSETS, STRIP_BYTES)
-    offsets, sizes = tags.integers(keys[0]), tags.integers(keys[1])
-    height = (
-        tags.integer(TILE_HEIGHT, 0) if tiled else min(tags.integer(ROWS_PER_STRIP, page.height), page.height)
-    )
-    width = tags.integer(TILE_WIDTH, 0) if tiled else page.width
-    if height <= 0 or width <= 0:
+    tags, width, height = page.tags, page.width, page.height
+    keys, rows = (STRIP_OFFSETS, STRIP_BYTES), min(tags.integer(ROWS_PER_STRIP, height), height)
+    if TILE_OFFSETS in tags.entries:
+        keys, rows, width = (
+            (TILE_OFFSETS, TILE_BYTES),
+            tags.integer(TILE_HEIGHT, 0),
+            tags.integer(TILE_WIDTH, 0),
+        )
+    offsets, sizes = (tags.integers(key) for key in keys)
+    if rows <= 0 or width <= 0:
         raise ValueError("its blocks have no size")
-    need = -(-page.height // height) * -(-page.width // width) * (page.samples if page.planar else 1)
+    need = -(-height // rows) * -(-page.width // width) * (page.samples if page.planar else 1)
     if len(offsets) < need or len(offsets) != len(sizes):
         raise ValueError("blocks are missing")
     if any(offset + size > length for offset, size in zip(offsets, sizes, strict=True)):
@@ -150,51 +137,54 @@ def check_blocks(page: TiffPage, length: int) -> None:
 def encode_tiff(
     stream: BinaryIO,
     raster: Raster,
+    tags: Directory,
     *,
     cmyk: bool = False,
     alpha: bool = False,
     level: int = 6,
-    icc: bytes | None = None,
-    dpi: tuple[float, float] | None = None,
-    aspect: tuple[int, int] | None = None,
-    extra: Directory | None = None,
+    big: bool | None = None,
 ) -> None:
-    """Write a picture as a TIFF file of deflated strips, as BigTIFF where 4 GB could be exceeded.
+    """Write a picture as a TIFF file of deflated strips.
 
     Args:
         stream: seekable; written from its current start.
         raster: (H, W, c), uint8, uint16 or float32.
+        tags: more tags and directories (EXIF, XMP, a profile, density).
         cmyk: whether the first four channels are inks.
         alpha: whether the last channel is alpha (not premultiplied).
         level: effort of zlib, 0 to 9.
-        icc: profile to embed.
-        dpi: horizontal and vertical.
-        aspect: where there are none, pixels across and down in a length that is not known.
-        extra: more tags and directories (EXIF, XMP, IPTC), little-endian.
+        big: as BigTIFF; by default where 4 GB could be exceeded.
     """
-    big = raster.nbytes > CLASSIC_LIMIT
-    step = max(1, min(BLOCK_BYTES // raster.row_bytes, raster.shape[0]))
+    height, width, channels = raster.shape
+    if big is None:
+        big = height * raster.row_bytes > CLASSIC_LIMIT
+    step, predict = max(1, min(BLOCK_BYTES // raster.row_bytes, height)), raster.dtype != np.float32
     stream.write(b"II" + (struct.pack("<HHHQ", 43, 8, 0, 0) if big else struct.pack("<HI", 42, 0)))
-    position = 16 if big else 8
-    offsets, sizes = [], []
-    predict = raster.dtype != np.float32
+    position, places = 16 if big else 8, list[tuple[int, int]]()
     for data in in_order(lambda rows: _strip(rows, level, predict), raster.blocks(step)):
-        padded = data + bytes(len(data) % 2)
-        stream.write(padded)
-        offsets.append(position)
-        sizes.append(len(data))
-        position += len(padded)
-    tags = extra.in_order("<") if extra is not None else Directory()
-    tags = Directory(dict(tags.entries), dict(tags.children))
-    _describe(tags, raster, cmyk=cmyk, alpha=alpha)
-    tags.set_integers(PREDICTOR, SHORT, (2 if predict else 1,))
-    tags.set_integers(ROWS_PER_STRIP, LONG, (step,))
-    tags.set_integers(STRIP_OFFSETS, LONG8 if big else LONG, tuple(offsets))
-    tags.set_integers(STRIP_BYTES, LONG8 if big else LONG, tuple(sizes))
-    if icc is not None:
-        tags.entries[ICC] = Entry(UNDEFINED, len(icc), icc)
-    if dpi is not None or aspect is not None:
-        _set_density(tags, dpi or aspect or (1, 1), unit=2 if dpi else 1)
+        places.append((position, len(data)))
+        position += stream.write(data + bytes(len(data) % 2))
+    tags = tags.in_order("<").without()
+    colours = SEPARATED if cmyk else RGB if channels - alpha == 3 else BLACK_IS_ZERO
+    longs = {SUBFILE: (0,), WIDTH: (width,), HEIGHT: (height,), ROWS_PER_STRIP: (step,)}
+    shorts = {
+        BITS: (8 * raster.dtype.itemsize,) * channels,
+        SAMPLE_FORMAT: (1 if predict else 3,) * channels,
+        COMPRESSION: (DEFLATE,),
+        PHOTOMETRIC: (colours,),
+        ORIENTATION: (1,),
+        SAMPLES: (channels,),
+        PLANAR: (1,),
+        PREDICTOR: (2 if predict else 1,),
+        **({EXTRA: (2,)} if alpha else {}),
+        **({INK_SET: (1,)} if cmyk else {}),
+    }
+    offsets, sizes = zip(*places, strict=True)
+    for kind, values in ((LONG, longs), (SHORT, shorts)):
+        for tag, value in values.items():
+            tags.set_integers(tag, kind, value)
+    tags.set_integers(STRIP_OFFSETS, LONG8 if big else LONG, offsets)
+    tags.set_integers(STRIP_BYTES, LONG8 if big else LONG, sizes)
     stream.write(write_directory(tags, position, big=big))
     stream.seek(8 if big else 4)
     stream.write(struct.pack("<Q" if big else "<I", position))
@@ -206,38 +196,23 @@ def _strip(rows: Samples, level: int, predict: bool) -> bytes:
     if predict:
         little[:, 1:] = rows[:, 1:] - rows[:, :-1]
     data = little.tobytes()
-    if rows.dtype == np.uint16:
-        packed = deflate_runs(data, level)
-        if packed is not None:
-            return (
-                zlib.compress(b"", level)[:2] + packed + b"\x03\x00" + struct.pack(">I", zlib.adler32(data))
-            )
-    return zlib.compress(data, level)
+    packed = deflate_runs(data, level) if rows.dtype == np.uint16 else None
+    if packed is None:
+        return zlib.compress(data, level)
+    return zlib.compress(b"", level)[:2] + packed + DEFLATE_END + struct.pack(">I", zlib.adler32(data))
 
 
-def _describe(tags: Directory, raster: Raster, *, cmyk: bool, alpha: bool) -> None:
-    height, width, channels = raster.shape
-    colours = channels - alpha
-    tags.set_integers(SUBFILE, LONG, (0,))
-    tags.set_integers(WIDTH, LONG, (width,))
-    tags.set_integers(HEIGHT, LONG, (height,))
-    tags.set_integers(BITS, SHORT, (8 * raster.dtype.itemsize,) * channels)
-    tags.set_integers(COMPRESSION, SHORT, (DEFLATE,))
-    tags.set_integers(PHOTOMETRIC, SHORT, (SEPARATED if cmyk else RGB if colours == 3 else BLACK_IS_ZERO,))
-    tags.set_integers(ORIENTATION, SHORT, (1,))
-    tags.set_integers(SAMPLES, SHORT, (channels,))
-    tags.set_integers(PLANAR, SHORT, (1,))
-    tags.set_integers(SAMPLE_FORMAT, SHORT, (3 if raster.dtype == np.float32 else 1,) * channels)
-    if alpha:
-        tags.set_integers(EXTRA, SHORT, (2,))
-    if cmyk:
-        tags.set_integers(INK_SET, SHORT, (1,))
-
-
-def _set_density(tags: Directory, dpi: tuple[float, float], unit: int) -> None:
-    for tag, value in zip((X_RESOLUTION, Y_RESOLUTION), dpi, strict=True):
+def set_density(tags: Directory, density: tuple[float, float], unit: int) -> None:
+    """Pixels across and down an inch (`unit` 2), or a length that is not known (1)."""
+    for tag, value in zip((X_RESOLUTION, Y_RESOLUTION), density, strict=True):
         tags.entries[tag] = Entry(RATIONAL, 1, struct.pack("<II", round(value * 10000), 10000))
     tags.set_integers(RESOLUTION_UNIT, SHORT, (unit,))
+
+
+def set_bytes(tags: Directory, tag: int, data: bytes | None, kind: int = UNDEFINED) -> None:
+    """A tag of plain bytes, unless there are none."""
+    if data is not None:
+        tags.entries[tag] = Entry(kind, len(data), data)
 
 
 def density_of(tags: Directory) -> tuple[float, float] | None:
@@ -247,14 +222,3 @@ def density_of(tags: Directory) -> tuple[float, float] | None:
     if not x or not y or not factor or x[0] <= 0 or y[0] <= 0:
         return None
     return x[0] * factor, y[0] * factor
-
-
-def text_entry(text: str) -> Entry:
-    """An ASCII entry."""
-    data = text.encode("ascii", "replace") + b"\0"
-    return Entry(ASCII, len(data), data)
-
-
-def bytes_entry(data: bytes) -> Entry:
-    """An entry of plain bytes, as XMP is stored."""
-    return Entry(BYTE, len(data), data)

@@ -34,16 +34,16 @@ from srcli.image.formats import (
     format_of,
 )
 from srcli.image.metadata import MetadataPolicy, prepare
-from srcli.image.quantise import DTYPES, F32, Samples, dither_noise, quantise
-from srcli.image.raster import Raster
+from srcli.image.probe import Kind
 from srcli.image.read import Image
+from srcli.image.samples import DTYPES, F32, Raster, Samples, dither_noise, quantise
 
 IccPolicy = Literal["keep", "srgb", "p3", "strip"]
 BitDepth = Literal["keep", "8", "10", "12", "16", "32f"]
 
 PIPE_BYTES = 64 << 20  # of a TIFF for a pipe are kept in memory, the rest on the disk
 # Formats that are only read: what their pictures become.
-SUCCESSORS = {"heic": "jpg", "gif": "png", "bmp": "png", "ppm": "png", "tga": "png", "ico": "png"}
+SUCCESSORS = {"heic": "jpg", **dict.fromkeys(("gif", "bmp", "ppm", "tga", "ico"), "png")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,20 +57,18 @@ class OutputPlan:
         depth: as stored.
         alpha: whether transparency is stored.
         profile: colour space to convert to; None is sRGB.
-        icc: profile to embed.
         background: RGB in [0, 1] to lay transparent pixels on where the format has no transparency.
         dither: whether noise is added before rounding to 8 or 16 bits.
-        encoding: quality, compression and metadata.
+        encoding: quality, compression, profile and metadata.
         notes: what is lost, a line each.
     """
 
     format: Format
     size: tuple[int, int]
-    kind: Literal["gray", "rgb", "cmyk"]
+    kind: Kind
     depth: Depth
     alpha: bool
     profile: Profile | LookUpProfile | None
-    icc: bytes | None
     background: tuple[float, float, float]
     dither: bool
     encoding: Encoding
@@ -115,30 +113,23 @@ class OutputPlan:
             alpha: (n, W) in [0, 1]; None is opaque.
             top: place of the first row in the output, for the dither.
         """
+        cover = np.ones(rows.shape[:2], np.float32) if alpha is None else np.clip(alpha, 0, 1)
         if rows.dtype == np.uint8:
-            if not self.alpha:
-                return rows
-            return np.concatenate([rows, quantise(self._cover(rows, alpha), "8")], axis=2)
+            return np.dstack([rows, quantise(cover, "8")]) if self.alpha else rows
         if self.kind == "gray":
             rows = luma(rows)
         if alpha is not None and not self.alpha:
-            rows = self._laid_on_background(rows, alpha)
+            ground = np.array(self.background, np.float32)[None, None]
+            ground = luma(ground) if self.kind == "gray" else ground
+            rows = rows * cover[..., None] + ground * (1 - cover[..., None])
         if isinstance(self.profile, LookUpProfile):
-            noise = self._noise(rows, top)
-            return self.profile.from_srgb(
-                quantise(rows, self.depth if self.dither else "16", noise=noise), self.dtype
-            )
+            depth = self.depth if self.dither else "16"
+            return self.profile.from_srgb(quantise(rows, depth, noise=self._noise(rows, top)), self.dtype)
         if self.profile is not None:
             rows = self.profile.from_working(rows)
         if self.alpha:
-            rows = np.concatenate([rows, self._cover(rows, alpha)], axis=2)
+            rows = np.concatenate([rows, cover[..., None]], axis=2)
         return quantise(rows, self.depth, noise=self._noise(rows, top))
-
-    @staticmethod
-    def _cover(rows: Samples, alpha: F32 | None) -> F32:
-        """Alpha (n, W, 1)."""
-        cover = np.ones(rows.shape[:2], np.float32) if alpha is None else np.clip(alpha, 0, 1)
-        return cover[..., None]
 
     def _noise(self, rows: F32, top: int) -> F32 | None:
         if not self.dither or self.depth == "32f":
@@ -147,13 +138,6 @@ class OutputPlan:
         if self.alpha:
             noise[..., -1] = 0  # flat transparency must stay flat
         return noise
-
-    def _laid_on_background(self, rows: F32, alpha: F32) -> F32:
-        ground = np.array(self.background, np.float32)[None, None]
-        if self.kind == "gray":
-            ground = luma(ground)
-        cover = np.clip(alpha, 0, 1)[..., None]
-        return rows * cover + ground * (1 - cover)
 
     def write(
         self,
@@ -176,30 +160,18 @@ class OutputPlan:
             ResourceError: the folder is not writable, the disk is full.
             ValueError: samples of another shape or type.
         """
-        bands = (pixels,) if isinstance(pixels, np.ndarray) else pixels
-        raster = Raster(self.shape, self.dtype, bands)
         if isinstance(target, Path):
             with atomic_write(target) as stream:
-                return self._encode(stream, raster, provenance)
-        return self._encode(target, raster, provenance)
-
-    def _encode(self, stream: BinaryIO, raster: Raster, provenance: Mapping[str, Any] | None) -> list[str]:
-        if self.format.name == "tiff" and not stream.seekable():  # TIFF's first bytes are written last
+                return self.write(stream, pixels, provenance=provenance)
+        if self.format.name == "tiff" and not target.seekable():  # TIFF's first bytes are written last
             with tempfile.SpooledTemporaryFile(PIPE_BYTES) as whole:
-                notes = self._encode(whole, raster, provenance)  # type: ignore[arg-type]  # typeshed: no IO
+                notes = self.write(whole, pixels, provenance=provenance)  # type: ignore[arg-type]  # typeshed
                 whole.seek(0)
-                shutil.copyfileobj(whole, stream)
+                shutil.copyfileobj(whole, target)
             return notes
-        return encode(
-            stream,
-            raster,
-            self.format.name,
-            self.encoding,
-            icc=self.icc,
-            profile_name=self.profile.name if self.profile is not None else "sRGB",
-            cmyk=self.kind == "cmyk",
-            provenance=provenance,
-        )
+        bands = (pixels,) if isinstance(pixels, np.ndarray) else pixels
+        raster = Raster(self.shape, self.dtype, bands)
+        return encode(target, raster, self.format.name, self.encoding, provenance)
 
 
 def plan_output(
@@ -244,40 +216,39 @@ def plan_output(
         ResourceError: the format cannot hold this size.
     """
     _check_numbers(quality, compress_level, background)
-    wanted = depth_wanted(image.depth, bit_depth)
-    has_alpha = image.alpha is not None and keep_alpha
+    wanted, has_alpha = depth_wanted(image.depth, bit_depth), image.alpha is not None and keep_alpha
     chosen, notes = choose_format(image.format, output_format, wanted, bit_depth, alpha=has_alpha)
-    check_format_limits(chosen.name, size)
-    if bit_depth in AVIF_BITS and chosen.name != "avif":
-        raise UsageError(
-            f"{chosen.name} does not hold {bit_depth} bits.", hint="Use --bit-depth 16, or -f avif."
-        )
-    depth = _fit_depth(chosen, wanted, depths_of(chosen, image.format, bit_depth), notes)
-    if has_alpha and not chosen.alpha:
-        notes.append(f"{chosen.name} has no transparency: the picture is laid on the background colour")
-    alpha = has_alpha and chosen.alpha
+    name, alpha = chosen.name, has_alpha and chosen.alpha
+    check_format_limits(name, size)
+    if bit_depth in AVIF_BITS:
+        _check_bits(name, bit_depth)
+    depths = depths_of(chosen, image.format, bit_depth)
+    depth = wanted if wanted in depths else depths[-1]
+    if depth != wanted:
+        notes.append(f"{name} cannot hold {wanted} bits: written with {depth}")
+    if has_alpha and not alpha:
+        notes.append(f"{name} has no transparency: the picture is laid on the background colour")
     bits = 8 if depth == "8" else AVIF_BITS.get(bit_depth, 10 if image.bits == 10 else 12)
-    if max_bytes is not None and (lossless or chosen.name not in OPTIONS["max_bytes"][1]):
-        notes.append(
-            f"{'lossless ' * lossless}{chosen.name} has no quality to choose: --max-bytes is ignored"
-        )
+    if max_bytes is not None and (lossless or name not in OPTIONS["max_bytes"][1]):
+        notes.append(f"{'lossless ' * lossless}{name} has no quality to choose: --max-bytes is ignored")
         max_bytes = None
     # libheif writes no gray, and Pillow, which writes AVIF of 8 bits, none with alpha.
-    as_rgb = not chosen.gray or (chosen.name == "avif" and (alpha or lossless or depth != "8"))
+    as_rgb = not chosen.gray or (name == "avif" and (alpha or lossless or depth != "8"))
     kind, profile, embedded = _colour(image, chosen, icc if chosen.icc else "strip", alpha, as_rgb, notes)
     if image.profile is not None and not chosen.icc:
-        notes.append(f"{chosen.name} has no place for a colour profile: written as sRGB")
+        notes.append(f"{name} has no place for a colour profile: written as sRGB")
     if isinstance(profile, LookUpProfile) and depth == "32f":
         depth = "16"
         notes.append(f"'{profile.name}' works by tables: written with 16 bits")
     about, more = prepare(image.metadata, metadata, size)
-    if lossless and chosen.name == "jpg":
+    if lossless and name == "jpg":
         notes.append("JPEG cannot be lossless; --lossless is ignored")
     encoding = Encoding(
-        quality, lossless, chroma, compress_level, about, metadata == "strip", alpha, bits, max_bytes
+        *(quality, lossless, chroma, compress_level, about, metadata == "strip", alpha, bits, max_bytes),
+        *(embedded, profile.name if profile else "sRGB", kind == "cmyk"),
     )
     return OutputPlan(
-        chosen, size, kind, depth, alpha, profile, embedded, background, dither, encoding, (*notes, *more)
+        chosen, size, kind, depth, alpha, profile, background, dither, encoding, (*notes, *more)
     )
 
 
@@ -288,6 +259,11 @@ def _check_numbers(quality: int, compress_level: int, background: tuple[float, .
         raise UsageError(f"compress level must be from 0 to 9, got {compress_level}.")
     if len(background) != 3 or not all(0 <= value <= 1 for value in background):
         raise UsageError(f"background must be three numbers from 0 to 1, got {background}.")
+
+
+def _check_bits(name: str, bit_depth: str) -> None:
+    if name != "avif":
+        raise UsageError(f"{name} does not hold {bit_depth} bits.", hint="Use --bit-depth 16, or -f avif.")
 
 
 def choose_format(
@@ -312,10 +288,8 @@ def choose_format(
             names = ", ".join(other.name for other in FORMATS.values() if other.animated)
             raise UsageError(f"{form.name} holds no animation.", hint=f"Formats that do: {names}.")
         return form, []
-    if bit_depth in AVIF_BITS and (asked or own) != "avif":
-        raise UsageError(
-            f"{asked or own} does not hold {bit_depth} bits.", hint="Use --bit-depth 16, or -f avif."
-        )
+    if bit_depth in AVIF_BITS:
+        _check_bits(asked or own, bit_depth)
     if asked is not None:
         return find_format(asked), []
     usual = FORMATS[SUCCESSORS.get(own, own)]
@@ -326,17 +300,9 @@ def choose_format(
     return better, [f"{usual.name} cannot hold {reason}: written as {better.name}"]
 
 
-def _fit_depth(chosen: Format, wanted: Depth, depths: tuple[Depth, ...], notes: list[str]) -> Depth:
-    if wanted in depths:
-        return wanted
-    depth = depths[-1]
-    notes.append(f"{chosen.name} cannot hold {wanted} bits: written with {depth}")
-    return depth
-
-
 def _colour(
     image: Image, chosen: Format, policy: IccPolicy, alpha: bool, as_rgb: bool, notes: list[str]
-) -> tuple[Literal["gray", "rgb", "cmyk"], Profile | LookUpProfile | None, bytes | None]:
+) -> tuple[Kind, Profile | LookUpProfile | None, bytes | None]:
     """What is stored (gray, rgb, cmyk), the space to convert to, and the profile to embed."""
     stored: Literal["gray", "rgb"] = "rgb" if image.kind == "rgb" or as_rgb else "gray"
     if policy == "strip" or image.metadata.cicp is not None:  # PQ and HLG are not converted
@@ -392,7 +358,8 @@ def write_image(
         ResourceError: the format cannot hold this size, or the file cannot be written.
     """
     target = Path(target) if isinstance(target, str) else target
-    options.setdefault("output_format", _name_of(format_of(target)) if isinstance(target, Path) else None)
+    if isinstance(target, Path) and (named := format_of(target)):
+        options.setdefault("output_format", named.name)
     samples = pixels[..., None] if pixels.ndim == 2 else pixels
     if samples.dtype not in (np.uint8, np.uint16):
         samples = samples.astype(np.float32)
@@ -406,7 +373,7 @@ def write_image(
         source = replace(whole, format=like.format, profile=profile, metadata=like.metadata)
         options.setdefault("bit_depth", like.depth)
     elif whole.depth == "32f":
-        chosen = find_format(options["output_format"] or "png")
+        chosen = find_format(options.get("output_format") or "png")
         options.setdefault("bit_depth", "32f" if "32f" in chosen.depths else chosen.depths[-1])
     plan = plan_output(source, whole.size, **options)
 
@@ -417,7 +384,3 @@ def write_image(
             yield plan.band(whole.strip(top, bottom), alpha, top=top)
 
     return [*plan.notes, *plan.write(target, bands(), provenance=provenance)]
-
-
-def _name_of(found: Format | None) -> str | None:
-    return found.name if found is not None else None

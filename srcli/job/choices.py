@@ -12,9 +12,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from srcli.errors import UsageError
 from srcli.files import atomic_write
-from srcli.image import format_of, write_image
-from srcli.image.encode import PROVENANCE_KEY
+from srcli.image.formats import format_of
+from srcli.image.metadata import PROVENANCE_KEY
 from srcli.image.provenance import check_own, recorded_write
+from srcli.image.write import write_image
 from srcli.job.task import Record, SelectionFiles, Settings, Task
 from srcli.outputs import check_links
 from srcli.resources import made_folder

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from srcli.damage import Damage, judge, measure
 from srcli.geometry import Size
-from srcli.image import read_image
+from srcli.image.read import read_image
 from srcli.inputs import Source
 from srcli.presets import Preset
 from srcli.resources import input_bytes

@@ -16,8 +16,8 @@ import numpy as np
 from srcli.colour_fix import ColourFix
 from srcli.consistency import Projection
 from srcli.geometry import COPIES, Size, dihedral, dihedral_back, dihedral_size
-from srcli.image import write_image
 from srcli.image.provenance import check_own, recorded_write
+from srcli.image.write import write_image
 from srcli.job.recolour import Recoloured
 from srcli.outputs import check_links
 from srcli.resources import made_folder

@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 import numpy as np
 
 from srcli.errors import ResourceError
-from srcli.image.spool import IN_MEMORY
+from srcli.image.samples import IN_MEMORY
 from srcli.inputs import Source
 from srcli.job.degradation import network_of
 from srcli.job.each import Item, Job, Outcome, Watch, job_of, unwatched

@@ -13,12 +13,12 @@ from typing import Any
 
 from srcli.errors import ExistsError, ResourceError, UsageError
 from srcli.geometry import Size
-from srcli.image import FORMATS, Header, check_format_limits, choose_format, probe, read_provenance
-from srcli.image.formats import Depth, depth_wanted, depths_of
-from srcli.image.header import check_pixels
-from srcli.image.pixels import can_read_in_bands
-from srcli.image.provenance import check_unchanged, content_name, content_of
-from srcli.image.spool import IN_MEMORY
+from srcli.image.decode import can_read_in_bands
+from srcli.image.formats import FORMATS, Depth, check_format_limits, depth_wanted, depths_of
+from srcli.image.probe import Header, check_pixels, probe
+from srcli.image.provenance import check_unchanged, content_name, content_of, read_provenance
+from srcli.image.samples import IN_MEMORY
+from srcli.image.write import choose_format
 from srcli.inputs import Source, absolute
 from srcli.job.degradation import decided, in_words
 from srcli.job.task import Record, Settings, Task, grows

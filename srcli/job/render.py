@@ -9,11 +9,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from srcli.geometry import Size
-from srcli.image import Image, OutputPlan, resize_rows
-from srcli.image.alpha import extremes, is_flat, is_hard, steepened
-from srcli.image.quantise import to_float
-from srcli.image.resample import taps
-from srcli.image.spool import Spool
+from srcli.image.read import Image
+from srcli.image.resize import extremes, is_flat, is_hard, resize_rows, steepened, taps
+from srcli.image.samples import Spool, to_float
+from srcli.image.write import OutputPlan
 from srcli.job.choices import ChoiceOutputs, choices_of
 from srcli.job.draw import Consistent, Drawn, Renderer, Sampled, Spread, renderer_for
 from srcli.job.recolour import Recoloured
@@ -283,7 +282,7 @@ def _cover(
         whole.append(np.rint(bounded(rows.mean(axis=2), top) * 65535).astype(np.uint16))
         top += len(rows)
     _count(record, engine)
-    return lambda top, bottom: whole.read(top, bottom).astype(np.float32) / np.float32(65535)
+    return lambda top, bottom: whole[top:bottom].astype(np.float32) / np.float32(65535)
 
 
 def _count(record: Record, engine: Engine) -> None:

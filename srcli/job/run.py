@@ -13,9 +13,10 @@ import numpy as np
 from srcli import __version__
 from srcli.errors import ImageError, ResourceError
 from srcli.files import write_error
-from srcli.image import Image, OutputPlan, plan_output, read_image
 from srcli.image.animation import AnimationPlan, Timing, read_animation
 from srcli.image.provenance import recorded_write
+from srcli.image.read import Image, read_image
+from srcli.image.write import OutputPlan, plan_output
 from srcli.job.draw import Spread
 from srcli.job.frames import AnimatedRendering
 from srcli.job.heard import heard

@@ -13,8 +13,8 @@ from srcli import __version__
 from srcli.colour_fix import ColourFix
 from srcli.errors import SrcliError
 from srcli.geometry import Size
-from srcli.image import Header
 from srcli.image.formats import OPTIONS
+from srcli.image.probe import Header
 from srcli.inputs import Source
 from srcli.job.degradation import RealWorld
 from srcli.manifest import Entry

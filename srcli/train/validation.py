@@ -19,7 +19,7 @@ from srcli.evaluate.models import Network
 from srcli.evaluate.ranks import Ranks
 from srcli.evaluate.run import evaluate, write_png
 from srcli.geometry import Size
-from srcli.image.quantise import quantise
+from srcli.image.samples import quantise
 from srcli.models.sr import ImplicitSR
 from srcli.objectives import Stage
 from srcli.recipe import Recipe

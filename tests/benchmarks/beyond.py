@@ -35,7 +35,7 @@ def main() -> None:
 
     from srcli import Upscaler
     from srcli.geometry import Size
-    from srcli.image import resize_rows
+    from srcli.image.resize import resize_rows
     from srcli.metrics.psnr import psnr
 
     upscaler = Upscaler.from_preset(args.model)

@@ -15,7 +15,8 @@ from srcli.colour_fix import ColourFix, fixed
 from srcli.engine import engine_for
 from srcli.engine.features import TensorSource
 from srcli.geometry import Size
-from srcli.image import read_image, resize_rows
+from srcli.image.read import read_image
+from srcli.image.resize import resize_rows
 from srcli.metrics.niqe import niqe_srcli
 from srcli.metrics.psnr import psnr
 from srcli.models.dpacm import wasserstein_1

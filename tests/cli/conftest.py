@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from srcli.cli import app
 from srcli.geometry import Size
-from srcli.image import resize
+from srcli.image.resize import resize
 
 SETTINGS = ("SRCLI_DEVICE", "SRCLI_OFFLINE", "SRCLI_NO_PROVENANCE")
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from srcli.geometry import Size
-from srcli.image import read_provenance, resize
+from srcli.image.provenance import read_provenance
+from srcli.image.resize import resize
 from srcli.metrics.distributions import diversity
 from srcli.texture import temperature_map
 from tests.cli.conftest import listing, picture, save

@@ -11,7 +11,7 @@ from srcli.cli import app
 from srcli.engine import Upscaler
 from srcli.errors import ModelError
 from srcli.files import sha256
-from srcli.image import read_provenance
+from srcli.image.provenance import read_provenance
 from srcli.models import build
 from srcli.presets import load_preset, successor
 from srcli.weights import save as save_weights

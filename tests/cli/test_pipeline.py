@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from srcli.errors import ModelError, ResourceError
-from srcli.image import read_image, write_image
-from srcli.image.spool import Spool
+from srcli.image.read import read_image
+from srcli.image.samples import Spool
+from srcli.image.write import write_image
 from srcli.inputs import Source
 from srcli.job import Fatal, Pipeline, Settings, records_of
 from srcli.job import pipeline as pipeline_module
@@ -163,7 +164,7 @@ def test_a_disk_that_fills_up_stops_the_network_and_leaves_nothing(tmp_path, mon
     def refuse(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("srcli.image.encode.png.encode_png", refuse)
+    monkeypatch.setattr("srcli.image.encode.encode_png", refuse)
     engine = Bicubic()
     found = done(items, tmp_path / "out", engine)
     assert all("disk is full" in str(outcome.error) for outcome in found)

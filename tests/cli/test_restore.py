@@ -8,7 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from srcli.cli import app
-from srcli.image import read_image
+from srcli.image.read import read_image
 from srcli.weights import save as save_weights
 from tests.cli.conftest import picture, save
 from tests.latent import network, preset

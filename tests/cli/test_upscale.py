@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from srcli.geometry import Size
-from srcli.image import read_image, read_provenance, resize
+from srcli.image.provenance import read_provenance
+from srcli.image.read import read_image
+from srcli.image.resize import resize
 from tests.cli.conftest import kind_of, listing, picture, save, size_of
 
 

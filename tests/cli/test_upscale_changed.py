@@ -10,8 +10,9 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from srcli.errors import ExistsError
-from srcli.image import plan_output, read_image, read_provenance
-from srcli.image.provenance import check_unchanged
+from srcli.image.provenance import check_unchanged, read_provenance
+from srcli.image.read import read_image
+from srcli.image.write import plan_output
 from tests.cli.conftest import picture, save
 
 FORMATS = ("png", "jpg", "webp", "tiff", "avif", "gif")

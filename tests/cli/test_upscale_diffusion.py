@@ -11,7 +11,8 @@ from srcli.cli import app
 from srcli.cli.restoring import colour_fix, faithful
 from srcli.colour_fix import ColourFix
 from srcli.errors import UsageError
-from srcli.image import read_image, read_provenance
+from srcli.image.provenance import read_provenance
+from srcli.image.read import read_image
 from srcli.presets import load_preset
 from srcli.recipe import find_recipe
 from srcli.sampling import choose_sampling

@@ -90,7 +90,7 @@ main()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize("module", ["srcli.cli", "srcli.image.header"])
+@pytest.mark.parametrize("module", ["srcli.cli", "srcli.image.probe"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_inside_an_import_has_its_code_and_no_traceback(folder, module, number):
     save(folder / "a.png", picture())

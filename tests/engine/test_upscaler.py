@@ -13,7 +13,7 @@ from srcli.engine.tiling import bands
 from srcli.engine.upscaler import fetched
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Size
-from srcli.image.quantise import quantise
+from srcli.image.samples import quantise
 from srcli.models import build
 from srcli.models.sr import Encoder
 from srcli.presets import parse_preset

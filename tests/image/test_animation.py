@@ -9,9 +9,10 @@ import pytest
 from PIL import Image, ImageSequence
 
 from srcli.errors import ImageError, UsageError
-from srcli.image import plan_output, read_image, read_provenance
 from srcli.image.animation import AnimationPlan, Timing, read_animation
-from srcli.image.write import choose_format
+from srcli.image.provenance import read_provenance
+from srcli.image.read import read_image
+from srcli.image.write import choose_format, plan_output
 from tests.image.make import encoded, smooth
 
 DURATIONS = (40, 120, 80)

@@ -8,8 +8,10 @@ import tifffile
 from PIL import Image as Pillow
 
 from srcli.errors import ImageError
-from srcli.image import read_image, vips, write_image
-from srcli.image.spool import Spool
+from srcli.image import vips
+from srcli.image.read import read_image
+from srcli.image.samples import Spool
+from srcli.image.write import write_image
 from tests.image.make import smooth, texture
 
 
@@ -103,6 +105,6 @@ def test_a_spool_gives_what_it_was_given(tmp_path):
     spool = Spool((50, 7, 3), samples.dtype, tmp_path, in_memory=0)
     for top in range(0, 50, 8):
         spool.append(samples[top : top + 8])
-    assert np.array_equal(spool.read(13, 41), samples[13:41])
+    assert np.array_equal(spool[13:41], samples[13:41])
     assert np.array_equal(spool[-2:], samples[-2:])
     assert list(tmp_path.iterdir()) == []

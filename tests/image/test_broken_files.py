@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from srcli.errors import ImageError, ResourceError
-from srcli.image import probe, read_image
 from srcli.image.animation import read_animation
+from srcli.image.probe import probe
+from srcli.image.read import read_image
 from tests.image.make import encoded, png16, png_chunk, saved, smooth, texture
 
 
@@ -249,7 +250,7 @@ def test_whatever_a_decoder_raises_is_an_error_for_people_that_keeps_its_cause(m
     def fail(*_):
         raise Odd("a bit too odd.")
 
-    monkeypatch.setattr("srcli.image.header.inspect", fail)
+    monkeypatch.setattr("srcli.image.probe.inspect", fail)
     with pytest.raises(ImageError, match=r"^x cannot be decoded \(png, Odd: a bit too odd\)\. ") as refusal:
         probe(WHOLE["png"], name="x")
     assert isinstance(refusal.value.__cause__, Odd)
@@ -263,7 +264,7 @@ def test_want_of_memory_is_no_damage(error, monkeypatch):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("srcli.image.header.inspect", fail)
+    monkeypatch.setattr("srcli.image.probe.inspect", fail)
     with pytest.raises(ResourceError, match="memory ran out"):
         probe(WHOLE["png"], name="x")
 

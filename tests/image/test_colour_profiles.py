@@ -7,8 +7,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from srcli.image import plan_output, probe, read_image
 from srcli.image.icc import parse_profile
+from srcli.image.probe import probe
+from srcli.image.read import read_image
+from srcli.image.write import plan_output
 from tests.image.make import (
     ADOBE_RGB,
     DISPLAY_P3,

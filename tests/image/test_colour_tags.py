@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srcli.image import plan_output, probe, read_image, write_image
+from srcli.image.probe import probe
+from srcli.image.read import read_image
+from srcli.image.write import plan_output, write_image
 from tests.image.make import ADOBE_RGB, DISPLAY_P3, SRGB_CURVE, encoded, png_chunk, rgb_profile, smooth
 
 SRGB = np.array([[0.43607, 0.38506, 0.14308], [0.22250, 0.71688, 0.06062], [0.01393, 0.09710, 0.71417]])

@@ -14,13 +14,22 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from srcli.errors import ResourceError, UsageError
-from srcli.image import Image as Read
-from srcli.image import plan_output, png, probe, read_image, tiff, write_image
-from srcli.image.deflate import deflate_runs
-from srcli.image.raster import Raster
+from srcli.image import png, tiff
+from srcli.image.ifd import Directory
+from srcli.image.metadata import Metadata, tiff_directory
+from srcli.image.png import deflate_runs
+from srcli.image.probe import probe
+from srcli.image.read import Image as Read
+from srcli.image.read import read_image
+from srcli.image.samples import Raster
 from srcli.image.vips import encode_rows
+from srcli.image.write import plan_output, write_image
 from tests.image.make import smooth, texture
 from tests.image.test_image_metadata import PHOTO, exif
+
+
+def raster_of(samples: np.ndarray) -> Raster:
+    return Raster(samples.shape, samples.dtype, (samples,))
 
 
 def unfilter(rows: np.ndarray, unit: int) -> np.ndarray:
@@ -71,7 +80,7 @@ def test_png_of_many_blocks_is_read_by_others(channels, dtype, monkeypatch):
     monkeypatch.setattr(png, "BLOCK_BYTES", 1000)
     samples = texture(64, 33, channels, dtype)
     stream = io.BytesIO()
-    png.encode_png(stream, Raster.of(samples))
+    png.encode_png(stream, raster_of(samples))
     data = stream.getvalue()
     png.check_png(io.BytesIO(data))
     assert png.read_png_header(io.BytesIO(data)).bits == 8 * samples.dtype.itemsize
@@ -90,9 +99,9 @@ def test_png_bytes_do_not_depend_on_the_number_of_cores(monkeypatch):
     samples = texture(64, 33, 3, np.uint8)
     files = []
     for workers in (1, 2, 5):
-        monkeypatch.setattr("srcli.image.deflate.WORKERS", workers)
+        monkeypatch.setattr("srcli.image.png.WORKERS", workers)
         stream = io.BytesIO()
-        png.encode_png(stream, Raster.of(samples))
+        png.encode_png(stream, raster_of(samples))
         files.append(stream.getvalue())
     assert files[0] == files[1] == files[2]
 
@@ -114,9 +123,9 @@ def test_a_png_is_little_larger_than_with_a_full_search(kind, monkeypatch):
     samples = {"photo": photo, "page": np.repeat(page[..., None], 3, 2), "gray": photo[..., :1]}[kind]
     sizes = []
     for thorough in (6, 0):
-        monkeypatch.setattr("srcli.image.deflate.THOROUGH", thorough)
+        monkeypatch.setattr("srcli.image.png.THOROUGH", thorough)
         stream = io.BytesIO()
-        png.encode_png(stream, Raster.of(np.ascontiguousarray(samples)))
+        png.encode_png(stream, raster_of(np.ascontiguousarray(samples)))
         sizes.append(len(stream.getvalue()))
     assert sizes[0] <= 1.03 * sizes[1]
 
@@ -152,7 +161,7 @@ def test_a_file_written_in_bands_is_the_same_file(name, monkeypatch):
 
 @given(st.binary(max_size=300), st.binary(max_size=300))
 def test_checksums_of_pieces_join(first, second):
-    assert png._join_adler(zlib.adler32(first), zlib.adler32(second), len(second)) == zlib.adler32(
+    assert png.join_adler(zlib.adler32(first), zlib.adler32(second), len(second)) == zlib.adler32(
         first + second
     )
 
@@ -166,7 +175,8 @@ def test_tiff_is_read_by_tifffile(channels, dtype, big, monkeypatch):
         monkeypatch.setattr(tiff, "CLASSIC_LIMIT", 10)
     samples = texture(64, 33, channels, dtype)
     stream = io.BytesIO()
-    tiff.encode_tiff(stream, Raster.of(samples), alpha=channels in (2, 4), dpi=(300.0, 72.5), icc=b"1234567")
+    tags = tiff_directory(Metadata(dpi=(300.0, 72.5)), b"1234567")
+    tiff.encode_tiff(stream, raster_of(samples), tags, alpha=channels in (2, 4))
     with tifffile.TiffFile(io.BytesIO(stream.getvalue())) as file:
         page = file.pages[0]
         assert file.is_bigtiff == big
@@ -181,7 +191,7 @@ def test_tiff_is_read_by_tifffile(channels, dtype, big, monkeypatch):
 def test_inks_are_marked_as_inks():
     samples = texture(8, 9, 4, np.uint8)
     stream = io.BytesIO()
-    tiff.encode_tiff(stream, Raster.of(samples), cmyk=True)
+    tiff.encode_tiff(stream, raster_of(samples), Directory(), cmyk=True)
     picture = Image.open(stream)
     assert picture.mode == "CMYK"
     assert np.array_equal(np.asarray(picture), samples)
@@ -223,7 +233,7 @@ def test_what_goes_wrong_in_libvips_thread_is_raised_in_ours(name):
 
 def test_an_encoder_that_refuses_is_one_error(capfd):
     with pytest.raises(ResourceError, match="webp encoder failed"):
-        encode_rows(Raster.of(np.zeros((2, 16384, 3), np.uint8)), "webp", print)
+        encode_rows(raster_of(np.zeros((2, 16384, 3), np.uint8)), "webp", print)
     assert capfd.readouterr() == ("", "")
 
 

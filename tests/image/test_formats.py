@@ -9,7 +9,10 @@ import tifffile
 from PIL import Image
 
 from srcli.errors import ResourceError, UsageError
-from srcli.image import FORMATS, check_format_limits, plan_output, probe, read_image, write_image
+from srcli.image.formats import FORMATS, check_format_limits
+from srcli.image.probe import probe
+from srcli.image.read import read_image
+from srcli.image.write import plan_output, write_image
 from tests.image.make import encoded, png16, png_chunk, smooth, texture
 
 GRAY = smooth(24, 36, 1)[..., 0]

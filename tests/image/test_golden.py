@@ -18,7 +18,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from srcli.image import FORMATS, plan_output, read_image
+from srcli.image.formats import FORMATS
+from srcli.image.read import read_image
+from srcli.image.write import plan_output
 from tests.image.make import DISPLAY_P3, SRGB_CURVE, encoded, png16, png_chunk, rgb_profile, smooth, texture
 from tests.image.test_image_metadata import XMP, exif
 

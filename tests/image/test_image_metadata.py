@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, IptcImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
-from srcli.image import plan_output, read_image, read_provenance, write_image
 from srcli.image.ifd import Directory, Entry, parse_exif, write_exif
+from srcli.image.provenance import read_provenance
+from srcli.image.read import read_image
+from srcli.image.write import plan_output, write_image
 from tests.image.make import encoded, png16, png_chunk, smooth, texture
 
 SIZE = (48, 72)

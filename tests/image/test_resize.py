@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from srcli.image import pillow_bicubic_uint8, resize, resize_rows
+from srcli.image.resize import pillow_bicubic_uint8, resize, resize_rows
 from tests.image.make import texture
 
 FILTERS = {

@@ -1,8 +1,8 @@
 """From an inspected file to samples: which decoder reads which kind without losing bits.
 
-libvips reads PNG, JPEG, WebP, AVIF and TIFF, tifffile the TIFF kinds that libvips has not, OpenCV deep PPM, pi-heif
-HEIC of 10 bits, Pillow the rest: animations, palettes of old formats, and what a first decoder has refused, since
-one that fails is no proof of damage.
+libvips reads PNG, JPEG, WebP, deep AVIF and TIFF, tifffile the TIFF kinds that libvips has not, OpenCV deep PPM,
+pi-heif HEIC of 10 bits, Pillow the rest: animations, palettes of old formats, and what a first decoder has refused,
+since one that fails is no proof of damage.
 """
 
 from __future__ import annotations
@@ -18,10 +18,19 @@ from numpy.typing import NDArray
 
 from srcli.errors import ImageError
 from srcli.image import png, tiff
-from srcli.image.header import Inspection, Kind, bits_of, has_gray_palette, inspect, ppm_maximum
-from srcli.image.pillow import BROKEN, damaged, open_picture, own_rules
-from srcli.image.quantise import Samples
-from srcli.image.source import EXTRA_HINT, Origin, Source, kept_position, open_source
+from srcli.image.probe import (
+    Inspection,
+    Kind,
+    bits_of,
+    damaged,
+    has_gray_palette,
+    inspect,
+    open_picture,
+    pillow,
+    ppm_maximum,
+)
+from srcli.image.samples import Samples, stretched
+from srcli.image.source import EXTRA_HINT, Origin, Source, open_source
 from srcli.image.vips import LOADERS, decode_rows, decode_whole
 
 if TYPE_CHECKING:
@@ -32,7 +41,8 @@ if TYPE_CHECKING:
 USUAL_COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946, 50001})
 PILLOW_COMPRESSIONS = frozenset({6, 34925, 50000})
 YCBCR = 6
-PHOTOMETRICS = (tiff.WHITE_IS_ZERO, tiff.BLACK_IS_ZERO, tiff.RGB, tiff.PALETTE, tiff.SEPARATED, YCBCR)
+PHOTOMETRICS = (*tiff.COLOURS, YCBCR)
+DEEP_ANIMATION = "is an animation of 16 bits, of which only the first picture can be read."
 
 
 @dataclass
@@ -56,8 +66,7 @@ class Decoded:
 
 def comes_in_bands(source: Source, found: Inspection) -> bool:
     """Whether `decode_bands` reads this picture; those that are turned or transparent need their whole."""
-    header = found.header
-    return _is_for_vips(source, found) and not header.alpha and header.orientation == 1
+    return _is_for_vips(source, found) and not found.header.alpha and found.header.orientation == 1
 
 
 def can_read_in_bands(origin: Origin, frames: str | int) -> bool:
@@ -97,22 +106,22 @@ def decode(source: Source, found: Inspection) -> Decoded:
 
 
 def _decode(source: Source, found: Inspection) -> Decoded:
-    if found.page is not None and not _is_for_vips(source, found):
-        return _decode_tiff(source, found.page, ValueError("it cannot be decoded"))
     if _is_for_vips(source, found):
         try:
             return _finished(decode_whole(source, found.index), source, found)
         except ValueError as error:
             return _second_opinion(source, found, error)
+    if found.page is not None:
+        return _decode_tiff(source, found.page, ValueError("it cannot be decoded"))
     if found.header.depth == "16" and source.format == "heic":
         return _finished(_decode_deep_heic(source), source, found)
-    if found.header.depth == "16" and source.format == "ppm":
-        return _decode_ppm16(source)
+    if found.header.depth == "16" and source.format == "ppm":  # Pillow would cut the colour ones
+        samples, white = _imdecode(source), ppm_maximum(source)
+        if not 255 < white < 65536:
+            raise damaged(source, "it cannot be decoded at 16 bits")
+        return _finished(stretched(samples, white), source, found)
     if found.header.depth == "16" and source.format == "png":
-        raise ImageError(
-            f"{source.name} is an animation of 16 bits, of which only the first picture can be read.",
-            hint="Use --frames first.",
-        )
+        raise ImageError(f"{source.name} {DEEP_ANIMATION}", hint="Use --frames first.")
     try:
         return _by_pillow(source, found)
     except ImageError:
@@ -134,11 +143,7 @@ def _is_for_vips(source: Source, found: Inspection) -> bool:
 
 
 def _second_opinion(source: Source, found: Inspection, error: ValueError) -> Decoded:
-    """By another decoder, after libvips has failed with `error`.
-
-    Raises:
-        ImageError: that one cannot read it either.
-    """
+    """By another decoder, after libvips has failed with `error`."""
     if found.page is not None:
         return _decode_tiff(source, found.page, error)
     if source.format == "png":
@@ -150,7 +155,7 @@ def _second_opinion(source: Source, found: Inspection, error: ValueError) -> Dec
 
 def _by_pillow(source: Source, found: Inspection) -> Decoded:
     assert found.picture is not None
-    decoded = _from_pillow(source, found.picture)
+    decoded = decode_frame(source, found.picture)
     if found.header.depth == "16":
         decoded.notes.append(f"this {source.format} of more than 8 bits is read at 8 bits")
     return decoded
@@ -163,60 +168,48 @@ def check_png(source: Source) -> None:
         ImageError: it has.
     """
     try:
-        with kept_position(source.stream):
+        with source.elsewhere():
             png.check_png(source.stream)
     except ValueError as error:
         raise damaged(source, error) from error
 
 
-def decode_frame(source: Source, picture: Picture) -> Decoded:
-    """8-bit samples of the picture of an animation that Pillow has gone to.
+def _finished(samples: NDArray[Any], source: Source, found: Inspection) -> Decoded:
+    """Rows as libvips (or OpenCV) gives them, alpha apart."""
+    if found.page is not None:
+        return _finish_tiff(samples, found.page)
+    if source.format in ("avif", "heic") and samples.dtype == np.uint16:
+        bits = bits_of(source)
+        samples = stretched(samples >> (16 - bits), (1 << bits) - 1)
+    cmyk = found.header.kind == "cmyk"
+    alpha = None
+    if samples.shape[2] in (2, 4) and not cmyk:
+        samples, alpha = np.ascontiguousarray(samples[..., :-1]), np.ascontiguousarray(samples[..., -1])
+    if found.header.kind == "gray":  # perhaps a palette of grays
+        samples = np.ascontiguousarray(samples[..., :1])
+    kind: Kind = "cmyk" if cmyk else "rgb" if samples.shape[2] > 1 else "gray"
+    return Decoded(samples, alpha, kind, upright=source.format == "avif")  # its turns are libheif's
+
+
+def decode_frame(source: Source, picture: Picture, *, upright: bool = False) -> Decoded:
+    """8-bit samples of the picture that Pillow has gone to, palettes expanded.
 
     Raises:
         ImageError: it is damaged.
     """
-    return _from_pillow(source, picture)
-
-
-def _finished(samples: NDArray[Any], source: Source, found: Inspection) -> Decoded:
-    """Rows as libvips (or OpenCV) gives them, alpha apart."""
-    if found.page is not None:
-        return finish_tiff(samples, found.page)
-    if source.format in ("avif", "heic") and samples.dtype == np.uint16:
-        samples = _stretched(samples >> (16 - bits_of(source)), (1 << bits_of(source)) - 1)
-    kind: Kind = (
-        found.header.kind if found.header.kind == "cmyk" else "rgb" if samples.shape[2] > 2 else "gray"
-    )
-    alpha = None
-    if samples.shape[2] in (2, 4) and kind != "cmyk":
-        samples, alpha = np.ascontiguousarray(samples[..., :-1]), np.ascontiguousarray(samples[..., -1])
-    if found.header.kind == "gray" and kind == "rgb":  # a palette of grays
-        samples, kind = np.ascontiguousarray(samples[..., :1]), "gray"
-    return Decoded(samples, alpha, kind, upright=source.format == "avif")  # its turns are libheif's
-
-
-def _stretched(samples: NDArray[Any], white: int) -> Samples:
-    """16-bit samples of those whose white is `white`."""
-    return ((samples.astype(np.uint32) * 65535 + white // 2) // white).clip(0, 65535).astype(np.uint16)
-
-
-def _from_pillow(source: Source, picture: Picture, *, upright: bool = False) -> Decoded:
-    """8-bit samples, palettes expanded."""
     gray_palette = has_gray_palette(picture)
-    try:
-        with own_rules():
-            picture.load()
-            mode = _plain_mode(picture, source.name)
-            if picture.mode != mode:
-                picture = picture.convert(mode)
-            samples = np.array(picture)
-    except ImageError:
-        raise
-    except BROKEN as error:
-        raise damaged(source, error) from error
-    if samples.ndim == 2:
-        samples = samples[..., None]
-    alpha = None
+    with pillow(source):
+        picture.load()
+        mode = picture.mode
+        if mode in ("1", "L", "LA", "La"):
+            mode = "LA" if picture.has_transparency_data else "L"
+        elif mode in ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"):
+            mode = "RGBA" if picture.has_transparency_data else "RGB"
+        elif mode not in ("CMYK", "F"):
+            what = f"{source.name} is a {mode} image, which is not supported."
+            raise ImageError(what, hint="Convert it to RGB.")
+        samples = np.array(picture if picture.mode == mode else picture.convert(mode))
+    samples, alpha = samples if samples.ndim == 3 else samples[..., None], None
     if mode in ("LA", "RGBA"):
         samples, alpha = np.ascontiguousarray(samples[..., :-1]), np.ascontiguousarray(samples[..., -1])
     if gray_palette:
@@ -225,44 +218,25 @@ def _from_pillow(source: Source, picture: Picture, *, upright: bool = False) -> 
     return Decoded(samples, alpha, kind, upright)
 
 
-def _plain_mode(picture: Picture, name: str) -> str:
-    """The mode to expand to: L, LA, RGB, RGBA, CMYK, or F."""
-    if picture.mode in ("CMYK", "F"):
-        return picture.mode
-    if picture.mode in ("1", "L", "LA", "La"):
-        return "LA" if picture.has_transparency_data else "L"
-    if picture.mode in ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"):
-        return "RGBA" if picture.has_transparency_data else "RGB"
-    raise ImageError(f"{name} is a {picture.mode} image, which is not supported.", hint="Convert it to RGB.")
-
-
 def _imdecode(source: Source) -> NDArray[Any]:
     """OpenCV's decoding, channels as RGB(A), (h, w, c)."""
     import cv2
 
-    source.stream.seek(0)
-    data = np.frombuffer(source.stream.read(), np.uint8)
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        picture = cv2.imdecode(np.frombuffer(source.head(-1), np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise damaged(source, str(error).strip().splitlines()[-1]) from error
     finally:
         cv2.utils.logging.setLogLevel(level)
     if picture is None or picture.dtype != np.uint16:
         raise damaged(source, "it cannot be decoded at 16 bits")
-    if picture.ndim == 2:
-        return picture[..., None]
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB if picture.shape[2] == 3 else cv2.COLOR_BGRA2RGBA)
-
-
-def _decode_ppm16(source: Source) -> Decoded:
-    """PGM and PPM beyond 8 bits: Pillow would cut the colour ones."""
-    white = ppm_maximum(source)
-    samples = _imdecode(source)
-    if not 255 < white < 65536:
-        raise damaged(source, "it cannot be decoded at 16 bits")
-    return Decoded(_stretched(samples, white), None, "gray" if samples.shape[2] == 1 else "rgb")
+    picture = picture[..., None] if picture.ndim == 2 else picture
+    return (
+        np.ascontiguousarray(picture[..., [2, 1, 0, 3][: picture.shape[2]]])
+        if picture.shape[2] > 1
+        else picture
+    )
 
 
 def _decode_deep_heic(source: Source) -> NDArray[Any]:
@@ -270,10 +244,9 @@ def _decode_deep_heic(source: Source) -> NDArray[Any]:
     from pi_heif import open_heif
 
     source.stream.seek(0)
-    try:
-        samples = np.asarray(open_heif(source.stream, convert_hdr_to_8bit=False))
-    except BROKEN as error:
-        raise damaged(source, error) from error
+    with pillow(source):
+        file = open_heif(source.stream, convert_hdr_to_8bit=False)
+        samples = np.array(file)  # a copy: the file's memory goes with it
     return samples if samples.ndim == 3 else samples[..., None]
 
 
@@ -287,33 +260,25 @@ def _decode_tiff(source: Source, page: tiff.TiffPage, error: ValueError) -> Deco
         with tifffile.TiffFile(source.stream) as file:
             samples = np.asarray(file.pages[page.index].asarray())
     except Exception as again:  # it raises what its codecs raise
-        if page.compression in PILLOW_COMPRESSIONS and int(page.kind[1:]) <= 8:
-            return _tiff_from_pillow(source, page)
+        if page.compression in PILLOW_COMPRESSIONS and page.bits <= 8:
+            picture = open_picture(source)
+            with pillow(source):
+                picture.seek(page.index)
+            return decode_frame(source, picture, upright=True)  # Pillow turns TIFF, and only TIFF, by itself
         if page.compression in USUAL_COMPRESSIONS:
             raise damaged(source, error) from again
         what = f"{page.kind} samples, compression {page.compression}"
-        raise ImageError(
-            f"{source.name} is a TIFF of a rare kind ({what}) that cannot be read.", hint=EXTRA_HINT
-        ) from again
-    if samples.ndim == 2:
-        samples = samples[..., None]
+        what = f"{source.name} is a TIFF of a rare kind ({what}) that cannot be read."
+        raise ImageError(what, hint=EXTRA_HINT) from again
+    samples = samples[..., None] if samples.ndim == 2 else samples
     if page.planar:
         samples = np.moveaxis(samples, 0, -1)
     if samples.shape != (page.height, page.width, page.samples):
         raise damaged(source, "its size is not what the header says")
-    return finish_tiff(samples, page, raw=True)
+    return _finish_tiff(samples, page, raw=True)
 
 
-def _tiff_from_pillow(source: Source, page: tiff.TiffPage) -> Decoded:
-    picture = open_picture(source)
-    try:
-        picture.seek(page.index)
-    except BROKEN as error:
-        raise damaged(source, error) from error
-    return _from_pillow(source, picture, upright=True)  # Pillow turns TIFF, and only TIFF, by itself
-
-
-def finish_tiff(samples: NDArray[Any], page: tiff.TiffPage, *, raw: bool = False) -> Decoded:
+def _finish_tiff(samples: NDArray[Any], page: tiff.TiffPage, *, raw: bool = False) -> Decoded:
     """Rows of a TIFF in common sample types, white at the top, alpha apart and not multiplied in.
 
     Args:
@@ -322,7 +287,6 @@ def finish_tiff(samples: NDArray[Any], page: tiff.TiffPage, *, raw: bool = False
         raw: whether they are as stored; libvips has inverted integers, divided by alpha and looked up palettes.
     """
     notes = []
-    bits = int(page.kind[1:])
     if samples.dtype.kind == "f" and samples.dtype != np.float32:
         if samples.dtype.itemsize > 4:
             notes.append("64-bit float samples are read as 32-bit float")
@@ -330,8 +294,8 @@ def finish_tiff(samples: NDArray[Any], page: tiff.TiffPage, *, raw: bool = False
     elif samples.dtype == np.uint32:
         notes.append("32-bit integer samples are read as 32-bit float")
         samples = (samples / np.float64(2**32 - 1)).astype(np.float32)
-    elif raw and 8 < bits < 16:
-        samples = _stretched(samples, (1 << bits) - 1)
+    elif raw and 8 < page.bits < 16:
+        samples = stretched(samples, (1 << page.bits) - 1)
     if samples.dtype not in (np.uint8, np.uint16, np.float32) or page.photometric not in PHOTOMETRICS:
         what = f"samples of type {page.kind}, photometric {page.photometric}"
         raise ImageError(f"TIFF {what} are not supported.", hint="Convert it first.")
@@ -354,9 +318,7 @@ def finish_tiff(samples: NDArray[Any], page: tiff.TiffPage, *, raw: bool = False
 def _divide(pixels: Samples, alpha: Samples) -> Samples:
     """Colours from colours times alpha."""
     if pixels.dtype == np.float32:
-        visible = np.where(alpha > 0, alpha, 1)[..., None]
-        return (pixels / visible).astype(np.float32)
+        return (pixels / np.where(alpha > 0, alpha, 1)[..., None]).astype(np.float32)
     top = np.iinfo(pixels.dtype).max
-    wide = pixels.astype(np.uint64) * top
     visible = np.maximum(alpha, 1).astype(np.uint64)[..., None]
-    return np.minimum((wide + visible // 2) // visible, top).astype(pixels.dtype)
+    return np.minimum((pixels.astype(np.uint64) * top + visible // 2) // visible, top).astype(pixels.dtype)

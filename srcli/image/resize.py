@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from srcli.image.quantise import F32, Samples, to_float
+from srcli.image.samples import F32, Samples, to_float
 
 Kernel = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
 SUPPORT: dict[str, float] = {"nearest": 0.0, "box": 0.5, "bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
@@ -135,3 +135,36 @@ def pillow_bicubic_uint8(picture: NDArray[np.uint8], size: tuple[int, int]) -> N
     # One axis at a time: Pillow 13 begins with the rows of pictures that lose many more rows than columns.
     across = Image.fromarray(picture).resize((size[1], picture.shape[0]), Image.Resampling.BICUBIC)
     return np.asarray(across.resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+
+def is_flat(pixels: Samples) -> bool:
+    """Whether a picture (h, w, c) has one colour."""
+    first = pixels[0:1][:, :1]  # slices alone: it may be a spool
+    return all(bool((pixels[top : top + 64] == first).all()) for top in range(0, pixels.shape[0], 64))
+
+
+def is_hard(alpha: Samples) -> bool:
+    """Whether there are no more than two values, as in palettes and keyed colours."""
+    return bool(((alpha == alpha.min()) | (alpha == alpha.max())).all())
+
+
+def steepened(rows: F32, levels: tuple[float, float], scale: float) -> F32:
+    """Rows of hard alpha that were enlarged linearly: a ramp of one source pixel becomes one of two pixels.
+
+    Args:
+        rows: (n, W) between the two levels.
+        levels: the lower and the higher one.
+        scale: by which they were enlarged.
+    """
+    low, high = levels
+    share = (rows - np.float32(low)) / np.float32(max(high - low, 1e-9))
+    share = np.clip((share - np.float32(0.5)) * np.float32(max(1.0, scale / 2)) + np.float32(0.5), 0, 1)
+    return np.float32(low) + share * np.float32(high - low)
+
+
+def extremes(alpha: Samples) -> tuple[Samples, Samples]:
+    """The least and the greatest alpha among each pixel (h, w) and its four neighbours."""
+    import cv2
+
+    around = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    return cv2.erode(alpha, around), cv2.dilate(alpha, around)
