@@ -12,8 +12,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Upscaler": "srcli.engine",
-    "load_preset": "srcli.presets",
+    "Upscaler": "srcli.engine.upscaler",
+    "load_preset": "srcli.config.presets",
     "read_image": "srcli.image.read",
     "write_image": "srcli.image.write",
     "SrcliError": "srcli.errors",

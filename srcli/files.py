@@ -25,6 +25,7 @@ from srcli.errors import ResourceError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NAME = re.compile(r"\.srcli-([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{12}\.tmp")
 PROCESSES = Path("/proc")
+JUNK_FILES = frozenset({"thumbs.db", "desktop.ini", "icon\r"})  # of file managers
 ABANDONED = 3600  # seconds without a byte
 _temporary: set[Path] = set()  # files being written now
 

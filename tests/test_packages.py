@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from srcli import doctor
 from srcli.cli import app
+from srcli.evaluate import diagnosis as doctor
 from srcli.metrics import backbones
 
 ROOT = Path(__file__).parents[1]

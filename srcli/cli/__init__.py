@@ -32,7 +32,7 @@ from srcli.cli.command import command
 from srcli.cli.console import end_lines, mind_streams, print_error
 from srcli.errors import as_ours
 from srcli.files import new_run
-from srcli.signals import end_if_told, mind_signals
+from srcli.processes import end_if_told, mind_signals
 
 
 class Group(TyperGroup):

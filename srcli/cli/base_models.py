@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from srcli.bases import base_names, load_base, locate_base
 from srcli.cli.console import say
-from srcli.presets import Preset
+from srcli.config.base_models import base_names, load_base, locate_base
+from srcli.config.presets import Preset
 
 
 def split(names: list[str]) -> tuple[list[str], list[str]]:
@@ -32,7 +32,7 @@ def rows() -> Iterator[tuple[str, ...]]:
 
 def described(preset: Preset) -> list[dict[str, Any]]:
     """The base models that a preset stands on, for machines; those that it names as folders have no more to tell."""
-    from srcli.bases import bases_of
+    from srcli.config.base_models import bases_of
 
     found = []
     for name in bases_of(preset):
@@ -47,7 +47,7 @@ def described(preset: Preset) -> list[dict[str, Any]]:
 
 def verdicts(names: list[str]) -> tuple[list[tuple[str, ...]], list[str]]:
     """A line for every file of base models, and the names of those that are not whole."""
-    from srcli.bases import find_base
+    from srcli.config.base_models import find_base
     from srcli.weights.bases import check_base
 
     lines: list[tuple[str, ...]] = []

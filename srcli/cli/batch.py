@@ -15,17 +15,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from srcli.batch.shards import key_of
 from srcli.cli.console import Console, duration, say
 from srcli.errors import ExistsError, ModelError, NothingToDoError, SrcliError, UsageError, as_ours
 from srcli.resources import in_words
-from srcli.shards import key_of
 
 if TYPE_CHECKING:
-    from srcli.inputs import Found, Source
-    from srcli.job import Cluster, Crew, Engine, Outcome, Record, Settings
-    from srcli.manifest import Manifest
-    from srcli.outputs import Destination, Template
-    from srcli.shards import Shard
+    from srcli.batch.each import Outcome
+    from srcli.batch.inputs import Found, Source
+    from srcli.batch.manifest import Manifest
+    from srcli.batch.naming import Destination, Template
+    from srcli.batch.pool import Crew
+    from srcli.batch.ray import Cluster
+    from srcli.batch.render import Engine
+    from srcli.batch.shards import Shard
+    from srcli.batch.task import Record, Settings
 
 Style = Literal["lines", "jsonl", "json"]
 SAMPLE = 200  # headers read beforehand, to tell how much there is to do
@@ -145,7 +149,7 @@ class Batch:
         try:
             return self.load()
         except Exception as error:
-            from srcli.job import Fatal
+            from srcli.batch.each import Fatal
 
             raise Fatal(as_ours(error)) from error
 
@@ -197,7 +201,7 @@ class Batch:
             self._alone(work)
 
     def _plan(self, work: list[tuple[int, Source]]) -> None:
-        from srcli.job import Outcome, records_of
+        from srcli.batch.each import Outcome, records_of
 
         for item in work:
             if self.fail_fast and self.failures:
@@ -214,7 +218,7 @@ class Batch:
 
     def _alone(self, work: list[tuple[int, Source]]) -> None:
         """In this process; records come in the order of the inputs."""
-        from srcli.job import Pipeline
+        from srcli.batch.pipeline import Pipeline
 
         pipeline = Pipeline(
             self.settings,
@@ -238,7 +242,7 @@ class Batch:
 
     def _together(self, crew: Crew | Cluster, work: list[tuple[int, Source]]) -> None:
         """With several processes; records come as they are ready."""
-        from srcli.job import Fatal
+        from srcli.batch.each import Fatal
 
         with closing(crew.outcomes(self.settings, self.place, work)) as outcomes:
             try:
@@ -262,7 +266,8 @@ class Batch:
             SrcliError: what would be the same for every picture.
             BrokenPipeError: nobody reads on.
         """
-        from srcli.job import Fatal, Record
+        from srcli.batch.each import Fatal
+        from srcli.batch.task import Record
 
         source, error = outcome.item[1], outcome.error
         for record in outcome.records:
@@ -288,7 +293,7 @@ class Batch:
             self.console.detail(f"{record.input}: {name} {value}")
 
     def _fail(self, label: str, error: SrcliError, key: str, *, said: bool = False) -> None:
-        from srcli.job import Record
+        from srcli.batch.task import Record
 
         self.failures.append((label, error))
         record = Record.failure(label, error)
@@ -310,7 +315,7 @@ class Batch:
 
     def status(self, found: Found) -> int:
         """Print what the manifests say of these inputs, by share; 0 if all of them are done, else 1."""
-        from srcli.manifest import progress_of
+        from srcli.batch.manifest import progress_of
 
         assert self.manifest is not None
         work = self._own_share(self._sorted(found.sources)[0])
@@ -339,7 +344,7 @@ class Batch:
         return sum(self._pixels(source) for source in sample) / max(1, len(sample))
 
     def _pixels(self, source: Source) -> int:
-        from srcli.job import target_of
+        from srcli.batch.plan import target_of
 
         try:
             height, width = target_of(source, self.settings).size
@@ -353,7 +358,7 @@ class Batch:
         Raises:
             UsageError: two inputs for one output, with `fail_fast`.
         """
-        from srcli.outputs import Clashes, find_clashes, results_of_others
+        from srcli.batch.naming import Clashes, find_clashes, results_of_others
 
         left = set()
         if len(sources) > 1 and not self.include_outputs:
@@ -390,7 +395,7 @@ class Batch:
         Raises:
             UsageError: with `fail_fast`.
         """
-        from srcli.outputs import telling_template
+        from srcli.batch.naming import telling_template
 
         if not shared:
             return {}
@@ -426,7 +431,7 @@ class Batch:
 
     def _pattern(self, at: int, source: Source, template: Template | None = None) -> str:
         """Where a result goes as far as it is known from names; `at` counts the results of all inputs."""
-        from srcli.job import output_words
+        from srcli.batch.plan import output_words
 
         index, sample = at // self.settings.samples + 1, at % self.settings.samples + 1
         words = output_words(source, index, self.settings, sample=sample)
@@ -435,7 +440,7 @@ class Batch:
 
     def _exact(self, at: int, source: Source) -> Path | None:
         """Where a result goes; None if the run itself says what is wrong with it."""
-        from srcli.job import output_path
+        from srcli.batch.plan import output_path
 
         index, sample = at // self.settings.samples + 1, at % self.settings.samples + 1
         try:

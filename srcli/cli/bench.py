@@ -32,7 +32,7 @@ def list_benchmarks(
 ) -> None:
     """Name, protocol, size and licence of every benchmark, and where it is."""
     from srcli.data.benchmarks import data_roots, known_benchmarks, locate
-    from srcli.report import columns_text
+    from srcli.evaluate.rows import columns_text
 
     roots = data_roots(data)
     rows: list[dict[str, Any]] = []
@@ -88,9 +88,9 @@ def verify(
     scale: Scales = "2,3,4",
 ) -> None:
     """Read every picture, compare sizes, names, numbers and known hashes; exit code 7 if something is wrong."""
+    from srcli.batch.sizes import parse_scale
     from srcli.data import bench_files
     from srcli.data.benchmarks import data_roots, find_spec, locate
-    from srcli.sizes import parse_scale
 
     spec = find_spec(name)
     folder = locate(spec, data_roots(data))
@@ -145,8 +145,8 @@ def make_lr(
         return
     if output is None:
         raise UsageError("no folder to write to.", hint="Name one with --output DIR.")
+    from srcli.batch.sizes import parse_scale
     from srcli.data import bench_files
-    from srcli.sizes import parse_scale
 
     scales = [parse_scale(word) for word in scale.split(",")]
     for path in bench_files.make_lr(Path(hr), output, scales, method, seed=seed, overwrite=overwrite):
@@ -176,7 +176,7 @@ def _make_pairs(
 ) -> None:
     from srcli.data.benchmarks import data_roots, find_spec, open_benchmark, open_folder
     from srcli.data.pairs import make_pairs, plan_pairs
-    from srcli.degradations import find_degradation
+    from srcli.degradations.presets import find_degradation
 
     spec, ranges = find_spec(name), find_degradation(degradation)
     photographs = open_folder(source) if source else open_benchmark(spec.cut_from or "", data)

@@ -18,7 +18,7 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="eval, b
 @app.command()
 def info(json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
     """Where the caches are and how large."""
-    from srcli.caches import caches
+    from srcli.cli.caches import caches
     from srcli.resources import in_words
 
     found = [(c.name, len(c.files()), c.size(), c.folder, c.about) for c in caches()]
@@ -38,7 +38,7 @@ def clear(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove cached files: those named, or 'eval' and 'downloads'."""
-    from srcli.caches import caches
+    from srcli.cli.caches import caches
 
     known = {cache.name: cache for cache in caches()}
     for name in names or []:

@@ -16,8 +16,8 @@ from srcli.cli.writing import write_file
 from srcli.errors import CheckError, ExistsError, UsageError, suggest
 
 if TYPE_CHECKING:
-    from srcli.compare import Crop, Measured, Picture
-    from srcli.compare_grid import U8, Column, Grid
+    from srcli.evaluate.compare import Crop, Measured, Picture
+    from srcli.evaluate.compare_grid import U8, Column, Grid
     from srcli.metrics import Metric
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif")
@@ -54,7 +54,7 @@ def compare(
 
     srcli compare photo.png -m edsr-baseline-blend -m bicubic --downscale 2,3.4 --crop 40,60,32,32 -o grid.png
     """
-    from srcli.compare import parse_crop
+    from srcli.evaluate.compare import parse_crop
 
     console = Console(quiet=quiet)
     targets = [*(output or ()), *([html] if html else ())]
@@ -93,7 +93,15 @@ def _pair(
     json: bool,
     histogram: bool,
 ) -> None:
-    from srcli.compare import alike, check_crop, check_sizes, cut, distinct_labels, load_picture, measured
+    from srcli.evaluate.compare import (
+        alike,
+        check_crop,
+        check_sizes,
+        cut,
+        distinct_labels,
+        load_picture,
+        measured,
+    )
     from srcli.metrics import find_protocol
 
     a, b, *rest = distinct_labels([load_picture(path) for path in files], files)
@@ -114,7 +122,7 @@ def _pair(
         console.result(_histogram_line(m), asked=True)
     for target in targets:
         if target.suffix.lower() in PAGES:
-            from srcli.compare_page import page
+            from srcli.evaluate.compare_page import page
 
             shown = pictures
             if len(crops) == 1:
@@ -130,8 +138,8 @@ def _pair(
 def _side_by_side(
     pictures: list[Picture], crops: list[Crop], numbers: list[Measured], *, histogram: bool
 ) -> U8:
-    from srcli.compare import difference, histograms
-    from srcli.contact_sheet import histogram_plot, side_by_side
+    from srcli.evaluate.compare import difference, histograms
+    from srcli.evaluate.contact_sheet import histogram_plot, side_by_side
 
     shown, gain = difference(pictures[0].pixels, pictures[1].pixels)
     panels = [(p.label, p.pixels) for p in pictures]
@@ -158,8 +166,8 @@ def _histogram_line(m: Measured) -> str:
 
 
 def _metrics(text: str | None, checks: list[Check]) -> list[Metric]:
-    from srcli.compare import DEFAULT_METRICS
     from srcli.errors import ModelError
+    from srcli.evaluate.compare import DEFAULT_METRICS
     from srcli.metrics import find_metrics
 
     names = DEFAULT_METRICS if text is None else tuple(word for word in text.split(",") if word.strip())
@@ -200,7 +208,7 @@ def _hold(checks: list[Check], numbers: list[Measured]) -> None:
 def _numbers(numbers: list[Measured], protocol: str, size: tuple[int, int], *, json: bool) -> str:
     import math
 
-    from srcli import report
+    from srcli.evaluate import rows as report
     from srcli.metrics import METRICS
 
     if json:
@@ -235,9 +243,9 @@ def _grid(
     *,
     json: bool,
 ) -> None:
-    from srcli.compare import Crop, check_crop, load_picture
-    from srcli.compare_grid import draw_grid, enlarge_all
-    from srcli.evaluate import distinct_names, open_model
+    from srcli.evaluate.compare import Crop, check_crop, load_picture
+    from srcli.evaluate.compare_grid import draw_grid, enlarge_all
+    from srcli.evaluate.models import distinct_names, open_model
 
     photo = load_picture(path)
     crop = crops[0] if crops else Crop(0, 0, photo.size[1], photo.size[0])
@@ -262,7 +270,7 @@ def _grid(
 
 
 def _results(grid: Grid, *, json: bool) -> str:
-    from srcli import report
+    from srcli.evaluate import rows as report
     from srcli.metrics import find_protocol
 
     cells = [shown for line in grid.results.values() for shown in line if shown]
@@ -291,8 +299,8 @@ def _columns(scale: str | None, downscale: str | None, temps: str | None) -> lis
     Raises:
         UsageError: two lists, or words that are no numbers.
     """
-    from srcli.compare_grid import Column
-    from srcli.sizes import DEFAULT_SCALE, parse_scale
+    from srcli.batch.sizes import DEFAULT_SCALE, parse_scale
+    from srcli.evaluate.compare_grid import Column
 
     scales = [parse_scale(word) for word in options.words(scale)]
     reductions = [parse_scale(word) for word in options.words(downscale)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from srcli.config.presets import REAL_WORLD_PRESET, Preset
 from srcli.errors import UsageError
-from srcli.presets import REAL_WORLD_PRESET, Preset
 
 if TYPE_CHECKING:
     from srcli.cli.console import Console

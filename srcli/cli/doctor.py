@@ -23,7 +23,7 @@ def doctor(
 
     Exit code 7 if something does not work as it should.
     """
-    from srcli.doctor import examine
+    from srcli.evaluate.diagnosis import examine
 
     found = examine(device)
     if report:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from srcli.batch.naming import SAMPLES_TEMPLATE, Destination, Template
+from srcli.config.presets import Preset
+from srcli.config.sampling import is_sampled
+from srcli.config.temperature import Asked, check_generative, parse_temperature, warning
 from srcli.errors import UsageError
-from srcli.outputs import SAMPLES_TEMPLATE, Destination, Template
-from srcli.presets import Preset
-from srcli.sampling import is_sampled
-from srcli.temperature import Asked, check_generative, parse_temperature, warning
 
 if TYPE_CHECKING:
     from srcli.cli.upscale_request import Request
-    from srcli.texture import TemperatureMap
+    from srcli.engine.temperature_map import TemperatureMap
 
 SEEDS = 1 << 64
 
@@ -50,7 +50,7 @@ def drawing(preset: Preset, request: Request) -> Drawing:
     if not 0 <= seed <= SEEDS - samples:
         raise UsageError(f"--seed takes a whole number from 0 to 2^64 - 1, got {seed}.")
     if where is not None:
-        from srcli.texture import temperature_map
+        from srcli.engine.temperature_map import temperature_map
 
         return Drawing(asked, temperature_map(where), _warning(asked))
     return Drawing(asked, None, _warning(asked))

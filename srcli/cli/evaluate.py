@@ -28,15 +28,17 @@ from srcli.cli.evaluation_output import (
     write,
 )
 from srcli.cli.options import words
+from srcli.config.presets import DEFAULT_PRESET
 from srcli.errors import ModelError, SrcliError, UsageError, suggest
-from srcli.presets import DEFAULT_PRESET
 
 if TYPE_CHECKING:
     from srcli.data.benchmarks import Benchmark
-    from srcli.evaluate import Evaluation, Model, Ranks
-    from srcli.evaluate.reference import References
+    from srcli.evaluate.models import Model
+    from srcli.evaluate.published import References
+    from srcli.evaluate.run import Evaluation
     from srcli.evaluate.tables import Options
     from srcli.metrics import Metric
+    from srcli.processes import Ranks
 
 TESTS = ("bootstrap", "wilcoxon")
 
@@ -97,8 +99,8 @@ def evaluate(request: Request) -> None:
     if request.list_metrics or request.list_references:
         _print_references() if request.list_references else _print_metrics()
         return
-    from srcli.evaluate import joined_ranks
-    from srcli.sizes import DEFAULT_SCALE, parse_scale
+    from srcli.batch.sizes import DEFAULT_SCALE, parse_scale
+    from srcli.processes import joined_ranks
 
     console = Console(quiet=request.quiet)
     chosen: Chosen = "json" if request.json else chosen_format(request.format, request.output)
@@ -154,8 +156,8 @@ def _temperatures(
     Raises:
         UsageError: no list of temperatures, or no model that has one.
     """
-    from srcli.presets import list_presets
-    from srcli.temperature import is_generative, parse_temperatures, warning
+    from srcli.config.presets import list_presets
+    from srcli.config.temperature import is_generative, parse_temperatures, warning
 
     if not text:
         return []
@@ -248,7 +250,7 @@ def _benchmarks(request: Request) -> list[Benchmark]:
 
 
 def _models(request: Request) -> list[Model]:
-    from srcli.evaluate import distinct_names, open_model
+    from srcli.evaluate.models import distinct_names, open_model
 
     opened = [
         open_model(
@@ -291,8 +293,8 @@ def _measured(
     progress: Progress,
     console: Console,
 ) -> Evaluation:
-    from srcli.evaluate import RowCache
-    from srcli.evaluate import evaluate as run
+    from srcli.evaluate.cache import RowCache
+    from srcli.evaluate.run import evaluate as run
 
     return run(
         models,
@@ -312,7 +314,7 @@ def _measured(
 
 
 def _score(request: Request, scales: list[float], metrics: list[Metric], progress: Progress) -> Evaluation:
-    from srcli.evaluate import score_pictures
+    from srcli.evaluate.pictures import score_pictures
     from srcli.metrics import find_protocol
 
     if request.pred is None or request.ref is None:
@@ -337,7 +339,7 @@ def _score(request: Request, scales: list[float], metrics: list[Metric], progres
 def _time(
     request: Request, models: list[Model], scales: list[float], chosen: Chosen, console: Console
 ) -> None:
-    from srcli import report
+    from srcli.evaluate import rows as report
     from srcli.evaluate.timing import time_model, timing_table
     from srcli.geometry import Size
 
@@ -372,7 +374,7 @@ def _shown(request: Request, models: list[Model], tests: list[str]) -> Options:
 
 
 def _references(reference: str, models: list[Model]) -> References:
-    from srcli.evaluate.reference import References, published, read_figures
+    from srcli.evaluate.published import References, published, read_figures
 
     figures = published() if reference == "builtin" else read_figures(Path(reference))
     names = {model.name: model.printed for model in models if model.printed is not None}
@@ -397,8 +399,8 @@ def _print_metrics() -> None:
 def _print_references() -> None:
     from collections import Counter
 
-    from srcli.evaluate.reference import published
-    from srcli.report import columns_text
+    from srcli.evaluate.published import published
+    from srcli.evaluate.rows import columns_text
 
     counts = Counter(figure.source for figure in published())
     print(columns_text(["table", "figures"], [[name, str(n)] for name, n in counts.items()]), end="")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from srcli.presets import DEFAULT_PRESET
+from srcli.config.presets import DEFAULT_PRESET
 
 WHAT, HOW, SHOW, RUN = "What", "How", "Output", "Running"
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from srcli.cli import options
-from srcli.errors import UsageError
-from srcli.presets import Preset
-from srcli.sampling import (
+from srcli.config.presets import Preset
+from srcli.config.sampling import (
     SELECTIVE_DECODERS,
     Sampling,
     checked_steps,
@@ -16,10 +15,11 @@ from srcli.sampling import (
     is_sampled,
     parse_branch,
 )
+from srcli.errors import UsageError
 
 if TYPE_CHECKING:
     from srcli.cli.evaluate import Request
-    from srcli.evaluate import Model
+    from srcli.evaluate.models import Model
 
 
 def asked_steps(request: Request) -> list[int]:

@@ -12,9 +12,9 @@ from srcli.cli.writing import write_file
 from srcli.errors import CheckError, SrcliError, UsageError
 
 if TYPE_CHECKING:
-    from srcli.evaluate import Evaluation, Failure
+    from srcli.evaluate.rows import Mean, Row
+    from srcli.evaluate.run import Evaluation, Failure
     from srcli.evaluate.tables import Options, Table
-    from srcli.report import Mean, Row
 
 Chosen = Literal["table", "json", "jsonl", "csv", "md", "latex"]
 SUFFIXES: dict[str, Chosen] = {
@@ -84,7 +84,7 @@ def refuse_rows_for_choices(chosen: Chosen) -> None:
 
 def render(found: Evaluation, options: Options, chosen: Chosen) -> str:
     """An evaluation in the chosen format."""
-    from srcli import report
+    from srcli.evaluate import rows as report
     from srcli.evaluate.tables import document, tables
 
     if chosen == "json":
@@ -98,7 +98,7 @@ def render(found: Evaluation, options: Options, chosen: Chosen) -> str:
 
 def render_table(table: Table, chosen: Chosen) -> str:
     """One table as plain text, Markdown or LaTeX."""
-    from srcli import report
+    from srcli.evaluate import rows as report
 
     if chosen == "latex":
         return report.latex_text(table.header, table.lines, ". ".join([*table.above, *table.below]))
@@ -148,8 +148,8 @@ def finish(found: Evaluation, thresholds: dict[str, float]) -> int:
 def _worse(found: Evaluation, thresholds: dict[str, float]) -> list[str]:
     if not thresholds:
         return []
+    from srcli.evaluate.rows import means
     from srcli.metrics import METRICS
-    from srcli.report import means
 
     every = means(found.rows)
     checked: list[Mean] = [m for m in every if m.row.family != "interpolation"] or every

@@ -15,7 +15,7 @@ from srcli.cli.restoring import is_restorer
 from srcli.errors import ExistsError, UsageError
 
 if TYPE_CHECKING:
-    from srcli.engine import Upscaler
+    from srcli.engine.upscaler import Upscaler
     from srcli.geometry import Size
     from srcli.image.read import Image
 
@@ -74,11 +74,11 @@ def explain(
         raise ExistsError(f"{target} exists.", hint="Give --overwrite or another --output.")
     if offline:
         os.environ["SRCLI_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
-    from srcli.engine import Upscaler
+    from srcli.batch.sizes import parse_scale
+    from srcli.engine.upscaler import Upscaler
     from srcli.files import atomic_write
     from srcli.geometry import Size, output_size
     from srcli.image.read import read_image
-    from srcli.sizes import parse_scale
 
     factor = parse_scale(scale)
     image = read_image(photo)
@@ -99,13 +99,13 @@ def _drawn(
 ) -> bytes:
     """The picture, as PNG."""
     if is_restorer(upscaler.preset):
-        from srcli import explain_attention
         from srcli.engine.restorer import Restorer
+        from srcli.evaluate import attention_maps as explain_attention
 
         assert isinstance(upscaler, Restorer)
         maps = explain_attention.attention_maps(upscaler, image, target, at=point)
         return explain_attention.picture(image, maps, title=title, at=point)
-    from srcli.explain import attention_windows, picture
+    from srcli.evaluate.attention import attention_windows, picture
 
     if point is None:
         raise UsageError(f"'{upscaler.preset.name}' is explained at a point.", hint="Give --at X,Y.")

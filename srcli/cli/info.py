@@ -10,8 +10,8 @@ import typer
 
 from srcli.cli import options
 from srcli.cli.console import print_error
+from srcli.config.presets import DEFAULT_PRESET
 from srcli.errors import as_ours
-from srcli.presets import DEFAULT_PRESET
 
 FAILED = 1
 
@@ -34,8 +34,8 @@ def info(
     """
     estimate = None
     if scale is not None:
-        from srcli.estimate import Estimate
-        from srcli.sizes import parse_scale
+        from srcli.batch.sizes import parse_scale
+        from srcli.engine.estimate import Estimate
 
         estimate = Estimate(
             parse_scale(scale), options.current(model), device=device, precision=precision, tile=tile

@@ -6,15 +6,17 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from srcli.config.presets import Preset
+from srcli.config.sampling import Sampling
 from srcli.files import sha256
-from srcli.presets import Preset
-from srcli.sampling import Sampling
 from srcli.weights.store import find, locate
 
 if TYPE_CHECKING:
+    from srcli.batch.pool import Crew
+    from srcli.batch.ray import Cluster
+    from srcli.batch.render import Engine
     from srcli.cli.console import Console
-    from srcli.engine import Upscaler
-    from srcli.job import Cluster, Crew, Engine
+    from srcli.engine.upscaler import Upscaler
 
 
 @dataclass
@@ -46,7 +48,7 @@ class Loading:
 
     def __call__(self, device: str) -> Upscaler:
         """The network on a device."""
-        from srcli.engine import open_engine
+        from srcli.engine.load import open_engine
 
         return open_engine(
             self.model,
@@ -74,7 +76,8 @@ def first_device(device: str) -> str:
 
 def crew_of(engine: str, loading: Loading, device: str, workers: int) -> Cluster | Crew | None:
     """The processes that --engine, --device and --workers ask for; None for this one alone."""
-    from srcli.job import Cluster, Crew
+    from srcli.batch.pool import Crew
+    from srcli.batch.ray import Cluster
 
     if engine == "ray":
         return Cluster(device, workers, loading)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from srcli.cli.options import DRAW, option
-from srcli.presets import DEFAULT_PRESET
+from srcli.config.presets import DEFAULT_PRESET
 
 SAMPLE = "Diffusion models"
 

@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from srcli.bases import base_names, find_base
 from srcli.cli import base_models
 from srcli.cli.console import say
 from srcli.cli.models_fetch import import_model, merge, pull
 from srcli.cli.options import current
+from srcli.config.base_models import base_names, find_base
+from srcli.config.presets import Preset, list_presets, preset_folders
+from srcli.config.temperature import choose
 from srcli.errors import UsageError
-from srcli.presets import Preset, list_presets, preset_folders
-from srcli.temperature import choose
 
 SHOWN = (("set5", "Set5"), ("set14", "Set14"), ("b100", "B100"))
 SCALES = (2, 3, 4, 6, 8)

@@ -13,8 +13,8 @@ import typer
 
 from srcli.cli import base_models
 from srcli.cli.console import say
+from srcli.config.presets import list_presets
 from srcli.errors import ModelError
-from srcli.presets import list_presets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ def pull(
     overwrite: Overwrite = False,
 ) -> None:
     """Fetch published weights from where their authors put them, check and convert them."""
-    from srcli.presets import load_preset
+    from srcli.config.presets import load_preset
     from srcli.weights import download
     from srcli.weights.store import locate
 

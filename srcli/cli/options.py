@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from srcli.cli.console import say
-from srcli.presets import successor
+from srcli.config.presets import successor
 
 DRAW, RUN, REPORT = "Detail", "Running", "Reporting"
 

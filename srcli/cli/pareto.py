@@ -16,9 +16,9 @@ from srcli.cli.writing import write_file
 from srcli.errors import ModelError, NothingToDoError, UsageError
 
 if TYPE_CHECKING:
-    from srcli.evaluate.reference import Figure, Printed
-    from srcli.pareto import Axis, Panel
-    from srcli.report import Row
+    from srcli.evaluate.pareto import Axis, Panel
+    from srcli.evaluate.published import Figure, Printed
+    from srcli.evaluate.rows import Row
 
 Form = Literal["auto", "png", "svg", "pdf", "html", "csv", "tex", "json", "table"]
 SUFFIXES: dict[str, Form] = {
@@ -142,7 +142,7 @@ def pareto(request: Request) -> None:
 
     srcli pareto rows.json --x psnr-y --y ssim -o pareto.png
     """
-    from srcli.pareto import panels
+    from srcli.evaluate.pareto import panels
 
     console = Console(quiet=request.quiet)
     targets = [(path, _form(path, request.format)) for path in request.output or ()]
@@ -217,7 +217,7 @@ def _origin(text: str | None) -> tuple[float, float] | None:
 
 
 def _read(files: list[Path]) -> list[Row]:
-    from srcli.report import read_rows
+    from srcli.evaluate.rows import read_rows
 
     for path in files:
         if not path.is_file():
@@ -226,14 +226,14 @@ def _read(files: list[Path]) -> list[Row]:
 
 
 def _scales(text: str | None) -> list[float]:
-    from srcli.sizes import parse_scale
+    from srcli.batch.sizes import parse_scale
 
     return [parse_scale(word) for word in words(text)]
 
 
 def _axes(request: Request, rows: list[Row]) -> tuple[Axis, Axis]:
     """The axes asked for, else the usual ones where every row has them, else others that rows have."""
-    from srcli.pareto import FIDELITY, PERCEPTION, axis
+    from srcli.evaluate.pareto import FIDELITY, PERCEPTION, axis
 
     named = [axis(word).name for word in (request.x, request.y) if word is not None]
     sets: list[set[str]] = [set(row.metrics) for row in rows]
@@ -256,7 +256,7 @@ def _axes(request: Request, rows: list[Row]) -> tuple[Axis, Axis]:
 def _empty(request: Request, axes: tuple[Axis, Axis] | None = None) -> list[Panel]:
     """Panels for published points alone."""
     from srcli.data.benchmarks import find_spec
-    from srcli.pareto import Panel, axis
+    from srcli.evaluate.pareto import Panel, axis
 
     x, y = axes or (axis("psnr"), axis("lpips"))
     specs = [find_spec(name) for name in words(*(request.bench or ()))]
@@ -308,7 +308,9 @@ def _measured(request: Request, metrics: list[str], console: Console) -> list[Ro
         return []
     from srcli.cli.evaluation_output import Progress, finish, use_backbone
     from srcli.data.benchmarks import open_benchmarks
-    from srcli.evaluate import RowCache, distinct_names, evaluate, open_model
+    from srcli.evaluate.cache import RowCache
+    from srcli.evaluate.models import distinct_names, open_model
+    from srcli.evaluate.run import evaluate
     from srcli.metrics import METRICS, find_metrics
 
     if not request.bench:
@@ -348,22 +350,22 @@ def _counted(rows: list[Row]) -> list[Row]:
 
 
 def _figures(request: Request) -> list[Figure]:
-    from srcli.evaluate.reference import published, read_figures
+    from srcli.evaluate.published import published, read_figures
 
     assert request.reference is not None
     return published() if request.reference == "builtin" else read_figures(Path(request.reference))
 
 
 def _printed(panel: Panel, request: Request) -> list[Printed]:
-    from srcli.evaluate.reference import printed_rows
-    from srcli.pareto import FIDELITY, PERCEPTION
-    from srcli.pareto_published import row_like
+    from srcli.evaluate.pareto import FIDELITY, PERCEPTION
+    from srcli.evaluate.pareto_published import row_like
+    from srcli.evaluate.published import printed_rows
 
     return printed_rows(_figures(request), row_like(panel), (*FIDELITY, *PERCEPTION))
 
 
 def _with_published(panel: Panel, request: Request) -> Panel:
-    from srcli.pareto_published import published_points
+    from srcli.evaluate.pareto_published import published_points
 
     points = published_points(panel, _figures(request))
     if points:
@@ -389,9 +391,9 @@ def _render(
     hypervolume: bool,
     origin: tuple[float, float] | None,
 ) -> bytes:
-    from srcli import report
     from srcli.cli.evaluation_output import render_table
-    from srcli.pareto_tables import document, page, panel_table, point_tables
+    from srcli.evaluate import rows as report
+    from srcli.evaluate.pareto_tables import document, page, panel_table, point_tables
 
     if form == "json":
         return (report.json_text(document(panels, origin=origin)) + "\n").encode()
@@ -401,7 +403,7 @@ def _render(
     if form in ("tex", "table"):
         chosen: Literal["latex", "table"] = "latex" if form == "tex" else "table"
         return "\n".join(render_table(table, chosen) for table in tables).encode()
-    from srcli.pareto_plot import picture
+    from srcli.evaluate.pareto_plot import picture
 
     if form == "html":
         svg = picture(panels, "svg", front=front)

@@ -7,13 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from srcli.config.presets import Preset, list_presets
+from srcli.config.sampling import Sampling, choose_sampling
 from srcli.errors import ResourceError, UsageError
-from srcli.presets import Preset, list_presets
-from srcli.sampling import Sampling, choose_sampling
 
 if TYPE_CHECKING:
-    from srcli.colour_fix import ColourFix, Mode
     from srcli.geometry import Size
+    from srcli.image.colour_transfer import ColourFix, Mode
 
 PLENTY = 1 << 40  # bytes
 USUAL: Mode = "adain"  # of the models that need one, as SeeSR has it
@@ -56,7 +56,7 @@ def colour_fix(preset: Preset, mode: Mode | None, strength: float) -> ColourFix 
     Raises:
         UsageError: a strength that makes no sense.
     """
-    from srcli.colour_fix import ColourFix  # brings numpy
+    from srcli.image.colour_transfer import ColourFix  # brings numpy
 
     if not 0 <= strength <= 1:
         raise UsageError(f"--colour-strength takes a number from 0 to 1, got {strength:g}.")
@@ -75,10 +75,10 @@ def forecast_lines(
 def _forecast(
     preset: Preset, sampling: Sampling | None, tile: str, device: str, target: Size
 ) -> tuple[list[str], int]:
-    from srcli.bases import bases_of, locate_base
+    from srcli.config.base_models import bases_of, locate_base
     from srcli.engine.device import choose_device
     from srcli.engine.footprint import speed
-    from srcli.engine.forecast import forecast
+    from srcli.engine.memory_plan import forecast
     from srcli.engine.tiling import checked_tile
     from srcli.resources import free_memory
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from srcli.config.presets import Preset
+from srcli.config.sampling import Sampling, check_sampled, check_selects, choose_sampling, parse_branch
 from srcli.errors import UsageError
-from srcli.presets import Preset
-from srcli.sampling import Sampling, check_sampled, check_selects, choose_sampling, parse_branch
 
 if TYPE_CHECKING:
+    from srcli.batch.task import SelectionFiles
     from srcli.cli.upscale_request import Request
-    from srcli.job.task import SelectionFiles
 
 
 def sampled(preset: Preset, request: Request) -> tuple[Sampling | None, str | None]:
@@ -81,6 +81,6 @@ def selected(preset: Preset, request: Request, branch: str | None, pictures: int
                 f"{option} {path} is one file for {pictures} pictures.",
                 hint="Give a folder: a name without a dot.",
             )
-    from srcli.job.task import SelectionFiles
+    from srcli.batch.task import SelectionFiles
 
     return SelectionFiles(*files.values())

@@ -19,10 +19,11 @@ from srcli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from srcli.data.benchmarks import Benchmark
-    from srcli.evaluate import Failure, Network
+    from srcli.evaluate.models import Network
+    from srcli.evaluate.rows import Row
+    from srcli.evaluate.run import Failure
+    from srcli.evaluate.sweep import Choice, Rule, Sweep
     from srcli.metrics import Metric
-    from srcli.report import Row
-    from srcli.sweep import Choice, Rule, Sweep
 
 Model = Annotated[
     str | None,
@@ -105,11 +106,12 @@ def sweep_temperature(request: Request) -> None:
     An interrupted sweep continues where it stopped. Exit codes: 1 a picture failed, 2 wrong usage, 4 no data, weights
     or backbone, 5 no room.
     """
+    from srcli.batch.sizes import parse_scale
     from srcli.cli.evaluation_output import finish
-    from srcli.evaluate import RowCache, joined_ranks
-    from srcli.sizes import parse_scale
-    from srcli.sweep import DEFAULT_RULE, parse_rule, sweep
-    from srcli.temperature import parse_temperatures, warning
+    from srcli.config.temperature import parse_temperatures, warning
+    from srcli.evaluate.cache import RowCache
+    from srcli.evaluate.sweep import DEFAULT_RULE, parse_rule, sweep
+    from srcli.processes import joined_ranks
 
     console, write_preset = Console(quiet=request.quiet), request.write_preset
     values = parse_temperatures(request.temps)
@@ -218,13 +220,13 @@ def _benchmarks(request: Request) -> list[Benchmark]:
 
 
 def _network(request: Request) -> Network:
-    from srcli.evaluate import Network
-    from srcli.temperature import check_generative
+    from srcli.config.temperature import check_generative
+    from srcli.evaluate.models import Network
     from srcli.weights.store import resolve
 
     chosen = default_model() if request.model is None else request.model
     check_generative(resolve(chosen), "sweep-temperature")
-    from srcli.engine import Upscaler
+    from srcli.engine.upscaler import Upscaler
 
     return Network(
         Upscaler.from_preset(chosen, device=request.device, precision=request.precision, tile=request.tile)
@@ -237,8 +239,8 @@ def default_model() -> str:
     Raises:
         UsageError: there is none; the hint lists presets with a temperature.
     """
-    from srcli.presets import list_presets
-    from srcli.temperature import is_generative
+    from srcli.config.presets import list_presets
+    from srcli.config.temperature import is_generative
     from srcli.weights.store import is_bundled
 
     generative = [preset for preset in list_presets() if is_generative(preset)]
@@ -255,10 +257,10 @@ def default_model() -> str:
 
 
 def _print(result: Sweep, *, as_json: bool) -> None:
-    from srcli import report
     from srcli.cli.evaluation_output import render_table
+    from srcli.evaluate import rows as report
+    from srcli.evaluate.sweep import document
     from srcli.evaluate.tables import Options, tables
-    from srcli.sweep import document
 
     if as_json:
         print(report.json_text(document(result)), flush=True)
@@ -285,10 +287,10 @@ def recommendation(choice: Choice, rule: Rule) -> str:
 def _write(result: Sweep, output: Path | None, console: Console) -> None:
     if output is None:
         return
-    from srcli import report
-    from srcli.evaluate.reference import published
-    from srcli.sweep import csv_lines, document
-    from srcli.sweep_plot import picture
+    from srcli.evaluate import rows as report
+    from srcli.evaluate.published import published
+    from srcli.evaluate.sweep import csv_lines, document
+    from srcli.evaluate.sweep_plot import picture
 
     part = any(result.found.left_out(mean) for curve in result.curves for mean in curve.points)
     figures = [] if part else published()  # they are means over whole sets
@@ -304,7 +306,7 @@ def _write(result: Sweep, output: Path | None, console: Console) -> None:
 
 
 def _write_preset(result: Sweep, network: Network, path: Path, console: Console) -> None:
-    from srcli.preset_copy import with_temperatures
+    from srcli.evaluate.preset_copy import with_temperatures
 
     missing = [choice for choice in result.choices if choice.temperature is None]
     if missing:

@@ -12,8 +12,9 @@ import typer
 from srcli.errors import NothingToDoError, UsageError, suggest
 
 if TYPE_CHECKING:
-    from srcli.recipe import Recipe
-    from srcli.train import Habits, Limits
+    from srcli.train.loop import Habits
+    from srcli.train.progress import Limits
+    from srcli.train.recipe import Recipe
 
 LOGS = ("jsonl", "tensorboard")
 
@@ -107,8 +108,9 @@ def train(request: Request) -> None:
             raise UsageError(f"unknown log '{word}'.", hint=suggest(word, LOGS))
 
     from srcli.cli.training_output import Dashboard
-    from srcli.train import device_here, dry_run
-    from srcli.train import train as run
+    from srcli.train.loop import dry_run
+    from srcli.train.loop import train as run
+    from srcli.train.run import device_here
 
     first = os.environ.get("RANK", "0") == "0"
     screen = Dashboard(settings.optim.steps, quiet=request.quiet or not first)
@@ -143,7 +145,7 @@ def _logs(request: Request) -> list[str]:
 
 
 def _limits(request: Request) -> Limits:
-    from srcli.train import Limits
+    from srcli.train.progress import Limits
 
     hours = None if request.max_hours is None else 60 * request.max_hours
     minutes = [limit for limit in (request.max_minutes, hours) if limit is not None]
@@ -152,7 +154,7 @@ def _limits(request: Request) -> Limits:
 
 def _habits(request: Request) -> Habits:
     from srcli.data.benchmarks import open_benchmarks
-    from srcli.train import Habits
+    from srcli.train.loop import Habits
 
     return Habits(
         request.save_every,
@@ -171,7 +173,7 @@ def recipe_file(name: str) -> Path:
         PresetError: there is none of that name.
         NothingToDoError: a TOML path that does not exist.
     """
-    from srcli.recipe import find_recipe
+    from srcli.train.recipe import find_recipe
 
     path = Path(name)
     if path.suffix != ".toml":
@@ -182,7 +184,7 @@ def recipe_file(name: str) -> Path:
 
 
 def _settings(path: Path, request: Request) -> Recipe:
-    from srcli.recipe import read_recipe
+    from srcli.train.recipe import read_recipe
 
     changes = {}
     for pair in request.changes or ():

@@ -18,18 +18,17 @@ from srcli.cli.sampling import selected
 from srcli.cli.upscale_files import format_for, found_inputs, place_of, policy
 from srcli.cli.upscale_model import Model, chosen, find_preset
 from srcli.cli.upscale_request import Request
+from srcli.config.temperature import is_generative
 from srcli.errors import UsageError
-from srcli.temperature import is_generative
 
 if TYPE_CHECKING:
-    from srcli.inputs import Found, Source
-    from srcli.job import Settings
-    from srcli.job.degradation import RealWorld
-    from srcli.job.task import SelectionFiles
-    from srcli.manifest import Entry, Manifest
-    from srcli.outputs import Destination
-    from srcli.shards import Shard
-    from srcli.sizes import SizeRule
+    from srcli.batch.degradation import RealWorld
+    from srcli.batch.inputs import Found, Source
+    from srcli.batch.manifest import Entry, Manifest
+    from srcli.batch.naming import Destination
+    from srcli.batch.shards import Shard
+    from srcli.batch.sizes import SizeRule
+    from srcli.batch.task import SelectionFiles, Settings
 
 
 def upscale(request: Request) -> None:
@@ -43,8 +42,8 @@ def upscale(request: Request) -> None:
 
     Exit codes: 0 done, 1 a picture failed, 2 wrong usage, 3 no input, 4 no weights, 5 no room, 6 the output exists.
     """
+    from srcli.batch.shards import parse_shard
     from srcli.cli.batch import Batch, Results
-    from srcli.shards import parse_shard
 
     if request.offline:
         os.environ["SRCLI_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
@@ -86,7 +85,7 @@ def upscale(request: Request) -> None:
 
 
 def _rule(request: Request) -> SizeRule:
-    from srcli.sizes import size_rule
+    from srcli.batch.sizes import size_rule
 
     return size_rule(
         scale=request.scale,
@@ -111,8 +110,8 @@ def _settings(
     record: Manifest | None,
     real_world: RealWorld | None,
 ) -> Settings:
-    from srcli.job import Settings
-    from srcli.sizes import parse_pixels
+    from srcli.batch.sizes import parse_pixels
+    from srcli.batch.task import Settings
 
     preset, device = model.preset, first_device(request.device)
     return Settings(
@@ -194,7 +193,7 @@ def _real_world(
     preset = second_model(model.preset, request, find_preset(request), console, drawn=drawn)
     if preset is None:
         return None
-    from srcli.job.degradation import RealWorld
+    from srcli.batch.degradation import RealWorld
 
     limit = False if request.no_limit else None
     loading = Loading(preset.name, request.precision, request.tile, limit=limit)
@@ -202,7 +201,7 @@ def _real_world(
 
 
 def _manifest(request: Request, share: Shard | None) -> Manifest | None:
-    from srcli.manifest import Manifest, manifest_paths
+    from srcli.batch.manifest import Manifest, manifest_paths
 
     if request.manifest is None:
         if request.status:
@@ -214,7 +213,7 @@ def _manifest(request: Request, share: Shard | None) -> Manifest | None:
 
 
 def _made_of(manifest: Manifest | None, source: Source, output: Path) -> Entry | None:
-    from srcli.shards import key_of
+    from srcli.batch.shards import key_of
 
     return None if manifest is None else manifest.entry(key_of(source), output)
 

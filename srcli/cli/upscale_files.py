@@ -7,18 +7,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from srcli.batch.inputs import STDIN, find_inputs
+from srcli.batch.naming import Destination, destination
+from srcli.batch.storage import EXTRA_HINT, is_uri, plain, stand_in
 from srcli.cli.drawing import for_samples
 from srcli.errors import NothingToDoError, UsageError
 from srcli.image.formats import FORMATS, find_format, format_of
-from srcli.inputs import STDIN, find_inputs
-from srcli.outputs import Destination, destination
-from srcli.remote import EXTRA_HINT, is_uri, plain, stand_in
 
 if TYPE_CHECKING:
+    from srcli.batch.inputs import Found
+    from srcli.batch.task import Exists
     from srcli.cli.console import Console
     from srcli.cli.upscale_request import Request
-    from srcli.inputs import Found
-    from srcli.job.task import Exists
 
 
 def found_inputs(request: Request, console: Console) -> Found:
@@ -40,8 +40,8 @@ def found_inputs(request: Request, console: Console) -> Found:
         )
     except NothingToDoError as error:
         if request.json or request.jsonl:
+            from srcli.batch.task import Record
             from srcli.cli.batch import as_json
-            from srcli.job import Record
 
             console.result(as_json(Record.failure(" ".join(words), error)), asked=True)
         raise

@@ -11,9 +11,9 @@ from srcli.cli.drawing import Drawing, drawing
 from srcli.cli.options import current
 from srcli.cli.restoring import faithful
 from srcli.cli.sampling import sampled
+from srcli.config.presets import DEFAULT_PRESET, Preset
+from srcli.config.sampling import Sampling
 from srcli.errors import ModelError
-from srcli.presets import DEFAULT_PRESET, Preset
-from srcli.sampling import Sampling
 from srcli.weights.licenses import LICENSES
 from srcli.weights.store import resolve
 

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from srcli.config.presets import preset_folders
 from srcli.data.benchmarks import Benchmark, Spec, read_rgb
 from srcli.data.layouts import PairedFolders, pictures
 from srcli.data.reduce import REDUCTIONS, cropped_to_scale, reduce_by
 from srcli.errors import ModelError, NothingToDoError, ResourceError, SrcliError
 from srcli.files import atomic_write, sha256
 from srcli.geometry import Size
-from srcli.presets import preset_folders
 
 U8 = NDArray[np.uint8]
 
@@ -137,7 +137,9 @@ def _reducing(method: str) -> Callable[[U8, Size, int], U8]:
 def _degrading(method: str, seed: int) -> Callable[[U8, Size, int], U8]:
     import torch
 
-    from srcli.degradations import degrade, draw, find_degradation, numbered
+    from srcli.degradations.apply import degrade
+    from srcli.degradations.draw import draw, numbered
+    from srcli.degradations.presets import find_degradation
 
     ranges = find_degradation(method)
 

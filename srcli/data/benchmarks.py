@@ -16,12 +16,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from srcli.config.presets import preset_folders
+from srcli.config.toml import read_section, read_toml, user_path
 from srcli.data.layouts import Item, PairedFolders, folders_like, pictures
 from srcli.data.reduce import cropped_to_scale, reduce_by
 from srcli.errors import ImageError, ModelError, NothingToDoError, UsageError, suggest
 from srcli.geometry import Size
-from srcli.presets import preset_folders
-from srcli.sections import read_section, read_toml, user_path
 
 U8 = NDArray[np.uint8]
 

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srcli.errors import ModelError, NothingToDoError
-from srcli.inputs import JUNK_FILES, READABLE
+from srcli.files import JUNK_FILES
+from srcli.image.formats import READABLE
 
 U8 = NDArray[np.uint8]
 

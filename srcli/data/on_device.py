@@ -17,8 +17,9 @@ from torch.nn.functional import pad
 from srcli.data.photos import Photo
 from srcli.data.samples import WHOLE_STEP, Batch, Cut, Range, Sampler, SampleSettings, batch_rng
 from srcli.data.taps import batch_taps, resize
-from srcli.degradations import Degradation, degrade, draw
+from srcli.degradations.apply import degrade
 from srcli.degradations.counter import bits, bits_at, uniform
+from srcli.degradations.draw import Degradation, draw
 from srcli.errors import ResourceError
 from srcli.geometry import Size
 

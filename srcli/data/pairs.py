@@ -13,7 +13,9 @@ from PIL import Image
 
 from srcli.data.benchmarks import read_rgb
 from srcli.data.photos import U8
-from srcli.degradations import Degradation, Ranges, degrade, draw, numbered
+from srcli.degradations.apply import degrade
+from srcli.degradations.draw import Degradation, draw, numbered
+from srcli.degradations.presets import Ranges
 from srcli.errors import ExistsError, ImageError, NothingToDoError, ResourceError
 from srcli.files import atomic_write
 from srcli.geometry import Size

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from srcli.data.photos import U8, Photo
 from srcli.data.reduce import pillow_bicubic
-from srcli.degradations import degrade, draw, find_degradation
+from srcli.degradations.apply import degrade
+from srcli.degradations.draw import draw
+from srcli.degradations.presets import find_degradation
 from srcli.errors import UsageError
 from srcli.geometry import Size, centres, dihedral
 

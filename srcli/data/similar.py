@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from srcli.config.presets import preset_folders
 from srcli.data.photos import U8, Photo
 from srcli.errors import ModelError
-from srcli.presets import preset_folders
 
 SIDE, WAVES = 64, 16
 SAME = 60  # differing signs of 255, at most; resizing and JPEG change up to 30, unrelated pictures differ in 85 and more

@@ -16,7 +16,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from srcli.diffusion import Tiles, plan_tiles
+from srcli.engine.diffusion import Tiles, plan_tiles
 from srcli.geometry import Box, Size
 from srcli.models.cosines import LatentDecoder
 

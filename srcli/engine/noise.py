@@ -48,7 +48,7 @@ def patch_noise(seed: int, patches: Grid, channels: int, *, stream: int = 0) -> 
 
 @dataclass(frozen=True)
 class CanvasNoise:
-    """The noise of a canvas that is sampled, and of every step that adds some: see `srcli.diffusion.sample`.
+    """The noise of a canvas that is sampled, and of every step that adds some: see `srcli.engine.diffusion.sample`.
 
     Attributes:
         seed: which sample.

@@ -16,18 +16,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from srcli.diffusion import SMALLEST_TILE, Plan, Schedule, plan_tiles, sample, scheduler_for
 from srcli.engine import latents
 from srcli.engine.device import arithmetic, is_out_of_memory
+from srcli.engine.diffusion import SMALLEST_TILE, Plan, plan_tiles, sample
+from srcli.engine.diffusion_upscaler import SampledUpscaler
 from srcli.engine.features import Source
 from srcli.engine.footprint import parameter_bytes
-from srcli.engine.forecast import Forecast, forecast
+from srcli.engine.memory_plan import Forecast, forecast
 from srcli.engine.noise import CanvasNoise, checked_seed
-from srcli.engine.sampled import SampledUpscaler
 from srcli.engine.upscaler import Report
 from srcli.errors import ResourceError, UsageError
 from srcli.geometry import Box, Size
 from srcli.models.latent_restorer import Condition, LatentRestorer
+from srcli.models.noise_schedule import Schedule, scheduler_for
 from srcli.resources import free_memory
 
 STRIP = 256  # rows that are handed out at once

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from srcli.engine.apart import averaged_rows, tile_starts, whole_scale
+from srcli.config.presets import DEFAULT_PRESET, Preset, successor
+from srcli.config.sampling import Sampling
 from srcli.engine.device import (
     Precision,
     arithmetic,
@@ -30,16 +31,15 @@ from srcli.engine.device import (
 )
 from srcli.engine.features import Features, Pixels, Source, TensorSource, WithLatent
 from srcli.engine.noise import checked_seed, patch_noise
-from srcli.engine.pictures import picture_of
+from srcli.engine.normalised_image import picture_of
+from srcli.engine.overlap import averaged_rows, tile_starts, whole_scale
 from srcli.engine.tiling import Band, bands, checked_tile, tile_shape
 from srcli.errors import ModelError, UsageError
 from srcli.geometry import Box, Grid, Size, output_size
 from srcli.models.layers import channels_last, grid_coord, window_pad
 from srcli.models.limiter import set_limiter
 from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR, Tiling, pixel_cell
-from srcli.presets import DEFAULT_PRESET, Preset, successor
 from srcli.resources import free_memory
-from srcli.sampling import Sampling
 
 CPU_TILE_MEMORY = 512 << 20  # larger tiles are no faster on a CPU
 GPU_TILE_SHARE = 0.5  # of the free memory; the rest is for features, bands and the allocator
@@ -114,7 +114,7 @@ class Upscaler:
             ModelError: weights missing, refused, damaged or of another network.
             ResourceError: no such device.
         """
-        from srcli.engine.kinds import open_engine
+        from srcli.engine.load import open_engine
 
         if new := successor(preset):
             warnings.warn(f"'{preset}' has left; its successor '{new}' is used", stacklevel=2)
@@ -170,7 +170,7 @@ class Upscaler:
         """Enlarge a picture by `scale`, or to `size` (H, W); the result has the form of what is given.
 
         Tensors (n, 3, h, w) in [0, 1] give float32 on the CPU; one that requires a gradient is enlarged whole, on its
-        device, and the result has one. For paths, PIL images and arrays see `srcli.engine.pictures.picture_of`;
+        device, and the result has one. For paths, PIL images and arrays see `srcli.engine.normalised_image.picture_of`;
         `temperature` and `seed` as in `rows`, the same for each picture of a batch.
 
         Raises:

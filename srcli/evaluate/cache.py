@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from srcli import __version__
 from srcli.errors import ResourceError, UsageError
+from srcli.evaluate.rows import Row
 from srcli.files import atomic_write
-from srcli.report import Row
 
 
 def cache_folder() -> Path:

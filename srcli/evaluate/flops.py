@@ -9,12 +9,13 @@ from functools import cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from srcli.engine import Upscaler, engine_for
+from srcli.config.presets import load_preset
+from srcli.engine.load import engine_for
+from srcli.engine.upscaler import Upscaler
 from srcli.errors import ModelError, PresetError
 from srcli.evaluate.models import INTERPOLATIONS
+from srcli.evaluate.rows import Row
 from srcli.models import build
-from srcli.presets import load_preset
-from srcli.report import Row
 
 SIDE = 48  # of the LR picture that is counted on
 

@@ -13,16 +13,17 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from srcli.engine import Upscaler, open_engine
+from srcli.config.presets import Preset
+from srcli.config.sampling import Sampling, is_sampled
+from srcli.config.temperature import choose, is_generative
+from srcli.engine.branch_map import Selection
 from srcli.engine.features import TensorSource
+from srcli.engine.load import open_engine
+from srcli.engine.upscaler import Upscaler
 from srcli.evaluate.cache import digest
 from srcli.evaluate.cost import Cost, measured
-from srcli.evaluate.reference import printed_kin, printed_name
+from srcli.evaluate.published import printed_kin, printed_name
 from srcli.geometry import COPIES, Size, dihedral, dihedral_back, dihedral_size
-from srcli.presets import Preset
-from srcli.sampling import Sampling, is_sampled
-from srcli.selection import Selection
-from srcli.temperature import choose, is_generative
 from srcli.weights.store import resolve
 
 U8 = NDArray[np.uint8]

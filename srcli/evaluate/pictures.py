@@ -12,10 +12,10 @@ from srcli.data.benchmarks import Item, read_rgb
 from srcli.data.layouts import by_name, pair, pictures, some
 from srcli.data.reduce import cropped_to_scale
 from srcli.errors import ImageError, ModelError, NothingToDoError, SrcliError
+from srcli.evaluate.rows import Row
 from srcli.evaluate.run import Evaluation, Failure, Report, measure
 from srcli.evaluate.sets import Features, Picture, features_of, picture_key, with_set_metrics
 from srcli.metrics import PROTOCOLS, Metric, Protocol, Scene, find_metrics, find_protocol
-from srcli.report import Row
 
 
 def score_pictures(

@@ -13,17 +13,17 @@ from PIL import Image
 from srcli import __version__
 from srcli.data.benchmarks import Benchmark, Item, Pair
 from srcli.data.reduce import REDUCTIONS
+from srcli.engine.branch_map import Choices
 from srcli.errors import ImageError, ResourceError, SrcliError, UsageError
 from srcli.evaluate.cache import RowCache, digest, row_key
 from srcli.evaluate.models import Draw, Model, Result
-from srcli.evaluate.ranks import Ranks
+from srcli.evaluate.rows import GIVEN, MADE, Mean, Row
 from srcli.evaluate.sets import Features, Picture, features_of, picture_key, with_set_metrics
 from srcli.files import atomic_write
 from srcli.geometry import Size
 from srcli.metrics import Metric, Protocol, Scene, find_metrics, find_protocol
 from srcli.metrics.distributions import diversity
-from srcli.report import GIVEN, MADE, Mean, Row
-from srcli.selection import Choices
+from srcli.processes import Ranks
 
 U8 = NDArray[np.uint8]
 

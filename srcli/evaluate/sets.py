@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srcli.errors import UsageError
+from srcli.evaluate.rows import Row, group_key
 from srcli.metrics import Metric, Scene
 from srcli.metrics.sets import SET_METRICS, inception_features
-from srcli.report import Row, group_key
 
 Picture = tuple[object, ...]
 Features = tuple[NDArray[np.float64], NDArray[np.float64]]  # of a result and of its truth

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from srcli.evaluate.rows import Mean, Row, average, group_key
 from srcli.metrics import METRICS
-from srcli.report import Mean, Row, average, group_key
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from srcli import __version__
-from srcli.evaluate.reference import Printed, References
+from srcli.engine.branch_map import ABOUT, summary
+from srcli.evaluate.published import Printed, References
+from srcli.evaluate.rows import Mean, Row, group_key, means
 from srcli.evaluate.statistics import Comparison, bootstrap, compare, gain, label, per_image
 from srcli.metrics import METRICS, Metric
-from srcli.report import Mean, Row, group_key, means
-from srcli.selection import ABOUT, summary
 
 if TYPE_CHECKING:
     from srcli.evaluate.run import Evaluation

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from srcli.config.toml import user_path
 from srcli.errors import ModelError, first_line
 from srcli.metrics.psnr import luma_of
-from srcli.sections import user_path
 
 F64 = NDArray[np.float64]
 

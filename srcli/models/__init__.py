@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from srcli.config.presets import Part, Preset
+from srcli.config.toml import convert
 from srcli.errors import ModelError, PresetError, suggest
 from srcli.models.decoders import DECODERS
 from srcli.models.decoders.lia import LIA
@@ -18,8 +20,6 @@ from srcli.models.decoders.native import on_native
 from srcli.models.encoders import ENCODERS
 from srcli.models.generators import GENERATORS
 from srcli.models.sr import Decoder, Encoder, Generator, ImplicitSR
-from srcli.presets import Part, Preset
-from srcli.sections import convert
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL, ControlNetModel, ModelMixin, UNet2DConditionModel
 from torch import Tensor, nn
 
-from srcli.bases import find_base
-from srcli.diffusion import alphas_cumprod
+from srcli.config.base_models import find_base
+from srcli.config.presets import Diffusion, Preset
 from srcli.errors import PresetError, ResourceError, WeightsError, first_line
 from srcli.files import substitute
 from srcli.geometry import Size
@@ -28,8 +28,8 @@ from srcli.models.cosines import Cosines, LatentDecoder
 from srcli.models.dpacm import RGBView
 from srcli.models.encoders import ENCODERS
 from srcli.models.lgcaa import LocalGlobal, Parts, attention_parameters, place, transformer_blocks
+from srcli.models.noise_schedule import alphas_cumprod
 from srcli.models.sr import Encoder, Generator, ImplicitSR
-from srcli.presets import Diffusion, Preset
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TOKEN_SIDE = 8  # maps of features are averaged to so many places per side

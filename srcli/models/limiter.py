@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from srcli.config.presets import Preset
 from srcli.geometry import F32
 from srcli.models.layers import tensor
 from srcli.models.sr import ImplicitSR, NativeEncoder
-from srcli.presets import Preset
 
 COLOURS = 8  # in 5x5 pixels: drawn, not photographed
 NEAR, FAR, DRIFT = 1 / 255, 64 / 255, 20 / 255

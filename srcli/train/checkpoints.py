@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 
+from srcli.config.presets import Part
 from srcli.data.photos import Photos
 from srcli.errors import ExistsError, NothingToDoError, UsageError, WeightsError
-from srcli.evaluate.ranks import Ranks
 from srcli.files import atomic_write, remove_leftovers, write_error
-from srcli.presets import Part
-from srcli.recipe import Recipe
+from srcli.processes import Ranks
+from srcli.train.recipe import Recipe
 from srcli.train.trainer import Trainer
 from srcli.train.validation import METRIC
 from srcli.weights import save

@@ -15,17 +15,17 @@ from pathlib import Path
 
 import torch
 
-from srcli.card import model_card
 from srcli.data.benchmarks import Benchmark
 from srcli.errors import SrcliError
-from srcli.evaluate.ranks import joined_ranks
 from srcli.files import write_atomically
 from srcli.models import count_parameters
-from srcli.recipe import Recipe
+from srcli.processes import joined_ranks
+from srcli.train.batch_loader import Parts
+from srcli.train.card import model_card
 from srcli.train.checkpoints import CONFIGURATION, alone, begin_anew, write_checkpoint
-from srcli.train.feed import Parts
+from srcli.train.log import Record, dump_batches
 from srcli.train.progress import CheckedWithin, Limits, Progress, StoppedError, stop_on_signal
-from srcli.train.record import Record, dump_batches
+from srcli.train.recipe import Recipe
 from srcli.train.run import Run, prepare
 
 LOSSES_BEFORE_STOP = 20  # steps in a row without a finite loss

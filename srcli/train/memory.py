@@ -16,7 +16,7 @@ from srcli.data.samples import Batch
 from srcli.engine.device import is_out_of_memory
 from srcli.errors import ResourceError
 from srcli.resources import free_memory, in_words
-from srcli.train.feed import Feed
+from srcli.train.batch_loader import Feed
 from srcli.train.trainer import Trainer
 
 SHARE = 0.9  # of the free memory that a step may take; kernels need some that is not seen here

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from srcli.signals import ENDING
+from srcli.processes import ENDING
 
 
 @dataclass

@@ -15,12 +15,12 @@ from srcli.data.on_device import make_sampler
 from srcli.data.photos import Photo, Photos, load_photos
 from srcli.data.similar import refuse_benchmarks
 from srcli.engine.device import choose_device
-from srcli.evaluate.ranks import Ranks
-from srcli.recipe import Recipe
+from srcli.processes import Ranks
 from srcli.resources import in_words
+from srcli.train.batch_loader import Feed, reach_note
 from srcli.train.checkpoints import check_configuration, configuration, find_state, read_state
-from srcli.train.feed import Feed, reach_note
 from srcli.train.memory import cut_to_fit
+from srcli.train.recipe import Recipe
 from srcli.train.trainer import Trainer
 from srcli.train.validation import Validation
 from srcli.weights import read

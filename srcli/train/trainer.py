@@ -15,18 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from srcli.config.presets import Preset
 from srcli.data.samples import Batch
 from srcli.engine.device import DTYPES, Precision, choose_precision
 from srcli.errors import PresetError, ResourceError, WeightsError
-from srcli.evaluate.ranks import Ranks
 from srcli.models import build
 from srcli.models.decoders.lit import STAGE
 from srcli.models.layers import channels_last
 from srcli.models.sr import ImplicitSR
-from srcli.objectives import Objective, Stage, make_objective
-from srcli.presets import Preset
-from srcli.recipe import OptimSettings, Recipe
+from srcli.processes import Ranks
 from srcli.resources import free_memory, in_words
+from srcli.train.objectives import Objective, Stage, make_objective
+from srcli.train.recipe import OptimSettings, Recipe
 from srcli.weights import load_into, own_state
 
 COMPILE = {"default": "default", "graph": "reduce-overhead"}  # the latter captures CUDA graphs

@@ -12,17 +12,20 @@ import torch
 from srcli.data.benchmarks import Benchmark
 from srcli.data.photos import U8, Photo
 from srcli.data.reduce import cropped_to_scale, pillow_bicubic
-from srcli.degradations import degrade, draw, find_degradation, numbered
-from srcli.engine import Upscaler, engine_for
+from srcli.degradations.apply import degrade
+from srcli.degradations.draw import draw, numbered
+from srcli.degradations.presets import find_degradation
+from srcli.engine.load import engine_for
+from srcli.engine.upscaler import Upscaler
 from srcli.errors import ImageError, UsageError
 from srcli.evaluate.models import Network
-from srcli.evaluate.ranks import Ranks
 from srcli.evaluate.run import evaluate, write_png
 from srcli.geometry import Size
 from srcli.image.samples import quantise
 from srcli.models.sr import ImplicitSR
-from srcli.objectives import Stage
-from srcli.recipe import Recipe
+from srcli.processes import Ranks
+from srcli.train.objectives import Stage
+from srcli.train.recipe import Recipe
 
 PROTOCOL = "liif-benchmark"  # luma PSNR of float pictures, border = scale, Pillow's bicubic
 METRIC = "psnr-y"

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from srcli.bases import MARK, Base, find_base, load_base, models_folder
+from srcli.config.base_models import MARK, Base, find_base, load_base, models_folder
 from srcli.errors import ExistsError, ModelError, ResourceError
 from srcli.files import sha256, write_atomically, write_error
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcli import __version__
+from srcli.config.presets import Preset
 from srcli.errors import ModelError, PresetError, WeightsError
 from srcli.files import write_atomically
-from srcli.presets import Preset
 from srcli.weights.store import FORMAT, SUFFIX, as_filed, check_hash, damaged, find, resolve
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from srcli import __version__
+from srcli.config.presets import Preset
 from srcli.errors import ModelError, WeightsError
 from srcli.files import sha256, write_error
-from srcli.presets import Preset
 from srcli.weights.install import Installed, install
 from srcli.weights.official import fit, read_foreign
 from srcli.weights.store import SUFFIX, models_folder

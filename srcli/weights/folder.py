@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srcli import __version__
+from srcli.config.presets import Preset, parse_preset
 from srcli.errors import ModelError, PresetError, WeightsError
-from srcli.presets import Preset, parse_preset
 from srcli.weights.store import FORMAT, renamed
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from srcli.presets import Preset
+from srcli.config.presets import Preset
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -176,8 +176,8 @@ def _constants(state: Mapping[str, Tensor], preset: Preset, out: Mapping[str, Te
 
 def _recomputed(fidelity: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tables of a SwinIR."""
+    from srcli.config.presets import Part
     from srcli.models import ENCODERS, make
-    from srcli.presets import Part
 
     args = {key: value for key, value in fidelity.items() if key != "name"}
     buffers = make(ENCODERS, "encoder", Part("swinir", args), "fidelity").state_dict()

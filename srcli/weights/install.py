@@ -6,9 +6,9 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from srcli.config.presets import Preset, load_preset
 from srcli.errors import ExistsError, ResourceError, WeightsError
 from srcli.files import remove_leftovers, sha256, write_atomically
-from srcli.presets import Preset, load_preset
 from srcli.weights.checkpoint import check_header, file_of, load_into
 from srcli.weights.folder import INDEX, is_folder, read_folder, write_folder
 from srcli.weights.licenses import UNSTATED, check_license

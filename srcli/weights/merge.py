@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from srcli.config.presets import Preset
 from srcli.errors import WeightsError
-from srcli.presets import Preset
 from srcli.weights.checkpoint import check_header, load_into, mismatches, read, save_state, shapes
 from srcli.weights.install import check_free
 from srcli.weights.store import SUFFIX, check_hash, find, resolve

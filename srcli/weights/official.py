@@ -19,8 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
+from srcli.config.presets import Part, Preset, list_presets
 from srcli.errors import ModelError, WeightsError
-from srcli.presets import Part, Preset, list_presets
 from srcli.weights import fplia
 from srcli.weights.checkpoint import mismatches, network_shapes, read, shapes
 from srcli.weights.store import SUFFIX, damaged

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from srcli.bases import bases_of, locate_base, missing_bases
-from srcli.bases import models_folder as models_folder
+from srcli.config.base_models import bases_of, locate_base, missing_bases
+from srcli.config.base_models import models_folder as models_folder
+from srcli.config.presets import Preset, load_preset, parse_preset
 from srcli.errors import ModelError, PresetError, UsageError, WeightsError, first_line
 from srcli.files import sha256, substitute
-from srcli.presets import Preset, load_preset, parse_preset
 
 SUFFIX = ".safetensors"
 PICKLES = (".pth", ".pt", ".ckpt", ".pkl", ".bin")

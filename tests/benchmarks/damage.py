@@ -6,7 +6,7 @@ Every sample is a part of a photograph reduced by 1 to 4 (research pictures, whi
 least), about 160 pixels wide; for every five of them there is a drawing of flat discs. Each comes in seven ways: cleanly;
 stored as JPEG of quality 88 to 98; as JPEG of 10 to 50; with white noise of 4 to 24 levels; and by three ranges of
 degradation. The logistic function is fitted on all but the last, realesrgan-seesr; the two clean ways weigh as much as
-the damaged ones. Prints the weights for `srcli/damage.py` and, for training and for held-out photographs, the share of
+the damaged ones. Prints the weights for `srcli/degradations/estimate.py` and, for training and for held-out photographs, the share of
 wrong verdicts and how often a verdict is right that is called that sure.
 """
 
@@ -22,10 +22,12 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from srcli.damage import SURE, measure, signs
 from srcli.data.photos import decoded, image_files, is_held_out, photograph_of
 from srcli.data.reduce import pillow_bicubic
-from srcli.degradations import degrade, draw, find_degradation, numbered
+from srcli.degradations.apply import degrade
+from srcli.degradations.draw import draw, numbered
+from srcli.degradations.estimate import SURE, measure, signs
+from srcli.degradations.presets import find_degradation
 from srcli.geometry import Size
 
 KINDS = ("clean", "jpeg", "jpeg-strong", "noise", "realesrgan-stablesr", "realesrgan", "realesrgan-seesr")

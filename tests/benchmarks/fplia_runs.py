@@ -33,8 +33,8 @@ def stage(
     import torch
 
     from srcli.models import build
-    from srcli.recipe import find_recipe, read_recipe
-    from srcli.train import train
+    from srcli.train.loop import train
+    from srcli.train.recipe import find_recipe, read_recipe
     from srcli.weights import read
     from srcli.weights.checkpoint import save_state
 
@@ -58,7 +58,7 @@ def measured(weights: Path, args: argparse.Namespace, branch: str | None = None)
     """Means over the held-out photos at x4, protocol rgb/1."""
     from srcli.data.benchmarks import Benchmark
     from srcli.data.photos import load_photos
-    from srcli.engine import open_engine
+    from srcli.engine.load import open_engine
     from srcli.evaluate.models import Network
     from srcli.evaluate.run import evaluate
     from srcli.train.validation import centre_crops

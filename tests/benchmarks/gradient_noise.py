@@ -23,8 +23,8 @@ def measure(options: argparse.Namespace, case: str) -> tuple[float, float]:
     """Variance of the gradient, and seconds of a step."""
     import torch
 
-    from srcli.evaluate.ranks import Ranks
-    from srcli.recipe import find_recipe, read_recipe
+    from srcli.processes import Ranks
+    from srcli.train.recipe import find_recipe, read_recipe
     from srcli.train.run import prepare
 
     side, batch, queries = case.split("x")

@@ -18,8 +18,8 @@ def main() -> None:
     """Print a line per kill and the sums."""
     import torch
 
+    from srcli.config.presets import parse_preset
     from srcli.models import build
-    from srcli.presets import parse_preset
     from srcli.weights import save
     from tests.cli.test_upscale_killed import killed_again_and_again
     from tests.fuzz.mutants import PRESET

@@ -20,15 +20,15 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from srcli.config.presets import Part  # noqa: E402
 from srcli.data.photos import load_photos  # noqa: E402
 from srcli.data.samples import Sampler, SampleSettings  # noqa: E402
-from srcli.engine import Upscaler  # noqa: E402
+from srcli.engine.upscaler import Upscaler  # noqa: E402
 from srcli.metrics.psnr import psnr  # noqa: E402
 from srcli.metrics.ssim import ssim  # noqa: E402
 from srcli.models import DECODERS  # noqa: E402
 from srcli.models.sr import ImplicitSR  # noqa: E402
-from srcli.objectives import make_objective  # noqa: E402
-from srcli.presets import Part  # noqa: E402
+from srcli.train.objectives import make_objective  # noqa: E402
 
 CASES = {
     "local": {"ensemble": "local"},

@@ -45,7 +45,7 @@ def main() -> None:
     args = parser.parse_args()
     import torch
 
-    from srcli.presets import DEFAULT_PRESET, list_presets
+    from srcli.config.presets import DEFAULT_PRESET, list_presets
     from srcli.weights.store import is_bundled
 
     torch.set_num_threads(1)

@@ -31,8 +31,8 @@ from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from srcli.config.presets import load_preset
 from srcli.models.encoders.rlfn import RLFN, scaled
-from srcli.presets import load_preset
 from srcli.weights.checkpoint import save_state
 from tests.helpers import hostile as pictures
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from srcli.colour_fix import ColourFix, fixed
-from srcli.engine import engine_for
+from srcli.config.sampling import choose_sampling
 from srcli.engine.features import TensorSource
+from srcli.engine.load import engine_for
 from srcli.geometry import Size
+from srcli.image.colour_transfer import ColourFix, fixed
 from srcli.image.read import read_image
 from srcli.image.resize import resize_rows
 from srcli.metrics.niqe import niqe_srcli
 from srcli.metrics.psnr import psnr
 from srcli.models.dpacm import wasserstein_1
-from srcli.sampling import choose_sampling
 from srcli.weights import load
 
 

@@ -66,8 +66,8 @@ def measure(
     decoder: str, label: str, changes: Mapping[str, str], seed: int, args: argparse.Namespace
 ) -> dict[str, float]:
     """Train one small network, or go on with it; its PSNR by scale."""
-    from srcli.recipe import read_recipe
-    from srcli.train import train
+    from srcli.train.loop import train
+    from srcli.train.recipe import read_recipe
     from srcli.weights import find, resolve
 
     folder = args.out / "recipes"

@@ -65,9 +65,9 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
 
     from srcli.data.on_device import make_sampler
     from srcli.data.photos import Photo
-    from srcli.evaluate.ranks import Ranks
-    from srcli.recipe import find_recipe, read_recipe
-    from srcli.train.feed import Feed
+    from srcli.processes import Ranks
+    from srcli.train.batch_loader import Feed
+    from srcli.train.recipe import find_recipe, read_recipe
     from srcli.train.trainer import Trainer
 
     torch.set_num_threads(args.threads)
@@ -105,7 +105,7 @@ def has_variant(name: str, variant: str | None) -> bool:
     """Whether a recipe has it; the others are measured as they are."""
     import tomllib
 
-    from srcli.recipe import find_recipe
+    from srcli.train.recipe import find_recipe
 
     return variant in tomllib.loads(find_recipe(name).read_text("utf-8")).get("variant", {})
 

@@ -17,8 +17,8 @@ def model(tmp_path_factory):
     """A weights file of a small network with random weights."""
     import torch
 
+    from srcli.config.presets import parse_preset
     from srcli.models import build
-    from srcli.presets import parse_preset
     from srcli.weights import save
 
     table = {
@@ -37,7 +37,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="session")
 def fplia(tmp_path_factory):
     """A weights file of a tiny FPLIA with random weights."""
-    from srcli.presets import parse_preset
+    from srcli.config.presets import parse_preset
     from srcli.weights import save as save_weights
     from tests.engine.test_latent import TINY, engine
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from srcli.bases import load_base
 from srcli.cli import app
+from srcli.config.base_models import load_base
 
 FILES = load_base("sd2-base").files
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srcli.presets import REAL_WORLD_PRESET, load_preset
+from srcli.config.presets import REAL_WORLD_PRESET, load_preset
 from tests.cli.conftest import Bicubic, picture, save
-from tests.test_damage import jpeg, leaves, noisy
+from tests.degradations.test_estimate import jpeg, leaves, noisy
 
 
 @pytest.fixture

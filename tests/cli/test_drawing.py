@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from srcli.engine.temperature_map import temperature_map
 from srcli.geometry import Size
 from srcli.image.provenance import read_provenance
 from srcli.image.resize import resize
 from srcli.metrics.distributions import diversity
-from srcli.texture import temperature_map
 from tests.cli.conftest import listing, picture, save
-from tests.flow import save_flow
+from tests.helpers.flow import save_flow
 
 
 @pytest.fixture(scope="module")

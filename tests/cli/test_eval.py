@@ -209,7 +209,7 @@ def test_a_missing_result_is_no_better_mean(here):
 
 def test_a_second_run_takes_the_rows_of_the_first(here, model, monkeypatch):
     first = run(*SET5, "-m", model, "--json").stdout
-    monkeypatch.setattr("srcli.engine.Upscaler.upscale", None)
+    monkeypatch.setattr("srcli.engine.upscaler.Upscaler.upscale", None)
     assert run(*SET5, "-m", model, "--json").stdout == first
     monkeypatch.undo()
 

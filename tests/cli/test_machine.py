@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from srcli import doctor
 from srcli.cli import app
+from srcli.evaluate import diagnosis as doctor
 
 
 @pytest.fixture(autouse=True)

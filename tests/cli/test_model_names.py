@@ -6,14 +6,14 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from srcli import presets
 from srcli.cli import app
-from srcli.engine import Upscaler
+from srcli.config import presets
+from srcli.config.presets import load_preset, successor
+from srcli.engine.upscaler import Upscaler
 from srcli.errors import ModelError
 from srcli.files import sha256
 from srcli.image.provenance import read_provenance
 from srcli.models import build
-from srcli.presets import load_preset, successor
 from srcli.weights import save as save_weights
 from tests.cli.conftest import picture, save
 

@@ -9,8 +9,8 @@ import torch
 from typer.testing import CliRunner
 
 from srcli.cli import app
+from srcli.config.presets import DEFAULT_PRESET, list_presets, load_preset
 from srcli.models import build
-from srcli.presets import DEFAULT_PRESET, list_presets, load_preset
 from srcli.weights import load, save
 
 TINY = """
@@ -41,7 +41,7 @@ def _own_folders(tmp_path, monkeypatch):
 @pytest.fixture
 def release(tmp_path):
     """A checkpoint of the preset `tiny`, nested as the LIIF family does."""
-    from srcli.presets import load_preset
+    from srcli.config.presets import load_preset
 
     torch.manual_seed(0)
     state = {k.removeprefix("decoder."): v for k, v in build(load_preset("tiny")).state_dict().items()}
@@ -159,7 +159,7 @@ def test_info_says_what_the_preset_says():
 
 
 def test_info_reads_a_weights_file(tmp_path):
-    from srcli.presets import load_preset
+    from srcli.config.presets import load_preset
 
     preset = load_preset("tiny")
     save(tmp_path / "run.safetensors", build(preset), preset)

@@ -9,9 +9,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from srcli.cli import app
+from srcli.config.presets import parse_preset
 from srcli.image.provenance import read_provenance
 from srcli.models import build
-from srcli.presets import parse_preset
 from srcli.weights import save as save_weights
 from tests.cli.conftest import save
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from srcli.cli import app
-from srcli.report import Row, csv_text, jsonl_text
+from srcli.evaluate.rows import Row, csv_text, jsonl_text
 from tests.cli.conftest import picture, save
 
 VALUES = {"faithful": (30.0, 0.3), "sharp": (27.0, 0.1), "beaten": (26.0, 0.35)}

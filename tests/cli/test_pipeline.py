@@ -7,16 +7,18 @@ import time
 import numpy as np
 import pytest
 
+from srcli.batch import pipeline as pipeline_module
+from srcli.batch.each import Fatal, records_of
+from srcli.batch.inputs import Source
+from srcli.batch.naming import Destination, Template
+from srcli.batch.pipeline import Pipeline
+from srcli.batch.sizes import size_rule
+from srcli.batch.task import Settings
+from srcli.config.presets import load_preset
 from srcli.errors import ModelError, ResourceError
 from srcli.image.read import read_image
 from srcli.image.samples import Spool
 from srcli.image.write import write_image
-from srcli.inputs import Source
-from srcli.job import Fatal, Pipeline, Settings, records_of
-from srcli.job import pipeline as pipeline_module
-from srcli.outputs import Destination, Template
-from srcli.presets import load_preset
-from srcli.sizes import size_rule
 from tests.cli.conftest import Bicubic, listing, picture, save
 
 
@@ -233,7 +235,7 @@ def test_a_picture_that_does_not_fit_into_memory_becomes_the_same_file(tmp_path,
     write_image(tmp_path / name, samples.astype(np.uint16) * 257 if "deep" in name else samples, icc="p3")
     items = [(1, Source(tmp_path / name))]
     done(items, tmp_path / "one", Bicubic())
-    monkeypatch.setattr(sys.modules["srcli.job.run"], "input_bytes", lambda: 0)
+    monkeypatch.setattr(sys.modules["srcli.batch.run"], "input_bytes", lambda: 0)
     monkeypatch.setattr(Spool.__init__, "__kwdefaults__", {"in_memory": 0})
     monkeypatch.setattr("srcli.image.vips.BAND_BYTES", 500)
     done(items, tmp_path / "two", Bicubic())

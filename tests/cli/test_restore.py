@@ -11,7 +11,7 @@ from srcli.cli import app
 from srcli.image.read import read_image
 from srcli.weights import save as save_weights
 from tests.cli.conftest import picture, save
-from tests.latent import network, preset
+from tests.helpers.latent import network, preset
 
 
 @pytest.fixture(scope="module")

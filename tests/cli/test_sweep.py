@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from srcli.cli import app
 from srcli.cli.sweep import Progress
-from srcli.presets import list_presets, load_preset
-from srcli.temperature import choose
-from tests.flow import save_flow
+from srcli.config.presets import list_presets, load_preset
+from srcli.config.temperature import choose
+from tests.helpers.flow import save_flow
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from tests.cli.conftest import listing, picture
-from tests.flow import save_flow
+from tests.helpers.flow import save_flow
 
 
 def save_animation(path, count=3, **options):

@@ -9,15 +9,15 @@ from typer.testing import CliRunner
 
 from srcli.cli import app
 from srcli.cli.restoring import colour_fix, faithful
-from srcli.colour_fix import ColourFix
+from srcli.config.presets import load_preset
+from srcli.config.sampling import choose_sampling
+from srcli.config.toml import read_toml
+from srcli.engine.branch_map import PALETTE
 from srcli.errors import UsageError
+from srcli.image.colour_transfer import ColourFix
 from srcli.image.provenance import read_provenance
 from srcli.image.read import read_image
-from srcli.presets import load_preset
-from srcli.recipe import find_recipe
-from srcli.sampling import choose_sampling
-from srcli.sections import read_toml
-from srcli.selection import PALETTE
+from srcli.train.recipe import find_recipe
 from tests.cli.conftest import picture, save
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from srcli.inputs import Source
-from srcli.outputs import results_of_others
+from srcli.batch.inputs import Source
+from srcli.batch.naming import results_of_others
 from tests.cli.conftest import listing, picture, save, size_of
 
 
@@ -185,7 +185,7 @@ def test_folders_that_no_name_tells_apart_go_to_several(upscale, engine, folder)
 
 
 def test_samples_that_clash_are_told_apart(upscale, engine, folder, monkeypatch):
-    from srcli.outputs import telling_template
+    from srcli.batch.naming import telling_template
 
     sources = [Source(folder / name) for name in ("a.png", "a.png", "a.jpg", "a.jpg")]
 

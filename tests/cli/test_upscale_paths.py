@@ -6,8 +6,8 @@ import os
 import fsspec
 import pytest
 
+from srcli.batch.inputs import find_inputs
 from srcli.errors import ExistsError
-from srcli.inputs import find_inputs
 from tests.cli.conftest import listing, picture, save
 
 
@@ -126,7 +126,7 @@ def test_a_folder_that_is_a_link_and_links_inside_it_are_followed(upscale, engin
 
 @pytest.mark.skipif(os.name != "posix", reason="symbolic links")
 def test_the_picture_of_the_diversity_follows_no_link(folder, outside):
-    from srcli.job.draw import Spread
+    from srcli.batch.draw import Spread
 
     (folder / "u.png").symlink_to(outside / "a_x2.png")
     with pytest.raises(ExistsError, match="a link leads from"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from srcli.job.cluster import Cluster
+from srcli.batch.ray import Cluster
 from tests.cli.conftest import listing, picture, save
 from tests.cli.test_upscale_workers import deadly, items_of, work_of
 

@@ -108,8 +108,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from srcli.cli import info, main
 from srcli.files import atomic_write
-import srcli.signals
-srcli.signals.PATIENCE = 60
+import srcli.processes
+srcli.processes.PATIENCE = 60
 
 def stuck(path):
     with atomic_write(Path("b.png")) as file:

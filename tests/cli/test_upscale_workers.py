@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from srcli.batch.each import Fatal
+from srcli.batch.inputs import Source
+from srcli.batch.naming import Destination, Template
+from srcli.batch.pool import Work, outcomes
+from srcli.batch.sizes import size_rule
+from srcli.batch.task import Settings
 from srcli.cli import app
+from srcli.config.presets import load_preset
 from srcli.errors import ModelError
-from srcli.inputs import Source
-from srcli.job import Fatal, Settings
-from srcli.job.crew import Work, outcomes
-from srcli.outputs import Destination, Template
-from srcli.presets import load_preset
-from srcli.sizes import size_rule
 from tests.cli.conftest import Bicubic, listing, picture, save
 
 

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from srcli.degradations import DEGRADATIONS, degrade, draw, find_degradation, numbered
+from srcli.degradations.apply import degrade
+from srcli.degradations.draw import draw, numbered
+from srcli.degradations.presets import DEGRADATIONS, find_degradation
 from srcli.errors import UsageError
 from srcli.geometry import Size
 from tests.degradations.test_operations import photo

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from srcli.engine import engine_for
+from srcli.config.presets import parse_preset
+from srcli.config.sampling import Sampling
 from srcli.engine.features import TensorSource
+from srcli.engine.load import engine_for
 from srcli.errors import ResourceError, UsageError
 from srcli.geometry import Size, nearest
 from srcli.models.decoders import DECODERS
 from srcli.models.encoders import ENCODERS
 from srcli.models.sr import ImplicitSR, OutputGenerator
-from srcli.presets import parse_preset
-from srcli.sampling import Sampling
 
 PRESET = parse_preset(
     {
@@ -111,7 +111,7 @@ def test_what_makes_no_sense_or_does_not_fit_is_refused(monkeypatch):
         rows(sr, photo(5, 5), Size(8, 8), temperature=0.5)
     with pytest.raises(UsageError, match="no branches"):
         engine(branch="f")
-    monkeypatch.setattr("srcli.engine.canvas.free_memory", lambda device: 1_000_000)
+    monkeypatch.setattr("srcli.engine.pixel_diffusion_upscaler.free_memory", lambda device: 1_000_000)
     with pytest.raises(ResourceError, match=r"1000x1000 pixels holds 0\.1 GB"):
         rows(sr, photo(5, 5), Size(1000, 1000))
 

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from srcli.engine import Upscaler, engine_for
+from srcli.config.presets import parse_preset
+from srcli.config.sampling import Sampling, choose_sampling
 from srcli.engine.features import TensorSource
-from srcli.engine.latent import Extended, LatentUpscaler
+from srcli.engine.latent_diffusion_upscaler import Extended, LatentUpscaler
+from srcli.engine.load import engine_for
+from srcli.engine.upscaler import Upscaler
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.models import build
-from srcli.presets import parse_preset
-from srcli.sampling import Sampling, choose_sampling
 
 AUTOENCODER = {
     "widths": [8, 8, 8],
@@ -182,7 +183,7 @@ def test_large_canvases_are_cut_into_equal_tiles_and_memory_may_shrink_how_many_
     assert {shape[-2:] for shape in calls} == {(16, 16)}
     assert sr.canvas_tile == (16, 16)
     assert any("blended tiles of 16x16" in note for note in sr.notes)
-    monkeypatch.setattr("srcli.engine.sampled.CPU_BATCH_MEMORY", 1)
+    monkeypatch.setattr("srcli.engine.diffusion_upscaler.CPU_BATCH_MEMORY", 1)
     calls.clear()
     alone = sr.latent(TensorSource(lr), seed=2)
     assert {shape[0] for shape in calls} == {1}

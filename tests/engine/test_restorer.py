@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from srcli.diffusion import make_scheduler
-from srcli.engine import engine_for
+from srcli.config.sampling import choose_sampling
 from srcli.engine import latents as latents_module
 from srcli.engine.features import TensorSource
 from srcli.engine.footprint import cost, without_content
-from srcli.engine.forecast import forecast
 from srcli.engine.latents import decode, encode
+from srcli.engine.load import engine_for
+from srcli.engine.memory_plan import forecast
 from srcli.engine.restorer import Restorer
 from srcli.errors import ResourceError, UsageError
 from srcli.geometry import Size
-from srcli.sampling import choose_sampling
-from tests.latent import UNET, network, preset
+from srcli.models.noise_schedule import make_scheduler
+from tests.helpers.latent import UNET, network, preset
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +247,7 @@ def test_memory_that_runs_out_in_the_auto_encoder_makes_smaller_tiles(tiny, monk
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["encoder", "decoder", "generator"])
 def test_predicted_memory_is_within_a_fifth_of_what_the_allocator_gives(kind):
-    from srcli.engine.forecast import _Blank
+    from srcli.engine.memory_plan import _Blank
 
     changes = {
         "generator": {"unet": preset().generator.args["unet"] | {"block_out_channels": (32, 64)}},
@@ -277,7 +277,7 @@ import torch
 from pathlib import Path
 from srcli.geometry import Size
 from tests.engine.test_restorer import restorer
-from tests.latent import network
+from tests.helpers.latent import network
 
 
 def most():  # since this program began; rusage would count the one that started it

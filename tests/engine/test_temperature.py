@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from srcli.engine import Upscaler
+from srcli.config.presets import parse_preset
 from srcli.engine.features import TensorSource
 from srcli.engine.noise import patch_noise
+from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
 from srcli.geometry import Box, Grid, Size, output_size
 from srcli.models import build
 from srcli.models.sr import Frame
-from srcli.presets import parse_preset
 
 TINY = {
     "title": "tiny",

@@ -6,17 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from srcli.engine import Upscaler
+from srcli.config.presets import parse_preset
 from srcli.engine import features as features_module
 from srcli.engine.features import TensorSource
 from srcli.engine.tiling import bands
-from srcli.engine.upscaler import fetched
+from srcli.engine.upscaler import Upscaler, fetched
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.image.samples import quantise
 from srcli.models import build
 from srcli.models.sr import Encoder
-from srcli.presets import parse_preset
 
 TINY = {
     "title": "tiny",

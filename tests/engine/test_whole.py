@@ -8,14 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srcli.engine import Upscaler
-from srcli.engine.apart import averaged_rows, tile_starts
+from srcli.config.presets import parse_preset
 from srcli.engine.features import TensorSource
+from srcli.engine.overlap import averaged_rows, tile_starts
+from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
 from srcli.geometry import Box, Size
 from srcli.models import build
 from srcli.models.sr import Tiling
-from srcli.presets import parse_preset
 
 EDSR = {"name": "edsr", "n_resblocks": 1, "n_feats": 8, "mean_shift": False}
 SWINIR = {"name": "swinir", "embed_dim": 12, "depths": [2], "n_heads": 2, "out_channels": 0, "crop": True}

@@ -135,8 +135,8 @@ def _checkpoint(*, zipped: bool = True) -> bytes:
 
 @cache
 def _network() -> dict:
+    from srcli.config.presets import parse_preset
     from srcli.models import build
-    from srcli.presets import parse_preset
 
     return {
         key: value.clone() for key, value in build(parse_preset(PRESET, name="tiny")).state_dict().items()

@@ -11,10 +11,10 @@ from typing import Any
 
 from typer.main import get_command
 
+from srcli.batch.manifest import Manifest, progress_of
 from srcli.cli import app, upscale
+from srcli.config.presets import load_preset
 from srcli.errors import SrcliError
-from srcli.manifest import Manifest, progress_of
-from srcli.presets import load_preset
 from tests.fuzz.mutants import PICTURES, mutant, seeds
 
 MAX_PIXELS = 1 << 16  # what a damaged header may claim and still be enlarged
@@ -114,7 +114,7 @@ def use_weights(data: bytes, folder: Path) -> None:
 def use_preset(data: bytes, folder: Path) -> None:
     """`upscale -m FILE.toml`, and `train --recipe FILE.toml`."""
     from srcli.models import build
-    from srcli.recipe import read_recipe
+    from srcli.train.recipe import read_recipe
 
     path = folder / "mutant.toml"
     path.write_bytes(data)

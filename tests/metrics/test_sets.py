@@ -12,7 +12,7 @@ from scipy import linalg
 
 from srcli.errors import ModelError, UsageError
 from srcli.evaluate import pictures as scored
-from srcli.evaluate import score_pictures
+from srcli.evaluate.pictures import score_pictures
 from srcli.metrics import find_metrics
 from srcli.metrics.backbones import BACKBONES
 from srcli.metrics.sets import frechet_distance, inception_features, kernel_distance

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from srcli.config.presets import Part
 from srcli.errors import PresetError
 from srcli.models import ENCODERS, make
 from srcli.models.autoencoder import AutoEncoder, Sizes
-from srcli.presets import Part
 
 SMALL = Sizes((8, 16, 16), 1, (16, 8), 1, groups=4)
 LOCAL = replace(SMALL, attention=False, norm="pixel")

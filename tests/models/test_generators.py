@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from srcli.config.presets import Part, parse_preset
 from srcli.errors import PresetError
 from srcli.models import ENCODERS, GENERATORS, build, make
-from srcli.presets import Part, parse_preset
 
 SIZES = {"widths": (8, 16), "layers": 1, "attention": (True, False), "n_heads": 2, "groups": 4}
 AUTOENCODER = {
@@ -131,7 +131,7 @@ def test_sizes_that_do_not_fit_are_refused(args):
 @pytest.mark.slow
 def test_other_networks_are_built_without_diffusers():
     code = (
-        "import sys; from srcli.models import build; from srcli.presets import load_preset;"
+        "import sys; from srcli.models import build; from srcli.config.presets import load_preset;"
         "build(load_preset('edsr-baseline-blend')); assert 'diffusers' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

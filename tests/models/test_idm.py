@@ -6,12 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from srcli.config.presets import Part
 from srcli.errors import PresetError
 from srcli.geometry import Box, Grid, Size
 from srcli.models import DECODERS, GENERATORS, make
 from srcli.models.generators.idm import IDM, ImplicitUp, NoiseLevel, Pyramid
 from srcli.models.sr import Frame
-from srcli.presets import Part
 
 SMALL = {
     "condition_dim": 5,

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from srcli.config.presets import load_preset
 from srcli.models.encoders.rlfn import ESA, RLFN, scaled
-from srcli.presets import load_preset
 from srcli.weights.official import rename
 
 

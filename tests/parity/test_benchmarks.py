@@ -8,9 +8,10 @@ import pytest
 
 from srcli.data.benchmarks import find_spec, locate, open_benchmark
 from srcli.data.reduce import matlab_bicubic
-from srcli.evaluate import evaluate, open_model
+from srcli.evaluate.models import open_model
+from srcli.evaluate.rows import means
+from srcli.evaluate.run import evaluate
 from srcli.geometry import Size
-from srcli.report import means
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = Path(os.environ.get("SRCLI_BENCH", ROOT.parent / "shared/bench"))

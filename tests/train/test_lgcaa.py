@@ -7,16 +7,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from srcli.config.presets import Part
 from srcli.data.samples import Batch
-from srcli.diffusion import alphas_cumprod
 from srcli.errors import PresetError, ResourceError
 from srcli.models.dpacm import wasserstein_1
 from srcli.models.lgcaa import LocalGlobalAttention
-from srcli.objectives import make_objective
-from srcli.presets import Part
-from srcli.recipe import OptimSettings, read_recipe
+from srcli.models.noise_schedule import alphas_cumprod
+from srcli.train.objectives import make_objective
+from srcli.train.recipe import OptimSettings, read_recipe
 from srcli.train.trainer import Trainer, make_optimiser
-from tests.latent import UNET, base_folders, network, preset
+from tests.helpers.latent import UNET, base_folders, network, preset
 
 RECIPE = Path(__file__).parents[2] / "presets/recipes/lgcaa-tiny.toml"
 
@@ -132,7 +132,7 @@ def test_the_perceptual_term_is_the_given_distance_times_its_weight(monkeypatch)
         asked.append((backbone, weights))
         return lambda a, b: (a.mean() - b.mean()).abs() + 1
 
-    monkeypatch.setattr("srcli.objectives.lgcaa._judge", judge)
+    monkeypatch.setattr("srcli.train.lgcaa_loss._judge", judge)
     made, values = network(opened=True), []
     for weight in (0.0, 0.5):
         loss = objective(wasserstein=0.0, perceptual=weight, backbone="squeezenet", weights="it")
@@ -187,7 +187,7 @@ EVERY = {"attn1.to_q.", "attn1.local.", "attn1.everywhere.", "attn1.norm_merged.
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_every_row_of_the_ablations_trains_what_it_has(row, monkeypatch):
-    monkeypatch.setattr("srcli.objectives.lgcaa._judge", lambda *_: lambda a, b: (a - b).square().mean())
+    monkeypatch.setattr("srcli.train.lgcaa_loss._judge", lambda *_: lambda a, b: (a - b).square().mean())
     recipe = read_recipe(RECIPE, variant=row)
     given = {
         key: value

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from srcli.config.presets import list_presets, load_preset
 from srcli.errors import (
     ExistsError,
     NothingToDoError,
@@ -21,9 +22,9 @@ from srcli.errors import (
     UsageError,
     WeightsError,
 )
-from srcli.presets import list_presets, load_preset
-from srcli.recipe import read_recipe
-from srcli.train import Habits, Limits, dry_run, train
+from srcli.train.loop import Habits, dry_run, train
+from srcli.train.progress import Limits
+from srcli.train.recipe import read_recipe
 from srcli.weights import find, load
 from srcli.weights.store import data_of, is_bundled
 from tests.train.conftest import held_out_name

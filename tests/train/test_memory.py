@@ -10,10 +10,12 @@ import torch
 from srcli.data.photos import load_photos
 from srcli.data.samples import Batch, Sampler
 from srcli.errors import ResourceError
-from srcli.evaluate.ranks import Ranks
-from srcli.recipe import read_recipe
-from srcli.train import Limits, dry_run, memory, train
-from srcli.train.feed import Feed
+from srcli.processes import Ranks
+from srcli.train import memory
+from srcli.train.batch_loader import Feed
+from srcli.train.loop import dry_run, train
+from srcli.train.progress import Limits
+from srcli.train.recipe import read_recipe
 from srcli.train.trainer import Trainer
 from srcli.weights import read
 from tests.train.test_stopping import TWO_LOSSES

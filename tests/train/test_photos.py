@@ -12,8 +12,9 @@ from srcli.data import similar
 from srcli.data.photos import load_photos
 from srcli.data.similar import perceptual_hash, turned
 from srcli.errors import ModelError, ResourceError, UsageError
-from srcli.recipe import read_recipe
-from srcli.train import Limits, train
+from srcli.train.loop import train
+from srcli.train.progress import Limits
+from srcli.train.recipe import read_recipe
 
 
 def test_a_benchmark_picture_among_the_photos_is_refused_unless_forced(recipe, photos, tmp_path, monkeypatch):

@@ -12,9 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from srcli.data.photos import load_photos
-from srcli.evaluate.ranks import Ranks
-from srcli.recipe import read_recipe
-from srcli.train import Habits, train
+from srcli.processes import Ranks
+from srcli.train.loop import Habits, train
+from srcli.train.recipe import read_recipe
 from srcli.train.run import prepare
 
 STEPS = 10
@@ -88,7 +88,7 @@ def test_nothing_of_the_group_is_left_at_exit():
     program = """
 import weakref
 import torch
-from srcli.evaluate import joined_ranks
+from srcli.processes import joined_ranks
 with joined_ranks() as ranks:
     group = weakref.ref(torch.distributed.group.WORLD)
     import torch.distributed.nn  # as optimisers do by themselves

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from srcli.data.photos import Photo
 from srcli.data.samples import Batch, Sampler
 from srcli.errors import PresetError, WeightsError
-from srcli.evaluate.ranks import Ranks
-from srcli.recipe import read_recipe
-from srcli.train import Trainer
-from srcli.train.feed import Feed
-from srcli.train.trainer import training_precision
+from srcli.processes import Ranks
+from srcli.train.batch_loader import Feed
+from srcli.train.recipe import read_recipe
+from srcli.train.trainer import Trainer, training_precision
 
 CPU = torch.device("cpu")
 LIT = {"decoder": '{name = "lit", base_dim = 8, n_heads = 2, side = 3, hidden = [8]}'}
@@ -130,13 +129,13 @@ def test_two_processes_see_what_one_sees_with_twice_the_batch(tmp_path_factory, 
 
 
 def test_the_two_losses_of_an_objective_have_a_step_each(recipe, monkeypatch):
-    import srcli.objectives
+    import srcli.train.objectives
 
     def l1_then_bias():
-        (l1,) = srcli.objectives.colour_l1()
+        (l1,) = srcli.train.objectives.colour_l1()
         return l1, lambda network, batch: network(batch.lr, batch.coord, batch.cell).mean() * 3
 
-    monkeypatch.setitem(srcli.objectives.OBJECTIVES, "two", l1_then_bias)
+    monkeypatch.setitem(srcli.train.objectives.OBJECTIVES, "two", l1_then_bias)
     settings = read_recipe(recipe, {"objective": '{name = "two"}', "optim.clip": "0"})
     trainer, slow = Trainer(settings, CPU), Trainer(settings, CPU)
     batch = batch_of(0)
@@ -249,12 +248,12 @@ def test_cascades_that_the_network_cannot_answer_are_refused(recipe):
 
 
 def test_the_noise_of_an_objective_is_a_function_of_the_step(recipe, monkeypatch):
-    import srcli.objectives
+    import srcli.train.objectives
 
     drawn = []
 
     def noisy():
-        (l1,) = srcli.objectives.colour_l1()
+        (l1,) = srcli.train.objectives.colour_l1()
 
         def loss(network, batch):
             drawn.append(torch.rand(()).item())
@@ -262,7 +261,7 @@ def test_the_noise_of_an_objective_is_a_function_of_the_step(recipe, monkeypatch
 
         return (loss,)
 
-    monkeypatch.setitem(srcli.objectives.OBJECTIVES, "noisy", noisy)
+    monkeypatch.setitem(srcli.train.objectives.OBJECTIVES, "noisy", noisy)
     settings = read_recipe(recipe, {"objective": '{name = "noisy"}'})
     first, second = Trainer(settings, CPU), Trainer(settings, CPU)
     for _ in range(3):

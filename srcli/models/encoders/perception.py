@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from srcli.config.presets import Part
 from srcli.models.autoencoder import AutoEncoder, Sizes
 from srcli.models.sr import Encoder, Gives, NativeEncoder
-from srcli.presets import Part
 
 FIDELITY = ("edsr", "rdn", "rlfn", "swinir")
 

@@ -8,13 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srcli.engine import Upscaler
+from srcli.config.presets import parse_preset
+from srcli.engine.upscaler import Upscaler
 from srcli.geometry import Axis, Box, Grid, Size, output_size
 from srcli.models import attention, attention_grid, build
 from srcli.models.decoders import DECODERS, lit
 from srcli.models.decoders.lit import LIT, stage_sizes
 from srcli.models.sr import Frame
-from srcli.presets import parse_preset
 from tests.reference import lit as reference
 from tests.reference.deviation import deviation, gradient_deviation
 from tests.reference.sampling import centres, nearest, queries

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from srcli.config.presets import parse_preset
 from srcli.errors import PresetError
 from srcli.geometry import Box, Grid, Size, bicubic, output_size
 from srcli.models import build
 from srcli.models.decoders.native import Native, NativePicture
 from srcli.models.sr import Frame
-from srcli.presets import parse_preset
 from tests.reference.sampling import queries
 
 SIZE = Size(9, 7)

@@ -1,0 +1,228 @@
+"""A record of what a batch has done, one JSON line per picture, kept outside the pictures.
+
+It serves outputs that carry no record of their own (`--metadata strip`, `--no-provenance`), and tells for many
+machines together what is done and what is missing. Nothing in it is ever used as a place to write to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from srcli.batch.shards import Shard, shard_of
+from srcli.errors import ResourceError, UsageError
+
+SUFFIX = ".jsonl"
+KEPT = (
+    "input",
+    "output",
+    "status",
+    "in_size",
+    "out_size",
+    "format",
+    "seconds",
+    "model",
+    "limit",
+    "fingerprint",
+    "content",
+    "error",
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The last word on one result.
+
+    Attributes:
+        key: see `srcli.batch.shards.key_of`.
+        output: its file, as it was named.
+        status: done, skipped or failed.
+        model: name and hash of the weights that made it, where that is recorded.
+        fingerprint: what it was made from; None for a failure.
+        content: names the bytes that were written.
+        stamp: size in bytes and time of change (ns) of the file when it was finished.
+        message: of a failure.
+        shard: as typed, 0/4, if the work was shared out.
+    """
+
+    key: str
+    output: str | None
+    status: str
+    fingerprint: str | None = None
+    content: str | None = None
+    stamp: tuple[int, int] | None = None
+    message: str | None = None
+    shard: str | None = None
+    model: dict[str, Any] | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.status in ("done", "skipped")
+
+
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """Size and time of change of a file; None if it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+class Manifest:
+    """The lines that were there, and new ones as they come.
+
+    Args:
+        path: of the file; its folder is made.
+        others: further files to read.
+
+    Raises:
+        ResourceError: it cannot be read or written.
+    """
+
+    def __init__(self, path: Path, others: Iterable[Path] = ()) -> None:
+        self.path = path
+        self.entries: dict[tuple[str, str | None], Entry] = {}
+        for file in dict.fromkeys([*others, path]):
+            for entry in read_entries(file):
+                self.entries[entry.key, entry.output] = entry
+
+    def entry(self, key: str, output: Path) -> Entry | None:
+        """How the file at `output` was made, if its size and time are as they were or its content is recorded."""
+        entry = self.entries.get((key, str(output)))
+        if entry is None or entry.fingerprint is None:
+            return None
+        stamped = entry.stamp is not None and entry.stamp == stamp_of(output)
+        return entry if stamped or entry.content is not None else None
+
+    def add(self, key: str, record: dict[str, Any], shard: str | None = None) -> None:
+        """One more result; the line is on the disk when this returns. `entries` stays what it was at the start.
+
+        Raises:
+            ResourceError: it cannot be written.
+        """
+        output = record.get("output")
+        stamp = stamp_of(Path(output)) if output not in (None, "-") else None
+        facts = {name: record[name] for name in KEPT if record.get(name) is not None}
+        line = {"key": key, "shard": shard, "stamp": stamp, **facts}
+        text = json.dumps({k: v for k, v in line.items() if v is not None}, ensure_ascii=True) + "\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="ascii") as file:
+                if file.tell() and not _ends_line(self.path):
+                    file.write("\n")  # behind a line that a killed process left unfinished
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise ResourceError(f"cannot write the manifest {self.path}: {error.strerror}.") from error
+
+
+def _ends_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def read_entries(path: Path) -> Iterator[Entry]:
+    """The lines of a manifest, oldest first; unfinished and foreign lines are passed over.
+
+    Raises:
+        ResourceError: it cannot be read.
+    """
+    try:
+        lines = path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
+    except OSError as error:
+        raise ResourceError(f"cannot read the manifest {path}: {error.strerror}.") from error
+    for line in lines:
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        entry = _entry(content)
+        if entry is not None:
+            yield entry
+
+
+def _entry(content: Any) -> Entry | None:
+    if not isinstance(content, dict) or not isinstance(content.get("key"), str):
+        return None
+    texts = {name: content.get(name) for name in ("output", "fingerprint", "content")}
+    if any(not isinstance(value, str | None) for value in texts.values()):
+        return None
+    stamp, error = content.get("stamp"), content.get("error")
+    pair = stamp if isinstance(stamp, list | tuple) and len(stamp) == 2 else None
+    return Entry(
+        content["key"],
+        texts["output"],
+        str(content.get("status")),
+        texts["fingerprint"],
+        texts["content"],
+        None if pair is None or not all(isinstance(n, int) for n in pair) else (pair[0], pair[1]),
+        str(error["message"]) if isinstance(error, dict) and "message" in error else None,
+        content["shard"] if isinstance(content.get("shard"), str) else None,
+        content["model"] if isinstance(content.get("model"), dict) else None,
+    )
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far the work on some inputs is.
+
+    Attributes:
+        done: keys of which all results are there.
+        failed: key and message of those that were tried last and failed.
+        missing: the others.
+        shards: the shares, as typed, that failed and missing ones belong to, if the work was shared out.
+    """
+
+    done: list[str]
+    failed: dict[str, str]
+    missing: list[str]
+    shards: list[str]
+
+
+def progress_of(keys: Sequence[str], entries: Iterable[Entry], samples: int = 1) -> Standing:
+    """How far the work on `keys` is; a later success takes back an earlier failure."""
+    finished: dict[str, set[str | None]] = {}
+    messages: dict[str, str] = {}
+    counts: list[int] = []
+    for entry in entries:
+        _, _, count = (entry.shard or "").partition("/")
+        counts += [int(count)] if count.isdigit() and int(count) else []
+        if entry.finished:
+            finished.setdefault(entry.key, set()).add(entry.output)
+        else:
+            messages[entry.key] = entry.message or entry.status
+    done = [key for key in keys if len(finished.get(key, ())) >= samples]
+    left = [key for key in keys if len(finished.get(key, ())) < samples]
+    failed = {key: messages[key] for key in left if key in messages}
+    missing = [key for key in left if key not in failed]
+    shards = sorted({shard_of(key, counts[-1]) for key in left}) if counts else []
+    return Standing(done, failed, missing, [f"{index}/{counts[-1]}" for index in shards])
+
+
+def manifest_paths(place: Path, shard: Shard | None) -> tuple[Path, list[Path]]:
+    """The file to write, and all that belong to the same work.
+
+    A share has a file of its own beside the others, so that machines never write to the same one:
+    ``done.jsonl`` becomes ``done.0-of-4.jsonl``.
+
+    Raises:
+        UsageError: a name that is no .jsonl file.
+    """
+    if place.suffix.lower() != SUFFIX:
+        raise UsageError(f"--manifest takes a {SUFFIX} file, got '{place}'.")
+    stem = place.name[: -len(SUFFIX)]
+    beside = sorted(place.parent.glob(f"{_escaped(stem)}.*-of-*{SUFFIX}")) if place.parent.is_dir() else []
+    own = place if shard is None else place.with_name(f"{stem}.{shard.index}-of-{shard.count}{SUFFIX}")
+    return own, [place, *beside]
+
+
+def _escaped(stem: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in stem)

@@ -1,0 +1,292 @@
+"""What a job is asked for, what is decided about it, and what came of it: plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from srcli import __version__
+from srcli.batch.degradation import RealWorld
+from srcli.batch.inputs import Source
+from srcli.batch.manifest import Entry
+from srcli.batch.sizes import SizeRule, Target
+from srcli.config.presets import Preset
+from srcli.config.sampling import Sampling, choose_sampling, is_sampled
+from srcli.config.temperature import Asked, Chosen, choose
+from srcli.engine.temperature_map import TemperatureMap
+from srcli.errors import SrcliError
+from srcli.geometry import Size
+from srcli.image.colour_transfer import ColourFix
+from srcli.image.formats import OPTIONS
+from srcli.image.probe import Header
+
+Status = Literal["planned", "done", "skipped", "failed"]
+Exists = Literal["auto", "skip", "overwrite", "fail"]
+
+
+@dataclass(frozen=True)
+class SelectionFiles:
+    """What is wanted of the choice of branches: a file, or a folder that takes one for each picture.
+
+    Attributes:
+        map: the branch of every pixel, in colours.
+        overlay: the same over the result.
+        scores: of all branches, as .npy.
+    """
+
+    map: Path | None = None
+    overlay: Path | None = None
+    scores: Path | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything about a run that is the same for all its pictures.
+
+    Attributes:
+        rule: how large.
+        preset: the model.
+        weights_sha256: gives the hash of its weights; called only where a network is needed.
+        format: the format asked for, None for the input's.
+        encoding: further options of `srcli.image.plan_output`.
+        alpha: how transparency is enlarged: auto, model, lanczos or drop.
+        frames: which picture of an animation.
+        precision: as asked for.
+        seed: of the first sample, for models that draw; recorded.
+        temperature: as asked for; None and "auto" mean the preset's own.
+        temperature_map: a factor on it for every pixel.
+        samples: results for every input, with seeds from `seed` on.
+        diversity: whether the deviation between them is measured and drawn.
+        consistency: whether results are made to reduce to their input.
+        sampling: of a diffusion model; None means the preset's own.
+        branch: of a decoder with several; None means the one that it chooses for each pixel.
+        canvas_tile: as asked for; a diffusion model's result depends on it a little.
+        selection: what is wanted of the choice of branches; None where nobody asked.
+        turned: whether results are the mean over turned and mirrored copies of the input.
+        limit: whether results are kept within limits by presets that have some.
+        colour_fix: how results take their colours from the input again; None: not at all.
+        provenance: whether the output records how it was made.
+        real_world: the model for damaged pictures, where every picture is measured and may get it.
+        forecast: for a dry run, gives lines on what an output of a size would take, and bytes; None: nothing is said.
+        exists: what to do where the output exists.
+        any_weights: whether an output that other weights made, from the same and with the same options, is up to date.
+        made: gives what a manifest says of an output, if one does.
+        max_input_pixels: larger inputs are refused.
+        max_output_pixels: larger outputs are refused.
+    """
+
+    rule: SizeRule
+    preset: Preset
+    weights_sha256: Callable[[], str]
+    format: str | None = None
+    encoding: dict[str, Any] = field(default_factory=dict)
+    alpha: str = "auto"
+    frames: str = "error"
+    precision: str = "auto"
+    seed: int = 0
+    temperature: Asked = None
+    temperature_map: TemperatureMap | None = None
+    samples: int = 1
+    diversity: bool = False
+    consistency: bool = False
+    sampling: Sampling | None = None
+    branch: str | None = None
+    canvas_tile: str = "auto"
+    selection: SelectionFiles | None = None
+    turned: bool = False
+    limit: bool = True
+    colour_fix: ColourFix | None = None
+    provenance: bool = True
+    real_world: RealWorld | None = None
+    forecast: Callable[[Size], tuple[list[str], int]] | None = None
+    exists: Exists = "auto"
+    any_weights: bool = False
+    made: Callable[[Source, Path], Entry | None] = lambda _source, _output: None
+    max_input_pixels: int = 500_000_000
+    max_output_pixels: int = 4_000_000_000
+
+    def chosen_temperature(self, target: Target) -> Chosen | None:
+        """The temperature for one picture; None for a preset that draws no noise."""
+        return choose(self.preset, target.scale, self.temperature)
+
+    @property
+    def limited(self) -> bool | None:
+        """Whether results are kept within limits; None for a preset that has none."""
+        return self.limit if self.preset.engine.limit else None
+
+    def chosen_sampling(self) -> Sampling | None:
+        """How is sampled; None for a preset that samples nothing."""
+        if not is_sampled(self.preset):
+            return None
+        return self.sampling or choose_sampling(self.preset)
+
+    def fingerprint(self, content: bytes, target: Target, weights: str, *, form: str, seed: int) -> str:
+        """What a result depends on, in 32 hexadecimal digits.
+
+        BLAKE2b over the hash of the input's content, the weights' hash, the options that change pixels or
+        metadata in the output's format, and the major version. Device and tile are not among them: they do not
+        change the picture.
+        """
+        idle = {name: usual for name, (usual, formats) in OPTIONS.items() if form not in formats}
+        options = {
+            "size": target.size,
+            "dpi": target.dpi,
+            "format": self.format,
+            "encoding": {name: idle.get(name, value) for name, value in self.encoding.items()},
+            "alpha": self.alpha,
+            "frames": self.frames,
+            "precision": self.precision,
+            "seed": seed,
+        }
+        chosen = self.chosen_temperature(target)
+        drawn = {
+            "temperature": None if chosen is None else chosen.value,
+            "temperature_map": None if self.temperature_map is None else self.temperature_map.digest,
+            "consistency": self.consistency or None,
+            "branch": self.branch,
+            "tta": self.turned or None,
+            "limit": False if self.limited is False else None,
+            "colour_fix": None if self.colour_fix is None else self.colour_fix.about(),
+        }
+        options |= {key: value for key, value in drawn.items() if value is not None}
+        if (sampling := self.chosen_sampling()) is not None:
+            options["sampling"] = {**asdict(sampling), "tile": self.canvas_tile}
+        text = json.dumps([weights, options, __version__.split(".")[0]], sort_keys=True)
+        return hashlib.blake2b(content + text.encode(), digest_size=16).hexdigest()
+
+
+@dataclass
+class Record:
+    """What happened to one input.
+
+    Attributes:
+        input: as it was named.
+        status: planned (a dry run), done, skipped or failed.
+        output: the file, or "-".
+        in_size: (width, height) as shown, after the EXIF orientation.
+        out_size: (width, height).
+        scale_x: output width over input width.
+        scale_y: output height over input height.
+        depth: bits per sample of the output: 8, 16 or 32f.
+        format: of the output.
+        model: name, sha256 and license; None where no network ran.
+        device: where the network ran.
+        precision: it ran in.
+        frames: pictures of an animation, where all of them are done.
+        tile: width x height of the encoder's tiles.
+        tile_retries: tiles cut in four for want of memory.
+        fp32_fallback: tiles computed again in float32.
+        seed: of the noise, as asked for; of the first sample and counting up.
+        temperature: factor on the noise; None for a model that draws none.
+        temperature_origin: as asked, from the preset, or published policy.
+        temperature_map: auto or a file, where the factor varied.
+        sampling: sampler, steps, eta and so on of a diffusion model.
+        branch: the one that was asked for.
+        selection: percent of the output's pixels that each branch answered.
+        diversity: mean deviation between the samples in 8-bit levels; in the last sample's record.
+        uncertainty: the picture of that deviation.
+        degradation: what was asked for, the damage that was measured, the pick and its confidence; where it decided.
+        limit: whether it was kept within limits; None for a model that has none.
+        lr_psnr: dB between the reduced result and the input, where consistency was asked for.
+        seconds: without loading the model.
+        memory: bytes that are needed, an estimate.
+        fingerprint: see `Settings.fingerprint`.
+        in_content: names the input's bytes: how many, and a hash.
+        content: the same of the output, but for the name itself.
+        notes: what was lost or decided, a line each.
+        error: code, type, message and hint of a failure.
+    """
+
+    input: str
+    status: Status
+    output: str | None = None
+    in_size: tuple[int, int] | None = None
+    out_size: tuple[int, int] | None = None
+    scale_x: float | None = None
+    scale_y: float | None = None
+    depth: str | None = None
+    format: str | None = None
+    model: dict[str, Any] | None = None
+    device: str | None = None
+    precision: str | None = None
+    frames: int | None = None
+    tile: str | None = None
+    tile_retries: int = 0
+    fp32_fallback: int = 0
+    seed: int | None = None
+    temperature: float | None = None
+    temperature_origin: str | None = None
+    temperature_map: str | None = None
+    sampling: dict[str, Any] | None = None
+    branch: str | None = None
+    selection: dict[str, float] | None = None
+    diversity: float | None = None
+    uncertainty: str | None = None
+    degradation: dict[str, Any] | None = None
+    limit: bool | None = None
+    lr_psnr: float | None = None
+    seconds: float | None = None
+    memory: int | None = None
+    fingerprint: str | None = None
+    in_content: str | None = None
+    content: str | None = None
+    notes: list[str] = field(default_factory=list)
+    error: dict[str, Any] | None = None
+
+    @staticmethod
+    def failure(label: str, error: SrcliError) -> Record:
+        """The record of an input that failed."""
+        about = {
+            "code": error.code,
+            "type": type(error).__name__,
+            "message": error.message,
+            "hint": error.hint,
+        }
+        return Record(label, "failed", error=about)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One input with all decisions made; `record` is what is known so far.
+
+    Attributes:
+        source: the input.
+        data: its content, where it came from standard input.
+        header: of the input.
+        target: output size.
+        path: of the output; None is standard output.
+        record: planned or skipped.
+        preset: the model.
+    """
+
+    source: Source
+    data: bytes | None
+    header: Header
+    target: Target
+    path: Path | None
+    record: Record
+    preset: Preset
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether a side grows."""
+        return grows(self.header.size, self.target.size)
+
+    @property
+    def is_animation(self) -> bool:
+        """Whether all pictures of an animation are wanted."""
+        return self.record.frames is not None
+
+    @property
+    def pixels(self) -> int:
+        """Output pixels, of all pictures."""
+        return self.target.size.h * self.target.size.w * (self.record.frames or 1)
+
+
+def grows(size: tuple[int, int], target: tuple[int, int]) -> bool:
+    """Whether a side of `target` is longer than that of `size`."""
+    return target[0] > size[0] or target[1] > size[1]

@@ -1,0 +1,127 @@
+"""Base models: other people's networks that some presets stand on, as folders in the layout of their makers.
+
+Each is described by a TOML file in the folder `bases` of presets: where it is published, under which licence, and
+which of its files are needed. Since repositories move, the file can be replaced by one of the same name in
+`$SRCLI_PRESETS_DIR/bases`, and a folder that is already here can be named instead: in the preset, or by a variable of
+the environment such as `SRCLI_SD2_BASE`. No torch here.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from srcli.config.presets import Preset, preset_folders
+from srcli.config.toml import read_section, read_toml
+from srcli.errors import ModelError, PresetError, suggest
+
+FOLDER = "bases"
+MARK = "srcli.json"  # what was fetched, from where; its presence says that the folder is whole
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model.
+
+    Attributes:
+        title: its name in print.
+        repository: on the Hugging Face Hub.
+        license: SPDX identifier, or the name that its makers give.
+        files: patterns of the files that are needed.
+        revision: a commit, tag or branch; which commit it was is recorded when it is fetched.
+        size: bytes, roughly.
+        note: one line for people.
+        name: what the user types; the file's stem.
+    """
+
+    title: str
+    repository: str
+    license: str
+    files: tuple[str, ...]
+    revision: str = "main"
+    size: int | None = None
+    note: str | None = None
+    name: str = ""
+
+    @property
+    def variable(self) -> str:
+        """The variable of the environment that names its folder."""
+        return "SRCLI_" + self.name.upper().replace("-", "_")
+
+
+def load_base(name: str) -> Base:
+    """The base model called `name`.
+
+    Raises:
+        PresetError: there is none, or its file is no description.
+    """
+    for folder in preset_folders():
+        path = folder / FOLDER / f"{name}.toml"
+        if path.name == f"{name}.toml" and path.is_file():
+            return replace(read_section(Base, read_toml(path), str(path)), name=name)
+    raise PresetError(f"unknown base model '{name}'.", hint=suggest(name, base_names()))
+
+
+def base_names() -> set[str]:
+    """The names of all base models."""
+    return {path.stem for folder in preset_folders() for path in (folder / FOLDER).glob("*.toml")}
+
+
+def models_folder() -> Path:
+    """The folder that `models pull` and `models import` write to: `$SRCLI_MODELS_DIR` or the user's data folder."""
+    own = os.environ.get("SRCLI_MODELS_DIR")
+    if own:
+        return Path(own)
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("srcli", appauthor=False)) / "models"
+
+
+def locate_base(base: str) -> Path | None:
+    """The folder of a base model, or of a path that is one; None where it is not here.
+
+    Raises:
+        PresetError: neither a folder nor a known name.
+    """
+    if Path(base).is_dir():
+        return Path(base)
+    about = load_base(base)
+    named = os.environ.get(about.variable)
+    folder = Path(named) if named else models_folder() / base
+    return folder if folder.is_dir() and (named or (folder / MARK).is_file()) else None
+
+
+def find_base(base: str) -> Path:
+    """As `locate_base`, for what must be there.
+
+    Raises:
+        PresetError: neither a folder nor a known name.
+        ModelError: it is not here; the message says how to get it.
+    """
+    folder = locate_base(base)
+    if folder is None:
+        raise missing_bases([base])
+    return folder
+
+
+def bases_of(preset: Preset) -> list[str]:
+    """The base models that a preset stands on, by name or folder, each once."""
+    named = [
+        part.args.get("base", "dino-vitb16" if part.name == "dino" else "")
+        for part in (preset.generator, preset.decoder, preset.encoder)
+        if part is not None
+    ]
+    return list(dict.fromkeys(str(name) for name in named if name))
+
+
+def missing_bases(names: list[str], and_then: str | None = None) -> ModelError:
+    """What to say where base models are not here; `and_then` says what else is missing."""
+    about = [load_base(name) for name in names]
+    titles = " and ".join(f"{each.title} ({each.license})" for each in about)
+    variables = " ".join(f"{each.variable}=FOLDER" for each in about)
+    return ModelError(
+        f"the base models are not here: {titles}.",
+        hint=f"Get them: srcli models pull {' '.join(names)}; or name folders that you have: {variables}."
+        + (f" The model's own weights, too: {and_then}" if and_then else ""),
+    )

@@ -1,0 +1,399 @@
+"""Published models as data: typed settings read from TOML, and where they are looked for.
+
+A preset names the parts of a network with the arguments of their constructors, and says how pixels are normalised,
+which scales were trained, where the weights are and what the paper reports. Every section is a frozen dataclass
+below; its annotations are the schema, for TOML files and for the JSON inside our weights files alike.
+To add a section: write the dataclass, add a field to `Preset`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from srcli.config.toml import frozen, read_section, read_toml
+from srcli.errors import ModelError, PresetError, suggest
+
+DEFAULT_PRESET = "rlfn-native"
+REAL_WORLD_PRESET = "edsr-s-blend-real"  # for pictures that are damaged
+SUCCESSORS = {  # of presets that leave the package, which are used themselves as long as their files are there
+    "edsr-s-blend": DEFAULT_PRESET,
+    "edsr-s-linf": "rlfn-linf-s",
+    "edsr-baseline-linf-s": "rlfn-linf-s",
+    "edsr-baseline-lit-s": "rlfn-lit-s",
+}
+
+MOST_STEPS = 100_000  # that noise was trained with; there is a table of them
+
+RGB = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a network: its name in the table of its kind, and its constructor's keyword arguments."""
+
+    name: str
+    args: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_plain(cls, value: Any, where: str) -> Part:
+        """A part from a table with its name and arguments.
+
+        Raises:
+            PresetError: it has no name.
+        """
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+            raise PresetError(f"{where}: needs a name.")
+        return cls(value["name"], {key: frozen(item) for key, item in value.items() if key != "name"})
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The network sees (x - mean) / std, x in [0, 1]; a single number stands for all three channels."""
+
+    mean: RGB = (0.5, 0.5, 0.5)
+    std: RGB = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How the whole image is run.
+
+    Attributes:
+        halo: LR pixels of context around a tile, instead of what the parts declare.
+        cell_clip: the largest trained scale; beyond it the decoder is shown the cell of that scale. None: never.
+        window_padding: whether a window-based encoder gets a full extra window when none is missing ("always",
+            as the published test code does) or only what is missing ("needed").
+        limit: keep a native picture within what its input bears out, see `srcli.models.limiter`.
+        advice: one line for people who use this model.
+    """
+
+    halo: int | None = None
+    cell_clip: float | None = None
+    window_padding: Literal["always", "needed"] = "needed"
+    limit: bool = False
+    advice: str | None = None
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Range of scales seen in training, lowest and highest."""
+
+    trained: tuple[float, float] = (1.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the trained parameters are.
+
+    Attributes:
+        file: name of our safetensors file in a folder of models, or a path relative to the preset's own file;
+            `{preset}.safetensors` by default.
+        sha256: hash of that file, where it is known beforehand.
+        url: where the authors publish theirs; nothing is fetched without being asked.
+        mirrors: further links to the same file.
+        download_sha256: hash of what the links give, where it is known.
+        size: bytes of what the links give, or of `file` where there is no link; roughly, as published.
+        license: SPDX identifier of the weights (not of the code), or "unstated".
+        note: why there is no link, for example.
+    """
+
+    file: str | None = None
+    sha256: str | None = None
+    url: str | None = None
+    mirrors: tuple[str, ...] = ()
+    download_sha256: str | None = None
+    size: int | None = None
+    license: str = "unstated"
+    note: str | None = None
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """The link and its mirrors; empty where nothing is published."""
+        return () if self.url is None else (self.url, *self.mirrors)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the weights were made: the recipe's name and the photos.
+
+    Attributes:
+        recipe: name of the recipe.
+        data: the photos, those that taught its teachers and the judges of its losses included.
+        open_data: whether all of them are photographs under open licences.
+        degradation: what LR went through, where it was not bicubic reduction.
+        experimental: whether they fall short of what they were trained for; people are told when they use them.
+    """
+
+    recipe: str | None = None
+    data: str | None = None
+    open_data: bool = False
+    degradation: str | None = None
+    experimental: bool = False
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One figure of a paper: `psnr` in RGB, `psnr_y` on luma, both in dB."""
+
+    benchmark: str
+    scale: float
+    psnr: float | None = None
+    psnr_y: float | None = None
+    ssim: float | None = None
+    lpips: float | None = None
+    temperature: float | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds per megapixel of output at x4, in fp32 on a CPU; `tests/benchmarks/models.py` measures them.
+
+    Attributes:
+        cpu: of one core.
+        gpu: of a GPU; None where none has been at hand.
+        machine: what they were measured on.
+    """
+
+    cpu: float | None = None
+    gpu: float | None = None
+    machine: str | None = None
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Factor on the noise of a generative decoder.
+
+    Attributes:
+        default: where nothing is recorded by scale; None where nothing is recorded at all.
+        scales: scale -> temperature; values in between are interpolated.
+    """
+
+    default: float | None = None
+    scales: dict[str, float] = field(default_factory=dict)
+
+
+Sampler = Literal["ddim", "ddpm", "dpm++", "dpm++-sde", "unipc", "euler"]
+
+
+@dataclass(frozen=True)
+class Official:
+    """How the authors sample.
+
+    Attributes:
+        sampler: theirs.
+        steps: as they count them.
+        skip: steps at the noisy end that their code leaves out.
+        eta: share of fresh noise in each step of DDIM.
+        window: their code pads each side to a multiple of it, by a whole one where none is missing; 1: never.
+    """
+
+    sampler: Sampler = "ddim"
+    steps: int = 200
+    skip: int = 1
+    eta: float = 1.0
+    window: int = 1
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """The noise that a generator was trained with, and how it is sampled by default.
+
+    Attributes:
+        train_steps: steps of training.
+        beta_start: variance of the noise that the first one adds.
+        beta_end: and the last one.
+        beta_schedule: whether the variances in between ("linear") or their roots ("scaled_linear") grow evenly.
+        prediction: what the generator gives: the noise or the velocity.
+        clip: whether the sampled picture lies in [-1, 1], so that estimates of it are clipped (by ddim and ddpm).
+        sampler: default.
+        steps: default number of calls of the generator.
+        eta: default share of fresh noise, for ddim.
+        near_input: whether sampling can begin near the input: with the enlarged picture and some noise.
+        fidelity: default of `Sampling.fidelity`, for such models.
+        tile: side of the tiles of a canvas that is cut; the engine chooses less where memory is short.
+        overlap: canvas pixels that neighbouring tiles share; None: a quarter of the tile, or what the generator wants.
+        colour_fix: how `upscale` gives results the colours of their input by default, see `srcli.image.colour_transfer`.
+        official: how the authors sample.
+    """
+
+    train_steps: int = 1000
+    beta_start: float = 0.0015
+    beta_end: float = 0.0155
+    beta_schedule: Literal["scaled_linear", "linear"] = "scaled_linear"
+    prediction: Literal["epsilon", "v_prediction"] = "epsilon"
+    clip: bool = False
+    sampler: Sampler = "dpm++"
+    steps: int = 20
+    eta: float = 0.0
+    near_input: bool = False
+    fidelity: float = 0.0
+    tile: int = 128
+    overlap: int | None = None
+    colour_fix: Literal["none", "adain", "wavelet", "lowpass"] = "none"
+    official: Official = Official()
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.train_steps <= MOST_STEPS:
+            raise ValueError(f"train_steps must be 1 to {MOST_STEPS:,}, got {self.train_steps}.")
+
+
+@dataclass(frozen=True)
+class CMSR:
+    """Controllable multi-scale rendering (LMF): for each scale its levels with their thresholds.
+
+    Attributes:
+        mse: the error, in the normalised domain, that the thresholds were chosen for.
+        thresholds: scale -> (level, threshold) in rising order.
+    """
+
+    mse: float
+    thresholds: dict[str, tuple[tuple[float, float], ...]]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model that can be named.
+
+    Attributes:
+        name: what the user types; the file's stem.
+        title: the name in print.
+        params: parameters of the network, all parts.
+        paper: link to the paper.
+        origin: link to the authors' code.
+        code_license: SPDX identifier of the authors' code.
+        folder: where the preset's file is; None for one read from a weights file.
+    """
+
+    name: str
+    title: str
+    encoder: Part
+    decoder: Part
+    weights: Weights = Weights()
+    params: int | None = None
+    paper: str | None = None
+    origin: str | None = None
+    code_license: str | None = None
+    pixels: Pixels = Pixels()
+    engine: Engine = Engine()
+    scales: Scales = Scales()
+    training: Training = Training()
+    reported: tuple[Reported, ...] = ()
+    cost: Cost = Cost()
+    temperature: Temperature | None = None
+    cmsr: CMSR | None = None
+    generator: Part | None = None
+    diffusion: Diffusion | None = None
+    folder: Path | None = None
+
+    @property
+    def weights_file(self) -> str:
+        """Name of the weights file."""
+        return self.weights.file or f"{self.name}.safetensors"
+
+    @property
+    def mean_std(self) -> tuple[RGB, RGB]:
+        """Mean and standard deviation of the pixel normalisation, each (r, g, b)."""
+        return self.pixels.mean, self.pixels.std
+
+    def to_dict(self) -> dict[str, Any]:
+        """The preset as nested plain values, in the shape of its TOML file, without what is unset."""
+        plain: dict[str, Any] = _set_values(dataclasses.asdict(dataclasses.replace(self, folder=None)))
+        parts = {"encoder": self.encoder, "decoder": self.decoder, "generator": self.generator}
+        for key, part in parts.items():
+            if part is not None:
+                plain[key] = {
+                    "name": part.name,
+                    **part.args,
+                }  # as they are: an empty list there has a meaning
+        return plain
+
+    def to_json(self) -> str:
+        """The preset as JSON, for the metadata of a weights file; `parse_preset` reads it back."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+
+def parse_preset(table: Mapping[str, Any], *, name: str, where: str | None = None) -> Preset:
+    """A preset from nested plain values, as read from TOML or JSON.
+
+    Args:
+        table: the settings; its own `name`, if any, wins over `name`.
+        name: what the preset is called.
+        where: what messages call the place that the table came from; the name by default.
+
+    Raises:
+        PresetError: a key that does not belong, is missing, or has a value of another type.
+    """
+    where = where or name
+    if "folder" in table:
+        raise PresetError(f"unknown key 'folder' in {where}.")
+    return read_section(Preset, {"name": name, **table}, where)
+
+
+def load_preset(name: str | Path) -> Preset:
+    """The preset called `name`, or in the TOML file at the path `name`.
+
+    A path that exists comes first, then `$SRCLI_PRESETS_DIR`, then the presets that came with the package.
+
+    Raises:
+        PresetError: no such preset (with the nearest name), or a file that is no preset.
+        ModelError: it has left the package, and another has taken its place.
+    """
+    path = Path(name)
+    if path.suffix == ".toml" or path.is_file():
+        if not path.is_file():
+            raise PresetError(f"preset file {path} does not exist.")
+        return _read(path)
+    for folder in preset_folders():
+        found = folder / f"{name}.toml"
+        if path.name == str(name) and found.is_file():
+            return _read(found)
+    if new := successor(name):
+        raise ModelError(
+            f"'{name}' has left; its successor '{new}' is another network.", hint=f"Name it: {new}"
+        )
+    raise PresetError(f"unknown preset '{name}'.", hint=suggest(str(name), _names()))
+
+
+def successor(name: str | Path) -> str | None:
+    """The preset that has taken the place of one that has left the package; None for any other name."""
+    new, known = SUCCESSORS.get(str(name)), _names()
+    return new if new in known and str(name) not in known and not Path(name).is_file() else None
+
+
+def list_presets() -> list[Preset]:
+    """All presets that can be named, by name; those of `$SRCLI_PRESETS_DIR` hide packaged ones."""
+    return [load_preset(name) for name in sorted(_names())]
+
+
+def preset_folders() -> list[Path]:
+    """The folders presets are looked for in: `$SRCLI_PRESETS_DIR` if set, then the package's."""
+    own = os.environ.get("SRCLI_PRESETS_DIR")
+    packaged = Path(__file__).parents[1] / "_presets"
+    if not packaged.is_dir():  # an editable install
+        packaged = Path(__file__).parents[2] / "presets"
+    return [Path(own), packaged] if own else [packaged]
+
+
+def _names() -> set[str]:
+    return {path.stem for folder in preset_folders() for path in folder.glob("*.toml")}
+
+
+def _read(path: Path) -> Preset:
+    table = read_toml(path)
+    if "name" in table:
+        raise PresetError(f"unknown key 'name' in {path}: a preset is called what its file is called.")
+    return dataclasses.replace(parse_preset(table, name=path.stem, where=str(path)), folder=path.parent)
+
+
+def _set_values(value: Any) -> Any:
+    if isinstance(value, dict):
+        plain = {key: _set_values(item) for key, item in value.items()}
+        return {key: item for key, item in plain.items() if item not in (None, {}, [])}
+    return [_set_values(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,184 @@
+"""How a diffusion model's canvas is sampled: what was asked for, with the preset's own values for the rest.
+
+Plain data, for the command line and for records; `srcli.engine.diffusion` does it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from srcli.config.presets import Diffusion, Preset, Sampler, list_presets
+from srcli.errors import UsageError, suggest
+
+SAMPLERS: tuple[str, ...] = typing.get_args(Sampler)
+WITH_ETA = ("ddim",)
+MOST_AVERAGED = 256
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one canvas, or several that are averaged, are sampled.
+
+    Attributes:
+        sampler: its name.
+        steps: as its schedule counts them.
+        eta: share of fresh noise in the steps of ddim.
+        skip: steps at the noisy end that are left out.
+        official: whether the authors' grid of steps is used.
+        average: canvases whose pictures are averaged.
+        window: sides of the LR image are padded to a multiple of it, by a whole one where none is missing; 1: never.
+        fidelity: for models whose canvas is the output, the share of the way, from its noisy end, that is left out: 0
+            begins at the noisiest step, near 1 little is added to the picture enlarged by bicubic interpolation.
+    """
+
+    sampler: Sampler = "dpm++"
+    steps: int = 20
+    eta: float = 0.0
+    skip: int = 0
+    official: bool = False
+    average: int = 1
+    window: int = 1
+    fidelity: float = 0.0
+
+    @property
+    def calls(self) -> int:
+        """Calls of the generator for one canvas."""
+        return self.steps - self.skip
+
+    def about(self) -> str:
+        """In a few words."""
+        words = f"{self.sampler}, {self.calls} steps"
+        words += f", eta {self.eta:g}" if self.sampler in WITH_ETA else ""
+        words += ", as the authors do" if self.official else ""
+        words += f", fidelity {self.fidelity:g}" if self.fidelity else ""
+        return words + (f", mean of {self.average}" if self.average > 1 else "")
+
+    def seeds(self, seed: int) -> list[int]:
+        """The seeds of the canvases that are averaged; the first is `seed`, the others are far from any in use."""
+        return [seed, *(_derived(seed, n) for n in range(1, self.average))]
+
+
+def _derived(seed: int, n: int) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed} {n}".encode(), digest_size=8).digest(), "big")
+
+
+def is_sampled(preset: Preset) -> bool:
+    """Whether a generator is sampled before anything is decoded."""
+    return preset.generator is not None
+
+
+def check_sampled(preset: Preset, option: str) -> None:
+    """Refuse an option that only diffusion models have.
+
+    Raises:
+        UsageError: the preset samples nothing; the hint lists those that do.
+    """
+    if is_sampled(preset):
+        return
+    names = [known.name for known in list_presets() if is_sampled(known)]
+    raise UsageError(
+        f"{option}: the preset '{preset.name}' is no diffusion model.",
+        hint=f"Presets that are: {', '.join(names)}." if names else "No preset here is one.",
+    )
+
+
+def choose_sampling(
+    preset: Preset,
+    *,
+    sampler: str | None = None,
+    steps: int | None = None,
+    eta: float | None = None,
+    average: int = 1,
+    official: bool = False,
+) -> Sampling | None:
+    """What was asked for and the preset's own values for the rest; None for a preset that samples nothing.
+
+    Raises:
+        UsageError: an unknown sampler, a number that makes no sense, or options that contradict each other.
+    """
+    diffusion = preset.diffusion
+    if diffusion is None or not is_sampled(preset):
+        return None
+    if not 1 <= average <= MOST_AVERAGED:
+        raise UsageError(f"--average takes a number from 1 to {MOST_AVERAGED}, got {average}.")
+    if official:
+        if (sampler, steps, eta) != (None, None, None):
+            raise UsageError(
+                "--official settles how is sampled.", hint="Leave out --sampler, --steps and --eta."
+            )
+        own = diffusion.official
+        return Sampling(own.sampler, own.steps, own.eta, own.skip, True, average, own.window)
+    chosen = _sampler(sampler, diffusion)
+    count = diffusion.steps if steps is None else checked_steps(steps, diffusion)
+    if eta is None:
+        share = diffusion.eta if chosen in WITH_ETA else 0.0
+    elif chosen not in WITH_ETA:
+        raise UsageError(f"--eta is of ddim; '{chosen}' has none.", hint="Add --sampler ddim.")
+    elif not 0 <= eta <= 1:
+        raise UsageError(f"--eta takes a number from 0 to 1, got {eta:g}.")
+    else:
+        share = eta
+    return Sampling(chosen, count, share, average=average, fidelity=diffusion.fidelity)
+
+
+def _sampler(name: str | None, diffusion: Diffusion) -> Sampler:
+    if name is not None and name not in SAMPLERS:
+        raise UsageError(f"unknown sampler '{name}'.", hint=suggest(name, SAMPLERS))
+    return typing.cast(Sampler, name or diffusion.sampler)
+
+
+def checked_steps(steps: int, diffusion: Diffusion) -> int:
+    """The number of steps.
+
+    Raises:
+        UsageError: none, or more than were trained.
+    """
+    if not 1 <= steps <= diffusion.train_steps:
+        raise UsageError(
+            f"--steps takes a number from 1 to {diffusion.train_steps}, the steps of training, got {steps}.",
+            hint=f"The preset's own: {diffusion.steps}.",
+        )
+    return steps
+
+
+def parse_branch(preset: Preset, branch: str | None) -> str | None:
+    """The branch of a decoder that has several; None means all of them, chosen pixel by pixel.
+
+    Raises:
+        UsageError: an unknown branch, or a preset whose decoder has none.
+    """
+    if branch is None or branch == "selected":
+        if branch is not None:
+            _branches(preset, "--branch")
+        return None
+    known = _branches(preset, "--branch")
+    if branch not in known:
+        raise UsageError(f"unknown branch '{branch}'.", hint=suggest(branch, [*known, "selected"]))
+    return branch
+
+
+def check_selects(preset: Preset, option: str) -> None:
+    """Refuse an option about which branch is chosen where there is nothing to choose.
+
+    Raises:
+        UsageError: the preset's decoder has one branch, or mixes them.
+    """
+    if len(_branches(preset, option)) < 2 or preset.decoder.args.get("select", "pixel") != "pixel":
+        raise UsageError(f"{option}: '{preset.name}' chooses no branch for each pixel.")
+
+
+def _branches(preset: Preset, option: str) -> Sequence[str]:
+    if preset.decoder.name not in SELECTIVE_DECODERS:
+        names = [known.name for known in list_presets() if known.decoder.name in SELECTIVE_DECODERS]
+        raise UsageError(
+            f"{option}: the decoder of '{preset.name}' has no branches.",
+            hint=f"Presets with some: {', '.join(names)}." if names else "No preset here has some.",
+        )
+    return typing.cast(Sequence[str], preset.decoder.args.get("branches", BRANCHES))
+
+
+SELECTIVE_DECODERS = ("lia",)
+BRANCHES = ("f", "p", "pf", "fp")  # of the whole decoder, in the order of its scores

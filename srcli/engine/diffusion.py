@@ -1,0 +1,216 @@
+"""Sampling a canvas with a generator, step by step, in tiles that are blended at every step.
+
+A canvas larger than a tile
+is predicted in overlapping tiles of one size, whose predictions are blended with weights that sum to one before the
+step is taken (Bar-Tal et al., "MultiDiffusion", ICML 2023). The noise, the first and that of stochastic samplers, is
+drawn for the canvas as a whole. So tiles share all their pixels' past, and neither their number at a time nor the
+device changes what a seed means.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from srcli.errors import ModelError, ResourceError, UsageError
+from srcli.geometry import Box, Size, starts
+from srcli.models.noise_schedule import Schedule
+
+Predict = Callable[[Tensor, Tensor, Sequence[Box]], Tensor]
+Noise = Callable[[int], Tensor]
+
+LOWEST_WEIGHT = 1e-3  # of a tile's outermost pixels, before weights are made to sum to one
+SMALLEST_TILE = 32  # pixels of a canvas's tile; smaller ones see too little
+
+
+class Tiles(NamedTuple):
+    """Overlapping tiles of one size that cover a canvas.
+
+    Attributes:
+        size: of the canvas.
+        side: of every tile.
+        boxes: the tiles, row by row.
+        weights: of each, (side.h, side.w) float32; at every pixel of the canvas they sum to one.
+    """
+
+    size: Size
+    side: Size
+    boxes: list[Box]
+    weights: list[Tensor]
+
+
+def plan_tiles(size: Size, side: int | None, overlap: int, multiple_of: int = 1) -> Tiles:
+    """The tiles of a canvas.
+
+    Args:
+        size: of the canvas; its sides are multiples of `multiple_of`.
+        side: of the tiles, rounded up to a multiple; None for one that is the canvas.
+        overlap: pixels that neighbours share at least, rounded up to a multiple; at most half a tile.
+        multiple_of: tiles begin at multiples of it.
+    """
+
+    def whole(pixels: float) -> int:
+        return max(math.ceil(pixels / multiple_of), 1) * multiple_of
+
+    axes = []
+    for length in size:
+        tile = length if side is None else min(whole(side), length)
+        shared = min(whole(overlap), tile // 2 // multiple_of * multiple_of)
+        places = starts(length, tile, shared)
+        axes.append((tile, places, _ramps(length, tile, places, max(shared, 1))))
+    (tall, tops, rows), (wide, lefts, columns) = axes
+    boxes, weights = [], []
+    for top, down in zip(tops, rows, strict=True):
+        for left, across in zip(lefts, columns, strict=True):
+            boxes.append(Box(top, left, top + tall, left + wide))
+            weights.append(torch.outer(down, across).float())
+    return Tiles(size, Size(tall, wide), boxes, weights)
+
+
+def _ramps(length: int, tile: int, places: list[int], ramp: int) -> list[Tensor]:
+    """Weights of the tiles on one axis: raised cosines over the overlap, made to sum to one at every pixel."""
+    rising = 0.5 - 0.5 * np.cos(np.pi * (np.arange(ramp) + 0.5) / ramp)
+    rising = np.maximum(rising, LOWEST_WEIGHT)
+    total = np.zeros(length)
+    raw = []
+    for start in places:
+        weight = np.ones(tile)
+        if start > 0:
+            weight[:ramp] *= rising[:tile]
+        if start + tile < length:
+            weight[-ramp:] *= rising[::-1][-tile:]
+        total[start : start + tile] += weight
+        raw.append(weight)
+    return [
+        torch.from_numpy(weight / total[start : start + tile])
+        for start, weight in zip(places, raw, strict=True)
+    ]
+
+
+# --- sampling -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is predicted at a time.
+
+    Attributes:
+        tiles: of the canvas.
+        batch: tiles predicted together.
+        overlap: canvas pixels that neighbours share, for smaller tiles.
+        multiple_of: of the generator.
+    """
+
+    tiles: Tiles
+    batch: int = 1
+    overlap: int = 16
+    multiple_of: int = 1
+
+    def smaller(self) -> Plan | None:
+        """The next thing to try when memory runs out: fewer tiles at a time, then smaller ones, then None."""
+        if self.batch > 1:
+            return replace(self, batch=self.batch // 2)
+        longest = max(self.tiles.side)
+        half = math.ceil(longest / 2 / self.multiple_of) * self.multiple_of
+        if half < max(SMALLEST_TILE, 2 * self.multiple_of) or half >= longest:
+            return None
+        tiles = plan_tiles(self.tiles.size, half, min(self.overlap, half // 2), self.multiple_of)
+        return replace(self, tiles=tiles)
+
+
+@torch.no_grad()
+def sample(
+    predict: Predict,
+    noise: Noise,
+    schedule: Schedule,
+    plan: Plan,
+    *,
+    by_level: bool = False,
+    start: Tensor | None = None,
+    begin: int = 0,
+    is_out_of_memory: Callable[[BaseException], bool] = lambda error: isinstance(error, MemoryError),
+    report: Callable[[float], None] | None = None,
+) -> tuple[Tensor, Plan]:
+    """Sample a canvas.
+
+    Args:
+        predict: gives the noise (or velocity) in n noisy tiles (n, C, h, w) at the time t (n,), told where they lie.
+        noise: the canvas's own (1, C, H, W) at 0, and that of the n-th step at n, on the device to run on.
+        schedule: the sampler, used once.
+        plan: tiles, and how many at a time.
+        by_level: whether `predict` is given sqrt(alpha-bar) for t instead of the step of training.
+        start: a canvas to begin from, which gets the noise that belongs before call `begin`; None: noise alone.
+        begin: number of the first call; those before are left out.
+        is_out_of_memory: tells errors that call for fewer or smaller tiles.
+        report: called with the finished share after every step.
+
+    Returns:
+        The canvas (1, C, H, W), in the noise's type, and the plan that fitted into memory.
+
+    Raises:
+        ModelError: a prediction is NaN or infinite.
+        ResourceError: memory runs out even with the smallest tiles.
+        UsageError: `begin` is no call, or is not the first without a canvas to begin from.
+    """
+    if not 0 <= begin < schedule.calls or (begin and start is None):
+        raise UsageError(f"Sampling cannot begin at call {begin} of {schedule.calls}.")
+    canvas = schedule.start(noise(0), start, begin)
+    for call in range(begin, schedule.calls):
+        time = (schedule.levels if by_level else schedule.times)[call].to(canvas.device)
+        seen = schedule.scaled(canvas, call)
+        while True:
+            try:
+                prediction = _blended(predict, seen, time, plan)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            plan = _next(plan, canvas)  # outside the handler, so that the failed call's tensors are free
+        if not bool(torch.isfinite(prediction).all()):
+            raise ModelError(
+                f"The generator gives NaN or infinity at step {call + 1} of {schedule.calls}.",
+                hint="Try --precision fp32; if that is in use, the weights are damaged.",
+            )
+        fresh = noise(call + 1) if schedule.draws else None
+        canvas = schedule.step(prediction, canvas, call, fresh)
+        if report:
+            report((call + 1 - begin) / (schedule.calls - begin))
+    return canvas, plan
+
+
+def _blended(predict: Predict, canvas: Tensor, time: Tensor, plan: Plan) -> Tensor:
+    """Predictions of all tiles as one of the canvas, float32."""
+    tiles = plan.tiles
+    if len(tiles.boxes) == 1:
+        return predict(canvas, time.expand(1), tiles.boxes).float()
+    whole: Tensor | None = None
+    for first in range(0, len(tiles.boxes), plan.batch):
+        boxes = tiles.boxes[first : first + plan.batch]
+        noisy = torch.cat([canvas[(..., *box.slices)] for box in boxes])
+        predicted = predict(noisy, time.expand(len(boxes)), boxes).float()
+        if whole is None:
+            whole = torch.zeros(1, predicted.shape[1], *tiles.size, device=predicted.device)
+        for at, box in enumerate(boxes):
+            whole[(..., *box.slices)] += predicted[at] * tiles.weights[first + at].to(predicted.device)
+    assert whole is not None
+    return whole
+
+
+def _next(plan: Plan, canvas: Tensor) -> Plan:
+    if canvas.device.type == "cuda":
+        torch.cuda.empty_cache()
+    smaller = plan.smaller()
+    if smaller is None:
+        side = plan.tiles.side
+        raise ResourceError(
+            f"Out of memory on {canvas.device} while sampling a canvas of {plan.tiles.size.w}x{plan.tiles.size.h}, "
+            f"even with one tile of {side.w}x{side.h} at a time.",
+            hint="Close other programs, use --device cpu, or a smaller model.",
+        )
+    return smaller

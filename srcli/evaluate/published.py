@@ -1,0 +1,253 @@
+"""Published figures beside ours: which table prints the same model, picture set, scale and metric."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from srcli.config.presets import Preset, preset_folders
+from srcli.errors import UsageError
+from srcli.evaluate.rows import Row
+
+ENCODERS = {"edsr": "EDSR-baseline", "rdn": "RDN", "swinir": "SwinIR", "rrdb": "RRDB"}
+DECODERS = {
+    "metasr": "MetaSR",
+    "liif": "LIIF",
+    "lte": "LTE",
+    "lit": "LIT",
+    "clit": "CLIT",
+    "ciaosr": "CiaoSR",
+    "hiif": "HIIF",
+    "linf": "LINF",
+    "linf-patch": "LINF",
+    "fplia": "FPLIA",
+}
+GENERATORS = {"fplia": "FPLIA", "idm": "IDM", "kim": "Kim et al.", "lgcaa": "LGCAA"}
+LUMA_SETS = (
+    "Set5",
+    "Set14",
+    "B100",
+    "Urban100",
+)  # figures of these are on luma, whether their paper says so or not
+GENERATIVE = (
+    "linf/2",
+    "linf/4",
+    "collected/generative",
+)  # border = scale; all other DIV2K figures: scale + 6
+REAL_WORLD = "lgcaa/I"  # prints no scale: its sets are x4
+HUNDREDFOLD = "printed x100"  # in the column `protocol`: a fraction as per cent
+
+
+FAMILIES = {  # of published methods; whatever is not named is a regression
+    method: family
+    for family, methods in {
+        "interpolation": "Bicubic",
+        "flow": "LINF, SRFlow, HCFlow, HCFlow+, HCFlow++",
+        "autoregressive": "LAR-SR",
+        "adversarial": "ESRGAN, RankSRGAN",
+        "diffusion": "SRDiff, IDM, Kim et al., FPLIA, LDM, StableSR, ResShift, PASD, SeeSR, LGCAA",
+        "real-world": "BSRGAN, Real-ESRGAN, LDL, DASR",
+    }.items()
+    for method in methods.split(", ")
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One published number; `source` is a table, as in `sources.toml`."""
+
+    source: str
+    method: str
+    encoder: str | None
+    variant: str | None
+    benchmark: str | None
+    scale: float | None
+    temperature: float | None
+    metric: str
+    value: float
+    protocol: str | None = None
+
+
+def published() -> list[Figure]:
+    """The figures that came with the package."""
+    folder = preset_folders()[-1] / "reference"
+    return read_figures(folder / "published.csv")
+
+
+def read_figures(path: Path) -> list[Figure]:
+    """Figures from CSV; the columns `method`, `benchmark`, `scale`, `metric` and `value` are needed.
+
+    Raises:
+        UsageError: no such file, or a column or number is missing.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return [_figure(line) for line in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the published figures in {path}: {error}.") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"{path} is no table of figures: {error}.",
+            hint="It needs the columns method, benchmark, scale, metric and value.",
+        ) from error
+
+
+def _figure(line: Mapping[str, str]) -> Figure:
+    def number(key: str) -> float | None:
+        return float(line[key]) if line.get(key) else None
+
+    value = float(line["value"])
+    if line.get("protocol") == HUNDREDFOLD:
+        value = round(value / 100, 6)
+    scale = number("scale")
+    return Figure(
+        line.get("source") or "file",
+        line["method"],
+        line.get("encoder") or None,
+        line.get("variant") or None,
+        line["benchmark"] or None,
+        4.0 if scale is None and line.get("source") == REAL_WORLD else scale,
+        number("temperature"),
+        line["metric"].replace("-", "_"),
+        value,
+        line.get("protocol") or None,
+    )
+
+
+def printed_name(preset: Preset) -> tuple[str, str | None] | None:
+    """Method and encoder as tables print them; None for a model that no table has."""
+    if preset.name == "lgcaa":  # restores pictures: no encoder to choose
+        return "LGCAA", None
+    encoder, decoder = preset.encoder, preset.decoder
+    full = encoder.name != "edsr" or (
+        encoder.args.get("n_resblocks", 16) == 16 and encoder.args.get("n_feats", 64) == 64
+    )
+    if encoder.name not in ENCODERS or decoder.name not in DECODERS or not full:
+        return None
+    return DECODERS[decoder.name], ENCODERS[encoder.name]
+
+
+def printed_kin(preset: Preset) -> tuple[str | None, str | None]:
+    """The method that tables print of a network's kind, whatever its size, and the encoder."""
+    part = preset.decoder if preset.generator is None else preset.generator
+    return {**DECODERS, **GENERATORS}.get(part.name), ENCODERS.get(preset.encoder.name)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """What one table prints of one method on one set at one scale, by the names of our metrics."""
+
+    label: str
+    method: str
+    encoder: str | None
+    source: str
+    temperature: float | None
+    family: str
+    values: dict[str, float]
+
+
+def printed_rows(figures: Iterable[Figure], like: Row, metrics: Sequence[str]) -> list[Printed]:
+    """Rows of other papers: those of the set and scale of `like` that measure what its protocol does.
+
+    Variants that a table tells apart by something else than the temperature are left out.
+    """
+    groups: dict[tuple[Any, ...], list[Figure]] = {}
+    for figure in figures:
+        if figure.benchmark == like.benchmark and figure.scale == like.scale:
+            name = (figure.source, figure.method, figure.encoder, figure.variant, figure.temperature)
+            groups.setdefault(name, []).append(figure)
+    found = []
+    for (source, method, encoder, variant, temperature), group in groups.items():
+        label = method if encoder in (None, method) else f"{encoder} {method}"
+        if variant is not None and not variant.startswith("tau="):  # the temperature says that
+            label += f" {variant}"
+        names = References(group, {label: (method, encoder)})
+        row = replace(like, model=label, temperature=temperature)
+        known = {metric: names.find(row, metric) for metric in metrics}
+        values = {metric: figure.value for metric, figure in known.items() if figure is not None}
+        if values:
+            family = FAMILIES.get(method, "regression")
+            found.append(Printed(label, method, encoder, source, temperature, family, values))
+    return found
+
+
+class References:
+    """Looks up what was published for a mean.
+
+    Args:
+        figures: in order of preference.
+        names: what tables call our models; a model without an entry is looked up under its own name.
+        kin: method and encoder of models that no table has, see `printed_kin`.
+    """
+
+    def __init__(
+        self,
+        figures: Iterable[Figure],
+        names: Mapping[str, tuple[str, str | None]],
+        kin: Mapping[str, tuple[str | None, str | None]] = MappingProxyType({}),
+    ) -> None:
+        self.figures = list(figures)
+        self.names = dict(names)
+        self.kin = dict(kin)
+
+    def find(self, mean: Row, metric: str) -> Figure | None:
+        """The first figure of the same model, set, scale, temperature and metric, or None."""
+        method, encoder = self.names.get(mean.model, (mean.model, None))
+        for figure in self.figures:
+            if (
+                figure.method == method
+                and figure.encoder == encoder
+                and figure.benchmark == mean.benchmark
+                and figure.scale == mean.scale
+                and _same_temperature(figure, mean)
+                and _same_metric(figure, mean, metric)
+            ):
+                return figure
+        return None
+
+    def beside(self, means: Sequence[Row], metrics: Sequence[str]) -> list[tuple[Row, Printed]]:
+        """Published rows for means of models that no table has, each once, with the first mean that they belong to.
+
+        Those of the same method; where no table has any, those of the same family and encoder.
+        """
+        found: dict[tuple[Any, ...], tuple[Row, Printed]] = {}
+        for mean in means:
+            if mean.model not in self.kin or any(self.find(mean, metric) for metric in metrics):
+                continue
+            method, encoder = self.kin[mean.model]
+            rows = [row for row in printed_rows(self.figures, mean, metrics) if row.family == mean.family]
+            same = [row for row in rows if row.method == method]
+            for row in same or [row for row in rows if row.encoder == encoder]:
+                where = (mean.benchmark, mean.scale, mean.protocol)
+                found.setdefault((*where, row.label, row.temperature, *row.values.items()), (mean, row))
+        return list(found.values())
+
+
+def _same_temperature(figure: Figure, mean: Row) -> bool:
+    if mean.temperature is None:
+        return figure.temperature is None and figure.variant is None
+    return figure.temperature is not None and abs(figure.temperature - mean.temperature) < 1e-9
+
+
+def _same_metric(figure: Figure, mean: Row, metric: str) -> bool:
+    protocol = mean.protocol.partition("/")[0].partition("+")[0]
+    wanted = {metric.replace("-", "_")}
+    if metric in ("ssim-clit", "ssim-linf"):
+        wanted = {"ssim"}
+    if metric == "psnr-y" and mean.benchmark in LUMA_SETS:
+        wanted.add("psnr")
+    if metric == "psnr" and mean.benchmark in LUMA_SETS:
+        return False
+    if figure.metric not in wanted:
+        return False
+    if figure.metric == "ssim":
+        form = metric if metric != "ssim" else ("ssim-clit" if protocol == "fplia" else "ssim-linf")
+        padded = "zero padding" in (figure.protocol or "")
+        return padded == (form == "ssim-clit")
+    if mean.benchmark == "DIV2K" and figure.metric == "psnr":
+        return (figure.source in GENERATIVE) == (protocol == "linf")
+    return True

@@ -1,0 +1,185 @@
+"""The auto-encoder's stage of the latent diffusion models: pictures to latents and back, at any size.
+
+FPLIA (arXiv 2606.21910) trains it with L1, a perceptual distance, a weak pull of the posterior to the normal
+distribution and an adversary; Kim et al. (CVPR 2024) with L1 alone. Written from the papers. Both show the encoder HR at
+four times the LR's sides and ask the decoder for another size in every batch. Where they sum over colours, losses here
+are means, which Adam cannot tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srcli.data.samples import Batch
+from srcli.errors import PresetError
+from srcli.geometry import Box, Size
+from srcli.models.layers import MLP
+from srcli.models.sr import ImplicitSR
+from srcli.train.adversary import PatchGAN, adversary_loss, generator_loss
+from srcli.train.branch_losses import autoencoder_of, decoded, perceived, picture_of
+from srcli.train.loss import Objective, Stage, classifier, luma_psnr
+
+SMALLEST = {"squeezenet": 35, "vgg19": 16}  # pixels of a side that a backbone can look at
+
+
+def autoencoder(
+    *,
+    branch: Literal["p", ""] = "p",
+    l1: float = 1.0,
+    perceptual: float = 0.0,
+    backbone: Literal["vgg19", "squeezenet"] = "vgg19",
+    weights: str | None = None,
+    gradient: float = 0.0,
+    spectrum: float = 0.0,
+    kl: float = 1e-6,
+    adversary: float = 0.0,
+    adversary_from: int = 0,
+    adversary_width: int = 64,
+    adversary_layers: int = 3,
+    smallest: float = 0.25,
+    crop: int = 0,
+) -> tuple[Objective, ...]:
+    """Encode `batch.picture`, sample the posterior, decode at a random size, compare.
+
+    Args:
+        branch: which branch of LIA answers, "p" is the perceptual one; "" for a decoder without branches.
+        l1: weight of the mean absolute error.
+        perceptual: weight of the distance in the features of a classifier, for pictures that it can look at.
+        backbone: that classifier.
+        weights: its file.
+        gradient: weight of the mean absolute error of neighbours' differences. Not published, for short runs.
+        spectrum: weight of the mean absolute error of the Fourier amplitudes. Not published, for short runs.
+        kl: weight of the posterior's divergence from the normal distribution, for each colour of the picture.
+        adversary: weight of the hinge loss of a PatchGAN, besides the adaptive factor that equates gradients.
+        adversary_from: the first step with that loss.
+        adversary_width: channels of its first layer.
+        adversary_layers: layers of stride 2.
+        smallest: the smallest target's sides over those of the picture.
+        crop: side of a random square of each target to which decoding and comparison are restricted; 0: all of it.
+
+    Raises:
+        ValueError: a weight below 0.
+        PresetError: a perceptual loss without its file.
+    """
+    if min(l1, perceptual, gradient, spectrum, kl, adversary) < 0:
+        raise ValueError("weights of losses are at least 0")
+    if not 0 < smallest <= 1:
+        raise ValueError("smallest is above 0 and at most 1")
+    judge = classifier(backbone, weights) if perceptual else None
+
+    def compare(sr: Tensor, hr: Tensor) -> Tensor:
+        total = l1 * (sr - hr).abs().mean()
+        if judge is not None and min(hr.shape[-2:]) >= SMALLEST[backbone]:
+            total = total + perceptual * judge.to(hr.device)(sr * 0.5 + 0.5, hr * 0.5 + 0.5)
+        if gradient:
+            total = total + gradient * sum((sr.diff(dim=d) - hr.diff(dim=d)).abs().mean() for d in (2, 3))
+        if spectrum:
+            total = total + spectrum * (_amplitudes(sr) - _amplitudes(hr)).abs().mean()
+        return total
+
+    opponent = PatchGAN(adversary_width, adversary_layers) if adversary else None
+    return (_AutoEncoder(compare, branch, kl, smallest, crop, adversary, adversary_from, opponent),)
+
+
+class _AutoEncoder(Stage):
+    """See `autoencoder`."""
+
+    def __init__(
+        self,
+        compare: Callable[[Tensor, Tensor], Tensor],
+        branch: str,
+        kl: float,
+        smallest: float,
+        crop: int,
+        adversary: float,
+        adversary_from: int,
+        opponent: nn.Module | None,
+    ) -> None:
+        self.compare, self.branch, self.kl, self.smallest, self.crop = compare, branch, kl, smallest, crop
+        self.adversary, self.opponent, self.opponent_from = adversary, opponent, adversary_from
+        self.step = 0
+        self.shown: tuple[Tensor, Tensor] | None = None
+
+    def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
+        """See `Stage.begin`."""
+        self.step = step
+        if self.opponent is not None:  # also where it is frozen, which keeps it from the optimiser
+            last = last_layer(network)
+            last.requires_grad_()
+            last.grad = None
+
+    def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
+        """The loss of a batch."""
+        picture = picture_of(batch)
+        mean, logvar = autoencoder_of(network).moments(picture)
+        mean = mean.float()
+        z, divergence = mean, mean.new_zeros(())
+        if logvar is not None:
+            logvar = logvar.float()
+            z = mean + (0.5 * logvar).exp() * torch.randn_like(mean)
+            divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum() / picture.numel()
+        side = picture.shape[-1]
+        low = round(side * self.smallest)
+        side = int(torch.randint(low, side + 1, ()))
+        hr = F.interpolate(picture, (side, side), mode="bicubic", align_corners=False)
+        box = self._box(side)
+        hr = hr[:, :, box.top : box.bottom, box.left : box.right]
+        sr = decoded(network, batch.lr, perceived(network, batch.lr, z), Size(side, side), self.branch, box)
+        fit = self.compare(sr, hr)
+        loss = fit + self.kl * divergence
+        if self.opponent is None or self.step < self.opponent_from:
+            return loss
+        self.shown = hr, sr.detach()
+        self.opponent.requires_grad_(requires_grad=False)
+        fooled = generator_loss(self.opponent(sr).float())
+        self.opponent.requires_grad_(requires_grad=True)
+        return loss + self.adversary * balance(fit, fooled, last_layer(network)) * fooled
+
+    def _box(self, side: int) -> Box:
+        """A square of a picture with that side."""
+        room = side - min(self.crop or side, side)
+        top, left = (int(v) for v in torch.randint(room + 1, (2,)))
+        return Box(top, left, top + side - room, left + side - room)
+
+    def opponent_loss(self) -> Tensor:
+        """See `Stage.opponent_loss`."""
+        assert self.shown is not None
+        assert self.opponent is not None
+        return adversary_loss(*(self.opponent(pictures).float() for pictures in self.shown))
+
+    def measure(self, network: ImplicitSR, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float] | None:
+        """PSNR of luma of HR encoded and decoded at its own size."""
+        values = []
+        for lr, hr in pairs:
+            mean, _ = autoencoder_of(network).moments(hr)
+            sr = decoded(network, lr, perceived(network, lr, mean), Size(*hr.shape[-2:]), self.branch)
+            values.append(luma_psnr(sr, hr, border=4))
+        return {"psnr-y of HR through the latent": sum(values) / len(values)}
+
+
+def last_layer(network: ImplicitSR) -> Tensor:
+    """The weight of the last layer of the decoder's MLP.
+
+    Raises:
+        PresetError: it has no MLP.
+    """
+    mlp = getattr(network.decoder, "mlp", None)
+    if not isinstance(mlp, MLP):
+        raise PresetError("An adversary needs a decoder that ends in an MLP.", hint='decoder.name = "lia"')
+    return mlp.linears[-1].weight
+
+
+def balance(fit: Tensor, fooled: Tensor, last: Tensor) -> Tensor:
+    """The factor that gives the adversary's gradient at the last layer the length of the other one's, at most 1e4."""
+    lengths = [torch.autograd.grad(loss, last, retain_graph=True)[0].norm() for loss in (fit, fooled)]
+    return (lengths[0] / (lengths[1] + 1e-4)).clamp(0, 1e4).detach()
+
+
+def _amplitudes(pictures: Tensor) -> Tensor:
+    """Lengths of the Fourier coefficients, scaled so that white noise keeps its deviation."""
+    return torch.fft.rfft2(pictures, norm="ortho").abs()

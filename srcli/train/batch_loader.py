@@ -1,0 +1,122 @@
+"""Samples on their way to the network: those of the next steps are made while this one is computed."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count
+
+import torch
+
+from srcli.data.samples import WHOLE_STEP, Batch, Range, Sampler, batch_rng
+from srcli.processes import Ranks
+from srcli.train.recipe import Recipe
+
+Parts = tuple[Batch, ...]  # of one step, in this process
+KEPT = 1 << 30  # bytes of samples that come again and are kept
+POOL = WHOLE_STEP - 2  # from here downwards, numbers of the random numbers that choose samples of a pool
+
+
+class Feed:
+    """What each step of a run is fed, in this process.
+
+    A step's samples are numbered over all processes and parts: the first part of each process in turn, then the
+    second. Two processes therefore see what one sees with twice the batch.
+    """
+
+    def __init__(self, recipe: Recipe, sampler: Sampler, ranks: Ranks, *, pinned: bool = False) -> None:
+        self.recipe, self.sampler, self.ranks, self.pinned = recipe, sampler, ranks, pinned
+        self.schedule = recipe.scale_schedule
+        sides = (min(photo.pixels.shape[:2]) for photo in sampler.photos)
+        self.largest = max(sides) / recipe.data.patch
+        self.kept: dict[int, Batch] = {}
+        self.bytes = 0
+
+    def step(self, step: int, check: Callable[[], None] = lambda: None) -> Parts:
+        """The parts of a step; `check` is called before each."""
+        parts = []
+        for part in range(self.recipe.optim.accumulate):
+            check()
+            parts.append(self._part(step, part))
+        return tuple(parts)
+
+    def heaviest(self, samples: int) -> Batch:
+        """So many samples as the step has them that asks most of the network, to measure what it takes."""
+        patch = self.recipe.data.patch
+        scales = self.schedule.heaviest(patch=patch, largest=self.largest)
+        batch = self._drawn(0, range(samples), scales.scales, again=False)
+        return batch._replace(stages=scales.stages)
+
+    def _part(self, step: int, part: int) -> Batch:
+        optim, overfit, pool = self.recipe.optim, self.recipe.overfit, self.recipe.data.pool
+        first = (part * self.ranks.world + self.ranks.rank) * optim.batch
+        numbers: Sequence[int] = range(first, first + optim.batch)
+        again = bool(overfit or pool)
+        if pool and not overfit:
+            drawn = [batch_rng(optim.seed, step, POOL - number).integers(pool) for number in numbers]
+            numbers, step = [int(number) for number in drawn], 0
+        if overfit:  # the first samples of the first step, over and over
+            first = (first + step * self.ranks.world * optim.accumulate * optim.batch) % overfit
+            numbers, step = range(first, min(first + optim.batch, overfit)), 0
+        scales = self.schedule.at(
+            step, optim.steps, seed=optim.seed, patch=self.recipe.data.patch, largest=self.largest
+        )
+        batch = self._drawn(step, numbers, scales.scales, again=bool(pool and not overfit))
+        if self.pinned:
+            batch = batch.with_each(torch.Tensor.pin_memory)
+        return batch._replace(stages=scales.stages, numbers=tuple(numbers) if again else None)
+
+    def _drawn(self, step: int, numbers: Sequence[int], scales: Range | None, *, again: bool) -> Batch:
+        """Samples of a step; with `again` those of a pool, of which as many are kept as memory is set aside for."""
+        seed, draw = self.recipe.optim.seed, self.sampler.drawn
+        if not again or self.recipe.data.on_device:
+            return draw(seed, step, numbers, scales)
+        parts = []
+        for number in numbers:
+            one = self.kept.get(number)
+            if one is None:
+                one = draw(seed, step, [number], scales)
+                # Threads may make the same sample at once: the one that is kept is counted.
+                if self.bytes < KEPT and self.kept.setdefault(number, one) is one:
+                    self.bytes += sum(part.nbytes for part in one if isinstance(part, torch.Tensor))
+            parts.append(one)
+        lr, hr, coord, cell = (torch.cat(column) for column in list(zip(*parts, strict=True))[:4])
+        pictures = [one.picture for one in parts if one.picture is not None]
+        return Batch(lr, hr, coord, cell, picture=torch.cat(pictures) if pictures else None)
+
+    @contextmanager
+    def from_step(self, step: int, workers: int, check: Callable[[], None]) -> Iterator[Iterator[Parts]]:
+        """Inside, an iterator over the steps from `step` on; `workers` threads work ahead, 0 makes them as asked.
+
+        What is made as asked calls `check` before every part. Samples that are cut on the device are made as asked: the device works ahead by itself.
+        """
+        if workers == 0 or self.recipe.data.on_device:
+            yield (self.step(number, check) for number in count(step))
+            return
+        with ThreadPoolExecutor(workers, thread_name_prefix="samples") as pool:
+            waiting: deque[Future[Parts]] = deque(
+                pool.submit(self.step, step + i) for i in range(workers + 1)
+            )
+
+            def ahead() -> Iterator[Parts]:
+                for later in count(step + len(waiting)):
+                    waiting.append(pool.submit(self.step, later))
+                    yield waiting.popleft().result()
+
+            try:
+                yield ahead()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def reach_note(feed: Feed) -> str | None:
+    """A line on photos that are too small for the schedule's scales, if they are."""
+    if feed.schedule.highest <= feed.largest or math.isclose(feed.schedule.highest, feed.largest):
+        return None
+    return (
+        f"the largest photo allows x{feed.largest:.3g} with LR patches of {feed.recipe.data.patch}; "
+        f"scales of '{feed.schedule}' above are drawn as that"
+    )

@@ -1,0 +1,162 @@
+"""The last stages: decoder and generator are made to fit each other.
+
+FPLIA (arXiv 2606.21910) trains LIA on latents that the frozen generator has denoised in one step; Kim et al. (CVPR 2024)
+train the generator through the frozen decoder. Written from the papers. Both estimate the latent from one prediction
+of the noise, and weight its errors by the signal-to-noise ratio of the step.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from srcli.config.presets import Diffusion
+from srcli.data.samples import Batch
+from srcli.models.decoders.lia import SELECTED
+from srcli.models.noise_schedule import alphas_cumprod
+from srcli.models.sr import Frame, ImplicitSR
+from srcli.train.branch_losses import answers, picture_of
+from srcli.train.diffusion_losses import (
+    generator_of,
+    known_of,
+    sampled,
+    snr,
+    with_noise,
+    without_noise,
+)
+from srcli.train.loss import Objective, Stage
+
+FALL, EVERY, LAST = 0.98, 1000, 342  # the published temperature: what it falls by, how often, how many times
+
+
+def lia_finetune(
+    *,
+    diffusion: Diffusion,
+    steps: tuple[float, float] = (0.02, 0.98),
+    clamp: float = 0.0,
+    temperature: Literal["published", "short"] = "published",
+) -> tuple[Objective, ...]:
+    """FPLIA's loss: squared errors of the selected colours and of every branch, latents estimated in one step.
+
+    Branches that see the latent count by the signal-to-noise ratio of its step; f, which does not, and the selection
+    count as they are.
+
+    Args:
+        diffusion: the preset's noise.
+        steps: which steps are drawn from, as shares of all of them, lowest and (excluded) highest.
+        clamp: largest weight of a branch's error; 0: none, as published.
+        temperature: of the Gumbel noise: "published" takes 341,000 steps from 1 to 0.001, "short" 80 % of the run.
+
+    Raises:
+        ValueError: no range, or a clamp below 0.
+    """
+    if not 0 <= steps[0] < steps[1] <= 1 or clamp < 0:
+        raise ValueError("steps rise from 0 to 1 at most, and clamp is at least 0")
+    return (_LIAFinetune(diffusion, steps, clamp, temperature),)
+
+
+class _LIAFinetune(Stage):
+    """See `lia_finetune`."""
+
+    def __init__(
+        self, diffusion: Diffusion, steps: tuple[float, float], clamp: float, temperature: str
+    ) -> None:
+        self.alphas, self.clamp, self.temperature = alphas_cumprod(diffusion), clamp, temperature
+        self.low, self.high = (round(share * len(self.alphas)) for share in steps)
+
+    def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
+        """See `Stage.begin`."""
+        value = (
+            published_temperature(step) if self.temperature == "published" else short_temperature(step, steps)
+        )
+        if getattr(network.decoder, "votes", False):  # without a choice there is no temperature
+            network.decoder.get_buffer("temperature").fill_(value)
+
+    def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
+        """The loss of a batch."""
+        with torch.no_grad():
+            latent, alpha = denoised_once(network, batch, self.alphas, self.low, self.high)
+            feat = network.encoder(torch.cat([batch.lr, latent], dim=1))
+        prepared = network.decoder.prepare(feat, batch.lr, Frame.whole(batch.lr, batch.cell))
+        names = (*network.decoder.branches, SELECTED)  # type: ignore[misc]
+        weight = snr(alpha).view(-1, 1, 1)
+        if self.clamp:
+            weight = weight.clamp(max=self.clamp)
+        total = weight.new_zeros(())
+        for name, colours in answers(network, prepared, batch.coord, names).items():
+            error = (colours - batch.hr).square()
+            total = total + (error if name in ("f", SELECTED) else weight * error).mean()
+        return total
+
+
+def denoised_once(
+    network: ImplicitSR, batch: Batch, alphas: Tensor, low: int, high: int
+) -> tuple[Tensor, Tensor]:
+    """The latents of `batch.picture` as one prediction gives them at a random step in [low, high), and its alphas."""
+    generator = generator_of(network)
+    mean, deviation, condition = known_of(network, batch.lr, picture_of(batch))
+    canvas = generator.normalised(sampled(mean, deviation))
+    t = torch.randint(low, high, (len(canvas),), device=canvas.device)
+    alpha = alphas.to(canvas.device)[t]
+    noisy = with_noise(canvas, torch.randn_like(canvas), alpha)
+    told = generator(noisy, t, condition).float()
+    return generator.denormalised(without_noise(noisy, told, alpha)), alpha
+
+
+def published_temperature(step: int) -> float:
+    """The Gumbel temperature of step `step`: from 1 it falls by 2 % at step 0 and every 1,000, until below 0.001."""
+    return FALL ** min(step // EVERY + 1, LAST)
+
+
+def short_temperature(step: int, steps: int) -> float:
+    """The same for a run of `steps` steps: exponentially from 1 to 0.001 in the first 80 %."""
+    return 10.0 ** (-3 * min(1.0, step / (0.8 * steps)))
+
+
+def alignment(
+    *,
+    diffusion: Diffusion,
+    image: float = 1.0,
+    error: Literal["l2", "l1"] = "l2",
+    clamp: float = 0.0,
+) -> tuple[Objective, ...]:
+    """Kim et al.'s alignment: the generator learns from latents and, through the frozen decoder, from colours.
+
+    The squared error of the latent that one prediction gives, times the signal-to-noise ratio (which makes it the
+    squared error of the noise), and the error of its colours at the batch's coordinates, times the same ("l1": times
+    its square root).
+
+    Args:
+        diffusion: the preset's noise.
+        image: weight of the colours.
+        error: of the colours, squared or absolute.
+        clamp: largest signal-to-noise ratio that counts; 0: none, as published.
+
+    Raises:
+        ValueError: a weight or clamp below 0.
+    """
+    if min(image, clamp) < 0:
+        raise ValueError("image and clamp are at least 0")
+    alphas = alphas_cumprod(diffusion)
+
+    def loss(network: ImplicitSR, batch: Batch) -> Tensor:
+        generator = generator_of(network)
+        with torch.no_grad():
+            mean, deviation, condition = known_of(network, batch.lr, picture_of(batch))
+            canvas = generator.normalised(sampled(mean, deviation))
+        t = torch.randint(len(alphas), (len(canvas),), device=canvas.device)
+        alpha = alphas.to(canvas.device)[t]
+        noisy = with_noise(canvas, torch.randn_like(canvas), alpha)
+        found = without_noise(noisy, generator(noisy, t, condition).float(), alpha)
+        weight = snr(alpha).view(-1, 1, 1)
+        if clamp:
+            weight = weight.clamp(max=clamp)
+        seen = network.encoder(torch.cat([batch.lr, generator.denormalised(found)], dim=1))
+        prepared = network.decoder.prepare(seen, batch.lr, Frame.whole(batch.lr, batch.cell))
+        colours = network.decoder.query(prepared, batch.coord).float() - batch.hr
+        missed = weight * colours.square() if error == "l2" else weight.sqrt() * colours.abs()
+        return (weight[..., None] * (found - canvas).square()).mean() + image * missed.mean()
+
+    return (loss,)

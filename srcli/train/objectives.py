@@ -1,0 +1,82 @@
+"""What training minimises: by the name a recipe gives, one loss for every optimiser step that a batch is used for.
+
+An objective is a callable (network, batch) -> loss. The batch is on the network's device and in the normalised
+domain of the preset, as the network sees it. A recipe's objective gives one or several of them: each gets an
+optimiser step of its own on the same batch, in order. `colours` are those of regression and of LINF, `distillation`
+learns from a teacher, `autoencoder`, `latent` and `finetune` are the stages of the diffusion models; `stage` says what a
+stage may have beside its loss.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from srcli.config.presets import Diffusion, Part
+from srcli.config.toml import convert
+from srcli.errors import PresetError, suggest
+from srcli.train.autoencoder_loss import autoencoder
+from srcli.train.branch_losses import fidelity
+from srcli.train.diffusion_losses import latent_diffusion, noise_level
+from srcli.train.distillation import self_ensemble
+from srcli.train.finetuning_losses import alignment, lia_finetune
+from srcli.train.lgcaa_loss import denoising
+from srcli.train.loss import Objective, Stage
+from srcli.train.losses import colour_l1, colour_l2, linf_stage_2, nll, perceptual_l1
+
+OBJECTIVES: dict[str, Callable[..., tuple[Objective, ...]]] = {
+    "alignment": alignment,
+    "autoencoder": autoencoder,
+    "fidelity": fidelity,
+    "l1": colour_l1,
+    "l2": colour_l2,
+    "latent-diffusion": latent_diffusion,
+    "lgcaa": denoising,
+    "lia-finetune": lia_finetune,
+    "linf-stage-2": linf_stage_2,
+    "nll": nll,
+    "noise-level": noise_level,
+    "perceptual-l1": perceptual_l1,
+    "self-ensemble": self_ensemble,
+}
+
+
+def make_objective(
+    part: Part, where: str = "the recipe", diffusion: Diffusion | None = None
+) -> tuple[Objective, ...]:
+    """The losses of `part`: its name in OBJECTIVES, and that function's keyword arguments.
+
+    Args:
+        part: name and arguments.
+        where: what messages call the place that it came from.
+        diffusion: the noise of the preset, for the objectives that need it.
+
+    Raises:
+        PresetError: an unknown name or argument, a wrong type, a value that is refused, or no noise where it is needed.
+    """
+    if part.name not in OBJECTIVES:
+        raise PresetError(f"unknown objective '{part.name}' in {where}.", hint=suggest(part.name, OBJECTIVES))
+    maker = OBJECTIVES[part.name]
+    hints, known = typing.get_type_hints(maker), list(inspect.signature(maker).parameters)
+    given = {"diffusion": diffusion} if "diffusion" in known else {}
+    if given and diffusion is None:
+        raise PresetError(f"objective '{part.name}' in {where} needs a preset with a section [diffusion].")
+    known = [key for key in known if key not in given]
+    for key in part.args:
+        if key not in known:
+            raise PresetError(
+                f"objective '{part.name}' in {where} takes no '{key}'.", hint=suggest(key, known)
+            )
+    args = {
+        key: convert(value, hints.get(key, Any), f"{where}, {part.name}.{key}")
+        for key, value in part.args.items()
+    }
+    try:
+        return maker(**args, **given)
+    except ValueError as error:
+        raise PresetError(f"objective '{part.name}' in {where}: {error}") from error
+
+
+__all__ = ["OBJECTIVES", "Objective", "Stage", "colour_l1", "make_objective"]

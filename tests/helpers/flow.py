@@ -1,0 +1,36 @@
+"""A small LINF with random weights, as a preset and as a weights file: what tests of the temperature run on."""
+
+import torch
+
+from srcli.config.presets import parse_preset
+from srcli.engine.upscaler import Upscaler
+from srcli.evaluate.models import Network
+from srcli.models import build
+from srcli.weights import save
+
+TABLE = {
+    "title": "Tiny flow",
+    "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 8, "mean_shift": False},
+    "decoder": {"name": "linf", "patch": 3, "hidden_dim": 8, "hidden": [16, 16]},
+    "weights": {"license": "Apache-2.0"},
+}
+
+
+def tiny_flow(**more):
+    """The preset and its network."""
+    preset = parse_preset({**TABLE, **more}, name="tiny-flow")
+    torch.manual_seed(3)
+    return preset, build(preset).eval()
+
+
+def flow_model(weights_sha256=None, **more):
+    """The network as something to evaluate."""
+    preset, network = tiny_flow(**more)
+    return Network(Upscaler(network, preset, device="cpu", weights_sha256=weights_sha256))
+
+
+def save_flow(path, **more):
+    """The network's weights file."""
+    preset, network = tiny_flow(**more)
+    save(path, network, preset)
+    return path
