@@ -157,11 +157,7 @@ def _remove_leftovers(folder: str) -> None:
 
 
 def _is_abandoned(entry: os.DirEntry[str]) -> bool:
-    """Whether a file of another machine is old, and nobody writes it.
-
-    Raises:
-        OSError: it is gone, or cannot be opened.
-    """
+    """Whether a file of another machine is old, and nobody writes it."""
     if time.time() - entry.stat().st_mtime < ABANDONED:
         return False
     handle = os.open(entry.path, os.O_RDWR)

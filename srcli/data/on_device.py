@@ -130,13 +130,7 @@ class DeviceSampler(Sampler):
         return hr
 
     def _squares(self, pixels: Tensor, where: Iterable[tuple[int, int, int, int]], largest: int) -> Tensor:
-        """Squares (n, S, S, 3) of pixels (N, 3), turned as `dihedral` does.
-
-        Args:
-            pixels: rows of pictures, one after the other.
-            where: of each its first pixel, the width of its picture, its side and its turn.
-            largest: S. What lies beyond a square's side is of no meaning.
-        """
+        """Squares (n, S, S, 3) of pixels (N, 3), turned as `dihedral` does."""
         table = torch.tensor(list(where), dtype=torch.int64).to(self.device, non_blocking=True)
         first, width, side, turn = (column.view(-1, 1, 1) for column in table.unbind(1))
         axis = torch.arange(largest, device=self.device)
@@ -190,16 +184,7 @@ class DeviceSampler(Sampler):
 
 
 def _shuffled(keys: Tensor, sides: Tensor, largest: int) -> Tensor:
-    """For each place of squares (side, side) a random number, whose last bits are its row and column.
-
-    Args:
-        keys: (B,) of the random numbers, which are a function of key, row and column alone.
-        sides: (B,).
-        largest: of the sides; places beyond a smaller one have the highest number there is.
-
-    Returns:
-        (B, largest^2).
-    """
+    """For each place of squares (side, side) a random number, whose last bits are its row and column."""
     axis = torch.arange(largest, device=keys.device)
     place = (axis[:, None] << _COLUMN_BITS | axis).flatten()
     inside = axis[:, None].maximum(axis).flatten() < sides[:, None]

@@ -127,11 +127,7 @@ class _Store:
         self.pictures: list[U8 | tuple[int, tuple[int, ...]]] = []  # or where they begin, and their shape
 
     def add(self, pixels: U8) -> None:
-        """The next picture.
-
-        Raises:
-            ResourceError: the disk is full.
-        """
+        """The next picture."""
         if self.held + pixels.nbytes <= self.most:
             self.held += pixels.nbytes
             self.pictures.append(pixels)
@@ -148,11 +144,7 @@ class _Store:
         self.filled += pixels.nbytes
 
     def all(self) -> Iterator[U8]:
-        """All of them, read-only where they lie in the file, which is there as long as one of them is.
-
-        Raises:
-            ResourceError: the disk is full.
-        """
+        """All of them, read-only where they lie in the file, which is there as long as one of them is."""
         content = None
         if self.file is not None:
             with self.file as file:

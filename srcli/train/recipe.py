@@ -215,12 +215,7 @@ _SECTIONS: dict[str, type] = {
 
 
 def _check(recipe: Recipe, path: Path) -> None:
-    """Refuse what no run can be made of.
-
-    Raises:
-        PresetError: numbers that are not positive, or milestones that nothing reads.
-        UsageError: a schedule of scales that is none.
-    """
+    """Refuse what no run can be made of."""
     optim = recipe.optim
     positive = {"steps": optim.steps, "batch": optim.batch, "accumulate": optim.accumulate, "lr": optim.lr}
     for name, value in positive.items():
