@@ -53,8 +53,7 @@ if what == "files":
             return Watched(_real(*a, **k), *a[_at:][:1])
         setattr(hashlib, name, watched)
     sys.addaudithook(audit)
-elif what == "calls":
-    threading.setprofile(profile); sys.setprofile(profile)
+elif what == "calls": threading.setprofile(profile); sys.setprofile(profile)
 else:
     import typer.core
     make = typer.core.TyperCommand.make_context
