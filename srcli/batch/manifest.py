@@ -1,19 +1,23 @@
-"""A record of what a batch has done, one JSON line per picture, kept outside the pictures.
+"""A record of what a batch has done, one JSON line per picture, and the shares of a batch for several machines.
 
 It serves outputs that carry no record of their own (`--metadata strip`, `--no-provenance`), and tells for many
 machines together what is done and what is missing. Nothing in it is ever used as a place to write to.
+
+A share is by a hash of a picture's relative path, which never changes: adding or removing pictures moves none of the
+others, and machines need not talk to each other.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from srcli.batch.shards import Shard, shard_of
+from srcli.batch.inputs import Source
 from srcli.errors import ResourceError, UsageError
 
 SUFFIX = ".jsonl"
@@ -38,7 +42,7 @@ class Entry:
     """The last word on one result.
 
     Attributes:
-        key: see `srcli.batch.shards.key_of`.
+        key: see `key_of`.
         output: its file, as it was named.
         status: done, skipped or failed.
         model: name and hash of the weights that made it, where that is recorded.
@@ -226,3 +230,91 @@ def manifest_paths(place: Path, shard: Shard | None) -> tuple[Path, list[Path]]:
 
 def _escaped(stem: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in stem)
+
+
+# --- shares: which of several machines does which picture ---------------------------------------------------------
+
+# Number of this process, how many there are, and the lowest number, as job systems tell them.
+SYSTEMS = (
+    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
+    (
+        "JOB_COMPLETION_INDEX",
+        "JOB_COMPLETIONS",
+        None,
+    ),  # Kubernetes tells the first; the second is set by hand
+    ("RANK", "WORLD_SIZE", None),
+    ("SLURM_PROCID", "SLURM_NTASKS", None),
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One share of the work.
+
+    Attributes:
+        index: which, from 0.
+        count: of how many.
+    """
+
+    index: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        """As typed: 0/4."""
+        return f"{self.index}/{self.count}"
+
+    def owns(self, key: str) -> bool:
+        """Whether the picture called `key` belongs to it."""
+        return shard_of(key, self.count) == self.index
+
+
+def shard_of(key: str, count: int) -> int:
+    """The number in [0, count) of the share that `key` belongs to."""
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % count
+
+
+def key_of(source: Source) -> str:
+    """The same for a picture on every machine: its path below the folder that was named, or as it was named."""
+    if source.path is None:
+        return "-"
+    if source.named and source.uri is not None:
+        return source.uri
+    return (source.path if source.named else source.under / source.path.name).as_posix()
+
+
+def parse_shard(text: str, environment: Mapping[str, str]) -> Shard:
+    """``I/N`` with I from 0, or "auto" for what SLURM, Kubernetes or torchrun say.
+
+    Raises:
+        UsageError: anything else, or "auto" where no such system is.
+    """
+    if text == "auto":
+        return _found(environment)
+    first, slash, second = text.partition("/")
+    if not (slash and first.isdigit() and second.isdigit()):
+        raise UsageError(f"--shard takes I/N, such as 0/4, or auto, got '{text}'.")
+    return _checked(int(first), int(second))
+
+
+def _found(environment: Mapping[str, str]) -> Shard:
+    for index, count, lowest in SYSTEMS:
+        words = [environment.get(name, "") for name in (index, count)]
+        if all(word.isdigit() for word in words):
+            start = environment.get(lowest or "", "0")
+            return _checked(int(words[0]) - (int(start) if start.isdigit() else 0), int(words[1]))
+    if environment.get("JOB_COMPLETION_INDEX"):
+        raise UsageError(
+            "Kubernetes tells the index of this pod but not how many there are.",
+            hint="Set JOB_COMPLETIONS in the pod's environment, or give --shard $JOB_COMPLETION_INDEX/N.",
+        )
+    raise UsageError(
+        "--shard auto finds no job system.", hint="Give --shard I/N, with I from 0: --shard 0/4 and so on."
+    )
+
+
+def _checked(index: int, count: int) -> Shard:
+    if count < 1 or not 0 <= index < count:
+        raise UsageError(f"--shard {index}/{count}: the first number runs from 0 to {max(0, count - 1)}.")
+    return Shard(index, count)

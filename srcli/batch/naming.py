@@ -17,7 +17,7 @@ from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from srcli.batch.inputs import UNREADABLE, Source, absolute
-from srcli.batch.shards import key_of
+from srcli.batch.manifest import key_of
 from srcli.batch.storage import is_uri, plain, scheme_of, stand_in
 from srcli.errors import ExistsError, UsageError, suggest
 from srcli.image.formats import READABLE

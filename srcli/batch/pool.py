@@ -1,7 +1,7 @@
-"""Several processes for one batch: on several GPUs, or on a CPU whose cores one picture does not keep busy.
+"""Several workers for one batch: processes on several GPUs, or on a CPU whose cores one picture does not keep busy.
 
-Each process has a network of its own and asks for the next picture when it is idle, large files first. One that
-dies gives its picture back, once; a picture whose second process dies has failed.
+Each has a network of its own and gets the next picture when it is idle, large files first. A picture whose worker dies
+goes to another one, once; with its second worker it has failed. `srcli.batch.ray` has workers on other machines.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ import importlib
 import multiprocessing
 import os
 import signal
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from srcli.batch.each import Fatal, Item, Outcome
-from srcli.batch.inputs import Source
 from srcli.batch.naming import Destination
 from srcli.batch.render import Engine
 from srcli.batch.staging import staged_records
@@ -28,20 +27,21 @@ from srcli.errors import ModelError, ResourceError, SrcliError, as_ours
 from srcli.processes import ENDING, mind_signals
 
 PATIENCE = 5.0  # seconds that a process gets to clean up
-TRIES = 2  # processes that one picture may cost
+TRIES = 2  # workers that one picture may cost
 Load = Callable[[str], Engine]
 Answer = tuple[str, list[Record], dict[str, Any] | None]  # done, failed or fatal; records; what went wrong
+W = TypeVar("W")
 
 
 @dataclass(frozen=True)
 class Work:
-    """What every process of a crew is told; all of it can be sent to another process.
+    """What every worker is told; all of it can be sent to another process.
 
     Attributes:
         settings: what to do.
         place: where results go.
         load: makes the network on the device that is named.
-        threads: of the CPU, per process.
+        threads: of the CPU, per worker.
     """
 
     settings: Settings
@@ -50,17 +50,102 @@ class Work:
     threads: int
 
 
-@dataclass
-class _Worker:
-    process: Any
-    pipe: Connection
-    device: str
-    item: Item | None = None
+class Died(NamedTuple):
+    """The end of a worker, in words, in the place of its answer."""
+
+    how: str
+
+
+class Workers(Protocol[W]):
+    """Where workers run."""
+
+    count: int
+
+    def start_worker(self) -> W:
+        """A new worker; `wait` tells when it can be given a picture."""
+
+    def send(self, worker: W, item: Item) -> None:
+        """Give an idle worker a picture."""
+
+    def wait(self) -> tuple[W, Answer | Died | None]:
+        """The next worker that answers, has started (None), or has died."""
+
+    def stop(self, worker: W) -> None:
+        """Let an idle worker go."""
+
+    def close(self) -> None:
+        """End all that still run."""
+
+
+def outcomes(workers: Workers[W], items: Sequence[Item]) -> Generator[Outcome]:
+    """Do all items; what became of them comes as it is ready.
+
+    Raises:
+        Fatal: what would fail for every picture, such as weights that are not there.
+    """
+    waiting, deaths, busy = deque(_largest_first(items)), Counter[Item](), dict[W, Item | None]()
+    try:
+        for _ in range(min(workers.count, len(items))):
+            busy[workers.start_worker()] = None
+        while busy:
+            worker, answer = workers.wait()
+            item = busy.pop(worker)
+            if isinstance(answer, Died):
+                outcome = None
+                if item is not None:
+                    deaths[item] += 1
+                    if deaths[item] < TRIES:
+                        waiting.appendleft(item)
+                    else:
+                        outcome = Outcome(item, [], _death(item, answer.how))
+                if waiting:
+                    busy[workers.start_worker()] = None
+            else:
+                if waiting:
+                    busy[worker] = following = waiting.popleft()
+                    workers.send(worker, following)
+                else:
+                    workers.stop(worker)
+                outcome = None if item is None or answer is None else _outcome(item, answer)
+            if outcome is not None:
+                yield outcome
+    finally:
+        workers.close()
+
+
+def _largest_first(items: Sequence[Item]) -> list[Item]:
+    """What takes long is not begun last."""
+
+    def nbytes(item: Item) -> int:
+        path = item[1].path
+        with suppress(OSError):
+            return 0 if path is None else path.stat().st_size
+        return 0
+
+    return sorted(items, key=nbytes, reverse=True)
+
+
+def _death(item: Item, how: str) -> ResourceError:
+    return ResourceError(
+        f"{item[1].label}: the process that worked on it died ({how}), twice.",
+        hint="Perhaps memory ran out: use fewer --workers, or a smaller size.",
+    )
+
+
+def _outcome(item: Item, answer: Answer) -> Outcome:
+    kind, records, about = answer
+    error = None
+    if about is not None:
+        known = getattr(importlib.import_module("srcli.errors"), str(about["type"]), SrcliError)
+        error = known(about["message"], hint=about["hint"])
+        if kind == "fatal":
+            raise Fatal(error)
+    return Outcome(item, records, error)
 
 
 @dataclass(frozen=True)
-class Crew:
-    """Processes to be started.
+class ProcessPool:
+    """Processes of this machine.
 
     Attributes:
         devices: one for each process.
@@ -74,72 +159,65 @@ class Crew:
     least = 2  # pictures for which processes are started
 
     def outcomes(self, settings: Settings, place: Destination, items: Sequence[Item]) -> Generator[Outcome]:
-        """See `outcomes`."""
-        return outcomes(Work(settings, place, self.load, self.threads), self.devices, items)
+        """Do all items; what became of them comes as it is ready.
+
+        Raises:
+            Fatal: what would fail for every picture, such as weights that are not there.
+        """
+        return outcomes(_Processes(Work(settings, place, self.load, self.threads), self.devices), items)
 
 
-def outcomes(work: Work, devices: Sequence[str], items: Sequence[Item]) -> Generator[Outcome]:
-    """Do all items with a process per entry of `devices`; what became of them comes as it is ready.
+class _Processes:
+    """Workers that are known by our end of their pipe."""
 
-    Raises:
-        Fatal: weights or a device that are not there.
-    """
-    context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
-    waiting, lost = deque(largest_first(items)), dict.fromkeys(items, 0)
-    workers = [_hire(context, work, device) for device in devices[: len(items)]]
-    try:
-        while workers:
-            for worker in workers:
-                if worker.item is None and waiting:
-                    worker.item = waiting.popleft()
-                    with suppress(OSError):  # it is dead: seen below
-                        worker.pipe.send(worker.item)
-            for worker in [w for w in workers if w.item is None]:
-                worker.pipe.close()  # it reads the end and leaves
-                workers.remove(worker)
-            ready = wait([worker.pipe for worker in workers]) if workers else []
-            for worker in [w for w in workers if w.pipe in ready]:
-                item = worker.item
-                assert item is not None
-                try:
-                    worker.item = None
-                    yield outcome_of(item, worker.pipe.recv())
-                except (EOFError, OSError):
-                    worker.process.join()
-                    lost[item] += 1
-                    workers[workers.index(worker)] = _hire(context, work, worker.device)
-                    if lost[item] < TRIES:
-                        waiting.appendleft(item)
-                    else:
-                        yield Outcome(item, [], death(item, _how(worker.process.exitcode)))
-    finally:
-        for worker in workers:
-            worker.process.terminate()
-        for worker in workers:
-            worker.process.join(PATIENCE)
-            if worker.process.is_alive():
-                worker.process.kill()
+    def __init__(self, work: Work, devices: Sequence[str]) -> None:
+        self.count = len(devices)
+        self._work = work
+        self._free = deque(devices)
+        self._started = deque[Connection]()
+        self._running: dict[Connection, tuple[Any, str]] = {}
+        self._context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
 
+    def start_worker(self) -> Connection:
+        device = self._free.popleft()
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=serve, args=(self._work, device, theirs), daemon=True)
+        with _without_interrupts():
+            process.start()
+        theirs.close()
+        self._running[ours] = process, device
+        self._started.append(ours)  # what is sent waits in the pipe
+        return ours
 
-def largest_first(items: Sequence[Item]) -> list[Item]:
-    """The order of work: what takes long is not begun last."""
-    return sorted(items, key=_bytes, reverse=True)
+    def send(self, worker: Connection, item: Item) -> None:
+        with suppress(OSError):  # it is dead: `wait` will see
+            worker.send(item)
 
+    def wait(self) -> tuple[Connection, Answer | Died | None]:
+        if self._started:
+            return self._started.popleft(), None
+        worker = wait(list(self._running))[0]
+        assert isinstance(worker, Connection)
+        try:
+            return worker, worker.recv()
+        except (EOFError, OSError):
+            process, device = self._running.pop(worker)
+            process.join()
+            self._free.append(device)
+            code = process.exitcode
+            return worker, Died(f"signal {-code}" if code is not None and code < 0 else f"exit code {code}")
 
-def _bytes(item: Item) -> int:
-    path = item[1].path
-    with suppress(OSError):
-        return 0 if path is None else path.stat().st_size
-    return 0
+    def stop(self, worker: Connection) -> None:
+        del self._running[worker]
+        worker.close()  # it reads the end and leaves
 
-
-def _hire(context: Any, work: Work, device: str) -> _Worker:
-    ours, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(work, device, theirs), daemon=True)
-    with _without_interrupts():
-        process.start()
-    theirs.close()
-    return _Worker(process, ours, device)
+    def close(self) -> None:
+        for process, _ in self._running.values():
+            process.terminate()
+        for process, _ in self._running.values():
+            process.join(PATIENCE)
+            if process.is_alive():
+                process.kill()
 
 
 @contextmanager
@@ -153,37 +231,6 @@ def _without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _how(exitcode: int | None) -> str:
-    return f"signal {-exitcode}" if exitcode is not None and exitcode < 0 else f"exit code {exitcode}"
-
-
-def death(item: Item, how: str) -> ResourceError:
-    """The error for a picture that has cost as many processes as it may."""
-    return ResourceError(
-        f"{item[1].label}: the process that worked on it died ({how}), twice.",
-        hint="Perhaps memory ran out: use fewer --workers, or a smaller size.",
-    )
-
-
-def outcome_of(item: Item, answer: Answer) -> Outcome:
-    """What another process answered.
-
-    Raises:
-        Fatal: it would be the same for every picture.
-    """
-    kind, records, about = answer
-    error = None if about is None else _rebuilt(about)
-    if kind == "fatal" and error is not None:
-        raise Fatal(error)
-    return Outcome(item, records, error)
-
-
-def _rebuilt(about: dict[str, Any]) -> SrcliError:
-    """The error that another process described."""
-    found = getattr(importlib.import_module("srcli.errors"), str(about["type"]), SrcliError)
-    return found(about["message"], hint=about["hint"])
 
 
 # --- in the other process -----------------------------------------------------------------------------------------
@@ -222,16 +269,9 @@ def attempt(work: Work, item: Item, engine: Callable[[], Engine]) -> Answer:
     records: list[Record] = []
     try:
         records += staged_records(index, source, work.settings, work.place, engine)
-    except Fatal as error:
-        return "fatal", records, _about(source, error.cause)
-    except ModelError as error:
-        return "fatal", records, _about(source, error)
+    except (Fatal, ModelError) as error:
+        cause = error.cause if isinstance(error, Fatal) else error
+        return "fatal", records, Record.failure(source.label, cause).error
     except Exception as error:
-        return "failed", records, _about(source, as_ours(error, bug="tell"))
+        return "failed", records, Record.failure(source.label, as_ours(error, bug="tell")).error
     return "done", records, None
-
-
-def _about(source: Source, error: SrcliError) -> dict[str, Any]:
-    about = Record.failure(source.label, error).error
-    assert about is not None
-    return about

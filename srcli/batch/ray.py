@@ -1,13 +1,11 @@
-"""A batch on a Ray cluster: actors that do what a crew's processes do, on any machine that Ray knows.
+"""A batch on a Ray cluster: actors that do what the processes of a pool do, on any machine that Ray knows.
 
-An actor gets one picture at a time, so that a bad one fails alone. A picture whose actor dies goes to another one,
-once; actors that come late, as machines join, take what is left.
+Actors that come late, as machines join, take what is left.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,14 +13,14 @@ from typing import Any
 
 from srcli.batch.each import Fatal, Item, Outcome
 from srcli.batch.naming import Destination
-from srcli.batch.pool import TRIES, Answer, Load, Work, attempt, death, engine_on, largest_first, outcome_of
+from srcli.batch.pool import Answer, Died, Load, Work, attempt, engine_on, outcomes
 from srcli.batch.storage import EXTRA_HINT
 from srcli.batch.task import Settings
 from srcli.errors import ResourceError, UsageError, first_line
 
 
 @dataclass(frozen=True)
-class Cluster:
+class RayPool:
     """A Ray cluster to be used: the one that `RAY_ADDRESS` names or this machine belongs to, else this machine alone.
 
     Attributes:
@@ -41,11 +39,11 @@ class Cluster:
 
         Raises:
             UsageError: Ray is not installed.
-            Fatal: weights or a device that are not there, or actors that do not start.
+            Fatal: what would fail for every picture: no weights, no device, or actors that do not start.
         """
         ray = _ray()
-        started = not ray.is_initialized()
-        if started:
+        is_ours = not ray.is_initialized()
+        if is_ours:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to its makers
             try:
                 ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
@@ -56,9 +54,9 @@ class Cluster:
             device = "cuda" if resources["num_gpus"] and self.device in ("auto", "all") else self.device
             device = "auto" if device == "all" else device
             work = Work(settings, place, self.load, max(1, int(resources["num_cpus"])))
-            yield from _Run(ray, work, device, resources, count).outcomes(items)
+            yield from outcomes(_Actors(ray, work, device, resources, count), items)
         finally:
-            if started:
+            if is_ours:
                 ray.shutdown()
 
     def _share(self, ray: Any) -> tuple[int, dict[str, float]]:
@@ -72,81 +70,63 @@ class Cluster:
         return len(nodes) * self.workers, {"num_gpus": 0, "num_cpus": max(1, cpus // self.workers)}
 
 
-class Hand:
-    """What runs in an actor: one picture after the other, with a network of its own."""
+class Actor:
+    """What runs on another machine: one picture after the other, with a network of its own."""
 
     def __init__(self, work: Work, device: str) -> None:
         self.work = work
         self.engine = engine_on(work, device)
 
-    def is_ready(self) -> bool:
-        """Whether it runs."""
-        return True
+    def start(self) -> None:
+        """Done when it runs."""
 
     def do(self, item: Item) -> Answer:
-        """One picture; see `attempt`."""
+        """One picture."""
         return attempt(self.work, item, self.engine)
 
 
-class _Run:
-    """One batch: actors, and what each of them is busy with."""
+class _Actors:
+    """Workers that are known by their handle."""
 
     def __init__(self, ray: Any, work: Work, device: str, resources: dict[str, float], count: int) -> None:
-        self.ray = ray
         self.count = count
-        self.busy: dict[Any, tuple[Any, Item | None]] = {}  # promise -> actor, and its picture
-        self.stillborn = 0
+        self._ray = ray
+        self._promises: dict[Any, tuple[Any, bool]] = {}  # actor, and whether it has started
+        self._stillborn = 0
         shared = ray.put(work)
-        remote = ray.remote(Hand).options(max_restarts=0, **resources)
-        self.make: Callable[[], Any] = lambda: remote.remote(shared, device)
+        remote = ray.remote(Actor).options(max_restarts=0, **resources)
+        self._make: Callable[[], Any] = lambda: remote.remote(shared, device)
 
-    def outcomes(self, items: Sequence[Item]) -> Generator[Outcome]:
-        """See `Cluster.outcomes`."""
-        waiting, lost = deque(largest_first(items)), dict.fromkeys(items, 0)
-        for _ in range(min(self.count, len(items))):
-            self._hire()
+    def start_worker(self) -> Any:
+        actor = self._make()
+        self._promises[actor.start.remote()] = actor, False
+        return actor
+
+    def send(self, worker: Any, item: Item) -> None:
+        self._promises[worker.do.remote(item)] = worker, True
+
+    def wait(self) -> tuple[Any, Answer | Died | None]:
+        (promise, *_), _ = self._ray.wait(list(self._promises), num_returns=1)
+        actor, has_started = self._promises.pop(promise)
         try:
-            while self.busy:
-                (promise, *_), _ = self.ray.wait(list(self.busy), num_returns=1)
-                actor, item = self.busy.pop(promise)
-                try:
-                    answer = self.ray.get(promise)
-                except self.ray.exceptions.RayError as error:
-                    if item is None:
-                        self._count_stillborn(error)
-                    else:
-                        lost[item] += 1
-                        if lost[item] < TRIES:
-                            waiting.appendleft(item)
-                        else:
-                            yield Outcome(item, [], death(item, "its actor is gone"))
-                    if waiting:
-                        self._hire()
-                    continue
-                if waiting:
-                    following = waiting.popleft()
-                    self.busy[actor.do.remote(following)] = (actor, following)
-                else:
-                    self.ray.kill(actor)
-                if item is not None:
-                    yield outcome_of(item, answer)
-        finally:
-            for actor, _ in self.busy.values():
-                with suppress(Exception):  # the cluster may be gone
-                    self.ray.kill(actor)
+            return actor, self._ray.get(promise)
+        except self._ray.exceptions.RayError as error:
+            self._stillborn += not has_started
+            if self._stillborn > self.count:
+                problem = ResourceError(
+                    f"Ray's actors do not start: {first_line(error, last=True)}.",
+                    hint="Is srcli installed on every machine of the cluster?",
+                )
+                raise Fatal(problem) from error
+            return actor, Died("its actor is gone")
 
-    def _hire(self) -> None:
-        actor = self.make()
-        self.busy[actor.is_ready.remote()] = (actor, None)
+    def stop(self, worker: Any) -> None:
+        self._ray.kill(worker)
 
-    def _count_stillborn(self, error: Exception) -> None:
-        self.stillborn += 1
-        if self.stillborn > self.count:
-            problem = ResourceError(
-                f"Ray's actors do not start: {first_line(error, last=True)}.",
-                hint="Is srcli installed on every machine of the cluster?",
-            )
-            raise Fatal(problem) from error
+    def close(self) -> None:
+        for actor, _ in self._promises.values():
+            with suppress(Exception):  # the cluster may be gone
+                self._ray.kill(actor)
 
 
 def _ray() -> Any:

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from srcli.batch.shards import key_of
+from srcli.batch.manifest import key_of
 from srcli.cli.console import Console, duration, say
 from srcli.errors import ExistsError, ModelError, NothingToDoError, SrcliError, UsageError, as_ours
 from srcli.resources import in_words
@@ -23,12 +23,11 @@ from srcli.resources import in_words
 if TYPE_CHECKING:
     from srcli.batch.each import Outcome
     from srcli.batch.inputs import Found, Source
-    from srcli.batch.manifest import Manifest
+    from srcli.batch.manifest import Manifest, Shard
     from srcli.batch.naming import Destination, Template
-    from srcli.batch.pool import Crew
-    from srcli.batch.ray import Cluster
+    from srcli.batch.pool import ProcessPool
+    from srcli.batch.ray import RayPool
     from srcli.batch.render import Engine
-    from srcli.batch.shards import Shard
     from srcli.batch.task import Record, Settings
 
 Style = Literal["lines", "jsonl", "json"]
@@ -111,7 +110,7 @@ class Batch:
         fail_fast: stop at the first failure.
         shard: the share of the inputs that is done here.
         manifest: records what is done.
-        crew: several processes that do the work together.
+        pool: several processes that do the work together.
         include_outputs: take results of other inputs as inputs, too.
     """
 
@@ -127,7 +126,7 @@ class Batch:
         fail_fast: bool = False,
         shard: Shard | None = None,
         manifest: Manifest | None = None,
-        crew: Crew | Cluster | None = None,
+        pool: ProcessPool | RayPool | None = None,
         include_outputs: bool = False,
     ) -> None:
         self.settings = settings
@@ -139,7 +138,7 @@ class Batch:
         self.fail_fast = fail_fast
         self.shard = shard
         self.manifest = manifest
-        self.crew = crew
+        self.pool = pool
         self.include_outputs = include_outputs
         self.failures: list[tuple[str, SrcliError]] = []
 
@@ -195,8 +194,8 @@ class Batch:
     def _do(self, work: list[tuple[int, Source]]) -> None:
         if self.dry_run:
             self._plan(work)
-        elif self.crew is not None and len(work) >= self.crew.least:
-            self._together(self.crew, work)
+        elif self.pool is not None and len(work) >= self.pool.least:
+            self._together(self.pool, work)
         else:
             self._alone(work)
 
@@ -240,11 +239,11 @@ class Batch:
                 self.results.close()  # now: a thread may be busy for longer than an interrupt waits
                 raise
 
-    def _together(self, crew: Crew | Cluster, work: list[tuple[int, Source]]) -> None:
+    def _together(self, pool: ProcessPool | RayPool, work: list[tuple[int, Source]]) -> None:
         """With several processes; records come as they are ready."""
         from srcli.batch.each import Fatal
 
-        with closing(crew.outcomes(self.settings, self.place, work)) as outcomes:
+        with closing(pool.outcomes(self.settings, self.place, work)) as outcomes:
             try:
                 for outcome in outcomes:
                     records: list[Record | None] = [*outcome.records]

@@ -12,8 +12,8 @@ from srcli.files import sha256
 from srcli.weights.store import find, locate
 
 if TYPE_CHECKING:
-    from srcli.batch.pool import Crew
-    from srcli.batch.ray import Cluster
+    from srcli.batch.pool import ProcessPool
+    from srcli.batch.ray import RayPool
     from srcli.batch.render import Engine
     from srcli.cli.console import Console
     from srcli.engine.upscaler import Upscaler
@@ -74,13 +74,13 @@ def first_device(device: str) -> str:
     return "auto" if device == "all" else device.split(",")[0]
 
 
-def crew_of(engine: str, loading: Loading, device: str, workers: int) -> Cluster | Crew | None:
+def pool_of(engine: str, loading: Loading, device: str, workers: int) -> ProcessPool | RayPool | None:
     """The processes that --engine, --device and --workers ask for; None for this one alone."""
-    from srcli.batch.pool import Crew
-    from srcli.batch.ray import Cluster
+    from srcli.batch.pool import ProcessPool
+    from srcli.batch.ray import RayPool
 
     if engine == "ray":
-        return Cluster(device, workers, loading)
+        return RayPool(device, workers, loading)
     devices = [word for word in device.split(",") if word]
     if device == "all":
         from srcli.engine.device import all_devices
@@ -90,4 +90,4 @@ def crew_of(engine: str, loading: Loading, device: str, workers: int) -> Cluster
     if len(devices) < 2:
         return None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Crew(tuple(devices), loading, max(1, cores // len(devices)))
+    return ProcessPool(tuple(devices), loading, max(1, cores // len(devices)))

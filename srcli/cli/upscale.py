@@ -12,7 +12,7 @@ import typer
 
 from srcli.cli.console import Console
 from srcli.cli.degradation import second_model
-from srcli.cli.loading import Loading, WeightsHash, crew_of, first_device, loaded
+from srcli.cli.loading import Loading, WeightsHash, first_device, loaded, pool_of
 from srcli.cli.restoring import colour_fix, forecast_lines, is_restorer
 from srcli.cli.sampling import selected
 from srcli.cli.upscale_files import format_for, found_inputs, place_of, policy
@@ -24,9 +24,8 @@ from srcli.errors import UsageError
 if TYPE_CHECKING:
     from srcli.batch.degradation import RealWorld
     from srcli.batch.inputs import Found, Source
-    from srcli.batch.manifest import Entry, Manifest
+    from srcli.batch.manifest import Entry, Manifest, Shard
     from srcli.batch.naming import Destination
-    from srcli.batch.shards import Shard
     from srcli.batch.sizes import SizeRule
     from srcli.batch.task import SelectionFiles, Settings
 
@@ -42,7 +41,7 @@ def upscale(request: Request) -> None:
 
     Exit codes: 0 done, 1 a picture failed, 2 wrong usage, 3 no input, 4 no weights, 5 no room, 6 the output exists.
     """
-    from srcli.batch.shards import parse_shard
+    from srcli.batch.manifest import parse_shard
     from srcli.cli.batch import Batch, Results
 
     if request.offline:
@@ -74,7 +73,7 @@ def upscale(request: Request) -> None:
         fail_fast=request.fail_fast,
         shard=share,
         manifest=record,
-        crew=crew_of(request.engine, loading, request.device, request.workers),
+        pool=pool_of(request.engine, loading, request.device, request.workers),
         include_outputs=request.include_outputs,
     )
     if request.status:
@@ -213,7 +212,7 @@ def _manifest(request: Request, share: Shard | None) -> Manifest | None:
 
 
 def _made_of(manifest: Manifest | None, source: Source, output: Path) -> Entry | None:
-    from srcli.batch.shards import key_of
+    from srcli.batch.manifest import key_of
 
     return None if manifest is None else manifest.entry(key_of(source), output)
 

@@ -5,8 +5,8 @@ import pytest
 
 from srcli.batch import storage
 from srcli.batch.inputs import find_inputs
+from srcli.batch.manifest import key_of
 from srcli.batch.naming import destination
-from srcli.batch.shards import key_of
 from srcli.batch.sizes import size_rule
 from srcli.batch.staging import staged_records
 from srcli.batch.task import Settings

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from srcli.batch.ray import Cluster
+from srcli.batch.ray import RayPool
 from tests.cli.conftest import listing, picture, save
 from tests.cli.test_upscale_workers import deadly, items_of, work_of
 
@@ -29,8 +29,8 @@ print(json.dumps(cluster_of(folder, deaths, workers)))
 
 def cluster_of(folder, deaths, workers):
     """(number, error) of every picture, by actors of which the first are killed at work."""
-    work = work_of(folder / "out", partial(deadly, folder / "marker", deaths))
-    found = Cluster("cpu", workers, work.load).outcomes(work.settings, work.place, items_of(folder / "in", 5))
+    pool = RayPool("cpu", workers, partial(deadly, folder / "marker", deaths))
+    found = pool.outcomes(*work_of(folder / "out"), items_of(folder / "in", 5))
     return [(outcome.item[0], None if outcome.error is None else str(outcome.error)) for outcome in found]
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from srcli.batch.each import Fatal
 from srcli.batch.inputs import Source
 from srcli.batch.naming import Destination, Template
-from srcli.batch.pool import Work, outcomes
+from srcli.batch.pool import ProcessPool
 from srcli.batch.sizes import size_rule
 from srcli.batch.task import Settings
 from srcli.cli import app
@@ -45,12 +45,12 @@ def no_weights():
     return "0" * 64
 
 
-def work_of(folder, load):
+def work_of(folder):
     settings = Settings(
         rule=size_rule(scale="2"), preset=load_preset("edsr-baseline-blend"), weights_sha256=no_weights
     )
     settings = Settings(**{**vars(settings), "made": partial(int)})
-    return Work(settings, Destination(Template("{stem}{ext}"), folder=folder), load, 1)
+    return settings, Destination(Template("{stem}{ext}"), folder=folder)
 
 
 def items_of(folder, count):
@@ -76,8 +76,8 @@ def test_a_process_that_dies_gives_its_picture_back_once(tmp_path, no_torch):
     (tmp_path / "marker").mkdir()
     items = items_of(tmp_path / "in", 3)
     # Two processes die at the first picture, which then has failed, and one at the second, which the next one does.
-    work = work_of(tmp_path / "out", partial(deadly, tmp_path / "marker", 3))
-    found = list(outcomes(work, ["cpu"], items))
+    pool = ProcessPool(("cpu",), partial(deadly, tmp_path / "marker", 3), 1)
+    found = list(pool.outcomes(*work_of(tmp_path / "out"), items))
     assert sorted(outcome.item for outcome in found) == items
     first, *others = [outcome.error for outcome in found]
     assert "signal 9" in str(first)
@@ -88,5 +88,9 @@ def test_a_process_that_dies_gives_its_picture_back_once(tmp_path, no_torch):
 
 def test_what_is_the_same_for_every_picture_ends_the_batch(tmp_path, no_torch):
     with pytest.raises(Fatal, match="weights are gone"):
-        list(outcomes(work_of(tmp_path / "out", absent), ["cpu", "cpu"], items_of(tmp_path / "in", 4)))
+        list(
+            ProcessPool(("cpu", "cpu"), absent, 1).outcomes(
+                *work_of(tmp_path / "out"), items_of(tmp_path / "in", 4)
+            )
+        )
     assert not Path(tmp_path / "out").exists()

@@ -6,8 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srcli.batch.manifest import Entry, Manifest, manifest_paths, progress_of, read_entries
-from srcli.batch.shards import Shard, parse_shard, shard_of
+from srcli.batch.manifest import (
+    Entry,
+    Manifest,
+    Shard,
+    manifest_paths,
+    parse_shard,
+    progress_of,
+    read_entries,
+    shard_of,
+)
 from srcli.errors import UsageError
 
 
