@@ -12,8 +12,8 @@ import typer
 from srcli.errors import NothingToDoError, UsageError, suggest
 
 if TYPE_CHECKING:
-    from srcli.train.loop import Habits
-    from srcli.train.progress import Limits
+    from srcli.train.log import Limits
+    from srcli.train.loop import RunOptions
     from srcli.train.recipe import Recipe
 
 LOGS = ("jsonl", "tensorboard")
@@ -130,7 +130,7 @@ def train(request: Request) -> None:
             request.data,
             folder,
             limits=_limits(request),
-            habits=_habits(request),
+            options=_habits(request),
             report=screen.report,
             **same,
         )
@@ -145,18 +145,18 @@ def _logs(request: Request) -> list[str]:
 
 
 def _limits(request: Request) -> Limits:
-    from srcli.train.progress import Limits
+    from srcli.train.log import Limits
 
     hours = None if request.max_hours is None else 60 * request.max_hours
     minutes = [limit for limit in (request.max_minutes, hours) if limit is not None]
     return Limits(request.max_steps, 60 * min(minutes) if minutes else None)
 
 
-def _habits(request: Request) -> Habits:
+def _habits(request: Request) -> RunOptions:
     from srcli.data.benchmarks import open_benchmarks
-    from srcli.train.loop import Habits
+    from srcli.train.loop import RunOptions
 
-    return Habits(
+    return RunOptions(
         request.save_every,
         request.keep,
         request.log_every,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-    from srcli.train.progress import Progress
+    from srcli.train.log import Progress
 
 SECONDS_BETWEEN_LINES = 10.0
 SMOOTHED = 0.98  # of the loss that is shown

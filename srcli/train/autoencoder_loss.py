@@ -9,7 +9,7 @@ are means, which Adam cannot tell apart.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,12 +17,11 @@ from torch import Tensor, nn
 
 from srcli.data.samples import Batch
 from srcli.errors import PresetError
-from srcli.geometry import Box, Size
-from srcli.models.layers import MLP
-from srcli.models.sr import ImplicitSR
-from srcli.train.adversary import PatchGAN, adversary_loss, generator_loss
-from srcli.train.branch_losses import autoencoder_of, decoded, perceived, picture_of
-from srcli.train.loss import Objective, Stage, classifier, luma_psnr
+from srcli.geometry import Box, Grid, Size
+from srcli.models.encoders.perception import Perception
+from srcli.models.layers import MLP, grid_coord
+from srcli.models.sr import Frame, ImplicitSR, pixel_cell
+from srcli.train.losses import Objective, TrainingLoss, classifier, luma_psnr
 
 SMALLEST = {"squeezenet": 35, "vgg19": 16}  # pixels of a side that a backbone can look at
 
@@ -82,11 +81,11 @@ def autoencoder(
             total = total + spectrum * (_amplitudes(sr) - _amplitudes(hr)).abs().mean()
         return total
 
-    opponent = PatchGAN(adversary_width, adversary_layers) if adversary else None
-    return (_AutoEncoder(compare, branch, kl, smallest, crop, adversary, adversary_from, opponent),)
+    discriminator = PatchGAN(adversary_width, adversary_layers) if adversary else None
+    return (_AutoEncoder(compare, branch, kl, smallest, crop, adversary, adversary_from, discriminator),)
 
 
-class _AutoEncoder(Stage):
+class _AutoEncoder(TrainingLoss):
     """See `autoencoder`."""
 
     def __init__(
@@ -98,17 +97,17 @@ class _AutoEncoder(Stage):
         crop: int,
         adversary: float,
         adversary_from: int,
-        opponent: nn.Module | None,
+        discriminator: nn.Module | None,
     ) -> None:
         self.compare, self.branch, self.kl, self.smallest, self.crop = compare, branch, kl, smallest, crop
-        self.adversary, self.opponent, self.opponent_from = adversary, opponent, adversary_from
+        self.adversary, self.discriminator, self.discriminator_from = adversary, discriminator, adversary_from
         self.step = 0
         self.shown: tuple[Tensor, Tensor] | None = None
 
     def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
-        """See `Stage.begin`."""
+        """See `TrainingLoss.begin`."""
         self.step = step
-        if self.opponent is not None:  # also where it is frozen, which keeps it from the optimiser
+        if self.discriminator is not None:  # also where it is frozen, which keeps it from the optimiser
             last = last_layer(network)
             last.requires_grad_()
             last.grad = None
@@ -132,12 +131,12 @@ class _AutoEncoder(Stage):
         sr = decoded(network, batch.lr, perceived(network, batch.lr, z), Size(side, side), self.branch, box)
         fit = self.compare(sr, hr)
         loss = fit + self.kl * divergence
-        if self.opponent is None or self.step < self.opponent_from:
+        if self.discriminator is None or self.step < self.discriminator_from:
             return loss
         self.shown = hr, sr.detach()
-        self.opponent.requires_grad_(requires_grad=False)
-        fooled = generator_loss(self.opponent(sr).float())
-        self.opponent.requires_grad_(requires_grad=True)
+        self.discriminator.requires_grad_(requires_grad=False)
+        fooled = generator_loss(self.discriminator(sr).float())
+        self.discriminator.requires_grad_(requires_grad=True)
         return loss + self.adversary * balance(fit, fooled, last_layer(network)) * fooled
 
     def _box(self, side: int) -> Box:
@@ -146,11 +145,11 @@ class _AutoEncoder(Stage):
         top, left = (int(v) for v in torch.randint(room + 1, (2,)))
         return Box(top, left, top + side - room, left + side - room)
 
-    def opponent_loss(self) -> Tensor:
-        """See `Stage.opponent_loss`."""
+    def discriminator_loss(self) -> Tensor:
+        """See `TrainingLoss.discriminator_loss`."""
         assert self.shown is not None
-        assert self.opponent is not None
-        return adversary_loss(*(self.opponent(pictures).float() for pictures in self.shown))
+        assert self.discriminator is not None
+        return adversary_loss(*(self.discriminator(pictures).float() for pictures in self.shown))
 
     def measure(self, network: ImplicitSR, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float] | None:
         """PSNR of luma of HR encoded and decoded at its own size."""
@@ -183,3 +182,118 @@ def balance(fit: Tensor, fooled: Tensor, last: Tensor) -> Tensor:
 def _amplitudes(pictures: Tensor) -> Tensor:
     """Lengths of the Fourier coefficients, scaled so that white noise keeps its deviation."""
     return torch.fft.rfft2(pictures, norm="ortho").abs()
+
+
+class PatchGAN(nn.Module):
+    """Pictures (B, 3, h, w) to judgements (B, 1, h', w') of overlapping patches, larger for real ones.
+
+    Args:
+        width: channels of the first layer.
+        layers: layers of stride 2; pictures need sides of 3 * 2^layers.
+    """
+
+    def __init__(self, width: int = 64, layers: int = 3) -> None:
+        super().__init__()
+        stack: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        channels = width
+        for number in range(1, layers + 1):
+            wider = width * min(2**number, 8)
+            stride = 2 if number < layers else 1
+            stack += [
+                nn.Conv2d(channels, wider, 4, stride=stride, padding=1, bias=False),
+                nn.BatchNorm2d(wider),
+                nn.LeakyReLU(0.2),
+            ]
+            channels = wider
+        self.layers = nn.Sequential(*stack, nn.Conv2d(channels, 1, 4, padding=1))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, 0, 0.02)
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, 1, 0.02)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """See the class."""
+        return self.layers(pictures)
+
+
+def adversary_loss(real: Tensor, made: Tensor) -> Tensor:
+    """Hinge loss of the judge: real above 1, made below -1."""
+    return (F.relu(1 - real).mean() + F.relu(1 + made).mean()) / 2
+
+
+def generator_loss(made: Tensor) -> Tensor:
+    """What the maker of pictures minimises: their judgements, negative."""
+    return -made.mean()
+
+
+def faithful(network: ImplicitSR, lr: Tensor) -> Tensor:
+    """Features of lr (B, 3, h, w) with zeros where those of a latent would be.
+
+    Raises:
+        PresetError: the network does not look at LR and a latent.
+    """
+    if not isinstance(network.encoder, Perception):
+        raise PresetError("This objective needs FPLIA's encoder.", hint='encoder.name = "perception"')
+    return network.encoder.beside(lr)
+
+
+def perceived(network: ImplicitSR, lr: Tensor, z: Tensor) -> Tensor:
+    """Features of a latent (B, z, h, w), not normalised, and of LR (B, 3, h, w) what branch p needs, or zeros."""
+    feat, encoder = autoencoder_of(network).decode(z), network.encoder
+    if isinstance(encoder, Perception) and encoder.out_dim > encoder.feat_dim:  # the native picture
+        return encoder.beside(lr, feat)
+    return F.pad(feat, (0, 0, 0, 0, encoder.out_dim - feat.shape[1], 0))
+
+
+def autoencoder_of(network: ImplicitSR) -> Any:
+    """The network's auto-encoder.
+
+    Raises:
+        PresetError: it has none.
+    """
+    found = getattr(network.encoder, "autoencoder", None)
+    if found is None:
+        raise PresetError(
+            "This objective needs an encoder with an auto-encoder.", hint='encoder.name = "perception"'
+        )
+    return found
+
+
+def picture_of(batch: Batch) -> Tensor:
+    """The batch's pictures.
+
+    Raises:
+        PresetError: it has none.
+    """
+    if batch.picture is None:
+        raise PresetError(
+            "This objective encodes HR pictures.", hint="Set data.picture, as a rule four times data.patch."
+        )
+    return batch.picture
+
+
+def decoded(
+    network: ImplicitSR, lr: Tensor, feat: Tensor, target: Size, branch: str, box: Box | None = None
+) -> Tensor:
+    """Pictures (B, 3, H, W) of features (B, C, h, w) at the size `target`, or that box of them, float32."""
+    cell = pixel_cell(Size(*lr.shape[-2:]), target).to(lr.device).expand(len(lr), 2)
+    prepared = network.decoder.prepare(feat, lr, Frame.whole(lr, cell))
+    grid = Grid.of(Size(*lr.shape[-2:]), target, box)
+    coord = grid_coord(grid, lr).expand(len(lr), -1, -1)
+    colours = answers(network, prepared, coord, (branch,))[branch]
+    return colours.transpose(1, 2).unflatten(2, tuple(grid.size))
+
+
+def answers(network: ImplicitSR, prepared: Any, coord: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    """Colours (B, Q, 3) in float32 by the names of LIA's branches; "" is a decoder without branches.
+
+    Raises:
+        PresetError: a branch of a decoder that has none.
+    """
+    decoder: Any = network.decoder
+    if tuple(names) == ("",):
+        return {"": decoder.query(prepared, coord).float()}
+    if not hasattr(decoder, "answers"):
+        raise PresetError("This objective needs a decoder with branches.", hint='decoder.name = "lia"')
+    return decoder.answers(prepared, coord, names)

@@ -20,7 +20,7 @@ KEPT = 1 << 30  # bytes of samples that come again and are kept
 POOL = WHOLE_STEP - 2  # from here downwards, numbers of the random numbers that choose samples of a pool
 
 
-class Feed:
+class BatchLoader:
     """What each step of a run is fed, in this process.
 
     A step's samples are numbered over all processes and parts: the first part of each process in turn, then the
@@ -112,11 +112,11 @@ class Feed:
                 pool.shutdown(cancel_futures=True)
 
 
-def reach_note(feed: Feed) -> str | None:
+def reach_note(loader: BatchLoader) -> str | None:
     """A line on photos that are too small for the schedule's scales, if they are."""
-    if feed.schedule.highest <= feed.largest or math.isclose(feed.schedule.highest, feed.largest):
+    if loader.schedule.highest <= loader.largest or math.isclose(loader.schedule.highest, loader.largest):
         return None
     return (
-        f"the largest photo allows x{feed.largest:.3g} with LR patches of {feed.recipe.data.patch}; "
-        f"scales of '{feed.schedule}' above are drawn as that"
+        f"the largest photo allows x{loader.largest:.3g} with LR patches of {loader.recipe.data.patch}; "
+        f"scales of '{loader.schedule}' above are drawn as that"
     )

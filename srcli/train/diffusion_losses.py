@@ -20,8 +20,8 @@ from srcli.errors import PresetError
 from srcli.geometry import Grid, Size
 from srcli.models.noise_schedule import alphas_cumprod
 from srcli.models.sr import Generator, ImplicitSR, OutputGenerator
-from srcli.train.branch_losses import autoencoder_of, picture_of
-from srcli.train.loss import Kept, Objective, Stage
+from srcli.train.autoencoder_loss import autoencoder_of, picture_of
+from srcli.train.losses import FeatureCache, Objective, TrainingLoss
 
 LEVELS = (0.05, 0.25, 0.5, 0.75)  # shares of the steps at which a generator is measured
 
@@ -53,16 +53,16 @@ class Known(NamedTuple):
     condition: Tensor
 
 
-class _LatentDiffusion(Stage):
+class _LatentDiffusion(TrainingLoss):
     """See `latent_diffusion`."""
 
     def __init__(self, diffusion: Diffusion, min_snr: float, *, normalise: bool) -> None:
         self.alphas, self.min_snr, self.normalise = alphas_cumprod(diffusion), min_snr, normalise
-        self.kept = Kept()
+        self.kept = FeatureCache()
         self.step = 0
 
     def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
-        """See `Stage.begin`."""
+        """See `TrainingLoss.begin`."""
         self.step = step
 
     def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:

@@ -21,7 +21,7 @@ from srcli.models.dpacm import terms
 from srcli.models.noise_schedule import alphas_cumprod
 from srcli.models.sr import ImplicitSR
 from srcli.train.diffusion_losses import with_noise, without_noise
-from srcli.train.loss import Kept, Objective, Stage, classifier, luma_psnr
+from srcli.train.losses import FeatureCache, Objective, TrainingLoss, classifier, luma_psnr
 
 if TYPE_CHECKING:
     from srcli.models.latent_restorer import LatentRestorer
@@ -30,7 +30,7 @@ MEASURED_AT = {"psnr-y from noise": 1.0, "psnr-y one step": 0.25}  # shares of t
 Distance = Callable[[Tensor, Tensor], Tensor]
 
 
-class Denoising(Stage):
+class Denoising(TrainingLoss):
     """Mean squared error of the noise, + lambda_w * Wasserstein-1 + lambda_p * perceptual distance of DPACM's view.
 
     With `diffusion.prediction` "v_prediction" the error is that of the velocity instead. Latents and tokens of samples
@@ -56,10 +56,10 @@ class Denoising(Stage):
         self.wasserstein, self.perceptual = wasserstein, perceptual
         self.judge, self.side = judge, side
         self.distance: Distance | None = None
-        self.kept = Kept()
+        self.kept = FeatureCache()
 
     def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
-        """See `Stage.begin`."""
+        """See `TrainingLoss.begin`."""
         if self.perceptual and self.distance is None:
             self.distance = self.judge()
 

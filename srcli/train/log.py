@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 import platform
+import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from srcli import __version__
+from srcli.data.photos import Photos
 from srcli.data.samples import Batch
 from srcli.errors import ModelError, ResourceError
 from srcli.files import write_atomically, write_error
-from srcli.train.progress import Progress
+from srcli.processes import ENDING
+from srcli.train.recipe import OptimSettings, Recipe
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -108,3 +117,147 @@ def dump_batches(out: Path, step: int, batches: tuple[Batch, ...]) -> Path | Non
     except ResourceError:
         return None
     return path
+
+
+@dataclass
+class Progress:
+    """What the caller is told after a step.
+
+    Attributes:
+        step: how many are done.
+        loss: of this step; the sum where an objective has several.
+        lr: learning rate of the next step.
+        samples_per_second: of this call, over all processes.
+        data_share: share of the time that was spent waiting for samples.
+        skipped: steps of this call that changed nothing, for want of a finite loss.
+        validation: PSNR in dB by scale, where this step was measured.
+    """
+
+    step: int
+    loss: float
+    lr: float
+    samples_per_second: float
+    data_share: float = 0.0
+    skipped: int = 0
+    validation: dict[str, float] | None = None
+
+
+@dataclass
+class Limits:
+    """Where this call stops; the schedule's length is the recipe's `steps`."""
+
+    steps: int | None = None
+    seconds: float | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def reached(self, step: int) -> bool:
+        """Whether to stop before step `step`."""
+        return self.out_of_time() or (self.steps is not None and step >= self.steps)
+
+    def out_of_time(self) -> bool:
+        """Whether to stop at once, also within a step."""
+        return self.seconds is not None and time.monotonic() - self.started >= self.seconds
+
+
+class StoppedError(Exception):
+    """What is under way is given up, since the time is over or a signal came."""
+
+
+class CheckedWithin(TorchFunctionMode):
+    """Inside, `check` is called before every operation forward and after it on the way back, so that it can end a pass.
+
+    A pass back is one call that can take minutes, in which a signal only sets a flag.
+    """
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self.check = check
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self.check()
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.grad_fn is not None:
+            result.register_hook(self._back)
+        return result
+
+    def _back(self, _gradient: Tensor) -> None:
+        self.check()
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Callable[[], int | None]]:
+    """Inside, SIGINT, SIGTERM and SIGHUP only raise a flag; the yielded call returns the signal or None.
+
+    A second one does what it would outside; one that the caller has it ignore (`nohup`) stays ignored.
+    """
+    received: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        if received:
+            restore()
+            signal.raise_signal(number)
+        received.append(number)
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    previous = {s: signal.getsignal(s) for s in ENDING if signal.getsignal(s) is not signal.SIG_IGN}
+    for number in previous:
+        signal.signal(number, remember)
+    try:
+        yield lambda: received[0] if received else None
+    finally:
+        restore()
+
+
+def model_card(
+    recipe: Recipe,
+    photos: Photos,
+    taught: Sequence[str],
+    step: int,
+    validation: Mapping[str, float] | None,
+    parameters: int,
+) -> str:
+    """The card of a run as Markdown; `taught` says by what, `validation` is PSNR in dB by scale on the held-out photos."""
+    preset, optim = recipe.preset, recipe.optim
+    pixels = sum(photo.pixels.shape[0] * photo.pixels.shape[1] for photo in photos.train) / 1e6
+    given = recipe.objective.args
+    # Of a backbone's file the name: its folder is nobody's business.
+    files = {key: Path(value).name for key, value in given.items() if key == "weights"}
+    settings = "".join(f" {key}={value}" for key, value in {**given, **files}.items())
+    objective = f"objective {recipe.objective.name}{settings}"
+    optimiser = {"adam": "Adam", "adamw": "AdamW", "adamw-8bit": "AdamW in 8 bits"}[optim.optimiser]
+    decay = "cosine decay" if optim.decay == "cosine" else f"x{optim.factor:g} at {list(optim.milestones)}"
+    photographs = len(Counter(photo.photograph for photo in photos.train))
+    lines = [
+        f"# {preset.title}",
+        "",
+        f"- Network: encoder {preset.encoder.name} {preset.encoder.args}, decoder {preset.decoder.name} "
+        f"{preset.decoder.args}; {parameters:,} parameters.",
+        f"- Licence of the weights: {preset.weights.license}.",
+        f"- Data: {'; '.join(taught)}; {len(photos.train)} images of {photographs} "
+        f"photographs, {pixels:.0f} megapixels; {len(photos.held_out)} images held out"
+        + ("; counted in the first process's share of the files." if recipe.split_shards else "."),
+        f"- Recipe: {step} of {optim.steps} steps, batch {_batch(optim)}, LR patch {recipe.data.patch}, "
+        f"{recipe.data.queries} queries, scales {recipe.scale_schedule}, {objective}, {optimiser} {optim.lr:g} with "
+        f"{decay}, EMA {optim.ema:g}, {optim.precision}, seed {optim.seed}.",
+        f"- Made with srcli {__version__} (`srcli train`); the weights are the "
+        + ("averaged ones." if optim.ema else "last ones."),
+    ]
+    if validation:
+        lines += [
+            "",
+            "Held-out photos (sets by name: their pictures), luma PSNR of float pictures, border = scale, Pillow bicubic "
+            "reduction where no LR files are given:",
+            "",
+            "| " + " | ".join(validation) + " |",
+            "|" + "---|" * len(validation),
+            "| " + " | ".join(f"{value:.2f} dB" for value in validation.values()) + " |",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _batch(optim: OptimSettings) -> str:
+    return f"{optim.batch}" if optim.accumulate == 1 else f"{optim.accumulate}x{optim.batch}"

@@ -21,10 +21,17 @@ from srcli.files import write_atomically
 from srcli.models import count_parameters
 from srcli.processes import joined_ranks
 from srcli.train.batch_loader import Parts
-from srcli.train.card import model_card
 from srcli.train.checkpoints import CONFIGURATION, alone, begin_anew, write_checkpoint
-from srcli.train.log import Record, dump_batches
-from srcli.train.progress import CheckedWithin, Limits, Progress, StoppedError, stop_on_signal
+from srcli.train.log import (
+    CheckedWithin,
+    Limits,
+    Progress,
+    Record,
+    StoppedError,
+    dump_batches,
+    model_card,
+    stop_on_signal,
+)
 from srcli.train.recipe import Recipe
 from srcli.train.run import Run, prepare
 
@@ -34,7 +41,7 @@ Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
-class Habits:
+class RunOptions:
     """How a call keeps a run; none of it changes what the run becomes.
 
     Attributes:
@@ -61,7 +68,7 @@ def train(
     *,
     device: str = "cpu",
     limits: Limits | None = None,
-    habits: Habits = Habits(),
+    options: RunOptions = RunOptions(),
     init: Path | None = None,
     resume: str = "auto",
     report: Report | None = None,
@@ -76,7 +83,7 @@ def train(
         out: the run's folder.
         device: where.
         limits: where this call stops.
-        habits: how often it is saved, logged, and so on.
+        options: how often it is saved, logged, and so on.
         init: weights to start a new run from.
         resume: "auto", "no", or the path of a run to continue in `out`.
         report: called after every step, in the first process.
@@ -100,18 +107,18 @@ def train(
             held.enter_context(alone(out))
         run = prepare(
             recipe, data, out, place, ranks, init=init, resume=resume, notify=notify, force=force,
-            benchmarks=habits.benchmarks,
+            benchmarks=options.benchmarks,
         )  # fmt: skip
         if ranks.rank > 0:
-            return _loop(run, out, limits or Limits(), habits)
+            return _loop(run, out, limits or Limits(), options)
         if new:
             held.enter_context(alone(out))
         if resume == "no":
             begin_anew(out)
         write_atomically(out / CONFIGURATION, json.dumps(run.configuration, indent=2).encode())
-        record = Record(out, run.trainer.step, tensorboard=habits.tensorboard)
+        record = Record(out, run.trainer.step, tensorboard=options.tensorboard)
         record.start(run.trainer.step, place, ranks.world)
-        ended = _loop(run, out, limits or Limits(), habits, record, report, notify)
+        ended = _loop(run, out, limits or Limits(), options, record, report, notify)
         record.close()
         parameters = count_parameters(run.trainer.network)
         card = model_card(recipe, run.photos, run.trainer.taught, run.trainer.step, run.validated, parameters)
@@ -123,7 +130,7 @@ def _loop(
     run: Run,
     out: Path,
     limits: Limits,
-    habits: Habits,
+    options: RunOptions,
     record: Record | None = None,
     report: Report | None = None,
     notify: Callable[[str], None] = lambda _line: None,
@@ -132,7 +139,7 @@ def _loop(
     trainer, optim, every = run.trainer, run.recipe.optim, run.recipe.validation.every
     begin, spent, waited, within = trainer.step, 0.0, 0.0, False
     progress: Progress | None = None
-    workers = habits.workers if habits.workers is not None else 4 * (trainer.device.type == "cuda")
+    workers = options.workers if options.workers is not None else 4 * (trainer.device.type == "cuda")
 
     def ending(*, reached: bool) -> int:
         """A signal's number, LIMIT, or 0: what any process has seen, so that all stop at the same place."""
@@ -147,11 +154,11 @@ def _loop(
         deep = trainer.ranks.world == 1 and optim.compile == "off"
         return CheckedWithin(check) if deep else nullcontext()
 
-    with stop_on_signal() as stopped, run.feed.from_step(begin, workers, check) as feed:
+    with stop_on_signal() as stopped, run.loader.from_step(begin, workers, check) as loader:
         try:
             while trainer.step < optim.steps and not ending(reached=limits.reached(trainer.step)):
                 clock = time.monotonic()
-                parts = next(feed)
+                parts = next(loader)
                 waited += time.monotonic() - clock
                 within = True
                 loss = trainer.train_step(*parts, within=within_pass)
@@ -166,12 +173,12 @@ def _loop(
                 if due:
                     with within_pass():
                         progress.validation = run.validate() or None
-                if record and (due or trainer.step % habits.log_every == 0 or trainer.step == begin + 1):
+                if record and (due or trainer.step % options.log_every == 0 or trainer.step == begin + 1):
                     record.add(progress)
                 if report:
                     report(progress)
-                if record and (due or trainer.step % habits.save_every == 0):
-                    write_checkpoint(trainer, out, progress.validation, keep=habits.keep)
+                if record and (due or trainer.step % options.save_every == 0):
+                    write_checkpoint(trainer, out, progress.validation, keep=options.keep)
                     if due:
                         with within_pass() if trainer.ranks.world == 1 else nullcontext():
                             run.write_samples(out)
@@ -183,7 +190,7 @@ def _loop(
                 with suppress(StoppedError), within_pass():
                     run.validate()
             if record:
-                write_checkpoint(trainer, out, keep=habits.keep)
+                write_checkpoint(trainer, out, keep=options.keep)
                 record.stop(trainer.step, run.validated, within=within)
             if within:
                 notify(f"stopped within step {trainer.step + 1}, which is done again when the run goes on")
@@ -231,7 +238,7 @@ def dry_run(
         trainer = run.trainer
         begin = trainer.step
         clock = time.monotonic()
-        parts = run.feed.step(begin)
+        parts = run.loader.step(begin)
         waited = time.monotonic() - clock
         with measured(trainer.network, place) as first:
             trainer.train_step(*parts)

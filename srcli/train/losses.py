@@ -1,19 +1,108 @@
-"""Losses of colours at the batch's coordinates: regression, and LINF's two stages."""
+"""What training minimises: the kinds of losses, those of colours at the batch's coordinates, and LINF's two stages."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from srcli.data.samples import Batch
 from srcli.errors import PresetError
+from srcli.geometry import COPIES, Size, dihedral_size
+from srcli.metrics.classifiers import load_classifier
 from srcli.models.decoders.linf import unfolded
+from srcli.models.layers import pixels_around
 from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR
-from srcli.train.distillation import Teacher
-from srcli.train.loss import Objective, classifier
+from srcli.weights.checkpoint import load
+
+Objective = Callable[[ImplicitSR, Batch], Tensor]
+
+
+class TrainingLoss:
+    """A loss with more to it than a formula; calling it gives the loss, as with every objective.
+
+    Attributes:
+        discriminator: a network that is trained against this loss, in the same steps and with an optimiser of its own.
+        discriminator_from: the step at which that begins.
+    """
+
+    discriminator: nn.Module | None = None
+    discriminator_from: int = 0
+
+    def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
+        """Called before every step `step` of `steps`: what follows a schedule is set here."""
+
+    def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
+        """The loss of a batch."""
+        raise NotImplementedError
+
+    def discriminator_loss(self) -> Tensor:
+        """The discriminator's loss on the batch of the last call."""
+        raise NotImplementedError
+
+    def measure(self, network: ImplicitSR, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float] | None:
+        """How good the network is at what this stage trains, larger is better, in dB; None: measure it as a whole.
+
+        Args:
+            network: the averaged weights, in evaluation.
+            pairs: LR (1, 3, h, w) and HR (1, 3, H, W) of held-out pictures at the largest scale of `validation.scales`,
+                normalised.
+        """
+        return None
+
+
+class FeatureCache:
+    """What frozen parts say of samples: computed anew, or once for each sample that comes again."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, tuple[Tensor, ...]] = {}
+
+    def __call__(
+        self, batch: Batch, compute: Callable[[list[int] | slice], tuple[Tensor, ...]]
+    ) -> tuple[Tensor, ...]:
+        """What `compute` gives for all samples of a batch; it is told which of them to compute."""
+        numbers = batch.numbers
+        if numbers is None:
+            return compute(slice(None))
+        new = [i for i, number in enumerate(numbers) if number not in self.known]
+        if new:
+            found = compute(new)
+            for place, i in enumerate(new):
+                self.known[numbers[i]] = tuple(part[place].clone() for part in found)
+        parts = zip(*(self.known[number] for number in numbers), strict=True)
+        return tuple(torch.stack(part) for part in parts)
+
+
+PUBLISHED = "vgg19-dcbb9e9d.pth"
+
+
+def classifier(backbone: str, weights: str | None) -> nn.Module:
+    """The distance that a perceptual loss is, see `load_classifier`.
+
+    Raises:
+        PresetError: no file is named.
+        ModelError: it is not here or is something else.
+    """
+    if weights is None:
+        own = f"It is torchvision's {PUBLISHED}"
+        other = f"Its Caffe weights are not published; --set objective.backbone=vgg19 takes torchvision's {PUBLISHED}"
+        raise PresetError(
+            f"the perceptual loss needs the file of {backbone}: --set objective.weights=FILE.",
+            hint=f"{own if backbone == 'vgg19' else other}, or do without: --set objective.perceptual=0",
+        )
+    return load_classifier(backbone, Path(weights))
+
+
+def luma_psnr(sr: Tensor, hr: Tensor, border: int) -> float:
+    """PSNR in dB of the luma of (1, 3, h, w) in [-1, 1], without a border; sums of 65.738 R + 129.057 G + 25.064 B."""
+    weight = torch.tensor([65.738, 129.057, 25.064], device=hr.device).view(1, 3, 1, 1) / 256
+    error = ((sr.float().clamp(-1, 1) - hr.float()) / 2 * weight).sum(1)
+    inside = error[:, border:-border, border:-border]
+    return float(-10 * inside.square().mean().log10())
 
 
 def l1(prediction: Tensor, target: Tensor) -> Tensor:
@@ -189,3 +278,91 @@ def _pictures(patches: Tensor, patch: int) -> Tensor:
             "A perceptual loss looks at pictures, not at random pixels.", hint="Set data.block."
         )
     return unfolded(patches.unflatten(1, (side, side)), patch) * 0.5 + 0.5
+
+
+class Teacher:
+    """What a trained network makes of samples as a self-ensemble; of those that come again it is asked once.
+
+    The mean of a network over the eight turned and mirrored copies of its input (Timofte et al., "Seven ways to improve
+    example-based single image super resolution", CVPR 2016) is closer than one pass, at eight times the time. A network that
+    is trained towards that mean keeps some of it for nothing; and the mean is far less noisy than true colours, so that
+    few steps are enough.
+
+    Args:
+        model: a preset with weights that are here, or a weights file.
+        share: of the teacher in what is aimed at, from 0 to 1; the rest is the true colours.
+
+    Raises:
+        ValueError: a share outside 0 to 1, or a teacher that sees other pixels than with mean and deviation 0.5.
+        SrcliError: the teacher is unknown, or its weights are not here.
+    """
+
+    def __init__(self, model: str, share: float) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError("share is a number from 0 to 1")
+        loaded = load(model)
+        if set(sum(loaded.preset.mean_std, ())) != {0.5}:
+            raise ValueError(f"{model} sees pixels with another mean and standard deviation than 0.5")
+        self.network = loaded.network.requires_grad_(requires_grad=False)
+        self.share, self.kept = share, FeatureCache()
+
+    def aim(self, batch: Batch) -> Tensor:
+        """The mix of the teacher's and the true colours, in the shape of `batch.hr`: (B, Q, 3), or (B, Q, n^2, 3)."""
+        self.network.to(batch.lr.device)
+        (seen,) = self.kept(batch, lambda which: (self._seen(batch.with_each(lambda value: value[which])),))
+        return self.share * seen + (1 - self.share) * batch.hr.float()
+
+    def _seen(self, batch: Batch) -> Tensor:
+        if batch.hr.ndim == 3:
+            return turned_mean(self.network, batch)
+        pixel = batch.cell[:, None, None]
+        at = pixels_around(batch.coord, batch.cell, math.isqrt(batch.hr.shape[2]))
+        coord = at.maximum(pixel / 2 - 1).minimum(1 - pixel / 2)  # the edge's where there are none
+        pixels = batch._replace(coord=coord.flatten(1, 2), hr=batch.hr.flatten(1, 2))
+        return turned_mean(self.network, pixels).unflatten(1, batch.hr.shape[1:3])
+
+
+def self_ensemble(*, teacher: str | None = None, share: float = 0.9) -> tuple[Objective, ...]:
+    """Mean squared error to a mix of the true colours and of what a teacher makes of them as a self-ensemble.
+
+    Needs presets with mean and standard deviation 0.5. What the teacher says of samples that come again (`data.pool`)
+    is computed once.
+
+    Args:
+        teacher: see `Teacher`; there is no doing without.
+        share: of the teacher in the mix, from 0 to 1.
+
+    Raises:
+        ValueError, SrcliError: no teacher, or as `Teacher` raises.
+    """
+    if teacher is None:
+        raise ValueError("a preset or weights file that teaches is needed: objective.teacher")
+    guide = Teacher(teacher, share)
+
+    def loss(network: ImplicitSR, batch: Batch) -> Tensor:
+        prediction = network(batch.lr, batch.coord, batch.cell, batch.stages)
+        return (prediction.float() - guide.aim(batch)).square().mean()
+
+    return (loss,)
+
+
+@torch.no_grad()
+def turned_mean(network: ImplicitSR, batch: Batch) -> Tensor:
+    """The mean of a network's colours (B, Q, 3) over eight turned and mirrored copies of LR, in fp32."""
+    total = torch.zeros_like(batch.hr, dtype=torch.float32)
+    for turn in range(COPIES):
+        total += network(*turned(batch, turn)).float()
+    return total / COPIES
+
+
+def turned(batch: Batch, turn: int) -> tuple[Tensor, Tensor, Tensor, tuple[Size, ...] | None]:
+    """LR, coordinates, cell and stages of the same positions in a turned copy, as `dihedral` turns a picture."""
+    lr, coord, cell, stages = batch.lr, batch.coord, batch.cell, batch.stages
+    if turn & 1:
+        lr, coord = lr.flip(-2), coord * coord.new_tensor([-1, 1])
+    if turn & 2:
+        lr, coord = lr.flip(-1), coord * coord.new_tensor([1, -1])
+    if turn & 4:
+        lr, coord, cell = lr.transpose(-1, -2), coord.flip(-1), cell.flip(-1)
+    stages = stages and tuple(dihedral_size(stage, turn) for stage in stages)
+    return lr, coord, cell, stages

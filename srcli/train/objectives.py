@@ -18,13 +18,19 @@ from srcli.config.presets import Diffusion, Part
 from srcli.config.toml import convert
 from srcli.errors import PresetError, suggest
 from srcli.train.autoencoder_loss import autoencoder
-from srcli.train.branch_losses import fidelity
 from srcli.train.diffusion_losses import latent_diffusion, noise_level
-from srcli.train.distillation import self_ensemble
-from srcli.train.finetuning_losses import alignment, lia_finetune
+from srcli.train.fplia_losses import alignment, fidelity, lia_finetune
 from srcli.train.lgcaa_loss import denoising
-from srcli.train.loss import Objective, Stage
-from srcli.train.losses import colour_l1, colour_l2, linf_stage_2, nll, perceptual_l1
+from srcli.train.losses import (
+    Objective,
+    TrainingLoss,
+    colour_l1,
+    colour_l2,
+    linf_stage_2,
+    nll,
+    perceptual_l1,
+    self_ensemble,
+)
 
 OBJECTIVES: dict[str, Callable[..., tuple[Objective, ...]]] = {
     "alignment": alignment,
@@ -79,4 +85,4 @@ def make_objective(
         raise PresetError(f"objective '{part.name}' in {where}: {error}") from error
 
 
-__all__ = ["OBJECTIVES", "Objective", "Stage", "colour_l1", "make_objective"]
+__all__ = ["OBJECTIVES", "Objective", "TrainingLoss", "colour_l1", "make_objective"]

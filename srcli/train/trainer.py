@@ -25,7 +25,7 @@ from srcli.models.layers import channels_last
 from srcli.models.sr import ImplicitSR
 from srcli.processes import Ranks
 from srcli.resources import free_memory, in_words
-from srcli.train.objectives import Objective, Stage, make_objective
+from srcli.train.objectives import Objective, TrainingLoss, make_objective
 from srcli.train.recipe import OptimSettings, Recipe
 from srcli.weights import load_into, own_state
 
@@ -64,9 +64,11 @@ class Trainer:
             self.asked = torch.compile(self.network, mode=COMPILE[optim.compile])  # type: ignore[assignment]
         self.objectives = make_objective(recipe.objective, recipe.preset.name, recipe.preset.diffusion)
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
-        self.stages = [objective for objective in self.objectives if isinstance(objective, Stage)]
+        self.stages = [objective for objective in self.objectives if isinstance(objective, TrainingLoss)]
         self.optimiser = make_optimiser(optim, self.parameters)
-        self.duel = next((Duel(s, optim, device) for s in self.stages if s.opponent is not None), None)
+        self.adversary = next(
+            (Adversary(s, optim, device) for s in self.stages if s.discriminator is not None), None
+        )
         self.precision = training_precision(optim.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
         self.pieces = 1  # in which a batch is passed through, so that a step fits into the memory
@@ -93,7 +95,7 @@ class Trainer:
             "updates": self.updates,
             "best": self.best,
             "taught": self.taught,
-            **({"duel": self.duel.state()} if self.duel else {}),
+            **({"adversary": self.adversary.state()} if self.adversary else {}),
         }
 
     def restore(self, state: Mapping[str, Any], where: str = "the trainer's state") -> None:
@@ -108,8 +110,8 @@ class Trainer:
             self.optimiser.load_state_dict(state["optimiser"])
             if state.get("scaler"):
                 self.scaler.load_state_dict(state["scaler"])
-            if self.duel:
-                self.duel.restore(state["duel"])
+            if self.adversary:
+                self.adversary.restore(state["adversary"])
             self.pieces = state.get("pieces", 1)
             self.step, self.best = state["step"], state["best"]
             self.updates = state.get("updates", 0)
@@ -181,13 +183,15 @@ class Trainer:
             loss = torch.zeros((), device=self.device)
             for number, batch in enumerate(batches):
                 self._seed(which, number)
-                duel = self.duel if self.step >= getattr(objective, "opponent_from", 0) else None
+                adversary = (
+                    self.adversary if self.step >= getattr(objective, "discriminator_from", 0) else None
+                )
                 with within():
-                    loss += self._pass(self.asked, objective, batch, len(batches), duel)
+                    loss += self._pass(self.asked, objective, batch, len(batches), adversary)
             average_over(self.ranks, [loss, *(p.grad for p in self.parameters if p.grad is not None)])
             finite = self._update(loss) and finite
-            if self.duel:
-                self.duel.step(self.learning_rate(), self.ranks, learn=finite)
+            if self.adversary:
+                self.adversary.step(self.learning_rate(), self.ranks, learn=finite)
             total += float(loss)
             self.updates += 1
         self.updates = 0
@@ -197,27 +201,27 @@ class Trainer:
         return total
 
     def _pass(
-        self, network: ImplicitSR, objective: Objective, batch: Batch, parts: int, duel: Duel | None
+        self, network: ImplicitSR, objective: Objective, batch: Batch, parts: int, adversary: Adversary | None
     ) -> Tensor:
-        """Add the gradients of one of `parts` passes, the opponent's too if it learns; the share of the loss."""
+        """Add the gradients of one of `parts` passes, the discriminator's too if it learns; the share of the loss."""
         with torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
             part = objective(network, batch) / parts
         self.scaler.scale(part).backward()
-        if duel and duel.stage is objective:
-            duel.learn(self.precision, parts)
+        if adversary and adversary.stage is objective:
+            adversary.learn(self.precision, parts)
         return part.detach()
 
     def try_pass(self, batch: Batch) -> None:
         """Do all passes of a step with a batch, and leave everything as it was."""
-        networks = [self.network, *([self.duel.network] if self.duel else [])]
+        networks = [self.network, *([self.adversary.network] if self.adversary else [])]
         buffers = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
         normalised = self._normalised(batch)
         for stage in self.stages:
-            stage.begin(self.network, max(self.step, stage.opponent_from), self.recipe.optim.steps)
+            stage.begin(self.network, max(self.step, stage.discriminator_from), self.recipe.optim.steps)
         try:
             for objective in self.objectives:
                 self._seed()
-                self._pass(self.network, objective, normalised, 1, self.duel)
+                self._pass(self.network, objective, normalised, 1, self.adversary)
                 self.drop_gradients()
         finally:
             self.drop_gradients()
@@ -227,7 +231,7 @@ class Trainer:
 
     def drop_gradients(self) -> None:
         """Forget the gradients of passes that no step was made of."""
-        for network in (self.network, *([self.duel.network] if self.duel else [])):
+        for network in (self.network, *([self.adversary.network] if self.adversary else [])):
             network.zero_grad(set_to_none=True)
 
     @property
@@ -235,8 +239,8 @@ class Trainer:
         """Bytes that the optimisers take from their first step on, as long as that has not been."""
         halves = 1 if self.recipe.optim.optimiser == "adamw-8bit" else 4
         pairs = [(self.optimiser, self.parameters)]
-        if self.duel:
-            pairs.append((self.duel.optimiser, self.duel.parameters))
+        if self.adversary:
+            pairs.append((self.adversary.optimiser, self.adversary.parameters))
         return sum(2 * halves * p.numel() for optimiser, own in pairs if not optimiser.state for p in own)
 
     def _seed(self, *place: int) -> None:
@@ -277,13 +281,13 @@ class Trainer:
             average.copy_(now)
 
 
-class Duel:
-    """The opponent of a stage, its optimiser and how it learns."""
+class Adversary:
+    """The discriminator of a stage, its optimiser and how it learns."""
 
-    def __init__(self, stage: Stage, optim: OptimSettings, device: torch.device) -> None:
-        assert stage.opponent is not None
+    def __init__(self, stage: TrainingLoss, optim: OptimSettings, device: torch.device) -> None:
+        assert stage.discriminator is not None
         self.stage, self.device = stage, device
-        self.network = channels_last(stage.opponent.to(device))
+        self.network = channels_last(stage.discriminator.to(device))
         self.parameters = list(self.network.parameters())
         self.optimiser = make_optimiser(optim, self.parameters)
 
@@ -293,17 +297,17 @@ class Duel:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`."""
-        load_into(self.network, state["network"], where="the opponent's state")
+        load_into(self.network, state["network"], where="the discriminator's state")
         self.optimiser.load_state_dict(state["optimiser"])
 
     def learn(self, precision: Precision, parts: int) -> None:
         """Add the gradients of one of `parts` parts of a step."""
         with torch.autocast(self.device.type, DTYPES[precision], enabled=precision != "fp32"):
-            loss = self.stage.opponent_loss() / parts
+            loss = self.stage.discriminator_loss() / parts
         loss.backward()
 
     def step(self, lr: float, ranks: Ranks, *, learn: bool) -> None:
-        """Change the opponent's weights by its gradients, if it has any, they are finite and it is to `learn`."""
+        """Change the discriminator's weights by its gradients, if it has any, they are finite and it is to `learn`."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if not gradients:
             return

@@ -24,7 +24,7 @@ from srcli.geometry import Size
 from srcli.image.samples import quantise
 from srcli.models.sr import ImplicitSR
 from srcli.processes import Ranks
-from srcli.train.objectives import Stage
+from srcli.train.objectives import TrainingLoss
 from srcli.train.recipe import Recipe
 
 PROTOCOL = "liif-benchmark"  # luma PSNR of float pictures, border = scale, Pillow's bicubic
@@ -50,7 +50,7 @@ class Validation:
         recipe: Recipe,
         held_out: Sequence[Photo],
         benchmarks: Sequence[Benchmark] = (),
-        stages: Sequence[Stage] = (),
+        stages: Sequence[TrainingLoss] = (),
     ) -> None:
         self.recipe, self.stages = recipe, stages
         self.crops = centre_crops(held_out, recipe.validation.photos, recipe.validation.crop)

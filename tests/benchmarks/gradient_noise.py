@@ -41,7 +41,7 @@ def measure(options: argparse.Namespace, case: str) -> tuple[float, float]:
     for step in range(options.steps + 1):
         if step == 1:  # the first one warms up
             rows, begin = [], time.perf_counter()
-        run.trainer.train_step(*run.feed.step(step))
+        run.trainer.train_step(*run.loader.step(step))
         rows.append(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]))
     seconds = (time.perf_counter() - begin) / options.steps
     return float(torch.stack(rows).var(0).sum()), seconds

@@ -66,7 +66,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     from srcli.data.on_device import make_sampler
     from srcli.data.photos import Photo
     from srcli.processes import Ranks
-    from srcli.train.batch_loader import Feed
+    from srcli.train.batch_loader import BatchLoader
     from srcli.train.recipe import find_recipe, read_recipe
     from srcli.train.trainer import Trainer
 
@@ -82,13 +82,13 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     photos = [Photo(str(i), str(i), rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8)) for i in range(PHOTOS)]
     trainer, ranks = Trainer(recipe, device), Ranks()
-    feed = Feed(recipe, make_sampler(photos, recipe.data, device), ranks, pinned=False)
-    parts = feed.step(0)
+    loader = BatchLoader(recipe, make_sampler(photos, recipe.data, device), ranks, pinned=False)
+    parts = loader.step(0)
     with FlopCounterMode(display=False) as counter:
         trainer.train_step(*parts)
     samples = recipe.optim.batch * recipe.optim.accumulate
     steps = iter(range(1, 1000))
-    data = clock(lambda: feed.step(next(steps)), args.steps, args.device)
+    data = clock(lambda: loader.step(next(steps)), args.steps, args.device)
     step = clock(lambda: trainer.train_step(*parts), args.steps, args.device)
     rate = convolution_rate(args.device, trainer.precision)
     return {

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from srcli.cli import app
 from srcli.cli.training_output import Dashboard
-from srcli.train.progress import Progress
+from srcli.train.log import Progress
 from tests.train.conftest import RECIPE, held_out_name
 
 

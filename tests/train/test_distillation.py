@@ -10,7 +10,7 @@ from srcli.data.samples import Batch, Sampler, SampleSettings
 from srcli.errors import ModelError, PresetError
 from srcli.geometry import centres, dihedral
 from srcli.models import build
-from srcli.train.distillation import Teacher, turned_mean
+from srcli.train.losses import Teacher, turned_mean
 from srcli.train.objectives import make_objective
 from srcli.weights import save
 from tests.helpers.flow import tiny_flow
@@ -84,7 +84,7 @@ def test_the_loss_is_the_squared_error_to_the_mix(teacher, share):
 def test_a_teacher_learns_nothing_and_is_asked_once_about_samples_that_come_again(teacher, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "srcli.train.distillation.turned_mean",
+        "srcli.train.losses.turned_mean",
         lambda net, b: asked.append(len(b.lr)) or turned_mean(net, b),
     )
     (loss,) = make_objective(Part("self-ensemble", {"teacher": str(teacher)}))

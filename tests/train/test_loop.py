@@ -22,8 +22,8 @@ from srcli.errors import (
     UsageError,
     WeightsError,
 )
-from srcli.train.loop import Habits, dry_run, train
-from srcli.train.progress import Limits
+from srcli.train.log import Limits
+from srcli.train.loop import RunOptions, dry_run, train
 from srcli.train.recipe import read_recipe
 from srcli.weights import find, load
 from srcli.weights.store import data_of, is_bundled
@@ -44,7 +44,7 @@ def log_of(out):
 
 def uninterrupted(settings, photos, folder):
     out = folder / "whole"
-    train(settings, [photos], out, habits=Habits(log_every=1))
+    train(settings, [photos], out, options=RunOptions(log_every=1))
     return out
 
 
@@ -52,8 +52,8 @@ def uninterrupted(settings, photos, folder):
 def test_a_run_stopped_anywhere_ends_in_the_same_weights(recipe, photos, tmp_path, stop, changes):
     settings = read_recipe(recipe, changes)
     once, twice = uninterrupted(settings, photos, tmp_path), tmp_path / "twice"
-    train(settings, [photos], twice, limits=Limits(steps=stop), habits=Habits(log_every=1, workers=2))
-    train(settings, [photos], twice, habits=Habits(log_every=1, save_every=3))
+    train(settings, [photos], twice, limits=Limits(steps=stop), options=RunOptions(log_every=1, workers=2))
+    train(settings, [photos], twice, options=RunOptions(log_every=1, save_every=3))
     assert same_weights(once, twice)
     assert same_weights(once, twice, "best.safetensors")
     assert [line["loss"] for line in log_of(once)] == [line["loss"] for line in log_of(twice)]
@@ -71,9 +71,9 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(recipe, photos, tmp_path)
 
     out = tmp_path / "killed"
     with pytest.raises(KilledError):
-        train(settings, [photos], out, habits=Habits(save_every=5, log_every=1), report=kill)
+        train(settings, [photos], out, options=RunOptions(save_every=5, log_every=1), report=kill)
     lines = []
-    train(settings, [photos], out, habits=Habits(log_every=1), notify=lines.append)
+    train(settings, [photos], out, options=RunOptions(log_every=1), notify=lines.append)
     assert f"continuing {out} at step 6" in lines  # validated and saved there
     assert same_weights(uninterrupted(settings, photos, tmp_path), out)
     assert [line["step"] for line in log_of(out)] == list(range(1, 13))
@@ -99,7 +99,8 @@ def test_overfitting_a_few_samples_sees_only_these(recipe, photos, tmp_path):
 def test_the_run_leaves_a_log_a_configuration_samples_and_weights_that_load(recipe, photos, tmp_path):
     out = tmp_path / "run"
     assert (
-        train(read_recipe(recipe), [photos], out, limits=Limits(steps=7), habits=Habits(save_every=2)) is None
+        train(read_recipe(recipe), [photos], out, limits=Limits(steps=7), options=RunOptions(save_every=2))
+        is None
     )
     resolved = json.loads((out / "config.resolved.json").read_text())
     assert resolved["optim"]["steps"] == 12
@@ -175,7 +176,9 @@ def test_a_signal_saves_and_says_so(recipe, photos, tmp_path):
 def test_limits_and_habits_are_no_configuration(recipe, photos, tmp_path):
     settings, out = read_recipe(recipe), tmp_path / "run"
     train(settings, [photos], out, limits=Limits(steps=2))
-    train(settings, [photos], out, limits=Limits(seconds=0), habits=Habits(save_every=7, keep=0, workers=1))
+    train(
+        settings, [photos], out, limits=Limits(seconds=0), options=RunOptions(save_every=7, keep=0, workers=1)
+    )
     assert torch.load(out / "trainer.pt", weights_only=True)["step"] == 2
     assert not list((out / "checkpoints").iterdir())
 
@@ -230,7 +233,7 @@ def test_a_run_without_a_finite_loss_stops_and_keeps_what_it_choked_on(recipe, p
     )
     out = tmp_path / "run"
     with pytest.raises(SrcliError, match="No finite loss in 20 steps up to step 20") as caught:
-        train(settings, [photos], out, habits=Habits(save_every=100))
+        train(settings, [photos], out, options=RunOptions(save_every=100))
     assert caught.value.code == 1
     ((lr, *_),) = torch.load(out / "not-finite-step-20.pt", weights_only=True)
     assert lr.shape == (2, 3, 12, 12)
@@ -324,7 +327,7 @@ def test_unknown_settings_are_errors_with_a_suggestion(recipe, changes, message)
 def test_tensorboard_gets_what_the_log_gets(recipe, photos, tmp_path):
     pytest.importorskip("tensorboard")
     out = tmp_path / "run"
-    train(read_recipe(recipe), [photos], out, habits=Habits(log_every=4, tensorboard=True))
+    train(read_recipe(recipe), [photos], out, options=RunOptions(log_every=4, tensorboard=True))
     assert list((out / "tensorboard").glob("events.out.tfevents.*"))
 
 

@@ -11,10 +11,10 @@ from srcli.data.photos import load_photos
 from srcli.data.samples import Batch, Sampler
 from srcli.errors import ResourceError
 from srcli.processes import Ranks
-from srcli.train import memory
-from srcli.train.batch_loader import Feed
+from srcli.train import run as memory
+from srcli.train.batch_loader import BatchLoader
+from srcli.train.log import Limits
 from srcli.train.loop import dry_run, train
-from srcli.train.progress import Limits
 from srcli.train.recipe import read_recipe
 from srcli.train.trainer import Trainer
 from srcli.weights import read
@@ -25,7 +25,7 @@ def made(recipe, photos, **changes):
     settings = read_recipe(recipe, {"optim.batch": "8", **changes})
     found = load_photos([photos], smallest=settings.data.patch)
     trainer = Trainer(settings, torch.device("cpu"))
-    return trainer, Feed(settings, Sampler(found.train, settings.data), Ranks())
+    return trainer, BatchLoader(settings, Sampler(found.train, settings.data), Ranks())
 
 
 def free(monkeypatch, amount):
@@ -36,9 +36,9 @@ def measured(trainer, batch):
     return memory._measured(trainer, batch, 1 << 40)
 
 
-def enough(trainer, feed, samples):
+def enough(trainer, loader, samples):
     """Free memory in which a pass of so many samples just fits."""
-    (one, gradients), (two, _) = (measured(trainer, feed.heaviest(n)) for n in (1, 2))
+    (one, gradients), (two, _) = (measured(trainer, loader.heaviest(n)) for n in (1, 2))
     return (min(one, two // 2) * samples + gradients + trainer.bytes_to_come) / memory.SHARE + 1000
 
 
@@ -49,8 +49,8 @@ def resident(key):
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="Linux")
 def test_what_is_counted_is_what_the_process_takes(recipe, photos):
-    trainer, feed = made(recipe, photos, **{"data.queries": "16000", "decoder.width": "32"})
-    batch = feed.heaviest(4)
+    trainer, loader = made(recipe, photos, **{"data.queries": "16000", "decoder.width": "32"})
+    batch = loader.heaviest(4)
     trainer.try_pass(batch)  # what is loaded once
     ctypes.CDLL(None).malloc_trim(0)  # or the pass would go into what other tests have freed
     Path("/proc/self/clear_refs").write_text("5")
@@ -63,18 +63,18 @@ def test_what_is_counted_is_what_the_process_takes(recipe, photos):
 
 
 def test_trying_a_pass_changes_nothing(recipe, photos):
-    (one, feed), (two, _) = made(recipe, photos), made(recipe, photos)
-    one.try_pass(feed.heaviest(3))
+    (one, loader), (two, _) = made(recipe, photos), made(recipe, photos)
+    one.try_pass(loader.heaviest(3))
     assert all(p.grad is None for p in one.network.parameters())
-    parts = feed.step(0)
+    parts = loader.step(0)
     assert one.train_step(*parts) == two.train_step(*parts)
     assert all(map(torch.equal, one.network.parameters(), two.network.parameters()))
 
 
 @pytest.mark.parametrize("pieces", [2, 4, 8])
 def test_pieces_have_the_gradient_of_the_whole(recipe, photos, pieces):
-    trainer, feed = made(recipe, photos)
-    (batch,) = feed.step(0)
+    trainer, loader = made(recipe, photos)
+    (batch,) = loader.step(0)
     gradients = []
     for count in (1, pieces):
         trainer.drop_gradients()
@@ -95,17 +95,17 @@ def test_pieces_are_those_of_the_batch_in_order():
 
 
 def test_as_few_pieces_as_fit_are_taken(recipe, photos, monkeypatch):
-    trainer, feed = made(recipe, photos)
+    trainer, loader = made(recipe, photos)
     for samples in (1, 2, 4, 8):
         lines = []
         trainer.pieces = 1
-        free(monkeypatch, enough(trainer, feed, samples))
-        memory.cut_to_fit(trainer, feed, lines.append)
+        free(monkeypatch, enough(trainer, loader, samples))
+        memory.cut_to_fit(trainer, loader, lines.append)
         assert trainer.pieces == 8 // samples
         assert bool(lines) is (samples < 8)
-    free(monkeypatch, enough(trainer, feed, 1) // 2)
+    free(monkeypatch, enough(trainer, loader, 1) // 2)
     with pytest.raises(ResourceError, match=r"one sample takes more than .* are free") as refusal:
-        memory.cut_to_fit(trainer, feed, print)
+        memory.cut_to_fit(trainer, loader, print)
     assert refusal.value.code == 5
 
 
@@ -120,8 +120,8 @@ def test_a_cascade_is_measured_at_its_largest(recipe, photos):
 
 def test_a_run_in_pieces_is_resumed_bit_for_bit(recipe, photos, tmp_path, monkeypatch):
     settings = read_recipe(recipe, {"optim.batch": "4"})
-    trainer, feed = made(recipe, photos)
-    free(monkeypatch, enough(trainer, feed, 2))
+    trainer, loader = made(recipe, photos)
+    free(monkeypatch, enough(trainer, loader, 2))
     train(settings, [photos], tmp_path / "whole")
     lines = []
     train(settings, [photos], tmp_path / "parts", limits=Limits(steps=5), notify=lines.append)
@@ -141,6 +141,6 @@ def test_a_dry_run_tells_the_memory(recipe, photos, tmp_path):
 def test_two_losses_hold_one_set_of_gradients(photos, tmp_path):
     path = tmp_path / "two.toml"
     path.write_text(TWO_LOSSES)
-    trainer, feed = made(path, photos)
-    _, gradients = measured(trainer, feed.heaviest(1))
+    trainer, loader = made(path, photos)
+    _, gradients = measured(trainer, loader.heaviest(1))
     assert gradients == sum(p.nbytes for p in trainer.parameters)

@@ -12,8 +12,8 @@ from srcli.data import similar
 from srcli.data.photos import load_photos
 from srcli.data.similar import perceptual_hash, turned
 from srcli.errors import ModelError, ResourceError, UsageError
+from srcli.train.log import Limits
 from srcli.train.loop import train
-from srcli.train.progress import Limits
 from srcli.train.recipe import read_recipe
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from srcli.data.photos import load_photos
 from srcli.processes import Ranks
-from srcli.train.loop import Habits, train
+from srcli.train.loop import RunOptions, train
 from srcli.train.recipe import read_recipe
 from srcli.train.run import prepare
 
@@ -65,7 +65,7 @@ def two_interpreters(arguments):
 def test_two_processes_have_the_losses_of_one_with_twice_the_batch(recipe, photos, tmp_path, start):
     changes = {"optim.steps": str(STEPS), "validation.every": str(STEPS)}
     settings = read_recipe(recipe, {**changes, "optim.batch": "4"})
-    train(settings, [photos], tmp_path / "one", habits=Habits(log_every=1))
+    train(settings, [photos], tmp_path / "one", options=RunOptions(log_every=1))
     _, one = log_of(tmp_path / "one")
 
     words = ["srcli", "train", "--recipe", recipe, "--data", photos, "-o", tmp_path / "two", "-d", "cpu"]

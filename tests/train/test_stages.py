@@ -15,11 +15,10 @@ from srcli.errors import PresetError
 from srcli.models import build
 from srcli.models.noise_schedule import alphas_cumprod
 from srcli.models.sr import Frame
-from srcli.train.adversary import PatchGAN, adversary_loss
-from srcli.train.autoencoder_loss import balance
-from srcli.train.batch_loader import Feed
+from srcli.train.autoencoder_loss import PatchGAN, adversary_loss, balance
+from srcli.train.batch_loader import BatchLoader
 from srcli.train.diffusion_losses import noise_level, snr, with_noise, without_noise
-from srcli.train.finetuning_losses import denoised_once, published_temperature, short_temperature
+from srcli.train.fplia_losses import denoised_once, published_temperature, short_temperature
 from srcli.train.objectives import OBJECTIVES, make_objective
 from srcli.train.recipe import read_recipe
 from srcli.train.trainer import Trainer
@@ -89,8 +88,10 @@ def trainer_of(tmp_path, network, objective, freeze=(), **changes):
 
 def batches(trainer, count):
     pixels = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
-    feed = Feed(trainer.recipe, Sampler([Photo("a", "a", pixels)], trainer.recipe.data), trainer.ranks)
-    return [feed.step(step) for step in range(count)]
+    loader = BatchLoader(
+        trainer.recipe, Sampler([Photo("a", "a", pixels)], trainer.recipe.data), trainer.ranks
+    )
+    return [loader.step(step) for step in range(count)]
 
 
 def moved(trainer, before):
@@ -496,7 +497,7 @@ def test_idm_tells_the_noise_at_levels_between_two_steps(monkeypatch):
     assert 0.98 < float(levels.max()) <= 1
 
 
-# --- the opponent -------------------------------------------------------------------------------------------------
+# --- the discriminator -------------------------------------------------------------------------------------------------
 
 JUDGED = {
     "name": "autoencoder",
@@ -510,19 +511,21 @@ JUDGED = {
 def test_the_opponent_learns_from_its_step_on_and_resumes(tmp_path):
     one, other = (trainer_of(tmp_path, FPLIA, JUDGED, ["generator."]) for _ in range(2))
     steps = batches(one, 5)
-    before = weights_of(one.duel.network)
+    before = weights_of(one.adversary.network)
     for parts in steps[:2]:
         one.train_step(*parts)
-    assert all(torch.equal(before[name], value) for name, value in one.duel.network.state_dict().items())
+    assert all(torch.equal(before[name], value) for name, value in one.adversary.network.state_dict().items())
     for parts in steps[2:4]:
         one.train_step(*parts)
     moved_now = {
-        name for name, value in one.duel.network.named_parameters() if not torch.equal(before[name], value)
+        name
+        for name, value in one.adversary.network.named_parameters()
+        if not torch.equal(before[name], value)
     }
     assert {name for name in before if name.endswith("0.weight")} <= moved_now
     other.restore(copy.deepcopy(one.state()))
     assert one.train_step(*steps[4]) == other.train_step(*steps[4])
-    for a, b in ((one.network, other.network), (one.duel.network, other.duel.network)):
+    for a, b in ((one.network, other.network), (one.adversary.network, other.adversary.network)):
         assert all(
             torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
         )

@@ -6,8 +6,8 @@ import time
 import pytest
 import torch
 
+from srcli.train.log import Limits
 from srcli.train.loop import train
-from srcli.train.progress import Limits
 from srcli.train.recipe import read_recipe
 from srcli.train.trainer import Trainer
 from srcli.train.validation import Validation

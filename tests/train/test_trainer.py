@@ -12,7 +12,7 @@ from srcli.data.photos import Photo
 from srcli.data.samples import Batch, Sampler
 from srcli.errors import PresetError, WeightsError
 from srcli.processes import Ranks
-from srcli.train.batch_loader import Feed
+from srcli.train.batch_loader import BatchLoader
 from srcli.train.recipe import read_recipe
 from srcli.train.trainer import Trainer, training_precision
 
@@ -38,7 +38,7 @@ def weights_of(network):
 
 def feed_of(settings, rank=0, world=1):
     pixels = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
-    return Feed(settings, Sampler([Photo("a", "a", pixels)], settings.data), Ranks(rank, world))
+    return BatchLoader(settings, Sampler([Photo("a", "a", pixels)], settings.data), Ranks(rank, world))
 
 
 def test_a_step_without_a_finite_loss_changes_nothing(recipe):
@@ -224,14 +224,14 @@ def test_branches_learn_once_they_have_joined(recipe, native):
         rlfn = '{name = "rlfn", n_feats = 8, n_blocks = 1, attention = 4}'
         changes |= {"encoder": rlfn, "decoder.skip": "native"}
     settings = read_recipe(recipe, {**CLIT2, **changes})
-    trainer, feed = Trainer(settings, CPU), feed_of(settings)
+    trainer, loader = Trainer(settings, CPU), feed_of(settings)
     start = weights_of(trainer.network)
     later = [key for key in start if ".1." in key and "imnets" in key]
     for step in range(6):
-        trainer.train_step(*feed.step(step))
+        trainer.train_step(*loader.step(step))
     middle = weights_of(trainer.network)
     assert all(torch.equal(start[key], middle[key]) for key in later)
-    first = feed.step(6)
+    first = loader.step(6)
     assert first[0].stages is not None
     trainer.train_step(*first)
     end = trainer.network.state_dict()

@@ -7,6 +7,7 @@ of the noise, and weight its errors by the signal-to-noise ratio of the step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -14,19 +15,13 @@ from torch import Tensor
 
 from srcli.config.presets import Diffusion
 from srcli.data.samples import Batch
+from srcli.geometry import Size
 from srcli.models.decoders.lia import SELECTED
 from srcli.models.noise_schedule import alphas_cumprod
 from srcli.models.sr import Frame, ImplicitSR
-from srcli.train.branch_losses import answers, picture_of
-from srcli.train.diffusion_losses import (
-    generator_of,
-    known_of,
-    sampled,
-    snr,
-    with_noise,
-    without_noise,
-)
-from srcli.train.loss import Objective, Stage
+from srcli.train.autoencoder_loss import answers, decoded, faithful, picture_of
+from srcli.train.diffusion_losses import generator_of, known_of, sampled, snr, with_noise, without_noise
+from srcli.train.losses import Objective, TrainingLoss, luma_psnr
 
 FALL, EVERY, LAST = 0.98, 1000, 342  # the published temperature: what it falls by, how often, how many times
 
@@ -57,7 +52,7 @@ def lia_finetune(
     return (_LIAFinetune(diffusion, steps, clamp, temperature),)
 
 
-class _LIAFinetune(Stage):
+class _LIAFinetune(TrainingLoss):
     """See `lia_finetune`."""
 
     def __init__(
@@ -67,7 +62,7 @@ class _LIAFinetune(Stage):
         self.low, self.high = (round(share * len(self.alphas)) for share in steps)
 
     def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
-        """See `Stage.begin`."""
+        """See `TrainingLoss.begin`."""
         value = (
             published_temperature(step) if self.temperature == "published" else short_temperature(step, steps)
         )
@@ -160,3 +155,35 @@ def alignment(
         return (weight[..., None] * (found - canvas).square()).mean() + image * missed.mean()
 
     return (loss,)
+
+
+FIDELITY = "f"
+
+
+def fidelity() -> tuple[Objective, ...]:
+    """Mean squared error of LIA's branch f at the batch's coordinates; no latent is seen.
+
+    FPLIA (arXiv 2606.21910) trains the extractor and this branch first. Written from the paper.
+    """
+    return (_Fidelity(),)
+
+
+class _Fidelity(TrainingLoss):
+    """See `fidelity`."""
+
+    def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
+        """The loss of a batch."""
+        feat = faithful(network, batch.lr)
+        prepared = network.decoder.prepare(feat, batch.lr, Frame.whole(batch.lr, batch.cell))
+        colours = answers(network, prepared, batch.coord, (FIDELITY,))[FIDELITY]
+        return (colours - batch.hr).square().mean()
+
+    def measure(self, network: ImplicitSR, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float] | None:
+        """PSNR of luma of the branch at the size of HR."""
+        values = [
+            luma_psnr(
+                decoded(network, lr, faithful(network, lr), Size(*hr.shape[-2:]), FIDELITY), hr, border=4
+            )
+            for lr, hr in pairs
+        ]
+        return {"psnr-y of branch f x4": sum(values) / len(values)}
