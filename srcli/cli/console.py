@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from srcli.errors import ResourceError, SrcliError
 from srcli.files import write_error
+from srcli.resources import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -209,6 +210,10 @@ class Console:
         if self._bar is not None:
             self._bar.start()
 
+    def summary(self, text: str) -> None:
+        """A line on stderr about what failed, said even where only errors are wanted."""
+        say(text)
+
     def _say(self, text: str) -> None:
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -287,16 +292,6 @@ def _event(meter: Meter) -> dict[str, Any]:
         "megapixels": round(meter.done / 1e6, 3),
         "seconds_left": None if left is None else round(left, 1),
     }
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: 1.9 s, 3 min 20 s, 2 h 05 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 @contextmanager

@@ -12,10 +12,11 @@ import typer
 
 from srcli.cli import evaluate_options as own
 from srcli.cli import options
-from srcli.cli.console import Console, duration
+from srcli.cli.console import Console
 from srcli.cli.evaluation_output import SECONDS_BETWEEN_LINES, use_backbone
 from srcli.cli.writing import write_file
 from srcli.errors import ModelError, UsageError
+from srcli.resources import duration
 
 if TYPE_CHECKING:
     from srcli.data.benchmarks import Benchmark

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from srcli.cli.console import duration
+from srcli.resources import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from srcli.batch.loading import Loading, WeightsHash, first_device, pool_of
 from srcli.cli.console import Console
 from srcli.cli.degradation import second_model
-from srcli.cli.loading import Loading, WeightsHash, first_device, loaded, pool_of
 from srcli.cli.restoring import colour_fix, forecast_lines, is_restorer
 from srcli.cli.sampling import selected
 from srcli.cli.upscale_files import format_for, found_inputs, place_of, policy
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from srcli.batch.inputs import Found, Source
     from srcli.batch.manifest import Entry, Manifest, Shard
     from srcli.batch.naming import Destination
+    from srcli.batch.render import Engine
     from srcli.batch.sizes import SizeRule
     from srcli.batch.task import SelectionFiles, Settings
 
@@ -42,7 +43,7 @@ def upscale(request: Request) -> None:
     Exit codes: 0 done, 1 a picture failed, 2 wrong usage, 3 no input, 4 no weights, 5 no room, 6 the output exists.
     """
     from srcli.batch.manifest import parse_shard
-    from srcli.cli.batch import Batch, Results
+    from srcli.batch.session import Batch, Results
 
     if request.offline:
         os.environ["SRCLI_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
@@ -81,6 +82,14 @@ def upscale(request: Request) -> None:
     _say_beforehand(request, model, found, console)
     if code := batch.run(found):
         raise typer.Exit(code)
+
+
+def loaded(loading: Loading, device: str, console: Console) -> Engine:
+    """The network for this process, which is told with --verbose."""
+    upscaler = loading(device)
+    where = f"{upscaler.device} ({upscaler.device_reason}) in {upscaler.precision}"
+    console.detail(f"{upscaler.preset.title} on {where}")
+    return upscaler
 
 
 def _rule(request: Request) -> SizeRule:

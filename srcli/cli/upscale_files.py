@@ -40,8 +40,8 @@ def found_inputs(request: Request, console: Console) -> Found:
         )
     except NothingToDoError as error:
         if request.json or request.jsonl:
+            from srcli.batch.session import as_json
             from srcli.batch.task import Record
-            from srcli.cli.batch import as_json
 
             console.result(as_json(Record.failure(" ".join(words), error)), asked=True)
         raise

@@ -16,7 +16,7 @@ from tests.degradations.test_estimate import jpeg, leaves, noisy
 def real(monkeypatch):
     """The stand-in for the network of damaged pictures."""
     bicubic = Bicubic()
-    monkeypatch.setattr("srcli.cli.loading.Loading.__call__", lambda *_: bicubic)
+    monkeypatch.setattr("srcli.batch.loading.Loading.__call__", lambda *_: bicubic)
     return bicubic
 
 

@@ -93,7 +93,7 @@ def tiny(folder: Path) -> Path:
 
 
 def engine(loading: Callable[[str], object], device: str, _console: object) -> object:
-    """In place of `srcli.cli.loading.loaded`."""
+    """In place of `srcli.cli.upscale.loaded`."""
     return _engine(loading, device)
 
 

@@ -1,4 +1,4 @@
-"""How `srcli upscale` gets its networks: in this process, in several, or on a cluster."""
+"""Where networks run: in this process, in several, or on a cluster; and how each is loaded."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from srcli.weights.store import find, locate
 if TYPE_CHECKING:
     from srcli.batch.pool import ProcessPool
     from srcli.batch.ray import RayPool
-    from srcli.batch.render import Engine
-    from srcli.cli.console import Console
     from srcli.engine.upscaler import Upscaler
 
 
@@ -59,14 +57,6 @@ class Loading:
             branch=self.branch,
             limit=self.limit,
         )
-
-
-def loaded(loading: Loading, device: str, console: Console) -> Engine:
-    """The network for this process, which is told with --verbose."""
-    upscaler = loading(device)
-    where = f"{upscaler.device} ({upscaler.device_reason}) in {upscaler.precision}"
-    console.detail(f"{upscaler.preset.title} on {where}")
-    return upscaler
 
 
 def first_device(device: str) -> str:

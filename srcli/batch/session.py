@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from srcli.batch.manifest import key_of
-from srcli.cli.console import Console, duration, say
 from srcli.errors import ExistsError, ModelError, NothingToDoError, SrcliError, UsageError, as_ours
-from srcli.resources import in_words
+from srcli.resources import duration, in_words
 
 if TYPE_CHECKING:
     from srcli.batch.each import Outcome
@@ -33,6 +32,35 @@ if TYPE_CHECKING:
 Style = Literal["lines", "jsonl", "json"]
 SAMPLE = 200  # headers read beforehand, to tell how much there is to do
 SHOWN = 10  # names in the summary of failures
+
+
+class Console(Protocol):
+    """What a person reads while the work goes on: results on stdout, the rest on stderr."""
+
+    @property
+    def style(self) -> str:
+        """auto, rich, plain, json, or none for no progress."""
+
+    def result(self, line: str, *, asked: bool = False) -> None:
+        """A line on stdout; `asked` for, such as JSON, also where only errors are wanted."""
+
+    def note(self, text: str) -> None:
+        """A line that matters to everybody."""
+
+    def detail(self, text: str) -> None:
+        """A line for those who want to know more."""
+
+    def error(self, error: SrcliError, label: str | None = None) -> None:
+        """What went wrong with the input `label`."""
+
+    def summary(self, text: str) -> None:
+        """A line about what failed, said even where only errors are wanted."""
+
+    def progress(self, files: int, mean_pixels: float) -> AbstractContextManager[None]:
+        """Inside, `file` shows how far the work on `files` files is."""
+
+    def file(self, label: str, pixels: int) -> AbstractContextManager[Callable[[float], None]]:
+        """Work on one file of `pixels` output pixels; yields what takes its finished share."""
 
 
 class Results:
@@ -188,7 +216,7 @@ class Batch:
             return self.failures[0][1].code
         names = [label for label, _ in self.failures]
         shown = ", ".join(names[:SHOWN]) + (", .." if len(names) > SHOWN else "")
-        say(f"{len(names)} of {count} failed: {shown}")
+        self.console.summary(f"{len(names)} of {count} failed: {shown}")
         return 1
 
     def _do(self, work: list[tuple[int, Source]]) -> None:
@@ -320,15 +348,11 @@ class Batch:
         work = self._own_share(self._sorted(found.sources)[0])
         keys = [key_of(source) for _, source in work]
         state = progress_of(keys, self.manifest.entries.values(), self.settings.samples)
-        print(
-            f"{len(state.done)} done, {len(state.failed)} failed, {len(state.missing)} missing, of {len(keys)}"
-        )
-        for key, message in state.failed.items():
-            print(f"failed: {key}: {message}")
-        for key in state.missing:
-            print(f"missing: {key}")
-        for shard in state.shards:
-            print(f"run again: --shard {shard}")
+        counts = f"{len(state.done)} done, {len(state.failed)} failed, {len(state.missing)} missing, of {len(keys)}"
+        lines = [counts, *(f"failed: {key}: {message}" for key, message in state.failed.items())]
+        lines += [f"missing: {key}" for key in state.missing]
+        lines += [f"run again: --shard {shard}" for shard in state.shards]
+        self.console.result("\n".join(lines), asked=True)
         return 0 if len(state.done) == len(keys) else 1
 
     def _data(self, source: Source) -> bytes | None:
