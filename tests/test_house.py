@@ -24,7 +24,7 @@ from srcli.models import build
 from srcli.models.decoders import DECODERS
 from srcli.models.layers import grid_coord
 from srcli.models.sr import Frame
-from srcli.weights import save
+from srcli.weights.checkpoint import save
 
 ROOT = Path(__file__).parents[1]
 CHOSEN = {"typer", "rich", "torch", "diffusers", "lpips", "PIL", "numpy", "cv2"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from srcli.config.presets import Preset
 from srcli.config.sampling import Sampling
 from srcli.files import sha256
-from srcli.weights.store import find, locate
+from srcli.weights.files import find, locate
 
 if TYPE_CHECKING:
     from srcli.batch.pool import ProcessPool

@@ -48,7 +48,7 @@ def described(preset: Preset) -> list[dict[str, Any]]:
 def verdicts(names: list[str]) -> tuple[list[tuple[str, ...]], list[str]]:
     """A line for every file of base models, and the names of those that are not whole."""
     from srcli.config.base_models import find_base
-    from srcli.weights.bases import check_base
+    from srcli.weights.download import check_base
 
     lines: list[tuple[str, ...]] = []
     wrong = []
@@ -68,7 +68,7 @@ def here() -> list[str]:
 
 def pull(name: str, to: Path | None, *, offline: bool, overwrite: bool) -> None:
     """Fetch a base model, saying from where and under which licence."""
-    from srcli.weights.bases import pull_base
+    from srcli.weights.download import pull_base
 
     about = load_base(name)
     size = "" if about.size is None else f", about {about.size / 1e6:.1f} MB"

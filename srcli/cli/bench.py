@@ -69,7 +69,7 @@ def fetch(
     ] = False,
 ) -> None:
     """Fetch a benchmark from where its authors put it, after naming its licence."""
-    from srcli.data import bench_files
+    from srcli.data import benchmark_files as bench_files
     from srcli.data.benchmarks import data_roots, find_spec
     from srcli.weights import download
 
@@ -89,7 +89,7 @@ def verify(
 ) -> None:
     """Read every picture, compare sizes, names, numbers and known hashes; exit code 7 if something is wrong."""
     from srcli.batch.sizes import parse_scale
-    from srcli.data import bench_files
+    from srcli.data import benchmark_files as bench_files
     from srcli.data.benchmarks import data_roots, find_spec, locate
 
     spec = find_spec(name)
@@ -146,7 +146,7 @@ def make_lr(
     if output is None:
         raise UsageError("no folder to write to.", hint="Name one with --output DIR.")
     from srcli.batch.sizes import parse_scale
-    from srcli.data import bench_files
+    from srcli.data import benchmark_files as bench_files
 
     scales = [parse_scale(word) for word in scale.split(",")]
     for path in bench_files.make_lr(Path(hr), output, scales, method, seed=seed, overwrite=overwrite):
@@ -175,7 +175,7 @@ def _make_pairs(
     overwrite: bool,
 ) -> None:
     from srcli.data.benchmarks import data_roots, find_spec, open_benchmark, open_folder
-    from srcli.data.pairs import make_pairs, plan_pairs
+    from srcli.data.samples import make_pairs, plan_pairs
     from srcli.degradations.presets import find_degradation
 
     spec, ranges = find_spec(name), find_degradation(degradation)

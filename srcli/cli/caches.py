@@ -56,7 +56,7 @@ def caches() -> list[Cache]:
     """All of them."""
     from srcli.data.benchmarks import cached_benchmarks
     from srcli.evaluate.cache import cache_folder
-    from srcli.weights.store import models_folder
+    from srcli.weights.files import models_folder
 
     return [
         Cache("eval", "rows that 'srcli eval' has measured", cache_folder()),

@@ -59,7 +59,7 @@ def asked_branches(request: Request, name: str) -> list[str | None]:
         UsageError: an unknown branch.
     """
     from srcli.evaluate.models import INTERPOLATIONS
-    from srcli.weights.store import resolve
+    from srcli.weights.files import resolve
 
     if not request.branch or name in INTERPOLATIONS:
         return [None]

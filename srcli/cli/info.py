@@ -82,7 +82,7 @@ def _picture(path: Path) -> dict[str, Any]:
 
 def _weights(path: Path) -> dict[str, Any]:
     from srcli.files import sha256
-    from srcli.weights.store import resolve
+    from srcli.weights.files import resolve
 
     preset = resolve(path)
     return {

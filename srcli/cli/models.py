@@ -44,7 +44,7 @@ def list_models(
     json: Json = False,
 ) -> None:
     """Name, size, scales and licence of every model, and what those that came with the package reach."""
-    from srcli.weights.store import as_filed
+    from srcli.weights.files import as_filed
 
     presets = {preset.name: as_filed(preset) for preset in list_presets()}
     rows = [row for row in map(describe, presets.values()) if _allowed(row["license"], license_id)]
@@ -63,7 +63,7 @@ def list_models(
 
 def describe(preset: Preset) -> dict[str, Any]:
     """What `list --json` says about a model; `size` is in bytes, of the weights file or of what is published."""
-    from srcli.weights.store import is_bundled, locate
+    from srcli.weights.files import is_bundled, locate
 
     path = locate(preset)
     return {
@@ -100,7 +100,7 @@ def _allowed(found: str, wanted: str | None) -> bool:
     if wanted is None:
         return True
     if wanted == "commercial":
-        from srcli.weights.licenses import allows_commercial_use
+        from srcli.weights.files import allows_commercial_use
 
         return allows_commercial_use(found)
     return found.lower() == wanted.lower()
@@ -159,7 +159,7 @@ def info(
     json: Json = False,
 ) -> None:
     """Network, training, licence, source and reported figures of one model."""
-    from srcli.weights.store import known_hash, locate, resolve
+    from srcli.weights.files import known_hash, locate, resolve
 
     preset = resolve(current(name))
     if preset.folder != preset_folders()[-1]:  # what comes with the package is right, and torch takes seconds
@@ -232,7 +232,7 @@ def path(
     ] = None,
 ) -> None:
     """Where the weights of a model are, or the folder that `pull` and `import` write to."""
-    from srcli.weights.store import find, models_folder, resolve
+    from srcli.weights.files import find, models_folder, resolve
 
     if name in base_names():
         print(find_base(name))
@@ -250,7 +250,7 @@ def verify(
     """Hash weights files, base models' too, again and compare; exit code 7 if one is not what it should be."""
     from srcli.errors import CheckError
     from srcli.files import sha256
-    from srcli.weights.store import find, known_hash, locate, resolve
+    from srcli.weights.files import find, known_hash, locate, resolve
 
     bases, others = base_models.split(names) if names else (base_models.here(), [])
     presets = [resolve(name) for name in others] if names else [p for p in list_presets() if locate(p)]
@@ -277,9 +277,9 @@ def rm(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove weights that were pulled or imported; those that came with the package stay."""
-    from srcli.weights.bases import remove_base
-    from srcli.weights.install import remove
-    from srcli.weights.store import find, is_bundled, resolve
+    from srcli.weights.convert import remove
+    from srcli.weights.download import remove_base
+    from srcli.weights.files import find, is_bundled, resolve
 
     bases, names = base_models.split(names)
     for name in bases:

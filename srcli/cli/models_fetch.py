@@ -19,7 +19,7 @@ from srcli.errors import ModelError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from srcli.weights.install import Installed
+    from srcli.weights.convert import Installed
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing weights file.")]
 
@@ -44,7 +44,7 @@ def pull(
     """Fetch published weights from where their authors put them, check and convert them."""
     from srcli.config.presets import load_preset
     from srcli.weights import download
-    from srcli.weights.store import locate
+    from srcli.weights.files import locate
 
     if "metrics" in names:
         _pull_backbones(to, offline=offline, overwrite=overwrite)
@@ -117,7 +117,7 @@ def import_model(
     overwrite: Overwrite = False,
 ) -> None:
     """Convert a checkpoint to safetensors, safely, so that it can be used by name."""
-    from srcli.weights.install import import_file
+    from srcli.weights.convert import import_file
 
     if trust_pickle:
         say(f"warning: whatever code is in {file} is run.")
@@ -145,7 +145,7 @@ def merge(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the mean of several weights of one network, for example of two ends of a training."""
-    from srcli.weights.merge import merge as merge_files
+    from srcli.weights.convert import merge as merge_files
 
     preset = merge_files(models, output, encoder=encoder, half=half, overwrite=overwrite)
     print(output)

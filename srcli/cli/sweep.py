@@ -223,7 +223,7 @@ def _benchmarks(request: Request) -> list[Benchmark]:
 def _network(request: Request) -> Network:
     from srcli.config.temperature import check_generative
     from srcli.evaluate.models import Network
-    from srcli.weights.store import resolve
+    from srcli.weights.files import resolve
 
     chosen = default_model() if request.model is None else request.model
     check_generative(resolve(chosen), "sweep-temperature")
@@ -242,7 +242,7 @@ def default_model() -> str:
     """
     from srcli.config.presets import list_presets
     from srcli.config.temperature import is_generative
-    from srcli.weights.store import is_bundled
+    from srcli.weights.files import is_bundled
 
     generative = [preset for preset in list_presets() if is_generative(preset)]
     for preset in generative:

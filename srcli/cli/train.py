@@ -207,7 +207,7 @@ def _weights(init: str) -> Path:
         PresetError: no such preset.
         ModelError: its weights are not here.
     """
-    from srcli.weights import find, resolve
+    from srcli.weights.files import find, resolve
 
     path = Path(init)
     return path if path.suffix == ".safetensors" and path.is_file() else find(resolve(init))

@@ -14,8 +14,7 @@ from srcli.cli.sampling import sampled
 from srcli.config.presets import DEFAULT_PRESET, Preset
 from srcli.config.sampling import Sampling
 from srcli.errors import ModelError
-from srcli.weights.licenses import LICENSES
-from srcli.weights.store import resolve
+from srcli.weights.files import LICENSES, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,17 +6,21 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from srcli.data.photos import decoded, image_files, is_held_out, photograph_of
-from srcli.data.similar import SAME, Bits, benchmark_matches, near_duplicates, perceptual_hash
-from srcli.errors import ImageError, NothingToDoError
+from srcli.config.presets import preset_folders
+from srcli.data.photos import U8, Photo, decoded, image_files, is_held_out, photograph_of
+from srcli.errors import ImageError, ModelError, NothingToDoError
 
 SHARES = (0, 0.25, 0.5, 0.75, 1)  # of the photos, for the sides that `totals` gives
+
+SAME = 60  # differing signs of 255, at most; resizing and JPEG change up to 30, unrelated pictures differ in 85 and more
 
 
 class Finding(NamedTuple):
@@ -133,3 +137,134 @@ def totals(files: Sequence[Inspected]) -> dict[str, Any]:
         "formats": dict(sorted(Counter(f.format for f in good).items())),
         "gray": sum(f.gray for f in good),
     }
+
+
+SIDE, WAVES = 64, 16
+SHOWN = 5  # names in a message
+_BLOCK = 1024  # hashes compared at once
+Bits = NDArray[np.bool_]
+
+
+class Match(NamedTuple):
+    """A photo that shows what another picture shows."""
+
+    name: str
+    other: str
+    distance: int
+
+
+def perceptual_hash(pixels: U8) -> Bits:
+    """The signs (256,) of a picture (h, w, 3) or (h, w); the first, of the mean, is always 0."""
+    luma = Image.fromarray(pixels).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+    waves = _waves() @ np.asarray(luma, np.float64) @ _waves().T
+    signs = waves > 0
+    signs[0, 0] = False
+    return signs.ravel()
+
+
+@cache
+def _waves() -> NDArray[np.float64]:
+    """The slowest cosine waves (16, 64)."""
+    k, n = np.arange(WAVES)[:, None], np.arange(SIDE)
+    return np.cos(np.pi * (2 * n + 1) * k / (2 * SIDE))
+
+
+def turned(signs: Bits) -> list[Bits]:
+    """The hashes of the eight flips and rotations of a picture, itself first."""
+    square = signs.reshape(WAVES, WAVES)
+    odd = np.arange(WAVES) % 2 == 1  # a mirrored odd wave changes its sign
+    found = []
+    for plane in (square, square.T):
+        for rows in (False, True):
+            for cols in (False, True):
+                flipped = plane ^ (odd[:, None] & rows) ^ (odd[None, :] & cols)
+                flipped[0, 0] = False
+                found.append(flipped.ravel())
+    return found
+
+
+def distances(a: Sequence[Bits], b: Sequence[Bits]) -> NDArray[np.int64]:
+    """How many signs differ, (len(a), len(b))."""
+    left, right = (np.where(np.asarray(x), 1.0, -1.0).astype(np.float32) for x in (a, b))
+    return ((left.shape[1] - left @ right.T) / 2).round().astype(np.int64)
+
+
+def near_duplicates(names: Sequence[str], hashes: Sequence[Bits], within: int = SAME) -> list[Match]:
+    """Of pictures that show the same, each but the first, with the first that it is like."""
+    found: dict[int, Match] = {}
+    for top in range(0, len(hashes), _BLOCK):
+        for left in range(0, top + 1, _BLOCK):
+            table = distances(hashes[top : top + _BLOCK], hashes[left : left + _BLOCK])
+            for i, j in np.argwhere(table <= within):
+                later, earlier = int(top + i), int(left + j)
+                if earlier < later and later not in found:
+                    found[later] = Match(names[later], names[earlier], int(table[i, j]))
+    return [found[place] for place in sorted(found)]
+
+
+# --- benchmarks ---------------------------------------------------------------------------------------------------
+
+
+@cache
+def known_pictures() -> tuple[tuple[str, ...], tuple[Bits, ...]]:
+    """Names and hashes of the benchmark pictures that are known: Set5, Set14 and B100, each of them turned too."""
+    path = preset_folders()[-1] / "benchmarks" / "hashes" / "perceptual.txt"
+    names, hashes = [], []
+    for line in path.read_text("utf-8").splitlines():
+        if not line.startswith("#"):
+            digits, name = line.split(maxsplit=1)
+            for signs in turned(from_hex(digits)):
+                names.append(name)
+                hashes.append(signs)
+    return tuple(names), tuple(hashes)
+
+
+def to_hex(signs: Bits) -> str:
+    """64 digits."""
+    return np.packbits(signs).tobytes().hex()
+
+
+def from_hex(digits: str) -> Bits:
+    """The signs behind 64 digits."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8)).astype(bool)
+
+
+def benchmark_matches(names: Sequence[str], hashes: Sequence[Bits], within: int = SAME) -> list[Match]:
+    """The pictures that show what a benchmark picture shows, as it is, mirrored or turned."""
+    if not names:
+        return []
+    known, table = known_pictures()
+    away = distances(hashes, table)
+    nearest = away.argmin(axis=1)
+    return [
+        Match(name, known[at], int(row[at]))
+        for name, at, row in zip(names, nearest, away, strict=True)
+        if row[at] <= within
+    ]
+
+
+def refuse_benchmarks(photos: Iterable[Photo], *, force: bool) -> list[str]:
+    """Make sure that nothing is trained on that a benchmark measures with.
+
+    Knows Set5, Set14 and B100. Whole pictures are recognised, not parts of them.
+
+    Args:
+        photos: those to train on.
+        force: only say so.
+
+    Returns:
+        With `force`, one line for each match.
+
+    Raises:
+        ModelError: a photo shows a benchmark picture.
+    """
+    photos = list(photos)
+    matches = benchmark_matches([p.name for p in photos], [perceptual_hash(p.pixels) for p in photos])
+    lines = [f"{match.name} shows the picture {match.other}" for match in matches]
+    if lines and not force:
+        more = f", and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
+        raise ModelError(
+            f"photos to train on are pictures of benchmarks: {', '.join(lines[:SHOWN])}{more}.",
+            hint="Remove them, or give --force; results on these benchmarks then mean nothing.",
+        )
+    return lines

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from srcli.errors import ImageError, UsageError, suggest
 from srcli.geometry import Size
@@ -68,14 +72,6 @@ def _taps(old: int, new: int) -> tuple[NDArray[np.int64], F64]:
     return np.clip(index, 0, old - 1), weight / weight.sum(axis=1, keepdims=True)
 
 
-def _cubic(x: F64) -> F64:
-    """Keys' cubic convolution kernel with a = -0.5."""
-    x = np.abs(x)
-    near = 1.5 * x**3 - 2.5 * x**2 + 1
-    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
-    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
-
-
 REDUCTIONS: Mapping[str, Callable[[U8, Size], U8]] = MappingProxyType(
     {"pillow-bicubic": pillow_bicubic, "matlab-bicubic": matlab_bicubic}
 )
@@ -90,3 +86,89 @@ def reduce_by(name: str, hr: U8, size: Size) -> U8:
     if name not in REDUCTIONS:
         raise UsageError(f"unknown reduction '{name}'.", hint=suggest(name, REDUCTIONS))
     return REDUCTIONS[name](hr, size)
+
+
+BITS = 22  # 32 less 8 for the value and 2 for weights that add up to more than one
+SUPPORT = 2.0  # of the cubic kernel, in samples
+_KEPT = 4096  # axes whose weights are remembered
+
+
+class Taps(NamedTuple):
+    """What every sample of a new axis is summed from: index of the first source sample (n,), weights (n, taps)."""
+
+    first: NDArray[np.int32]
+    weight: NDArray[np.int32]
+
+
+class BatchTaps(NamedTuple):
+    """The same for a batch of axes: first (B, n) int64, weight (B, n, taps) int32, tensors on one device."""
+
+    first: Tensor
+    weight: Tensor
+
+
+@lru_cache(maxsize=_KEPT)
+def taps(old: int, new: int) -> Taps:
+    """Taps from an axis of `old` samples to one of `new`, as Pillow computes them in double precision."""
+    step = old / new
+    stretch = max(step, 1.0)
+    support = SUPPORT * stretch
+    centre = (np.arange(new) + 0.5) * step
+    low = np.maximum((centre - support + 0.5).astype(np.int64), 0)
+    high = np.minimum((centre + support + 0.5).astype(np.int64), old)
+    offset = np.arange(math.ceil(support) * 2 + 1)
+    inside = offset < (high - low)[:, None]
+    weight = np.where(inside, _cubic((low[:, None] + offset - centre[:, None] + 0.5) * (1 / stretch)), 0.0)
+    total = np.zeros(new)
+    for column in weight.T:  # one after the other, as Pillow adds them
+        total += column
+    scaled = weight / total[:, None] * (1 << BITS)
+    rounded = np.where(scaled < 0, scaled - 0.5, scaled + 0.5).astype(np.int32)
+    return Taps(low.astype(np.int32), rounded)
+
+
+def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keys' kernel with a = -0.5, in Pillow's order of operations."""
+    x, a = np.abs(x), -0.5
+    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1
+    far = (((x - 5) * x + 8) * x - 4) * a
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
+def batch_taps(pairs: list[tuple[int, int]], device: torch.device | str = "cpu") -> BatchTaps:
+    """Taps of several axes (old, new), padded with zero weights to the longest."""
+    parts = [taps(old, new) for old, new in pairs]
+    longest = max(new for _, new in pairs), max(part.weight.shape[1] for part in parts)
+    first = np.zeros((len(pairs), longest[0]), np.int64)
+    weight = np.zeros((len(pairs), *longest), np.int32)
+    for place, part in enumerate(parts):
+        first[place, : part.first.size] = part.first
+        weight[place, : part.weight.shape[0], : part.weight.shape[1]] = part.weight
+    return BatchTaps(*(torch.from_numpy(x).to(device, non_blocking=True) for x in (first, weight)))
+
+
+def resize(pictures: Tensor, rows: BatchTaps, cols: BatchTaps) -> Tensor:
+    """Pictures (B, H, W, C) uint8 resized by the taps of their rows and columns, (B, h, w, C) uint8."""
+    across = _along_columns(pictures, cols)
+    return _along_columns(across.transpose(1, 2), rows).transpose(1, 2)
+
+
+def bicubic(pictures: Tensor, size: Size) -> Tensor:
+    """Pillow's bicubic of pictures (B, H, W, C) uint8, (B, h, w, C) uint8 on the same device."""
+    rows, cols = (
+        batch_taps([(old, new)], pictures.device) for old, new in zip(pictures.shape[1:3], size, strict=True)
+    )
+    return resize(
+        pictures, *(BatchTaps(*(x.expand(len(pictures), *x.shape[1:]) for x in t)) for t in (rows, cols))
+    )
+
+
+def _along_columns(pictures: Tensor, by: BatchTaps) -> Tensor:
+    b, height, width, channels = pictures.shape
+    shape = b, height, by.first.shape[1], channels
+    total = torch.full(shape, 1 << (BITS - 1), dtype=torch.int32, device=pictures.device)
+    for tap in range(by.weight.shape[2]):
+        # Beyond the last column every weight is zero: any pixel will do.
+        index = (by.first + tap).clamp(max=width - 1).view(b, 1, -1, 1).expand(shape)
+        total += pictures.gather(2, index).to(torch.int32) * by.weight[..., tap].view(b, 1, -1, 1)
+    return (total >> BITS).clamp(0, 255).to(torch.uint8)

@@ -7,20 +7,25 @@ patch has. Every batch is a function of (seed, step), so that a run can be resum
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from srcli.data.benchmarks import read_rgb
 from srcli.data.photos import U8, Photo
 from srcli.data.reduce import pillow_bicubic
 from srcli.degradations.apply import degrade
-from srcli.degradations.draw import draw
-from srcli.degradations.presets import find_degradation
-from srcli.errors import UsageError
+from srcli.degradations.draw import Degradation, draw, numbered
+from srcli.degradations.presets import Ranges, find_degradation
+from srcli.errors import ExistsError, ImageError, NothingToDoError, ResourceError, UsageError
+from srcli.files import atomic_write
 from srcli.geometry import Size, centres, dihedral
 
 Range = tuple[float, float]
@@ -43,7 +48,7 @@ class SampleSettings:
         shrink: share of the crops taken from a reduced photo, which hides traces of JPEG.
         shrink_to: the strongest such reduction.
         degradation: how LR is made: bicubic, or a name of `srcli.degradations`.
-        on_device: keep all photos on the device and cut samples there, see `srcli.data.on_device`.
+        on_device: keep all photos on the device and cut samples there, see `srcli.data.device_sampler`.
         picture: side in pixels of the whole crop as a picture beside its queries, resized if need be; 0: none. For
             networks that also encode HR.
         pool: draw from so many samples only, so that what is computed from them can be kept; 0: all are new.
@@ -226,3 +231,104 @@ def _patches(hr: U8, iy: np.ndarray, ix: np.ndarray, around: int) -> U8:
     steps = np.arange(around) - around // 2
     rows, cols = (np.clip(at[:, None] + steps, 0, len(hr) - 1) for at in (iy, ix))
     return hr[rows[:, :, None], cols[:, None, :]].reshape(len(iy), -1, 3)
+
+
+HR_FOLDER, LR_FOLDER, RECORD = "gt", "lq", "degradations.jsonl"
+HR_SIDE, LR_SIDE = 512, 128
+
+
+@dataclass(frozen=True)
+class PairPlan:
+    """One pair before it is made: its name, its photograph, the crop's corner, and what is done to it."""
+
+    name: str
+    photograph: Path
+    top: int
+    left: int
+    degradation: Degradation
+
+    def line(self, seed: int) -> str:
+        """As recorded."""
+        facts = {"name": self.name, "photograph": self.photograph.name, "top": self.top, "left": self.left}
+        return json.dumps({**facts, "seed": seed, "degradation": asdict(self.degradation)})
+
+
+def plan_pairs(photographs: Sequence[Path], ranges: Ranges, *, count: int, seed: int) -> list[PairPlan]:
+    """`count` crops spread evenly over photographs, with all their numbers drawn from (seed, number of the pair).
+
+    HR is not sharpened, whatever the ranges say: that is for training, and would change what is measured.
+
+    Raises:
+        NothingToDoError: there is no photograph.
+        ImageError: one cannot be read, or is smaller than a crop.
+    """
+    if not photographs:
+        raise NothingToDoError("there is no photograph to cut pairs from.")
+    each, more = divmod(count, len(photographs))
+    plans: list[PairPlan] = []
+    for place, path in enumerate(photographs):
+        crops = each + (place < more)
+        if not crops:
+            break
+        height, width = read_rgb(path).shape[:2]
+        if min(height, width) < HR_SIDE:
+            raise ImageError(f"{path} of {width}x{height} pixels is too small for crops of {HR_SIDE}.")
+        for number in range(crops):
+            rng = numbered(seed, len(plans))
+            top, left = (int(rng.integers(side - HR_SIDE + 1)) for side in (height, width))
+            degradation = replace(draw(ranges, rng), sharpen=False)
+            plans.append(PairPlan(f"{path.stem}_{number:02d}", path, top, left, degradation))
+    return plans
+
+
+def make_pairs(
+    plans: Sequence[PairPlan], output: Path, *, seed: int, overwrite: bool = False
+) -> Iterator[Path]:
+    """Write pairs as `<output>/gt/<name>.png` and `<output>/lq/<name>.png`, and what was done to each.
+
+    A call that was interrupted is continued.
+
+    Yields:
+        each LR file that was written.
+
+    Raises:
+        ExistsError: other pairs are there already, and `overwrite` is not given.
+        ImageError: a photograph cannot be read.
+        ResourceError: a file cannot be written.
+    """
+    record = "".join(plan.line(seed) + "\n" for plan in plans)
+    try:
+        for folder in (HR_FOLDER, LR_FOLDER):
+            (output / folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"cannot make folders in {output}: {error.strerror}.") from error
+    path = output / RECORD
+    if not overwrite and path.exists() and path.read_text("utf-8") != record:
+        raise ExistsError(
+            f"{output} holds pairs that were made otherwise.", hint="--overwrite replaces them."
+        )
+    with atomic_write(path) as stream:
+        stream.write(record.encode())
+    if overwrite:
+        _remove_others(output, {plan.name for plan in plans})
+    photograph: tuple[Path, U8] | None = None
+    for plan in plans:
+        high, low = (output / folder / f"{plan.name}.png" for folder in (HR_FOLDER, LR_FOLDER))
+        if low.exists() and high.exists() and not overwrite:
+            continue
+        if photograph is None or photograph[0] != plan.photograph:
+            photograph = plan.photograph, read_rgb(plan.photograph)
+        hr = photograph[1][plan.top : plan.top + HR_SIDE, plan.left : plan.left + HR_SIDE]
+        lr, _ = degrade(torch.from_numpy(hr.copy()), plan.degradation, Size(LR_SIDE, LR_SIDE))
+        for target, pixels in ((high, hr), (low, lr.numpy())):
+            with atomic_write(target) as stream:
+                Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG")
+        yield low
+
+
+def _remove_others(output: Path, names: set[str]) -> None:
+    """Pairs of an earlier call that are not made again."""
+    for folder in (HR_FOLDER, LR_FOLDER):
+        for path in (output / folder).glob("*.png"):
+            if path.stem not in names:
+                path.unlink()

@@ -40,7 +40,7 @@ def open_engine(
         ResourceError: no such device.
         UsageError: a sampling or branch for a network that has none.
     """
-    from srcli.weights import load
+    from srcli.weights.checkpoint import load
 
     choose_device(device)  # before seconds are spent on weights
     loaded = load(preset)

@@ -156,7 +156,7 @@ def _codecs() -> dict[str, str]:
 
 def _folders() -> dict[str, str]:
     from srcli.evaluate.cache import cache_folder
-    from srcli.weights.store import bundled_folder, models_folder
+    from srcli.weights.files import bundled_folder, models_folder
 
     places = {
         "models": models_folder(),
@@ -170,7 +170,7 @@ def _check_weights() -> Check:
     """The bundled default, re-hashed."""
     from srcli.config.presets import DEFAULT_PRESET, load_preset
     from srcli.errors import SrcliError
-    from srcli.weights.store import check_hash, find
+    from srcli.weights.files import check_hash, find
 
     try:
         preset = load_preset(DEFAULT_PRESET)

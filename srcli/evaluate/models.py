@@ -24,7 +24,7 @@ from srcli.evaluate.cache import digest
 from srcli.evaluate.cost import Cost, measured
 from srcli.evaluate.published import printed_kin, printed_name
 from srcli.geometry import COPIES, Size, dihedral, dihedral_back, dihedral_size
-from srcli.weights.store import resolve
+from srcli.weights.files import resolve
 
 U8 = NDArray[np.uint8]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from srcli.config.presets import Preset
-from srcli.weights.store import bundled_folder, locate, models_folder
+from srcli.weights.files import bundled_folder, locate, models_folder
 
 
 def with_temperatures(preset: Preset, target: Path, temperatures: Mapping[float, float]) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from srcli.errors import ModelError
 from srcli.files import sha256
-from srcli.weights.store import models_folder
+from srcli.weights.files import models_folder
 
 PULL = "srcli models pull metrics"
 _named: dict[str, Path] = {}  # backbones that `use` was told of

@@ -28,7 +28,7 @@ from srcli.processes import Ranks
 from srcli.train.recipe import Recipe
 from srcli.train.trainer import Trainer
 from srcli.train.validation import METRIC
-from srcli.weights import save
+from srcli.weights.checkpoint import save
 
 STATE = "trainer.pt"
 CONFIGURATION = "config.resolved.json"

@@ -22,7 +22,7 @@ from srcli.config.presets import (
 )
 from srcli.config.toml import read_section, read_toml
 from srcli.data.samples import SampleSettings
-from srcli.data.schedule import ScaleSchedule
+from srcli.data.scale_schedule import ScaleSchedule
 from srcli.errors import PresetError, suggest
 
 # what a preset says of other weights
@@ -83,7 +83,7 @@ class ScheduleSettings:
     """Scales over the run.
 
     Attributes:
-        scales: see `srcli.data.schedule`; empty draws uniformly from `data.scales`.
+        scales: see `srcli.data.scale_schedule`; empty draws uniformly from `data.scales`.
         joins: for a cumulative schedule, the share of the steps at which each group joins.
     """
 

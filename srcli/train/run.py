@@ -16,10 +16,10 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
 from srcli.data.benchmarks import Benchmark
-from srcli.data.on_device import make_sampler
+from srcli.data.device_sampler import make_sampler
+from srcli.data.inspection import refuse_benchmarks
 from srcli.data.photos import Photo, Photos, load_photos
 from srcli.data.samples import Batch
-from srcli.data.similar import refuse_benchmarks
 from srcli.engine.device import choose_device, is_out_of_memory
 from srcli.errors import ResourceError
 from srcli.processes import Ranks
@@ -29,8 +29,8 @@ from srcli.train.checkpoints import check_configuration, configuration, find_sta
 from srcli.train.recipe import Recipe
 from srcli.train.trainer import Trainer
 from srcli.train.validation import Validation
-from srcli.weights import read
-from srcli.weights.store import data_of
+from srcli.weights.checkpoint import read
+from srcli.weights.files import data_of
 
 NAMED = 5  # new tensors that a message names
 

@@ -27,7 +27,7 @@ from srcli.processes import Ranks
 from srcli.resources import free_memory, in_words
 from srcli.train.objectives import Objective, TrainingLoss, make_objective
 from srcli.train.recipe import OptimSettings, Recipe
-from srcli.weights import load_into, own_state
+from srcli.weights.checkpoint import load_into, own_state
 
 COMPILE = {"default": "default", "graph": "reduce-overhead"}  # the latter captures CUDA graphs
 

@@ -16,7 +16,7 @@ from srcli import __version__
 from srcli.config.presets import Preset
 from srcli.errors import ModelError, PresetError, WeightsError
 from srcli.files import write_atomically
-from srcli.weights.store import FORMAT, SUFFIX, as_filed, check_hash, damaged, find, resolve
+from srcli.weights.files import FORMAT, SUFFIX, as_filed, check_hash, damaged, find, resolve
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

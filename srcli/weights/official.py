@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from srcli.config.presets import Part, Preset, list_presets
 from srcli.errors import ModelError, WeightsError
-from srcli.weights import fplia
+from srcli.weights import official_fplia as fplia
 from srcli.weights.checkpoint import mismatches, network_shapes, read, shapes
-from srcli.weights.store import SUFFIX, damaged
+from srcli.weights.files import SUFFIX, damaged
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -33,7 +33,7 @@ def without_extractor(weights: Path, out: Path) -> Path:
     """The weights, apart from those of the extractor."""
     from safetensors.torch import save_file
 
-    from srcli.weights import read
+    from srcli.weights.checkpoint import read
 
     kept = {k: v for k, v in read(weights).items() if not k.startswith(("encoder.fidelity.", "generator."))}
     save_file(kept, out)
@@ -54,7 +54,7 @@ def trained(label: str, changes: Mapping[str, str], args: argparse.Namespace) ->
 def parameters(weights: Path) -> tuple[int, int]:
     """Of the extractor and of the generator."""
     from srcli.models import build, count_parameters
-    from srcli.weights.store import resolve
+    from srcli.weights.files import resolve
 
     network = build(resolve(weights))
     assert network.generator is not None

@@ -35,8 +35,7 @@ def stage(
     from srcli.models import build
     from srcli.train.loop import train
     from srcli.train.recipe import find_recipe, read_recipe
-    from srcli.weights import read
-    from srcli.weights.checkpoint import save_state
+    from srcli.weights.checkpoint import read, save_state
 
     length = {
         "optim.steps": str(steps),

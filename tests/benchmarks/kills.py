@@ -20,7 +20,7 @@ def main() -> None:
 
     from srcli.config.presets import parse_preset
     from srcli.models import build
-    from srcli.weights import save
+    from srcli.weights.checkpoint import save
     from tests.cli.test_upscale_killed import killed_again_and_again
     from tests.fuzz.mutants import PRESET
 

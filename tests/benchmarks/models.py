@@ -46,7 +46,7 @@ def main() -> None:
     import torch
 
     from srcli.config.presets import DEFAULT_PRESET, list_presets
-    from srcli.weights.store import is_bundled
+    from srcli.weights.files import is_bundled
 
     torch.set_num_threads(1)
     names = args.only or sorted(

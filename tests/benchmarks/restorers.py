@@ -21,7 +21,7 @@ from srcli.image.resize import resize_rows
 from srcli.metrics.niqe import niqe_srcli
 from srcli.metrics.psnr import psnr
 from srcli.models.dpacm import wasserstein_1
-from srcli.weights import load
+from srcli.weights.checkpoint import load
 
 
 def figures(sr, hr):

@@ -68,7 +68,7 @@ def measure(
     """Train one small network, or go on with it; its PSNR by scale."""
     from srcli.train.loop import train
     from srcli.train.recipe import read_recipe
-    from srcli.weights import find, resolve
+    from srcli.weights.files import find, resolve
 
     folder = args.out / "recipes"
     folder.mkdir(parents=True, exist_ok=True)

@@ -63,7 +63,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from srcli.data.on_device import make_sampler
+    from srcli.data.device_sampler import make_sampler
     from srcli.data.photos import Photo
     from srcli.processes import Ranks
     from srcli.train.batch_loader import BatchLoader

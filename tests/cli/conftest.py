@@ -19,7 +19,7 @@ def model(tmp_path_factory):
 
     from srcli.config.presets import parse_preset
     from srcli.models import build
-    from srcli.weights import save
+    from srcli.weights.checkpoint import save
 
     table = {
         "title": "Tiny",
@@ -38,7 +38,7 @@ def model(tmp_path_factory):
 def fplia(tmp_path_factory):
     """A weights file of a tiny FPLIA with random weights."""
     from srcli.config.presets import parse_preset
-    from srcli.weights import save as save_weights
+    from srcli.weights.checkpoint import save as save_weights
     from tests.engine.test_latent import TINY, engine
 
     preset = parse_preset({**TINY, "training": {"experimental": True}}, name="tiny-fplia")

@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from srcli.cli import app
-from srcli.data import bench_files
+from srcli.data import benchmark_files as bench_files
 from srcli.data.benchmarks import find_spec
 
 

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from webdataset.tariterators import group_by_keys, tar_file_iterator
 
 from srcli.cli import app
-from srcli.data import similar
+from srcli.data import inspection as similar
+from srcli.data.inspection import perceptual_hash, turned
 from srcli.data.photos import load_photos
-from srcli.data.similar import perceptual_hash, turned
 from tests.data.test_similar import jpeg, photo
 
 

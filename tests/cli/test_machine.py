@@ -37,7 +37,7 @@ def test_doctor_enlarges_a_picture_and_says_how_it_went():
 
 
 def test_doctor_fails_when_the_weights_are_not_what_they_should_be(monkeypatch, tmp_path):
-    from srcli.weights import store
+    from srcli.weights import files as store
 
     (tmp_path / "edsr-baseline-blend.safetensors").write_bytes(b"no weights")
     monkeypatch.setattr(store, "bundled_folder", lambda: tmp_path)

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from srcli.cli import app
 from srcli.image.read import read_image
-from srcli.weights import save as save_weights
+from srcli.weights.checkpoint import save as save_weights
 from tests.cli.conftest import picture, save
 from tests.helpers.latent import network, preset
 

@@ -211,7 +211,7 @@ def test_eval_refuses_a_temperature_where_no_model_has_one(here):
 
 
 def test_without_a_shipped_flow_a_sweep_asks_for_a_model(here, monkeypatch):
-    monkeypatch.setattr("srcli.weights.store.is_bundled", lambda preset: False)
+    monkeypatch.setattr("srcli.weights.files.is_bundled", lambda preset: False)
     assert "Give -m" in run(*SET5, *RULE, code=2).stderr
 
 
@@ -221,7 +221,7 @@ def test_a_shipped_flow_is_the_default(here, flow, monkeypatch):
     run(*SET5, *RULE, "-m", flow, "--temps", "0,1", "--write-preset", folder / "aa-flow.toml")
     shutil.copy(flow, folder / "tiny-flow.safetensors")
     monkeypatch.setenv("SRCLI_PRESETS_DIR", str(folder))
-    monkeypatch.setattr("srcli.weights.store.is_bundled", lambda preset: preset.name == "aa-flow")
+    monkeypatch.setattr("srcli.weights.files.is_bundled", lambda preset: preset.name == "aa-flow")
     document = json.loads(run(*SET5, *RULE, "--temps", "0,1", "--json").stdout)
     assert {row["model"] for row in document["rows"]} == {"aa-flow"}
 

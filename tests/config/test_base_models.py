@@ -13,9 +13,9 @@ from srcli.config.presets import load_preset
 from srcli.errors import ExistsError, ModelError, PresetError, WeightsError
 from srcli.geometry import Size
 from srcli.models import build
-from srcli.weights import load, load_into, own_state, read, save
-from srcli.weights.bases import pull_base, remove_base
-from srcli.weights.store import find
+from srcli.weights.checkpoint import load, load_into, own_state, read, save
+from srcli.weights.download import pull_base, remove_base
+from srcli.weights.files import find
 from tests.helpers.latent import base_folders, preset
 
 

@@ -9,7 +9,7 @@ from srcli.config.presets import DEFAULT_PRESET, Part, list_presets, load_preset
 from srcli.errors import ModelError, PresetError
 from srcli.models import DECODERS, ENCODERS, GENERATORS, build, count_parameters
 from srcli.models.sr import OutputGenerator
-from srcli.weights.store import is_bundled
+from srcli.weights.files import is_bundled
 
 TINY = """
 title = "Tiny"

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from srcli.data.on_device import DeviceSampler, make_sampler
+from srcli.data.device_sampler import DeviceSampler, make_sampler
 from srcli.data.photos import Photo
 from srcli.data.samples import Sampler, SampleSettings, batch_rng
 from srcli.errors import UsageError

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srcli.data.schedule import ScaleSchedule
+from srcli.data.scale_schedule import ScaleSchedule
 from srcli.errors import UsageError
 
 LOW, HIGH = ((1.0, 4.0),), ((4.0, 12.0),)

@@ -7,9 +7,8 @@ import pytest
 import scipy.fft
 from PIL import Image
 
-from srcli.data import similar
-from srcli.data.photos import Photo
-from srcli.data.similar import (
+from srcli.data import inspection as similar
+from srcli.data.inspection import (
     SAME,
     benchmark_matches,
     distances,
@@ -21,6 +20,7 @@ from srcli.data.similar import (
     to_hex,
     turned,
 )
+from srcli.data.photos import Photo
 from srcli.errors import ModelError
 
 

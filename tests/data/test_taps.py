@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from srcli.data.reduce import pillow_bicubic
-from srcli.data.taps import batch_taps, bicubic, resize
+from srcli.data.reduce import batch_taps, bicubic, pillow_bicubic, resize
 from srcli.geometry import Size
 
 sides = st.integers(1, 70)

@@ -17,7 +17,7 @@ from srcli.evaluate.attention import COLOURS, attention_windows, picture
 from srcli.geometry import Size
 from srcli.models import build
 from srcli.models.sr import Frame
-from srcli.weights import save
+from srcli.weights.checkpoint import save
 
 CLIT = {"name": "lit", "branches": 3, "side": 5, "base_dim": 16, "n_heads": 4, "hidden": [8]}
 

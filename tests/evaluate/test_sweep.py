@@ -22,7 +22,7 @@ from srcli.evaluate.run import Evaluation
 from srcli.evaluate.sweep import DEFAULT_RULE, Sweep, choice, csv_lines, curves, document, parse_rule, sweep
 from srcli.evaluate.sweep_plot import picture, sweep_panels
 from srcli.metrics import METRICS, find_metrics
-from srcli.weights.store import find, resolve
+from srcli.weights.files import find, resolve
 from tests.helpers.flow import TABLE, flow_model, save_flow
 
 TAUS = [0, 0.25, 0.5, 1]

@@ -104,7 +104,7 @@ def _engine(loading: Callable[[str], object], device: str) -> object:
 
 def use_weights(data: bytes, folder: Path) -> None:
     """`upscale -m FILE.safetensors`."""
-    from srcli.weights import load
+    from srcli.weights.checkpoint import load
 
     path = folder / "mutant.safetensors"
     path.write_bytes(data)

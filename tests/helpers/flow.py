@@ -6,7 +6,7 @@ from srcli.config.presets import parse_preset
 from srcli.engine.upscaler import Upscaler
 from srcli.evaluate.models import Network
 from srcli.models import build
-from srcli.weights import save
+from srcli.weights.checkpoint import save
 
 TABLE = {
     "title": "Tiny flow",

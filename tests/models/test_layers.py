@@ -58,8 +58,8 @@ def test_the_check_sees_a_heavy_import():
 
 def test_plain_modules_import_nothing_heavy():
     program = (
-        "import sys, srcli, srcli.errors, srcli.config.presets, srcli.weights, srcli.weights.store, srcli.weights.official,"
-        f"srcli.weights.install, srcli.weights.download; print(*[n for n in {HEAVY!r} if n in sys.modules])"
+        "import sys, srcli, srcli.errors, srcli.config.presets, srcli.weights, srcli.weights.files, srcli.weights.official,"
+        f"srcli.weights.convert, srcli.weights.download; print(*[n for n in {HEAVY!r} if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -11,7 +11,7 @@ from srcli.models.decoders.lia import LIA
 from srcli.models.encoders import ENCODERS
 from srcli.models.layers import grid_coord
 from srcli.models.sr import Frame, ImplicitSR
-from srcli.weights.fplia import PATHS, lia_names
+from srcli.weights.official_fplia import PATHS, lia_names
 from tests.parity.golden import Golden, Method, Outputs
 
 OFFICIAL = lia_names()

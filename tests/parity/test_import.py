@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from srcli.weights import load
-from srcli.weights.install import import_file
+from srcli.weights.checkpoint import load
+from srcli.weights.convert import import_file
 from tests.parity.golden import GOLDEN, filled, read_golden, read_keys
 from tests.parity.methods import METHODS
 

@@ -12,7 +12,7 @@ from srcli.geometry import centres, dihedral
 from srcli.models import build
 from srcli.train.losses import Teacher, turned_mean
 from srcli.train.objectives import make_objective
-from srcli.weights import save
+from srcli.weights.checkpoint import save
 from tests.helpers.flow import tiny_flow
 
 TABLE = {

@@ -25,8 +25,8 @@ from srcli.errors import (
 from srcli.train.log import Limits
 from srcli.train.loop import RunOptions, dry_run, train
 from srcli.train.recipe import read_recipe
-from srcli.weights import find, load
-from srcli.weights.store import data_of, is_bundled
+from srcli.weights.checkpoint import load
+from srcli.weights.files import data_of, find, is_bundled
 from tests.train.conftest import held_out_name
 
 HALVES = {"data.scale_per": "batch", "optim.accumulate": "2", "schedule.scales": "cumulative 1:2|2:4"}

@@ -17,7 +17,7 @@ from srcli.train.log import Limits
 from srcli.train.loop import dry_run, train
 from srcli.train.recipe import read_recipe
 from srcli.train.trainer import Trainer
-from srcli.weights import read
+from srcli.weights.checkpoint import read
 from tests.train.test_stopping import TWO_LOSSES
 
 

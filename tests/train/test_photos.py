@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from srcli.data import similar
+from srcli.data import inspection as similar
+from srcli.data.inspection import perceptual_hash, turned
 from srcli.data.photos import load_photos
-from srcli.data.similar import perceptual_hash, turned
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.train.log import Limits
 from srcli.train.loop import train

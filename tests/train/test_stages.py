@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from srcli.config.presets import Diffusion, Part, parse_preset
-from srcli.data.on_device import DeviceSampler
+from srcli.data.device_sampler import DeviceSampler
 from srcli.data.photos import Photo
 from srcli.data.samples import Batch, Sampler, SampleSettings
 from srcli.errors import PresetError

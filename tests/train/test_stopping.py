@@ -11,7 +11,7 @@ from srcli.train.loop import train
 from srcli.train.recipe import read_recipe
 from srcli.train.trainer import Trainer
 from srcli.train.validation import Validation
-from srcli.weights import read
+from srcli.weights.checkpoint import read
 
 TWO_LOSSES = """
 title = "two losses"

@@ -11,9 +11,9 @@ import torch
 from srcli.config.presets import Part, Preset, Weights
 from srcli.errors import ModelError, ResourceError, WeightsError
 from srcli.models import build
-from srcli.weights import load, save
+from srcli.weights.checkpoint import load, save
 from srcli.weights.download import direct, fetch, pull
-from srcli.weights.store import hash_file
+from srcli.weights.files import hash_file
 
 TINY = Preset(
     "tiny",

@@ -10,8 +10,8 @@ from srcli.cli import app
 from srcli.config.presets import Part, Preset, Weights
 from srcli.files import sha256
 from srcli.models import build
-from srcli.weights import load, resolve, save
-from srcli.weights.store import metadata
+from srcli.weights.checkpoint import load, save
+from srcli.weights.files import metadata, resolve
 
 TINY = Preset(
     "tiny",

@@ -8,8 +8,8 @@ import torch
 from srcli.config.presets import Part, Pixels, Preset, load_preset
 from srcli.geometry import Size
 from srcli.models import build
-from srcli.weights import load
-from srcli.weights.install import import_file
+from srcli.weights.checkpoint import load
+from srcli.weights.convert import import_file
 from srcli.weights.official import identify, network_shapes, rename, unwrap
 
 # Our names -> those of the framework that CiaoSR was made in; decoders keep theirs.

@@ -9,7 +9,7 @@ from srcli.config.sampling import choose_sampling
 from srcli.engine.load import open_engine
 from srcli.engine.upscaler import TensorSource
 from srcli.geometry import Size
-from srcli.weights.store import bundled_folder, is_bundled
+from srcli.weights.files import bundled_folder, is_bundled
 
 SHIPPED = [preset for preset in list_presets() if is_bundled(preset)]
 

@@ -17,11 +17,10 @@ from srcli.config.presets import Part, Preset, Weights, list_presets, load_prese
 from srcli.errors import ExistsError, ModelError, ResourceError, SrcliError, WeightsError, first_line
 from srcli.files import sha256, write_atomically
 from srcli.models import DECODERS, GENERATORS, build
-from srcli.weights import find, load, load_into, locate, read, resolve, save
-from srcli.weights.install import import_file
-from srcli.weights.licenses import check_license
+from srcli.weights.checkpoint import load, load_into, read, save
+from srcli.weights.convert import import_file
+from srcli.weights.files import check_license, find, is_bundled, locate, metadata, resolve
 from srcli.weights.official import Checkpoint, identify, network_shapes, read_foreign, rename, unwrap
-from srcli.weights.store import is_bundled, metadata
 
 TINY = Preset(
     "tiny",
@@ -284,7 +283,7 @@ def test_weights_beside_a_preset_file_come_before_the_folder_of_models(tmp_path)
 
 
 def test_weights_that_came_with_the_package_come_first(tmp_path, monkeypatch):
-    monkeypatch.setattr("srcli.weights.store.bundled_folder", lambda: tmp_path / "package")
+    monkeypatch.setattr("srcli.weights.files.bundled_folder", lambda: tmp_path / "package")
     save(tmp_path / "models" / "tiny.safetensors", network_of(TINY), TINY)
     assert not is_bundled(TINY)
     save(tmp_path / "package" / "tiny.safetensors", network_of(TINY), TINY)

@@ -12,11 +12,10 @@ from torch import Tensor
 from srcli.config.presets import Diffusion, Part, Preset
 from srcli.errors import ExistsError, ModelError, WeightsError
 from srcli.models import build
-from srcli.weights import load
-from srcli.weights.folder import read_folder, write_folder
-from srcli.weights.fplia import convert, is_official
-from srcli.weights.install import import_file
+from srcli.weights.checkpoint import load
+from srcli.weights.convert import import_file, read_folder, write_folder
 from srcli.weights.official import Checkpoint, fit, read_foreign, rename
+from srcli.weights.official_fplia import convert, is_official
 
 WIDTHS, LAYERS, HEADS, GROUPS = (8, 16, 16), 2, 2, 4
 ATTENTION = (True, True, False)

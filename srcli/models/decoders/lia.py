@@ -80,7 +80,7 @@ class LIA(Decoder):
         ValueError: no or unknown branches, a branch without its stream, or sizes that do not fit each other.
     """
 
-    # A checkpoint of the authors' first stage, whose LIA has the branch f alone; see srcli.weights.fplia for whole ones.
+    # A checkpoint of the authors' first stage, whose LIA has the branch f alone; see srcli.weights.official_fplia for whole ones.
     UPSTREAM_KEYS = (
         (r"^fid_encoder\.", "encoder."),
         (r"^lia\.pb_encoder\.", "decoder.position."),

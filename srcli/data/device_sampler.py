@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from srcli.data.photos import Photo
+from srcli.data.reduce import batch_taps, resize
 from srcli.data.samples import WHOLE_STEP, Batch, Cut, Range, Sampler, SampleSettings, batch_rng
-from srcli.data.taps import batch_taps, resize
 from srcli.degradations.apply import degrade
 from srcli.degradations.counter import bits, bits_at, uniform
 from srcli.degradations.draw import Degradation, draw
