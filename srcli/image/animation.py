@@ -31,12 +31,7 @@ SHORTEST = 100.0  # milliseconds that stand for "as fast as possible" in files t
 
 @dataclass(frozen=True)
 class Timing:
-    """When pictures are shown.
-
-    Attributes:
-        durations: milliseconds of each.
-        loop: how many times all of them are shown; 0 is for ever.
-    """
+    """How many milliseconds each picture is shown, and how many times all of them; 0 is for ever."""
 
     durations: tuple[float, ...]
     loop: int = 0
@@ -53,14 +48,7 @@ class Animation:
 def read_animation(origin: Origin, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Animation:
     """Read all pictures of an animation.
 
-    Args:
-        origin: a path, or the content itself.
-        max_pixels: animations with more pixels, all pictures together, are refused on their header.
-        name: what to call it in messages; the path by default.
-
-    Raises:
-        NothingToDoError: the file does not exist.
-        ImageError: it is no animation, too large, cut off, damaged, or of a kind we do not read.
+    Arguments and errors are those of `read_image`; `max_pixels` is of all pictures together.
     """
     with open_source(origin, name) as source:
         found = inspect(source, "all")
@@ -112,12 +100,7 @@ def _alike(frames: Sequence[Image], notes: Sequence[str]) -> tuple[Image, ...]:
 
 @dataclass(frozen=True, eq=False)
 class AnimationPlan:
-    """How an animation will be written.
-
-    Attributes:
-        still: how each picture is made; from `plan_output`.
-        timing: of the pictures.
-    """
+    """How an animation will be written: each picture as `plan_output` says, and when it is shown."""
 
     still: OutputPlan
     timing: Timing
@@ -129,16 +112,7 @@ class AnimationPlan:
         *,
         provenance: Mapping[str, Any] | None = None,
     ) -> list[str]:
-        """Write the file, whole or not at all; returns notes on what could not be kept.
-
-        Args:
-            target: a path (replaced if it exists), or a binary stream.
-            bands: rows of samples of the first picture, then of the next, and so on.
-            provenance: what made the animation.
-
-        Raises:
-            ResourceError: the folder is not writable, the disk is full, or the encoder fails.
-        """
+        """As `OutputPlan.write`; `bands` are rows of samples of the first picture, then of the next, and so on."""
         name, pictures, stream = (
             self.still.format.name,
             [picture_of(f) for f in self._frames(bands)],

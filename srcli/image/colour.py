@@ -124,13 +124,7 @@ class LookUpProfile:
         return to_samples(picture.icc_transform("srgb", embedded=True, depth=8 * samples.itemsize, **INTENT))
 
     def from_srgb(self, rows: Samples, dtype: np.dtype[Any]) -> Samples:
-        """Samples (n, w, 4 or 3) of type uint8 or uint16, of sRGB (n, w, 3), uint8 or uint16.
-
-        Raises:
-            ValueError: the profile works in one direction only.
-        """
-        if not self.is_writable:
-            raise ValueError(f"the profile '{self.name}' cannot be written to")
+        """Samples (n, w, 4 or 3) of type uint8 or uint16, of sRGB (n, w, 3), uint8 or uint16; see `is_writable`."""
         picture = from_samples(rows, "rgb16" if rows.itemsize == 2 else "srgb")
         picture = with_profile(picture.icc_import(input_profile="srgb", **INTENT), self.data)
         return to_samples(picture.icc_export(depth=8 * dtype.itemsize, **INTENT))
@@ -197,13 +191,7 @@ def luma(rows: F32) -> F32:
 
 
 def read_colour(source: Source, embedded: bytes | None, *, gray: bool) -> bytes | CodePoints | None:
-    """What a file says about its colours: an ICC profile (its own, or one made of other words), or PQ and HLG.
-
-    Args:
-        source: of any format.
-        embedded: its ICC profile.
-        gray: whether its pixels are.
-    """
+    """What a file says about its colours: an ICC profile (its own, or one made of other words), or PQ and HLG."""
     if source.format == "png":
         with source.elsewhere():
             return _of_chunks(colour_chunks(source.stream), embedded, gray)

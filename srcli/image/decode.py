@@ -1,15 +1,13 @@
 """From an inspected file to samples: which decoder reads which kind without losing bits.
 
 libvips reads PNG, JPEG, WebP, deep AVIF and TIFF, tifffile the TIFF kinds that libvips has not, OpenCV deep PPM,
-pi-heif HEIC of 10 bits, Pillow the rest: animations, palettes of old formats, and what a first decoder has refused,
-since one that fails is no proof of damage.
+pi-heif HEIC of 10 bits, Pillow the rest: animations, AVIF of 8 bits, and old formats.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -76,20 +74,16 @@ def can_read_in_bands(origin: Origin, frames: str | int) -> bool:
 
 
 def decode_bands(source: Source, found: Inspection) -> Iterator[Decoded]:
-    """The samples of a picture that `comes_in_bands`, a few rows at a time from top to bottom.
-
-    Raises:
-        ImageError: no decoder reads it, or the file is cut off or damaged.
-    """
+    """The samples of a picture that `comes_in_bands`, a few rows at a time from top to bottom."""
     first = True
     try:
         for rows in decode_rows(source, found.index):
             yield _finished(rows, source, found)
             first = False
     except ValueError as error:
-        if not first:
+        if not first or found.page is None:
             raise damaged(source, error) from error
-        yield _second_opinion(source, found, error)
+        yield _decode_tiff(source, found.page, error)
 
 
 def decode(source: Source, found: Inspection) -> Decoded:
@@ -110,26 +104,25 @@ def _decode(source: Source, found: Inspection) -> Decoded:
         try:
             return _finished(decode_whole(source, found.index), source, found)
         except ValueError as error:
-            return _second_opinion(source, found, error)
+            if found.page is not None:
+                return _decode_tiff(source, found.page, error)
+            if source.format == "png":
+                check_png(source)  # which knows more of the reason
+            raise damaged(source, error) from error
     if found.page is not None:
         return _decode_tiff(source, found.page, ValueError("it cannot be decoded"))
-    if found.header.depth == "16" and source.format == "heic":
+    assert found.picture is not None
+    if found.header.depth != "16":
+        return decode_frame(source, found.picture)
+    if source.format == "heic":
         return _finished(_decode_deep_heic(source), source, found)
-    if found.header.depth == "16" and source.format == "ppm":  # Pillow would cut the colour ones
-        samples, white = _imdecode(source), ppm_maximum(source)
-        if not 255 < white < 65536:
-            raise damaged(source, "it cannot be decoded at 16 bits")
-        return _finished(stretched(samples, white), source, found)
-    if found.header.depth == "16" and source.format == "png":
+    if source.format == "ppm":  # Pillow would cut the colour ones
+        return _finished(_decode_deep_ppm(source), source, found)
+    if source.format == "png":
         raise ImageError(f"{source.name} {DEEP_ANIMATION}", hint="Use --frames first.")
-    try:
-        return _by_pillow(source, found)
-    except ImageError:
-        if source.format not in LOADERS or found.header.frames > 1:
-            raise
-        with suppress(ValueError):
-            return _finished(decode_whole(source), source, found)
-        raise
+    decoded = decode_frame(source, found.picture)
+    decoded.notes.append(f"this {source.format} of more than 8 bits is read at 8 bits")
+    return decoded
 
 
 def _is_for_vips(source: Source, found: Inspection) -> bool:
@@ -142,31 +135,8 @@ def _is_for_vips(source: Source, found: Inspection) -> bool:
     return source.format in LOADERS and alone
 
 
-def _second_opinion(source: Source, found: Inspection, error: ValueError) -> Decoded:
-    """By another decoder, after libvips has failed with `error`."""
-    if found.page is not None:
-        return _decode_tiff(source, found.page, error)
-    if source.format == "png":
-        check_png(source)  # Pillow and OpenCV leave black what is missing
-        if found.header.depth == "16":
-            return _finished(_imdecode(source), source, found)
-    return _by_pillow(source, found)
-
-
-def _by_pillow(source: Source, found: Inspection) -> Decoded:
-    assert found.picture is not None
-    decoded = decode_frame(source, found.picture)
-    if found.header.depth == "16":
-        decoded.notes.append(f"this {source.format} of more than 8 bits is read at 8 bits")
-    return decoded
-
-
 def check_png(source: Source) -> None:
-    """Refuse a PNG with a damaged chunk, or whose (first) picture has fewer rows than its header says.
-
-    Raises:
-        ImageError: it has.
-    """
+    """Refuse a PNG with a damaged chunk, or whose (first) picture has fewer rows than its header says."""
     try:
         with source.elsewhere():
             png.check_png(source.stream)
@@ -175,7 +145,7 @@ def check_png(source: Source) -> None:
 
 
 def _finished(samples: NDArray[Any], source: Source, found: Inspection) -> Decoded:
-    """Rows as libvips (or OpenCV) gives them, alpha apart."""
+    """Rows as a decoder gives them, alpha apart."""
     if found.page is not None:
         return _finish_tiff(samples, found.page)
     if source.format in ("avif", "heic") and samples.dtype == np.uint16:
@@ -192,11 +162,7 @@ def _finished(samples: NDArray[Any], source: Source, found: Inspection) -> Decod
 
 
 def decode_frame(source: Source, picture: Picture, *, upright: bool = False) -> Decoded:
-    """8-bit samples of the picture that Pillow has gone to, palettes expanded.
-
-    Raises:
-        ImageError: it is damaged.
-    """
+    """8-bit samples of the picture that Pillow has gone to, palettes expanded."""
     gray_palette = has_gray_palette(picture)
     with pillow(source):
         picture.load()
@@ -218,25 +184,19 @@ def decode_frame(source: Source, picture: Picture, *, upright: bool = False) -> 
     return Decoded(samples, alpha, kind, upright)
 
 
-def _imdecode(source: Source) -> NDArray[Any]:
-    """OpenCV's decoding, channels as RGB(A), (h, w, c)."""
+def _decode_deep_ppm(source: Source) -> NDArray[Any]:
     import cv2
 
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    white, level = ppm_maximum(source), cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         picture = cv2.imdecode(np.frombuffer(source.head(-1), np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise damaged(source, str(error).strip().splitlines()[-1]) from error
     finally:
         cv2.utils.logging.setLogLevel(level)
-    if picture is None or picture.dtype != np.uint16:
+    if picture is None or picture.dtype != np.uint16 or not 255 < white < 65536:
         raise damaged(source, "it cannot be decoded at 16 bits")
-    picture = picture[..., None] if picture.ndim == 2 else picture
-    return (
-        np.ascontiguousarray(picture[..., [2, 1, 0, 3][: picture.shape[2]]])
-        if picture.shape[2] > 1
-        else picture
-    )
+    return stretched(np.atleast_3d(picture)[..., ::-1], white)
 
 
 def _decode_deep_heic(source: Source) -> NDArray[Any]:
@@ -279,12 +239,9 @@ def _decode_tiff(source: Source, page: tiff.TiffPage, error: ValueError) -> Deco
 
 
 def _finish_tiff(samples: NDArray[Any], page: tiff.TiffPage, *, raw: bool = False) -> Decoded:
-    """Rows of a TIFF in common sample types, white at the top, alpha apart and not multiplied in.
+    """Rows (n, w, samples) in common sample types, white at the top, alpha apart and not multiplied in.
 
-    Args:
-        samples: (n, w, samples).
-        page: which they belong to.
-        raw: whether they are as stored; libvips has inverted integers, divided by alpha and looked up palettes.
+    `raw` are as stored; libvips has inverted integers, divided by alpha and looked up palettes.
     """
     notes = []
     if samples.dtype.kind == "f" and samples.dtype != np.float32:

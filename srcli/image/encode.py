@@ -40,21 +40,10 @@ BT601 = 6  # H.273's number of the matrix that AVIF's samples were multiplied by
 
 @dataclass(frozen=True)
 class Encoding:
-    """How samples become bytes.
+    """How samples become bytes; the options are those of `plan_output`.
 
-    Attributes:
-        quality: 1 to 100, of JPEG, WebP and AVIF.
-        lossless: for WebP and AVIF.
-        chroma: subsampling of JPEG and AVIF.
-        compress_level: 0 to 9, of PNG and TIFF.
-        metadata: to be stored, already corrected.
-        strip: whether provenance is left out as well.
-        alpha: whether the last channel is alpha.
-        bits: of a sample of AVIF.
-        max_bytes: of the file; `quality` is reduced until it fits.
-        icc: profile to embed.
-        profile_name: of the profile.
-        cmyk: whether the first four channels are inks.
+    Metadata is already corrected; `strip` leaves provenance out; `bits` are AVIF's; `alpha` and `cmyk` say what
+    the channels are.
     """
 
     quality: int = 95

@@ -22,16 +22,7 @@ READABLE = frozenset(
 class Format:
     """What a file format can hold.
 
-    Attributes:
-        name: as on the command line.
-        suffixes: file name endings, the usual one first.
-        depths: bits per sample it stores.
-        max_side: largest width and height in pixels, of the encoders (and for AVIF the decoders) in use.
-        alpha: transparency.
-        gray: one channel.
-        cmyk: four inks.
-        animated: several pictures with their timing.
-        icc: a colour profile.
+    `max_side` is the largest width and height in pixels of the encoders (and for AVIF the decoders) in use.
     """
 
     name: str
@@ -72,11 +63,7 @@ OPTIONS: dict[str, tuple[object, frozenset[str]]] = {
 
 
 def find_format(name: str) -> Format:
-    """The format called `name`; jpeg and tif are understood.
-
-    Raises:
-        UsageError: no such format.
-    """
+    """The format called `name`; jpeg and tif are understood. A UsageError names what is near to a wrong one."""
     lower = name.lower().lstrip(".")
     lower = ALIASES.get(lower, lower)
     if lower not in FORMATS:
@@ -101,11 +88,7 @@ def depths_of(form: Format, own: str, bit_depth: str) -> tuple[Depth, ...]:
 
 
 def check_format_limits(name: str, size: tuple[int, int]) -> None:
-    """Refuse a size (height, width) that format `name` cannot hold, before any work is done.
-
-    Raises:
-        ResourceError: a side is longer than the format allows.
-    """
+    """Refuse (ResourceError) a size (height, width) that format `name` cannot hold, before any work is done."""
     form, longest = find_format(name), max(size)
     if longest <= form.max_side:
         return

@@ -63,11 +63,7 @@ class PngHeader(NamedTuple):
 
 
 def read_png_header(stream: BinaryIO) -> PngHeader:
-    """The header of a PNG stream.
-
-    Raises:
-        ValueError: the stream does not begin with one.
-    """
+    """The header of a PNG stream; ValueError if it does not begin with one."""
     stream.seek(0)
     head = stream.read(33)
     if len(head) < 33 or not head.startswith(SIGNATURE) or head[12:16] != b"IHDR":
@@ -203,10 +199,7 @@ def join_adler(first: int, second: int, length: int) -> int:
 def filter_rows(pixels: Samples, above: Samples | None = None, *, stride: int = SAMPLED) -> Bytes:
     """Filtered rows (n, 1 + bytes) of pixels; each takes the filter with the smallest sum of absolute values.
 
-    Args:
-        pixels: (n, W, c).
-        above: the row (1, W, c) before them; None at the top.
-        stride: the sum is taken over the first `SAMPLED` of so many bytes.
+    `above` is the row (1, W, c) before them; the sum is taken over the first `SAMPLED` of `stride` bytes.
     """
     raw = _row_bytes(pixels)
     n, width = raw.shape

@@ -157,14 +157,7 @@ class Inspection:
 def probe(origin: Origin, *, frames: str | int = "first", name: str | None = None) -> Header:
     """The header of a picture; nothing is decoded.
 
-    Args:
-        origin: a path, or the content itself.
-        frames: as in `read_image`; the first picture by default, since looking does no harm.
-        name: what to call it in messages.
-
-    Raises:
-        NothingToDoError: the file does not exist.
-        ImageError: it is no image, empty, damaged, or of a kind we do not read.
+    `frames`, `name` and errors are those of `read_image`; the first picture by default, since looking does no harm.
     """
     with open_source(origin, name) as source:
         return inspect(source, frames).header
@@ -198,40 +191,24 @@ def inspect(source: Source, frames: str | int) -> Inspection:
     bits = first.bits if first else _bits(source, picture.mode)
     colour = read_colour(source, picture.info.get("icc_profile") or None, gray=kind == "gray")
     depth: Depth = "32f" if picture.mode == "F" else "16" if bits > 8 else "8"
-    header = _header(
-        source,
-        (picture.height, picture.width),
-        depth,
-        kind,
-        alpha,
-        count,
-        colour,
-        _turn(source, picture),
-        bits,
+    size, turn = (picture.height, picture.width), _turn(source, picture)
+    header = Header(
+        _shown(size, turn), depth, kind, alpha, count, source.format, _profile(colour), turn, bits
     )
     return Inspection(header, index, colour, picture=picture)
 
 
-def _header(
-    source: Source,
-    size: tuple[int, int],
-    depth: Depth,
-    kind: Kind,
-    alpha: bool,
-    frames: int,
-    colour: bytes | CodePoints | None,
-    orientation: int,
-    bits: int,
-) -> Header:
-    if orientation in TURNED:
-        size = (size[1], size[0])
-    profile = colour.name if isinstance(colour, CodePoints) else None
-    if isinstance(colour, bytes) and colour:
-        try:
-            profile = icc.parse_profile(colour).name or "unnamed profile"
-        except ValueError:
-            profile = "damaged profile"
-    return Header(size, depth, kind, alpha, frames, source.format, profile, orientation, bits)
+def _shown(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    return (size[1], size[0]) if orientation in TURNED else size
+
+
+def _profile(colour: bytes | CodePoints | None) -> str | None:
+    if not isinstance(colour, bytes):
+        return colour.name if colour else None
+    try:
+        return icc.parse_profile(colour).name or "unnamed profile"
+    except ValueError:
+        return "damaged profile"
 
 
 def _check_size(source: Source, picture: Image.Image, first: png.PngHeader | None) -> None:
@@ -261,12 +238,7 @@ def _check_claim(source: Source) -> None:
 
 
 def choose_frame(frames: str | int, count: int, name: str) -> int:
-    """Index of the frame that `frames` means ("error", "first", "all", or a number counted from 1).
-
-    Raises:
-        UsageError: another word.
-        ImageError: several frames and no choice, or a number beyond the last.
-    """
+    """Index of the frame that `frames` means ("error", "first", "all", or a number counted from 1)."""
     if frames == "error" and count > 1:
         raise ImageError(
             f"{name} holds {count} pictures (animation or pages).",
@@ -287,11 +259,7 @@ def choose_frame(frames: str | int, count: int, name: str) -> int:
 
 
 def check_pixels(header: Header, limit: int, name: str, *, count: int = 1) -> None:
-    """Refuse a picture, or an animation of `count` pictures, of more than `limit` pixels before memory is spent.
-
-    Raises:
-        ImageError: it is larger.
-    """
+    """Refuse a picture, or an animation of `count` pictures, of more than `limit` pixels before memory is spent."""
     pixels = header.size[0] * header.size[1] * count
     if pixels > limit:
         size = f"{count} times " * (count > 1) + f"{header.size[1]}x{header.size[0]}"
@@ -371,11 +339,12 @@ def _inspect_tiff(source: Source, frames: str | int) -> Inspection:
     kind: Kind = "gray" if page.colours == 1 and page.photometric != tiff.PALETTE else "rgb"
     if page.photometric == tiff.SEPARATED:
         kind = "cmyk"
-    entry = page.tags.entries.get(tiff.ICC)
+    entry, turn = page.tags.entries.get(tiff.ICC), page.orientation
     colour, alpha, size = (
         entry.data if entry else None,
         page.alpha and kind != "cmyk",
         (page.height, page.width),
     )
-    header = _header(source, size, depth, kind, alpha, len(pages), colour, page.orientation, page.bits)
+    size = _shown(size, turn)
+    header = Header(size, depth, kind, alpha, len(pages), "tiff", _profile(colour), turn, page.bits)
     return Inspection(header, page.index, colour, page=page)

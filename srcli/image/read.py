@@ -121,11 +121,7 @@ def read_image(
 
 
 def image_of(source: Source, found: Inspection, decoded: Decoded) -> Image:
-    """A picture from its decoded samples: upright, with its colour space and metadata.
-
-    Raises:
-        ImageError: it holds values that are no colours.
-    """
+    """A picture from its decoded samples: upright, with its colour space and metadata."""
     metadata, notes = _metadata(source, found)
     notes = decoded.notes + notes
     if decoded.pixels.dtype == np.float32:
@@ -194,12 +190,9 @@ def _turn(samples: Samples, orientation: int) -> Samples:
 def bleed(pixels: Samples, alpha: Samples) -> Samples:
     """Pixels (h, w, c) in which every fully transparent pixel has the colour of the nearest visible one.
 
-    What lies under transparency is often black or white; a network (or any filter) would draw it into the edge.
+    Transparent is 0 of `alpha` (h, w). What lies under transparency is often black or white; a network (or any filter) would draw it into the edge.
     Returned as they are if everything or nothing is visible. One pass of an exact distance transform.
 
-    Args:
-        pixels: any depth.
-        alpha: (h, w), 0 is transparent.
     """
     hidden = alpha == 0
     if not hidden.any() or hidden.all():

@@ -79,11 +79,7 @@ class Raster:
         return self.shape[1] * self.shape[2] * self.dtype.itemsize
 
     def blocks(self, step: int) -> Iterator[Samples]:
-        """All rows in blocks of `step`, the last one shorter; the same ones however the bands were cut.
-
-        Raises:
-            ValueError: a band of another width or type, or too few or too many rows.
-        """
+        """All rows in blocks of `step`, the last one shorter; the same ones however the bands were cut."""
         held, count, total = list[Samples](), 0, 0
         for band in self.bands:
             total += len(band)
@@ -114,11 +110,7 @@ class Raster:
 class Spool:
     """An array (H, W) or (H, W, channels) that is filled from top to bottom and read in strips.
 
-    Args:
-        shape: of all of it.
-        dtype: of the samples.
-        folder: on whose disk large ones are kept, in a file without a name; None for the system's place.
-        in_memory: bytes up to which it is kept in memory.
+    Beyond `in_memory` bytes it is a file without a name on the disk of `folder`; None for the system's place.
     """
 
     def __init__(
@@ -136,11 +128,7 @@ class Spool:
             weakref.finalize(self, self._file.close)
 
     def append(self, rows: NDArray[Any]) -> None:
-        """The next rows.
-
-        Raises:
-            ResourceError: the disk is full.
-        """
+        """The next rows; ResourceError where the disk is full."""
         top, self._filled = self._filled, self._filled + len(rows)
         if self._rows is not None:
             self._rows[top : self._filled] = rows

@@ -51,15 +51,7 @@ REFUSED = (
 
 @dataclass(frozen=True)
 class Source:
-    """An open file.
-
-    Attributes:
-        origin: a path, or the content itself.
-        stream: of it, seekable.
-        name: for messages.
-        length: in bytes.
-        format: png, jpg, gif, tiff, webp, avif, bmp, ppm, tga, ico or heic.
-    """
+    """An open file: its path or content, a seekable stream of it, a name for messages, and what it is."""
 
     origin: Origin
     stream: BinaryIO
@@ -85,11 +77,7 @@ class Source:
 
 @contextmanager
 def open_source(origin: Origin, name: str | None = None) -> Iterator[Source]:
-    """Open a file or bytes and find out what they are.
-
-    Args:
-        origin: a path, or the content itself.
-        name: what to call it in messages; the path by default.
+    """Open a file or bytes and find out what they are; `name` is for messages, the path by default.
 
     Raises:
         NothingToDoError: the file does not exist.

@@ -43,14 +43,7 @@ CLASSIC_LIMIT = 2**32 - 2**20  # room for the tags
 
 @dataclass(frozen=True)
 class TiffPage:
-    """One picture of a TIFF file as its tags describe it.
-
-    Attributes:
-        index: its place among all directories of the file.
-        kind: u, i or f with the bits of a sample: u8, u16, f32, ...
-        samples: channels, extra ones included.
-        premultiplied: whether colours were multiplied by alpha.
-    """
+    """One picture of a TIFF file as its tags describe it; `kind` is u, i or f with the bits of a sample."""
 
     index: int
     tags: Directory
@@ -77,11 +70,7 @@ class TiffPage:
 
 
 def read_pages(stream: BinaryIO) -> list[TiffPage]:
-    """The pictures of a TIFF file; reduced copies (thumbnails) are left out.
-
-    Raises:
-        ValueError: the structure is damaged, or it is a camera's raw file.
-    """
+    """The pictures of a TIFF file without reduced copies (thumbnails); ValueError if the structure is damaged."""
     directories = read_directories(stream)
     full = [(i, tags) for i, tags in enumerate(directories) if not tags.integer(SUBFILE, 0) & 1]
     return [_page(i, tags) for i, tags in full or [(0, directories[0])]]

@@ -48,19 +48,9 @@ SUCCESSORS = {"heic": "jpg", **dict.fromkeys(("gif", "bmp", "ppm", "tga", "ico")
 
 @dataclass(frozen=True, eq=False)
 class OutputPlan:
-    """How one output file will be made; from `plan_output`.
+    """How one output file of `size` (height, width) will be made, and notes on what is lost; from `plan_output`.
 
-    Attributes:
-        format: the file format.
-        size: (height, width).
-        kind: gray, rgb or cmyk, as stored.
-        depth: as stored.
-        alpha: whether transparency is stored.
-        profile: colour space to convert to; None is sRGB.
-        background: RGB in [0, 1] to lay transparent pixels on where the format has no transparency.
-        dither: whether noise is added before rounding to 8 or 16 bits.
-        encoding: quality, compression, profile and metadata.
-        notes: what is lost, a line each.
+    `kind`, `depth` and `alpha` are what is stored; `profile` is the colour space to convert to, None for sRGB.
     """
 
     format: Format
@@ -269,18 +259,9 @@ def _check_bits(name: str, bit_depth: str) -> None:
 def choose_format(
     own: str, asked: str | None, depth: Depth, bit_depth: str = "keep", *, alpha: bool, animated: bool = False
 ) -> tuple[Format, list[str]]:
-    """The format of an output, and a note if it is not what one would expect.
+    """The format of an output of a source of format `own`, and a note if it is not what one would expect.
 
-    Args:
-        own: the source's format.
-        asked: the format asked for, if any; it is taken as it is.
-        depth: to be stored.
-        bit_depth: as asked for.
-        alpha: whether transparency is to be stored.
-        animated: whether several pictures are to be stored.
-
-    Raises:
-        UsageError: no such format as `asked`, or it holds a single picture, or no such depth.
+    A format that is `asked` for is taken; UsageError if there is none, or it cannot hold the pictures or `bit_depth`.
     """
     if animated:
         form = find_format(asked or own)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image, ImageCms
+
+from srcli.image.read import Image as Read
+from srcli.image.write import plan_output
 
 D50 = np.array([0.9642, 1.0, 0.8249])
 ADOBE_RGB = np.array(  # columns of Adobe RGB (1998), adapted to D50, from its ICC profile
     [[0.60974, 0.20528, 0.14919], [0.31111, 0.62567, 0.06322], [0.01947, 0.06087, 0.74457]]
 )
+SRGB = np.array([[0.43607, 0.38506, 0.14308], [0.22250, 0.71688, 0.06062], [0.01393, 0.09710, 0.71417]])
 DISPLAY_P3 = np.array([[0.51512, 0.29198, 0.1571], [0.2412, 0.69225, 0.06657], [-0.00105, 0.04189, 0.78407]])
 
 
@@ -36,24 +42,66 @@ def png_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+def raw_png(
+    size: tuple[int, int], bits: int, kind: int, rows: bytes, *, before=b"", after=b"", interlace=0
+) -> bytes:
+    """A PNG of a size (h, w) and a colour type with any unpacked rows, and more chunks before or after them."""
+    head = png_chunk(b"IHDR", struct.pack(">IIBBBBB", size[1], size[0], bits, kind, 0, 0, interlace))
+    body = before + png_chunk(b"IDAT", zlib.compress(rows)) + after
+    return b"\x89PNG\r\n\x1a\n" + head + body + png_chunk(b"IEND", b"")
+
+
 def png16(samples: np.ndarray, before: bytes = b"", after: bytes = b"") -> bytes:
     """A 16-bit PNG of samples (h, w, c), unfiltered, with more chunks before or after the pixels."""
-    h, w, channels = samples.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
-    head = struct.pack(">IIBBBBB", w, h, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
-    parts = (png_chunk(b"IHDR", head), before, png_chunk(b"IDAT", zlib.compress(rows)), after)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + png_chunk(b"IEND", b"")
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[samples.shape[2]]
+    return raw_png(samples.shape[:2], 16, kind, rows, before=before, after=after)
 
 
-def encoded(picture: Image.Image, form: str, **options) -> bytes:
-    stream = io.BytesIO()
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+
+def adam7(samples: np.ndarray) -> bytes:
+    """The rows of an interlaced PNG, unfiltered (section 8)."""
+    return b"".join(b"\0" + row[x::dx].tobytes() for x, y, dx, dy in ADAM7 for row in samples[y::dy])
+
+
+def encoded(picture: Image.Image | np.ndarray, form: str, **options) -> bytes:
+    """A file that Pillow writes."""
+    stream, picture = io.BytesIO(), picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
     picture.save(stream, form, **options)
     return stream.getvalue()
+
+
+def tiff(samples: np.ndarray, photometric: str = "rgb", **options) -> bytes:
+    """A file that tifffile writes."""
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, samples, photometric=photometric, **{"metadata": None, **options})
+    return stream.getvalue()
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
 
 
 def saved(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
+
+
+def through(image: Read, scale: int = 1, provenance=None, **options) -> tuple[bytes, list[str]]:
+    """A picture repeated `scale` times through the writer, in bands of uneven height, and the notes."""
+    plan = plan_output(image, (scale * image.size[0], scale * image.size[1]), **options)
+
+    def bands():
+        for top, bottom in pairwise([*(edge for edge in (0, 7, 8) if edge < image.size[0]), image.size[0]]):
+            rows, alpha = image.strip(top, bottom), image.alpha_strip(top, bottom)
+            rows, alpha = (part.repeat(scale, 0).repeat(scale, 1) for part in (rows, alpha))
+            yield plan.band(rows, alpha if image.alpha is not None else None, top=scale * top)
+
+    stream = io.BytesIO()
+    notes = plan.write(stream, bands(), provenance=provenance)
+    return stream.getvalue(), [*plan.notes, *notes]
 
 
 # -- ICC ---------------------------------------------------------------------------------------------------------
@@ -140,8 +188,7 @@ def _lut16(inputs: int, outputs: int, grid: int, values: np.ndarray) -> bytes:
 
 def _lab(rgb: np.ndarray) -> np.ndarray:
     """Lab (D50) of linear RGB with sRGB's primaries, as the 16-bit encoding of version 2 profiles in [0, 1]."""
-    srgb = np.array([[0.43607, 0.38506, 0.14308], [0.22250, 0.71688, 0.06062], [0.01393, 0.09710, 0.71417]])
-    ratio = rgb @ srgb.T / D50
+    ratio = rgb @ SRGB.T / D50
     f = np.where(ratio > 216 / 24389, np.cbrt(ratio), (24389 / 27 * ratio + 16) / 116)
     lab = np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], -1)
     return (lab + np.array([0, 128, 128])) / [100, 255, 255] * (0xFF00 / 0xFFFF)
@@ -152,8 +199,7 @@ def _rgb_of_lab(encoded_lab: np.ndarray) -> np.ndarray:
     fy = (lab[:, 0] + 16) / 116
     f = np.stack([fy + lab[:, 1] / 500, fy, fy - lab[:, 2] / 200], -1)
     ratio = np.where(f > 6 / 29, f**3, (116 * f - 16) * 27 / 24389)
-    srgb = np.array([[0.43607, 0.38506, 0.14308], [0.22250, 0.71688, 0.06062], [0.01393, 0.09710, 0.71417]])
-    return np.clip(ratio * D50 @ np.linalg.inv(srgb).T, 0, 1)
+    return np.clip(ratio * D50 @ np.linalg.inv(SRGB).T, 0, 1)
 
 
 def cmyk_profile() -> bytes:
@@ -175,15 +221,8 @@ def cmyk_profile() -> bytes:
 
 def by_littlecms(samples: np.ndarray, source: bytes, mode: str) -> np.ndarray:
     """8-bit sRGB (or gray) of 8-bit samples through LittleCMS, relative colorimetric with black point."""
-    target = ImageCms.createProfile("sRGB")
     own = ImageCms.ImageCmsProfile(io.BytesIO(source))
-    flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
-    transform = ImageCms.buildTransform(
-        own, target, mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC, flags
-    )
-    picture = (
-        Image.fromarray(samples)
-        if mode != "CMYK"
-        else Image.frombytes("CMYK", samples.shape[1::-1], samples.tobytes())
-    )
-    return np.asarray(transform.apply(picture))
+    intent, flags = ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
+    transform = ImageCms.buildTransform(own, ImageCms.createProfile("sRGB"), mode, "RGB", intent, flags)
+    size = samples.shape[1::-1]
+    return np.asarray(transform.apply(Image.frombytes(mode, size, np.ascontiguousarray(samples).tobytes())))

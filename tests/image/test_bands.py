@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 import pytest
-import tifffile
 from PIL import Image as Pillow
 
 from srcli.errors import ImageError
@@ -12,35 +11,32 @@ from srcli.image import vips
 from srcli.image.read import read_image
 from srcli.image.samples import Spool
 from srcli.image.write import write_image
-from tests.image.make import smooth, texture
+from tests.image.make import encoded, saved, smooth, texture, tiff
 
 
-def same(path, monkeypatch, tmp_path, *, spooled=True):
+@pytest.fixture(autouse=True)
+def _small_bands(monkeypatch):
     monkeypatch.setattr(vips, "BAND_BYTES", 1000)
-    whole, parts = read_image(path), read_image(path, in_memory=0, folder=tmp_path)
+
+
+def same(path, *, spooled=True):
+    whole, parts = read_image(path), read_image(path, in_memory=0, folder=path.parent)
     assert isinstance(parts.pixels, Spool) is spooled
-    assert parts.size == whole.size
     assert parts.pixels.dtype == whole.pixels.dtype
     assert np.array_equal(parts.pixels[:], whole.pixels)
     assert np.array_equal(parts.strip(3, 17), whole.strip(3, 17))
-    assert (parts.notes, parts.kind, parts.depth, parts.format) == (
-        whole.notes,
-        whole.kind,
-        whole.depth,
-        whole.format,
-    )
-    assert vars(parts.metadata) == vars(whole.metadata)
+    for name in ("size", "notes", "kind", "depth", "format", "bits", "metadata"):
+        assert getattr(parts, name) == getattr(whole, name)
     return whole
 
 
 @pytest.mark.parametrize("form", ["png", "tiff"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_our_own_files_are_read_alike(tmp_path, monkeypatch, form, channels, dtype):
+def test_our_own_files_are_read_alike(tmp_path, form, channels, dtype):
     path = tmp_path / f"a.{form}"
     write_image(path, (texture(70, 33, channels, dtype) // 60 * 60).astype(dtype), icc="p3")
-    whole = same(path, monkeypatch, tmp_path)
-    assert whole.profile is not None
+    assert same(path).profile is not None
 
 
 @pytest.mark.parametrize(
@@ -52,49 +48,38 @@ def test_our_own_files_are_read_alike(tmp_path, monkeypatch, form, channels, dty
         {"photometric": "miniswhite"},
     ],
 )
-def test_tiff_of_many_kinds_is_read_alike(tmp_path, monkeypatch, options):
-    channels = 1 if "photometric" in options else 3
-    samples = texture(70, 53, channels, np.uint16)
+def test_tiff_of_many_kinds_is_read_alike(tmp_path, options):
+    samples = texture(70, 53, 1 if "photometric" in options else 3, np.uint16)
     if options.get("planarconfig"):
         samples = np.ascontiguousarray(np.moveaxis(samples, 2, 0))
-    options = {"photometric": "rgb" if channels == 3 else "minisblack", **options}
-    tifffile.imwrite(tmp_path / "a.tif", samples.squeeze(), **options)
-    assert same(tmp_path / "a.tif", monkeypatch, tmp_path).pixels.shape[:2] == (70, 53)
+    assert same(saved(tmp_path / "a.tif", tiff(samples.squeeze(), **options))).size == (70, 53)
 
 
-def test_floats_keep_their_notes_and_are_checked(tmp_path, monkeypatch):
+def test_floats_keep_their_notes_and_are_checked(tmp_path):
     samples = texture(70, 33, 3, np.float32) * 3 - 1
-    tifffile.imwrite(tmp_path / "a.tif", samples, photometric="rgb", rowsperstrip=8)
-    assert any("float values from" in note for note in same(tmp_path / "a.tif", monkeypatch, tmp_path).notes)
+    path = saved(tmp_path / "a.tif", tiff(samples, rowsperstrip=8))
+    assert any("float values from" in note for note in same(path).notes)
     samples[60, 3, 1] = np.nan
-    tifffile.imwrite(tmp_path / "b.tif", samples, photometric="rgb", rowsperstrip=8)
     with pytest.raises(ImageError, match="NaN"):
-        read_image(tmp_path / "b.tif", in_memory=0, folder=tmp_path)
+        read_image(saved(tmp_path / "b.tif", tiff(samples, rowsperstrip=8)), in_memory=0, folder=tmp_path)
 
 
-def test_jpeg_through_libvips_is_read_alike(tmp_path, monkeypatch):
-    pytest.importorskip("pyvips")
-    for mode, name in (("RGB", "a.jpg"), ("L", "b.jpg")):
-        Pillow.fromarray(smooth(70, 33)).convert(mode).save(tmp_path / name, quality=90)
-        assert same(tmp_path / name, monkeypatch, tmp_path).pixels.shape[:2] == (70, 33)
-
-
-def test_what_needs_its_whole_is_read_whole(tmp_path, monkeypatch):
-    write_image(tmp_path / "alpha.png", texture(20, 9, 4, np.uint8))
-    exif = Pillow.Exif()
-    exif[274] = 6
-    Pillow.fromarray(smooth(20, 19)).save(tmp_path / "turned.jpg", exif=exif)
-    for name, shape in (("alpha.png", (20, 9)), ("turned.jpg", (19, 20))):
-        assert same(tmp_path / name, monkeypatch, tmp_path, spooled=False).pixels.shape[:2] == shape
+def test_jpeg_is_read_alike_and_what_needs_its_whole_is_read_whole(tmp_path):
+    turn = Pillow.Exif()
+    turn[274] = 6
+    picture = Pillow.fromarray(smooth(70, 33))
+    for mode in ("RGB", "L"):
+        same(saved(tmp_path / "a.jpg", encoded(picture.convert(mode), "JPEG", quality=90)))
+    turned = same(saved(tmp_path / "turned.jpg", encoded(picture, "JPEG", exif=turn)), spooled=False)
+    assert turned.size == (33, 70)
+    same(saved(tmp_path / "alpha.png", encoded(texture(20, 9, 4, np.uint8), "PNG")), spooled=False)
 
 
 @pytest.mark.parametrize("form", ["png", "tiff"])
-def test_a_file_that_is_cut_off_is_refused(tmp_path, monkeypatch, form):
-    monkeypatch.setattr(vips, "BAND_BYTES", 1000)
+def test_a_file_that_is_cut_off_is_refused(tmp_path, form):
     stream = io.BytesIO()
     write_image(stream, texture(70, 33, 3, np.uint16), output_format=form)
-    path = tmp_path / f"a.{form}"
-    path.write_bytes(stream.getvalue()[:9000])
+    path = saved(tmp_path / f"a.{form}", stream.getvalue()[:9000])
     with pytest.raises(ImageError, match="damaged or cut off"):
         read_image(path, in_memory=0, folder=tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]

@@ -1,6 +1,7 @@
 """Colours through profiles, against LittleCMS at 8 bits and against the formulas at 16."""
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from srcli.image.write import plan_output
 from tests.image.make import (
     ADOBE_RGB,
     DISPLAY_P3,
+    SRGB,
     SRGB_CURVE,
     by_littlecms,
     cmyk_profile,
@@ -21,6 +23,7 @@ from tests.image.make import (
     encoded,
     gamma,
     gray_profile,
+    opened,
     parametric,
     png16,
     png_chunk,
@@ -29,21 +32,20 @@ from tests.image.make import (
     srgb_profile,
     table,
     texture,
+    tiff,
 )
+from tests.image.make import through as unchanged
 
-SRGB_TO_XYZ = np.array(
-    [[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]]
-)
 GAMMA_TABLE = table(np.linspace(0, 1, 1024) ** 1.8)
 
 RGB_PROFILES = {
     "sRGB of LittleCMS": srgb_profile(),
     "Display P3": rgb_profile("Display P3", DISPLAY_P3, SRGB_CURVE),
     "Adobe RGB": rgb_profile("Adobe RGB (1998)", ADOBE_RGB, gamma(563 / 256)),
-    "table": rgb_profile("Gamma 1.8 by table", SRGB_TO_XYZ, GAMMA_TABLE),
-    "linear": rgb_profile("Linear", SRGB_TO_XYZ, b"curv\0\0\0\0\0\0\0\0"),
+    "table": rgb_profile("Gamma 1.8 by table", SRGB, GAMMA_TABLE),
+    "linear": rgb_profile("Linear", SRGB, b"curv\0\0\0\0\0\0\0\0"),
     "parametric 0": rgb_profile("p0", ADOBE_RGB, parametric(0, 2.2)),
-    "parametric 1": rgb_profile("p1", SRGB_TO_XYZ, parametric(1, 2.0, 1.1, -0.1)),
+    "parametric 1": rgb_profile("p1", SRGB, parametric(1, 2.0, 1.1, -0.1)),
     "parametric 4": rgb_profile("p4", DISPLAY_P3, parametric(4, 2.4, 0.94, 0.06, 0.08, 0.04, 0.0, 0.0)),
 }
 GRAY_PROFILES = {
@@ -58,19 +60,10 @@ def cube(n: int = 9) -> np.ndarray:
     return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(n * n, n, 3)
 
 
-def unchanged(image, **options):
-    """The file that reading and writing without any work in between gives, and its notes."""
-    plan = plan_output(image, image.size, **options)
-    alpha = image.alpha_strip(0, image.size[0]) if image.alpha is not None else None
-    stream = io.BytesIO()
-    notes = plan.write(stream, plan.band(image.strip(0, image.size[0]), alpha))
-    return stream.getvalue(), [*plan.notes, *notes]
-
-
 @pytest.mark.parametrize("name", RGB_PROFILES)
 def test_rgb_profiles_agree_with_littlecms(name):
     samples = cube()
-    image = read_image(encoded(Image.fromarray(samples), "PNG", icc_profile=RGB_PROFILES[name]))
+    image = read_image(encoded(samples, "PNG", icc_profile=RGB_PROFILES[name]))
     ours = np.clip(image.strip(0, 81), 0, 1) * 255
     # Ours is not rounded, LittleCMS rounds to 8 bits and takes 16-bit steps in between.
     assert np.abs(ours - by_littlecms(samples, RGB_PROFILES[name], "RGB")).max() < 1.5
@@ -79,7 +72,7 @@ def test_rgb_profiles_agree_with_littlecms(name):
 @pytest.mark.parametrize("name", GRAY_PROFILES)
 def test_gray_profiles_agree_with_littlecms(name):
     samples = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    image = read_image(encoded(Image.fromarray(samples), "PNG", icc_profile=GRAY_PROFILES[name]))
+    image = read_image(encoded(samples, "PNG", icc_profile=GRAY_PROFILES[name]))
     assert image.kind == "gray"
     ours = image.strip(0, 16) * 255
     assert np.array_equal(ours[..., 0], ours[..., 2])
@@ -99,18 +92,17 @@ def test_the_profile_comes_out_byte_for_byte(name, form):
         return  # WebP has no gray
     data = encoded(picture, form, icc_profile=icc, **options)
     out, notes = unchanged(read_image(data), lossless=form == "WEBP", quality=100)
-    assert Image.open(io.BytesIO(out)).info["icc_profile"] == icc
+    assert opened(out).info["icc_profile"] == icc
     if form in ("PNG", "TIFF", "WEBP"):
         assert notes == []
-        assert np.array_equal(np.asarray(Image.open(io.BytesIO(out))), np.asarray(picture))
+        assert np.array_equal(np.asarray(opened(out)), np.asarray(picture))
 
 
 @pytest.mark.parametrize("name", ["sRGB of LittleCMS", "Display P3", "parametric 4"])
 def test_sixteen_bits_go_through_and_back_exactly(name):
     samples = texture(64, 64, 3, np.uint16, seed=3)
-    stream = io.BytesIO()
-    tifffile.imwrite(stream, samples, photometric="rgb", iccprofile=RGB_PROFILES[name])
-    out, notes = unchanged(read_image(stream.getvalue()))
+    data = tiff(samples, iccprofile=RGB_PROFILES[name])
+    out, notes = unchanged(read_image(data))
     assert notes == []
     assert np.array_equal(tifffile.imread(io.BytesIO(out)), samples)
 
@@ -118,9 +110,8 @@ def test_sixteen_bits_go_through_and_back_exactly(name):
 @pytest.mark.parametrize(("name", "power"), [("Adobe RGB", 2.2), ("table", 1.8)])
 def test_a_pure_gamma_loses_at_most_what_float32_cannot_hold(name, power):
     samples = texture(64, 64, 3, np.uint16, seed=4)
-    stream = io.BytesIO()
-    tifffile.imwrite(stream, samples, photometric="rgb", iccprofile=RGB_PROFILES[name])
-    out, _ = unchanged(read_image(stream.getvalue()))
+    data = tiff(samples, iccprofile=RGB_PROFILES[name])
+    out, _ = unchanged(read_image(data))
     error = np.abs(tifffile.imread(io.BytesIO(out)).astype(int) - samples)
     # Near zero the curve is infinitely steep; in light the error is 1e-7 of white.
     assert error[samples > 655].max() <= 1
@@ -132,9 +123,8 @@ def test_colours_outside_srgb_survive():
     samples = np.zeros((1, 3, 3), np.uint16)
     samples[0, 0, 0] = samples[0, 1, 1] = samples[0, 2, 2] = 65535
     icc = RGB_PROFILES["Display P3"]
-    stream = io.BytesIO()
-    tifffile.imwrite(stream, samples, photometric="rgb", iccprofile=icc)
-    image = read_image(stream.getvalue())
+    data = tiff(samples, iccprofile=icc)
+    image = read_image(data)
     rows = image.strip(0, 1)
     # P3's red as CSS Color 4 gives it: color(srgb 1.0930 -0.2267 -0.1501)
     assert np.abs(rows[0, 0] - [1.0930, -0.2267, -0.1501]).max() < 2e-3
@@ -146,16 +136,16 @@ def test_colours_outside_srgb_survive():
 
 def test_what_calls_itself_srgb_is_left_alone():
     samples = texture(16, 16, 3, np.uint8)
-    image = read_image(encoded(Image.fromarray(samples), "PNG", icc_profile=srgb_profile()))
+    image = read_image(encoded(samples, "PNG", icc_profile=srgb_profile()))
     assert np.array_equal(image.strip(0, 16), samples / np.float32(255))
 
 
 @pytest.mark.parametrize("policy", ["srgb", "p3"])
 def test_conversion_shows_the_same_colours(policy):
     samples = smooth(32, 32)
-    data = encoded(Image.fromarray(samples), "PNG", icc_profile=RGB_PROFILES["Adobe RGB"])
+    data = encoded(samples, "PNG", icc_profile=RGB_PROFILES["Adobe RGB"])
     out, _ = unchanged(read_image(data), icc=policy)
-    written = Image.open(io.BytesIO(out))
+    written = opened(out)
     assert probe(out).profile == {"srgb": "sRGB", "p3": "Display P3"}[policy]
     shown = by_littlecms(np.asarray(written), written.info["icc_profile"], "RGB").astype(int)
     expected = by_littlecms(samples, RGB_PROFILES["Adobe RGB"], "RGB")
@@ -164,23 +154,23 @@ def test_conversion_shows_the_same_colours(policy):
 
 def test_strip_writes_srgb_without_a_profile():
     samples = smooth(32, 32)
-    data = encoded(Image.fromarray(samples), "PNG", icc_profile=RGB_PROFILES["Adobe RGB"])
+    data = encoded(samples, "PNG", icc_profile=RGB_PROFILES["Adobe RGB"])
     out, _ = unchanged(read_image(data), icc="strip")
-    assert "icc_profile" not in Image.open(io.BytesIO(out)).info
+    assert "icc_profile" not in opened(out).info
     expected = by_littlecms(samples, RGB_PROFILES["Adobe RGB"], "RGB").astype(int)
-    assert np.abs(np.asarray(Image.open(io.BytesIO(out))) - expected).max() <= 1
+    assert np.abs(np.asarray(opened(out)) - expected).max() <= 1
 
 
 def test_gray_with_a_profile_becomes_srgb_where_there_is_no_gray():
     samples = np.arange(256, dtype=np.uint8).reshape(16, 16)
     icc = GRAY_PROFILES["dot gain 20 %"]
     out, notes = unchanged(
-        read_image(encoded(Image.fromarray(samples), "PNG", icc_profile=icc)),
+        read_image(encoded(samples, "PNG", icc_profile=icc)),
         output_format="webp",
         lossless=True,
     )
     assert any("no gray" in note for note in notes)
-    written = Image.open(io.BytesIO(out))
+    written = opened(out)
     assert "icc_profile" not in written.info
     assert np.abs(np.asarray(written).astype(int) - by_littlecms(samples, icc, "L")).max() <= 1
 
@@ -215,7 +205,7 @@ def test_cmyk_stays_cmyk_where_the_format_allows(form):
     data = cmyk_file(form, icc)
     out, notes = unchanged(read_image(data))
     assert notes == []
-    written = Image.open(io.BytesIO(out))
+    written = opened(out)
     assert written.mode == "CMYK"
     assert written.info["icc_profile"] == icc
     before = by_littlecms(np.asarray(Image.open(io.BytesIO(data))), icc, "CMYK").astype(int)
@@ -229,7 +219,7 @@ def test_cmyk_becomes_srgb_elsewhere_and_says_so(name):
     image = read_image(cmyk_file("TIFF", cmyk_profile()))
     out, notes = unchanged(image, output_format=name, quality=100)
     assert any(f"{name} cannot hold CMYK: written as sRGB" in note for note in notes)
-    written = Image.open(io.BytesIO(out))
+    written = opened(out)
     assert written.mode == "RGB"
     assert probe(out).profile == "sRGB"
 
@@ -246,9 +236,8 @@ def test_cmyk_without_a_profile_is_converted_with_a_warning():
 @pytest.mark.parametrize("icc", [cmyk_profile(), None])
 def test_sixteen_bit_cmyk_is_read_at_sixteen_bits(icc):
     samples = inks().astype(np.uint16) * 257
-    stream = io.BytesIO()
-    tifffile.imwrite(stream, samples, photometric="separated", iccprofile=icc)
-    image = read_image(stream.getvalue())
+    data = tiff(samples, "separated", iccprofile=icc)
+    image = read_image(data)
     assert image.pixels.dtype == np.uint16
     assert np.abs(image.pixels / 257 - read_image(cmyk_file("TIFF", icc)).pixels).max() <= 0.6
 
@@ -256,9 +245,8 @@ def test_sixteen_bit_cmyk_is_read_at_sixteen_bits(icc):
 def test_sixteen_bit_cmyk_is_written_at_sixteen_bits():
     y, x = np.mgrid[:32, :32]
     samples = np.stack([x * 1000, y * 1000, (x + y) * 500, x * 7], -1).astype(np.uint16)  # steps below 8 bits
-    stream = io.BytesIO()
-    tifffile.imwrite(stream, samples, photometric="separated", iccprofile=cmyk_profile())
-    image = read_image(stream.getvalue())
+    data = tiff(samples, "separated", iccprofile=cmyk_profile())
+    image = read_image(data)
     out, notes = unchanged(image)
     assert not any("8 bits" in note for note in notes)
     with tifffile.TiffFile(io.BytesIO(out)) as file:
@@ -311,7 +299,7 @@ def test_rgb_profiles_made_of_tables_pass_through_srgb():
     both_ways = profile(b"RGB ", tags | {b"B2A0": back}, kind=b"prtr", pcs=b"Lab ")
     samples = smooth(16, 16)
     for icc, name in ((one_way, "sRGB"), (both_ways, "Scanner")):
-        image = read_image(encoded(Image.fromarray(samples), "PNG", icc_profile=icc))
+        image = read_image(encoded(samples, "PNG", icc_profile=icc))
         assert any("works by tables" in note for note in image.notes)
         expected = by_littlecms(samples, icc, "RGB").astype(int)
         assert np.abs(image.pixels - expected).max() <= 1  # which rounds at 8 bits in between
@@ -320,14 +308,13 @@ def test_rgb_profiles_made_of_tables_pass_through_srgb():
 
 
 def test_the_profile_of_a_sixteen_bit_png_is_found():
-    import zlib
 
     icc = RGB_PROFILES["Display P3"]
     chunk = png_chunk(b"iCCP", b"P3\0\0" + zlib.compress(icc))
     samples = texture(8, 8, 3, np.uint16)
     image = read_image(png16(samples, before=chunk))
     out, _ = unchanged(image)
-    assert Image.open(io.BytesIO(out)).info["icc_profile"] == icc
+    assert opened(out).info["icc_profile"] == icc
     assert np.array_equal(read_image(out).pixels, samples)
 
 

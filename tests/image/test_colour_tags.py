@@ -5,14 +5,22 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from srcli.image.probe import probe
 from srcli.image.read import read_image
 from srcli.image.write import plan_output, write_image
-from tests.image.make import ADOBE_RGB, DISPLAY_P3, SRGB_CURVE, encoded, png_chunk, rgb_profile, smooth
+from tests.image.make import (
+    ADOBE_RGB,
+    DISPLAY_P3,
+    SRGB,
+    SRGB_CURVE,
+    encoded,
+    png_chunk,
+    rgb_profile,
+    smooth,
+    through,
+)
 
-SRGB = np.array([[0.43607, 0.38506, 0.14308], [0.22250, 0.71688, 0.06062], [0.01393, 0.09710, 0.71417]])
 P3 = png_chunk(b"cICP", bytes((12, 13, 0, 1)))
 PICTURE = smooth(24, 36)
 
@@ -26,12 +34,12 @@ def chrm(*places: float) -> bytes:
 
 
 def png(samples: np.ndarray, *chunks: bytes, **options) -> bytes:
-    data = encoded(Image.fromarray(samples), "PNG", **options)
+    data = encoded(samples, "PNG", **options)
     return data[:33] + b"".join(chunks) + data[33:]
 
 
 def nclx(primaries: int, transfer: int, samples=PICTURE) -> bytes:
-    data = bytearray(encoded(Image.fromarray(samples), "AVIF", quality=100, subsampling="4:4:4"))
+    data = bytearray(encoded(samples, "AVIF", quality=100, subsampling="4:4:4"))
     at = data.index(b"colrnclx") + 8
     data[at : at + 4] = struct.pack(">HH", primaries, transfer)
     return bytes(data)
@@ -83,21 +91,16 @@ def test_what_a_png_says_about_its_colours_counts(case):
     found = probe(data).profile
     assert found is None if name is None else name in found
     image = read_image(data)
-    plan = plan_output(image, image.size, output_format="png", icc="srgb")
-    written = plan.band(image.strip(0, 24))
-    assert (
-        np.abs(written - shown(PICTURE, matrix, decode)).max() <= 1.5
-    )  # rounding, and tables of 4096 values
+    written = plan_output(image, image.size, output_format="png", icc="srgb").band(image.strip(0, 24))
+    # Rounding, and tables of 4096 values.
+    assert np.abs(written - shown(PICTURE, matrix, decode)).max() <= 1.5
 
 
 @pytest.mark.parametrize("case", ["cICP P3", "gAMA", "cHRM and gAMA"])
 @pytest.mark.parametrize("form", ["png", "tiff", "jpg", "webp"])
 def test_an_equivalent_profile_is_written_and_the_samples_stay(case, form):
     image = read_image(CASES[case][0])
-    stream = io.BytesIO()
-    plan = plan_output(image, image.size, output_format=form, lossless=form == "webp", quality=100)
-    plan.write(stream, plan.band(image.strip(0, 24)))
-    again = read_image(stream.getvalue())
+    again = read_image(through(image, output_format=form, lossless=form == "webp", quality=100)[0])
     assert np.abs(again.pixels.astype(int) - PICTURE).max() <= (5 if form == "jpg" else 1)
     assert np.abs(again.strip(0, 24) * 255 - image.strip(0, 24) * 255).max() <= (12 if form == "jpg" else 3)
 
@@ -132,14 +135,18 @@ def test_hdr_passes_through_with_its_tag_or_a_note(transfer, word, source):
     assert probe(data).profile == f"BT.2020 {word}"
     assert any("HDR" in note and word in note for note in image.notes)
     for policy in ("keep", "strip"):
-        png_out, avif_out, jpg_out = io.BytesIO(), io.BytesIO(), io.BytesIO()
-        samples = image.pixels.astype(np.float32) / 255
+        samples, notes = image.pixels.astype(np.float32) / 255, []
         options = {"like": image, "metadata": policy, "icc": policy, "bit_depth": "8"}
-        write_image(png_out, samples, output_format="png", **options)
-        assert tag in png_out.getvalue()
-        assert b"iCCP" not in png_out.getvalue()
-        assert np.array_equal(read_image(png_out.getvalue()).pixels, image.pixels)
-        write_image(avif_out, samples, output_format="avif", **options)
-        assert probe(avif_out.getvalue()).profile == f"BT.2020 {word}"
-        notes = write_image(jpg_out, samples, output_format="jpg", **options)
+
+        def written(name, samples=samples, options=options, notes=notes):
+            stream = io.BytesIO()
+            notes += write_image(stream, samples, output_format=name, **options)
+            return stream.getvalue()
+
+        out = written("png")
+        assert tag in out
+        assert b"iCCP" not in out
+        assert np.array_equal(read_image(out).pixels, image.pixels)
+        assert probe(written("avif")).profile == f"BT.2020 {word}"
+        written("jpg")
         assert any(f"no place for BT.2020 {word}" in note for note in notes)

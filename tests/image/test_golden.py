@@ -5,11 +5,10 @@ Hashes are of pixels that no lossy code has touched, read back by OpenCV, tifffi
 """
 
 import hashlib
-import io
 import json
-import struct
 import sys
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -20,30 +19,25 @@ from PIL import Image
 
 from srcli.image.formats import FORMATS
 from srcli.image.read import read_image
-from srcli.image.write import plan_output
-from tests.image.make import DISPLAY_P3, SRGB_CURVE, encoded, png16, png_chunk, rgb_profile, smooth, texture
+from tests.image.make import (
+    DISPLAY_P3,
+    SRGB_CURVE,
+    adam7,
+    encoded,
+    opened,
+    png16,
+    png_chunk,
+    raw_png,
+    rgb_profile,
+    smooth,
+    texture,
+    through,
+    tiff,
+)
 from tests.image.test_image_metadata import XMP, exif
 
 TABLE = Path(__file__).with_name("golden.json")
 P3 = rgb_profile("P3", DISPLAY_P3, SRGB_CURVE)
-
-
-def tiff(samples: np.ndarray, photometric: str, **options) -> bytes:
-    stream = io.BytesIO()
-    tifffile.imwrite(stream, samples, photometric=photometric, metadata=None, **options)
-    return stream.getvalue()
-
-
-def adam7(samples: np.ndarray) -> bytes:
-    """An interlaced PNG of 8-bit RGB, unfiltered (section 8)."""
-    height, width = samples.shape[:2]
-    steps = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-    rows = b"".join(
-        b"\0" + row[x::across].tobytes() for x, y, across, down in steps for row in samples[y::down]
-    )
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 1)
-    chunks = ((b"IHDR", head), (b"IDAT", __import__("zlib").compress(rows)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
 
 
 @cache
@@ -65,7 +59,7 @@ def inputs() -> dict[str, bytes]:
         "png RGB+": encoded(plain(rgb), "PNG", **about),
         "png RGB key": encoded(plain(rgb), "PNG", transparency=tuple(map(int, rgb[3, 4]))),
         "png RGBA": encoded(plain(ramp), "PNG"),
-        "png Adam7": adam7(rgb),
+        "png Adam7": raw_png((24, 36), 8, 2, adam7(rgb), interlace=1),
         "png apng first": encoded(plain(rgb), "PNG", save_all=True, append_images=[plain(255 - rgb)]),
         "webp lossless+": encoded(plain(ramp), "WEBP", lossless=True, exact=True, **about),
         "webp+": encoded(plain(rgb), "WEBP", **about),
@@ -104,10 +98,8 @@ def inputs() -> dict[str, bytes]:
             ),
         }
     for kind, dtype in {"8": np.uint8, "16": np.uint16}.items():
-        picture = texture(24, 36, 3, dtype)
-        found[f"tiff LZW {kind}"] = cv2.imencode(".tif", picture, [cv2.IMWRITE_TIFF_COMPRESSION, 5])[
-            1
-        ].tobytes()
+        lzw = cv2.imencode(".tif", texture(24, 36, 3, dtype), [cv2.IMWRITE_TIFF_COMPRESSION, 5])[1]
+        found[f"tiff LZW {kind}"] = lzw.tobytes()
     return found
 
 
@@ -116,9 +108,9 @@ LOSSY = {"webp+", "jpg+", "jpg L", "jpg 420 progressive", "jpg CMYK", "avif+", "
 
 def samples_of(data: bytes) -> np.ndarray:
     if data[:2] in (b"II", b"MM"):
-        return tifffile.imread(io.BytesIO(data))
+        return tifffile.imread(BytesIO(data))
     if data[:4] == b"RIFF":
-        return np.asarray(Image.open(io.BytesIO(data)))
+        return np.asarray(opened(data))
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
@@ -126,27 +118,11 @@ def digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=6).hexdigest()
 
 
-def enlarged(data: bytes, name: str) -> bytes:
-    """Twice the size by repetition, through the reader and the writer, in bands of uneven height."""
-    image = read_image(data, frames="first")
-    plan = plan_output(
-        image, (2 * image.size[0], 2 * image.size[1]), output_format=name, lossless=name == "webp"
-    )
-
-    def bands():
-        for top, bottom in ((0, 7), (7, 8), (8, image.size[0])):
-            rows = image.strip(top, bottom).repeat(2, 0).repeat(2, 1)
-            alpha = image.alpha_strip(top, bottom).repeat(2, 0).repeat(2, 1)
-            yield plan.band(rows, alpha if image.alpha is not None else None, top=2 * top)
-
-    stream = io.BytesIO()
-    plan.write(stream, bands())
-    return stream.getvalue()
-
-
 def row(source: str, name: str) -> str:
     """What was kept, in one line: size and kind, then pixels, profile, dots per inch, EXIF, XMP."""
-    out = enlarged(inputs()[source], name)
+    out, _ = through(
+        read_image(inputs()[source], frames="first"), 2, output_format=name, lossless=name == "webp"
+    )
     image = read_image(out)
     words = [
         f"{image.size[1]}x{image.size[0]} {image.kind} {image.depth}{' alpha' * (image.alpha is not None)}"
@@ -179,7 +155,11 @@ def test_what_the_table_says_is_kept(source):
 
 if __name__ == "__main__":
     table = {source: {name: row(source, name) for name in FORMATS} for source in inputs()}
-    text = json.dumps(table, indent=1) + "\n"
+    text = (
+        "{\n"
+        + ",\n".join(f"{json.dumps(name)}: {json.dumps(kept)}" for name, kept in table.items())
+        + "\n}\n"
+    )
     if sys.argv[1:] == ["record"]:
         TABLE.write_text(text)
     print(text)
