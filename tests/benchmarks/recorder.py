@@ -329,8 +329,8 @@ MASKS = [
     (r"\b\d+(\.\d+)? ?(GB|MB/s|MP/s)(?=\W|$)", "N GB"),
 ]
 MACHINE = {
-    "doctor": r'(": )"[^"]*\d[^"]*"',
-    "cache": r'("bytes": )\d+',
+    "doctor": r'(": ?)"[^"]*\d[^"]*"',
+    "cache": r'("bytes": ?)\d+',
 }  # what else differs, of some commands
 TIMED = {"s/image", "s", "seconds", "encode", "generate", "decode", "memory", "srcli"}  # columns of tables
 
