@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from srcli.cli.console import duration
 from srcli.config.presets import REAL_WORLD_PRESET, Preset
-from srcli.errors import UsageError
+from srcli.errors import SrcliError, UsageError
+from srcli.geometry import Size
+from srcli.image.probe import probe
 
 if TYPE_CHECKING:
+    from srcli.batch.inputs import Source
     from srcli.cli.console import Console
     from srcli.cli.upscale_request import Request
+    from srcli.engine.upscaler import Upscaler
 
 Resolve = Callable[[str], Preset]
+FASTER = "edsr-s-blend-real"  # for damaged pictures, too
+LOOKED_AT = 64  # headers, for the time that a batch takes
 
 
 def chosen_model(model: str, request: Request, resolve: Resolve) -> tuple[str, Preset]:
@@ -56,3 +64,20 @@ def second_model(
             hint="Drop --temperature, --temperature-map and --samples, or --degradation.",
         )
     return resolve(REAL_WORLD_PRESET)
+
+
+def say_time(upscaler: Upscaler, sources: Sequence[Source], console: Console) -> None:
+    """Say before the work how long a slow model takes for its inputs, and which one is faster.
+
+    Pictures that cannot be read are left out here; the batch says why. So is standard input.
+    """
+    files = [source.path for source in sources if source.path is not None]
+    sizes = []
+    for path in files[:: -(-len(files) // LOOKED_AT) or 1]:
+        with suppress(SrcliError, OSError):
+            sizes.append(Size(*probe(path, frames="first").size))
+    if sizes:
+        seconds = upscaler.seconds_for(sizes) * len(files) / len(sizes)
+        console.note(
+            f"{upscaler.preset.name}: about {duration(seconds)} here; faster, and plainer: -m {FASTER}"
+        )

@@ -32,7 +32,7 @@ Degradation = Annotated[
     Literal["auto", "clean", "real"],
     option(
         help="What the pictures went through: clean leaves them to the model; real takes the one for damaged pictures "
-        "(edsr-s-blend-real); auto measures JPEG blocks, noise and blur of each and takes the one that suits.",
+        "(real-best); auto measures JPEG blocks, noise and blur of each and takes the one that suits.",
     ),
 ]
 Temperature = Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +13,13 @@ import typer
 
 from srcli.batch.loading import Loading, WeightsHash, first_device, pool_of
 from srcli.cli.console import Console
-from srcli.cli.degradation import second_model
+from srcli.cli.degradation import say_time, second_model
 from srcli.cli.restoring import colour_fix, forecast_lines, is_restorer
 from srcli.cli.sampling import selected
 from srcli.cli.upscale_files import format_for, found_inputs, place_of, policy
 from srcli.cli.upscale_model import Model, chosen, find_preset
 from srcli.cli.upscale_request import Request
+from srcli.config.presets import REAL_WORLD_PRESET
 from srcli.config.temperature import is_generative
 from srcli.errors import UsageError
 
@@ -69,7 +71,7 @@ def upscale(request: Request) -> None:
             many=many,
             apart=place.stdout,
         ),
-        load=lambda: loaded(loading, first_device(request.device), console),
+        load=lambda: loaded(loading, first_device(request.device), console, found.sources),
         dry_run=request.dry_run,
         fail_fast=request.fail_fast,
         shard=share,
@@ -84,11 +86,13 @@ def upscale(request: Request) -> None:
         raise typer.Exit(code)
 
 
-def loaded(loading: Loading, device: str, console: Console) -> Engine:
-    """The network for this process, which is told with --verbose."""
+def loaded(loading: Loading, device: str, console: Console, sources: Sequence[Source]) -> Engine:
+    """The network for this process, which is told with --verbose; how long a slow one takes is said for `sources`."""
     upscaler = loading(device)
     where = f"{upscaler.device} ({upscaler.device_reason}) in {upscaler.precision}"
     console.detail(f"{upscaler.preset.title} on {where}")
+    if upscaler.preset.name == REAL_WORLD_PRESET:
+        say_time(upscaler, sources, console)
     return upscaler
 
 

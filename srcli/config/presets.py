@@ -20,7 +20,7 @@ from srcli.config.toml import frozen, read_section, read_toml
 from srcli.errors import ModelError, PresetError, suggest
 
 DEFAULT_PRESET = "rlfn-native"
-REAL_WORLD_PRESET = "edsr-s-blend-real"  # for pictures that are damaged
+REAL_WORLD_PRESET = "real-best"  # for pictures that are damaged
 SUCCESSORS = {  # of presets that leave the package, which are used themselves as long as their files are there
     "edsr-s-blend": DEFAULT_PRESET,
     "edsr-s-linf": "rlfn-linf-s",
@@ -70,6 +70,9 @@ class Engine:
         window_padding: whether a window-based encoder gets a full extra window when none is missing ("always",
             as the published test code does) or only what is missing ("needed").
         limit: keep a native picture within what its input bears out, see `srcli.models.limiter`.
+        low_frequencies: give a native picture those of its input, for networks that restore and shift colours.
+        cpu_bf16: whether "auto" computes in bf16 on a CPU that has instructions for it: for networks that gain much by it
+            and lose nothing that is seen.
         advice: one line for people who use this model.
     """
 
@@ -77,6 +80,8 @@ class Engine:
     cell_clip: float | None = None
     window_padding: Literal["always", "needed"] = "needed"
     limit: bool = False
+    low_frequencies: bool = False
+    cpu_bf16: bool = False
     advice: str | None = None
 
 

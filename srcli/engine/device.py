@@ -61,18 +61,29 @@ def all_devices() -> list[str]:
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["auto"]
 
 
-def choose_precision(name: str, device: torch.device) -> Precision:
+def choose_precision(name: str, device: torch.device, *, cpu_bf16: bool = False) -> Precision:
     """The precision called `name`; "auto" is bf16 on a CUDA or XPU device that has it, else fp32.
+
+    Args:
+        name: auto, fp32, bf16 or fp16.
+        device: where it is computed.
+        cpu_bf16: whether "auto" is bf16 on a CPU with instructions for it, too.
 
     Raises:
         UsageError: an unknown name.
     """
     if name == "auto":
         half = (device.type == "cuda" and torch.cuda.is_bf16_supported()) or device.type == "xpu"
+        half = half or (cpu_bf16 and device.type == "cpu" and _cpu_computes_bf16())
         return "bf16" if half else "fp32"
     if name not in DTYPES:
         raise UsageError(f"Unknown precision '{name}'.", hint=suggest(name, ["auto", *DTYPES]))
     return name  # type: ignore[return-value]
+
+
+def _cpu_computes_bf16() -> bool:
+    asked = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # not in every version of torch
+    return any(getattr(torch.cpu, name, bool)() for name in asked)
 
 
 @contextmanager

@@ -10,8 +10,9 @@ temperatures share.
 from __future__ import annotations
 
 import math
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,9 @@ from srcli.models.limiter import set_limiter
 from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR, Tiling, pixel_cell
 from srcli.resources import free_memory
 
-CPU_TILE_MEMORY = 512 << 20  # larger tiles are no faster on a CPU
 GPU_TILE_SHARE = 0.5  # of the free memory; the rest is for features, bands and the allocator
 INPUT_BYTES = 5 * 3 * 4  # per LR pixel: rows read, cut out, moved, normalised and laid out anew, in float32
+PROBE = 48  # pixels of a side of what tells the speed
 LIVE_TENSORS = 4  # feature-sized tensors that a convolutional encoder holds at once, unless it says otherwise
 
 Report = Callable[[float], None]
@@ -84,7 +85,7 @@ class Upscaler:
         limit: bool | None = None,
     ) -> None:
         self.device, self.device_reason = choose_device(device)
-        self.precision: Precision = choose_precision(precision, self.device)
+        self.precision: Precision = choose_precision(precision, self.device, cpu_bf16=preset.engine.cpu_bf16)
         self.tile = checked_tile(tile)
         self.preset = preset
         self.network = channels_last(network.to(self.device).eval())
@@ -386,11 +387,29 @@ class Upscaler:
             self._tile_multiple,
             tile=self.tile,
             bytes_per_pixel=live * item + INPUT_BYTES,
-            free=int(free * GPU_TILE_SHARE) if on_gpu else min(CPU_TILE_MEMORY, free // 4),
+            free=int(free * GPU_TILE_SHARE) if on_gpu else min(encoder.cpu_tile_bytes, free // 4),
         )
         self.tile_used = shape
         self.tiles = -(-size.h // shape.h) * -(-size.w // shape.w)
         return shape
+
+    def seconds_for(self, sizes: Iterable[Size]) -> float:
+        """About how long encoding pictures (h, w) of these sizes takes, margins of tiles included, by the time of a small one."""
+        encoder = self.network.encoder
+        x = torch.zeros(1, 3, PROBE, PROBE, device=self.device).contiguous(memory_format=torch.channels_last)
+        for _ in range(2):  # the first one sets up
+            began = time.perf_counter()
+            with arithmetic(self.device, self.precision):
+                float(encoder(x).sum())
+            seconds = time.perf_counter() - began
+        pixels = 0
+        for size in sizes:
+            tile = self.tile_for(size)
+            read = [
+                side + 2 * self.halo * (-(-side // step) - 1) for side, step in zip(size, tile, strict=True)
+            ]
+            pixels += read[0] * read[1]
+        return pixels * seconds / PROBE**2
 
     def _band(
         self, features: Features, lr: Pixels, target: Size, cell: Tensor, band: Band, render: Render

@@ -7,11 +7,15 @@ local (a few LR pixels around) and so exact in tiles, nearly always at rest on p
   level, elsewhere within that of the 5x5 and 64 levels; ranges are enlarged bilinearly;
 - its means over 2x2 LR pixels are brought within about 20 levels of the input's;
 - where the 5x5 LR pixels around are neutral, so is the picture.
+
+Networks that restore damaged pictures shift colours by several levels, and their ranges are no guide, since the input's
+blocks and noise are in them: their picture gets the input's low frequencies, and the last rule.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -27,6 +31,9 @@ from srcli.models.sr import ImplicitSR, NativeEncoder
 COLOURS = 8  # in 5x5 pixels: drawn, not photographed
 NEAR, FAR, DRIFT = 1 / 255, 64 / 255, 20 / 255
 STEPS, GAIN = 3, 1.5  # of bringing means back; more than 1, since what is clamped does not move
+# Gaussians that tell low frequencies: deviations in LR pixels, and what may stay: blotches of noise, but no other colour.
+LOW = ((2.0, 0.0), (2.0, 0.0), (1.0, 1.5 / 255), (1.0, 1.5 / 255))
+Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 class Limiter:
@@ -35,22 +42,31 @@ class Limiter:
     Args:
         mean: of each channel.
         std: of each channel.
+        rule: `limited` or `with_low_frequencies`.
     """
 
-    def __init__(self, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
+    def __init__(
+        self, mean: tuple[float, float, float], std: tuple[float, float, float], rule: Rule | None = None
+    ) -> None:
         self.mean, self.std = mean, std
+        self.rule = rule or limited
 
     def __call__(self, picture: Tensor, lr: Tensor) -> Tensor:
         """A picture (B, 3 * f^2, h, w) float32 of lr (B, 3, h, w), both normalised, within its limits."""
         mean, std = (picture.new_tensor(v).reshape(1, 3, 1, 1) for v in (self.mean, self.std))
-        return limited(picture.unflatten(1, (3, -1)), lr.float(), mean, std).flatten(1, 2)
+        return self.rule(picture.unflatten(1, (3, -1)), lr.float(), mean, std).flatten(1, 2)
 
 
 def set_limiter(network: ImplicitSR, preset: Preset, *, on: bool) -> None:
-    """Limit the native pictures of a network's bodies, or stop it; networks without one are left as they are."""
+    """Limit the native pictures of a network's bodies, or stop it; networks without one are left as they are.
+
+    Those of a preset that asks for its input's low frequencies get them in either case.
+    """
+    rule = with_low_frequencies if preset.engine.low_frequencies else limited
     for part in network.encoder.modules():
         if isinstance(part, NativeEncoder):
-            part.limiter = Limiter(*preset.mean_std) if on else None
+            wanted = on or preset.engine.low_frequencies
+            part.limiter = Limiter(*preset.mean_std, rule) if wanted else None
 
 
 def limited(phases: Tensor, lr: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -76,12 +92,44 @@ def limited(phases: Tensor, lr: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         if over is None:
             break
         phases = _within(phases - GAIN * over.unsqueeze(2), low, high)
+    return _gray_where_gray(phases, seen)
+
+
+def with_low_frequencies(phases: Tensor, lr: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """A native picture with the low frequencies of its LR image, and gray where that is; arguments as for `limited`.
+
+    The Gaussians are too wide to bring back the edges of JPEG's blocks. They reach 16 LR pixels in all.
+    """
+    factor = math.isqrt(phases.shape[2])
+    low, high = -mean / std, (1 - mean) / std
+    for deviation, most in LOW:
+        seen = phases.maximum(low.unsqueeze(2)).minimum(
+            high.unsqueeze(2)
+        )  # what is beyond is cut off in the end
+        off = _smooth(lr - seen.mean(2), deviation)
+        phases = phases + _enlarged(off - off.maximum(-most / std).minimum(most / std), factor)
+    return _gray_where_gray(phases, (lr * std + mean).clamp(0, 1))
+
+
+def _smooth(x: Tensor, deviation: float) -> Tensor:
+    """(B, C, h, w) by a Gaussian; the border repeats."""
+    reach = math.ceil(2.5 * deviation)
+    place = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
+    kernel = torch.exp(-(place**2) / (2 * deviation**2))
+    kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, 1, -1)
+    x = F.pad(x, (reach,) * 4, mode="replicate")
+    across = F.conv2d(x, kernel, groups=x.shape[1])
+    return F.conv2d(across, kernel.transpose(2, 3), groups=x.shape[1])
+
+
+def _gray_where_gray(phases: Tensor, seen: Tensor) -> Tensor:
+    """Phases without colour where the 5x5 pixels of `seen` (B, 3, h, w) in [0, 1] around have none."""
     colour = seen.amax(1, keepdim=True) - seen.amin(1, keepdim=True)
-    gray = (_around(_around(colour)) == 0).to(lr.dtype)
-    if bool(gray.any()):
-        tint = phases.mean(1, keepdim=True)
-        phases = torch.lerp(phases, tint, _enlarged(gray, math.isqrt(phases.shape[2])))
-    return phases
+    gray = (_around(_around(colour)) == 0).to(phases.dtype)
+    if not bool(gray.any()):
+        return phases
+    tint = phases.mean(1, keepdim=True)
+    return torch.lerp(phases, tint, _enlarged(gray, math.isqrt(phases.shape[2])))
 
 
 def _around(x: Tensor) -> Tensor:

@@ -87,6 +87,7 @@ class Encoder(nn.Module):
         exact: whether tiles are exact at that halo.
         practical_halo: less context where the exact one is wasteful; the class says how close it comes.
         latent_channels: channels of a sampled latent that it expects behind the three colours; 0: none.
+        cpu_tile_bytes: what a tile may take on a CPU; the wider its margin, the more a large one saves.
         tile_multiple: tiles begin at multiples of this, where the network has a grid of its own; nothing is padded.
     """
 
@@ -97,6 +98,7 @@ class Encoder(nn.Module):
     halo: int
     exact: bool = True
     practical_halo: int | None = None
+    cpu_tile_bytes: int = 512 << 20
     tile_multiple: int = 1
 
     def for_scale(self, scale: float) -> Callable[[Tensor], Tensor]:
@@ -144,8 +146,8 @@ class NativeEncoder(Encoder):
         """(B, 3, h, w) normalised -> (B, feat_dim, h, w)."""
         raise NotImplementedError
 
-    def picture(self, feat: Tensor) -> Tensor:
-        """(B, feat_dim, h, w) -> the native picture, (B, 3 * factor^2, h, w) float32, normalised."""
+    def picture(self, feat: Tensor, lr: Tensor) -> Tensor:
+        """The native picture (B, 3 * factor^2, h, w) float32, normalised, of what `features` gives for `lr`."""
         raise NotImplementedError
 
     def forward(self, lr: Tensor) -> Tensor:
@@ -153,7 +155,7 @@ class NativeEncoder(Encoder):
         feat = self.features(lr)
         if self.gives == "features":
             return feat
-        picture = self.picture(feat)
+        picture = self.picture(feat, lr)
         if self.limiter is not None:
             picture = self.limiter(picture, lr)
         return picture if self.gives == "picture" else torch.cat([feat.float(), picture], dim=1)

@@ -23,7 +23,7 @@ from srcli.config.presets import Part, Preset, list_presets
 from srcli.errors import ModelError, WeightsError
 from srcli.weights import official_fplia as fplia
 from srcli.weights.checkpoint import mismatches, network_shapes, read, shapes
-from srcli.weights.files import SUFFIX, damaged
+from srcli.weights.files import SUFFIX, damaged, is_bundled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -247,6 +247,8 @@ def identify(checkpoint: Checkpoint, where: str) -> Preset:
     tried = [(preset, *fit(checkpoint, preset)) for preset in presets if _in_parts(preset)]
     fitting = [(preset, stated) for preset, stated, problems in tried if not problems]
     exact = [preset for preset, stated in fitting if stated == preset] or [preset for preset, _ in fitting]
+    if len(exact) > 1:  # those whose weights came with the package wait for none
+        exact = [preset for preset in exact if not is_bundled(preset)] or exact
     if len(exact) == 1:
         return exact[0]
     if exact:

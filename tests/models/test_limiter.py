@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from srcli.models.limiter import Limiter, colours_around
+from srcli.models.limiter import Limiter, colours_around, with_low_frequencies
 from tests.helpers.hostile import drift, hostile, outside, photograph
 
 
@@ -100,3 +100,36 @@ def test_units_are_those_of_the_preset():
     given = ((phases - m[..., None]) / s[..., None]).flatten(1, 2)
     got = Limiter(mean, std)(given, (lr - m) / s).unflatten(1, (3, -1)) * s[..., None] + m[..., None]
     torch.testing.assert_close(got, limited(phases, lr), atol=5e-6, rtol=0)
+
+
+def test_low_frequencies_are_the_inputs_and_detail_is_the_networks():
+    g = np.random.default_rng(5)
+    lr = to_tensor(photograph(g, 64))
+    texture = 0.05 * torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    shifted = F.interpolate(lr, scale_factor=4, mode="bicubic") * 0.9 - torch.tensor([0.02, 0, -0.03]).view(
+        3, 1, 1
+    )
+    limiter = Limiter((0, 0, 0), (1, 1, 1), with_low_frequencies)
+    out = to_phases((shifted + texture).clamp(0, 1))
+    out = limiter(out.flatten(1, 2), lr).unflatten(1, (3, -1)).clamp(0, 1)
+
+    def off(phases):
+        return F.avg_pool2d(phases.mean(2) - lr, 8, stride=1).abs() * 255
+
+    assert off(to_phases(shifted)).mean() > 10
+    assert off(out).mean() < 0.5
+    assert off(out).quantile(0.999) < 3
+    kept = to_picture(out) - F.interpolate(lr, scale_factor=4, mode="bicubic")
+    assert np.corrcoef(kept.flatten(), texture.flatten())[0, 1] > 0.6
+
+
+def test_low_frequencies_reach_as_far_as_said():
+    lr, phases = torch.rand(1, 3, 60, 40), torch.rand(1, 3, 16, 60, 40)
+    limiter = Limiter((0, 0, 0), (1, 1, 1), with_low_frequencies)
+    whole, part = (
+        limiter(phases.flatten(1, 2), lr),
+        limiter(phases[..., 10:, :].flatten(1, 2), lr[..., 10:, :]),
+    )
+    reach = 19  # Gaussians 16, enlarging them bilinearly and means a pixel more each at most
+    torch.testing.assert_close(part[..., reach:, :], whole[..., 10 + reach :, :], atol=1e-6, rtol=0)
+    assert (part[..., :10, :] - whole[..., 10:20, :]).abs().max() > 1e-4

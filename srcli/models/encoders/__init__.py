@@ -7,6 +7,7 @@ from srcli.models.encoders.perception import LatentFeatures, Perception
 from srcli.models.encoders.rdn import RDN
 from srcli.models.encoders.rlfn import RLFN
 from srcli.models.encoders.rrdb import RRDB
+from srcli.models.encoders.srvgg import SRVGG
 from srcli.models.encoders.swinir import SwinIR
 from srcli.models.sr import Encoder
 
@@ -17,6 +18,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     "rdn": RDN,
     "rlfn": RLFN,
     "rrdb": RRDB,
+    "srvgg": SRVGG,
     "swinir": SwinIR,
 }
 

@@ -173,7 +173,7 @@ class RLFN(NativeEncoder):
             out = self.get_submodule(f"block_{i + 1}")(out)
         return self.conv_2(out) + first
 
-    def picture(self, feat: Tensor) -> Tensor:
+    def picture(self, feat: Tensor, lr: Tensor) -> Tensor:
         """See `NativeEncoder.picture`."""
         (last,) = self.upsampler
         assert isinstance(last, nn.Conv2d)

@@ -1,0 +1,47 @@
+"""SRVGGNetCompact, the small network of Real-ESRGAN: convolutions at the LR resolution, and pixel shuffle.
+
+Wang et al., "Real-ESRGAN", ICCVW 2021, https://arxiv.org/abs/2107.10833; the network is described with its release.
+Keys of the release.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from srcli.models.layers import conv, no_autocast
+from srcli.models.sr import Gives, NativeEncoder
+
+
+class SRVGG(NativeEncoder):
+    """Convolutions of 3x3 with PReLU; what they give is added to the nearest pixel. 1,213,296 parameters by default.
+
+    Args:
+        factor: of the native picture.
+        n_feats: channels.
+        n_convs: convolutions between the first and the last.
+        gives: see `NativeEncoder`.
+    """
+
+    UPSTREAM_KEYS = ((r"^body\.", "encoder.body."),)
+
+    def __init__(
+        self, *, factor: int = 4, n_feats: int = 64, n_convs: int = 32, gives: Gives = "features"
+    ) -> None:
+        super().__init__(factor, n_feats, gives)
+        self.halo = n_convs + 2
+        layers: list[nn.Module] = []
+        for number in range(n_convs + 1):
+            layers += [nn.Conv2d(n_feats if number else 3, n_feats, 3, padding=1), nn.PReLU(n_feats)]
+        self.body = nn.Sequential(*layers, nn.Conv2d(n_feats, 3 * factor**2, 3, padding=1))
+
+    def features(self, lr: Tensor) -> Tensor:
+        """(B, 3, h, w) normalised -> (B, n_feats, h, w)."""
+        return self.body[:-1](lr)
+
+    def picture(self, feat: Tensor, lr: Tensor) -> Tensor:
+        """See `NativeEncoder.picture`."""
+        last = self.body[-1]
+        assert isinstance(last, nn.Conv2d)
+        with no_autocast(feat):
+            return torch.add(conv(last, feat.float()), lr.float().repeat_interleave(self.factor**2, dim=1))
