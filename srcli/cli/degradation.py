@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from srcli.cli.console import duration
 from srcli.config.presets import REAL_WORLD_PRESET, Preset
 from srcli.errors import SrcliError, UsageError
 from srcli.geometry import Size
 from srcli.image.probe import probe
+from srcli.resources import duration
 
 if TYPE_CHECKING:
     from srcli.batch.inputs import Source
