@@ -32,7 +32,7 @@ def list_benchmarks(
 ) -> None:
     """Name, protocol, size and licence of every benchmark, and where it is."""
     from srcli.data.benchmarks import data_roots, known_benchmarks, locate
-    from srcli.evaluate.rows import columns_text
+    from srcli.evaluate.tables import columns_text
 
     roots = data_roots(data)
     rows: list[dict[str, Any]] = []

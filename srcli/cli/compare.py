@@ -16,8 +16,7 @@ from srcli.cli.writing import write_file
 from srcli.errors import CheckError, ExistsError, UsageError, suggest
 
 if TYPE_CHECKING:
-    from srcli.evaluate.compare import Crop, Measured, Picture
-    from srcli.evaluate.compare_grid import U8, Column, Grid
+    from srcli.evaluate.compare import U8, Column, Crop, Grid, Measured, Picture
     from srcli.metrics import Metric
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif")
@@ -122,7 +121,7 @@ def _pair(
         console.result(_histogram_line(m), asked=True)
     for target in targets:
         if target.suffix.lower() in PAGES:
-            from srcli.evaluate.compare_page import page
+            from srcli.evaluate.contact_sheet import page
 
             shown = pictures
             if len(crops) == 1:
@@ -208,7 +207,8 @@ def _hold(checks: list[Check], numbers: list[Measured]) -> None:
 def _numbers(numbers: list[Measured], protocol: str, size: tuple[int, int], *, json: bool) -> str:
     import math
 
-    from srcli.evaluate import rows as report
+    from srcli.evaluate.rows import json_text
+    from srcli.evaluate.tables import columns_text
     from srcli.metrics import METRICS
 
     if json:
@@ -216,16 +216,13 @@ def _numbers(numbers: list[Measured], protocol: str, size: tuple[int, int], *, j
             {**asdict(m), "values": {k: v if math.isfinite(v) else str(v) for k, v in m.values.items()}}
             for m in numbers
         ]
-        return report.json_text(
-            {"protocol": protocol, "width": size[1], "height": size[0], "measured": plain}
-        )
+        return json_text({"protocol": protocol, "width": size[1], "height": size[0], "measured": plain})
     names = list(numbers[0].values)
     lines = [
         [f"{m.of} to {m.to}", *(f"{m.values[n]:.{METRICS[n].decimals}f}" for n in names)] for m in numbers
     ]
-    head = [f"{n}{' ' + METRICS[n].unit if METRICS[n].unit else ''} {'↑' if METRICS[n].higher_is_better else '↓'}"
-            for n in names]  # fmt: skip
-    return f"protocol {protocol}, {size[1]}x{size[0]}\n" + report.columns_text(["pictures", *head], lines)
+    head = [METRICS[name].title for name in names]
+    return f"protocol {protocol}, {size[1]}x{size[0]}\n" + columns_text(["pictures", *head], lines)
 
 
 # --- one picture --------------------------------------------------------------------------------------------------
@@ -243,8 +240,8 @@ def _grid(
     *,
     json: bool,
 ) -> None:
-    from srcli.evaluate.compare import Crop, check_crop, load_picture
-    from srcli.evaluate.compare_grid import draw_grid, enlarge_all
+    from srcli.evaluate.compare import Crop, check_crop, enlarge_all, load_picture
+    from srcli.evaluate.contact_sheet import draw_grid
     from srcli.evaluate.models import distinct_names, open_model
 
     photo = load_picture(path)
@@ -270,7 +267,8 @@ def _grid(
 
 
 def _results(grid: Grid, *, json: bool) -> str:
-    from srcli.evaluate import rows as report
+    from srcli.evaluate.rows import json_text
+    from srcli.evaluate.tables import columns_text
     from srcli.metrics import find_protocol
 
     cells = [shown for line in grid.results.values() for shown in line if shown]
@@ -285,12 +283,12 @@ def _results(grid: Grid, *, json: bool) -> str:
             }
             for s in cells
         ]
-        return report.json_text({"protocol": find_protocol("rgb").label, "results": plain})
+        return json_text({"protocol": find_protocol("rgb").label, "results": plain})
     lines = [
         [s.model, s.column.head, f"{s.size[1]}x{s.size[0]}", "-" if s.psnr is None else f"{s.psnr:.2f}"]
         for s in cells
     ]
-    return report.columns_text(["model", "column", "size", "psnr dB ↑"], lines)
+    return columns_text(["model", "column", "size", "psnr dB ↑"], lines)
 
 
 def _columns(scale: str | None, downscale: str | None, temps: str | None) -> list[Column]:
@@ -300,7 +298,7 @@ def _columns(scale: str | None, downscale: str | None, temps: str | None) -> lis
         UsageError: two lists, or words that are no numbers.
     """
     from srcli.batch.sizes import DEFAULT_SCALE, parse_scale
-    from srcli.evaluate.compare_grid import Column
+    from srcli.evaluate.compare import Column
 
     scales = [parse_scale(word) for word in options.words(scale)]
     reductions = [parse_scale(word) for word in options.words(downscale)]

@@ -23,7 +23,6 @@ from srcli.cli.evaluation_output import (
     finish,
     refuse_rows_for_choices,
     render,
-    render_table,
     use_backbone,
     write,
 )
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
     from srcli.data.benchmarks import Benchmark
     from srcli.evaluate.models import Model
     from srcli.evaluate.published import References
+    from srcli.evaluate.report import Options
     from srcli.evaluate.run import Evaluation
-    from srcli.evaluate.tables import Options
     from srcli.metrics import Metric
     from srcli.processes import Ranks
 
@@ -314,7 +313,7 @@ def _measured(
 
 
 def _score(request: Request, scales: list[float], metrics: list[Metric], progress: Progress) -> Evaluation:
-    from srcli.evaluate.pictures import score_pictures
+    from srcli.evaluate.scoring import score_pictures
     from srcli.metrics import find_protocol
 
     if request.pred is None or request.ref is None:
@@ -340,7 +339,8 @@ def _time(
     request: Request, models: list[Model], scales: list[float], chosen: Chosen, console: Console
 ) -> None:
     from srcli.evaluate import rows as report
-    from srcli.evaluate.timing import time_model, timing_table
+    from srcli.evaluate.cost import time_model, timing_table
+    from srcli.evaluate.tables import table_text
     from srcli.geometry import Size
 
     sides = re.fullmatch(r"(\d+)[x×](\d+)", request.size.strip())
@@ -357,12 +357,12 @@ def _time(
     elif chosen == "csv":
         text = report.csv_text(plain)
     else:
-        text = render_table(timing_table(timings), chosen)
+        text = table_text(timing_table(timings), chosen)
     write(text, request.output, console)
 
 
 def _shown(request: Request, models: list[Model], tests: list[str]) -> Options:
-    from srcli.evaluate.tables import Options
+    from srcli.evaluate.report import Options
 
     return Options(
         None if request.reference is None else _references(request.reference, models),
@@ -400,7 +400,7 @@ def _print_references() -> None:
     from collections import Counter
 
     from srcli.evaluate.published import published
-    from srcli.evaluate.rows import columns_text
+    from srcli.evaluate.tables import columns_text
 
     counts = Counter(figure.source for figure in published())
     print(columns_text(["table", "figures"], [[name, str(n)] for name, n in counts.items()]), end="")

@@ -13,9 +13,9 @@ from srcli.errors import CheckError, SrcliError, UsageError
 from srcli.resources import duration
 
 if TYPE_CHECKING:
+    from srcli.evaluate.report import Options
     from srcli.evaluate.rows import Mean, Row
     from srcli.evaluate.run import Evaluation, Failure
-    from srcli.evaluate.tables import Options, Table
 
 Chosen = Literal["table", "json", "jsonl", "csv", "md", "latex"]
 SUFFIXES: dict[str, Chosen] = {
@@ -86,7 +86,8 @@ def refuse_rows_for_choices(chosen: Chosen) -> None:
 def render(found: Evaluation, options: Options, chosen: Chosen) -> str:
     """An evaluation in the chosen format."""
     from srcli.evaluate import rows as report
-    from srcli.evaluate.tables import document, tables
+    from srcli.evaluate.report import document, tables
+    from srcli.evaluate.tables import table_text
 
     if chosen == "json":
         return report.json_text(document(found, options)) + "\n"
@@ -94,21 +95,7 @@ def render(found: Evaluation, options: Options, chosen: Chosen) -> str:
         return report.jsonl_text(found.rows)
     if chosen == "csv":
         return report.csv_text([row.to_dict() for row in found.rows])
-    return "\n".join(render_table(t, chosen) for t in tables(found, options, bold=chosen != "table"))
-
-
-def render_table(table: Table, chosen: Chosen) -> str:
-    """One table as plain text, Markdown or LaTeX."""
-    from srcli.evaluate import rows as report
-
-    if chosen == "latex":
-        return report.latex_text(table.header, table.lines, ". ".join([*table.above, *table.below]))
-    if chosen == "md":
-        above, below = ("".join(f"{line}  \n" for line in part) for part in (table.above, table.below))
-        body = report.markdown_text(table.header, table.lines)
-        return f"{above}\n{body}" + (f"\n{below}" if below else "")
-    lines = (f"{line}\n" for line in table.above), (f"{line}\n" for line in table.below)
-    return "".join(lines[0]) + report.columns_text(table.header, table.lines) + "".join(lines[1])
+    return "\n".join(table_text(t, chosen) for t in tables(found, options, bold=chosen != "table"))
 
 
 def write(text: str, output: Path | None, console: Console) -> None:

@@ -100,16 +100,16 @@ def _drawn(
     """The picture, as PNG."""
     if is_restorer(upscaler.preset):
         from srcli.engine.restorer import Restorer
-        from srcli.evaluate import attention_maps as explain_attention
+        from srcli.evaluate.attention import attention_maps, maps_picture
 
         assert isinstance(upscaler, Restorer)
-        maps = explain_attention.attention_maps(upscaler, image, target, at=point)
-        return explain_attention.picture(image, maps, title=title, at=point)
-    from srcli.evaluate.attention import attention_windows, picture
+        maps = attention_maps(upscaler, image, target, at=point)
+        return maps_picture(image, maps, title=title, at=point)
+    from srcli.evaluate.attention import attention_windows, windows_picture
 
     if point is None:
         raise UsageError(f"'{upscaler.preset.name}' is explained at a point.", hint="Give --at X,Y.")
-    return picture(image, attention_windows(upscaler, image, point, target), title=title)
+    return windows_picture(image, attention_windows(upscaler, image, point, target), title=title)
 
 
 def parse_point(text: str) -> tuple[float, float]:

@@ -142,7 +142,7 @@ def pareto(request: Request) -> None:
 
     srcli pareto rows.json --x psnr-y --y ssim -o pareto.png
     """
-    from srcli.evaluate.pareto import panels
+    from srcli.evaluate.panels import panels
 
     console = Console(quiet=request.quiet)
     targets = [(path, _form(path, request.format)) for path in request.output or ()]
@@ -340,7 +340,7 @@ def _measured(request: Request, metrics: list[str], console: Console) -> list[Ro
 
 def _counted(rows: list[Row]) -> list[Row]:
     """Rows with their operations, where the model is a preset and the file does not say them."""
-    from srcli.evaluate.flops import flops
+    from srcli.evaluate.cost import flops
 
     found = []
     for row in rows:
@@ -357,15 +357,13 @@ def _figures(request: Request) -> list[Figure]:
 
 
 def _printed(panel: Panel, request: Request) -> list[Printed]:
-    from srcli.evaluate.pareto import FIDELITY, PERCEPTION
-    from srcli.evaluate.pareto_published import row_like
-    from srcli.evaluate.published import printed_rows
+    from srcli.evaluate.panels import printed_on
 
-    return printed_rows(_figures(request), row_like(panel), (*FIDELITY, *PERCEPTION))
+    return printed_on(panel, _figures(request))
 
 
 def _with_published(panel: Panel, request: Request) -> Panel:
-    from srcli.evaluate.pareto_published import published_points
+    from srcli.evaluate.panels import published_points
 
     points = published_points(panel, _figures(request))
     if points:
@@ -391,9 +389,9 @@ def _render(
     hypervolume: bool,
     origin: tuple[float, float] | None,
 ) -> bytes:
-    from srcli.cli.evaluation_output import render_table
     from srcli.evaluate import rows as report
-    from srcli.evaluate.pareto_tables import document, page, panel_table, point_tables
+    from srcli.evaluate.pareto import document, page, panel_table, point_tables
+    from srcli.evaluate.tables import table_text
 
     if form == "json":
         return (report.json_text(document(panels, origin=origin)) + "\n").encode()
@@ -402,11 +400,11 @@ def _render(
     tables = [panel_table(panel, hypervolume=hypervolume, origin=origin) for panel in panels]
     if form in ("tex", "table"):
         chosen: Literal["latex", "table"] = "latex" if form == "tex" else "table"
-        return "\n".join(render_table(table, chosen) for table in tables).encode()
-    from srcli.evaluate.pareto_plot import picture
+        return "\n".join(table_text(table, chosen) for table in tables).encode()
+    from srcli.evaluate.plots import pareto_picture
 
     if form == "html":
-        svg = picture(panels, "svg", front=front)
+        svg = pareto_picture(panels, "svg", front=front)
         return page(svg.decode(), tables).encode()
     assert form in ("png", "svg", "pdf")
-    return picture(panels, form, front=front)
+    return pareto_picture(panels, form, front=front)

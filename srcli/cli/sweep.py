@@ -258,16 +258,16 @@ def default_model() -> str:
 
 
 def _print(result: Sweep, *, as_json: bool) -> None:
-    from srcli.cli.evaluation_output import render_table
-    from srcli.evaluate import rows as report
+    from srcli.evaluate.report import Options, tables
+    from srcli.evaluate.rows import json_text
     from srcli.evaluate.sweep import document
-    from srcli.evaluate.tables import Options, tables
+    from srcli.evaluate.tables import table_text
 
     if as_json:
-        print(report.json_text(document(result)), flush=True)
+        print(json_text(document(result)), flush=True)
         return
     for table in tables(result.found, Options()):
-        print(render_table(table, "table"))
+        print(table_text(table, "table"))
     for choice in result.choices:
         print(recommendation(choice, result.rule), flush=True)
 
@@ -289,17 +289,17 @@ def _write(result: Sweep, output: Path | None, console: Console) -> None:
     if output is None:
         return
     from srcli.evaluate import rows as report
+    from srcli.evaluate.plots import sweep_picture
     from srcli.evaluate.published import published
     from srcli.evaluate.sweep import csv_lines, document
-    from srcli.evaluate.sweep_plot import picture
 
     part = any(result.found.left_out(mean) for curve in result.curves for mean in curve.points)
     figures = [] if part else published()  # they are means over whole sets
     contents = {
         "sweep.csv": report.csv_text(csv_lines(result.found)).encode(),
         "sweep.json": (report.json_text(document(result)) + "\n").encode(),
-        "sweep.png": picture(result, "png", figures=figures),
-        "sweep.svg": picture(result, "svg", figures=figures),
+        "sweep.png": sweep_picture(result, "png", figures=figures),
+        "sweep.svg": sweep_picture(result, "svg", figures=figures),
     }
     for name, content in contents.items():
         write_file(output / name, content)
@@ -307,7 +307,7 @@ def _write(result: Sweep, output: Path | None, console: Console) -> None:
 
 
 def _write_preset(result: Sweep, network: Network, path: Path, console: Console) -> None:
-    from srcli.evaluate.preset_copy import with_temperatures
+    from srcli.evaluate.sweep import with_temperatures
 
     missing = [choice for choice in result.choices if choice.temperature is None]
     if missing:

@@ -1,27 +1,37 @@
-"""What a pixel of the output is made of: the attention windows of LIT and CLIT at a point, and their picture."""
+"""What `explain` shows: attention windows of LIT and CLIT at a point, and what LGCAA adds to a picture, as maps.
+
+For the maps the picture is enlarged, its latents get some noise, and the generator runs once, on the whole picture.
+Every LGCAA of its UNet is drawn on its own grid: how long its outputs are at each place, or how much they resemble
+those at a point.
+"""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from torch import Tensor
 
 from srcli.engine.device import arithmetic
 from srcli.engine.features import Pixels, Source
+from srcli.engine.noise import CanvasNoise
+from srcli.engine.restorer import Restorer
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
+from srcli.evaluate.plots import file_of
 from srcli.geometry import F32, Box, Size, nearest_index
 from srcli.models.decoders.lit import LIT
 from srcli.models.decoders.native import OnNative
+from srcli.models.latent_restorer import Condition
+from srcli.models.lgcaa import LocalGlobalAttention, Looked, level_grid
+from srcli.models.noise_schedule import alphas_cumprod
 from srcli.models.sr import Frame, NativeEncoder, pixel_cell
 
 if TYPE_CHECKING:
@@ -29,7 +39,8 @@ if TYPE_CHECKING:
 
 COLOURS = "#D55E00", "#0072B2", "#009E73"  # of branches; Okabe and Ito
 MARGIN = 3  # LR pixels of the photo around the largest window
-STYLE: dict[Any, Any] = {"font.size": 8, "svg.hashsalt": "srcli"}
+STYLE: dict[Any, Any] = {"font.size": 8}
+LARGEST = 1 << 16  # latent pixels; all of a picture is looked at in one piece
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +84,7 @@ def attention_windows(
     mean, std = (torch.tensor(v, device=upscaler.device) for v in upscaler.preset.mean_std)
     pixels = Pixels(source, mean, std, encoder.multiple_of, repeat_edge=encoder.repeat_edge)
     size = pixels.inside
-    for place, side in zip(at, (size.w, size.h), strict=True):
-        if not -0.5 <= place <= side - 0.5:
-            raise UsageError(f"the point {at[0]:g},{at[1]:g} is outside the {size.w}x{size.h} picture.")
+    _check_inside(at, size)
     row, column = (min(max(round(place), 0), n - 1) for place, n in zip(at[::-1], size, strict=True))
     near = Box(row, column, row + 1, column + 1).grow(decoder.halo + 1, size)
     multiple = math.lcm(encoder.multiple_of, encoder.tile_multiple)
@@ -95,6 +104,11 @@ def attention_windows(
     ]
 
 
+def _check_inside(at: tuple[float, float], size: Size) -> None:
+    if not all(-0.5 <= place <= side - 0.5 for place, side in zip(at, (size.w, size.h), strict=True)):
+        raise UsageError(f"the point {at[0]:g},{at[1]:g} is outside the {size.w}x{size.h} picture.")
+
+
 def _whole_windows(box: Box, multiple: int) -> Box:
     """The box with its corners on multiples, for encoders that look at windows."""
     top, left = (side // multiple * multiple for side in (box.top, box.left))
@@ -108,21 +122,13 @@ def _window(size: Size, point: F32, weights: F32) -> Window:
     return Window(size, (y, x), (row, column), weights)
 
 
-def picture(source: Source, windows: Sequence[Window], *, title: str, dpi: int = 120) -> bytes:
-    """A PNG: the photo around the point with the windows outlined, and the weights of every branch and head.
+def windows_picture(source: Source, windows: Sequence[Window], *, title: str, dpi: int = 120) -> bytes:
+    """A PNG: the photo around the point with the windows outlined, and the weights of every branch and head."""
 
-    Args:
-        source: the picture.
-        windows: from `attention_windows`.
-        title: a line above.
-        dpi: dots per inch.
-    """
-    heads = len(windows[0].weights)
-    with mpl.rc_context(STYLE):
-        figure = Figure(
-            figsize=(2.6 + 1.25 * heads, 0.5 + max(2.4, 1.45 * len(windows))), layout="constrained"
-        )
-        FigureCanvasAgg(figure)
+    def draw() -> Figure:
+        heads = len(windows[0].weights)
+        size = 2.6 + 1.25 * heads, 0.5 + max(2.4, 1.45 * len(windows))
+        figure = Figure(figsize=size, layout="constrained")
         figure.suptitle(title)
         parts: Any = figure.subfigures(1, 2, width_ratios=(2.4, 1.25 * heads))
         shown, weighed = parts
@@ -132,9 +138,9 @@ def picture(source: Source, windows: Sequence[Window], *, title: str, dpi: int =
             for head, ax in enumerate(axes):
                 _draw_weights(ax, window, head, COLOURS[number % len(COLOURS)])
             axes[0].set_ylabel(f"branch {number + 1}\n{window.size.w}x{window.size.h}")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=dpi)
-    return buffer.getvalue()
+        return figure
+
+    return file_of(draw, dpi=dpi, style=STYLE)
 
 
 def _draw_photo(ax: Axes, source: Source, windows: Sequence[Window]) -> None:
@@ -147,7 +153,7 @@ def _draw_photo(ax: Axes, source: Source, windows: Sequence[Window]) -> None:
     crop = np.clip(source.strip(rows.start, rows.stop)[:, cols], 0, 1)
     ax.imshow(crop, extent=(box.left - 0.5, box.right - 0.5, box.bottom - 0.5, box.top - 0.5))
     for number, window in enumerate(windows):
-        (down, along), reach = _scale(window.size, lr), window.weights.shape[-1] / 2
+        down, along, reach = lr.h / window.size.h, lr.w / window.size.w, window.weights.shape[-1] / 2
         top, left = (place + 0.5 - reach for place in window.centre)
         corner = left * along - 0.5, top * down - 0.5
         colour = COLOURS[number % len(COLOURS)]
@@ -155,11 +161,6 @@ def _draw_photo(ax: Axes, source: Source, windows: Sequence[Window]) -> None:
     ax.plot(first.point[1], first.point[0], "+", color="white", mec="white", ms=9, mew=1.5)
     ax.set(xlim=(box.left - 0.5, box.right - 0.5), ylim=(box.bottom - 0.5, box.top - 0.5))
     ax.tick_params(length=2)
-
-
-def _scale(size: Size, lr: Size) -> tuple[float, float]:
-    """LR pixels per pixel of a map, vertical and horizontal."""
-    return lr.h / size.h, lr.w / size.w
 
 
 def _draw_weights(ax: Axes, window: Window, head: int, colour: str) -> None:
@@ -172,3 +173,151 @@ def _draw_weights(ax: Axes, window: Window, head: int, colour: str) -> None:
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set(edgecolor=colour, linewidth=1.5)
+
+
+# --- LGCAA -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionMap:
+    """What one LGCAA, called by its place in the UNet, adds by its local and by its global attention: (h, w) each."""
+
+    name: str
+    local: F32 | None
+    everywhere: F32 | None
+
+
+def attention_maps(
+    restorer: Restorer,
+    source: Source,
+    target: Size,
+    *,
+    at: tuple[float, float] | None = None,
+    noise: float = 0.25,
+    seed: int = 0,
+) -> list[AttentionMap]:
+    """The outputs of every LGCAA, from the UNet's first to its last.
+
+    Args:
+        restorer: with LGCAA in its UNet.
+        source: the picture.
+        target: size that it is enlarged to.
+        at: (x, y) in pixels of the picture; None for lengths instead of resemblance (cosines).
+        noise: which step of training it is, as a share of them: 0 for none, 1 for nothing but noise.
+        seed: of the noise.
+
+    Raises:
+        UsageError: no LGCAA, a point outside, or a picture that is too large.
+    """
+    network = restorer.network
+    blocks = {n: m for n, m in network.generator.unet.named_modules() if isinstance(m, LocalGlobalAttention)}
+    if not blocks:
+        raise UsageError(f"'{restorer.preset.name}' has no LGCAA in its UNet.")
+    size = Size(*source.size)
+    if at is not None:
+        _check_inside(at, size)
+    if target.h * target.w > LARGEST * network.decoder.factor**2:
+        raise UsageError(
+            "the picture is too large to look at in one piece.", hint="Give a crop, or a lower --scale."
+        )
+    enlarged = restorer.enlarged(source, target)
+    seen: dict[str, tuple[Tensor, Size]] = {}
+    names = {module: name for name, module in blocks.items()}
+
+    def keep(module: Any, args: tuple[Tensor], kwargs: dict[str, Any]) -> None:
+        seen[names[module]] = args[0], kwargs["grid"]
+
+    with ExitStack() as hooks, arithmetic(restorer.device, "fp32"):
+        for module in blocks.values():
+            hooks.callback(module.register_forward_pre_hook(keep, with_kwargs=True).remove)
+        _run(restorer, enlarged.lr, enlarged.picture, noise, seed)
+        found = {name: _outputs(blocks[name], *seen[name]) for name in sorted(blocks, key=_place)}
+    share = None if at is None else ((at[1] + 0.5) / size.h, (at[0] + 0.5) / size.w)
+    inside = Size(*enlarged.picture.shape[-2:])
+    if share is not None:  # the enlarged picture is padded
+        share = (share[0] * target.h / inside.h, share[1] * target.w / inside.w)
+    return [
+        _map(name, looked, seen[name][1], seen[name][0].shape[1], share) for name, looked in found.items()
+    ]
+
+
+def _outputs(block: LocalGlobalAttention, x: Tensor, canvas: Size) -> Looked:
+    """As `block.looked`, the local one before it is normalised: after that all are equally long."""
+    looked = block.looked(x, canvas)
+    if looked.local is None:
+        return looked
+    return looked._replace(local=block.mixed(block.norm(x), level_grid(canvas, x.shape[1])))
+
+
+def _place(name: str) -> tuple[int, str]:
+    """The order in which a UNet runs its blocks."""
+    return ("down_blocks", "mid_block", "up_blocks").index(name.split(".")[0]), name
+
+
+def _run(restorer: Restorer, lr: Tensor, picture: Tensor, noise: float, seed: int) -> None:
+    network, device = restorer.network, restorer.device
+    lr, picture = lr.to(device), picture.to(device)
+    latent = network.decoder.encode(picture)
+    kept = alphas_cumprod(restorer.diffusion)
+    step = min(int(noise * len(kept)), len(kept) - 1)
+    canvas = Size(*latent.shape[-2:])
+    drawn = CanvasNoise(seed, latent.shape[1], canvas, device)(0)
+    noisy = kept[step].sqrt() * latent + (1 - kept[step]).sqrt() * drawn
+    tokens = network.generator.condition(network.encoder, lr)
+    network.generator(noisy, torch.tensor([step], device=device), Condition(picture, tokens, latent))
+
+
+def _map(
+    name: str, looked: Looked, canvas: Size, tokens: int, share: tuple[float, float] | None
+) -> AttentionMap:
+    grid = level_grid(canvas, tokens)
+
+    def drawn(output: Tensor | None) -> F32 | None:
+        if output is None:
+            return None
+        x = output[0].float()
+        if share is None:
+            return x.norm(dim=-1).reshape(grid).cpu().numpy()
+        row, column = (min(int(part * n), n - 1) for part, n in zip(share, grid, strict=True))
+        like = x[row * grid.w + column]
+        return torch.cosine_similarity(x, like[None], dim=-1).reshape(grid).cpu().numpy()
+
+    return AttentionMap(name, drawn(looked.local), drawn(looked.everywhere))
+
+
+def maps_picture(
+    source: Source, maps: Sequence[AttentionMap], *, title: str, at: tuple[float, float] | None = None
+) -> bytes:
+    """A PNG: the photo, and below it one column for each LGCAA with its local and its global map."""
+
+    def draw() -> Figure:
+        figure = Figure(figsize=(1 + 2.2 * max(len(maps), 2), 6.6), layout="constrained")
+        figure.suptitle(title)
+        grid = figure.add_gridspec(3, len(maps))
+        photo = figure.add_subplot(grid[0, :])
+        photo.imshow(np.clip(source.strip(0, source.size[0]), 0, 1))
+        if at is not None:
+            photo.plot(at[0], at[1], "+", color="white", ms=10, mew=1.5)
+        photo.set_axis_off()
+        for column, each in enumerate(maps):
+            for row, kind, values in ((1, "local", each.local), (2, "global", each.everywhere)):
+                ax = figure.add_subplot(grid[row, column])
+                if values is None:
+                    ax.set_axis_off()
+                    continue
+                low, high = (-1, 1) if at is not None else (float(np.min(values)), float(np.max(values)))
+                ax.imshow(values, cmap="RdBu_r" if at is not None else "magma", vmin=low, vmax=high)
+                ax.set(xticks=[], yticks=[])
+                ax.set_title(f"{kind}, {low:.2g} to {high:.2g}", fontsize=7)
+                if row == 1:
+                    ax.set_xlabel(_short(each.name), fontsize=6)
+        return figure
+
+    return file_of(draw, dpi=120, style=STYLE)
+
+
+def _short(name: str) -> str:
+    """``down 0.1`` for ``down_blocks.0.attentions.1.transformer_blocks.0.attn1``."""
+    parts = name.split(".")
+    numbers = ".".join(part for part in parts[:4] if part.isdigit())
+    return f"{parts[0].split('_')[0]} {numbers}".strip()

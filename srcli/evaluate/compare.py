@@ -1,26 +1,33 @@
-"""Two pictures beside each other, in numbers: sizes made alike, metrics, difference, histograms, crops."""
+"""What `compare` shows: two pictures in numbers, or one enlarged by several models; `contact_sheet` draws it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from srcli.errors import ImageError, UsageError
+from srcli.errors import UsageError
+from srcli.geometry import Size, output_size
 from srcli.image.read import read_image
+from srcli.image.resize import pillow_bicubic_uint8
 from srcli.image.samples import quantise
-from srcli.metrics import Metric, Protocol, Scene
+from srcli.metrics import Metric, Protocol, Scene, find_protocol, measure
 from srcli.metrics.distributions import channel_distances
+from srcli.metrics.psnr import psnr
+
+if TYPE_CHECKING:
+    from srcli.evaluate.models import Draw, Model
 
 U8 = NDArray[np.uint8]
 DEFAULT_METRICS = ("psnr", "psnr-y", "ssim", "spectrum", "hist-w1")
 SHAPE_TOLERANCE = 0.02  # relative difference of width / height that rounding of sizes may explain
-BINS = 64
+BINS = 64  # of a histogram
+PROTOCOL = "rgb"
 
 
 class Crop(NamedTuple):
@@ -34,13 +41,7 @@ class Crop(NamedTuple):
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture to look at.
-
-    Attributes:
-        label: what it is called.
-        pixels: (h, w, 3), 8-bit sRGB.
-        notes: what was changed in reading.
-    """
+    """A picture to look at: its label, pixels (h, w, 3) in 8-bit sRGB, and what was changed in reading."""
 
     label: str
     pixels: U8
@@ -54,13 +55,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Measured:
-    """How far one picture is from another.
+    """How far the picture labelled `of` is from that labelled `to`, taken as the truth.
 
-    Attributes:
-        of: label of the one.
-        to: label of the other, taken as the truth.
-        values: by metric.
-        histograms: Wasserstein-1 of red, green and blue in 8-bit levels.
+    `values` are those of metrics, `histograms` the Wasserstein-1 distances of red, green and blue in 8-bit levels.
     """
 
     of: str
@@ -70,7 +67,7 @@ class Measured:
 
 
 def load_picture(path: Path, label: str | None = None) -> Picture:
-    """A file as 8-bit sRGB; what is transparent lies on white.
+    """A file as 8-bit sRGB, what is transparent on white.
 
     Raises:
         NothingToDoError: no such file.
@@ -100,8 +97,7 @@ def distinct_labels(pictures: Sequence[Picture], paths: Sequence[Path]) -> list[
 def alike(a: Picture, b: Picture) -> tuple[Picture, Picture]:
     """Both at the size of the larger; the smaller is enlarged by bicubic interpolation and says so.
 
-    Raises:
-        UsageError: their shapes differ, so that they show different things.
+    UsageError if their shapes differ, so that they show different things.
     """
     if a.size == b.size:
         return a, b
@@ -115,11 +111,7 @@ def alike(a: Picture, b: Picture) -> tuple[Picture, Picture]:
 
 
 def check_sizes(pictures: Iterable[Picture], reference: Picture) -> None:
-    """Refuse to measure pictures of other sizes than the reference.
-
-    Raises:
-        UsageError: one has another size.
-    """
+    """Raise UsageError for pictures of other sizes than the reference."""
     for picture in pictures:
         if picture.size != reference.size:
             raise UsageError(
@@ -158,14 +150,11 @@ def measured(a: Picture, truth: Picture, metrics: Iterable[Metric], protocol: Pr
         ImageError: a metric is not defined for these.
     """
     scene = Scene(a.pixels, truth.pixels, 1.0, protocol)
-    values = {}
+    metrics = list(metrics)
     for metric in metrics:
         if metric.needs - {"hr"}:
             raise UsageError(f"{metric.name} cannot be measured between two pictures.")
-        try:
-            values[metric.name] = metric.measure(scene)
-        except ValueError as error:
-            raise ImageError(f"{metric.name} of {a.label} and {truth.label}: {error}.") from error
+    values = measure(scene, metrics, f"{a.label} and {truth.label}")
     return Measured(a.label, truth.label, values, channel_distances(a.pixels, truth.pixels))
 
 
@@ -184,22 +173,15 @@ def difference(a: U8, b: U8) -> tuple[U8, int]:
 
 def histograms(pixels: U8) -> NDArray[np.float64]:
     """Share of the pixels (3, 64) per channel and group of four levels."""
-    found = np.empty((3, BINS))
-    for channel in range(3):
-        counts = np.bincount(pixels[..., channel].ravel() >> 2, minlength=BINS)
-        found[channel] = counts / pixels[..., channel].size
-    return found
+    counts = [np.bincount(channel.ravel() >> 2, minlength=BINS) for channel in np.moveaxis(pixels, 2, 0)]
+    return np.array(counts) / pixels[..., 0].size
 
 
 # --- crops --------------------------------------------------------------------------------------------------------
 
 
 def parse_crop(text: str) -> Crop:
-    """A crop from ``x,y,w,h``.
-
-    Raises:
-        UsageError: anything else.
-    """
+    """A crop from ``x,y,w,h``; anything else is a UsageError."""
     try:
         x, y, w, h = (int(part) for part in text.split(","))
     except ValueError:
@@ -210,11 +192,7 @@ def parse_crop(text: str) -> Crop:
 
 
 def check_crop(crop: Crop, size: tuple[int, int]) -> None:
-    """Refuse a crop that leaves the picture.
-
-    Raises:
-        UsageError: it does.
-    """
+    """Raise UsageError for a crop that leaves a picture of `size` (h, w)."""
     if crop.x + crop.w > size[1] or crop.y + crop.h > size[0]:
         raise UsageError(
             f"--crop {crop.x},{crop.y},{crop.w},{crop.h} leaves the picture of {size[1]}x{size[0]} pixels."
@@ -227,3 +205,122 @@ def cut(pixels: U8, crop: Crop, size: tuple[int, int] | None = None) -> U8:
     top, left = round(crop.y * y), round(crop.x * x)
     bottom, right = round((crop.y + crop.h) * y), round((crop.x + crop.w) * x)
     return pixels[top : max(bottom, top + 1), left : max(right, left + 1)]
+
+
+# --- one picture by several models -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one column shows: results of `scale` times the LR, at a temperature for models that draw noise.
+
+    The LR is the picture, or the picture reduced by `downscale`.
+    """
+
+    scale: float
+    downscale: float | None = None
+    temperature: float | None = None
+
+    @property
+    def head(self) -> str:
+        """What stands over the column."""
+        temperature = "" if self.temperature is None else f" t={self.temperature:g}"
+        return f"x{self.scale:g}{temperature}"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One result of a grid: the pixels of its crop, and (height, width) and PSNR in dB of the whole.
+
+    `psnr` is None without an original of that size.
+    """
+
+    model: str
+    column: Column
+    pixels: U8
+    size: tuple[int, int]
+    psnr: float | None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Everything a figure shows.
+
+    Attributes:
+        columns: from left to right.
+        inputs: the LR crop of each column.
+        results: by model, then by column; None where a model draws nothing and the column only changes the noise.
+        original: the crop of the picture itself, None without --downscale.
+    """
+
+    columns: list[Column]
+    inputs: list[U8]
+    results: dict[str, list[Shown | None]]
+    original: U8 | None
+
+
+def enlarge_all(
+    photo: U8,
+    models: Sequence[Model],
+    columns: Sequence[Column],
+    crop: Crop,
+    *,
+    seed: int = 0,
+    report: Callable[[str, Column], None] | None = None,
+) -> Grid:
+    """Results of every model in every column, cut to the crop.
+
+    Args:
+        photo: (h, w, 3), 8-bit.
+        models: one row each.
+        columns: see `Column`.
+        crop: in pixels of `photo`.
+        seed: of the noise.
+        report: told before every result.
+
+    Raises:
+        UsageError: temperatures for models that all draw nothing.
+    """
+    size = photo.shape[:2]
+    draws = [_draw(model, columns[0], seed).temperature is not None for model in models]
+    if any(c.temperature is not None for c in columns) and not any(draws):
+        raise UsageError(
+            "temperatures change nothing: none of these models draws noise.", hint="Drop --temps."
+        )
+    lrs = {c.downscale: _reduced(photo, c.downscale) for c in columns}
+    results: dict[str, list[Shown | None]] = {}
+    for model in models:
+        line: list[Shown | None] = []
+        for n, column in enumerate(columns):
+            same = n > 0 and column == replace(columns[0], temperature=column.temperature)
+            if same and _draw(model, column, seed).temperature is None:
+                line.append(None)
+                continue
+            if report:
+                report(model.name, column)
+            line.append(_result(photo, lrs[column.downscale], model, column, crop, seed))
+        results[model.name] = line
+    reference = cut(photo, crop) if any(c.downscale is not None for c in columns) else None
+    inputs = [cut(lrs[c.downscale], crop, size) for c in columns]
+    return Grid(list(columns), inputs, results, reference)
+
+
+def _draw(model: Model, column: Column, seed: int) -> Draw:
+    temperatures = [] if column.temperature is None else [column.temperature]
+    return model.draws(column.scale, temperatures, [seed], [])[0]
+
+
+def _reduced(photo: U8, factor: float | None) -> U8:
+    if factor is None:
+        return photo
+    return pillow_bicubic_uint8(photo, output_size(Size(*photo.shape[:2]), 1 / factor))
+
+
+def _result(photo: U8, lr: U8, model: Model, column: Column, crop: Crop, seed: int) -> Shown:
+    whole = Size(*photo.shape[:2])
+    back = column.downscale == column.scale
+    target = whole if back else output_size(Size(*lr.shape[:2]), column.scale)
+    pixels = model.enlarge(lr, target, _draw(model, column, seed)).pixels
+    scene = Scene(pixels, photo, column.scale, find_protocol(PROTOCOL))
+    value = psnr(scene.sr, scene.hr, shave=scene.rgb_shave) if back else None
+    return Shown(model.name, column, cut(scene.sr_8bit, crop, whole), (target.h, target.w), value)

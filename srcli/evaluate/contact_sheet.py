@@ -1,22 +1,45 @@
-"""Sheets: labelled pictures in rows and columns, as one picture."""
+"""Pictures beside each other for people: sheets of labelled cells as one picture, and a page with a slider."""
 
 from __future__ import annotations
 
+import base64
+import html
+import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from string import Template
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from srcli.evaluate.compare import BINS, Crop, cut, resized
+from srcli import __version__
+from srcli.evaluate.compare import (
+    BINS,
+    PROTOCOL,
+    Crop,
+    Grid,
+    Measured,
+    Picture,
+    Shown,
+    cut,
+    difference,
+    histograms,
+    resized,
+)
+from srcli.evaluate.pareto import axis
+from srcli.metrics import find_protocol
 
 U8 = NDArray[np.uint8]
-MARGIN, GAP, TEXT = 16, 8, 14
+CHANNELS = "red", "green", "blue"
+MARGIN, GAP, TEXT, LINE = 16, 8, 14, 22
 INK, PAPER, MARK = (30, 30, 30), (255, 255, 255), (230, 40, 40)
 LEAST, WIDEST = 200, 640  # of a cell, in pixels
-PLOT = 260, 120  # of a histogram, in pixels
+LARGEST, WHOLE = 400, 480  # width of a grid's cell, and of the whole picture above it
+PLOT, PAGE_PLOT = (260, 120), (320, 140)  # of a histogram, in pixels
 LINES = ((0, 114, 178), (213, 94, 0), (0, 0, 0))  # one colour per picture
 
 
@@ -27,6 +50,12 @@ class Cell:
     pixels: U8
     caption: str = ""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of both, in pixels."""
+        h, w = self.pixels.shape[:2]
+        return h + (LINE if self.caption else 0), max(w, _width(self.caption))
+
 
 def sheet(
     rows: Sequence[Sequence[Cell | None]],
@@ -36,46 +65,39 @@ def sheet(
     above: Cell | None = None,
     footer: Sequence[str] = (),
 ) -> U8:
-    """Cells in rows and columns, (H, W, 3).
+    """Cells in rows and columns, (H, W, 3); None leaves a place empty.
 
-    Args:
-        rows: cells; None leaves a place empty.
-        heads: a line over each column.
-        sides: a line before each row.
-        above: a picture over everything.
-        footer: lines below everything.
+    `heads` are lines over the columns, `sides` before the rows, `footer` below everything; `above` is a cell over it.
     """
-    columns = max(len(row) for row in rows)
-    side = max((_width(text) for text in sides), default=-GAP) + GAP if sides else 0
-    widths = [
-        max([_cell_width(row[i]) for row in rows if i < len(row)] + [_width(t) for t in heads[i : i + 1]])
-        for i in range(columns)
-    ]
-    heights = [max(_cell_height(cell) for cell in row) for row in rows]
-    head = _line() if any(heads) else 0
-    first = _cell_height(above) + 2 * GAP if above else 0
-    below = len(footer) * _line() + GAP if footer else 0
-    inner = max(side + sum(widths) + GAP * (columns - 1), _cell_width(above), *map(_width, footer), 1)
+    side = max(map(_width, sides)) + GAP if sides else 0
+    columns = itertools.zip_longest(*rows)
+    widths = [max((cell.size[1] for cell in column if cell), default=0) for column in columns]
+    widths = [max(width, *map(_width, heads[i : i + 1]), 0) for i, width in enumerate(widths)]
+    heights = [max((cell.size[0] for cell in row if cell), default=0) for row in rows]
+    first, broad = (above.size[0] + 2 * GAP, above.size[1]) if above else (0, 0)
+    head = LINE if any(heads) else 0
+    below = len(footer) * LINE + GAP if footer else 0
+    inner = max(side + sum(widths) + GAP * (len(widths) - 1), broad, *map(_width, footer), 1)
     total = first + head + sum(heights) + GAP * len(rows) + below
     paper = Image.new("RGB", (inner + 2 * MARGIN, total + 2 * MARGIN), PAPER)
     draw = ImageDraw.Draw(paper)
     if above:
         _paste(paper, draw, above, MARGIN, MARGIN)
     y = MARGIN + first
-    lefts = [MARGIN + side + sum(widths[:i]) + GAP * i for i in range(columns)]
+    lefts = [MARGIN + side + sum(widths[:i]) + GAP * i for i in range(len(widths))]
     for x, text in zip(lefts, heads, strict=False):
         _write(draw, x, y, text)
     y += head
     for n, (row, height) in enumerate(zip(rows, heights, strict=True)):
-        if n < len(sides):
-            _write(draw, MARGIN, y + max(height - _line(), 0) // 2, sides[n])
+        for text in sides[n : n + 1]:
+            _write(draw, MARGIN, y + max(height - LINE, 0) // 2, text)
         for x, cell in zip(lefts, row, strict=False):
             if cell is not None:
                 _paste(paper, draw, cell, x, y)
         y += height + GAP
     for text in footer:
         _write(draw, MARGIN, y, text)
-        y += _line()
+        y += LINE
     return np.asarray(paper)
 
 
@@ -118,38 +140,21 @@ def side_by_side(
     plots: Sequence[U8] = (),
     captions: Sequence[str] = (),
 ) -> U8:
-    """Pictures of one size in a row, (H, W, 3), with a row of enlarged parts for each crop.
+    """Pictures of one size in a row, (H, W, 3), with their labels, and a row of enlarged parts for each crop.
 
-    Args:
-        panels: labels and pictures.
-        crops: parts to enlarge.
-        plots: a last row, such as histograms.
-        captions: lines below everything.
+    `plots` are a last row, the histograms of red, green and blue; `captions` are lines below everything.
     """
     h, w = panels[0][1].shape[:2]
     width = min(max(w, LEAST), WIDEST)
-    height = max(1, round(width * h / w))
-    rows: list[list[Cell | None]] = []
-    if crops:
-        rows.append([Cell(marked(pixels, crops, width)) for _, pixels in panels])
-    else:
-        rows.append([Cell(fitted(pixels, (height, width)) if w > width else pixels) for _, pixels in panels])
+    size = max(1, round(width * h / w)), width
+    whole = [marked(p, crops, width) if crops else fitted(p, size) if w > width else p for _, p in panels]
+    rows: list[list[Cell | None]] = [[Cell(pixels) for pixels in whole]]
     for crop in crops:
         zoom = max(1, width // crop.w)
-        parts = [cut(pixels, crop) for _, pixels in panels]
-        rows.append(
-            [
-                Cell(resized(p, (crop.h * zoom, crop.w * zoom), Image.Resampling.NEAREST), f"{zoom}x")
-                for p in parts
-            ]
-        )
+        larger = (crop.h * zoom, crop.w * zoom), Image.Resampling.NEAREST
+        rows.append([Cell(resized(cut(pixels, crop), *larger), f"{zoom}x") for _, pixels in panels])
     if plots:
-        rows.append(
-            [
-                Cell(plot, f"{name} histogram")
-                for plot, name in zip(plots, ("red", "green", "blue"), strict=True)
-            ]
-        )
+        rows.append([Cell(plot, f"{name} histogram") for plot, name in zip(plots, CHANNELS, strict=True)])
     return sheet(rows, heads=[label for label, _ in panels], footer=captions)
 
 
@@ -163,14 +168,6 @@ def _write(draw: ImageDraw.ImageDraw, x: int, y: int, text: str) -> None:
     draw.text((x, y), text, fill=INK, font=_font())
 
 
-def _cell_width(cell: Cell | None) -> int:
-    return 0 if cell is None else max(cell.pixels.shape[1], _width(cell.caption))
-
-
-def _cell_height(cell: Cell | None) -> int:
-    return 0 if cell is None else cell.pixels.shape[0] + (_line() if cell.caption else 0)
-
-
 @cache
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(TEXT)
@@ -180,5 +177,112 @@ def _width(text: str) -> int:
     return round(_font().getlength(text)) if text else 0
 
 
-def _line() -> int:
-    return TEXT + 8
+# --- grids -------------------------------------------------------------------------------------------------------
+
+
+def draw_grid(grid: Grid, photo: U8, crop: Crop, name: str) -> U8:
+    """The figure, (H, W, 3): the whole picture with the crop framed, then input, models and original."""
+    size = _cell_size(grid, crop)
+    rows: list[list[Cell | None]] = [
+        [Cell(resized(part, size, Image.Resampling.NEAREST)) for part in grid.inputs],
+        *(
+            [None if shown is None else _cell(shown, size) for shown in line]
+            for line in grid.results.values()
+        ),
+    ]
+    sides = ["input", *grid.results]
+    if grid.original is not None:
+        rows.append([Cell(fitted(grid.original, size)), *[None] * (len(grid.columns) - 1)])
+        sides.append("original")
+    whole = (crop.w, crop.h) == (photo.shape[1], photo.shape[0])
+    above = None if whole else Cell(marked(photo, [crop], WHOLE), name)
+    footer = [f"PSNR in dB over the whole picture, protocol {find_protocol(PROTOCOL).label}"]
+    known = any(shown and shown.psnr is not None for line in grid.results.values() for shown in line)
+    heads = [c.head for c in grid.columns]
+    return sheet(rows, heads=heads, sides=sides, above=above, footer=footer if known else ())
+
+
+def _cell_size(grid: Grid, crop: Crop) -> tuple[int, int]:
+    """The size of the largest crop, within reason: smaller ones are enlarged to it."""
+    widest = max(shown.pixels.shape[1] for line in grid.results.values() for shown in line if shown)
+    width = min(max(widest, LEAST), LARGEST)
+    return max(1, round(width * crop.h / crop.w)), width
+
+
+def _cell(shown: Shown, size: tuple[int, int]) -> Cell:
+    caption = f"{shown.psnr:.2f} dB" if shown.psnr is not None else f"{shown.size[1]}x{shown.size[0]}"
+    return Cell(fitted(shown.pixels, size), caption)
+
+
+# --- pages -------------------------------------------------------------------------------------------------------
+
+PAGE = Template(Path(__file__).with_name("compare.html").read_text("utf-8"))
+
+
+def page(a: Picture, b: Picture, numbers: Sequence[Measured], *, reference: Picture | None = None) -> str:
+    """The page; it loads nothing from anywhere.
+
+    Args:
+        a: on the left.
+        b: on the right, of the same size.
+        numbers: for the table.
+        reference: a third picture whose histogram is drawn too.
+    """
+    shown, gain = difference(a.pixels, b.pixels)
+    title = html.escape(f"{a.label} and {b.label}")
+    pictures = [a, b, *([reference] if reference else [])]
+    return PAGE.substitute(
+        title=title,
+        gain=gain,
+        width=a.size[1],
+        left=html.escape(a.label),
+        right=html.escape(b.label),
+        first=_data(a.pixels),
+        second=_data(b.pixels),
+        difference=_data(shown),
+        numbers=_numbers(numbers),
+        histograms=_plots(pictures),
+        notes="".join(f"<p>{html.escape(note)}</p>\n" for p in pictures for note in p.notes),
+        version=__version__,
+    )
+
+
+def _data(pixels: U8) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _numbers(numbers: Sequence[Measured]) -> str:
+    if not numbers:
+        return ""
+    names = list(numbers[0].values)
+    head = "".join(f'<th scope="col">{axis(n).title}</th>' for n in names)
+    rows = "".join(
+        f"<tr><td>{html.escape(m.of)} to {html.escape(m.to)}</td>"
+        + "".join(f"<td>{axis(n).number(m.values[n])}</td>" for n in names)
+        + "</tr>\n"
+        for m in numbers
+    )
+    return f'<h2>Numbers</h2>\n<table><tr><th scope="col">pictures</th>{head}</tr>\n{rows}</table>'
+
+
+def _plots(pictures: Sequence[Picture]) -> str:
+    """One plot per channel, a line per picture; the height is the root of the share of pixels."""
+    shares = [histograms(p.pixels) for p in pictures]
+    colours = ("#0072b2", "#d55e00", "#888888")
+    w, h = PAGE_PLOT
+    plots = []
+    for channel, name in enumerate(CHANNELS):
+        high = max(float(s[channel].max()) for s in shares)
+        lines = ""
+        for colour, s in zip(colours, shares, strict=False):
+            heights = np.sqrt(s[channel] / high) * (h - 8)
+            points = " ".join(f"{i * w / (BINS - 1):.1f},{h - 4 - v:.1f}" for i, v in enumerate(heights))
+            lines += f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
+        plots.append(f'<svg width="{w}" height="{h}" role="img" aria-label="{name} histogram">{lines}</svg>')
+    key = ", ".join(
+        f'<span style="color: {colour}">{html.escape(p.label)}</span>'
+        for colour, p in zip(colours, pictures, strict=False)
+    )
+    return "".join(plots) + f"\n<p>Red, green and blue, dark to light; {key}</p>"

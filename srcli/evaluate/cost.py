@@ -1,17 +1,37 @@
-"""What a result costs: seconds of each part of a network, and peak memory."""
+"""What a result costs: seconds of each part of a network, peak memory, and operations counted rather than timed."""
 
 from __future__ import annotations
 
 import os
+import re
+import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from srcli.config.presets import load_preset
+from srcli.engine.load import engine_for
+from srcli.engine.upscaler import Upscaler
+from srcli.errors import ModelError, PresetError
+from srcli.evaluate.rows import Row
+from srcli.evaluate.tables import Table, number
+from srcli.geometry import Size, output_size
+from srcli.models import build
+
+if TYPE_CHECKING:
+    from srcli.evaluate.models import Model
+
+SIDE = 48  # of the LR picture that operations are counted on
 
 
 @dataclass
@@ -100,3 +120,114 @@ def _peak(device: torch.device) -> int | None:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+# --- apart from any benchmark -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Medians over the repeats, in seconds, and the highest peak of memory in bytes."""
+
+    model: str
+    width: int
+    height: int
+    scale: float
+    repeats: int
+    seconds: float
+    encode: float | None
+    generate: float | None
+    decode: float | None
+    memory: int | None
+    params: int | None
+    device: str | None
+    precision: str | None
+    family: str
+
+
+def time_model(model: Model, size: Size, scale: float, repeats: int) -> Timing:
+    """Enlarge a picture of noise, once to warm up and then `repeats` times."""
+    lr = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    target = output_size(size, scale)
+    draws = model.draws(scale, (), range(repeats + 1), ())  # of one seed, a model may keep what it rendered
+    draws *= 1 if len(draws) > 1 else repeats + 1
+    costs = [model.enlarge(lr, target, draw).cost for draw in draws][1:]
+
+    def median(part: str) -> float | None:
+        values = [getattr(cost, part) for cost in costs]
+        return None if None in values else statistics.median(values)
+
+    return Timing(
+        model.name,
+        size.w,
+        size.h,
+        scale,
+        repeats,
+        statistics.median(cost.seconds for cost in costs),
+        *(median("encode"), median("generate"), median("decode")),
+        memory=max((cost.memory for cost in costs if cost.memory is not None), default=None),
+        params=model.params,
+        device=model.device,
+        precision=model.precision,
+        family=model.family,
+    )
+
+
+def timing_table(timings: Sequence[Timing]) -> Table:
+    """The table of cost that papers print."""
+    parts = ("encode s", "generate s", "decode s", "total s")
+    lines = [
+        [
+            t.model,
+            f"{t.width}x{t.height}",
+            f"x{t.scale:g}",
+            *(number(seconds, ".4f") for seconds in (t.encode, t.generate, t.decode, t.seconds)),
+            number(None if t.memory is None else t.memory / 1e6, ".0f"),
+            number(t.params, ","),
+            " ".join(filter(None, (t.device, t.precision))),
+        ]
+        for t in timings
+    ]
+    above = [f"median of {timings[0].repeats} runs after a warm-up; on a CPU the peak is that of the process"]
+    return Table(above, ["model", "LR", "scale", *parts, "peak MB", "params", "on"], lines)
+
+
+# --- operations ---------------------------------------------------------------------------------------------------
+
+
+@cache
+def flops_per_pixel(name: str, scale: float, steps: int | None = None, side: int = SIDE) -> float | None:
+    """Floating-point operations per output pixel of a preset, None for a name that is none.
+
+    A multiplication and the addition after it count as two; only products of matrices and convolutions count. Of a
+    diffusion model one and two steps are counted, which tells what any number of them takes.
+    """
+    try:
+        preset = load_preset(name)
+    except (PresetError, ModelError):
+        return None
+    upscaler = engine_for(build(preset), preset, device="cpu", precision="fp32", tile="none")
+    sampling = upscaler.sampling
+    if sampling is None:
+        return _counted(upscaler, scale, side)
+    counted = []
+    for count in (1, 2):
+        upscaler.sampling = replace(sampling, steps=count, skip=0)
+        counted.append(_counted(upscaler, scale, side))
+    calls = (steps or sampling.steps) - sampling.skip
+    return counted[0] + (calls - 1) * (counted[1] - counted[0])
+
+
+def _counted(upscaler: Upscaler, scale: float, side: int) -> float:
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        sr = upscaler.upscale(torch.zeros(1, 3, side, side), scale)
+    return counter.get_total_flops() / (sr.shape[2] * sr.shape[3])
+
+
+def flops(row: Row) -> float | None:
+    """Operations for the picture of a row, None where its model or size is unknown."""
+    if row.width is None or row.height is None or row.family == "interpolation":
+        return None
+    each = flops_per_pixel(re.split("[@+]", row.model)[0], row.scale, row.steps)
+    views = 8 if "+tta" in row.model else 1
+    return None if each is None else each * row.width * row.height * views

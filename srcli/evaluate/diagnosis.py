@@ -11,38 +11,19 @@ from importlib import metadata
 from typing import Any
 
 PACKAGES = (
-    "torch",
-    "torchvision",
-    "numpy",
-    "pillow",
-    "opencv-python",
-    "pyvips",
-    "pi-heif",
-    "tifffile",
-    "safetensors",
-    "diffusers",
-    "lpips",
-    "typer",
+    *("torch", "torchvision", "numpy", "pillow", "opencv-python", "pyvips"),
+    *("pi-heif", "tifffile", "safetensors", "diffusers", "lpips", "typer"),
 )
-EXTRAS = (
-    "accelerate",
-    "torchmetrics",
-    "torch-fidelity",
-    "transformers",
-    "imagecodecs",
-)
+EXTRAS = "accelerate", "torchmetrics", "torch-fidelity", "transformers", "imagecodecs"
+CODECS = {n: n for n in ("jpg", "webp", "avif", "libtiff", "zlib")} | {
+    "LittleCMS": "littlecms2"
+}  # as Pillow says
 SIDE = 48  # of the picture that the self-test enlarges
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried.
-
-    Attributes:
-        name: what.
-        ok: whether it works as it should.
-        detail: what was found; with `ok` False, what went wrong.
-    """
+    """One thing that was tried, whether it works as it should, and what was found or went wrong."""
 
     name: str
     ok: bool
@@ -51,12 +32,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found.
-
-    Attributes:
-        facts: by heading, name -> value.
-        checks: what was tried.
-    """
+    """What was found: facts (heading -> name -> value), and checks."""
 
     facts: dict[str, dict[str, str]]
     checks: list[Check] = field(default_factory=list)
@@ -72,7 +48,7 @@ class Report:
 
 
 def examine(device: str = "auto") -> Report:
-    """Look at the machine and enlarge a small picture, fast and in its plain tiles, on `device`.
+    """Look at the machine and enlarge a small picture, whole and in tiles, on `device`.
 
     Raises:
         UsageError: an unknown device.
@@ -139,31 +115,22 @@ def _devices() -> dict[str, str]:
 def _codecs() -> dict[str, str]:
     from PIL import features
 
-    names = {
-        "jpg": "jpg",
-        "webp": "webp",
-        "avif": "avif",
-        "libtiff": "libtiff",
-        "zlib": "zlib",
-        "LittleCMS": "littlecms2",
+    return {
+        shown: (features.version(name) or "yes") if features.check(name) else "missing"
+        for shown, name in CODECS.items()
     }
-    found = {}
-    for shown, name in names.items():
-        there = features.check(name)
-        found[shown] = (features.version(name) or "yes") if there else "missing"
-    return found
 
 
 def _folders() -> dict[str, str]:
     from srcli.evaluate.cache import cache_folder
     from srcli.weights.files import bundled_folder, models_folder
 
-    places = {
-        "models": models_folder(),
-        "evaluation cache": cache_folder(),
-        "bundled models": bundled_folder(),
-    }
-    return {name: str(path) for name, path in places.items()}
+    places = (
+        ("models", models_folder()),
+        ("evaluation cache", cache_folder()),
+        ("bundled models", bundled_folder()),
+    )
+    return {name: str(path) for name, path in places}
 
 
 def _check_weights() -> Check:
@@ -205,23 +172,16 @@ def _check_network(device: str) -> list[Check]:
         seconds = time.monotonic() - began
         tiled = Upscaler.from_preset(device=device, precision="fp32", tile=16).upscale(lr, 2.5)
         apart = float((whole - tiled).abs().max())
-        checks.append(
-            Check(
-                "enlarging",
-                ok=True,
-                detail=f"{SIDE}x{SIDE} to x2.5 on {device}, {seconds:.2f} s with loading",
-            )
-        )
-        checks.append(
-            Check("tiles", ok=apart < 1 / 1020, detail=f"differ from the whole by at most {apart:.1e}")
-        )
+        worked = f"{SIDE}x{SIDE} to x2.5 on {device}, {seconds:.2f} s with loading"
+        checks.append(Check("enlarging", ok=True, detail=worked))
+        differ = f"differ from the whole by at most {apart:.1e}"
+        checks.append(Check("tiles", ok=apart < 1 / 1020, detail=differ))
         if device != "cpu":
             sr = Upscaler.from_preset(device=device, precision="fp16")
             half = float((sr.upscale(lr, 2.5) - whole).abs().max())
             again = f", {sr.fp32_fallbacks} tiles computed again" if sr.fp32_fallbacks else ""
-            checks.append(
-                Check("fp16", ok=half < 8 / 255, detail=f"differs from fp32 by at most {half:.1e}{again}")
-            )
+            differ = f"differs from fp32 by at most {half:.1e}{again}"
+            checks.append(Check("fp16", ok=half < 8 / 255, detail=differ))
     except (SrcliError, RuntimeError, MemoryError) as error:
         checks.append(Check("enlarging", ok=False, detail=str(error).splitlines()[0]))
     return checks

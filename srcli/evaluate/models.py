@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -56,7 +57,7 @@ class Result:
     choices: dict[str, dict[str, int]] | None = None
 
 
-class Model(Protocol):
+class Model(ABC):
     """Something that enlarges pictures and can be named.
 
     Attributes:
@@ -72,33 +73,6 @@ class Model(Protocol):
     """
 
     name: str
-    family: str
-    params: int | None
-    device: str | None
-    precision: str | None
-    weights: str | None
-    printed: tuple[str, str | None] | None
-    kin: tuple[str | None, str | None] | None
-    limit: bool | None
-
-    @property
-    def identity(self) -> str | None:
-        """Equal for models that give equal results; None for one whose results must not be kept."""
-
-    def draws(
-        self, scale: float, temperatures: Sequence[float], seeds: Sequence[int], steps: Sequence[int]
-    ) -> list[Draw]:
-        """The results asked for at a scale; a single empty `Draw` for a model that draws nothing."""
-
-    def enlarge(self, lr: U8, size: Size, draw: Draw) -> Result:
-        """The LR picture (h, w, 3) at `size`."""
-
-
-@dataclass
-class Interpolation:
-    """Pillow's resize on 8-bit pictures."""
-
-    name: str
     family: str = "interpolation"
     params: int | None = None
     device: str | None = "cpu"
@@ -107,6 +81,29 @@ class Interpolation:
     printed: tuple[str, str | None] | None = None
     kin: tuple[str | None, str | None] | None = None
     limit: bool | None = None
+
+    @property
+    @abstractmethod
+    def identity(self) -> str | None:
+        """Equal for models that give equal results; None for one whose results must not be kept."""
+
+    @abstractmethod
+    def draws(
+        self, scale: float, temperatures: Sequence[float], seeds: Sequence[int], steps: Sequence[int]
+    ) -> list[Draw]:
+        """The results asked for at a scale; a single empty `Draw` for a model that draws nothing."""
+
+    @abstractmethod
+    def enlarge(self, lr: U8, size: Size, draw: Draw) -> Result:
+        """The LR picture (h, w, 3) at `size`, float in [0, 1] or 8-bit."""
+
+
+class Interpolation(Model):
+    """Pillow's resize on 8-bit pictures."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.printed = ("Bicubic", None) if name == "bicubic" else None
 
     @property
     def identity(self) -> str | None:
@@ -132,14 +129,8 @@ class Render(NamedTuple):
     cost: Cost
 
 
-class Network:
-    """A network behind an `Upscaler`.
-
-    Args:
-        upscaler: the network.
-        name: in tables; the preset's by default.
-        selection: whether the choices of a decoder with branches are counted.
-    """
+class Network(Model):
+    """A network behind an `Upscaler`, by its preset's name or another; `selection` counts what its branches answer."""
 
     def __init__(self, upscaler: Upscaler, name: str | None = None, *, selection: bool = False) -> None:
         self.upscaler = upscaler
@@ -148,12 +139,10 @@ class Network:
         self.limit = upscaler.limits if upscaler.preset.engine.limit else None
         self.name = f"{name or upscaler.preset.name}{'+no-limit' if self.limit is False else ''}"
         self.family = family_of(upscaler.preset)
-        self.params: int | None = sum(p.numel() for p in upscaler.network.parameters())
-        self.device: str | None = str(upscaler.device)
-        self.precision: str | None = upscaler.precision
+        self.params = sum(p.numel() for p in upscaler.network.parameters())
+        self.device, self.precision = str(upscaler.device), upscaler.precision
         self.weights = upscaler.weights_sha256
-        self.printed: tuple[str, str | None] | None = printed_name(upscaler.preset)
-        self.kin: tuple[str | None, str | None] | None = printed_kin(upscaler.preset)
+        self.printed, self.kin = printed_name(upscaler.preset), printed_kin(upscaler.preset)
         self._picture: tuple[str, Size] | None = None
         self._renders: dict[int, Render] = {}
 
@@ -196,7 +185,7 @@ class Network:
             render = self._render(lr, size, draw.seed or 0)
             sr = render.mean + np.float32(draw.temperature) * render.direction
             return Result(np.clip(sr, 0, 1, out=sr), render.cost)
-        x = torch.tensor(lr).permute(2, 0, 1).unsqueeze(0).float() / 255
+        x = _tensor(lr)
         if self.sampling is not None:
             return self._sampled(TensorSource(x), size, draw, self.sampling)
         with measured(self.upscaler.network, self.upscaler.device) as cost:
@@ -219,7 +208,7 @@ class Network:
         if self._picture != picture:
             self._picture, self._renders = picture, {}
         if seed not in self._renders:
-            source = TensorSource(torch.tensor(lr).permute(2, 0, 1).unsqueeze(0).float() / 255)
+            source = TensorSource(_tensor(lr))
             with measured(self.upscaler.network, self.upscaler.device) as cost:
                 parts = list(self.upscaler.affine(source, size, seed=seed))
             known = next(iter(self._renders.values()), None)  # every seed has the same mean: held once
@@ -228,7 +217,11 @@ class Network:
         return self._renders[seed]
 
 
-class SelfEnsemble:
+def _tensor(lr: U8) -> torch.Tensor:
+    return torch.tensor(lr).permute(2, 0, 1).unsqueeze(0).float() / 255
+
+
+class SelfEnsemble(Model):
     """A model's mean over the eight flips and rotations of its input (Timofte et al., 2016)."""
 
     def __init__(self, model: Model) -> None:
@@ -236,8 +229,7 @@ class SelfEnsemble:
         self.name = f"{model.name}+tta"
         self.family, self.params, self.weights = model.family, model.params, model.weights
         self.device, self.precision = model.device, model.precision
-        self.printed: tuple[str, str | None] | None = None  # the published figures are without it
-        self.kin, self.limit = model.kin, model.limit
+        self.kin, self.limit = model.kin, model.limit  # published figures (`printed`) are without it
 
     @property
     def identity(self) -> str | None:
@@ -318,43 +310,19 @@ def open_model(
     """
     model: Model
     if name in INTERPOLATIONS:
-        model = Interpolation(name, printed=("Bicubic", None) if name == "bicubic" else None)
+        model = Interpolation(name)
     else:
         how = None if sampling is None else sampling(resolve(name))
-        engine = open_engine(
-            name,
-            device=device,
-            precision=precision,
-            tile=tile,
-            sampling=how,
-            branch=branch,
-            limit=limit,
-        )
+        running: Any = {"device": device, "precision": precision, "tile": tile}
+        engine = open_engine(name, **running, sampling=how, branch=branch, limit=limit)
         shown = None if branch is None else f"{engine.preset.name}/{branch}"
         model = Network(engine, shown, selection=selection)
     return SelfEnsemble(model) if tta else model
 
 
 def distinct_names(models: Sequence[Model]) -> None:
-    """Give models of one name (two weights files of one preset) names that differ.
-
-    The first digits of their weights are appended.
-    """
+    """Append the first digits of their weights to models of one name (two weights files of one preset)."""
     names = [model.name for model in models]
     for model in models:
         if names.count(model.name) > 1 and model.weights is not None:
             model.name = f"{model.name}@{model.weights[:8]}"
-
-
-__all__ = [
-    "INTERPOLATIONS",
-    "Draw",
-    "Interpolation",
-    "Model",
-    "Network",
-    "Result",
-    "SelfEnsemble",
-    "as_float",
-    "distinct_names",
-    "open_model",
-]

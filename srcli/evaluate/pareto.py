@@ -1,42 +1,36 @@
-"""Fidelity against perception: which models nothing else beats in both, from the rows that `eval` writes.
+"""Fidelity against perception: which models nothing else beats in both.
 
-A panel holds the points of one benchmark at one scale with one kind of LR; fronts never reach across panels. All
-functions are pure; `pareto_plot` draws what they find.
+A panel holds the points of one benchmark at one scale with one kind of LR; fronts never reach across panels.
+`panels` makes them of rows, `plots` draws them, and this module says in tables what they show.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
+from srcli import __version__
 from srcli.errors import UsageError, suggest
-from srcli.evaluate.rows import GIVEN, Row, group_key, means
-from srcli.evaluate.statistics import bootstrap, label, per_image
-from srcli.metrics import METRICS, check_niqe
+from srcli.evaluate.rows import GIVEN
+from srcli.evaluate.tables import Table, html_table
+from srcli.metrics import METRICS
 
 Cost = Literal["seconds", "params", "memory", "flops"]
-
+Origin = tuple[float, float] | None
 LOWER = frozenset({"seconds", "params", "memory", "flops"})  # is better, of columns that are no metrics
-OF_A_ROW = frozenset({"seconds", "params", "memory"})
 # What the axes are by default, the usual one first.
 FIDELITY = ("psnr", "psnr-y", "ssim", "lr-psnr")
 PERCEPTION = (
     "lpips", "lpips-vgg", "dists", "niqe", "niqe-srcli", "spectrum", "ssim", "lr-psnr", "psnr-y", "psnr",
 )  # fmt: skip
-SAME = 1e-6  # two measurements of one picture that differ by less are one
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What is drawn along one side.
-
-    Attributes:
-        name: of the metric or cost.
-        higher_is_better: its direction.
-        unit: "" for none.
-    """
+    """A metric or a cost along one side, with its direction and its unit ("" for none)."""
 
     name: str
     higher_is_better: bool
@@ -52,6 +46,10 @@ class Axis:
         unit = f" ({self.unit})" if self.unit else ""
         return f"{self.name}{unit} {'↑' if self.higher_is_better else '↓'}"
 
+    def number(self, value: float) -> str:
+        """The value with the decimals of its metric."""
+        return f"{value:.{METRICS[self.name].decimals}f}" if self.name in METRICS else f"{value:.4g}"
+
 
 @dataclass(frozen=True)
 class Point:
@@ -59,14 +57,10 @@ class Point:
 
     Attributes:
         label: unique within its panel.
-        model: without its setting; points of one model may form a curve.
+        model: without its setting (temperature, steps); points of one model may form a curve.
         family: regression, flow, diffusion, real-world, interpolation, or another word.
-        x: value on the first axis.
-        y: value on the second.
-        protocol: that both were measured by; "" for published figures.
+        protocol: that x and y were measured by; "" for published figures.
         cost: size of the marker, None where unknown.
-        temperature: of the noise.
-        steps: of the sampler.
         images: number of pictures.
         x_interval: 95 % bootstrap interval of x, None for too few pictures.
         y_interval: the same of y.
@@ -93,11 +87,7 @@ class Panel:
     """The points of one benchmark at one scale.
 
     Attributes:
-        benchmark: the set.
-        scale: the scale.
         lr: "given" or how it was made.
-        x: the first axis.
-        y: the second.
         points: those that were measured; only they form the front.
         published: those from papers.
         notes: what a reader has to know.
@@ -133,8 +123,7 @@ class Panel:
     @property
     def front(self) -> list[Point]:
         """Points that no other dominates, along the first axis."""
-        kept = front(self.gains())
-        return sorted((self.points[i] for i in kept), key=lambda p: (p.x, p.y))
+        return sorted((self.points[i] for i in front(self.gains())), key=lambda p: (p.x, p.y))
 
     @property
     def dominated(self) -> dict[str, list[str]]:
@@ -152,71 +141,13 @@ class Panel:
     @property
     def worst(self) -> tuple[float, float]:
         """The worst value on each axis among the points: where the hypervolume is measured from by default."""
-        gains = self.gains()
-        return (
-            self.x.gain(min(gain for gain, _ in gains)),
-            self.y.gain(min(gain for _, gain in gains)),
-        )
+        xs, ys = zip(*self.gains(), strict=True)
+        return self.x.gain(min(xs)), self.y.gain(min(ys))
 
-    def hypervolume(self, origin: tuple[float, float] | None = None) -> float:
+    def hypervolume(self, origin: Origin = None) -> float:
         """The area between the front and `origin`, by default the worst values."""
-        x, y = self.worst if origin is None else origin
+        x, y = origin or self.worst
         return hypervolume(self.gains(), (self.x.gain(x), self.y.gain(y)))
-
-
-# --- the front ----------------------------------------------------------------------------------------------------
-
-
-def dominates(a: tuple[float, float], b: tuple[float, float]) -> bool:
-    """Whether `a` is nowhere worse than `b` and somewhere better; higher is better in both."""
-    return a[0] >= b[0] and a[1] >= b[1] and a != b
-
-
-def front(gains: Sequence[tuple[float, float]]) -> set[int]:
-    """Indices of the points that no other dominates; higher is better in both values. Equal points stay together."""
-    kept: set[int] = set()
-    last: tuple[float, float] | None = None
-    best = -math.inf
-    for i in sorted(range(len(gains)), key=lambda i: gains[i], reverse=True):  # by x, then by y
-        if gains[i][1] > best or gains[i] == last:
-            kept.add(i)
-            best, last = gains[i][1], gains[i]
-    return kept
-
-
-def hypervolume(gains: Sequence[tuple[float, float]], origin: tuple[float, float]) -> float:
-    """Area that the points dominate and that dominates `origin` (Zitzler and Thiele, 1998); higher is better."""
-    area = 0.0
-    height = origin[1]
-    for x, y in sorted((gains[i] for i in front(gains)), reverse=True):
-        if x > origin[0] and y > height:
-            area += (x - origin[0]) * (y - height)
-            height = y
-    return area
-
-
-def curves(points: Iterable[Point]) -> list[list[Point]]:
-    """Points of one model that differ in a single setting, along it: a trade-off that one can dial.
-
-    With several temperatures and several steps there is a curve over temperature for each number of steps, and the
-    other way round.
-    """
-    found: dict[tuple[object, ...], list[Point]] = {}
-    for p in points:
-        same = (p.model, p.protocol, p.source)
-        if p.temperature is not None:
-            found.setdefault((*same, "temperature", p.steps), []).append(p)
-        if p.steps is not None:
-            found.setdefault((*same, "steps", p.temperature), []).append(p)
-    lines = []
-    for key, group in found.items():
-        if len(group) > 1:
-            setting = str(key[3])
-            lines.append(sorted(group, key=lambda p: getattr(p, setting)))
-    return lines
-
-
-# --- from rows to panels ------------------------------------------------------------------------------------------
 
 
 def axis(word: str) -> Axis:
@@ -241,182 +172,164 @@ def axis(word: str) -> Axis:
     )
 
 
-def panels(
-    rows: Sequence[Row],
-    x: Axis,
-    y: Axis,
-    *,
-    cost: Cost | None = None,
-    mix_protocols: bool = False,
-    intervals: bool = False,
-) -> list[Panel]:
-    """One panel per benchmark, scale and kind of LR, in order of first appearance.
+# --- the front ----------------------------------------------------------------------------------------------------
 
-    Args:
-        rows: measurements of single pictures, from any number of files.
-        x: the first axis.
-        y: the second.
-        cost: what the size of a marker says.
-        mix_protocols: allow points of unlike protocols in one panel.
-        intervals: find the bootstrap intervals of the means.
 
-    Raises:
-        UsageError: no row has both values, one is NaN, protocols are mixed, or points share no picture.
+def dominates(a: tuple[float, float], b: tuple[float, float]) -> bool:
+    """Whether `a` is nowhere worse than `b` and somewhere better; higher is better in both."""
+    return a[0] >= b[0] and a[1] >= b[1] and a != b
+
+
+def front(gains: Sequence[tuple[float, float]]) -> set[int]:
+    """Indices of the points that no other dominates; higher is better in both values. Equal points stay together."""
+    kept: set[int] = set()
+    last: tuple[float, float] | None = None
+    best = -math.inf
+    for i in sorted(range(len(gains)), key=lambda i: gains[i], reverse=True):  # by x, then by y
+        if gains[i][1] > best or gains[i] == last:
+            kept.add(i)
+            best, last = gains[i][1], gains[i]
+    return kept
+
+
+def hypervolume(gains: Sequence[tuple[float, float]], origin: tuple[float, float]) -> float:
+    """Area that the points dominate and that dominates `origin` (Zitzler and Thiele, 1998); higher is better."""
+    area, height = 0.0, origin[1]
+    for x, y in sorted((gains[i] for i in front(gains)), reverse=True):
+        if x > origin[0] and y > height:
+            area += (x - origin[0]) * (y - height)
+            height = y
+    return area
+
+
+def curves(points: Iterable[Point]) -> list[list[Point]]:
+    """Points of one model that differ in a single setting, along it: a trade-off that one can dial.
+
+    With several temperatures and several steps there is a curve over temperature for each number of steps, and the
+    other way round.
     """
-    check_niqe((x.name, y.name))
-    groups: dict[tuple[str, float, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.benchmark, row.scale, row.lr), []).append(row)
-    found = []
-    for (benchmark, scale, lr), group in groups.items():
-        panel = Panel(benchmark, scale, lr, x, y, [], cost=cost)
-        panel.points.extend(_points(group, panel, intervals=intervals, mix=mix_protocols))
-        if panel.points:
-            found.append(panel)
-    if not found:
-        raise UsageError(f"no row has both {x.name} and {y.name}.", hint=_what_there_is(rows))
+    found: dict[tuple[object, ...], list[Point]] = {}
+    for p in points:
+        same = (p.model, p.protocol, p.source)
+        if p.temperature is not None:
+            found.setdefault((*same, "temperature", p.steps), []).append(p)
+        if p.steps is not None:
+            found.setdefault((*same, "steps", p.temperature), []).append(p)
+    lines = ((str(key[3]), group) for key, group in found.items() if len(group) > 1)
+    return [sorted(group, key=operator.attrgetter(setting)) for setting, group in lines]
+
+
+# --- what panels say ----------------------------------------------------------------------------------------------
+
+
+def panel_table(panel: Panel, *, hypervolume: bool = False, origin: Origin = None) -> Table:
+    """One line per point: the front first, then what is dominated and by whom, then published points."""
+    on_front, dominated = panel.front, panel.dominated
+    lines = [_cells(p, panel, "on the front") for p in on_front]
+    lines += [_cells(p, panel, _by(dominated[p.label])) for p in panel.points if p.label in dominated]
+    lines += [_cells(p, panel, f"published ({p.source})") for p in panel.published]
+    header = ["model", "family", panel.x.title, panel.y.title, panel.cost or "cost", "images", "standing"]
+    if all(line[4] == "-" for line in lines):
+        for line in (header, *lines):
+            del line[4]
+    above = [f"{panel.title}, protocol {', '.join(panel.protocols)}, srcli {__version__}", *panel.notes]
+    below = []
+    if hypervolume and panel.points:
+        (x, y), area = origin or panel.worst, panel.hypervolume(origin)
+        text = f"hypervolume {area:.4g}, from {panel.x.name} {x:.4g} and {panel.y.name} {y:.4g}"
+        below.append(text + ("" if origin else " (the worst values here)"))
+    if panel.published:
+        below.append("published figures are as printed; they take no part in the front")
+    return Table(above, header, lines, below)
+
+
+def _cells(point: Point, panel: Panel, standing: str) -> list[str]:
+    def cell(axis: Axis, value: float, interval: tuple[float, float] | None) -> str:
+        ends = "" if interval is None else f" [{', '.join(map(axis.number, interval))}]"
+        return axis.number(value) + ends
+
+    return [
+        point.label,
+        point.family,
+        cell(panel.x, point.x, point.x_interval),
+        cell(panel.y, point.y, point.y_interval),
+        "-" if point.cost is None else f"{point.cost:.4g}",
+        str(point.images or "-"),
+        standing,
+    ]
+
+
+def _by(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - 3} more" if len(labels) > 3 else ""
+    return f"dominated by {', '.join(labels[:3])}{more}"
+
+
+def point_tables(panels: Sequence[Panel]) -> list[dict[str, object]]:
+    """Every point as flat values, for CSV."""
+    found: list[dict[str, object]] = []
+    for panel in panels:
+        on_front, dominated = {p.label for p in panel.front}, panel.dominated
+        where = {"benchmark": panel.benchmark, "scale": panel.scale, "lr": panel.lr}
+        for point in (*panel.points, *panel.published):
+            measured = point.source is None
+            found.append(
+                where
+                | {"protocol": point.protocol, "label": point.label, "family": point.family}
+                | {panel.x.name: point.x, panel.y.name: point.y}
+                | {name: getattr(point, name) for name in ("cost", "temperature", "steps", "images")}
+                | {
+                    "front": measured and point.label in on_front,
+                    "dominated by": "; ".join(dominated.get(point.label, [])) if measured else "",
+                    "published in": point.source or "",
+                }
+            )
     return found
 
 
-def value_of(row: Row, name: str) -> float | None:
-    """A metric or cost of a row, None if it has none."""
-    value = getattr(row, name) if name in OF_A_ROW else row.metrics.get(name)
-    return None if value is None else float(value)
+def document(panels: Sequence[Panel], *, origin: Origin = None) -> dict[str, object]:
+    """Everything, as plain values for JSON."""
+    return {
+        "srcli": __version__,
+        "panels": [
+            {
+                "benchmark": panel.benchmark,
+                "scale": panel.scale,
+                "lr": panel.lr,
+                "protocols": panel.protocols,
+                "x": panel.x.name,
+                "y": panel.y.name,
+                "front": [p.label for p in panel.front],
+                "dominated": panel.dominated,
+                "hypervolume": panel.hypervolume(origin) if panel.points else None,
+                "hypervolume from": list(origin or panel.worst) if panel.points else None,
+                "notes": panel.notes,
+            }
+            for panel in panels
+        ],
+        "points": point_tables(panels),
+    }
 
 
-def _points(rows: Sequence[Row], panel: Panel, *, intervals: bool, mix: bool) -> list[Point]:
-    groups: dict[tuple[object, ...], list[Row]] = {}
-    for row in _joined(rows, panel.notes):
-        groups.setdefault(_key(row), []).append(row)
-    names = (panel.x.name, panel.y.name)
-    chosen = [group for group in groups.values() if _is_complete(group, names, panel.notes)]
-    if not chosen:
-        return []
-    if not mix:
-        _check_protocols(chosen, panel.title)
-    chosen = _common_pictures(chosen, panel)
-    labels = _labels([group[0] for group in chosen])
-    points = [
-        _point(text, group, names, panel.cost, intervals=intervals)
-        for text, group in zip(labels, chosen, strict=True)
-    ]
-    drawn = [p for p in points if math.isfinite(p.x) and math.isfinite(p.y)]
-    for point in points:
-        if point not in drawn:
-            panel.notes.append(f"{point.label} is left out: it is infinite ({point.x:g}, {point.y:g})")
-    return drawn
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Pareto fronts</title>
+<style>
+:root { color-scheme: light }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222;
+  background: #fff }
+svg { max-width: 100%; height: auto }
+table { border-collapse: collapse; margin: .5rem 0 1.5rem }
+caption { text-align: left; font-weight: 600; padding: .4rem 0 }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: left }
+td.number { text-align: right; font-variant-numeric: tabular-nums }
+p { color: #555; margin: .2rem 0 }
+</style>
+<h1>Pareto fronts</h1>
+"""
 
 
-def _key(row: Row) -> tuple[object, ...]:
-    """What the rows of one point share: a name may stand for other weights in another file."""
-    return (*group_key(row), row.weights, row.device, row.precision)
-
-
-def _joined(rows: Iterable[Row], notes: list[str]) -> list[Row]:
-    """Each measurement once: files may repeat each other, or hold different metrics of the same results."""
-    found: dict[tuple[object, ...], Row] = {}
-    disagree: set[str] = set()
-    for row in rows:
-        for name, value in row.metrics.items():
-            if math.isnan(value):
-                where = f"{row.model} on {row.benchmark} {row.image} at x{row.scale:g}"
-                raise UsageError(f"{name} of {where} is not a number (NaN).", hint="Measure it again.")
-        key = (*_key(row), row.image, row.seed)
-        earlier = found.get(key)
-        if earlier is not None:
-            shared = earlier.metrics.keys() & row.metrics.keys()
-            disagree |= {f"{row.model} {n}" for n in shared if not _same(earlier.metrics[n], row.metrics[n])}
-            row = replace(row, metrics=earlier.metrics | row.metrics)
-        found[key] = row
-    notes += [f"{name} has two values for one picture; the later file counts" for name in sorted(disagree)]
-    return list(found.values())
-
-
-def _same(a: float, b: float) -> bool:
-    return a == b or abs(a - b) <= SAME
-
-
-def _is_complete(group: list[Row], names: Sequence[str], notes: list[str]) -> bool:
-    missing = [n for n in names if any(value_of(row, n) is None for row in group)]
-    if missing:
-        notes.append(f"{label(group[0])} is left out: it has no {' and no '.join(missing)}")
-    return not missing
-
-
-def _check_protocols(groups: Iterable[list[Row]], title: str) -> None:
-    by_protocol: dict[str, list[str]] = {}
-    for group in groups:
-        by_protocol.setdefault(group[0].protocol, []).append(label(group[0]))
-    if len(by_protocol) > 1:
-        shown = "; ".join(f"{name}: {', '.join(models)}" for name, models in by_protocol.items())
-        raise UsageError(
-            f"{title} was measured by unlike protocols ({shown}).",
-            hint="Choose one with --protocol, measure alike, or give --mix-protocols.",
-        )
-
-
-def _common_pictures(groups: list[list[Row]], panel: Panel) -> list[list[Row]]:
-    """Means over different pictures say nothing about models: keep the pictures that all points have."""
-    sets = [{row.image for row in group} for group in groups]
-    common = set.intersection(*sets)
-    if not common:
-        counts = ", ".join(f"{label(g[0])}: {len(s)}" for g, s in zip(groups, sets, strict=True))
-        raise UsageError(
-            f"{panel.title}: no picture was measured with every model ({counts}).",
-            hint="Measure them on the same pictures.",
-        )
-    if any(s != common for s in sets):
-        panel.notes.append(f"means over the {len(common)} pictures that every model was measured on")
-    return [[row for row in group if row.image in common] for group in groups]
-
-
-def _labels(rows: Sequence[Row]) -> list[str]:
-    """Names that differ: with the weights, then the device, then the protocol, where the plain ones do not."""
-    names = [label(row) for row in rows]
-    extras: tuple[Callable[[Row], str], ...] = (
-        lambda r: f"@{r.weights[:8]}" if r.weights else "",
-        lambda r: f" {r.device} {r.precision or ''}".rstrip() if r.device else "",
-        lambda r: f" ({r.protocol})",
-    )
-    for extra in extras:
-        double = {n for n in names if names.count(n) > 1}
-        names = [f"{n}{extra(r)}" if n in double else n for n, r in zip(names, rows, strict=True)]
-    return names
-
-
-def _point(
-    text: str, group: list[Row], names: tuple[str, str], cost: Cost | None, *, intervals: bool
-) -> Point:
-    mean = means(group)[0]
-    row = mean.row
-    x, y = (value_of(row, name) for name in names)
-    assert x is not None  # groups are complete
-    assert y is not None
-    return Point(
-        label=text,
-        model=row.model if row.weights is None else f"{row.model}@{row.weights}",
-        family=row.family,
-        x=x,
-        y=y,
-        protocol=row.protocol,
-        cost=None if cost is None else value_of(row, cost),
-        temperature=row.temperature,
-        steps=row.steps,
-        images=mean.images,
-        x_interval=_interval(group, names[0]) if intervals else None,
-        y_interval=_interval(group, names[1]) if intervals else None,
-    )
-
-
-def _interval(group: list[Row], name: str) -> tuple[float, float] | None:
-    if name in OF_A_ROW:
-        return None
-    interval = bootstrap(per_image(group, name).values())
-    return None if math.isnan(interval.low) else (interval.low, interval.high)
-
-
-def _what_there_is(rows: Sequence[Row]) -> str:
-    there = dict.fromkeys(name for row in rows for name in row.metrics)
-    return (
-        f"They have {', '.join(there)}: choose two with --x and --y, or measure with 'srcli eval --metrics'."
-    )
+def page(svg: str, tables: Sequence[Table]) -> str:
+    """A page that needs nothing else: the picture (SVG, with or without XML declaration) and its tables."""
+    body = "\n".join(html_table(table) for table in tables)
+    return f"{PAGE}{svg[svg.index('<svg') :]}\n{body}\n</html>\n"

@@ -11,7 +11,7 @@ from typing import Any
 
 from srcli.config.presets import Preset, preset_folders
 from srcli.errors import UsageError
-from srcli.evaluate.rows import Row
+from srcli.evaluate.rows import Row, grouped
 
 ENCODERS = {"edsr": "EDSR-baseline", "rdn": "RDN", "swinir": "SwinIR", "rrdb": "RRDB"}
 DECODERS = {
@@ -27,21 +27,10 @@ DECODERS = {
     "fplia": "FPLIA",
 }
 GENERATORS = {"fplia": "FPLIA", "idm": "IDM", "kim": "Kim et al.", "lgcaa": "LGCAA"}
-LUMA_SETS = (
-    "Set5",
-    "Set14",
-    "B100",
-    "Urban100",
-)  # figures of these are on luma, whether their paper says so or not
-GENERATIVE = (
-    "linf/2",
-    "linf/4",
-    "collected/generative",
-)  # border = scale; all other DIV2K figures: scale + 6
+LUMA_SETS = "Set5", "Set14", "B100", "Urban100"  # their figures are on luma, whether a paper says so or not
+GENERATIVE = "linf/2", "linf/4", "collected/generative"  # border = scale; all other DIV2K figures: scale + 6
 REAL_WORLD = "lgcaa/I"  # prints no scale: its sets are x4
 HUNDREDFOLD = "printed x100"  # in the column `protocol`: a fraction as per cent
-
-
 FAMILIES = {  # of published methods; whatever is not named is a regression
     method: family
     for family, methods in {
@@ -74,16 +63,11 @@ class Figure:
 
 def published() -> list[Figure]:
     """The figures that came with the package."""
-    folder = preset_folders()[-1] / "reference"
-    return read_figures(folder / "published.csv")
+    return read_figures(preset_folders()[-1] / "reference" / "published.csv")
 
 
 def read_figures(path: Path) -> list[Figure]:
-    """Figures from CSV; the columns `method`, `benchmark`, `scale`, `metric` and `value` are needed.
-
-    Raises:
-        UsageError: no such file, or a column or number is missing.
-    """
+    """Figures from CSV; UsageError for another file, or one where a number or a column that is needed is missing."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             return [_figure(line) for line in csv.DictReader(file)]
@@ -97,24 +81,20 @@ def read_figures(path: Path) -> list[Figure]:
 
 
 def _figure(line: Mapping[str, str]) -> Figure:
-    def number(key: str) -> float | None:
-        return float(line[key]) if line.get(key) else None
-
-    value = float(line["value"])
-    if line.get("protocol") == HUNDREDFOLD:
-        value = round(value / 100, 6)
-    scale = number("scale")
+    value, protocol = float(line["value"]), line.get("protocol") or None
+    scale = line.get("scale") or ("4" if line.get("source") == REAL_WORLD else None)
+    temperature = line.get("temperature")
     return Figure(
-        line.get("source") or "file",
-        line["method"],
-        line.get("encoder") or None,
-        line.get("variant") or None,
-        line["benchmark"] or None,
-        4.0 if scale is None and line.get("source") == REAL_WORLD else scale,
-        number("temperature"),
-        line["metric"].replace("-", "_"),
-        value,
-        line.get("protocol") or None,
+        source=line.get("source") or "file",
+        method=line["method"],
+        encoder=line.get("encoder") or None,
+        variant=line.get("variant") or None,
+        benchmark=line["benchmark"] or None,
+        scale=float(scale) if scale else None,
+        temperature=float(temperature) if temperature else None,
+        metric=line["metric"].replace("-", "_"),
+        value=round(value / 100, 6) if protocol == HUNDREDFOLD else value,
+        protocol=protocol,
     )
 
 
@@ -122,13 +102,10 @@ def printed_name(preset: Preset) -> tuple[str, str | None] | None:
     """Method and encoder as tables print them; None for a model that no table has."""
     if preset.name == "lgcaa":  # restores pictures: no encoder to choose
         return "LGCAA", None
-    encoder, decoder = preset.encoder, preset.decoder
-    full = encoder.name != "edsr" or (
-        encoder.args.get("n_resblocks", 16) == 16 and encoder.args.get("n_feats", 64) == 64
-    )
-    if encoder.name not in ENCODERS or decoder.name not in DECODERS or not full:
-        return None
-    return DECODERS[decoder.name], ENCODERS[encoder.name]
+    encoder, decoder, args = preset.encoder.name, preset.decoder.name, preset.encoder.args
+    full = encoder != "edsr" or (args.get("n_resblocks", 16), args.get("n_feats", 64)) == (16, 64)
+    known = encoder in ENCODERS and decoder in DECODERS and full
+    return (DECODERS[decoder], ENCODERS[encoder]) if known else None
 
 
 def printed_kin(preset: Preset) -> tuple[str | None, str | None]:
@@ -155,23 +132,21 @@ def printed_rows(figures: Iterable[Figure], like: Row, metrics: Sequence[str]) -
 
     Variants that a table tells apart by something else than the temperature are left out.
     """
-    groups: dict[tuple[Any, ...], list[Figure]] = {}
-    for figure in figures:
-        if figure.benchmark == like.benchmark and figure.scale == like.scale:
-            name = (figure.source, figure.method, figure.encoder, figure.variant, figure.temperature)
-            groups.setdefault(name, []).append(figure)
+    here = (f for f in figures if f.benchmark == like.benchmark and f.scale == like.scale)
     found = []
-    for (source, method, encoder, variant, temperature), group in groups.items():
+    for group in grouped(here, lambda f: (f.source, f.method, f.encoder, f.variant, f.temperature)):
+        first = group[0]
+        method, encoder = first.method, first.encoder
         label = method if encoder in (None, method) else f"{encoder} {method}"
-        if variant is not None and not variant.startswith("tau="):  # the temperature says that
-            label += f" {variant}"
+        if first.variant is not None and not first.variant.startswith("tau="):  # the temperature says that
+            label += f" {first.variant}"
         names = References(group, {label: (method, encoder)})
-        row = replace(like, model=label, temperature=temperature)
+        row = replace(like, model=label, temperature=first.temperature)
         known = {metric: names.find(row, metric) for metric in metrics}
         values = {metric: figure.value for metric, figure in known.items() if figure is not None}
         if values:
             family = FAMILIES.get(method, "regression")
-            found.append(Printed(label, method, encoder, source, temperature, family, values))
+            found.append(Printed(label, method, encoder, first.source, first.temperature, family, values))
     return found
 
 
@@ -196,18 +171,9 @@ class References:
 
     def find(self, mean: Row, metric: str) -> Figure | None:
         """The first figure of the same model, set, scale, temperature and metric, or None."""
-        method, encoder = self.names.get(mean.model, (mean.model, None))
-        for figure in self.figures:
-            if (
-                figure.method == method
-                and figure.encoder == encoder
-                and figure.benchmark == mean.benchmark
-                and figure.scale == mean.scale
-                and _same_temperature(figure, mean)
-                and _same_metric(figure, mean, metric)
-            ):
-                return figure
-        return None
+        wanted = (*self.names.get(mean.model, (mean.model, None)), mean.benchmark, mean.scale)
+        same = (f for f in self.figures if (f.method, f.encoder, f.benchmark, f.scale) == wanted)
+        return next((f for f in same if _same_temperature(f, mean) and _same_metric(f, mean, metric)), None)
 
     def beside(self, means: Sequence[Row], metrics: Sequence[str]) -> list[tuple[Row, Printed]]:
         """Published rows for means of models that no table has, each once, with the first mean that they belong to.
@@ -238,10 +204,8 @@ def _same_metric(figure: Figure, mean: Row, metric: str) -> bool:
     wanted = {metric.replace("-", "_")}
     if metric in ("ssim-clit", "ssim-linf"):
         wanted = {"ssim"}
-    if metric == "psnr-y" and mean.benchmark in LUMA_SETS:
-        wanted.add("psnr")
-    if metric == "psnr" and mean.benchmark in LUMA_SETS:
-        return False
+    if mean.benchmark in LUMA_SETS and metric in ("psnr", "psnr-y"):
+        wanted = {"psnr_y", "psnr"} if metric == "psnr-y" else set()
     if figure.metric not in wanted:
         return False
     if figure.metric == "ssim":

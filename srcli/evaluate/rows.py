@@ -1,7 +1,4 @@
-"""Rows: one measured picture each, and what tables, CSV, JSON, Markdown and LaTeX make of them.
-
-Every format shows the same numbers. Commands hand each other rows: `pareto` reads what `eval` writes.
-"""
+"""Rows: one measured picture each, their means, and files of them: `pareto` reads what `eval` writes."""
 
 from __future__ import annotations
 
@@ -12,11 +9,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 from srcli.errors import UsageError
 
-Format = Literal["table", "json", "jsonl", "csv", "md", "latex"]
+T = TypeVar("T")
 GIVEN, MADE = "given", "made here"
 
 
@@ -25,25 +22,17 @@ class Row:
     """What was measured on one picture.
 
     Attributes:
-        model: name of the model or baseline.
-        benchmark: name of the set.
-        image: name of the picture.
         scale: HR pixels per LR pixel.
         protocol: name and version.
         lr: "given", or "made here (<how>)".
-        temperature: of the noise; None where none is drawn.
-        seed: of the noise.
+        temperature: of the noise, whose `seed` is beside it; None where none is drawn.
         steps: of a sampler; None where there is none.
-        metrics: value by metric.
         seconds: for the whole picture; encode, generate and decode are its parts where a model has them.
         memory: peak bytes, of the device or of the process.
         family: regression, flow, diffusion, real-world or interpolation.
         params: parameters of the model.
-        device: where it ran.
-        precision: of the arithmetic.
         weights: first digits of the weights' SHA-256.
-        width: of the HR picture, after cropping.
-        height: the same.
+        width: of the HR picture, after cropping, as `height` is.
         srcli: version.
     """
 
@@ -77,15 +66,11 @@ class Row:
         metrics = plain.pop("metrics")
         at = list(plain).index("seconds")
         items = list(plain.items())
-        return dict([*items[:at], *((k, _plain(v)) for k, v in metrics.items()), *items[at:]])
+        return dict([*items[:at], *finite(metrics).items(), *items[at:]])
 
     @staticmethod
     def from_dict(table: Mapping[str, Any]) -> Row:
-        """The row that `to_dict` wrote, or a line of CSV; unknown numbers are metrics.
-
-        Raises:
-            UsageError: no row of ours.
-        """
+        """The row that `to_dict` wrote, or a line of CSV; unknown numbers are metrics. UsageError for anything else."""
         known = {f.name: str(f.type) for f in fields(Row)}
         own: dict[str, Any] = {}
         metrics: dict[str, float] = {}
@@ -127,32 +112,36 @@ class Mean:
         return {**plain, "images": self.images, "seeds": self.seeds, **spread}
 
 
+def set_key(row: Row) -> tuple[Any, ...]:
+    """What rows have in common that can be compared."""
+    return row.protocol, row.benchmark, row.scale, row.lr
+
+
 def group_key(row: Row) -> tuple[Any, ...]:
     """What rows that are averaged have in common."""
-    return row.protocol, row.benchmark, row.scale, row.lr, row.model, row.temperature, row.steps
+    return (*set_key(row), row.model, row.temperature, row.steps)
+
+
+def grouped(items: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
+    """Items of equal keys together, in order of first appearance."""
+    groups: dict[object, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())
 
 
 def means(rows: Iterable[Row]) -> list[Mean]:
     """One mean per group, in order of first appearance."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(group_key(row), []).append(row)
-    return [_mean(group) for group in groups.values()]
+    return [_mean(group) for group in grouped(rows, group_key)]
 
 
 def _mean(rows: list[Row]) -> Mean:
-    by_image: dict[str, list[Row]] = {}
-    by_seed: dict[int | None, list[Row]] = {}
-    for row in rows:
-        by_image.setdefault(row.image, []).append(row)
-        by_seed.setdefault(row.seed, []).append(row)
+    by_image, by_seed = grouped(rows, lambda row: row.image), grouped(rows, lambda row: row.seed)
     names = [name for name in rows[0].metrics if all(name in row.metrics for row in rows)]
-    values = {
-        name: average(average(r.metrics[name] for r in rs) for rs in by_image.values()) for name in names
-    }
+    values = {name: average(average(r.metrics[name] for r in rs) for rs in by_image) for name in names}
     deviation = {}
     if len(by_seed) > 1:
-        per_seed = {n: [average(r.metrics[n] for r in rs) for rs in by_seed.values()] for n in names}
+        per_seed = {n: [average(r.metrics[n] for r in rs) for rs in by_seed] for n in names}
         deviation = {name: _deviation(v) for name, v in per_seed.items()}
     parts = {part: _known_mean(rows, part) for part in ("seconds", "encode", "generate", "decode")}
     memory = max((row.memory for row in rows if row.memory is not None), default=None)
@@ -161,7 +150,7 @@ def _mean(rows: list[Row]) -> Mean:
 
 
 def average(values: Iterable[float]) -> float:
-    """The arithmetic mean."""
+    """The arithmetic mean, exactly rounded; of infinite values as IEEE 754 has it."""
     found = list(values)
     return math.fsum(found) / len(found) if all(map(math.isfinite, found)) else sum(found) / len(found)
 
@@ -176,8 +165,9 @@ def _known_mean(rows: list[Row], part: str) -> float | None:
     return average(known) if known else None
 
 
-def _plain(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
+def finite(values: Mapping[str, float]) -> dict[str, float | str]:
+    """The values, with "inf" for infinity, which JSON does not know."""
+    return {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
 
 
 def _typed(value: Any, hint: str) -> Any:
@@ -189,11 +179,7 @@ def _typed(value: Any, hint: str) -> Any:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows in a file that `eval` or `sweep-temperature` wrote, as JSON, JSON lines or CSV.
-
-    Raises:
-        UsageError: no such file, or without rows of ours.
-    """
+    """The rows in a file that `eval` or `sweep-temperature` wrote: JSON, JSON lines or CSV; UsageError for others."""
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -242,57 +228,3 @@ def csv_text(tables: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(tables)
     return buffer.getvalue()
-
-
-def columns_text(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A plain table: the first column to the left, the others to the right."""
-    cells = [header, *lines]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-    return "".join(
-        "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))).rstrip()
-        + "\n"
-        for row in cells
-    )  # fmt: skip
-
-
-def markdown_text(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, numbers to the right."""
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in (header, rule, *lines)]
-    return "".join("| " + " | ".join(row) + " |\n" for row in escaped)
-
-
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_LATEX |= {c: f"\\{c}" for c in "&%$#_{}"}
-_LATEX |= {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$"}
-
-
-def latex_escaped(text: str) -> str:
-    """Text as LaTeX prints it."""
-    return "".join(_LATEX.get(c, c) for c in text)
-
-
-def latex_text(header: Sequence[str], lines: Sequence[Sequence[str]], caption: str) -> str:
-    """A table in the style of booktabs; text in `**` is bold."""
-
-    def cell(text: str) -> str:
-        bold = text.startswith("**") and text.endswith("**") and len(text) > 4
-        return rf"\textbf{{{latex_escaped(text[2:-2])}}}" if bold else latex_escaped(text)
-
-    body = [" & ".join(map(cell, row)) + r" \\" for row in (header, *lines)]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"  \centering",
-            rf"  \caption{{{latex_escaped(caption)}}}",
-            rf"  \begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
-            r"    \toprule",
-            f"    {body[0]}",
-            r"    \midrule",
-            *(f"    {line}" for line in body[1:]),
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )

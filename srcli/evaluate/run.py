@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,15 +14,15 @@ from srcli import __version__
 from srcli.data.benchmarks import Benchmark, Item, Pair
 from srcli.data.reduce import REDUCTIONS
 from srcli.engine.branch_map import Choices
-from srcli.errors import ImageError, ResourceError, SrcliError, UsageError
+from srcli.errors import ResourceError, SrcliError, UsageError
 from srcli.evaluate.cache import RowCache, digest, row_key
 from srcli.evaluate.models import Draw, Model, Result
-from srcli.evaluate.rows import GIVEN, MADE, Mean, Row
-from srcli.evaluate.sets import Features, Picture, features_of, picture_key, with_set_metrics
+from srcli.evaluate.rows import GIVEN, MADE, Mean, Row, group_key, grouped
 from srcli.files import atomic_write
 from srcli.geometry import Size
-from srcli.metrics import Metric, Protocol, Scene, find_metrics, find_protocol
+from srcli.metrics import Metric, Protocol, Scene, find_metrics, find_protocol, measure
 from srcli.metrics.distributions import diversity
+from srcli.metrics.sets import SET_METRICS, inception_features
 from srcli.processes import Ranks
 
 U8 = NDArray[np.uint8]
@@ -45,10 +45,8 @@ class Evaluation:
 
     Attributes:
         rows: by benchmark, scale, model and picture.
-        failures: pictures that could not be measured.
         protocols: those that were used, by label.
-        metrics: those that were measured.
-        cached: rows that an earlier run had measured.
+        cached: how many rows an earlier run had measured.
         choices: which branch answered how many pixels of each picture, of models that were asked for it.
         notes: what else to say above a table.
         whole: how many pictures a benchmark has at a scale, measured or not.
@@ -71,7 +69,9 @@ class Evaluation:
 
 
 Report = Callable[[Row | Failure, int, int], None]  # what came, how many pictures are done, of how many
-Order = tuple[int, int, int, int, int]
+Order = tuple[int, int, int, int, int]  # benchmark, scale, model, picture, draw
+Picture = tuple[object, ...]
+Features = tuple[NDArray[np.float64], NDArray[np.float64]]  # of a result and of its truth
 
 
 def evaluate(
@@ -92,37 +92,27 @@ def evaluate(
 ) -> Evaluation:
     """Measure every model on every picture of every benchmark at every scale.
 
-    A picture that fails is named in `failures`; the others are finished.
-
-    Args:
-        models: what is measured.
-        benchmarks: on what.
-        scales: at which scales.
-        protocol: how; by default each benchmark's own.
-        metrics: what is measured.
-        temperatures: for models that draw noise.
-        seeds: the same.
-        steps: for samplers.
-        limit: only so many pictures of each benchmark.
-        cache: where rows are kept and taken from; not used for metrics of whole sets, which need every picture, nor for those that are not kept.
-        save_images: a folder for the results, as 8-bit PNG.
-        ranks: the processes that share the work; every one returns all rows.
-        report: told about every row and failure of this process.
+    Models that draw noise do so with all `temperatures` (by default their own) and `seeds`, samplers with all `steps`;
+    of a benchmark only the first `limit` pictures count, by its own protocol unless another is given. A picture that
+    fails is named in `failures`; the others are finished. Rows are kept in `cache` and taken from it, but for metrics
+    of whole sets, which need every picture, and those that are not kept; results are written to the folder
+    `save_images` as 8-bit PNG. `ranks` share the work, and each returns all rows; `report` is told about every row and
+    failure of this process.
 
     Raises:
         NothingToDoError: a benchmark's folder is empty.
         ModelError: HR and LR files do not pair up.
         UsageError: an unknown protocol or metric.
     """
-    chosen = [m if isinstance(m, Metric) else find_metrics([m])[0] for m in metrics]
+    chosen = metrics_called(metrics)
     if any("set" in m.needs or not m.kept for m in chosen):
         cache = None
-    run = _Run(chosen, temperatures, seeds, steps, cache, save_images)
+    run = _Run(chosen, (temperatures, seeds, steps), cache, save_images)
     tasks = list(_tasks(benchmarks, scales, protocol, limit))
-    mine = [(at, task) for at, task in enumerate(tasks) if ranks.mine(at)]
+    mine = [task for at, task in enumerate(tasks) if ranks.mine(at)]
     found: list[tuple[Order, Row | Failure]] = []
-    for number, (at, task) in enumerate(mine):
-        for order, outcome in run.picture(task, models, at):
+    for number, task in enumerate(mine):
+        for order, outcome in run.picture(task, models):
             found.append((order, outcome))
             if report:
                 report(outcome, number + 1, len(mine))
@@ -137,6 +127,11 @@ def evaluate(
         [choices for _, choices in sorted(ranks.gathered(run.choices), key=lambda pair: pair[0])],
         whole={(b.name, scale): len(b.items(scale)) for b in benchmarks for scale in scales},
     )
+
+
+def metrics_called(names: Iterable[Metric | str]) -> list[Metric]:
+    """Metrics, those that are named looked up."""
+    return [m if isinstance(m, Metric) else find_metrics([m])[0] for m in names]
 
 
 @dataclass(frozen=True)
@@ -165,28 +160,21 @@ def _tasks(
 
 
 class _Run:
-    """Measures picture by picture; knows what is asked for."""
+    """Measures picture by picture; `asked` are temperatures, seeds and steps."""
 
     def __init__(
         self,
         metrics: list[Metric],
-        temperatures: Sequence[float],
-        seeds: Sequence[int],
-        steps: Sequence[int],
+        asked: tuple[Sequence[float], Sequence[int], Sequence[int]],
         cache: RowCache | None,
         save_images: Path | None,
     ) -> None:
-        self.metrics = metrics
-        self.asked = (temperatures, seeds, steps)
-        self.cache = cache
-        self.save_images = save_images
+        self.metrics, self.asked, self.cache, self.save_images = metrics, asked, cache, save_images
         self.cached = 0
         self.features: dict[Picture, Features] = {}
         self.choices: list[tuple[tuple[int, int, int], Choices]] = []
 
-    def picture(
-        self, task: _Task, models: Sequence[Model], _at: int
-    ) -> Iterator[tuple[Order, Row | Failure]]:
+    def picture(self, task: _Task, models: Sequence[Model]) -> Iterator[tuple[Order, Row | Failure]]:
         """Rows and failures of all models on one picture."""
         b, s, i = task.order
         try:
@@ -207,10 +195,7 @@ class _Run:
 
     def _rows(self, task: _Task, loaded: Pair, model: Model) -> Iterator[Row]:
         draws = model.draws(task.scale, *self.asked)
-        groups: dict[Draw, list[Draw]] = {}
-        for draw in draws:
-            groups.setdefault(draw._replace(seed=None), []).append(draw)
-        for group in groups.values():
+        for group in grouped(draws, lambda draw: draw._replace(seed=None)):
             yield from self._seeds(task, loaded, model, group)
 
     def _seeds(self, task: _Task, loaded: Pair, model: Model, draws: list[Draw]) -> Iterator[Row]:
@@ -281,21 +266,14 @@ class _Run:
     def _target(self, task: _Task, model: Model, draw: Draw) -> Path | None:
         if self.save_images is None:
             return None
-        drawn = "".join(
-            f"_{short}{value:g}"
-            for short, value in (("t", draw.temperature), ("seed", draw.seed), ("steps", draw.steps))
-            if value is not None
-        )
-        folder = self.save_images / _file_name(model.name) / _file_name(task.benchmark.name)
-        return folder / f"x{task.scale:g}" / f"{_file_name(task.item.name)}{drawn}.png"
+        parts = zip(("t", "seed", "steps"), draw, strict=True)
+        drawn = "".join(f"_{short}{value:g}" for short, value in parts if value is not None)
+        model_name, benchmark, image = map(_file_name, (model.name, task.benchmark.name, task.item.name))
+        return self.save_images / model_name / benchmark / f"x{task.scale:g}" / f"{image}{drawn}.png"
 
 
 def _spread(results: list[U8], draws: list[Draw]) -> float:
-    """Diversity; a model that draws nothing has none.
-
-    Raises:
-        UsageError: a single result of a model that draws.
-    """
+    """Diversity; a model that draws nothing has none."""
     if draws[0].seed is None:
         return 0.0
     if len(results) < 2:
@@ -303,26 +281,7 @@ def _spread(results: list[U8], draws: list[Draw]) -> float:
     return diversity(np.stack(results))
 
 
-def measure(scene: Scene, metrics: Iterable[Metric], where: str) -> dict[str, float]:
-    """The value of each metric.
-
-    Raises:
-        ImageError: one is not defined for this picture, or is not a number.
-    """
-    values = {}
-    for metric in metrics:
-        try:
-            value = metric.measure(scene)
-        except ValueError as error:
-            raise ImageError(f"{metric.name} of {where}: {error}.") from error
-        if np.isnan(value):
-            raise ImageError(f"{metric.name} of {where} is not a number (NaN).")
-        values[metric.name] = value
-    return values
-
-
 def _row(task: _Task, model: Model, draw: Draw, values: dict[str, float], result: Result, lr: str) -> Row:
-    cost = result.cost
     return Row(
         model=model.name,
         benchmark=task.benchmark.name,
@@ -330,15 +289,9 @@ def _row(task: _Task, model: Model, draw: Draw, values: dict[str, float], result
         scale=task.scale,
         protocol=task.protocol.label,
         lr=lr,
-        temperature=draw.temperature,
-        seed=draw.seed,
-        steps=draw.steps,
+        **draw._asdict(),
         metrics=values,
-        seconds=cost.seconds,
-        encode=cost.encode,
-        generate=cost.generate,
-        decode=cost.decode,
-        memory=cost.memory,
+        **vars(result.cost),
         family=model.family,
         params=model.params,
         device=model.device,
@@ -358,12 +311,47 @@ def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_.+@" else "_" for c in name)
 
 
-def write_png(path: Path, pixels: np.ndarray) -> None:
-    """An 8-bit picture as PNG, its folder made.
+# --- metrics that only a whole set has ----------------------------------------------------------------------------
+
+
+def picture_key(row: Row) -> Picture:
+    """What tells a result from all others."""
+    return (*group_key(row), row.seed, row.image)
+
+
+def features_of(scene: Scene) -> Features:
+    """What metrics of whole sets look at."""
+    return inception_features(scene.sr_8bit), inception_features(scene.truth)
+
+
+def with_set_metrics(
+    rows: list[Row], features: Mapping[Picture, Features], metrics: Sequence[Metric]
+) -> list[Row]:
+    """The rows with the value of their whole set, in the order in which metrics were asked for.
 
     Raises:
-        ResourceError: it cannot be written.
+        UsageError: a set of one picture.
     """
+    asked = [m.name for m in metrics if "set" in m.needs]
+    if not asked:
+        return rows
+    values = {}
+    for members in grouped(rows, lambda row: picture_key(row)[:-1]):
+        sr, hr = map(np.stack, zip(*(features[picture_key(row)] for row in members), strict=True))
+        try:
+            of_the_set = {name: SET_METRICS[name](sr, hr) for name in asked}
+        except ValueError as error:
+            raise UsageError(f"{', '.join(asked)} of {members[0].benchmark}: {error}.") from error
+        values[picture_key(members[0])[:-1]] = of_the_set
+    found = []
+    for row in rows:
+        every = row.metrics | values[picture_key(row)[:-1]]
+        found.append(replace(row, metrics={m.name: every[m.name] for m in metrics if m.name in every}))
+    return found
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write an 8-bit picture as PNG and make its folder; ResourceError if they cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from srcli.evaluate.rows import Mean, Row, average, group_key
+from srcli.evaluate.rows import Mean, Row, average, group_key, grouped, set_key
 from srcli.metrics import METRICS
 
 RESAMPLES = 10_000
@@ -28,17 +28,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Model `a` against model `b`, picture by picture.
+    """Model `a` against model `b` (with their temperatures), picture by picture, over the pictures that both have.
 
-    Attributes:
-        benchmark: the set.
-        scale: the scale.
-        metric: what is compared.
-        a: one model (with its temperature, if it has one).
-        b: the other.
-        difference: mean of a - b, with its paired bootstrap interval.
-        p: of the two-sided Wilcoxon signed-rank test; None where all pictures tie or there are fewer than two.
-        images: number of pictures that both have.
+    `difference` is the mean of a - b with its paired bootstrap interval; `p` that of the two-sided Wilcoxon
+    signed-rank test, None where all pictures tie or there are fewer than two.
     """
 
     benchmark: str
@@ -69,11 +62,14 @@ def per_image(rows: Iterable[Row], metric: str) -> dict[str, float]:
     """The value of each picture, mean over seeds; none for a metric that only a whole set has."""
     if metric in METRICS and "set" in METRICS[metric].needs:
         return {}
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        if metric in row.metrics:
-            found.setdefault(row.image, []).append(row.metrics[metric])
-    return {image: average(values) for image, values in found.items()}
+    measured = grouped((row for row in rows if metric in row.metrics), lambda row: row.image)
+    return {same[0].image: average(row.metrics[metric] for row in same) for same in measured}
+
+
+def interval_of(rows: Iterable[Row], metric: str) -> Interval | None:
+    """The bootstrap interval of the mean over pictures; None for too few of them, or infinite values."""
+    found = bootstrap(per_image(rows, metric).values())
+    return None if math.isnan(found.low) else found
 
 
 def label(row: Row) -> str:
@@ -85,16 +81,9 @@ def label(row: Row) -> str:
 
 def compare(rows: Iterable[Row], metric: str) -> list[Comparison]:
     """Every pair of models that was measured on the same pictures by the same protocol."""
-    groups: dict[tuple[object, ...], list[Row]] = {}
-    for row in rows:
-        groups.setdefault(group_key(row), []).append(row)
-    found = []
-    for (key_a, a), (key_b, b) in itertools.combinations(groups.items(), 2):
-        if key_a[:4] == key_b[:4]:  # protocol, benchmark, scale and LR
-            comparison = _pair(a, b, metric)
-            if comparison is not None:
-                found.append(comparison)
-    return found
+    pairs = itertools.combinations(grouped(rows, group_key), 2)
+    found = [_pair(a, b, metric) for a, b in pairs if set_key(a[0]) == set_key(b[0])]
+    return [comparison for comparison in found if comparison is not None]
 
 
 def _pair(a: list[Row], b: list[Row], metric: str) -> Comparison | None:
@@ -103,17 +92,9 @@ def _pair(a: list[Row], b: list[Row], metric: str) -> Comparison | None:
     differences = np.array([left[i] - right[i] for i in images])
     if len(differences) == 0 or not np.isfinite(differences).all():
         return None
-    row = a[0]
-    return Comparison(
-        row.benchmark,
-        row.scale,
-        metric,
-        label(row),
-        label(b[0]),
-        bootstrap(differences.tolist()),
-        wilcoxon(differences),
-        len(images),
-    )
+    row, interval = a[0], bootstrap(differences.tolist())
+    names = label(row), label(b[0])
+    return Comparison(row.benchmark, row.scale, metric, *names, interval, wilcoxon(differences), len(images))
 
 
 def wilcoxon(differences: NDArray[np.float64]) -> float | None:
@@ -130,17 +111,12 @@ def gain(mean: Mean, others: Iterable[Mean], family: str, metric: str) -> float 
 
     None where the family was not measured.
     """
-    wanted = group_key(mean.row)[:4]
-    values = [
-        o.row.metrics[metric]
-        for o in others
-        if o.row.family == family and group_key(o.row)[:4] == wanted and metric in o.row.metrics
-    ]
+    family_rows = (o.row for o in others if o.row.family == family and set_key(o.row) == set_key(mean.row))
+    values = [row.metrics[metric] for row in family_rows if metric in row.metrics]
     if not values or metric not in mean.row.metrics:
         return None
-    higher = METRICS[metric].higher_is_better
-    best = max(values) if higher else min(values)
+    best = METRICS[metric].best(values)
     if best == 0 or not math.isfinite(best):
         return None
     percent = 100 * (mean.row.metrics[metric] - best) / best
-    return percent if higher else -percent
+    return percent if METRICS[metric].higher_is_better else -percent

@@ -6,20 +6,26 @@ one render; see `srcli.evaluate.models.Network`. Every temperature sees the same
 
 from __future__ import annotations
 
-import math
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from srcli.config.presets import Preset
 from srcli.data.benchmarks import Benchmark
 from srcli.errors import UsageError
 from srcli.evaluate.cache import RowCache
 from srcli.evaluate.models import Model
-from srcli.evaluate.rows import Mean, Row, average, means
+from srcli.evaluate.panels import panels, published_points
+from srcli.evaluate.pareto import PERCEPTION, Axis, Panel, axis
+from srcli.evaluate.published import Figure
+from srcli.evaluate.rows import Mean, Row, average, finite, grouped, means
 from srcli.evaluate.run import Evaluation, Report, evaluate
-from srcli.metrics import Metric, Protocol, find_metrics
+from srcli.metrics import PROTOCOLS, Metric, Protocol, find_metrics
 from srcli.processes import Ranks
+from srcli.weights.files import bundled_folder, locate, models_folder
 
 TEMPERATURES = "0:1:0.05"
 DEFAULT_RULE = "lpips@psnr>=-0.3dB"
@@ -36,10 +42,11 @@ class Limit:
     value: float
     relative: bool
 
-    def holds(self, value: float, faithful: float) -> bool:
-        """Whether a mean keeps to it, given the mean at temperature 0."""
-        bound = self.value + (faithful if self.relative else 0.0)
-        return value >= bound if self.lowest else value <= bound
+    def holds(self, values: Mapping[str, float], faithful: Mapping[str, float]) -> bool:
+        """Whether means by metric keep to it, given those at temperature 0."""
+        name = self.metric.name
+        bound = self.value + (faithful[name] if self.relative else 0.0)
+        return values[name] >= bound if self.lowest else values[name] <= bound
 
 
 @dataclass(frozen=True)
@@ -101,13 +108,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a rule recommends at one scale.
+    """What a rule recommends at one scale, None where no temperature keeps to the limits.
 
-    Attributes:
-        scale: the scale.
-        temperature: None where none keeps to the limits.
-        values: the rule's metrics there, mean over the benchmarks' means.
-        faithful: the same at the lowest temperature; empty where a metric of the rule was not measured.
+    `values` are the rule's metrics there, mean over the benchmarks' means; `faithful` the same at the lowest
+    temperature, empty where a metric of the rule was not measured.
     """
 
     scale: float
@@ -130,6 +134,27 @@ class Sweep:
         """Temperature by scale, where there is one."""
         return {c.scale: c.temperature for c in self.choices if c.temperature is not None}
 
+    def panels(self, figures: Iterable[Figure] = ()) -> list[Panel]:
+        """One panel per benchmark and scale, with the published points of tables that print both of its metrics."""
+        names = [metric.name for metric in self.found.metrics]
+        chosen = self.rule.metric.name  # where it could not be measured, the axis says what it is instead
+        y = chosen if chosen in names else next((name for name in PERCEPTION if name in names), names[-1])
+        found = []
+        for curve in self.curves:
+            rows = [r for r in self.found.rows if (r.benchmark, r.scale) == (curve.benchmark, curve.scale)]
+            for panel in panels(rows, _fidelity(names, y, rows[0].protocol), axis(y)):
+                panel.published.extend(published_points(panel, figures))
+                found.append(panel)
+        return found
+
+
+def _fidelity(names: Sequence[str], y: str, protocol: str) -> Axis:
+    """The metric that the protocol's tables print where it was measured, else another PSNR, else any other."""
+    plain = protocol.partition("/")[0].partition("+")[0]
+    headline = PROTOCOLS[plain].headline if plain in PROTOCOLS else "psnr"
+    wanted = [headline, "psnr", "psnr-y", "ssim", "lr-psnr", *names]
+    return axis(next((name for name in wanted if name in names and name != y), y))
+
 
 def sweep(
     model: Model,
@@ -146,21 +171,11 @@ def sweep(
     ranks: Ranks = Ranks(),  # noqa: B008 - an immutable value
     report: Report | None = None,
 ) -> Sweep:
-    """Measure a model at every temperature, and find the one that the rule recommends for each scale.
+    """Measure a model that draws noise at every temperature, and find the one that the rule recommends for each scale.
 
-    Args:
-        model: one that draws noise.
-        benchmarks: on what; each counts alike in the choice.
-        scales: at which scales.
-        temperatures: at least two; with 0 where the rule has signed limits.
-        rule: chooses.
-        metrics: measured besides those of the rule.
-        seeds: the same at every temperature.
-        protocol: how; by default each benchmark's own.
-        limit: only so many pictures of each benchmark.
-        cache: where rows are kept, so that an interrupted sweep continues.
-        ranks: the processes that share the work.
-        report: told about every row and failure.
+    There are two `temperatures` or more, with 0 where the rule has signed limits, and the same `seeds` at each of them.
+    `metrics` are measured besides those of the rule; benchmarks count alike in its choice. The rest is as `evaluate`
+    has it: with a `cache` an interrupted sweep continues.
 
     Raises:
         UsageError: a model without a temperature, or too few temperatures.
@@ -199,24 +214,19 @@ def sweep(
     # A picture that failed half-way would be missing at some temperatures only.
     found.rows = [row for row in found.rows if (row.benchmark, row.image, row.scale) not in failed]
     drawn = curves(found.rows)
-    return Sweep(found, rule, drawn, [choice(rule, drawn, scale) for scale in _scales(drawn)])
+    at = dict.fromkeys(curve.scale for curve in drawn)
+    return Sweep(found, rule, drawn, [choice(rule, drawn, scale) for scale in at])
 
 
 def curves(rows: Sequence[Row]) -> list[Curve]:
     """One curve per benchmark and scale, in order of first appearance."""
-    groups: dict[tuple[str, float], list[Mean]] = {}
-    for mean in means(rows):
-        groups.setdefault((mean.row.benchmark, mean.row.scale), []).append(mean)
-    return [Curve(*key, sorted(group, key=temperature_of)) for key, group in groups.items()]
+    groups = grouped(means(rows), lambda mean: (mean.row.benchmark, mean.row.scale))
+    return [Curve(g[0].row.benchmark, g[0].row.scale, sorted(g, key=temperature_of)) for g in groups]
 
 
 def temperature_of(mean: Mean) -> float:
     """The temperature of a mean; 0 for a model that draws nothing."""
     return mean.row.temperature or 0.0
-
-
-def _scales(drawn: Sequence[Curve]) -> list[float]:
-    return list(dict.fromkeys(curve.scale for curve in drawn))
 
 
 def choice(rule: Rule, drawn: Sequence[Curve], scale: float) -> Choice:
@@ -232,9 +242,7 @@ def choice(rule: Rule, drawn: Sequence[Curve], scale: float) -> Choice:
         same = [p.row.metrics for c in at_scale for p in c.points if temperature_of(p) == temperature]
         table[temperature] = {m.name: average(values[m.name] for values in same) for m in rule.metrics}
     faithful = table[min(table)]
-    allowed = [
-        t for t, values in table.items() if all(_holds(limit, values, faithful) for limit in rule.limits)
-    ]
+    allowed = [t for t, values in table.items() if all(li.holds(values, faithful) for li in rule.limits)]
     if not allowed:
         return Choice(scale, None, {}, faithful)
     sign = -1 if rule.metric.higher_is_better else 1
@@ -242,56 +250,59 @@ def choice(rule: Rule, drawn: Sequence[Curve], scale: float) -> Choice:
     return Choice(scale, best, table[best], faithful)
 
 
-def _holds(limit: Limit, values: Mapping[str, float], faithful: Mapping[str, float]) -> bool:
-    return limit.holds(values[limit.metric.name], faithful[limit.metric.name])
-
-
 # --- files --------------------------------------------------------------------------------------------------------
 
 
 def csv_lines(found: Evaluation) -> list[dict[str, Any]]:
     """Lines of sweep.csv: preset, benchmark, image, scale, temperature, seed, then a column per metric."""
-    head = ("benchmark", "image", "scale", "temperature", "seed")
-    names = [metric.name for metric in found.metrics]
+    names = ("benchmark", "image", "scale", "temperature", "seed", *(metric.name for metric in found.metrics))
     plain = [row.to_dict() for row in found.rows]
-    return [{"preset": row["model"], **{key: row.get(key) for key in (*head, *names)}} for row in plain]
+    return [{"preset": row["model"], **{key: row.get(key) for key in names}} for row in plain]
 
 
 def document(result: Sweep) -> dict[str, Any]:
     """What sweep.json holds: an evaluation's document, the rule and its choices."""
-    from srcli.evaluate.tables import Options
-    from srcli.evaluate.tables import document as evaluation
+    from srcli.evaluate import report
 
     choices = [
         {
             "scale": c.scale,
             "temperature": c.temperature,
-            "values": _plain(c.values),
-            "at_lowest": _plain(c.faithful),
+            "values": finite(c.values),
+            "at_lowest": finite(c.faithful),
         }
         for c in result.choices
     ]
-    return {"select": result.rule.text, "recommended": choices, **evaluation(result.found, Options())}
+    evaluation = report.document(result.found, report.Options())
+    return {"select": result.rule.text, "recommended": choices, **evaluation}
 
 
-def _plain(values: Mapping[str, float]) -> dict[str, float | str]:
-    """Without infinity, which JSON does not know."""
-    return {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
+def with_temperatures(preset: Preset, target: Path, temperatures: Mapping[float, float]) -> str:
+    """The text of a copy of the preset's file at `target`, comments included, with its temperatures by scale set.
+
+    Scales that are not in `temperatures` keep what is recorded for them. The copy finds the same weights.
+    """
+    import tomlkit
+
+    original = None if preset.folder is None else preset.folder / f"{preset.name}.toml"
+    if original is None:
+        plain = {key: value for key, value in preset.to_dict().items() if key != "name"}
+        text = tomlkit.dumps(plain)
+    else:
+        text = original.read_text("utf-8")
+    file: Any = tomlkit.parse(text)
+    known = {float(k): float(v) for k, v in file.get("temperature", {}).get("scales", {}).items()}
+    scales = tomlkit.inline_table()
+    scales.update({f"{scale:g}": value for scale, value in sorted((known | dict(temperatures)).items())})
+    file.setdefault("temperature", tomlkit.table())["scales"] = scales
+    if original is None or original.absolute() != target.absolute():
+        file.setdefault("weights", tomlkit.table())["file"] = _weights(preset, target)
+    return tomlkit.dumps(file)
 
 
-__all__ = [
-    "DEFAULT_RULE",
-    "TEMPERATURES",
-    "Choice",
-    "Curve",
-    "Limit",
-    "Rule",
-    "Sweep",
-    "choice",
-    "csv_lines",
-    "curves",
-    "document",
-    "parse_rule",
-    "sweep",
-    "temperature_of",
-]
+def _weights(preset: Preset, target: Path) -> str:
+    """How `target` names the preset's weights: by name where every preset finds them, else by a relative path."""
+    found = locate(preset)
+    if found is None or found.parent in (bundled_folder(), models_folder()):
+        return preset.weights_file
+    return os.path.relpath(found.absolute(), target.absolute().parent)

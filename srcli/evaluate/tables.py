@@ -1,43 +1,13 @@
-"""An evaluation for people: one table per protocol, and the document that JSON holds."""
+"""Tables, and the four forms in which they are written: plain text, Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
-from srcli import __version__
-from srcli.engine.branch_map import ABOUT, summary
-from srcli.evaluate.published import Printed, References
-from srcli.evaluate.rows import Mean, Row, group_key, means
-from srcli.evaluate.statistics import Comparison, bootstrap, compare, gain, label, per_image
-from srcli.metrics import METRICS, Metric
-
-if TYPE_CHECKING:
-    from srcli.evaluate.run import Evaluation
-
-FAMILIES = ("regression", "diffusion")  # whose best `--group-by family` compares with
-
-
-@dataclass(frozen=True)
-class Options:
-    """What else a table shows.
-
-    Attributes:
-        references: published figures beside ours; None for none.
-        bootstrap: intervals of the means.
-        wilcoxon: a test for every pair of models.
-        families: percent against the best of each family.
-        per_image: a line for every picture.
-    """
-
-    references: References | None = None
-    bootstrap: bool = False
-    wilcoxon: bool = False
-    families: bool = False
-    per_image: bool = False
+Lines = Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -50,278 +20,86 @@ class Table:
     below: list[str] = field(default_factory=list)
 
 
-def tables(evaluation: Evaluation, options: Options, *, bold: bool = False) -> list[Table]:
-    """One table per protocol, and one of the comparisons; `bold` marks the best of a set with asterisks."""
-    found = []
-    all_means = means(evaluation.rows)
-    for protocol in dict.fromkeys(mean.row.protocol for mean in all_means):
-        chosen = [mean for mean in all_means if mean.row.protocol == protocol]
-        rows = [row for row in evaluation.rows if row.protocol == protocol]
-        found.append(_table(evaluation, chosen, rows, options, bold=bold))
-        if options.per_image:
-            found.append(_image_table(evaluation, rows))
-    comparisons = _comparisons(evaluation, options)
-    if comparisons:
-        found.append(_comparison_table(comparisons))
-    if evaluation.choices:
-        found.append(_choices_table(evaluation))
-    return found
+def table_text(table: Table, form: Literal["table", "md", "latex"]) -> str:
+    """The table with the lines around it; in LaTeX they are its caption."""
+    if form == "latex":
+        return latex_text(table.header, table.lines, ". ".join([*table.above, *table.below]))
+    markdown = form == "md"
+    end = "  \n" if markdown else "\n"
+    above, below = ("".join(f"{line}{end}" for line in part) for part in (table.above, table.below))
+    if markdown:
+        return f"{above}\n{markdown_text(table.header, table.lines)}" + (f"\n{below}" if below else "")
+    return above + columns_text(table.header, table.lines) + below
 
 
-def _table(
-    evaluation: Evaluation, chosen: list[Mean], rows: list[Row], options: Options, *, bold: bool
-) -> Table:
-    metrics = [m for m in evaluation.metrics if any(m.name in mean.row.metrics for mean in chosen)]
-    columns: list[list[str]] = [
-        ["model", *(label(mean.row) for mean in chosen)],
-        ["benchmark", *(mean.row.benchmark for mean in chosen)],
-        ["scale", *(_scale(mean.row) for mean in chosen)],
-        ["images", *(_images(evaluation, mean) for mean in chosen)],
-    ]
-    printed = _printed(chosen, metrics, options)
-    columns[0] += [
-        f"published: {row.label}{'' if row.temperature is None else f' t={row.temperature:g}'} ({row.source})"
-        for _, row in printed
-    ]
-    columns[1] += [mean.benchmark for mean, _ in printed]
-    columns[2] += [f"x{mean.scale:g}" for mean, _ in printed]
-    for metric in metrics:
-        columns.append([_title(metric), *(_value(mean, metric, chosen, bold=bold) for mean in chosen)])
-        columns[-1] += [_number(row.values.get(metric.name), f".{metric.decimals}f") for _, row in printed]
-        columns += _beside(metric, chosen, rows, evaluation, options)
-    for name, reason in evaluation.absent.items():
-        cell = "no backbone" if "backbone" in reason else "missing"
-        columns.append([_title(METRICS[name]), *(cell for _ in chosen)])
-    columns.append(["s/image", *(_number(mean.row.seconds, ".3g") for mean in chosen)])
-    columns.append(["params", *(_number(mean.row.params, ",") for mean in chosen)])
-    cells = [list(line) for line in itertools.zip_longest(*columns, fillvalue="-")]
-    protocol = evaluation.protocols[chosen[0].row.protocol]
-    notices = [m.notice for m in metrics if m.notice]
-    above = [f"protocol {protocol.describe()}", *_made_by(rows), *notices, *_absent(evaluation)]
-    above += evaluation.notes
-    return Table(above, cells[0], cells[1:], _notes(chosen, evaluation, options))
-
-
-def _absent(evaluation: Evaluation) -> list[str]:
-    return [f"{name} cannot be measured: {reason}" for name, reason in evaluation.absent.items()]
-
-
-def _images(evaluation: Evaluation, mean: Mean) -> str:
-    left_out = evaluation.left_out(mean)
-    return f"{mean.images} of {mean.images + left_out}" if left_out else str(mean.images)
-
-
-def _printed(means: list[Mean], metrics: list[Metric], options: Options) -> list[tuple[Row, Printed]]:
-    if options.references is None:
-        return []
-    return options.references.beside([mean.row for mean in means], [metric.name for metric in metrics])
-
-
-def _image_table(evaluation: Evaluation, rows: list[Row]) -> Table:
-    header = ["model", "benchmark", "scale", "image", "seed", *map(_title, evaluation.metrics), "s"]
-    lines = [
-        [label(row), row.benchmark, _scale(row), row.image, _number(row.seed, "d")]
-        + [_number(row.metrics.get(m.name), f".{m.decimals}f") for m in evaluation.metrics]
-        + [_number(row.seconds, ".3g")]
-        for row in rows
-    ]
-    return Table([], header, lines)
-
-
-def _beside(
-    metric: Metric, chosen: list[Mean], rows: list[Row], evaluation: Evaluation, options: Options
-) -> list[list[str]]:
-    """Columns that belong to a metric: its interval, published values, gains by family; none that is empty."""
-    columns: list[list[str]] = []
-    if options.bootstrap:
-        columns.append(["95 %", *(_interval(mean, rows, metric) for mean in chosen)])
-    if options.references is not None:
-        pairs = [
-            _published(mean, metric, options.references, whole=not evaluation.left_out(mean))
-            for mean in chosen
-        ]
-        columns.append(["paper", *(shown for shown, _ in pairs)])
-        columns.append(["diff", *(difference for _, difference in pairs)])
-    if options.families:
-        for family in FAMILIES:
-            gains = [gain(mean, chosen, family, metric.name) for mean in chosen]
-            columns.append([f"% vs best {family}", *(_number(g, "+.2f") for g in gains)])
-    return [column for column in columns if any(cell != "-" for cell in column[1:])]
-
-
-def _value(mean: Mean, metric: Metric, among: list[Mean], *, bold: bool) -> str:
-    value = mean.row.metrics.get(metric.name)
-    text = _number(value, f".{metric.decimals}f")
-    if metric.name in mean.deviation:
-        text += f" ± {mean.deviation[metric.name]:.{metric.decimals}f}"
-    rivals = [
-        m.row.metrics[metric.name]
-        for m in among
-        if metric.name in m.row.metrics and group_key(m.row)[:4] == group_key(mean.row)[:4]
-    ]
-    if not bold or value is None or len(rivals) < 2:
-        return text
-    best = max(rivals) if metric.higher_is_better else min(rivals)
-    return f"**{text}**" if value == best else text
-
-
-def _interval(mean: Mean, rows: list[Row], metric: Metric) -> str:
-    same = [row for row in rows if group_key(row) == group_key(mean.row)]
-    interval = bootstrap(per_image(same, metric.name).values())
-    if math.isnan(interval.low):
-        return "-"
-    return f"{interval.low:.{metric.decimals}f} to {interval.high:.{metric.decimals}f}"
-
-
-def _published(mean: Mean, metric: Metric, references: References, *, whole: bool) -> tuple[str, str]:
-    figure = references.find(mean.row, metric.name)
-    if figure is None or metric.name not in mean.row.metrics:
-        return "-", "-"
-    difference = mean.row.metrics[metric.name] - figure.value
-    shown = f"{difference:+.{metric.decimals}f}" if whole else "-"
-    return f"{figure.value:.{metric.decimals}f} ({figure.source})", shown
-
-
-def _title(metric: Metric) -> str:
-    unit = f" {metric.unit}" if metric.unit else ""
-    return f"{metric.name}{unit} {'↑' if metric.higher_is_better else '↓'}"
-
-
-def _scale(row: Row) -> str:
-    return f"x{row.scale:g}{'' if row.lr == 'given' else '*'}"
-
-
-def _number(value: float | None, spec: str) -> str:
+def number(value: float | None, spec: str) -> str:
+    """A cell: the value as `format` gives it, "-" for none."""
     return "-" if value is None else format(value, spec)
 
 
-def _made_by(rows: Iterable[Row]) -> list[str]:
-    seen: dict[str, str] = {}
-    for row in rows:
-        weights = f" weights {row.weights}" if row.weights else ""
-        where = " ".join(part for part in (row.device, row.precision) if part)
-        if row.device:
-            seen.setdefault(row.model, f"{row.model}{weights} on {where}")
-    return [f"srcli {__version__}; {'; '.join(seen.values())}" if seen else f"srcli {__version__}"]
+def columns_text(header: Sequence[str], lines: Lines) -> str:
+    """A plain table: the first column to the left, the others to the right."""
+    cells = [header, *lines]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    padded = (
+        [c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        for row in cells
+    )
+    return "".join("  ".join(row).rstrip() + "\n" for row in padded)
 
 
-def _notes(chosen: list[Mean], evaluation: Evaluation, options: Options) -> list[str]:
-    notes = []
-    made = sorted({mean.row.lr for mean in chosen if mean.row.lr != "given"})
-    if made:
-        notes.append(
-            f"* LR {', '.join(made)}; at x2, x3 and x4 published figures use the LR files that come with a set"
-        )
-    if options.references is not None:
-        notes.append("paper: as published; 'srcli eval --list-references' names the tables")
-        if any(map(evaluation.left_out, chosen)):
-            notes.append("published figures are means over whole sets: no difference to a part of one")
-    return notes
+def markdown_text(header: Sequence[str], lines: Lines) -> str:
+    """A Markdown table, numbers to the right."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in (header, rule, *lines)]
+    return "".join("| " + " | ".join(row) + " |\n" for row in escaped)
 
 
-def _comparisons(evaluation: Evaluation, options: Options) -> list[Comparison]:
-    if not options.wilcoxon:
-        return []
-    found = []
-    for metric in evaluation.metrics:
-        found += compare(evaluation.rows, metric.name)
-    return found
+_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_LATEX |= {c: f"\\{c}" for c in "&%$#_{}"}
+_LATEX |= {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$"}
 
 
-def _comparison_table(comparisons: Sequence[Comparison]) -> Table:
-    header = ["difference of", "to", "benchmark", "scale", "metric", "images", "mean", "95 %", "Wilcoxon p"]
-    lines = []
-    for c in comparisons:
-        digits = METRICS[c.metric].decimals + 1
-        d = c.difference
-        interval = "-" if math.isnan(d.low) else f"{d.low:+.{digits}f} to {d.high:+.{digits}f}"
-        where = [c.a, c.b, c.benchmark, f"x{c.scale:g}", c.metric, str(c.images)]
-        lines.append([*where, f"{d.mean:+.{digits}f}", interval, _number(c.p, ".2g")])
-    above = [
-        "paired by picture: bootstrap interval of the mean difference, two-sided Wilcoxon signed-rank test"
-    ]
-    return Table(above, header, lines)
+def latex_escaped(text: str) -> str:
+    """Text as LaTeX prints it."""
+    return "".join(_LATEX.get(c, c) for c in text)
 
 
-def _choices_table(evaluation: Evaluation) -> Table:
-    """Shares of the branches, and the paper's on DIV2K's validation set beside them."""
-    lines = summary(evaluation.choices)
-    names = [name for name in ABOUT if any(name in line for line in lines)]
-    header = ["model", "benchmark", "scale", "of", "% of all", *(f"{name} %" for name in names)]
-    cells = []
-    for line in lines:
-        part = line.get("part")
-        shown = [format(line[name], ".2f") if name in line else "-" for name in names]
-        where = [str(line["model"]), str(line["benchmark"]), f"x{line['scale']:g}", str(line["of"])]
-        cells.append([*where, "-" if part is None else f"{part:.1f}", *shown])
-    above = ["branches chosen, by pixels, as the mean over pictures, and by what the LR picture shows there"]
-    below = ["published: FPLIA, Table 2, on DIV2K's validation set; by pixels or pictures it does not say"]
-    return Table(above, header, cells, below)
+def latex_text(header: Sequence[str], lines: Lines, caption: str) -> str:
+    """A table in the style of booktabs; text in `**` is bold."""
+
+    def cell(text: str) -> str:
+        bold = text.startswith("**") and text.endswith("**") and len(text) > 4
+        return rf"\textbf{{{latex_escaped(text[2:-2])}}}" if bold else latex_escaped(text)
+
+    body = [" & ".join(map(cell, row)) + r" \\" for row in (header, *lines)]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{latex_escaped(caption)}}}",
+            rf"  \begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+            r"    \toprule",
+            f"    {body[0]}",
+            r"    \midrule",
+            *(f"    {line}" for line in body[1:]),
+            "    \\bottomrule\n  \\end{tabular}\n\\end{table}\n",
+        ]
+    )
 
 
-def document(evaluation: Evaluation, options: Options) -> dict[str, object]:
-    """Everything, as plain values for JSON."""
-    all_means = means(evaluation.rows)
-    return {
-        "srcli": __version__,
-        "protocols": {name: p.describe() for name, p in evaluation.protocols.items()},
-        "metrics": {
-            m.name: {"unit": m.unit, "higher_is_better": m.higher_is_better} for m in evaluation.metrics
-        },
-        "notes": [
-            *(m.notice for m in evaluation.metrics if m.notice),
-            *_absent(evaluation),
-            *evaluation.notes,
-        ],
-        "mean": [_mean_document(mean, all_means, evaluation, options) for mean in all_means],
-        "published": [
-            {"benchmark": mean.benchmark, "scale": mean.scale, **asdict(row)}
-            for mean, row in _printed(all_means, evaluation.metrics, options)
-        ],
-        "comparisons": [_clean(asdict(c)) for c in _comparisons(evaluation, options)],
-        "selection": summary(evaluation.choices),
-        "rows": [row.to_dict() for row in evaluation.rows],
-        "failed": [asdict(failure) for failure in evaluation.failures],
-    }
+def html_table(table: Table) -> str:
+    """The table with its first line above as caption and the others as paragraphs below it."""
+    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in table.header)
+    rows = "\n".join(f"<tr>{''.join(map(_html_cell, line))}</tr>" for line in table.lines)
+    caption, *notes = table.above
+    after = "".join(f"<p>{html.escape(note)}</p>\n" for note in (*notes, *table.below))
+    return (
+        f"<table><caption>{html.escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
+        f"<tbody>\n{rows}\n</tbody></table>\n{after}"
+    )
 
 
-def _mean_document(
-    mean: Mean, all_means: list[Mean], evaluation: Evaluation, options: Options
-) -> dict[str, object]:
-    left_out = evaluation.left_out(mean)
-    found: dict[str, object] = {**mean.to_dict(), "of": mean.images + left_out}
-    names = [m.name for m in evaluation.metrics if m.name in mean.row.metrics]
-    if options.bootstrap:
-        same = [row for row in evaluation.rows if group_key(row) == group_key(mean.row)]
-        intervals = {name: bootstrap(per_image(same, name).values()) for name in names}
-        found["interval"] = {n: [i.low, i.high] for n, i in intervals.items() if not math.isnan(i.low)}
-    if options.references is not None:
-        figures = {name: options.references.find(mean.row, name) for name in names}
-        found["published"] = {
-            name: {
-                "value": figure.value,
-                "difference": None if left_out else mean.row.metrics[name] - figure.value,
-                "source": figure.source,
-            }
-            for name, figure in figures.items()
-            if figure is not None
-        }
-    if options.families:
-        found["percent"] = {
-            family: {name: g for name in names if (g := gain(mean, all_means, family, name)) is not None}
-            for family in FAMILIES
-        }
-    return _clean(found)
-
-
-def _clean(value: Mapping[str, object]) -> dict[str, object]:
-    """Without NaN and infinity, which JSON does not know."""
-
-    def plain(x: object) -> object:
-        if isinstance(x, float) and not math.isfinite(x):
-            return None if math.isnan(x) else str(x)
-        if isinstance(x, Mapping):
-            return {k: plain(v) for k, v in x.items()}
-        return [plain(v) for v in x] if isinstance(x, list | tuple) else x
-
-    return {key: plain(item) for key, item in value.items()}
+def _html_cell(text: str) -> str:
+    kind = ' class="number"' if text[:1].isdigit() or text[:1] == "-" else ""
+    return f"<td{kind}>{html.escape(text)}</td>"

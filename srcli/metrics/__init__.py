@@ -5,12 +5,16 @@ To add a metric: write a function of a `Scene` and a line in `METRICS`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from srcli.errors import UsageError, suggest
+import numpy as np
+from numpy.typing import NDArray
+
+from srcli.errors import ImageError, UsageError, suggest
 from srcli.geometry import Size
 from srcli.metrics.backbones import missing as missing_backbone
 from srcli.metrics.detail import gradient_ratio, patch_distance
@@ -20,14 +24,12 @@ from srcli.metrics.iqa import iqa
 from srcli.metrics.iqa import missing as missing_iqa
 from srcli.metrics.niqe import missing as missing_niqe
 from srcli.metrics.niqe import niqe, niqe_srcli
-from srcli.metrics.perceptual import dists, lpips
+from srcli.metrics.perceptual import dists, lpips, missing_squeezenet, squeezenet
 from srcli.metrics.protocol import PROTOCOLS, Protocol, find_protocol
 from srcli.metrics.psnr import psnr, shaved
 from srcli.metrics.scene import Scene
 from srcli.metrics.sets import NETWORK
 from srcli.metrics.sets import NOTICE as SETS_NOTICE
-from srcli.metrics.squeezenet import missing as missing_squeezenet
-from srcli.metrics.squeezenet import squeezenet
 from srcli.metrics.ssim import ms_ssim, ssim, ssim_padded
 
 Need = Literal["hr", "lr", "samples", "set"]
@@ -61,34 +63,38 @@ class Metric:
     notice: str | None = None
     kept: bool = True
 
+    @property
+    def title(self) -> str:
+        """Name, unit and direction, as tables have it."""
+        unit = f" {self.unit}" if self.unit else ""
+        return f"{self.name}{unit} {'↑' if self.higher_is_better else '↓'}"
 
-def _ssim(scene: Scene) -> float:
-    return {"linf": _ssim_linf, "clit": _ssim_clit, "classic": _ssim_luma}[scene.protocol.ssim](scene)
-
-
-def _ssim_linf(scene: Scene) -> float:
-    return ssim(scene.sr, scene.hr)
-
-
-def _ssim_clit(scene: Scene) -> float:
-    return ssim_padded(scene.sr, scene.hr)
+    def best(self, values: Sequence[float]) -> float:
+        """The best of some values."""
+        return max(values) if self.higher_is_better else min(values)
 
 
 def _ssim_luma(scene: Scene) -> float:
     return ssim(*(shaved(y, scene.luma_shave) for y in (scene.sr_luma, scene.hr_luma)))
 
 
+_SSIM_FORMS: dict[str, Callable[[Scene], float]] = {
+    "linf": lambda s: ssim(s.sr, s.hr),
+    "clit": lambda s: ssim_padded(s.sr, s.hr),
+    "classic": _ssim_luma,
+}
+
+
+def _given_lr(scene: Scene) -> NDArray[np.uint8]:
+    if scene.lr is None:
+        raise ValueError("there is no LR picture to compare with")
+    return scene.lr
+
+
 def _lr_psnr(scene: Scene) -> float:
     if scene.lr is None or scene.reduce is None:
         raise ValueError("there is no LR picture to compare with, or it is not known how it was made")
-    h, w = scene.lr.shape[:2]
-    return psnr(scene.reduce(scene.sr_8bit, Size(h, w)) / 255, scene.lr / 255)
-
-
-def _hist_w1_lr(scene: Scene) -> float:
-    if scene.lr is None:
-        raise ValueError("there is no LR picture to compare with")
-    return histogram_distance(scene.sr_8bit, scene.lr)
+    return psnr(scene.reduce(scene.sr_8bit, Size(*scene.lr.shape[:2])) / 255, scene.lr / 255)
 
 
 def _lpips(scene: Scene, net: str) -> float:
@@ -99,12 +105,8 @@ def _iqa(scene: Scene, name: str) -> float:
     return iqa(scene.sr, name)
 
 
-def _several(_: Scene) -> float:
-    raise ValueError("it is a property of several results for one picture, not of one")
-
-
-def _of_a_set(_: Scene) -> float:
-    raise ValueError("it is a property of all results of a benchmark, not of one")
+def _no_picture(scene: Scene, of: str) -> float:
+    raise ValueError(f"it is a property of {of}, not of one")
 
 
 def _missing_inception(*, asked: bool = False) -> str | None:
@@ -112,6 +114,7 @@ def _missing_inception(*, asked: bool = False) -> str | None:
     return problem and problem.replace("pip install torch_fidelity", 'pip install "srcli[eval]"')
 
 
+_NONE: frozenset[Need] = frozenset()
 _LR: frozenset[Need] = frozenset({"lr"})
 
 METRICS = {
@@ -127,10 +130,10 @@ METRICS = {
             lambda s: psnr(s.sr_luma, s.hr_luma, shave=s.luma_shave),
             "dB", True, "BT.601 studio luma, border and rounding by the protocol", decimals=2,
         ),
-        Metric("ssim", _ssim, "", True, "in the form that the protocol names"),
+        Metric("ssim", lambda s: _SSIM_FORMS[s.protocol.ssim](s), "", True, "in the form that the protocol names"),
         Metric("ssim-y", _ssim_luma, "", True, "on luma, windows inside the picture, border removed"),
-        Metric("ssim-linf", _ssim_linf, "", True, "RGB, windows inside the picture, no border removed"),
-        Metric("ssim-clit", _ssim_clit, "", True, "RGB, zero padding, float32, no border removed"),
+        Metric("ssim-linf", _SSIM_FORMS["linf"], "", True, "RGB, windows inside the picture, no border removed"),
+        Metric("ssim-clit", _SSIM_FORMS["clit"], "", True, "RGB, zero padding, float32, no border removed"),
         Metric("ms-ssim", lambda s: ms_ssim(s.sr, s.hr), "", True, "five scales, RGB"),
         Metric(
             "lr-psnr", _lr_psnr,
@@ -152,14 +155,17 @@ METRICS = {
             "hist-w1", lambda s: histogram_distance(s.sr_8bit, s.truth),
             "levels", False, "distance of histograms", decimals=3,
         ),
-        Metric("hist-w1-lr", _hist_w1_lr, "levels", False, "distance of histograms, to the LR", _LR, 3),
+        Metric(
+            "hist-w1-lr", lambda s: histogram_distance(s.sr_8bit, _given_lr(s)),
+            "levels", False, "distance of histograms, to the LR", _LR, 3,
+        ),
         Metric(
             "niqe-srcli", lambda s: niqe_srcli(s.sr),
-            "", False, "without reference, against our own photographs: no published figure", frozenset(), 3,
+            "", False, "without reference, against our own photographs: no published figure", _NONE, 3,
         ),
         Metric(
             "niqe", lambda s: niqe(s.sr),
-            "", False, "without reference, against the published statistics, which you bring", frozenset(), 3,
+            "", False, "without reference, against the published statistics, which you bring", _NONE, 3,
             missing=missing_niqe, kept=False,
         ),
         *(
@@ -181,7 +187,7 @@ METRICS = {
         *(
             Metric(
                 name, partial(_iqa, name=name),
-                "", True, about, frozenset(), 4, missing=missing_iqa, notice=f"{name}: {IQA_NOTICE}",
+                "", True, about, _NONE, 4, missing=missing_iqa, notice=f"{name}: {IQA_NOTICE}",
             )
             for name, about in (
                 ("musiq", "without reference, 0 to 100"),
@@ -190,13 +196,13 @@ METRICS = {
             )
         ),
         Metric(
-            "diversity", _several,
+            "diversity", partial(_no_picture, of="several results for one picture"),
             "levels", True, "deviation over several seeds, 0 for a model that draws nothing",
             frozenset({"samples"}), 2,
         ),
         *(
             Metric(
-                name, _of_a_set,
+                name, partial(_no_picture, of="all results of a benchmark"),
                 "", False, about, frozenset({"hr", "set"}), missing=_missing_inception, notice=SETS_NOTICE,
             )
             for name, about in (
@@ -227,6 +233,24 @@ def find_metrics(names: Iterable[str]) -> list[Metric]:
     return list(found.values())
 
 
+def measure(scene: Scene, metrics: Iterable[Metric], where: str) -> dict[str, float]:
+    """The value of each metric.
+
+    Raises:
+        ImageError: one is not defined for this picture, or is not a number.
+    """
+    values = {}
+    for metric in metrics:
+        try:
+            value = metric.measure(scene)
+        except ValueError as error:
+            raise ImageError(f"{metric.name} of {where}: {error}.") from error
+        if math.isnan(value):
+            raise ImageError(f"{metric.name} of {where} is not a number (NaN).")
+        values[metric.name] = value
+    return values
+
+
 def check_niqe(names: Iterable[str]) -> None:
     """Raise UsageError for both kinds of NIQE together: they look alike and cannot be compared."""
     if {"niqe", "niqe-srcli"} <= set(names):
@@ -245,4 +269,5 @@ __all__ = [
     "Scene",
     "find_metrics",
     "find_protocol",
+    "measure",
 ]

@@ -26,13 +26,9 @@ _named: dict[str, Path] = {}  # backbones that `use` was told of
 
 @dataclass(frozen=True)
 class Backbone:
-    """An ImageNet classifier as it is published.
+    """An ImageNet classifier as it is published, and the package whose network it belongs to.
 
-    Attributes:
-        file: its name, which ends in the first eight digits of its SHA-256.
-        url: where it is published.
-        license: of the weights.
-        package: whose network they belong to.
+    The name of its file ends in the first eight digits of its SHA-256.
     """
 
     file: str
@@ -70,11 +66,7 @@ def folders() -> list[Path]:
 
 
 def use(path: Path) -> None:
-    """Take a file as the backbone that its hash says it is.
-
-    Raises:
-        ModelError: there is no such file, or it is none of the backbones.
-    """
+    """Take a file as the backbone that its hash says it is; ModelError for any other file, or none."""
     if not path.is_file():
         raise ModelError(f"the backbone {path} does not exist.")
     found = sha256(path)
@@ -96,11 +88,7 @@ def locate(name: str) -> Path | None:
 
 @lru_cache(maxsize=8)
 def checked(name: str) -> Path:
-    """The file of a backbone, its hash checked.
-
-    Raises:
-        ModelError: it is not here, or is another file.
-    """
+    """The file of a backbone, its hash checked; ModelError if it is not here, or is another file."""
     path = locate(name)
     if path is None:
         raise ModelError(f"{BACKBONES[name].file} is not here.", hint=f"Get it: {PULL}")
@@ -129,10 +117,7 @@ def as_torch_home(path: Path) -> Iterator[None]:
 def missing(name: str, package: str, *, asked: bool = False) -> str | None:
     """What keeps a metric that needs a backbone and a package from working, with the command that helps.
 
-    Args:
-        name: of the backbone.
-        package: that computes the metric; importing it takes seconds.
-        asked: whether a person asked for the metric; otherwise the package is tried only if the backbone is here.
+    Importing a package takes seconds: unless a person `asked` for the metric, it is tried only if the backbone is here.
     """
     here = locate(name) is not None
     have = " (or name the file that you have: --lpips-backbone FILE)" if package == "lpips" else ""
@@ -148,9 +133,7 @@ def import_problem(package: str) -> str | None:
         importlib.import_module(package)
     except ImportError as error:
         return f"{package} cannot be imported ({error}). Install it: pip install {error.name or package}"
-    except (
-        RuntimeError
-    ) as error:  # a torchvision that was built for another torch: operator torchvision::nms ..
+    except RuntimeError as error:  # a torchvision built for another torch: operator torchvision::nms ..
         pair = " and ".join(f"{name} {_version(name)}" for name in ("torch", "torchvision"))
         return (
             f"{pair} do not belong together ({str(error).splitlines()[0]}). "
@@ -169,11 +152,11 @@ def _version(package: str) -> str:
 def pull(
     fetch: Callable[[str, Path], None], *, to: Path | None = None, overwrite: bool = False
 ) -> list[Path]:
-    """Fetch the backbones that are not here.
+    """Fetch the backbones that are not here (with `overwrite` all of them), to the folder `to` or that of models.
 
     Args:
         fetch: downloads an address to a file, continuing what is there.
-        to: folder to write to, instead of that of models.
+        to: where to.
         overwrite: fetch even what is here.
 
     Raises:

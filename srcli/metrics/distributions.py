@@ -14,10 +14,7 @@ FLOOR = (1 / 255) ** 2 / 12  # power of 8-bit rounding noise: differences below 
 
 
 def diversity(samples: NDArray[np.integer]) -> float:
-    """Standard deviation over several results for one input, mean over all values, in 8-bit levels (LINF).
-
-    Args:
-        samples: (n, h, w, 3), whole 8-bit levels, n at least 2.
+    """Standard deviation over results (n, h, w, 3) for one input, mean over all values, in 8-bit levels (LINF).
 
     Raises:
         ValueError: fewer than two samples.
@@ -49,29 +46,21 @@ def radial_spectrum(y: NDArray[np.floating]) -> NDArray[np.float64]:
     centred = (y - np.average(y, weights=window)) * window
     power = np.abs(np.fft.rfft2(centred)) ** 2 / np.sum(window**2)
     radius = np.hypot(np.fft.fftfreq(h)[:, None], np.fft.rfftfreq(w)[None, :])
-    ring = np.minimum(
-        (radius * 2 * BINS).astype(np.int64), BINS
-    )  # corners beyond 1/2 go to a last, unused ring
+    ring = np.minimum((radius * 2 * BINS).astype(np.int64), BINS)  # corners beyond 1/2: a last, unused ring
     total = np.bincount(ring.ravel(), power.ravel(), BINS + 1)[:BINS]
     count = np.bincount(ring.ravel(), minlength=BINS + 1)[:BINS]
     return total[count > 0] / count[count > 0]
 
 
 def histogram_distance(a: U8, b: U8) -> float:
-    """Wasserstein-1 distance in 8-bit levels between the values of two pictures, mean over the channels.
-
-    Args:
-        a: (h, w, 3) 8-bit.
-        b: (h', w', 3) 8-bit; the sizes may differ.
-    """
+    """Wasserstein-1 distance in 8-bit levels between the values of (h, w, 3) and (h', w', 3), mean over channels."""
     return float(np.mean(channel_distances(a, b)))
 
 
 def channel_distances(a: U8, b: U8) -> tuple[float, float, float]:
     """The same for red, green and blue."""
-    red, green, blue = (
-        float(np.abs(_cumulative(a[..., c]) - _cumulative(b[..., c])).sum()) for c in range(3)
-    )
+    differences = (_cumulative(a[..., c]) - _cumulative(b[..., c]) for c in range(3))
+    red, green, blue = (float(np.abs(difference).sum()) for difference in differences)
     return red, green, blue
 
 

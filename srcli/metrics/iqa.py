@@ -19,10 +19,9 @@ NOTICE = "computed by pyiqa, under PolyForm Noncommercial 1.0.0: not for commerc
 
 
 def missing(*, asked: bool = False) -> str | None:
-    """What keeps these metrics from working, with the command that helps; importing pyiqa takes seconds.
+    """What keeps these metrics from working, with the command that helps.
 
-    Args:
-        asked: whether a person asked for one; otherwise nothing is imported.
+    Importing pyiqa takes seconds: that is tried only if a person `asked` for one of them.
     """
     if not asked:
         import importlib.util
@@ -34,11 +33,7 @@ def missing(*, asked: bool = False) -> str | None:
 
 
 def iqa(rgb: NDArray[np.floating], name: str) -> float:
-    """The value that pyiqa gives (h, w, 3) in [0, 1], as it is: CLIPIQA and MANIQA from 0 to 1, MUSIQ to 100.
-
-    Raises:
-        ModelError: pyiqa cannot be imported, or cannot get its network.
-    """
+    """The value that pyiqa gives (h, w, 3) in [0, 1], as it is; ModelError without pyiqa or its network."""
     import torch
 
     x = torch.tensor(rgb, dtype=torch.float32).permute(2, 0, 1).unsqueeze(0)

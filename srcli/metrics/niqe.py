@@ -40,11 +40,7 @@ class Statistics(NamedTuple):
 
 
 def niqe_srcli(rgb: NDArray[np.floating]) -> float:
-    """NIQE of (h, w, 3) in [0, 1] against our photographs; lower is better.
-
-    Raises:
-        ValueError: a side has fewer than 96 pixels.
-    """
+    """NIQE of (h, w, 3) in [0, 1] against our photographs; ValueError for a side below 96 pixels."""
     features, _ = block_features(rgb)
     return distance(_statistics(features), pristine())
 
@@ -82,11 +78,7 @@ def _parameters() -> Path | None:
 
 @lru_cache(maxsize=4)
 def read_statistics(path: Path) -> Statistics:
-    """The statistics in a file of the authors' release (.mat) or of BasicSR's (.npz).
-
-    Raises:
-        ModelError: it holds none.
-    """
+    """The statistics in a file of the authors' release (.mat) or of BasicSR's (.npz); ModelError for any other."""
     try:
         if path.suffix == ".mat":
             from scipy.io import loadmat
@@ -157,9 +149,8 @@ def block_features(rgb: NDArray[np.floating], halved: Callable[[F64], F64] = hal
     """
     rows, cols = rgb.shape[0] // BLOCK, rgb.shape[1] // BLOCK
     if min(rows, cols) == 0:
-        raise ValueError(
-            f"NIQE needs at least {BLOCK} pixels on each side, got {rgb.shape[1]}x{rgb.shape[0]}"
-        )
+        size = f"{rgb.shape[1]}x{rgb.shape[0]}"
+        raise ValueError(f"NIQE needs at least {BLOCK} pixels on each side, got {size}")
     y = luma_of(rgb[: rows * BLOCK, : cols * BLOCK]) * 255
     parts = []
     for side in (BLOCK, BLOCK // 2):
@@ -177,9 +168,8 @@ def _normalised(y: F64) -> tuple[F64, F64]:
     import cv2
 
     def blurred(x: F64) -> F64:
-        return np.asarray(
-            cv2.GaussianBlur(x, (WINDOW, WINDOW), SIGMA, borderType=cv2.BORDER_REPLICATE), np.float64
-        )
+        mean = cv2.GaussianBlur(x, (WINDOW, WINDOW), SIGMA, borderType=cv2.BORDER_REPLICATE)
+        return np.asarray(mean, np.float64)
 
     mean = blurred(y)
     deviation = np.sqrt(np.abs(blurred(y * y) - mean**2))

@@ -1,8 +1,9 @@
-"""LPIPS and DISTS: distances in the features of a classifier, weighted as people judge.
+"""Distances in the features of a classifier: LPIPS and DISTS, weighted as people judge, and a rough one of SqueezeNet.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (CVPR 2018), version 0.1,
 computed by the authors' package `lpips`; Ding et al., "Image Quality Assessment: Unifying Structure and Texture
 Similarity" (2020), by `torchmetrics`. Their own weights come with the packages, the backbones from checked files.
+Values of `squeezenet`, for those who have its Caffe weights, belong to no published figure.
 """
 
 from __future__ import annotations
@@ -10,22 +11,25 @@ from __future__ import annotations
 import re
 import warnings
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srcli.errors import ModelError
-from srcli.metrics.backbones import BACKBONES, as_torch_home, checked, import_problem
+from srcli.files import sha256
+from srcli.metrics.backbones import BACKBONES, as_torch_home, checked, folders, import_problem
+
+SQUEEZENET = "squeezenet1_1-caffe-features.safetensors"
+SQUEEZENET_SHA256 = "d5de16ac4789b24d3c1d486a3b37373b893b982ec38e94f2630792ee1befb8d6"
+SMALLEST = 35  # pixels of a side, below which SqueezeNet's last layers have nothing to look at
 
 
 def lpips(sr: NDArray[np.floating], hr: NDArray[np.floating], *, net: str = "alex") -> float:
     """LPIPS of (h, w, 3) in [0, 1], on the whole picture, in float32 on the CPU; 0 for equals.
 
-    Args:
-        sr: the result.
-        hr: the ground truth.
-        net: alex, as papers use, vgg or squeeze.
+    Papers use the backbone `alex`; others are vgg and squeeze.
 
     Raises:
         ModelError: the backbone is not here or is another file, or the package cannot be imported.
@@ -84,7 +88,48 @@ def lpips_network(net: str) -> Any:
         # slice2.3.weight is features.3.weight of the classifier
         network.net.load_state_dict({key: published[re.sub(r"^slice\d+", "features", key)] for key in own})
     except (KeyError, RuntimeError) as error:
-        raise ModelError(
-            f"{path} does not fit the backbone {BACKBONES[net].file} of LPIPS: {error}."
-        ) from error
+        fits = f"does not fit the backbone {BACKBONES[net].file} of LPIPS"
+        raise ModelError(f"{path} {fits}: {error}.") from error
     return network.eval().requires_grad_(requires_grad=False)
+
+
+def squeezenet(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
+    """Distance of (h, w, 3) in [0, 1], the whole picture, in float32 on the CPU; 0 for equals.
+
+    Raises:
+        ModelError: the backbone is not here or is another file.
+        ValueError: the picture is too small.
+    """
+    if min(sr.shape[:2]) < SMALLEST:
+        raise ValueError(f"the picture's sides must have {SMALLEST} pixels at least")
+    return _distance(squeezenet_network(), sr, hr)
+
+
+def missing_squeezenet(**_: bool) -> str | None:
+    """What keeps `squeezenet` from being measured, with what helps; None if nothing does."""
+    if _squeezenet_file() is not None:
+        return None
+    return (
+        f"its backbone {SQUEEZENET} is not here, and is not published for download. "
+        f"If you have it: mkdir -p {folders()[0]} && cp {SQUEEZENET} {folders()[0]}"
+    )
+
+
+def _squeezenet_file() -> Path | None:
+    return next((folder / SQUEEZENET for folder in folders() if (folder / SQUEEZENET).is_file()), None)
+
+
+@lru_cache(maxsize=1)
+def squeezenet_network() -> Any:
+    """`SqueezeNet` with the Caffe weights; ModelError without them."""
+    from srcli.metrics.classifiers import load_classifier
+
+    path = _squeezenet_file()
+    if path is None:
+        raise ModelError(f"squeezenet cannot be measured: {missing_squeezenet()}")
+    found = sha256(path)
+    if found != SQUEEZENET_SHA256:
+        raise ModelError(
+            f"{path} is not the file it should be: SHA-256 {found[:12]}.., expected {SQUEEZENET_SHA256[:12]}.."
+        )
+    return load_classifier("squeezenet", path)

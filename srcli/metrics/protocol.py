@@ -56,14 +56,6 @@ class Protocol:
         """Name and version, as printed."""
         return f"{self.name}/{self.version}"
 
-    def rgb_shave(self, scale: float) -> int:
-        """Border in pixels that PSNR leaves out."""
-        return _border(self.rgb_border, scale)
-
-    def luma_shave(self, scale: float) -> int:
-        """Border in pixels that PSNR on luma leaves out."""
-        return _border(self.luma_border, scale)
-
     def describe(self) -> str:
         """The whole protocol in one line."""
         values = "rounded to 8 bit" if self.rounded else "float, not rounded"
@@ -75,7 +67,8 @@ class Protocol:
         )
 
 
-def _border(extra: int | None, scale: float) -> int:
+def border(extra: int | None, scale: float) -> int:
+    """Pixels that are left out on every side: `extra` more than the scale, rounded up."""
     return 0 if extra is None else math.ceil(scale - 1e-9) + extra
 
 
@@ -87,31 +80,18 @@ PROTOCOLS = {
     p.name: p
     for p in (
         Protocol("liif-benchmark", "Set5, Set14, B100, Urban100 in the LIIF family", "psnr-y"),
+        Protocol("liif-div2k", "DIV2K in the LIIF family", "psnr", rgb_border=6, luma_border=6),
         Protocol(
-            "liif-div2k", "DIV2K in the LIIF family", "psnr", rgb_border=6, luma_border=6
+            "classic-y", "fixed-scale papers", "psnr-y",
+            rounded=True, rounded_luma=True, ssim="classic", reduction="matlab-bicubic",
         ),
-        Protocol(
-            "classic-y",
-            "fixed-scale papers",
-            "psnr-y",
-            rounded=True,
-            rounded_luma=True,
-            ssim="classic",
-            reduction="matlab-bicubic",
-        ),
-        Protocol(
-            "rgb", "what people see", "psnr", rounded=True, rgb_border=None, luma_border=None, crops=False
-        ),
+        Protocol("rgb", "what people see", "psnr", rounded=True, rgb_border=None, luma_border=None, crops=False),
         Protocol("linf", "LINF's table of generative models", "psnr"),
         Protocol("fplia", "FPLIA: psnr on DIV2K, psnr-y elsewhere", "psnr-y", rgb_border=6, ssim="clit"),
         Protocol(
             "real-isr",
-            "real-world sets; the papers state neither colour space nor border, so read psnr and psnr-y",
-            "psnr",
-            rounded=True,
-            rgb_border=None,
-            luma_border=None,
-            crops=False,
+            "real-world sets; the papers state neither colour space nor border, so read psnr and psnr-y", "psnr",
+            rounded=True, rgb_border=None, luma_border=None, crops=False,
         ),
     )
 }  # fmt: skip
@@ -127,18 +107,12 @@ def find_protocol(name: str) -> Protocol:
     if plain not in PROTOCOLS:
         raise UsageError(f"unknown protocol '{name}'.", hint=suggest(plain, PROTOCOLS))
     protocol = PROTOCOLS[plain]
-    if not plus:
-        return protocol
-    if values not in ("8bit", "float"):
+    if plus and values not in ("8bit", "float"):
         raise UsageError(
             f"unknown protocol '{name}'.", hint=f"After the plus sign: {plain}+8bit or {plain}+float."
         )
-    rounded = values == "8bit"
+    rounded = values == "8bit" if plus else protocol.rounded
     if rounded == protocol.rounded:
         return protocol
-    return dataclasses.replace(
-        protocol,
-        name=f"{plain}+{values}",
-        rounded=rounded,
-        rounded_luma=protocol.rounded_luma and rounded,
-    )
+    luma = protocol.rounded_luma and rounded
+    return dataclasses.replace(protocol, name=f"{plain}+{values}", rounded=rounded, rounded_luma=luma)

@@ -1,4 +1,4 @@
-"""Peak signal-to-noise ratio, with the field's luma and border rules as arguments."""
+"""Peak signal-to-noise ratio, and the field's luma and border."""
 
 from __future__ import annotations
 
@@ -12,34 +12,21 @@ LUMA = (
 )  # BT.601 studio swing, as the LIIF family weighs a difference
 
 
-def psnr(sr: NDArray[np.floating], hr: NDArray[np.floating], *, shave: int = 0, luma: bool = False) -> float:
-    """PSNR in dB of sr against hr, both (h, w, 3) in [0, 1]; without `luma` also (h, w).
-
-    Args:
-        sr: the result.
-        hr: the ground truth.
-        shave: border pixels left out on every side.
-        luma: weigh the difference to luma instead of pooling the three channels; the offset cancels.
+def psnr(sr: NDArray[np.floating], hr: NDArray[np.floating], *, shave: int = 0) -> float:
+    """PSNR in dB of sr against the truth hr, both (h, w) or (h, w, 3) in [0, 1], without `shave` pixels on every side.
 
     Raises:
         ValueError: shapes differ, or the border leaves nothing.
     """
     if sr.shape != hr.shape:
         raise ValueError(f"sizes differ: {sr.shape} and {hr.shape}")
-    difference = sr.astype(np.float64) - hr
-    if luma:
-        difference = difference @ LUMA
-    difference = shaved(difference, shave)
+    difference = shaved(sr.astype(np.float64) - hr, shave)
     mse = float(np.mean(np.square(difference)))
     return math.inf if mse == 0 else -10 * math.log10(mse)
 
 
 def shaved(x: NDArray[np.floating], border: int) -> NDArray[np.floating]:
-    """`x` without `border` pixels on every side.
-
-    Raises:
-        ValueError: nothing is left.
-    """
+    """`x` without `border` pixels on every side; ValueError if nothing is left."""
     inside = x[border:-border, border:-border] if border else x
     if inside.size == 0:
         raise ValueError(f"a border of {border} leaves nothing of {x.shape[1]}x{x.shape[0]}")
@@ -49,9 +36,7 @@ def shaved(x: NDArray[np.floating], border: int) -> NDArray[np.floating]:
 def luma_of(rgb: NDArray[np.floating], *, rounded: bool = False) -> NDArray[np.float64]:
     """Luma (h, w) of (h, w, 3) in [0, 1], in studio swing: 16/255 for black, 235/255 for white.
 
-    Args:
-        rgb: the picture.
-        rounded: to whole 8-bit levels, as scripts do that convert to an 8-bit YCbCr picture first.
+    `rounded` to whole 8-bit levels is what scripts have that convert to an 8-bit YCbCr picture first.
     """
     y = rgb.astype(np.float64) @ LUMA + 16 / 255
     return np.rint(y * 255) / 255 if rounded else y

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srcli.geometry import Size
-from srcli.metrics.protocol import Protocol
+from srcli.metrics.protocol import Protocol, border
 from srcli.metrics.psnr import luma_of
 
 U8 = NDArray[np.uint8]
@@ -72,10 +72,10 @@ class Scene:
 
     @property
     def rgb_shave(self) -> int:
-        """Border in pixels of PSNR."""
-        return self.protocol.rgb_shave(self.scale)
+        """Border in pixels that PSNR leaves out."""
+        return border(self.protocol.rgb_border, self.scale)
 
     @property
     def luma_shave(self) -> int:
-        """Border in pixels of PSNR on luma."""
-        return self.protocol.luma_shave(self.scale)
+        """Border in pixels that PSNR on luma leaves out."""
+        return border(self.protocol.luma_border, self.scale)

@@ -47,11 +47,7 @@ def _spread(features: F64) -> F64:
 
 
 def kernel_distance(a: F64, b: F64) -> float:
-    """KID of features (n, d) and (m, d): the unbiased squared MMD of all of them, kernel (x·y / d + 1)³.
-
-    Raises:
-        ValueError: fewer than two pictures.
-    """
+    """KID of features (n, d) and (m, d): the unbiased squared MMD, kernel (x·y / d + 1)³; ValueError below two."""
     n, m, d = len(a), len(b), a.shape[1]
     if min(n, m) < 2:
         raise ValueError("it needs at least two pictures")

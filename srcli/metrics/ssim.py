@@ -26,28 +26,20 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al., MS-SSIM
 
 
 def ssim(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
-    """SSIM over the windows that lie inside the picture, in float64, mean over channels.
-
-    Args:
-        sr: (h, w) or (h, w, c) in [0, 1], at least 11 pixels on each side.
-        hr: the ground truth, of the same shape.
+    """SSIM of (h, w) or (h, w, c) in [0, 1] over the windows inside the picture, in float64, mean over channels.
 
     Raises:
-        ValueError: shapes differ, or no window fits.
+        ValueError: shapes differ, or a side has fewer than 11 pixels, so that no window fits.
     """
     similarity, _ = _means(sr.astype(np.float64, copy=False), hr.astype(np.float64, copy=False))
     return float(similarity.mean())
 
 
 def ssim_padded(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
-    """SSIM over a window around every pixel, zeros beyond the border, in float32, mean over channels.
+    """SSIM of (h, w, 3) in [0, 1] over a window around every pixel, zeros beyond the border, in float32.
 
     This is the form of the CLIT and FPLIA tables. Its code computes variances in single precision as a mean of
     squares less a squared mean, which lowers the result by up to 1e-5; so do we, to give their figures.
-
-    Args:
-        sr: (h, w, 3) in [0, 1].
-        hr: the ground truth, of the same shape.
 
     Raises:
         ValueError: shapes differ.
@@ -128,10 +120,7 @@ def _sums(a: F64, b: F64) -> tuple[F64, F64]:
     """Sums of similarity and contrast over the windows inside a strip, per channel."""
     mean_a, mean_b = _blurred(a), _blurred(b)
     product, squares = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
-    covariance, variances = (
-        _blurred(a * b),
-        _blurred(a * a + b * b),
-    )  # of the variances only the sum is needed
+    covariance, variances = _blurred(a * b), _blurred(a * a + b * b)  # only the variances' sum is needed
     covariance -= product
     variances -= squares
     contrast = _ratio(covariance, variances, C2)
@@ -154,10 +143,8 @@ def _blurred(x: F64) -> F64:
 
     kernel = np.array(_bell()) / sum(_bell())
     half = WINDOW // 2
-    blurred: F64 = np.asarray(
-        cv2.sepFilter2D(np.ascontiguousarray(x), cv2.CV_64F, kernel, kernel), np.float64
-    )
-    return blurred[half:-half, half:-half]
+    blurred = cv2.sepFilter2D(np.ascontiguousarray(x), cv2.CV_64F, kernel, kernel)
+    return np.asarray(blurred, np.float64)[half:-half, half:-half]
 
 
 @lru_cache(maxsize=1)

@@ -16,10 +16,9 @@ from srcli.data.benchmarks import open_folder
 from srcli.data.reduce import REDUCTIONS
 from srcli.engine.temperature_map import temperature_map
 from srcli.engine.upscaler import Upscaler
-from srcli.evaluate.run import measure
 from srcli.geometry import Size
 from srcli.image.back_projection import Projection
-from srcli.metrics import Scene, find_metrics, find_protocol
+from srcli.metrics import Scene, find_metrics, find_protocol, measure
 
 TEMPERATURES = (0.4, 0.6, 0.8)
 GRID = np.linspace(0, 1.2, 13)  # uniform temperatures that are measured; between them PSNR is interpolated

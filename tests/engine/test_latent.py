@@ -312,12 +312,11 @@ def test_a_network_without_a_generator_has_the_plain_engine():
 
 
 def test_operations_are_counted_for_any_number_of_steps(monkeypatch):
-    from srcli.evaluate.flops import flops_per_pixel
+    from srcli.evaluate.cost import flops_per_pixel
 
     monkeypatch.setattr(
-        "srcli.evaluate.flops.load_preset", lambda name: parse_preset(PRESETS[name], name=name)
+        "srcli.evaluate.cost.load_preset", lambda name: parse_preset(PRESETS[name], name=name)
     )
-    monkeypatch.setattr("srcli.evaluate.flops.SIDE", 8)
     one, two, five = (flops_per_pixel("fplia", 2.0, steps) for steps in (1, 2, 5))
     assert two > one
     assert five == pytest.approx(one + 4 * (two - one), rel=0.02)  # branches chosen cost differently

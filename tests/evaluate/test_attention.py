@@ -13,7 +13,7 @@ from srcli.config.presets import parse_preset
 from srcli.engine.features import TensorSource
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
-from srcli.evaluate.attention import COLOURS, attention_windows, picture
+from srcli.evaluate.attention import COLOURS, attention_windows, windows_picture
 from srcli.geometry import Size
 from srcli.models import build
 from srcli.models.sr import Frame
@@ -72,12 +72,12 @@ def test_a_point_outside_or_a_network_without_windows_is_refused():
 def test_the_picture_shows_every_branch_in_its_colour():
     sr, source = upscaler(CLIT), TensorSource(torch.rand(1, 3, 20, 30))
     windows = attention_windows(sr, source, (3, 17), Size(340, 510))
-    content = picture(source, windows, title="x17")
+    content = windows_picture(source, windows, title="x17")
     pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).reshape(-1, 3)
     for colour in COLOURS:
         wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         assert (pixels == wanted).all(1).sum() > 100
-    fewer = picture(source, windows[:1], title="x17")
+    fewer = windows_picture(source, windows[:1], title="x17")
     assert Image.open(io.BytesIO(fewer)).size < Image.open(io.BytesIO(content)).size
 
 

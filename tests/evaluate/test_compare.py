@@ -11,6 +11,7 @@ from PIL import Image
 
 from srcli.errors import ImageError, UsageError
 from srcli.evaluate.compare import (
+    Column,
     Crop,
     Picture,
     alike,
@@ -19,14 +20,13 @@ from srcli.evaluate.compare import (
     cut,
     difference,
     distinct_labels,
+    enlarge_all,
     histograms,
     load_picture,
     measured,
     parse_crop,
 )
-from srcli.evaluate.compare_grid import Column, draw_grid, enlarge_all
-from srcli.evaluate.compare_page import page
-from srcli.evaluate.contact_sheet import Cell, histogram_plot, marked, sheet, side_by_side
+from srcli.evaluate.contact_sheet import Cell, draw_grid, histogram_plot, marked, page, sheet, side_by_side
 from srcli.evaluate.models import Draw, Interpolation, Result
 from srcli.metrics import find_metrics, find_protocol
 from srcli.metrics.psnr import psnr

@@ -14,6 +14,7 @@ from srcli.data.benchmarks import Benchmark, open_folder
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import ImageError, ModelError, UsageError
 from srcli.evaluate.cache import RowCache
+from srcli.evaluate.cost import time_model
 from srcli.evaluate.models import (
     Draw,
     Interpolation,
@@ -24,13 +25,13 @@ from srcli.evaluate.models import (
     family_of,
     open_model,
 )
-from srcli.evaluate.pictures import score_pictures
 from srcli.evaluate.published import References, printed_kin, printed_name, published, read_figures
-from srcli.evaluate.rows import Row, csv_text, jsonl_text, latex_text, markdown_text, means, read_rows
+from srcli.evaluate.report import Options, document, tables
+from srcli.evaluate.rows import Row, csv_text, jsonl_text, means, read_rows
 from srcli.evaluate.run import evaluate
+from srcli.evaluate.scoring import score_pictures
 from srcli.evaluate.statistics import bootstrap, compare, gain, wilcoxon
-from srcli.evaluate.tables import Options, document, tables
-from srcli.evaluate.timing import time_model
+from srcli.evaluate.tables import latex_text, markdown_text
 from srcli.geometry import Size
 from srcli.metrics import METRICS, Metric
 from srcli.models import build

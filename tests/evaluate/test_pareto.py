@@ -12,9 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srcli.errors import UsageError
-from srcli.evaluate.pareto import Panel, Point, axis, curves, dominates, front, hypervolume, panels
-from srcli.evaluate.pareto_published import published_points
-from srcli.evaluate.pareto_tables import document, panel_table, point_tables
+from srcli.evaluate.panels import panels, published_points
+from srcli.evaluate.pareto import (
+    Panel,
+    Point,
+    axis,
+    curves,
+    document,
+    dominates,
+    front,
+    hypervolume,
+    panel_table,
+    point_tables,
+)
 from srcli.evaluate.published import Figure
 from srcli.evaluate.rows import Row
 
@@ -255,37 +265,37 @@ def sweep():
 
 
 def test_pictures_are_drawn_in_every_format_and_are_repeatable():
-    from srcli.evaluate.pareto_plot import picture
+    from srcli.evaluate.plots import pareto_picture
 
     found = sweep()
-    svg = picture(found, "svg")
-    png, pdf = (picture(found[:1], form) for form in ("png", "pdf"))
+    svg = pareto_picture(found, "svg")
+    png, pdf = (pareto_picture(found[:1], form) for form in ("png", "pdf"))
     assert png.startswith(b"\x89PNG")
     assert pdf.startswith(b"%PDF")
     words = "".join(ET.fromstring(svg).itertext())
     assert all(word in words for word in ("a x4", "b x4", "linf t=0", "bicubic", "flow", "s per picture"))
-    assert picture(found, "svg") == svg
+    assert pareto_picture(found, "svg") == svg
 
 
 def test_published_points_are_drawn_hollow_with_their_source_below():
-    from srcli.evaluate.pareto_plot import picture
+    from srcli.evaluate.plots import pareto_picture
 
     panel = only([row("a", 30, 0.1)])
     panel = replace(panel, published=[Point("IDM", "IDM", "diffusion", 29, 0.05, source="paper/1")])
-    words = "".join(ET.fromstring(picture([panel], "svg", front=False)).itertext())
+    words = "".join(ET.fromstring(pareto_picture([panel], "svg", front=False)).itertext())
     assert "1 IDM (paper/1)" in words
     assert "front" not in words
 
 
 def test_the_line_of_the_front_has_a_corner_between_neighbours():
-    from srcli.evaluate.pareto_plot import _edge
+    from srcli.evaluate.plots import front_line
 
-    xs, ys = _edge(only([row("sharp", 25, 0.1), row("faithful", 28, 0.2), row("bad", 24, 0.3)]))
+    xs, ys = front_line(only([row("sharp", 25, 0.1), row("faithful", 28, 0.2), row("bad", 24, 0.3)]))
     assert list(zip(xs, ys, strict=True)) == [(25, 0.1), (25, 0.2), (28, 0.2)]  # up, then to the right
 
 
 def test_operations_are_those_of_the_encoder_and_of_at_most_a_plain_decoder(tmp_path):
-    from srcli.evaluate.flops import flops, flops_per_pixel
+    from srcli.evaluate.cost import flops, flops_per_pixel
 
     path = tmp_path / "tiny.toml"
     path.write_text(

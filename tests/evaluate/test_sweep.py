@@ -14,13 +14,23 @@ from srcli.data.benchmarks import Benchmark
 from srcli.errors import UsageError
 from srcli.evaluate.cache import RowCache
 from srcli.evaluate.models import Interpolation, Network
-from srcli.evaluate.pareto import axis, panels
-from srcli.evaluate.preset_copy import with_temperatures
+from srcli.evaluate.panels import panels
+from srcli.evaluate.pareto import axis
+from srcli.evaluate.plots import sweep_picture
 from srcli.evaluate.published import published
 from srcli.evaluate.rows import Row, csv_text, json_text, read_rows
 from srcli.evaluate.run import Evaluation
-from srcli.evaluate.sweep import DEFAULT_RULE, Sweep, choice, csv_lines, curves, document, parse_rule, sweep
-from srcli.evaluate.sweep_plot import picture, sweep_panels
+from srcli.evaluate.sweep import (
+    DEFAULT_RULE,
+    Sweep,
+    choice,
+    csv_lines,
+    curves,
+    document,
+    parse_rule,
+    sweep,
+    with_temperatures,
+)
 from srcli.metrics import METRICS, find_metrics
 from srcli.weights.files import find, resolve
 from tests.helpers.flow import TABLE, flow_model, save_flow
@@ -254,17 +264,17 @@ def test_the_picture_shows_the_published_points_of_tables_with_both_metrics():
     drawn = curves(rows)
     found = Evaluation(rows, metrics=find_metrics(["psnr-y", "lpips"]))
     swept = Sweep(found, rule, drawn, [choice(rule, drawn, 4)])
-    panel = sweep_panels(swept, published())[0]
+    panel = swept.panels(published())[0]
     assert (panel.x.name, panel.y.name) == ("psnr-y", "lpips")
     points = {p.label: (p.x, p.y) for p in panel.published}
     assert points["EDSR-baseline LINF t=0.5"] == (31.00, 0.087)  # LINF, Table 1
-    svg = picture(swept, "svg", figures=published()).decode()
+    svg = sweep_picture(swept, "svg", figures=published()).decode()
     assert "EDSR-baseline LINF t=0.5" in svg
     assert "chosen by the rule" in svg
 
 
 def test_a_picture_of_two_scales_is_a_png_with_a_panel_each(result):
-    with Image.open(io.BytesIO(picture(result, "png", dpi=50))) as image:
+    with Image.open(io.BytesIO(sweep_picture(result, "png", dpi=50))) as image:
         assert image.width > 1.8 * image.height
 
 

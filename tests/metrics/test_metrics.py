@@ -14,6 +14,7 @@ from srcli.metrics.distributions import (
     radial_spectrum,
     spectral_distance,
 )
+from srcli.metrics.protocol import border
 from srcli.metrics.psnr import luma_of, psnr
 from srcli.metrics.ssim import ms_ssim, ssim, ssim_padded
 
@@ -70,8 +71,8 @@ def test_luma_of_black_and_white_is_16_and_235():
 )
 def test_border_of_each_protocol_at_a_fractional_scale(protocol, rgb, luma):
     chosen = find_protocol(protocol)
-    assert (chosen.rgb_shave(3.3), chosen.luma_shave(3.3)) == (rgb, luma)
-    assert chosen.rgb_shave(4.0) == rgb
+    assert (border(chosen.rgb_border, 3.3), border(chosen.luma_border, 3.3)) == (rgb, luma)
+    assert border(chosen.rgb_border, 4.0) == rgb
 
 
 def test_an_error_in_the_border_does_not_count():

@@ -11,8 +11,8 @@ from PIL import Image
 from scipy import linalg
 
 from srcli.errors import ModelError, UsageError
-from srcli.evaluate import pictures as scored
-from srcli.evaluate.pictures import score_pictures
+from srcli.evaluate import scoring as scored
+from srcli.evaluate.scoring import score_pictures
 from srcli.metrics import find_metrics
 from srcli.metrics.backbones import BACKBONES
 from srcli.metrics.sets import frechet_distance, inception_features, kernel_distance

@@ -1,7 +1,5 @@
 """The distance in SqueezeNet's features: by its definition on random weights, and what is said without the file."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -10,9 +8,8 @@ from safetensors.torch import save_file
 
 from srcli.errors import ModelError
 from srcli.metrics import METRICS, Scene, find_protocol
+from srcli.metrics import perceptual as module
 from srcli.metrics.classifiers import SqueezeNet
-
-module = sys.modules["srcli.metrics.squeezenet"]  # the package's own name is the function
 
 
 @pytest.fixture
@@ -20,11 +17,11 @@ def place(tmp_path, monkeypatch):
     """The folder of backbones, empty."""
     monkeypatch.setenv("SRCLI_MODELS_DIR", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    module._network.cache_clear()
+    module.squeezenet_network.cache_clear()
     folder = tmp_path / "metrics" / "checkpoints"
     folder.mkdir(parents=True)
     yield folder
-    module._network.cache_clear()
+    module.squeezenet_network.cache_clear()
 
 
 @pytest.fixture
@@ -32,8 +29,8 @@ def weights(place, monkeypatch):
     """Random weights in the backbone's place."""
     torch.manual_seed(5)
     state = SqueezeNet().state_dict()
-    save_file(state, place / module.FILE)
-    monkeypatch.setattr(module, "SHA256", module.sha256(place / module.FILE))
+    save_file(state, place / module.SQUEEZENET)
+    monkeypatch.setattr(module, "SQUEEZENET_SHA256", module.sha256(place / module.SQUEEZENET))
     return state
 
 
@@ -93,15 +90,15 @@ def test_it_is_measured_on_the_whole_result_as_the_protocol_rounds_it(weights):
 
 def test_without_its_file_it_says_which_one_and_where_to(place):
     said = METRICS["squeezenet"].missing(asked=True)
-    assert module.FILE in said
-    assert f"cp {module.FILE} {place}" in said
+    assert module.SQUEEZENET in said
+    assert f"cp {module.SQUEEZENET} {place}" in said
     with pytest.raises(ModelError, match=r"cannot be measured") as caught:
         module.squeezenet(*pictures())
     assert caught.value.code == 4
 
 
 def test_another_file_of_that_name_is_refused(place):
-    save_file(SqueezeNet().state_dict(), place / module.FILE)
+    save_file(SqueezeNet().state_dict(), place / module.SQUEEZENET)
     assert METRICS["squeezenet"].missing() is None
     with pytest.raises(ModelError, match=r"not the file it should be"):
         module.squeezenet(*pictures())

@@ -13,9 +13,18 @@ from srcli.data.layouts import by_name, pair, pictures, some
 from srcli.data.reduce import cropped_to_scale
 from srcli.errors import ImageError, ModelError, NothingToDoError, SrcliError
 from srcli.evaluate.rows import Row
-from srcli.evaluate.run import Evaluation, Failure, Report, measure
-from srcli.evaluate.sets import Features, Picture, features_of, picture_key, with_set_metrics
-from srcli.metrics import PROTOCOLS, Metric, Protocol, Scene, find_metrics, find_protocol
+from srcli.evaluate.run import (
+    Evaluation,
+    Failure,
+    Features,
+    Picture,
+    Report,
+    features_of,
+    metrics_called,
+    picture_key,
+    with_set_metrics,
+)
+from srcli.metrics import PROTOCOLS, Metric, Protocol, Scene, find_protocol, measure
 
 
 def score_pictures(
@@ -33,12 +42,12 @@ def score_pictures(
 
     Args:
         results: folder of results.
-        truth: folder of HR pictures; those of a protocol that crops may be larger than the results by what whole LR
-            pixels leave.
+        truth: folder of HR pictures, the first `limit` of which count; those of a protocol that crops may be larger
+            than the results by what whole LR pixels leave.
         scale: decides the border; None is 1 and any scale in file names.
         protocol: how.
         metrics: what; none that needs LR pictures.
-        limit: only the first so many of the truth.
+        limit: None for all pictures.
         allow_missing: whether the truth may have pictures without a result; their number is told.
         report: told about every row and failure.
 
@@ -48,7 +57,7 @@ def score_pictures(
         UsageError: an unknown protocol or metric.
     """
     how = protocol if isinstance(protocol, Protocol) else find_protocol(protocol)
-    chosen = [m if isinstance(m, Metric) else find_metrics([m])[0] for m in metrics]
+    chosen = metrics_called(metrics)
     evaluation = Evaluation(protocols={how.label: how}, metrics=chosen)
     items, missing = _scored_items(results, truth, scale, limit, allow_missing=allow_missing)
     evaluation.whole[truth.name, scale or 1.0] = len(pictures(truth))
@@ -57,11 +66,19 @@ def score_pictures(
             f"{len(missing)} of {len(items) + len(missing)} results missing: {some(missing)}"
         )
     features: dict[Picture, Features] = {}
-    for number, item in enumerate(items):
-        outcome = _score(item, results, truth, scale or 1.0, how, chosen, features)
-        (evaluation.rows if isinstance(outcome, Row) else evaluation.failures).append(outcome)  # type: ignore[arg-type]
+    for number, item in enumerate(items, 1):
+        outcome: Row | Failure
+        try:
+            outcome, scene = _score(item, results, truth, scale or 1.0, how, chosen)
+        except SrcliError as error:
+            outcome = Failure(truth.name, item.name, scale or 1.0, str(error), results.name)
+            evaluation.failures.append(outcome)
+        else:
+            evaluation.rows.append(outcome)
+            if any("set" in m.needs for m in chosen):
+                features[picture_key(outcome)] = features_of(scene)
         if report:
-            report(outcome, number + 1, len(items))
+            report(outcome, number, len(items))
     evaluation.rows = with_set_metrics(evaluation.rows, features, chosen)
     return evaluation
 
@@ -97,40 +114,30 @@ def _score(
     scale: float,
     protocol: Protocol,
     metrics: list[Metric],
-    features: dict[Picture, Features],
-) -> Row | Failure:
+) -> tuple[Row, Scene]:
     assert item.lr is not None  # the result; both were paired
-    try:
-        sr, hr = read_rgb(item.lr), read_rgb(item.hr)
-        if sr.shape != hr.shape:
-            whole = cropped_to_scale(hr, scale)[0]
-            if sr.shape != whole.shape or not protocol.crops:
-                raise ImageError(
-                    f"{item.lr} has {_size(sr)} pixels, {item.hr} {_size(hr)}.",
-                    hint=f"{protocol.name} does not crop; {', '.join(p.name for p in PROTOCOLS.values() if p.crops)} do."
-                    if sr.shape == whole.shape
-                    else None,
-                )
-            hr = np.ascontiguousarray(whole)
-        scene = Scene(sr, hr, scale, protocol)
-        values = measure(scene, [m for m in metrics if "set" not in m.needs], item.name)
-    except SrcliError as error:
-        return Failure(truth.name, item.name, scale, str(error), results.name)
+    sr, hr = read_rgb(item.lr), read_rgb(item.hr)
+    if sr.shape != hr.shape:
+        whole = cropped_to_scale(hr, scale)[0]
+        if sr.shape != whole.shape or not protocol.crops:
+            cropping = ", ".join(p.name for p in PROTOCOLS.values() if p.crops)
+            hint = f"{protocol.name} does not crop; {cropping} do." if sr.shape == whole.shape else None
+            raise ImageError(f"{item.lr} has {_size(sr)} pixels, {item.hr} {_size(hr)}.", hint=hint)
+        hr = np.ascontiguousarray(whole)
+    scene = Scene(sr, hr, scale, protocol)
     row = Row(
         results.name,
         truth.name,
         item.name,
         scale,
         protocol.label,
-        metrics=values,
+        metrics=measure(scene, [m for m in metrics if "set" not in m.needs], item.name),
         family="pictures",
         width=sr.shape[1],
         height=sr.shape[0],
         srcli=__version__,
     )
-    if any("set" in m.needs for m in metrics):
-        features[picture_key(row)] = features_of(scene)
-    return row
+    return row, scene
 
 
 def _size(pixels: np.ndarray) -> str:
