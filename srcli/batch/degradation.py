@@ -1,28 +1,40 @@
-"""Which model a picture gets where that depends on the picture: one for clean pictures, or one for damaged ones."""
+"""Which model a picture gets where that depends on the picture, and how much of a restoring one's picture is taken."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from srcli.batch.inputs import Source
 from srcli.config.presets import Preset
-from srcli.degradations.estimate import Damage, judge, measure
+from srcli.degradations.estimate import Damage, Verdict, judge, measure, verdict_of
+from srcli.errors import SrcliError
 from srcli.geometry import Size
-from srcli.image.read import read_image
+from srcli.image.probe import Header, probe
+from srcli.image.read import Image, read_image
 from srcli.resources import input_bytes
 
 if TYPE_CHECKING:
-    from srcli.batch.render import Engine
+    from srcli.batch.render import Engine, Report
     from srcli.batch.task import Settings, Task
 
+NOTICE = (
+    "looks damaged: --degradation real repairs noise, blocks and blur, slowly; auto decides for each folder"
+)
 DIGITS = 3
+MOST = 9  # pictures of a folder that are measured
+CLEAN_QUALITY = 90  # of JPEG: from here on it counts as clean
 
 
 @dataclass
-class RealWorld:
-    """The model for damaged pictures; can be sent to another process before it is used.
+class SecondModel:
+    """A model beside the one that was chosen; can be sent to another process before it is used.
 
     Attributes:
         preset: the model.
@@ -43,6 +55,19 @@ class RealWorld:
         return self.engines[device]
 
 
+@dataclass
+class RealWorld(SecondModel):
+    """The model for damaged pictures, where measuring decides.
+
+    Attributes:
+        folders: the pictures of each folder, which share a verdict; empty: every picture has its own.
+        verdicts: of folders, as they are found; with how many pictures were measured.
+    """
+
+    folders: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
+    verdicts: dict[Path, tuple[Verdict | None, int]] = field(default_factory=dict)
+
+
 def network_of(task: Task, settings: Settings, engine: Callable[[], Engine]) -> Engine | None:
     """The network for a task, None where none is needed.
 
@@ -53,18 +78,58 @@ def network_of(task: Task, settings: Settings, engine: Callable[[], Engine]) -> 
     """
     if not task.needs_network:
         return None
-    other = settings.real_world
-    if other is None or task.preset != other.preset:
-        return engine()
-    return other.engine(str(engine().device))  # where the first one is
+    other, faithful, share = settings.real_world, settings.faithful, task.record.restore
+    own = engine()
+    device = str(own.device)  # others come to where the first one is
+    chosen = own if other is None or task.preset != other.preset else other.engine(device)
+    if share is None or share == 1 or faithful is None:
+        return chosen
+    return Blended(own if faithful.preset == settings.preset else faithful.engine(device), chosen, share)
 
 
-def decided(settings: Settings, source: Source, data: bytes | None) -> tuple[Settings, dict[str, Any] | None]:
+class Blended:
+    """An engine that gives the pictures of two, mixed.
+
+    Args:
+        faithful: its part is what is left of `share`.
+        restoring: the other, of which all but the rows is reported.
+        share: of its picture, in [0, 1).
+    """
+
+    def __init__(self, faithful: Engine, restoring: Engine, share: float) -> None:
+        self.faithful, self.restoring, self.share = faithful, restoring, share
+        self.device, self.precision = restoring.device, restoring.precision
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("tile_used", "fp32_fallbacks", "tile_retries", "notes"):
+            return getattr(self.restoring if self.share else self.faithful, name)
+        raise AttributeError(name)
+
+    def rows(
+        self, source: Any, target: Size, *, report: Report | None = None, **_: Any
+    ) -> Iterator[np.ndarray]:
+        """See `Engine`."""
+        plain = iter(self.faithful.rows(source, target, report=report if self.share == 0 else None))
+        if self.share == 0:
+            yield from plain
+            return
+        held = np.empty((0, 1, 3), np.float32)
+        for restored in self.restoring.rows(source, target, report=report):
+            while len(held) < len(restored):
+                held = np.concatenate([held, next(plain)]) if len(held) else next(plain)
+            own, held = held[: len(restored)], held[len(restored) :]
+            yield own + np.float32(self.share) * (restored - own)
+
+
+def decided(
+    settings: Settings, source: Source, header: Header, data: bytes | None
+) -> tuple[Settings, dict[str, Any] | None]:
     """Settings with the model that suits a picture, and what was found; settings as they are where it was not asked.
 
     Args:
         settings: with `real_world` set where the picture decides.
         source: the input, which is read.
+        header: of the input.
         data: the content of standard input, if that is the source.
 
     Raises:
@@ -73,39 +138,99 @@ def decided(settings: Settings, source: Source, data: bytes | None) -> tuple[Set
     other = settings.real_world
     if other is None:
         return settings, None
-    origin = data if source.path is None else source.path
-    assert origin is not None  # the caller reads standard input
-    frames = "first" if settings.frames == "all" else settings.frames
+    asked = {"asked": "auto" if other.folders else "auto:each", "pick": "clean"}
+    nothing = asked | {"looks": None, "confidence": None}
+    if why := counts_as_clean(header):
+        return settings, nothing | {"why": why}
+    folder = None if source.path is None else source.path.parent
+    about: dict[str, Any] = {}
+    if folder is not None and folder in other.folders:
+        if folder not in other.verdicts:
+            other.verdicts[folder] = _of_folder(other.folders[folder], settings)
+        verdict, count = other.verdicts[folder]
+        about = {"measured": count, "pictures": len(other.folders[folder])}
+    else:
+        origin = data if source.path is None else source.path
+        assert origin is not None  # the caller reads standard input
+        damage = _measured(origin, source.label, settings)
+        verdict = None if damage is None else judge(damage)
+        about = {} if damage is None else {key: round(value, DIGITS) for key, value in asdict(damage).items()}
+    if verdict is None:
+        return settings, nothing
+    found = asked | asdict(verdict) | {"confidence": round(verdict.confidence, DIGITS)} | about
+    if verdict.pick == "real":
+        share = verdict.share if settings.restore is None else settings.restore
+        settings = replace(
+            settings, preset=other.preset, weights_sha256=other.weights_sha256, restore=round(share, 2)
+        )
+    return settings, found
+
+
+def counts_as_clean(header: Header) -> str | None:
+    """Why a picture is never taken for damaged, if that is so: photographers do not deliver damaged ones like that."""
+    if header.depth != "8":
+        return f"{header.bits} bits"
+    if header.format == "tiff":
+        return "TIFF"
+    if header.quality is not None and header.quality >= CLEAN_QUALITY:
+        return f"JPEG of quality {header.quality}"
+    return None
+
+
+def _measured(origin: bytes | Path, label: str, settings: Settings) -> Damage | None:
     image = read_image(
         origin,
-        frames=frames,
+        frames="first" if settings.frames == "all" else settings.frames,
         max_pixels=settings.max_input_pixels,
-        name=source.label,
+        name=label,
         in_memory=input_bytes(),
     )
+    return _damage_of(image)
+
+
+def _damage_of(image: Image) -> Damage | None:
     cover = None if image.alpha is None else image.alpha_strip
-    damage = measure(image.strip, Size(*image.size), cover)
-    verdict = None if damage is None else judge(damage)
-    if verdict is not None and verdict.pick == "real":
-        settings = replace(settings, preset=other.preset, weights_sha256=other.weights_sha256)
-    if damage is None or verdict is None:
-        return settings, {"asked": "auto", "pick": "clean", "looks": None, "confidence": None}
-    figures = {name: round(value, DIGITS) for name, value in asdict(damage).items()}
-    found = {"asked": "auto"} | asdict(verdict) | {"confidence": round(verdict.confidence, DIGITS)}
-    return settings, found | figures
+    return measure(image.strip, Size(*image.size), cover)
 
 
-def in_words(found: dict[str, Any], model: str) -> str:
+def _of_folder(paths: tuple[Path, ...], settings: Settings) -> tuple[Verdict | None, int]:
+    """The verdict by the median of some of a folder's pictures, and how many; those that cannot be read are passed over."""
+    odds = []
+    for path in paths[:: -(-len(paths) // MOST)]:
+        with suppress(SrcliError, OSError):
+            if counts_as_clean(probe(path, frames="first")) is not None:
+                continue
+            damage = _measured(path, os.fspath(path), settings)
+            if damage is not None:
+                odds.append(judge(damage).odds)
+    return (verdict_of(float(np.median(odds))) if odds else None), len(odds)
+
+
+def in_words(found: dict[str, Any], model: str, share: float | None) -> str:
     """What `decided` found, in a line.
 
     Args:
         found: as it returned it.
         model: name of the model that was picked.
+        share: of a restoring model's picture.
     """
+    if "why" in found:
+        return f"{found['why']}: taken as clean, by {model}"
     if found["confidence"] is None:
         return f"too little to measure damage on, taken as clean, by {model}"
-    damage = Damage(**{name: found[name] for name in Damage.__dataclass_fields__})
     sure = f"{min(round(100 * found['confidence']), 99)} % sure"
     if found["looks"] == "damaged" and found["pick"] == "clean":
         sure += ", which is not enough"
-    return f"{damage}: looks {found['looks']} ({sure}), by {model}"
+    by = f"by {model}" if share in (None, 1) else f"by {model}, {share:g} of it"
+    if "measured" in found:
+        return f"its folder looks {found['looks']} ({found['measured']} of {found['pictures']} measured; {sure}), {by}"
+    damage = Damage(**{name: found[name] for name in Damage.__dataclass_fields__})
+    return f"{damage}: looks {found['looks']} ({sure}), {by}"
+
+
+def noticed(image: Image, task: Task, settings: Settings) -> bool:
+    """Whether a picture that nobody asked about is surely damaged."""
+    if not settings.notice or not task.needs_network or counts_as_clean(task.header) is not None:
+        return False
+    damage = _damage_of(image)
+    return damage is not None and judge(damage).pick == "real"

@@ -30,6 +30,8 @@ KEPT = (
     "format",
     "seconds",
     "model",
+    "restore",
+    "degradation",
     "limit",
     "fingerprint",
     "content",

@@ -66,7 +66,7 @@ def plan(
     _check_pixels(target, count, settings)
     found = None
     if grows(header.size, target.size):
-        settings, found = decided(settings, source, data)
+        settings, found = decided(settings, source, header, data)
     path = place.path(source, output_words(source, index, settings, header, target, sample=sample))
     size, new = Size(*header.size), target.size
     record = Record(
@@ -82,7 +82,7 @@ def plan(
         frames=count if count > 1 else None,
         seed=settings.seed + sample - 1,
         degradation=found,
-        notes=notes if found is None else [*notes, in_words(found, settings.preset.name)],
+        notes=notes if found is None else [*notes, in_words(found, settings.preset.name, settings.restored)],
     )
     task = Task(source, data, header, target, path, record, settings.preset)
     if task.needs_network:
@@ -167,7 +167,7 @@ def _identify(task: Task, settings: Settings, weights: str) -> Callable[[str], s
     length, digest = _content(task)
     record.in_content = content_name(length, digest)
     if task.needs_network:
-        about, record.limit = settings.preset, settings.limited
+        about, record.limit, record.restore = settings.preset, settings.limited, settings.restored
         record.model = {"name": about.name, "sha256": weights, "license": about.weights.license}
     by = partial(settings.fingerprint, digest, task.target, form=record.format, seed=record.seed)
     record.fingerprint = by(weights)

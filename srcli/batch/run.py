@@ -12,6 +12,7 @@ import numpy as np
 
 from srcli import __version__
 from srcli.batch.capture_warnings import heard
+from srcli.batch.degradation import NOTICE, noticed
 from srcli.batch.draw import Spread
 from srcli.batch.frames import AnimatedRendering
 from srcli.batch.render import Engine, Rendering, Report
@@ -87,6 +88,8 @@ def load(tasks: list[Task], settings: Settings) -> list[Loaded]:
     with heard(warned), memory_errors_of(tasks[0]):
         images, timing = _read(tasks[0], settings)
         results = [_loaded(task, images, timing, settings) for task in tasks]
+        if noticed(images[0], tasks[0], settings):
+            results[0].record.notes.append(NOTICE)
     results[0].seconds = time.monotonic() - started
     for loaded in results:
         loaded.warned += warned
@@ -215,6 +218,8 @@ def _provenance(record: Record, settings: Settings, engine: Engine | None) -> di
         "sampling": record.sampling,
         "branch": record.branch,
         "tta": settings.turned or None,
+        "restore": record.restore,
+        "degradation": record.degradation,
         "limit": record.limit,
         "fingerprint": record.fingerprint,
         "in_content": record.in_content,

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from srcli.batch.degradation import NOTICE
 from srcli.batch.manifest import key_of
 from srcli.errors import ExistsError, ModelError, NothingToDoError, SrcliError, UsageError, as_ours
 from srcli.resources import duration, in_words
@@ -169,6 +170,7 @@ class Batch:
         self.pool = pool
         self.include_outputs = include_outputs
         self.failures: list[tuple[str, SrcliError]] = []
+        self.has_noticed = False
 
     @cached_property
     def engine(self) -> Engine:
@@ -314,7 +316,9 @@ class Batch:
         self.results.add(record)
         if record.status != "skipped":
             for note in record.notes:
-                self.console.note(f"{record.input}: {note}")
+                if note != NOTICE or not self.has_noticed:  # of the first damaged picture alone
+                    self.console.note(f"{record.input}: {note}")
+                self.has_noticed |= note == NOTICE
         details = [("tile", record.tile), ("fingerprint", record.fingerprint)]
         for name, value in details if record.status == "done" else []:
             self.console.detail(f"{record.input}: {name} {value}")

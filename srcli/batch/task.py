@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from srcli import __version__
-from srcli.batch.degradation import RealWorld
+from srcli.batch.degradation import RealWorld, SecondModel
 from srcli.batch.inputs import Source
 from srcli.batch.manifest import Entry
 from srcli.batch.sizes import SizeRule, Target
@@ -71,6 +71,10 @@ class Settings:
         colour_fix: how results take their colours from the input again; None: not at all.
         provenance: whether the output records how it was made.
         real_world: the model for damaged pictures, where every picture is measured and may get it.
+        restore: how much of a restoring model's picture is taken, the rest from `faithful`; None: all of it, or with
+            `real_world` as the damage says.
+        faithful: the model that restores nothing, where a part of its picture may be wanted.
+        notice: whether pictures that nobody asked about are measured, to say if one is damaged.
         forecast: for a dry run, gives lines on what an output of a size would take, and bytes; None: nothing is said.
         exists: what to do where the output exists.
         any_weights: whether an output that other weights made, from the same and with the same options, is up to date.
@@ -102,6 +106,9 @@ class Settings:
     colour_fix: ColourFix | None = None
     provenance: bool = True
     real_world: RealWorld | None = None
+    restore: float | None = None
+    faithful: SecondModel | None = None
+    notice: bool = False
     forecast: Callable[[Size], tuple[list[str], int]] | None = None
     exists: Exists = "auto"
     any_weights: bool = False
@@ -117,6 +124,20 @@ class Settings:
     def limited(self) -> bool | None:
         """Whether results are kept within limits; None for a preset that has none."""
         return self.limit if self.preset.engine.limit else None
+
+    @property
+    def restored(self) -> float | None:
+        """How much of the model's picture is taken; None for one that restores nothing."""
+        if self.preset.training.degradation is None or self.faithful is None:
+            return None
+        return 1.0 if self.restore is None else self.restore
+
+    @property
+    def _restored(self) -> list[Any] | None:
+        if self.restored in (None, 1):
+            return None
+        assert self.faithful is not None
+        return [self.restored, self.faithful.weights_sha256()]
 
     def chosen_sampling(self) -> Sampling | None:
         """How is sampled; None for a preset that samples nothing."""
@@ -143,13 +164,14 @@ class Settings:
             "seed": seed,
         }
         chosen = self.chosen_temperature(target)
-        drawn = {
+        drawn: dict[str, Any] = {
             "temperature": None if chosen is None else chosen.value,
             "temperature_map": None if self.temperature_map is None else self.temperature_map.digest,
             "consistency": self.consistency or None,
             "branch": self.branch,
             "tta": self.turned or None,
             "limit": False if self.limited is False else None,
+            "restore": self._restored,
             "colour_fix": None if self.colour_fix is None else self.colour_fix.about(),
         }
         options |= {key: value for key, value in drawn.items() if value is not None}
@@ -190,6 +212,7 @@ class Record:
         diversity: mean deviation between the samples in 8-bit levels; in the last sample's record.
         uncertainty: the picture of that deviation.
         degradation: what was asked for, the damage that was measured, the pick and its confidence; where it decided.
+        restore: how much of a restoring model's picture was taken; None for other models.
         limit: whether it was kept within limits; None for a model that has none.
         lr_psnr: dB between the reduced result and the input, where consistency was asked for.
         seconds: without loading the model.
@@ -227,6 +250,7 @@ class Record:
     diversity: float | None = None
     uncertainty: str | None = None
     degradation: dict[str, Any] | None = None
+    restore: float | None = None
     limit: bool | None = None
     lr_psnr: float | None = None
     seconds: float | None = None

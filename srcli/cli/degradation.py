@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from srcli.config.presets import REAL_WORLD_PRESET, Preset
+from srcli.config.presets import DEFAULT_PRESET, REAL_WORLD_PRESET, Preset
 from srcli.errors import SrcliError, UsageError
 from srcli.geometry import Size
 from srcli.image.probe import probe
@@ -31,6 +31,22 @@ def chosen_model(model: str, request: Request, resolve: Resolve) -> tuple[str, P
     return REAL_WORLD_PRESET, resolve(REAL_WORLD_PRESET)
 
 
+def faithful_model(model: Preset, request: Request, resolve: Resolve) -> Preset | None:
+    """The model whose picture may be mixed into a restoring one's; None where nothing is restored.
+
+    Raises:
+        UsageError: --restore where nothing is.
+    """
+    named = resolve(request.model or DEFAULT_PRESET)
+    if model.training.degradation is None and request.degradation not in ("auto", "auto:each"):
+        if request.restore is not None:
+            raise UsageError(
+                f"--restore: '{model.name}' restores nothing.", hint="Add --degradation real, or auto."
+            )
+        return None
+    return named if named.training.degradation is None else resolve(DEFAULT_PRESET)
+
+
 def second_model(
     preset: Preset, request: Request, resolve: Resolve, console: Console, *, drawn: bool
 ) -> Preset | None:
@@ -46,12 +62,12 @@ def second_model(
     Raises:
         UsageError: other options contradict it.
     """
-    if request.consistency and request.degradation != "clean":
+    if request.consistency and request.degradation not in (None, "clean"):
         raise UsageError(
             f"--consistency brings back the damage that --degradation {request.degradation} is to remove.",
             hint="Drop one of them.",
         )
-    if request.degradation != "auto":
+    if request.degradation not in ("auto", "auto:each"):
         return None
     if preset.training.degradation is not None:
         console.note(

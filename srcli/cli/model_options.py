@@ -29,10 +29,21 @@ License = Annotated[
     option(help="With 'commercial', refuse weights whose licence does not allow commercial use."),
 ]
 Degradation = Annotated[
-    Literal["auto", "clean", "real"],
+    Literal["auto", "auto:each", "clean", "real"] | None,
     option(
         help="What the pictures went through: clean leaves them to the model; real takes the one for damaged pictures "
-        "(real-best); auto measures JPEG blocks, noise and blur of each and takes the one that suits.",
+        "(real-best); auto measures JPEG blocks, noise and blur and takes the one that suits each folder, or with "
+        "auto:each each picture. (default: clean, and damage is told of)",
+    ),
+]
+Restore = Annotated[
+    float | None,
+    option(
+        metavar="S",
+        min=0,
+        max=1,
+        help="How much of the restored picture is taken, from 0 (the faithful one) to 1. (default: 1, with auto less where "
+        "damage is slight)",
     ),
 ]
 Temperature = Annotated[

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import typer
 
 from srcli.batch.loading import Loading, WeightsHash, first_device, pool_of
 from srcli.cli.console import Console
-from srcli.cli.degradation import say_time, second_model
+from srcli.cli.degradation import faithful_model, say_time, second_model
 from srcli.cli.restoring import colour_fix, forecast_lines, is_restorer
 from srcli.cli.sampling import selected
 from srcli.cli.upscale_files import format_for, found_inputs, place_of, policy
@@ -24,7 +25,7 @@ from srcli.config.temperature import is_generative
 from srcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from srcli.batch.degradation import RealWorld
+    from srcli.batch.degradation import RealWorld, SecondModel
     from srcli.batch.inputs import Found, Source
     from srcli.batch.manifest import Entry, Manifest, Shard
     from srcli.batch.naming import Destination
@@ -57,12 +58,19 @@ def upscale(request: Request) -> None:
     selection = selected(model.preset, request, model.branch, len(found.sources) * request.samples)
     share = None if request.shard is None else parse_shard(request.shard, os.environ)
     record = _manifest(request, share)
-    real_world = _real_world(request, model, selection, console)
+    real_world = _real_world(request, model, found, selection, console)
+    faithful = _faithful(request, model)
     limit = False if request.no_limit else None
     loading = Loading(model.word, request.precision, request.tile, model.sampling, model.branch, limit)
     many = found.many or request.samples > 1
     batch = Batch(
-        _settings(request, rule, model, place, selection, record, real_world),
+        replace(
+            _settings(request, rule, model, place, selection, record),
+            real_world=real_world,
+            faithful=faithful,
+            restore=request.restore,
+            notice=request.degradation is None and faithful is None,
+        ),
         place,
         console,
         Results(
@@ -120,7 +128,6 @@ def _settings(
     place: Destination,
     selection: SelectionFiles | None,
     record: Manifest | None,
-    real_world: RealWorld | None,
 ) -> Settings:
     from srcli.batch.sizes import parse_pixels
     from srcli.batch.task import Settings
@@ -150,7 +157,6 @@ def _settings(
         colour_fix=colour_fix(preset, request.colour_fix, request.colour_strength),
         forecast=forecast_lines(preset, model.sampling, request.tile, device) if request.dry_run else None,
         provenance=not request.no_provenance,
-        real_world=real_world,
         exists=policy(request),
         any_weights=not (model.named or request.upgrade),
         made=partial(_made_of, record),
@@ -196,10 +202,23 @@ def _colour(name: str) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
+def _faithful(request: Request, model: Model) -> SecondModel | None:
+    """The model that restores nothing, beside one that may."""
+    preset = faithful_model(model.preset, request, find_preset(request))
+    if preset is None:
+        return None
+    from srcli.batch.degradation import SecondModel
+
+    limit = False if request.no_limit else None
+    word = model.word if preset == model.preset else preset.name
+    loading = Loading(word, request.precision, request.tile, limit=limit)
+    return SecondModel(preset, WeightsHash(preset), loading)
+
+
 def _real_world(
-    request: Request, model: Model, selection: SelectionFiles | None, console: Console
+    request: Request, model: Model, found: Found, selection: SelectionFiles | None, console: Console
 ) -> RealWorld | None:
-    """The model for damaged pictures, where every picture is measured."""
+    """The model for damaged pictures, where pictures are measured."""
     given = (request.temperature, request.temperature_map, selection)
     drawn = request.samples > 1 or any(option is not None for option in given)
     preset = second_model(model.preset, request, find_preset(request), console, drawn=drawn)
@@ -209,7 +228,12 @@ def _real_world(
 
     limit = False if request.no_limit else None
     loading = Loading(preset.name, request.precision, request.tile, limit=limit)
-    return RealWorld(preset, WeightsHash(preset), loading)
+    folders: dict[Path, list[Path]] = {}
+    for source in found.sources if request.degradation == "auto" else ():
+        if source.path is not None:
+            folders.setdefault(source.path.parent, []).append(source.path)
+    several = {folder: tuple(paths) for folder, paths in folders.items() if len(paths) > 1}
+    return RealWorld(preset, WeightsHash(preset), loading, folders=several)
 
 
 def _manifest(request: Request, share: Shard | None) -> Manifest | None:

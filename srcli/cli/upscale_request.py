@@ -24,7 +24,8 @@ class Request:
     only_enlarge: picture_options.OnlyEnlarge = False
     only_shrink: picture_options.OnlyShrink = False
     model: model_options.Model = None
-    degradation: model_options.Degradation = "clean"
+    degradation: model_options.Degradation = None
+    restore: model_options.Restore = None
     license: model_options.License = "any"
     output: picture_options.Output = None
     name: picture_options.Name = None

@@ -78,13 +78,29 @@ class Verdict:
     confidence: float
     pick: Literal["clean", "real"]
 
+    @property
+    def odds(self) -> float:
+        """Logarithm of the odds that it is damaged; limited, since probabilities near 1 have no more digits."""
+        sure = min(self.confidence, 1 - 1e-12)
+        return math.log(sure / (1 - sure)) * (1 if self.looks == "damaged" else -1)
+
+    @property
+    def share(self) -> float:
+        """How much of a restoring model's picture suits: half where damage is just sure enough, all from 99 % on."""
+        least, full = (math.log(sure / (1 - sure)) for sure in (SURE, 0.99))
+        return 0.5 + 0.5 * min(1.0, max(0.0, (self.odds - least) / (full - least)))
+
 
 def judge(damage: Damage) -> Verdict:
     """Whether a picture goes to a model that was trained on clean pictures, or to one trained on damaged ones.
 
     The latter takes away detail of clean pictures that is not brought back, so it is picked only from SURE on.
     """
-    odds = float(signs(damage) @ WEIGHTS)
+    return verdict_of(float(signs(damage) @ WEIGHTS))
+
+
+def verdict_of(odds: float) -> Verdict:
+    """The verdict by the logarithm of the odds that a picture is damaged."""
     confidence = 1 / (1 + math.exp(-min(abs(odds), 50.0)))
     looks: Literal["clean", "damaged"] = "damaged" if odds > 0 else "clean"
     return Verdict(looks, confidence, "real" if looks == "damaged" and confidence >= SURE else "clean")

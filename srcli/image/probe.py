@@ -6,9 +6,9 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from PIL import Image, UnidentifiedImageError
@@ -33,6 +33,7 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr"), "rgb"),
     "CMYK": "cmyk",
 }
+STANDARD = 3688  # sum of the standard's table for luma, ITU-T T.81, table K.1
 PLUGINS = {"jpg": ("JPEG", "MPO"), "heic": ("HEIF",)}  # of Pillow; the others are called as the formats are
 # Everything Pillow's plugins have been seen to raise on damaged files.
 BROKEN = (
@@ -121,6 +122,7 @@ class Header:
         profile: name of the colour profile, or of what else describes the colours; None without.
         orientation: EXIF's number, 1 to 8.
         bits: of a sample in the file.
+        quality: of a JPEG, by its tables; None for other files.
     """
 
     size: tuple[int, int]
@@ -132,6 +134,7 @@ class Header:
     profile: str | None
     orientation: int
     bits: int = 8
+    quality: int | None = None
 
     @property
     def nbytes(self) -> int:
@@ -195,7 +198,16 @@ def inspect(source: Source, frames: str | int) -> Inspection:
     header = Header(
         _shown(size, turn), depth, kind, alpha, count, source.format, _profile(colour), turn, bits
     )
-    return Inspection(header, index, colour, picture=picture)
+    quality = _quality(getattr(picture, "quantization", None))
+    return Inspection(replace(header, quality=quality), index, colour, picture=picture)
+
+
+def _quality(tables: Mapping[int, Sequence[int]] | None) -> int | None:
+    """The quality of 1 to 100 by which libjpeg scales the standard's tables, from that of luma; of others about the same."""
+    if not tables or 0 not in tables:
+        return None
+    scale = 100 * sum(tables[0]) / STANDARD
+    return max(1, min(100, round((200 - scale) / 2 if scale <= 100 else 5000 / scale)))
 
 
 def _shown(size: tuple[int, int], orientation: int) -> tuple[int, int]:

@@ -6,7 +6,8 @@ Every sample is a part of a photograph reduced by 1 to 4 (research pictures, whi
 least), about 160 pixels wide; for every five of them there is a drawing of flat discs. Each comes in seven ways: cleanly;
 stored as JPEG of quality 88 to 98; as JPEG of 10 to 50; with white noise of 4 to 24 levels; and by three ranges of
 degradation. The logistic function is fitted on all but the last, realesrgan-seesr; the two clean ways weigh as much as
-the damaged ones. Prints the weights for `srcli/degradations/estimate.py` and, for training and for held-out photographs, the share of
+the damaged ones. With --accuracy nothing is fitted; what ships is counted on parts of held-out photographs and on
+rendered pages and drawings: how many get the model for damaged pictures, by kind. Prints the weights for `srcli/degradations/estimate.py` and, for training and for held-out photographs, the share of
 wrong verdicts and how often a verdict is right that is called that sure.
 """
 
@@ -26,15 +27,18 @@ from srcli.data.photos import decoded, image_files, is_held_out, photograph_of
 from srcli.data.reduce import pillow_bicubic
 from srcli.degradations.apply import degrade
 from srcli.degradations.draw import draw, numbered
-from srcli.degradations.estimate import SURE, measure, signs
+from srcli.degradations.estimate import SURE, judge, measure, signs
 from srcli.degradations.presets import find_degradation
 from srcli.geometry import Size
+from tests.helpers import hostile
 
 KINDS = ("clean", "jpeg", "jpeg-strong", "noise", "realesrgan-stablesr", "realesrgan", "realesrgan-seesr")
 CLEAN, FITTED = KINDS[:2], KINDS[:6]
 HELD_OUT = ("007", "050")
 LR, LEAST = 160, 64  # pixels
 RIDGE = 1.0
+TIDY = ("full size", "reduced")
+DAMAGED = ("jpeg 30-70", "jpeg twice", "noise 5-20", "blur 1-2.5", "blur, jpeg")
 
 
 def files(sources: list[Path], *, held_out: bool) -> list[tuple[str, bytes]]:
@@ -164,6 +168,64 @@ def report(title: str, by_kind: dict[str, np.ndarray], weights: np.ndarray) -> N
         print(f"  {low:.0%} to {high:.0%} sure: right {right:.0%} of {chosen.sum()}")
 
 
+def accuracy(photos: list[tuple[str, bytes]], count: int) -> None:
+    """Print how many pictures are given to the model for damaged ones, by kind: clean ones should not be."""
+    given: dict[str, list[bool]] = {}
+    for number in range(count):
+        rng = numbered(7, number)
+        hr = decoded(photos[int(rng.integers(len(photos)))][1])
+        for kind, pixels in people(hr, rng).items():
+            given.setdefault(kind, []).append(is_given(pixels))
+    for number in range(60):
+        g = np.random.default_rng([11, number])
+        maker = (hostile.text, hostile.drawing)[number % 2]
+        page = maker(g, 4 * LR, smooth=True) if maker is hostile.text else maker(g, 4 * LR)
+        given.setdefault("page or drawing", []).append(is_given(page))
+    for kind, picks in given.items():
+        print(f"  {kind:16} {sum(picks):4} of {len(picks)} ({np.mean(picks):.1%})")
+    for title, kinds in (("clean", TIDY), ("damaged", DAMAGED)):
+        picks = [pick for kind in kinds for pick in given[kind]]
+        print(
+            f"{title}: {sum(picks)} of {len(picks)} ({np.mean(picks):.1%}) get the model for damaged pictures"
+        )
+
+
+def people(hr: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A part of a photograph, about 240 pixels wide, as people have it: one clean way, and the damaged ones."""
+    by = min(float(rng.uniform(1, 3)), min(hr.shape[:2]) / 96)
+    small = Size(*(int(side / by) for side in hr.shape[:2]))
+    how = (cv2.INTER_AREA, cv2.INTER_LANCZOS4, cv2.INTER_CUBIC)[int(rng.integers(3))]
+    soft = cv2.GaussianBlur(hr, (0, 0), 0.4 * by) if by > 1.2 and how != cv2.INTER_AREA else hr  # antialiased
+    whole = hr if by <= 1.05 else cv2.resize(soft, (small.w, small.h), interpolation=how)
+    h, w = (min(240, side) for side in whole.shape[:2])
+    y, x = (int(rng.integers(side - part + 1)) for side, part in zip(whole.shape[:2], (h, w), strict=True))
+    clean = np.ascontiguousarray(whole[y : y + h, x : x + w])
+    blurred = cv2.GaussianBlur(clean, (0, 0), float(rng.uniform(1, 2.5)))
+    noise = rng.normal(
+        0, float(rng.uniform(5, 20)), clean.shape if rng.random() < 0.6 else (*clean.shape[:2], 1)
+    )
+    half = cv2.resize(clean, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    return {
+        TIDY[0] if by <= 1.05 else TIDY[1]: clean,
+        "jpeg 30-70": stored(clean, int(rng.integers(30, 71)), 2),
+        "jpeg twice": stored(
+            cv2.resize(stored(half, int(rng.integers(30, 71)), 2), (w, h), interpolation=cv2.INTER_LINEAR),
+            int(rng.integers(50, 90)),
+            2,
+        ),
+        "noise 5-20": np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8),
+        "blur 1-2.5": blurred,
+        "blur, jpeg": stored(blurred, int(rng.integers(30, 71)), 2),
+    }
+
+
+def is_given(pixels: np.ndarray) -> bool:
+    """Whether a picture gets the model for damaged ones."""
+    values = pixels.astype(np.float32) / 255
+    damage = measure(lambda top, bottom: values[top:bottom], Size(*values.shape[:2]))
+    return damage is not None and judge(damage).pick == "real"
+
+
 def main() -> None:
     """Fit and report."""
     parser = argparse.ArgumentParser(
@@ -172,8 +234,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, action="append", required=True)
     parser.add_argument("--train", type=int, default=250)
     parser.add_argument("--test", type=int, default=150)
+    parser.add_argument(
+        "--accuracy", type=int, metavar="PARTS", help="of photographs; 520 for the documentation"
+    )
+    parser.add_argument("--fit-side", action="store_true", help="count on the photographs of the fit instead")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.accuracy:
+        accuracy(files(args.data, held_out=not args.fit_side), args.accuracy)
+        return
     train = measured(samples(files(args.data, held_out=False), args.train, seed=1))
     weights = fitted(train)
     print(f"WEIGHTS = np.array({[round(float(w), 2) for w in weights]})")
