@@ -9,12 +9,13 @@ computed for the whole axis in a fixed order of operations, so that a tile reads
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -312,3 +313,24 @@ def dihedral_back(pixels: NDArray[Any], which: int) -> NDArray[Any]:
     if which & 4:
         pixels = pixels.transpose(1, 0, 2)
     return pixels[:: -1 if which & 1 else 1, :: -1 if which & 2 else 1]
+
+
+def self_ensemble(
+    enlarge: Callable[[NDArray[Any], Size], NDArray[Any]],
+    pixels: NDArray[Any],
+    target: Size,
+    dtype: DTypeLike = np.float32,
+) -> NDArray[Any]:
+    """The mean (H, W, 3) of what `enlarge` makes of the `COPIES` of a picture (h, w, 3), each turned back.
+
+    Args:
+        enlarge: gives a copy at a size.
+        pixels: the picture.
+        target: size of the result.
+        dtype: that is summed in.
+    """
+    total = np.zeros((*target, 3), dtype)
+    for which in range(COPIES):
+        total += dihedral_back(enlarge(dihedral(pixels, which), dihedral_size(target, which)), which)
+    total /= COPIES
+    return total

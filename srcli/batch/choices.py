@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,9 @@ from srcli.image.metadata import PROVENANCE_KEY
 from srcli.image.provenance import check_own, recorded_write
 from srcli.image.write import write_image
 from srcli.resources import made_folder
+
+if TYPE_CHECKING:
+    from srcli.batch.render import Engine
 
 MAP, OVER, SCORES = "_selection.png", "_selection_overlay.png", "_scores.npy"
 
@@ -99,7 +102,7 @@ class ChoiceOutputs:
             picture.save(file, "PNG", pnginfo=text, optimize=True)
 
 
-def choices_of(task: Task, settings: Settings, engine: Any) -> ChoiceOutputs | None:
+def choices_of(task: Task, settings: Settings, engine: Engine | None) -> ChoiceOutputs | None:
     """What gathers the choices of a picture; None where nobody asked or no network runs.
 
     Raises:
@@ -107,7 +110,7 @@ def choices_of(task: Task, settings: Settings, engine: Any) -> ChoiceOutputs | N
     """
     if settings.selection is None or engine is None:
         return None
-    if not getattr(engine, "selects", False):
+    if not engine.selects:
         raise UsageError(f"'{task.preset.name}' chooses no branch for each pixel.")
     selection = Selection(
         task.target.size, engine.branches, keep_scores=settings.selection.scores is not None

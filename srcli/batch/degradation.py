@@ -14,6 +14,7 @@ import numpy as np
 from srcli.batch.inputs import Source
 from srcli.config.presets import Preset
 from srcli.degradations.estimate import Damage, Verdict, judge, measure, verdict_of
+from srcli.engine.request import PLAIN, Rendered, RenderRequest
 from srcli.errors import SrcliError
 from srcli.geometry import Size
 from srcli.image.probe import Header, probe
@@ -21,7 +22,7 @@ from srcli.image.read import Image, read_image
 from srcli.resources import input_bytes
 
 if TYPE_CHECKING:
-    from srcli.batch.render import Engine, Report
+    from srcli.batch.render import Engine
     from srcli.batch.task import Settings, Task
 
 NOTICE = (
@@ -88,7 +89,7 @@ def network_of(task: Task, settings: Settings, engine: Callable[[], Engine]) -> 
 
 
 class Blended:
-    """An engine that gives the pictures of two, mixed.
+    """An engine that gives the pictures of two, mixed; neither draws noise.
 
     Args:
         faithful: its part is what is left of `share`.
@@ -96,25 +97,24 @@ class Blended:
         share: of its picture, in [0, 1).
     """
 
+    selects = samples_pixels = False
+    branches: tuple[str, ...] = ()
+
     def __init__(self, faithful: Engine, restoring: Engine, share: float) -> None:
         self.faithful, self.restoring, self.share = faithful, restoring, share
         self.device, self.precision = restoring.device, restoring.precision
 
-    def __getattr__(self, name: str) -> Any:
-        if name in ("tile_used", "fp32_fallbacks", "tile_retries", "notes"):
-            return getattr(self.restoring if self.share else self.faithful, name)
-        raise AttributeError(name)
-
-    def rows(
-        self, source: Any, target: Size, *, report: Report | None = None, **_: Any
-    ) -> Iterator[np.ndarray]:
+    def upscale_rows(self, source: Any, target: Size, request: RenderRequest = PLAIN) -> Rendered:
         """See `Engine`."""
-        plain = iter(self.faithful.rows(source, target, report=report if self.share == 0 else None))
         if self.share == 0:
-            yield from plain
-            return
+            return self.faithful.upscale_rows(source, target, RenderRequest(report=request.report))
+        plain = self.faithful.upscale_rows(source, target)
+        restored = self.restoring.upscale_rows(source, target, RenderRequest(report=request.report))
+        return Rendered(self._mixed(plain.rows, restored.rows), restored.stats)
+
+    def _mixed(self, plain: Iterator[np.ndarray], restoring: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         held = np.empty((0, 1, 3), np.float32)
-        for restored in self.restoring.rows(source, target, report=report):
+        for restored in restoring:
             while len(held) < len(restored):
                 held = np.concatenate([held, next(plain)]) if len(held) else next(plain)
             own, held = held[: len(restored)], held[len(restored) :]

@@ -1,29 +1,27 @@
-"""What is done with a network's rows besides writing them: a temperature, consistency with the input, diversity.
+"""What is done with a network's rows besides writing them: self-ensemble, back-projection, colours, diversity.
 
-Each wrapper here has the `rows` of an engine, so that they stack.
+Each wrapper here has the `upscale_rows` of an `srcli.Upscaler`, so that they stack.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from srcli.batch.naming import check_links
-from srcli.batch.recolour import Recoloured
-from srcli.engine.temperature_map import TemperatureMap
-from srcli.geometry import COPIES, Size, dihedral, dihedral_back, dihedral_size
+from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Source, part_of
+from srcli.geometry import COPIES, Size, self_ensemble
 from srcli.image.back_projection import Projection
-from srcli.image.colour_transfer import ColourFix
+from srcli.image.colour_transfer import ColourFix, fixed, shift
 from srcli.image.provenance import check_own, recorded_write
 from srcli.image.write import write_image
 from srcli.resources import made_folder
 
-Report = Callable[[float], None]
 Rows = Iterator[np.ndarray]
 
 STRIP_ROWS = 256
@@ -32,67 +30,57 @@ GRAY_PER_LEVEL = 8  # in the picture of the diversity: a deviation of 32 levels 
 
 
 class Renderer(Protocol):
-    """Something that enlarges a picture row by row."""
+    """Something that enlarges a picture row by row, as `srcli.Upscaler` does."""
 
-    def rows(self, source: Any, target: Size, *, report: Report | None = None) -> Rows:
-        """Finished rows (n, W, 3) from top to bottom."""
+    def upscale_rows(self, source: Any, target: Size, request: RenderRequest = ...) -> Rendered:
+        """Rows (n, W, 3) from top to bottom, and what happened meanwhile."""
         ...
 
 
-class Drawn:
-    """A generative engine at a temperature and a seed.
+class _Whole:
+    """A renderer whose result is computed whole, and held in memory, from another's."""
 
-    Args:
-        engine: an `srcli.Upscaler` that is generative.
-        temperature: factor on the noise.
-        seed: of the noise.
-        where: a further factor for every pixel.
-    """
+    def __init__(self, renderer: Renderer) -> None:
+        self.renderer = renderer
 
-    def __init__(
-        self, engine: Any, temperature: float, seed: int, where: TemperatureMap | None = None
-    ) -> None:
-        self.engine = engine
-        self.temperature = temperature
-        self.seed = seed
-        self.where = where
+    def upscale_rows(self, source: Source, target: Size, request: RenderRequest = PLAIN) -> Rendered:
+        """See `Renderer`; rows are floats."""
+        stats = RenderStats()
+        return Rendered(self._strips(source, target, replace(request, as_bytes=False), stats), stats)
 
-    def rows(self, source: Any, target: Size, *, report: Report | None = None, **options: Any) -> Rows:
-        """See `Renderer`; further options are the engine's."""
-        if self.where is None or self.temperature == 0:
-            yield from self.engine.rows(
-                source, target, temperature=self.temperature, seed=self.seed, report=report, **options
-            )
-            return
+    def _strips(self, source: Source, target: Size, request: RenderRequest, stats: RenderStats) -> Rows:
+        sr = self._result(source, target, request, stats)
+        for first in range(0, target.h, STRIP_ROWS):
+            yield sr[first : first + STRIP_ROWS]
+
+    def _result(self, source: Source, target: Size, request: RenderRequest, stats: RenderStats) -> np.ndarray:
+        """The inner renderer's result (H, W, 3)."""
+        rendered = self.renderer.upscale_rows(source, target, request)
+        sr = np.empty((*target, 3), np.float32)
         top = 0
-        for mean, direction in self.engine.affine(source, target, seed=self.seed, report=report):
-            bottom = top + len(mean)
-            factor = self.where.rows(source, target, top, bottom) * np.float32(self.temperature)
-            yield mean + factor[..., None] * direction
-            top = bottom
+        for rows in rendered.rows:
+            sr[top : top + len(rows)] = rows
+            top += len(rows)
+        stats.take(rendered.stats)
+        return sr
 
 
-class Turned:
+class SelfEnsemble(_Whole):
     """The mean of a renderer's results for a picture and for its seven turned and mirrored copies.
 
     The geometric self-ensemble of Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution",
     CVPRW 2017.
     """
 
-    def __init__(self, renderer: Renderer) -> None:
-        self.renderer = renderer
+    def _result(self, source: Source, target: Size, request: RenderRequest, stats: RenderStats) -> np.ndarray:
+        parts = iter(range(COPIES))
 
-    def rows(self, source: Any, target: Size, *, report: Report | None = None) -> Rows:
-        """See `Renderer`; the picture and the whole result are held in memory."""
-        picture = np.asarray(source.strip(0, source.size[0]), np.float32)
-        total = np.zeros((*target, 3), np.float32)
-        for number in range(COPIES):
-            copy, goal = _Array(dihedral(picture, number)), dihedral_size(target, number)
-            sr = np.concatenate(list(self.renderer.rows(copy, goal, report=_share(report, number))))
-            total += dihedral_back(sr, number)
-        total /= COPIES
-        for first in range(0, target.h, STRIP_ROWS):
-            yield total[first : first + STRIP_ROWS]
+        def enlarged(copy: np.ndarray, size: Size) -> np.ndarray:
+            n = next(parts)
+            own = replace(request, report=part_of(request.report, n / COPIES, (n + 1) / COPIES))
+            return super(SelfEnsemble, self)._result(_Array(copy), size, own, stats)
+
+        return self_ensemble(enlarged, _whole(source), target)
 
 
 @dataclass(frozen=True)
@@ -107,59 +95,51 @@ class _Array:
         return self.pixels[top:bottom]
 
 
-def _share(report: Report | None, number: int) -> Report | None:
-    return None if report is None else lambda share: report((number + share) / COPIES)
+def _whole(source: Source) -> np.ndarray:
+    return np.asarray(source.strip(0, source.size[0]), np.float32)
 
 
-class Sampled:
-    """A diffusion engine at a seed.
-
-    Args:
-        engine: one that samples.
-        seed: of the noise.
-        chosen: told about the branches' scores, see `srcli.engine.latent_diffusion_upscaler`; None where they do not matter.
-    """
-
-    def __init__(self, engine: Any, seed: int, chosen: Callable[[int, np.ndarray], None] | None) -> None:
-        self.engine = engine
-        self.seed = seed
-        self.chosen = {} if chosen is None else {"chosen": chosen}
-
-    def rows(self, source: Any, target: Size, *, report: Report | None = None, **options: Any) -> Rows:
-        """See `Renderer`; further options are the engine's."""
-        return iter(self.engine.rows(source, target, seed=self.seed, report=report, **self.chosen, **options))
-
-
-class Consistent:
-    """Results of another renderer, moved to the nearest picture that reduces to the input.
-
-    Attributes:
-        lr_psnr: dB between the last result, in the output's depth and reduced, and its input; None for equals.
-    """
+class BackProjection(_Whole):
+    """Results of another renderer, moved to the nearest picture that reduces to the input; gives `lr_psnr`."""
 
     def __init__(self, renderer: Renderer, depth: str) -> None:
-        self.renderer = renderer
+        super().__init__(renderer)
         self.levels = LEVELS[depth]
-        self.lr_psnr: float | None = None
 
-    def rows(self, source: Any, target: Size, *, report: Report | None = None) -> Rows:
-        """See `Renderer`; the whole result is held in memory."""
-        sr = np.empty((*target, 3), np.float32)
-        top = 0
-        for rows in self.renderer.rows(source, target, report=report):
-            sr[top : top + len(rows)] = rows
-            top += len(rows)
-        size = Size(*source.size)
-        lr = np.clip(source.strip(0, size.h), 0, 1)
-        projection = Projection(size, target)
+    def _result(self, source: Source, target: Size, request: RenderRequest, stats: RenderStats) -> np.ndarray:
+        sr = super()._result(source, target, request, stats)
+        lr = np.clip(source.strip(0, source.size[0]), 0, 1)
+        projection = Projection(Size(*source.size), target)
         sr = projection.consistent(sr, lr)
         value = projection.psnr(sr, lr, levels=self.levels)
-        self.lr_psnr = round(value, 2) if math.isfinite(value) else None
-        for first in range(0, target.h, STRIP_ROWS):
-            yield sr[first : first + STRIP_ROWS]
+        stats.lr_psnr = round(value, 2) if math.isfinite(value) else None
+        return sr
 
 
-class Spread:
+class ColourTransfer(_Whole):
+    """Results of another renderer with the colours of their input; a note says how far off they were."""
+
+    def __init__(self, renderer: Renderer, fix: ColourFix) -> None:
+        super().__init__(renderer)
+        self.fix = fix
+
+    def _result(self, source: Source, target: Size, request: RenderRequest, stats: RenderStats) -> np.ndarray:
+        sr, lr = super()._result(source, target, request, stats), _whole(source)
+        before = shift(sr.clip(0, 1), lr)
+        sr = fixed(sr, lr, self.fix)
+        note = (
+            f"colour fix {self.fix.about()}: mean of red, green, blue off by {_levels(before)} of 255, "
+            f"then by {_levels(shift(sr.clip(0, 1), lr))}"
+        )
+        stats.notes.insert(0, note)
+        return sr
+
+
+def _levels(values: tuple[float, float, float]) -> str:
+    return ", ".join(f"{value:+.2f}" for value in values)
+
+
+class SampleDeviation:
     """The deviation between several results for one picture, in 8-bit levels, as LINF's authors measure it.
 
     Args:
@@ -225,33 +205,22 @@ def uncertainty_path(samples: Sequence[Path], fallback: str) -> Path:
 
 
 def renderer_for(
-    engine: Any,
+    engine: Renderer,
     *,
-    temperature: float | None,
-    seed: int,
-    where: TemperatureMap | None,
-    consistent_at: str | None,
     turned: bool = False,
-    chosen: Callable[[int, np.ndarray], None] | None = None,
     colour_fix: ColourFix | None = None,
+    consistent_at: str | None = None,
 ) -> Renderer:
     """An engine with all that was asked for.
 
     Args:
         engine: an `srcli.Upscaler`.
-        temperature: None for an engine that draws no noise.
-        seed: of the noise.
-        where: a factor on the temperature for every pixel.
-        consistent_at: the output's depth, where the result shall be consistent with the input; else None.
         turned: average over turned and mirrored copies.
-        chosen: told about the scores of a decoder's branches.
         colour_fix: how the result takes its colours from the input again; None: not at all.
+        consistent_at: the output's depth, where the result shall be consistent with the input; else None.
     """
-    renderer: Renderer = engine if temperature is None else Drawn(engine, temperature, seed, where)
-    if getattr(engine, "samples_pixels", False):
-        renderer = Sampled(engine, seed, chosen)
     if turned:
-        renderer = Turned(renderer)
+        engine = SelfEnsemble(engine)
     if colour_fix is not None:
-        renderer = Recoloured(renderer, colour_fix)
-    return renderer if consistent_at is None else Consistent(renderer, consistent_at)
+        engine = ColourTransfer(engine, colour_fix)
+    return engine if consistent_at is None else BackProjection(engine, consistent_at)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from srcli.batch.degradation import network_of
-from srcli.batch.draw import Spread, uncertainty_path
+from srcli.batch.draw import SampleDeviation, uncertainty_path
 from srcli.batch.inputs import Source
 from srcli.batch.naming import Destination
 from srcli.batch.plan import plan
-from srcli.batch.render import Engine, Report
+from srcli.batch.render import Engine
 from srcli.batch.run import run
 from srcli.batch.task import Record, Settings, Task
+from srcli.engine.request import Report
 from srcli.errors import SrcliError
 from srcli.files import remove_leftovers
 
@@ -57,7 +58,7 @@ class Job:
 
     source: Source
     tasks: Sequence[Task]
-    spread: Spread | None = None
+    spread: SampleDeviation | None = None
     path: Path | None = None
 
     def is_left(self, task: Task) -> bool:
@@ -145,7 +146,7 @@ def records_of(
         yield job.conclude(task, record, settings)
 
 
-def _spread(tasks: Sequence[Task], settings: Settings) -> tuple[Spread | None, Path | None]:
+def _spread(tasks: Sequence[Task], settings: Settings) -> tuple[SampleDeviation | None, Path | None]:
     """What gathers the deviation between samples, and where its picture goes; neither where it is not wanted.
 
     It needs all samples: those that are up to date are made again, unless its picture is there as well.
@@ -157,4 +158,4 @@ def _spread(tasks: Sequence[Task], settings: Settings) -> tuple[Spread | None, P
     skipped = [task for task in tasks if task.record.status == "skipped"]
     if skipped and (settings.exists == "skip" or (len(skipped) == len(tasks) and path.is_file())):
         return None, None
-    return Spread(tasks[0].target.size), path
+    return SampleDeviation(tasks[0].target.size), path

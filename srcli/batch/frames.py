@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from srcli.batch.render import Rendering, Report
+from srcli.batch.render import Rendering
+from srcli.engine.request import Report, part_of
 
 
 class AnimatedRendering(Rendering):
@@ -28,7 +29,7 @@ class AnimatedRendering(Rendering):
         """See `Rendering.rows`."""
         count = len(self.pictures)
         for index, picture in enumerate(self.pictures):
-            yield from picture.rows(_part(report, index, count))
+            yield from picture.rows(part_of(report, index / count, (index + 1) / count))
         self.record.notes[:] = dict.fromkeys(self.record.notes)
 
     def samples(self, rows: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -36,10 +37,6 @@ class AnimatedRendering(Rendering):
         bands = iter(rows)
         for picture in self.pictures:
             yield from picture.samples(_first(bands, self.task.target.size.h))
-
-
-def _part(report: Report | None, index: int, count: int) -> Report | None:
-    return None if report is None else lambda share: report((index + share) / count)
 
 
 def _first(bands: Iterator[np.ndarray], height: int) -> Iterator[np.ndarray]:

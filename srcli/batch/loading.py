@@ -46,9 +46,9 @@ class Loading:
 
     def __call__(self, device: str) -> Upscaler:
         """The network on a device."""
-        from srcli.engine.load import open_engine
+        from srcli.engine.load import load_upscaler
 
-        return open_engine(
+        return load_upscaler(
             self.model,
             device=device,
             precision=self.precision,

@@ -98,8 +98,8 @@ def plan(
         _identify(task, settings, weights)
     record.memory = _memory(task, form, settings)
     check_memory(record.memory, gathered=form not in STREAMED)
-    if task.needs_network and settings.forecast is not None:
-        lines, peak = settings.forecast(target.size)
+    if task.needs_network and settings.memory_plan is not None:
+        lines, peak = settings.memory_plan(target.size)
         record.notes += lines
         record.memory = max(record.memory, MEMORY_BASE + peak)
     if path is not None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from srcli.batch.choices import ChoiceOutputs, choices_of
-from srcli.batch.draw import Consistent, Drawn, Renderer, Sampled, Spread, renderer_for
-from srcli.batch.recolour import Recoloured
+from srcli.batch.draw import Renderer, SampleDeviation, renderer_for
 from srcli.batch.task import Record, Settings, Task, grows
+from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Report, Source, part_of
 from srcli.geometry import Size
 from srcli.image.read import Image
 from srcli.image.resize import extremes, is_flat, is_hard, resize_rows, steepened, taps
@@ -19,28 +19,18 @@ from srcli.image.samples import Spool, to_float
 from srcli.image.write import OutputPlan
 from srcli.resources import existing
 
-Report = Callable[[float], None]
 Cover = Callable[[int, int], np.ndarray]
 STRIP_SAMPLES = 1 << 22
 
 
-class Engine(Protocol):
-    """What `run` needs of an `srcli.Upscaler`."""
+class Engine(Renderer, Protocol):
+    """What `run` needs of an `srcli.Upscaler`; see there."""
 
     device: Any
     precision: Any
-    tile_used: Size | None
-    fp32_fallbacks: int
-    tile_retries: int
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What a user should know of the last picture."""
-        ...
-
-    def rows(self, source: Any, target: Size, *, report: Report | None = None) -> Iterator[np.ndarray]:
-        """Finished rows (n, W, 3) from top to bottom; a generative one takes temperature and seed besides."""
-        ...
+    selects: bool
+    branches: tuple[str, ...]
+    samples_pixels: bool
 
 
 class Rendering:
@@ -66,7 +56,7 @@ class Rendering:
         settings: Settings,
         engine: Engine | None,
         record: Record,
-        spread: Spread | None = None,
+        spread: SampleDeviation | None = None,
     ) -> None:
         self.task = task
         self.image = image
@@ -84,7 +74,7 @@ class Rendering:
         share = 0.0
         if image.alpha is not None and self.settings.alpha != "drop":
             asked = self.settings.alpha != "lanczos" and image.alpha_constant is None
-            if asked and getattr(engine, "samples_pixels", False):  # nothing should be invented in it
+            if asked and engine is not None and engine.samples_pixels:  # nothing should be invented in it
                 asked = False
                 record.notes.append("transparency enlarged by lanczos: this model samples")
             elif (
@@ -96,19 +86,19 @@ class Rendering:
             by_model = engine if asked and not hard else None
             share = 0.0 if by_model is None else 0.5
             folder = None if self.task.path is None else existing(self.task.path.parent)
-            self.cover = _cover(image, target, by_model, record, folder, _part(report, 0, share), hard=hard)
+            self.cover = _cover(image, target, by_model, record, folder, part_of(report, 0, share), hard=hard)
         if engine is None:
             kept = self.task.target.kept
             record.notes.append("size kept" if kept else "not enlarged: resized without the network")
         self.choices = choices_of(self.task, self.settings, engine)
-        renderer = None if engine is None else _renderer(engine, self.settings, record, self.choices)
+        renderer = engine and self._renderer(engine)
         if renderer is not None and self.choices is None and is_flat(image.pixels):
             renderer = Flat()  # a network would shift its colour
-        as_bytes = self._rounds_early(renderer)
+        rendered = colours(
+            image.strip, Size(*image.size), target, renderer, self._request(part_of(report, share, 1))
+        )
         top = 0
-        for rows in colours(
-            image.strip, Size(*image.size), target, renderer, _part(report, share, 1), as_bytes=as_bytes
-        ):
+        for rows in rendered.rows:
             if self.spread is not None:
                 self.spread.add(top, rows)
             if self.choices is not None:
@@ -116,7 +106,7 @@ class Rendering:
             top += len(rows)
             yield rows
         assert top == target.h
-        self._conclude(renderer)
+        self._conclude(rendered.stats)
 
     def samples(self, rows: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Samples (n, W, channels) of `rows`, in the colours and the depth of the file."""
@@ -127,45 +117,40 @@ class Rendering:
             yield self.output.band(band, alpha, top=top)
             top = bottom
 
-    def _rounds_early(self, renderer: Renderer | None) -> bool:
-        """Whether the device rounds to bytes: a quarter of what would else be fetched from it."""
-        drawn = isinstance(renderer, Drawn) and renderer.where is None
-        plain = renderer is self.engine or drawn or isinstance(renderer, Sampled)
-        stored = self.output.takes_bytes and (self.cover is None or self.output.alpha)
-        return bool(getattr(self.engine, "gives_bytes", False) and plain and self.spread is None and stored)
+    def _renderer(self, engine: Engine) -> Renderer:
+        settings = self.settings
+        return renderer_for(
+            engine,
+            turned=settings.turned,
+            colour_fix=settings.colour_fix,
+            consistent_at=self.record.depth if settings.consistency else None,
+        )
 
-    def _conclude(self, renderer: Renderer | None) -> None:
+    def _request(self, report: Report | None) -> RenderRequest:
+        stored = self.output.takes_bytes and (self.cover is None or self.output.alpha)
+        assert self.record.seed is not None or self.engine is None  # planned
+        return RenderRequest(
+            temperature=self.record.temperature,
+            temperature_map=self.settings.temperature_map,
+            seed=self.record.seed or 0,
+            scores=None if self.choices is None else self.choices.selection.add,
+            report=report,
+            as_bytes=stored and self.spread is None,
+        )
+
+    def _conclude(self, stats: RenderStats) -> None:
         engine, record = self.engine, self.record
         if self.spread is not None:
             self.spread.count += 1
-        if isinstance(renderer, Consistent):
-            record.lr_psnr = renderer.lr_psnr
-            renderer = renderer.renderer
-        if isinstance(renderer, Recoloured) and renderer.note is not None:
-            record.notes.append(renderer.note)
         if self.choices is not None:
             self.choices.conclude(record, replace=self.settings.exists == "overwrite")
         if engine is None:
             return
-        _count(record, engine)
-        tile = engine.tile_used
+        _count(record, stats)
         record.device, record.precision = str(engine.device), str(engine.precision)
-        record.tile = None if tile is None else f"{tile.w}x{tile.h}"
-        record.notes += engine.notes
-
-
-def _renderer(engine: Engine, settings: Settings, record: Record, choices: ChoiceOutputs | None) -> Renderer:
-    assert record.seed is not None  # planned
-    return renderer_for(
-        engine,
-        temperature=record.temperature,
-        seed=record.seed,
-        where=settings.temperature_map,
-        consistent_at=record.depth if settings.consistency else None,
-        turned=settings.turned,
-        chosen=None if choices is None else choices.selection.add,
-        colour_fix=settings.colour_fix,
-    )
+        record.tile = None if stats.tile is None else f"{stats.tile.w}x{stats.tile.h}"
+        record.lr_psnr = stats.lr_psnr
+        record.notes += stats.notes
 
 
 def colours(
@@ -173,48 +158,47 @@ def colours(
     size: Size,
     target: Size,
     engine: Renderer | None,
-    report: Report | None = None,
-    *,
-    as_bytes: bool = False,
-) -> Iterator[np.ndarray]:
-    """Rows (n, W, 3) of a picture at `target`, from top to bottom.
-
-    Sides that shrink are reduced first, antialiased; sides that grow are the network's.
+    request: RenderRequest,
+) -> Rendered:
+    """A picture at `target`. Sides that shrink are reduced first, antialiased; sides that grow are the network's.
 
     Args:
         strip: gives rows [top, bottom) of the picture as float32 (n, w, 3).
         size: of the picture.
         target: of the result.
         engine: the network, or what wraps it; needed where a side grows.
-        report: called with the finished share.
-        as_bytes: ask the network for rounded bytes.
+        request: how.
     """
     reduced = Size(min(size.h, target.h), min(size.w, target.w))
     source = Reduced(strip, size, reduced)
     if reduced != target:
         assert engine is not None
-        rounded = {"as_bytes": True} if as_bytes else {}
-        yield from engine.rows(source, target, report=report, **rounded)
-        return
-    step = max(1, STRIP_SAMPLES // (3 * target.w))
-    for top in range(0, target.h, step):
-        bottom = min(top + step, target.h)
-        yield source.strip(top, bottom)
+        return engine.upscale_rows(source, target, request)
+    return Rendered(_strips(source.strip, target, request.report), RenderStats())
+
+
+def _strips(
+    strip: Callable[[int, int], np.ndarray], size: Size, report: Report | None
+) -> Iterator[np.ndarray]:
+    step = max(1, STRIP_SAMPLES // (3 * size.w))
+    for top in range(0, size.h, step):
+        bottom = min(top + step, size.h)
+        yield strip(top, bottom)
         if report is not None:
-            report(bottom / target.h)
+            report(bottom / size.h)
 
 
 class Flat:
     """Enlarges a picture of one colour."""
 
-    def rows(
-        self, source: Any, target: Size, *, report: Report | None = None, **_: Any
-    ) -> Iterator[np.ndarray]:
-        """See `Engine`."""
+    def upscale_rows(self, source: Source, target: Size, request: RenderRequest = PLAIN) -> Rendered:
+        """See `Renderer`."""
         colour = source.strip(0, 1)[:, :1]
-        step = max(1, STRIP_SAMPLES // (3 * target.w))
-        for top in range(0, target.h, step):
-            yield np.broadcast_to(colour, (min(step, target.h - top), target.w, 3))
+
+        def strip(top: int, bottom: int) -> np.ndarray:
+            return np.broadcast_to(colour, (bottom - top, target.w, 3))
+
+        return Rendered(_strips(strip, target, request.report), RenderStats())
 
 
 class Reduced:
@@ -276,19 +260,15 @@ def _cover(
 
     # Kept until the colours are there; 16 bits are finer than any file's transparency but a float one's.
     whole = Spool(target, np.dtype(np.uint16), folder)
-    faithful: Renderer = engine if record.temperature is None else Drawn(engine, 0.0, 0)  # no noise in it
+    rendered = colours(as_gray, size, target, engine, RenderRequest(report=report))  # no noise in it
     top = 0
-    for rows in colours(as_gray, size, target, faithful, report):
+    for rows in rendered.rows:
         whole.append(np.rint(bounded(rows.mean(axis=2), top) * 65535).astype(np.uint16))
         top += len(rows)
-    _count(record, engine)
+    _count(record, rendered.stats)
     return lambda top, bottom: whole[top:bottom].astype(np.float32) / np.float32(65535)
 
 
-def _count(record: Record, engine: Engine) -> None:
-    record.tile_retries += engine.tile_retries
-    record.fp32_fallback += engine.fp32_fallbacks
-
-
-def _part(report: Report | None, start: float, stop: float) -> Report | None:
-    return None if report is None else lambda share: report(start + share * (stop - start))
+def _count(record: Record, stats: RenderStats) -> None:
+    record.tile_retries += stats.tile_retries
+    record.fp32_fallback += stats.fp32_fallbacks

@@ -13,10 +13,11 @@ import numpy as np
 from srcli import __version__
 from srcli.batch.capture_warnings import heard
 from srcli.batch.degradation import NOTICE, noticed
-from srcli.batch.draw import Spread
+from srcli.batch.draw import SampleDeviation
 from srcli.batch.frames import AnimatedRendering
-from srcli.batch.render import Engine, Rendering, Report
+from srcli.batch.render import Engine, Rendering
 from srcli.batch.task import Record, Settings, Task
+from srcli.engine.request import Report
 from srcli.errors import ImageError, ResourceError
 from srcli.files import write_error
 from srcli.image.animation import AnimationPlan, Timing, read_animation
@@ -58,7 +59,7 @@ def run(
     *,
     report: Report | None = None,
     stdout: BinaryIO | None = None,
-    spread: Spread | None = None,
+    spread: SampleDeviation | None = None,
 ) -> Record:
     """Do what was planned: read, enlarge, write, one after the other.
 
@@ -148,7 +149,7 @@ def _at_density(image: Image, dpi: float | None) -> Image:
 
 
 def rendering_of(
-    loaded: Loaded, settings: Settings, engine: Engine | None, spread: Spread | None
+    loaded: Loaded, settings: Settings, engine: Engine | None, spread: SampleDeviation | None
 ) -> Rendering:
     """The result, ready to be rendered."""
     output = loaded.output if isinstance(loaded.output, OutputPlan) else loaded.output.still

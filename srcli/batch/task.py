@@ -75,7 +75,7 @@ class Settings:
             `real_world` as the damage says.
         faithful: the model that restores nothing, where a part of its picture may be wanted.
         notice: whether pictures that nobody asked about are measured, to say if one is damaged.
-        forecast: for a dry run, gives lines on what an output of a size would take, and bytes; None: nothing is said.
+        memory_plan: for a dry run, gives lines on what an output of a size would take, and bytes; None: nothing is said.
         exists: what to do where the output exists.
         any_weights: whether an output that other weights made, from the same and with the same options, is up to date.
         made: gives what a manifest says of an output, if one does.
@@ -109,7 +109,7 @@ class Settings:
     restore: float | None = None
     faithful: SecondModel | None = None
     notice: bool = False
-    forecast: Callable[[Size], tuple[list[str], int]] | None = None
+    memory_plan: Callable[[Size], tuple[list[str], int]] | None = None
     exists: Exists = "auto"
     any_weights: bool = False
     made: Callable[[Source, Path], Entry | None] = lambda _source, _output: None

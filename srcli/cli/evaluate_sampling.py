@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 from srcli.cli import options
 from srcli.config.presets import Preset
 from srcli.config.sampling import (
-    SELECTIVE_DECODERS,
     Sampling,
     checked_steps,
     choose_sampling,
     is_sampled,
-    parse_branch,
 )
 from srcli.errors import UsageError
 
@@ -58,13 +56,15 @@ def asked_branches(request: Request, name: str) -> list[str | None]:
     Raises:
         UsageError: an unknown branch.
     """
+    from srcli.engine.branch_map import parse_branch
     from srcli.evaluate.models import INTERPOLATIONS
+    from srcli.models import branches_of
     from srcli.weights.files import resolve
 
     if not request.branch or name in INTERPOLATIONS:
         return [None]
     preset = resolve(name)
-    if preset.decoder.name not in SELECTIVE_DECODERS:
+    if not branches_of(preset):
         return [None]
     return [parse_branch(preset, word) for word in options.words(request.branch)]
 

@@ -21,7 +21,7 @@ USUAL: Mode = "adain"  # of the models that need one, as SeeSR has it
 
 def is_restorer(preset: Preset) -> bool:
     """Whether a preset restores what has been enlarged before."""
-    return preset.generator is not None and preset.generator.name == "lgcaa"
+    return preset.kind == "restoration"
 
 
 def begins_near_input(preset: Preset) -> bool:
@@ -78,7 +78,7 @@ def _forecast(
     from srcli.config.base_models import bases_of, locate_base
     from srcli.engine.device import choose_device
     from srcli.engine.footprint import speed
-    from srcli.engine.memory_plan import forecast
+    from srcli.engine.memory_plan import plan_memory
     from srcli.engine.tiling import checked_tile
     from srcli.resources import free_memory
 
@@ -87,10 +87,10 @@ def _forecast(
     where = choose_device(device).device
     free, note = free_memory(where), []
     try:
-        found = forecast(preset, target, chosen, tile=checked_tile(tile), free=free)
+        found = plan_memory(preset, target, chosen, tile=checked_tile(tile), free=free)
     except ResourceError as error:
         note = [f"not on this machine: {error.message}"]
-        found = forecast(preset, target, chosen, tile=checked_tile(tile), free=PLENTY)
+        found = plan_memory(preset, target, chosen, tile=checked_tile(tile), free=PLENTY)
     absent = [base for base in bases_of(preset) if locate_base(base) is None]
     if absent:
         note.append(f"not here yet: {', '.join(absent)} (srcli models pull {' '.join(absent)})")

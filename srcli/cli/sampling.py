@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from srcli.config.presets import Preset
-from srcli.config.sampling import Sampling, check_sampled, check_selects, choose_sampling, parse_branch
+from srcli.config.sampling import Sampling, check_sampled, choose_sampling
 from srcli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ def sampled(preset: Preset, request: Request) -> tuple[Sampling | None, str | No
         average=request.average,
         official=request.official,
     )
+    if request.branch is None:
+        return sampling if asked else None, None
+    from srcli.engine.branch_map import parse_branch
+
     return sampling if asked else None, parse_branch(preset, request.branch)
 
 
@@ -61,6 +65,8 @@ def selected(preset: Preset, request: Request, branch: str | None, pictures: int
     asked = [option for option, path in files.items() if path is not None]
     if not asked and not request.selection_stats:
         return None
+    from srcli.engine.branch_map import check_selects
+
     first = (asked or ["--selection-stats"])[0]
     check_selects(preset, first)
     if branch is not None:

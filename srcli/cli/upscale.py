@@ -155,7 +155,7 @@ def _settings(
         turned=request.tta,
         limit=not request.no_limit,
         colour_fix=colour_fix(preset, request.colour_fix, request.colour_strength),
-        forecast=forecast_lines(preset, model.sampling, request.tile, device) if request.dry_run else None,
+        memory_plan=forecast_lines(preset, model.sampling, request.tile, device) if request.dry_run else None,
         provenance=not request.no_provenance,
         exists=policy(request),
         any_weights=not (model.named or request.upgrade),

@@ -28,6 +28,15 @@ SUCCESSORS = {  # of presets that leave the package, which are used themselves a
     "edsr-baseline-lit-s": "rlfn-lit-s",
 }
 
+Kind = Literal["regression", "flow", "latent-diffusion", "pixel-diffusion", "restoration"]
+KINDS_BEFORE: dict[
+    str, Kind
+] = {  # of parts in presets and weights files written before these said their kind
+    "linf": "flow",
+    "idm": "pixel-diffusion",
+    "lgcaa": "restoration",
+}
+
 MOST_STEPS = 100_000  # that noise was trained with; there is a table of them
 
 RGB = tuple[float, float, float]
@@ -222,8 +231,8 @@ class Diffusion:
         eta: default share of fresh noise, for ddim.
         near_input: whether sampling can begin near the input: with the enlarged picture and some noise.
         fidelity: default of `Sampling.fidelity`, for such models.
-        tile: side of the tiles of a canvas that is cut; the engine chooses less where memory is short.
-        overlap: canvas pixels that neighbouring tiles share; None: a quarter of the tile, or what the generator wants.
+        tile: side of the tiles of a sample that is cut; the engine chooses less where memory is short.
+        overlap: sample pixels that neighbouring tiles share; None: a quarter of the tile, or what the generator wants.
         colour_fix: how `upscale` gives results the colours of their input by default, see `srcli.image.colour_transfer`.
         official: how the authors sample.
     """
@@ -269,6 +278,8 @@ class Preset:
     Attributes:
         name: what the user types; the file's stem.
         title: the name in print.
+        kind: what the network is, which decides how it is run. Where a file does not say, a generator means
+            latent-diffusion, a section [temperature] flow, and neither of them regression.
         params: parameters of the network, all parts.
         paper: link to the paper.
         origin: link to the authors' code.
@@ -280,6 +291,7 @@ class Preset:
     title: str
     encoder: Part
     decoder: Part
+    kind: Kind = "regression"
     weights: Weights = Weights()
     params: int | None = None
     paper: str | None = None
@@ -310,6 +322,8 @@ class Preset:
     def to_dict(self) -> dict[str, Any]:
         """The preset as nested plain values, in the shape of its TOML file, without what is unset."""
         plain: dict[str, Any] = _set_values(dataclasses.asdict(dataclasses.replace(self, folder=None)))
+        if self.kind == _kind_before(self):
+            del plain["kind"]
         parts = {"encoder": self.encoder, "decoder": self.decoder, "generator": self.generator}
         for key, part in parts.items():
             if part is not None:
@@ -338,7 +352,14 @@ def parse_preset(table: Mapping[str, Any], *, name: str, where: str | None = Non
     where = where or name
     if "folder" in table:
         raise PresetError(f"unknown key 'folder' in {where}.")
-    return read_section(Preset, {"name": name, **table}, where)
+    preset = read_section(Preset, {"name": name, **table}, where)
+    return preset if "kind" in table else dataclasses.replace(preset, kind=_kind_before(preset))
+
+
+def _kind_before(preset: Preset) -> Kind:
+    if preset.generator is not None:
+        return KINDS_BEFORE.get(preset.generator.name, "latent-diffusion")
+    return KINDS_BEFORE.get(preset.decoder.name, "regression" if preset.temperature is None else "flow")
 
 
 def load_preset(name: str | Path) -> Preset:

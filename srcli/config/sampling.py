@@ -1,4 +1,4 @@
-"""How a diffusion model's canvas is sampled: what was asked for, with the preset's own values for the rest.
+"""How a diffusion model samples: what was asked for, with the preset's own values for the rest.
 
 Plain data, for the command line and for records; `srcli.engine.diffusion` does it.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import typing
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from srcli.config.presets import Diffusion, Preset, Sampler, list_presets
@@ -20,7 +19,7 @@ MOST_AVERAGED = 256
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one canvas, or several that are averaged, are sampled.
+    """How one sample is drawn, or several that are averaged.
 
     Attributes:
         sampler: its name.
@@ -28,9 +27,9 @@ class Sampling:
         eta: share of fresh noise in the steps of ddim.
         skip: steps at the noisy end that are left out.
         official: whether the authors' grid of steps is used.
-        average: canvases whose pictures are averaged.
+        average: samples whose pictures are averaged.
         window: sides of the LR image are padded to a multiple of it, by a whole one where none is missing; 1: never.
-        fidelity: for models whose canvas is the output, the share of the way, from its noisy end, that is left out: 0
+        fidelity: for models whose sample is the output, the share of the way, from its noisy end, that is left out: 0
             begins at the noisiest step, near 1 little is added to the picture enlarged by bicubic interpolation.
     """
 
@@ -45,7 +44,7 @@ class Sampling:
 
     @property
     def calls(self) -> int:
-        """Calls of the generator for one canvas."""
+        """Calls of the generator for one sample."""
         return self.steps - self.skip
 
     def about(self) -> str:
@@ -57,7 +56,7 @@ class Sampling:
         return words + (f", mean of {self.average}" if self.average > 1 else "")
 
     def seeds(self, seed: int) -> list[int]:
-        """The seeds of the canvases that are averaged; the first is `seed`, the others are far from any in use."""
+        """The seeds of the samples that are averaged; the first is `seed`, the others are far from any in use."""
         return [seed, *(_derived(seed, n) for n in range(1, self.average))]
 
 
@@ -67,7 +66,7 @@ def _derived(seed: int, n: int) -> int:
 
 def is_sampled(preset: Preset) -> bool:
     """Whether a generator is sampled before anything is decoded."""
-    return preset.generator is not None
+    return preset.kind not in ("regression", "flow")
 
 
 def check_sampled(preset: Preset, option: str) -> None:
@@ -142,43 +141,3 @@ def checked_steps(steps: int, diffusion: Diffusion) -> int:
             hint=f"The preset's own: {diffusion.steps}.",
         )
     return steps
-
-
-def parse_branch(preset: Preset, branch: str | None) -> str | None:
-    """The branch of a decoder that has several; None means all of them, chosen pixel by pixel.
-
-    Raises:
-        UsageError: an unknown branch, or a preset whose decoder has none.
-    """
-    if branch is None or branch == "selected":
-        if branch is not None:
-            _branches(preset, "--branch")
-        return None
-    known = _branches(preset, "--branch")
-    if branch not in known:
-        raise UsageError(f"unknown branch '{branch}'.", hint=suggest(branch, [*known, "selected"]))
-    return branch
-
-
-def check_selects(preset: Preset, option: str) -> None:
-    """Refuse an option about which branch is chosen where there is nothing to choose.
-
-    Raises:
-        UsageError: the preset's decoder has one branch, or mixes them.
-    """
-    if len(_branches(preset, option)) < 2 or preset.decoder.args.get("select", "pixel") != "pixel":
-        raise UsageError(f"{option}: '{preset.name}' chooses no branch for each pixel.")
-
-
-def _branches(preset: Preset, option: str) -> Sequence[str]:
-    if preset.decoder.name not in SELECTIVE_DECODERS:
-        names = [known.name for known in list_presets() if known.decoder.name in SELECTIVE_DECODERS]
-        raise UsageError(
-            f"{option}: the decoder of '{preset.name}' has no branches.",
-            hint=f"Presets with some: {', '.join(names)}." if names else "No preset here has some.",
-        )
-    return typing.cast(Sequence[str], preset.decoder.args.get("branches", BRANCHES))
-
-
-SELECTIVE_DECODERS = ("lia",)
-BRANCHES = ("f", "p", "pf", "fp")  # of the whole decoder, in the order of its scores

@@ -18,7 +18,6 @@ from srcli.errors import UsageError
 
 Asked = float | Literal["auto"] | None
 
-GENERATIVE_DECODERS = ("linf",)
 PUBLISHED_PIXEL = ((4.0, 0.5), (6.0, 0.4), (8.0, 0.2))  # (scale, temperature) of flows over single pixels
 PUBLISHED_PATCH = 0.8  # at x4, of flows over patches of 3x3; beyond it falls as that of pixels does
 UNUSUAL = 2.0  # more than this is noise rather than detail
@@ -36,7 +35,7 @@ class Chosen:
 
 def is_generative(preset: Preset) -> bool:
     """Whether the preset's results depend on a temperature and a seed."""
-    return preset.temperature is not None or preset.decoder.name in GENERATIVE_DECODERS
+    return preset.kind == "flow"
 
 
 def check_generative(preset: Preset, option: str) -> None:

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from srcli.engine.temperature_map import Source, contrasts
+from srcli.config.presets import Preset, list_presets
+from srcli.engine.request import Source
+from srcli.engine.temperature_map import contrasts
+from srcli.errors import UsageError, suggest
 from srcli.geometry import Size, nearest
 
 U8 = NDArray[np.uint8]
@@ -121,7 +124,7 @@ def kinds(lr: Source) -> U8:
     By the local structure tensor: flat where contrast is low in all directions, an edge where it is high in one, and
     texture where it is high in both.
     """
-    stronger, weaker = contrasts(lr, 0, lr.size.h)
+    stronger, weaker = contrasts(lr, 0, lr.size[0])
     kind = np.where(weaker < DIRECTED * stronger, 1, 2)
     return np.where(stronger < FLAT, 0, kind).astype(np.uint8)
 
@@ -176,3 +179,42 @@ def _sum(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _rgb(colour: str) -> tuple[int, int, int]:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:], 16)
+
+
+# --- options ------------------------------------------------------------------------------------------------------
+
+
+def parse_branch(preset: Preset, branch: str | None) -> str | None:
+    """The branch of a decoder that has several; None means all of them, chosen pixel by pixel.
+
+    Raises:
+        UsageError: an unknown branch, or a preset whose decoder has none.
+    """
+    if branch is None:
+        return None
+    known = _branches(preset, "--branch")
+    if branch not in (*known, "selected"):
+        raise UsageError(f"unknown branch '{branch}'.", hint=suggest(branch, [*known, "selected"]))
+    return None if branch == "selected" else branch
+
+
+def check_selects(preset: Preset, option: str) -> None:
+    """Refuse an option about which branch is chosen where there is nothing to choose.
+
+    Raises:
+        UsageError: the preset's decoder has one branch, or mixes them.
+    """
+    if len(_branches(preset, option)) < 2 or preset.decoder.args.get("select", "pixel") != "pixel":
+        raise UsageError(f"{option}: '{preset.name}' chooses no branch for each pixel.")
+
+
+def _branches(preset: Preset, option: str) -> tuple[str, ...]:
+    from srcli.models import branches_of  # brings torch
+
+    if not (found := branches_of(preset)):
+        names = [known.name for known in list_presets() if branches_of(known)]
+        raise UsageError(
+            f"{option}: the decoder of '{preset.name}' has no branches.",
+            hint=f"Presets with some: {', '.join(names)}." if names else "No preset here has some.",
+        )
+    return found

@@ -87,7 +87,7 @@ def _cpu_computes_bf16() -> bool:
 
 
 @contextmanager
-def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
+def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
     """Inside, networks compute in `precision`, repeatably; float32 means float32 (no TF32)."""
     dtype = DTYPES[precision]
     cast = torch.autocast(device.type, dtype) if precision != "fp32" else nullcontext()
@@ -118,7 +118,7 @@ def with_fallback(
     Returns:
         The tensor, and whether it was computed again.
     """
-    with arithmetic(device, precision):
+    with autocast(device, precision):
         found = compute(precision)
     if precision == "fp32" or bool(torch.isfinite(found).all()):
         return found, False
@@ -128,7 +128,7 @@ def with_fallback(
             RuntimeWarning,
             stacklevel=3,
         )
-    with arithmetic(device, "fp32"):
+    with autocast(device, "fp32"):
         return compute("fp32").float(), True
 
 

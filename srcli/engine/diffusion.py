@@ -1,9 +1,9 @@
-"""Sampling a canvas with a generator, step by step, in tiles that are blended at every step.
+"""Denoising a sample with a generator, step by step, in tiles that are blended at every step.
 
-A canvas larger than a tile
+A sample larger than a tile
 is predicted in overlapping tiles of one size, whose predictions are blended with weights that sum to one before the
 step is taken (Bar-Tal et al., "MultiDiffusion", ICML 2023). The noise, the first and that of stochastic samplers, is
-drawn for the canvas as a whole. So tiles share all their pixels' past, and neither their number at a time nor the
+drawn for the sample as a whole. So tiles share all their pixels' past, and neither their number at a time nor the
 device changes what a seed means.
 """
 
@@ -26,17 +26,17 @@ Predict = Callable[[Tensor, Tensor, Sequence[Box]], Tensor]
 Noise = Callable[[int], Tensor]
 
 LOWEST_WEIGHT = 1e-3  # of a tile's outermost pixels, before weights are made to sum to one
-SMALLEST_TILE = 32  # pixels of a canvas's tile; smaller ones see too little
+SMALLEST_TILE = 32  # pixels of a sample's tile; smaller ones see too little
 
 
 class Tiles(NamedTuple):
-    """Overlapping tiles of one size that cover a canvas.
+    """Overlapping tiles of one size that cover a sample.
 
     Attributes:
-        size: of the canvas.
+        size: of the sample.
         side: of every tile.
         boxes: the tiles, row by row.
-        weights: of each, (side.h, side.w) float32; at every pixel of the canvas they sum to one.
+        weights: of each, (side.h, side.w) float32; at every pixel of the sample they sum to one.
     """
 
     size: Size
@@ -46,11 +46,11 @@ class Tiles(NamedTuple):
 
 
 def plan_tiles(size: Size, side: int | None, overlap: int, multiple_of: int = 1) -> Tiles:
-    """The tiles of a canvas.
+    """The tiles of a sample.
 
     Args:
-        size: of the canvas; its sides are multiples of `multiple_of`.
-        side: of the tiles, rounded up to a multiple; None for one that is the canvas.
+        size: of the sample; its sides are multiples of `multiple_of`.
+        side: of the tiles, rounded up to a multiple; None for one that is the sample.
         overlap: pixels that neighbours share at least, rounded up to a multiple; at most half a tile.
         multiple_of: tiles begin at multiples of it.
     """
@@ -101,9 +101,9 @@ class Plan:
     """How much is predicted at a time.
 
     Attributes:
-        tiles: of the canvas.
+        tiles: of the sample.
         batch: tiles predicted together.
-        overlap: canvas pixels that neighbours share, for smaller tiles.
+        overlap: sample pixels that neighbours share, for smaller tiles.
         multiple_of: of the generator.
     """
 
@@ -125,7 +125,7 @@ class Plan:
 
 
 @torch.no_grad()
-def sample(
+def denoise(
     predict: Predict,
     noise: Noise,
     schedule: Schedule,
@@ -137,33 +137,33 @@ def sample(
     is_out_of_memory: Callable[[BaseException], bool] = lambda error: isinstance(error, MemoryError),
     report: Callable[[float], None] | None = None,
 ) -> tuple[Tensor, Plan]:
-    """Sample a canvas.
+    """Denoise a sample from noise, or from noise and a start.
 
     Args:
         predict: gives the noise (or velocity) in n noisy tiles (n, C, h, w) at the time t (n,), told where they lie.
-        noise: the canvas's own (1, C, H, W) at 0, and that of the n-th step at n, on the device to run on.
+        noise: the sample's own (1, C, H, W) at 0, and that of the n-th step at n, on the device to run on.
         schedule: the sampler, used once.
         plan: tiles, and how many at a time.
         by_level: whether `predict` is given sqrt(alpha-bar) for t instead of the step of training.
-        start: a canvas to begin from, which gets the noise that belongs before call `begin`; None: noise alone.
+        start: a sample to begin from, which gets the noise that belongs before call `begin`; None: noise alone.
         begin: number of the first call; those before are left out.
         is_out_of_memory: tells errors that call for fewer or smaller tiles.
         report: called with the finished share after every step.
 
     Returns:
-        The canvas (1, C, H, W), in the noise's type, and the plan that fitted into memory.
+        The sample (1, C, H, W), in the noise's type, and the plan that fitted into memory.
 
     Raises:
         ModelError: a prediction is NaN or infinite.
         ResourceError: memory runs out even with the smallest tiles.
-        UsageError: `begin` is no call, or is not the first without a canvas to begin from.
+        UsageError: `begin` is no call, or is not the first without a sample to begin from.
     """
     if not 0 <= begin < schedule.calls or (begin and start is None):
         raise UsageError(f"Sampling cannot begin at call {begin} of {schedule.calls}.")
-    canvas = schedule.start(noise(0), start, begin)
+    sample = schedule.start(noise(0), start, begin)
     for call in range(begin, schedule.calls):
-        time = (schedule.levels if by_level else schedule.times)[call].to(canvas.device)
-        seen = schedule.scaled(canvas, call)
+        time = (schedule.levels if by_level else schedule.times)[call].to(sample.device)
+        seen = schedule.scaled(sample, call)
         while True:
             try:
                 prediction = _blended(predict, seen, time, plan)
@@ -171,28 +171,28 @@ def sample(
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            plan = _next(plan, canvas)  # outside the handler, so that the failed call's tensors are free
+            plan = _next(plan, sample)  # outside the handler, so that the failed call's tensors are free
         if not bool(torch.isfinite(prediction).all()):
             raise ModelError(
                 f"The generator gives NaN or infinity at step {call + 1} of {schedule.calls}.",
                 hint="Try --precision fp32; if that is in use, the weights are damaged.",
             )
         fresh = noise(call + 1) if schedule.draws else None
-        canvas = schedule.step(prediction, canvas, call, fresh)
+        sample = schedule.step(prediction, sample, call, fresh)
         if report:
             report((call + 1 - begin) / (schedule.calls - begin))
-    return canvas, plan
+    return sample, plan
 
 
-def _blended(predict: Predict, canvas: Tensor, time: Tensor, plan: Plan) -> Tensor:
-    """Predictions of all tiles as one of the canvas, float32."""
+def _blended(predict: Predict, sample: Tensor, time: Tensor, plan: Plan) -> Tensor:
+    """Predictions of all tiles as one of the sample, float32."""
     tiles = plan.tiles
     if len(tiles.boxes) == 1:
-        return predict(canvas, time.expand(1), tiles.boxes).float()
+        return predict(sample, time.expand(1), tiles.boxes).float()
     whole: Tensor | None = None
     for first in range(0, len(tiles.boxes), plan.batch):
         boxes = tiles.boxes[first : first + plan.batch]
-        noisy = torch.cat([canvas[(..., *box.slices)] for box in boxes])
+        noisy = torch.cat([sample[(..., *box.slices)] for box in boxes])
         predicted = predict(noisy, time.expand(len(boxes)), boxes).float()
         if whole is None:
             whole = torch.zeros(1, predicted.shape[1], *tiles.size, device=predicted.device)
@@ -202,14 +202,14 @@ def _blended(predict: Predict, canvas: Tensor, time: Tensor, plan: Plan) -> Tens
     return whole
 
 
-def _next(plan: Plan, canvas: Tensor) -> Plan:
-    if canvas.device.type == "cuda":
+def _next(plan: Plan, sample: Tensor) -> Plan:
+    if sample.device.type == "cuda":
         torch.cuda.empty_cache()
     smaller = plan.smaller()
     if smaller is None:
         side = plan.tiles.side
         raise ResourceError(
-            f"Out of memory on {canvas.device} while sampling a canvas of {plan.tiles.size.w}x{plan.tiles.size.h}, "
+            f"Out of memory on {sample.device} while sampling a canvas of {plan.tiles.size.w}x{plan.tiles.size.h}, "
             f"even with one tile of {side.w}x{side.h} at a time.",
             hint="Close other programs, use --device cpu, or a smaller model.",
         )

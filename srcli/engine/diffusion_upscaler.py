@@ -1,4 +1,4 @@
-"""SampledUpscaler: what the engines of diffusion models share, and how a generator is asked."""
+"""DiffusionUpscaler: what the engines of diffusion models share, and how a generator is asked."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from torch import Tensor
 from srcli.config.presets import Preset
 from srcli.config.sampling import Sampling, choose_sampling
 from srcli.engine.device import DTYPES, Precision, is_out_of_memory, with_fallback
-from srcli.engine.diffusion import Plan, plan_tiles, sample
-from srcli.engine.noise import CanvasNoise
-from srcli.engine.upscaler import Report, Upscaler
+from srcli.engine.diffusion import Plan, denoise, plan_tiles
+from srcli.engine.noise import SampleNoise
+from srcli.engine.request import RenderRequest, RenderStats, Report
+from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
 from srcli.geometry import Box, Size
 from srcli.models.noise_schedule import Schedule, scheduler_for
@@ -23,17 +24,16 @@ from srcli.resources import free_memory
 CPU_BATCH_MEMORY = 256 << 20  # more tiles at a time are no faster on a CPU
 GPU_BATCH_SHARE = 0.5  # of the free memory
 MOST_TILES = 32  # at a time
-SLACK = 1.25  # a canvas this much longer than a tile is not cut
+SLACK = 1.25  # a sample this much longer than a tile is not cut
 
 Condition = Callable[[Sequence[Box]], Tensor | tuple[Tensor, ...]]
 
 
-class SampledUpscaler(Upscaler):
-    """An `Upscaler` whose network has a generator, which samples a canvas.
+class DiffusionUpscaler(Upscaler):
+    """An `Upscaler` whose network has a generator, which denoises a sample.
 
     Attributes:
-        canvas_pixels: what the pixels of the canvas are, in words.
-        canvas_tile: sides of the tiles that the last canvas was sampled in; None: it was not cut.
+        sample_pixels: what the pixels of the sample are, in words.
         diffusion: what the preset says of the noise.
 
     Args:
@@ -43,7 +43,8 @@ class SampledUpscaler(Upscaler):
         options: of `Upscaler`.
     """
 
-    canvas_pixels: str
+    sample_pixels: str
+    samples_pixels = True
     sampling: Sampling
 
     def __init__(
@@ -54,7 +55,6 @@ class SampledUpscaler(Upscaler):
         assert chosen is not None
         assert preset.diffusion is not None
         self.sampling, self.diffusion = chosen, preset.diffusion
-        self.canvas_tile: Size | None = None
 
     @property
     def generator(self) -> Generator:
@@ -62,24 +62,16 @@ class SampledUpscaler(Upscaler):
         assert self.network.generator is not None
         return self.network.generator
 
-    @property
-    def samples_pixels(self) -> bool:
-        """See `Upscaler.samples_pixels`."""
-        return True
+    def _notes(self, request: RenderRequest, stats: RenderStats) -> list[str]:
+        tile, notes = stats.sample_tile, super()._notes(request, stats)
+        if tile is not None:
+            notes.append(f"sampled in blended tiles of {tile.w}x{tile.h} {self.sample_pixels}")
+        return notes
 
-    @property
-    def notes(self) -> list[str]:
-        """See `Upscaler.notes`."""
-        tile = self.canvas_tile
-        notes = (
-            [] if tile is None else [f"sampled in blended tiles of {tile.w}x{tile.h} {self.canvas_pixels}"]
-        )
-        return [*super().notes, *notes]
+    def sample_plan(self, size: Size) -> Plan:
+        """How a sample is cut.
 
-    def canvas_plan(self, size: Size) -> Plan:
-        """How a canvas is cut.
-
-        The tiles depend on the canvas and on what was asked for, never on the memory, so that a picture does not; how
+        The tiles depend on the sample and on what was asked for, never on the memory, so that a picture does not; how
         many are predicted at a time does.
         """
         generator, diffusion = self.generator, self.diffusion
@@ -101,6 +93,10 @@ class SampledUpscaler(Upscaler):
         batch = max(1, min(memory // each, len(tiles.boxes), MOST_TILES))
         return Plan(tiles, batch, overlap, generator.multiple_of)
 
+    def first_call(self, schedule: Schedule, how: Sampling) -> int:
+        """The call of the generator that sampling begins with."""
+        return schedule.begin_near((1 - how.fidelity) * self.diffusion.train_steps) if how.fidelity else 0
+
     def sampled(
         self,
         condition: Condition,
@@ -108,71 +104,71 @@ class SampledUpscaler(Upscaler):
         seed: int,
         how: Sampling,
         report: Report | None,
+        stats: RenderStats,
         start: Tensor | None = None,
-    ) -> tuple[Tensor, int, int]:
-        """A canvas (1, C, H, W), denormalised.
+    ) -> Tensor:
+        """A sample (1, C, H, W), denormalised.
 
         Args:
-            condition: for some boxes of the canvas, what the generator sees beside the noise, with their axis first.
-            size: of the canvas.
+            condition: for some boxes of the sample, what the generator sees beside the noise, with their axis first.
+            size: of the sample.
             seed: of the noise.
             how: it is sampled.
             report: called with the finished share after every step.
-            start: a canvas that `how.fidelity` begins with.
-
-        Returns:
-            The canvas, how often tiles had to be fewer or smaller, and the predictions computed again in float32.
+            stats: takes the tiles, and what was done again.
+            start: a sample that `how.fidelity` begins with.
 
         Raises:
-            ModelError, ResourceError: see `srcli.engine.diffusion.sample`.
+            ModelError, ResourceError: see `srcli.engine.diffusion.denoise`.
             UsageError: fidelity, without anything to be faithful to.
         """
         if how.fidelity and start is None:
             raise UsageError(f"'{self.preset.name}' samples from noise alone: it has no fidelity.")
-        plan = self.canvas_plan(size)
-        predictor = Predictor(self.generator, condition, self.device, self.precision)
+        plan = self.sample_plan(size)
+        predictor = Predictor(self.generator, condition, self.device, self.precision, stats)
         schedule: Schedule = scheduler_for(self.diffusion, how)
-        canvas, used = sample(
+        sample, used = denoise(
             predictor,
-            CanvasNoise(seed, self.generator.channels, size, self.device),
+            SampleNoise(seed, self.generator.channels, size, self.device),
             schedule,
             plan,
             by_level=self.generator.by_level,
             start=start if how.fidelity else None,
-            begin=schedule.begin_near((1 - how.fidelity) * self.diffusion.train_steps) if how.fidelity else 0,
+            begin=self.first_call(schedule, how),
             is_out_of_memory=is_out_of_memory,
             report=report,
         )
-        self.canvas_tile = used.tiles.side if len(used.tiles.boxes) > 1 else None
+        stats.sample_tile = used.tiles.side if len(used.tiles.boxes) > 1 else None
+        stats.tile_retries += used is not plan
         with torch.inference_mode():
-            return (
-                self.generator.denormalised(canvas.float()),
-                int(used is not plan),
-                predictor.fp32_fallbacks,
-            )
+            return self.generator.denormalised(sample.float())
 
 
 class Predictor:
-    """A generator beside its condition, as `srcli.engine.diffusion.sample` calls it.
+    """A generator beside its condition, as `srcli.engine.diffusion.denoise` calls it.
 
     Args:
         generator: the network.
-        condition: see `SampledUpscaler.sampled`.
+        condition: see `DiffusionUpscaler.sampled`.
         device: where it runs.
         precision: it runs in.
-
-    Attributes:
-        fp32_fallbacks: predictions computed again in float32 because half precision gave NaN or infinity.
+        stats: counts predictions computed again in float32 because half precision gave NaN or infinity.
     """
 
     def __init__(
-        self, generator: Generator, condition: Condition, device: torch.device, precision: Precision
+        self,
+        generator: Generator,
+        condition: Condition,
+        device: torch.device,
+        precision: Precision,
+        stats: RenderStats,
     ) -> None:
         self.generator = generator
         self.condition = condition
         self.device = device
         self.precision = precision
-        self.fp32_fallbacks = 0
+        self.stats = stats
+        self._warned = False
 
     def __call__(self, noisy: Tensor, t: Tensor, boxes: Sequence[Box]) -> Tensor:
         """The noise (n, C, h, w) in tiles."""
@@ -183,14 +179,15 @@ class Predictor:
             self.device,
             self.precision,
             what="those steps are",
-            quiet=self.fp32_fallbacks > 0,
+            quiet=self._warned,
         )
-        self.fp32_fallbacks += again
+        self.stats.fp32_fallbacks += again
+        self._warned |= again
         return predicted
 
 
-def parked(condition: Tensor, device: torch.device, precision: Precision) -> Tensor:
-    """A condition where it can stay while a canvas is sampled: in the precision used, off a device it would fill."""
+def offload(condition: Tensor, device: torch.device, precision: Precision) -> Tensor:
+    """A condition where it can stay while a sample is denoised: in the precision used, off a device it would fill."""
     kept = condition.to(DTYPES[precision])
     if device.type != "cpu" and kept.nbytes > free_memory(device) // 4:
         return kept.cpu()

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from srcli.engine.device import Precision, is_out_of_memory, with_fallback
+from srcli.engine.request import RenderStats, Source
 from srcli.engine.tiling import SMALLEST_TILE, tile_rows
 from srcli.errors import ModelError, ResourceError
 from srcli.geometry import Box, Size
-
-
-class Source(Protocol):
-    """An image that gives its rows: `size`, and `strip(top, bottom)` as float32 (rows, w, 3) in [0, 1]."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        ...
-
-    def strip(self, top: int, bottom: int) -> np.ndarray:
-        """Rows [top, bottom)."""
-        ...
 
 
 class TensorSource:
@@ -40,7 +27,7 @@ class TensorSource:
         return self.pixels[top:bottom]
 
 
-class Pixels:
+class NormalisedImage:
     """The normalised LR image as the network sees it, mirrored at the bottom and right to a multiple.
 
     Args:
@@ -75,10 +62,10 @@ class Pixels:
         return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
-class WithLatent(Pixels):
+class WithLatent(NormalisedImage):
     """An image with a latent (1, z, h, w) behind its three colours, as the encoder of a diffusion model sees it."""
 
-    def __init__(self, pixels: Pixels, latent: Tensor) -> None:
+    def __init__(self, pixels: NormalisedImage, latent: Tensor) -> None:
         self.__dict__.update(vars(pixels))
         self.latent = latent
 
@@ -97,18 +84,14 @@ def mirrored(start: int, stop: int, length: int, *, repeat_edge: bool) -> np.nda
 
 
 class Features:
-    """A window of feature rows that moves down the image.
-
-    Attributes:
-        fp32_fallbacks: tiles computed again in float32 because half precision gave NaN or infinity.
-        tile_retries: tiles cut in four because memory ran out.
-    """
+    """A window of feature rows that moves down the image; tiles that were computed again are counted in `stats`."""
 
     def __init__(
         self,
         encoder: Callable[[Tensor], Tensor],
-        pixels: Pixels,
+        pixels: NormalisedImage,
         tile: Size,
+        stats: RenderStats,
         *,
         halo: int,
         multiple: int,
@@ -121,8 +104,8 @@ class Features:
         self.multiple = multiple
         self.device = device
         self.precision = precision
-        self.fp32_fallbacks = 0
-        self.tile_retries = 0
+        self.stats = stats
+        self._warned = False
         self._tiles: Iterator[list[Box]] = tile_rows(pixels.size, tile)
         self._strips: list[tuple[int, Tensor]] = []  # (top row, features (1, C, rows, w))
         self._done = 0
@@ -163,7 +146,7 @@ class Features:
                 f"Out of memory on {self.device} even with a tile of {box.size.w}x{box.size.h} pixels.",
                 hint="Close other programs, use --device cpu, or a smaller model.",
             )
-        self.tile_retries += 1
+        self.stats.tile_retries += 1
         return _assembled(box, [(part, self._tile(part)) for part in quarters])
 
     def _encode(self, box: Box) -> Tensor:
@@ -175,9 +158,10 @@ class Features:
             self.device,
             self.precision,
             what="those tiles are",
-            quiet=self.fp32_fallbacks > 0,
+            quiet=self._warned,
         )
-        self.fp32_fallbacks += again
+        self.stats.fp32_fallbacks += again
+        self._warned |= again
         if not bool(torch.isfinite(features).all()):
             raise ModelError("The encoder gives NaN or infinity in fp32: the weights are damaged.")
         return features.contiguous(memory_format=torch.channels_last)

@@ -10,10 +10,10 @@ from srcli.config.sampling import Sampling
 from srcli.engine.device import choose_device
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
-from srcli.models.sr import ImplicitSR, OutputGenerator
+from srcli.models.sr import ImplicitSR, SelectiveDecoder
 
 
-def open_engine(
+def load_upscaler(
     preset: str | Path = DEFAULT_PRESET,
     *,
     device: str = "auto",
@@ -44,7 +44,7 @@ def open_engine(
 
     choose_device(device)  # before seconds are spent on weights
     loaded = load(preset)
-    return engine_for(
+    return upscaler_for(
         loaded.network,
         loaded.preset,
         device=device,
@@ -57,7 +57,7 @@ def open_engine(
     )
 
 
-def engine_for(
+def upscaler_for(
     network: ImplicitSR,
     preset: Preset,
     *,
@@ -70,22 +70,23 @@ def engine_for(
     Raises:
         UsageError: a sampling or branch for a network that has none.
     """
+    decoder = network.decoder
+    if branch is not None and not isinstance(decoder, SelectiveDecoder):
+        raise UsageError(f"The decoder of '{preset.name}' has no branches.")
+    if isinstance(decoder, SelectiveDecoder) and branch is not None and branch not in decoder.branches:
+        raise UsageError(f"The decoder of '{preset.name}' has no branch '{branch}'.")
     if network.generator is None:
-        if sampling is not None or branch is not None:
+        if sampling is not None:
             raise UsageError(f"'{preset.name}' is no diffusion model.")
         return Upscaler(network, preset, **options)
-    if preset.generator is not None and preset.generator.name == "lgcaa":
+    if network.generator.kind == "restoration":
         from srcli.engine.restorer import Restorer
 
-        if branch is not None:
-            raise UsageError(f"'{preset.name}' has no branches.")
         return Restorer(network, preset, sampling=sampling, **options)
-    if isinstance(network.generator, OutputGenerator):
-        from srcli.engine.pixel_diffusion_upscaler import CanvasUpscaler
+    if network.generator.kind == "pixel-diffusion":
+        from srcli.engine.pixel_diffusion_upscaler import PixelDiffusionUpscaler
 
-        if branch is not None:
-            raise UsageError(f"'{preset.name}' has no branches.")
-        return CanvasUpscaler(network, preset, sampling=sampling, **options)
-    from srcli.engine.latent_diffusion_upscaler import LatentUpscaler
+        return PixelDiffusionUpscaler(network, preset, sampling=sampling, **options)
+    from srcli.engine.latent_diffusion_upscaler import LatentDiffusionUpscaler
 
-    return LatentUpscaler(network, preset, sampling=sampling, branch=branch, **options)
+    return LatentDiffusionUpscaler(network, preset, sampling=sampling, branch=branch, **options)

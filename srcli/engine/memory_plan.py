@@ -27,21 +27,21 @@ BATCH_ON_GPU = 4
 
 
 @dataclass(frozen=True)
-class Forecast:
+class MemoryPlan:
     """What restoring one picture takes.
 
     Attributes:
-        canvas: size in latent pixels.
-        tile: side of the generator's tiles; None: the whole canvas.
+        size: of the sample, in latent pixels.
+        tile: side of the generator's tiles; None: the whole sample.
         batch: tiles predicted together.
         tiles: how many there are.
-        vae_tile: side of the auto-encoder's tiles in latent pixels; None: the whole canvas.
+        vae_tile: side of the auto-encoder's tiles in latent pixels; None: the whole sample.
         weights: bytes of all parameters.
         stages: bytes that each stage needs beside them.
         flops: of the whole.
     """
 
-    canvas: Size
+    size: Size
     tile: int | None
     batch: int
     tiles: int
@@ -63,9 +63,9 @@ class Forecast:
 
         memory = ", ".join(f"{name} {amount / 1e9:.2f} GB" for name, amount in self.stages.items())
         lines = [
-            f"canvas of {self.canvas.w}x{self.canvas.h} latents, denoised in {self.tiles} {side(self.tile)}"
+            f"canvas of {self.size.w}x{self.size.h} latents, denoised in {self.tiles} {side(self.tile)}"
             if self.tile is not None
-            else f"canvas of {self.canvas.w}x{self.canvas.h} latents, denoised in one piece",
+            else f"canvas of {self.size.w}x{self.size.h} latents, denoised in one piece",
             f"auto-encoder in {side(self.vae_tile)}",
             f"memory: {self.peak / 1e9:.2f} GB at most: weights {self.weights / 1e9:.2f} GB, beside them {memory}",
         ]
@@ -79,7 +79,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def forecast(
+def plan_memory(
     preset: Preset,
     target: Size,
     sampling: Sampling,
@@ -88,7 +88,7 @@ def forecast(
     free: int,
     calls: int | None = None,
     batch: int = 1,
-) -> Forecast:
+) -> MemoryPlan:
     """Plan a picture, with tiles as large as memory allows and no larger than the preset's.
 
     Args:
@@ -97,7 +97,7 @@ def forecast(
         sampling: how it is sampled.
         tile: "auto", "none" for one piece, or a side in latent pixels.
         free: bytes, weights included.
-        calls: of the generator for one canvas; None: all of `sampling`.
+        calls: of the generator for one sample; None: all of `sampling`.
         batch: tiles predicted together.
 
     Raises:
@@ -106,18 +106,18 @@ def forecast(
     assert preset.diffusion is not None
     model = _Blank.of(preset)
     multiple, factor = model.network.generator.multiple_of, model.network.decoder.factor
-    canvas = Size(*(-(-side // (factor * multiple)) * multiple for side in target))
-    fixed = PICTURES * canvas.h * canvas.w * factor**2 * 12
+    size = Size(*(-(-side // (factor * multiple)) * multiple for side in target))
+    fixed = PICTURES * size.h * size.w * factor**2 * 12
     room = int(free * SHARE) - model.weights - fixed
     wanted = {"auto": preset.diffusion.tile, "none": None}.get(str(tile), tile)
     shared = preset.diffusion.overlap or model.network.generator.context
 
     def least(kind: str, sides: list[int | None], batch: int = 1) -> tuple[int | None, Cost]:
         for side in sides:
-            pixels = min(max(canvas), side) if side is not None else None
-            found = model.cost(kind, canvas if pixels is None else Size(pixels, pixels), batch)
+            pixels = min(max(size), side) if side is not None else None
+            found = model.cost(kind, size if pixels is None else Size(pixels, pixels), batch)
             if found.peak <= room or (side is not None and side == sides[-1] == wanted):
-                return (None if side is None or side >= max(canvas) else side), found
+                return (None if side is None or side >= max(size) else side), found
         raise ResourceError(
             f"the {kind} of '{preset.name}' needs {(found.peak + model.weights + fixed) / 1e9:.1f} GB of memory even "
             f"in the smallest tiles, and {free / 1e9:.1f} GB can be had.",
@@ -127,15 +127,15 @@ def forecast(
     side, one = least(
         "generator", _halves(wanted, explicit=isinstance(wanted, int) and tile != "auto"), batch
     )
-    vae_side, decode = least("decoder", [None, *_halves(min(2 * preset.diffusion.tile, max(canvas)))])
+    vae_side, decode = least("decoder", [None, *_halves(min(2 * preset.diffusion.tile, max(size)))])
     _, encode = least("encoder", [vae_side])
-    count = len(plan_tiles(canvas, side, shared, multiple).boxes)
-    pieces = len(plan_tiles(canvas, vae_side, shared).boxes)
+    count = len(plan_tiles(size, side, shared, multiple).boxes)
+    pieces = len(plan_tiles(size, vae_side, shared).boxes)
     passes = 1 if pieces == 1 else 2
     tokens = model.tokens()
     total = (calls or sampling.calls) * count * one.flops // batch + count * tokens.flops
-    return Forecast(
-        canvas,
+    return MemoryPlan(
+        size,
         side,
         batch,
         count,
@@ -179,7 +179,7 @@ class _Blank:
         return _blank(without_bases(preset).to_json())
 
     def cost(self, kind: str, side: Size, batch: int) -> Cost:
-        """Of "encoder" or "decoder" (pixels to latents, and back) or "generator", on a canvas of that size."""
+        """Of "encoder" or "decoder" (pixels to latents, and back) or "generator", on a sample of that size."""
         key = (kind, side, batch)
         if key not in self.known:
             with self.mode:

@@ -47,13 +47,13 @@ def patch_noise(seed: int, patches: Grid, channels: int, *, stream: int = 0) -> 
 
 
 @dataclass(frozen=True)
-class CanvasNoise:
-    """The noise of a canvas that is sampled, and of every step that adds some: see `srcli.engine.diffusion.sample`.
+class SampleNoise:
+    """The noise of a sample, and of every step that adds some: see `srcli.engine.diffusion.denoise`.
 
     Attributes:
         seed: which sample.
-        channels: of the canvas.
-        size: of the canvas; a larger one begins with the same noise.
+        channels: of the sample.
+        size: of the sample; a larger one begins with the same noise.
         device: where the noise is wanted.
     """
 
@@ -63,6 +63,6 @@ class CanvasNoise:
     device: torch.device | str = "cpu"
 
     def __call__(self, step: int) -> Tensor:
-        """Standard normal (1, channels, H, W) float32: of the canvas at 0, of the n-th step at n."""
+        """Standard normal (1, channels, H, W) float32: of the sample at 0, of the n-th step at n."""
         drawn = patch_noise(self.seed, Grid.of(self.size, self.size), self.channels, stream=step)
         return torch.from_numpy(drawn)[None].to(self.device)

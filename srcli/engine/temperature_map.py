@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srcli.engine.request import Source
 from srcli.errors import UsageError
 from srcli.geometry import Size
 from srcli.image.resize import resize_rows
@@ -26,16 +26,6 @@ WINDOW = np.array([1, 6, 15, 20, 15, 6, 1], np.float32) / 64  # binomial: a Gaus
 REACH = len(WINDOW) // 2 + 1  # of the window and of the derivative
 LOWEST, HIGHEST = 0.25, 1.25  # factors on flat areas and in strong texture
 KNEE = 0.02  # contrast per LR pixel, in the weaker direction, that is half way between them
-
-
-class Source(Protocol):
-    """An LR picture that is read in strips."""
-
-    size: Size
-
-    def strip(self, top: int, bottom: int) -> F32:
-        """Rows [top, bottom) as (rows, w, 3)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +44,7 @@ class TemperatureMap:
 
     def rows(self, source: Source, target: Size, top: int, bottom: int) -> F32:
         """Factors (bottom - top, W) of output rows."""
-        size = source.size if self.gray is None else Size(*self.gray.shape)
+        size = Size(*(source.size if self.gray is None else self.gray.shape))
 
         def read(first: int, last: int) -> F32:
             return texture_factor(source, first, last) if self.gray is None else self.gray[first:last]
@@ -94,7 +84,7 @@ def contrasts(source: Source, top: int, bottom: int) -> tuple[F32, F32]:
     Returns:
         The roots of the structure tensor's eigenvalues, (bottom - top, w) each.
     """
-    high, low = max(0, top - REACH), min(source.size.h, bottom + REACH)
+    high, low = max(0, top - REACH), min(source.size[0], bottom + REACH)
     luma = source.strip(high, low) @ LUMA
     missing = REACH - (top - high), REACH - (low - bottom)
     # Odd, so that a ramp goes on: a border is no edge.

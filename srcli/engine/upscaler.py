@@ -2,9 +2,8 @@
 
     sr = Upscaler.from_preset().upscale(lr, 4.3)      # (1, 3, h, w) in [0, 1] -> (1, 3, H, W) in [0, 1]
 
-For files use `rows`, which reads the image in strips and gives finished rows from top to bottom, so that memory
-does not grow with the picture. A generative network takes a temperature and a seed besides; `affine` gives what all
-temperatures share.
+For files use `upscale_rows`, which reads the image in strips and gives finished rows from top to bottom, so that
+memory does not grow with the picture. `affine` gives what all temperatures of a generative network share.
 """
 
 from __future__ import annotations
@@ -25,15 +24,16 @@ from srcli.config.presets import DEFAULT_PRESET, Preset, successor
 from srcli.config.sampling import Sampling
 from srcli.engine.device import (
     Precision,
-    arithmetic,
+    autocast,
     choose_device,
     choose_precision,
     with_fallback,
 )
-from srcli.engine.features import Features, Pixels, Source, TensorSource, WithLatent
+from srcli.engine.features import Features, NormalisedImage, TensorSource, WithLatent
 from srcli.engine.noise import checked_seed, patch_noise
 from srcli.engine.normalised_image import picture_of
 from srcli.engine.overlap import averaged_rows, tile_starts, whole_scale
+from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Report, Source
 from srcli.engine.tiling import Band, bands, checked_tile, tile_shape
 from srcli.errors import ModelError, UsageError
 from srcli.geometry import Box, Grid, Size, output_size
@@ -43,11 +43,10 @@ from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR, Tiling, pixel_
 from srcli.resources import free_memory
 
 GPU_TILE_SHARE = 0.5  # of the free memory; the rest is for features, bands and the allocator
-INPUT_BYTES = 5 * 3 * 4  # per LR pixel: rows read, cut out, moved, normalised and laid out anew, in float32
 PROBE = 48  # pixels of a side of what tells the speed
 LIVE_TENSORS = 4  # feature-sized tensors that a convolutional encoder holds at once, unless it says otherwise
+INPUT_BYTES = 5 * 3 * 4  # per LR pixel: rows read, cut out, moved, normalised and laid out anew, in float32
 
-Report = Callable[[float], None]
 Render = Callable[[Any, Grid], Tensor]  # what was prepared, and where -> see `Upscaler._rendered`
 
 
@@ -58,20 +57,19 @@ class Upscaler:
         preset: what was loaded.
         device: where it runs; `device_reason` says why.
         precision: "fp32", "bf16" or "fp16".
-        tile: "auto", "none" or the side asked for; `tile_used` is (height, width) of the last image's tiles.
+        tile: "auto", "none" or the side asked for.
         weights_sha256: hash of the weights file, None for a network built in memory.
         sampling: how a diffusion model samples, where nothing else is asked for; None for others.
         limits: whether the native picture is kept within its limits, see `srcli.models.limiter`; by default as the
             preset says.
         selects: whether every output pixel is the answer of one of several `branches` of the decoder.
-        fp32_fallbacks: tiles of the last image computed again in float32.
-        tiles: how many the last image was encoded in.
-        tile_retries: how many of them were cut in four for want of memory.
+        samples_pixels: whether pixels come from a sampler, which transparency should not.
     """
 
     sampling: Sampling | None = None
     selects: bool = False
     branches: tuple[str, ...] = ()
+    samples_pixels: bool = False
 
     def __init__(
         self,
@@ -92,10 +90,6 @@ class Upscaler:
         self.weights_sha256 = weights_sha256
         self.limits = preset.engine.limit if limit is None else limit
         set_limiter(network, preset, on=self.limits)
-        self.tile_used: Size | None = None
-        self.tiles = 0
-        self.fp32_fallbacks = 0
-        self.tile_retries = 0
 
     @classmethod
     def from_preset(
@@ -108,18 +102,18 @@ class Upscaler:
     ) -> Upscaler:
         """The network of a preset's name, a preset file or a safetensors file, with its weights.
 
-        A diffusion model gives the engine that belongs to it, see `srcli.engine.open_engine`.
+        A diffusion model gives the engine that belongs to it, see `srcli.engine.load_upscaler`.
 
         Raises:
             PresetError: an unknown name.
             ModelError: weights missing, refused, damaged or of another network.
             ResourceError: no such device.
         """
-        from srcli.engine.load import open_engine
+        from srcli.engine.load import load_upscaler
 
         if new := successor(preset):
             warnings.warn(f"'{preset}' has left; its successor '{new}' is used", stacklevel=2)
-        return open_engine(new or preset, device=device, precision=precision, tile=tile)
+        return load_upscaler(new or preset, device=device, precision=precision, tile=tile)
 
     @property
     def generative(self) -> bool:
@@ -127,37 +121,11 @@ class Upscaler:
         return isinstance(self.network.decoder, GenerativeDecoder)
 
     @property
-    def samples_pixels(self) -> bool:
-        """Whether pixels come from a sampler, which transparency should not."""
-        return False
-
-    @property
-    def gives_bytes(self) -> bool:
-        """Whether `rows` can round on the device: a quarter is fetched from it and waits to be written."""
-        return True
-
-    @property
     def halo(self) -> int:
         """LR pixels of margin around a tile."""
         encoder, override = self.network.encoder, self.preset.engine.halo
         practical = encoder.halo if encoder.practical_halo is None else encoder.practical_halo
         return practical if override is None else override
-
-    @property
-    def notes(self) -> list[str]:
-        """What a user should know of the last image: how exact its tiles were, and what was done again."""
-        notes = []
-        encoder = self.network.encoder
-        own = self.network.decoder.tiling is not None
-        if self.tiles > 1 and not own and not (encoder.exact and self.halo >= encoder.halo):
-            notes.append(
-                f"tiles read {self.halo} LR pixels of context; results differ slightly from --tile none"
-            )
-        if self.network.decoder.note:
-            notes.append(self.network.decoder.note)
-        if self.tile_retries:
-            notes.append(f"memory ran out {self.tile_retries} times; smaller tiles were used")
-        return notes
 
     def upscale(
         self,
@@ -172,11 +140,11 @@ class Upscaler:
 
         Tensors (n, 3, h, w) in [0, 1] give float32 on the CPU; one that requires a gradient is enlarged whole, on its
         device, and the result has one. For paths, PIL images and arrays see `srcli.engine.normalised_image.picture_of`;
-        `temperature` and `seed` as in `rows`, the same for each picture of a batch.
+        `temperature` and `seed` as in `RenderRequest`, the same for each picture of a batch.
 
         Raises:
             ValueError, TypeError: neither or both of scale and size, or a picture of another form.
-            UsageError: see `rows`; a gradient of a network that draws its pixels.
+            UsageError: see `upscale_rows`; a gradient of a network that draws its pixels.
             SrcliError: a file that cannot be read.
         """
         if (scale is None) == (size is None):
@@ -186,14 +154,14 @@ class Upscaler:
         target = Size(*size) if size is not None else output_size(known, scale)  # type: ignore[arg-type]
         if lr.requires_grad and torch.is_grad_enabled():
             return restore(self._differentiable(lr, target, temperature))
-        srs = []
+        request, srs = RenderRequest(temperature=temperature, seed=seed), []
         for one in lr.split(1):
-            rows = self.rows(TensorSource(one), target, temperature=temperature, seed=seed)
+            rows = self.upscale_rows(TensorSource(one), target, request).rows
             srs.append(torch.from_numpy(np.concatenate(list(rows))).permute(2, 0, 1))
         return restore(torch.stack(srs).clamp(0, 1))
 
     def _differentiable(self, lr: Tensor, target: Size, temperature: float | None) -> Tensor:
-        if temperature or type(self).rows is not Upscaler.rows:
+        if temperature or self.samples_pixels:
             raise UsageError(
                 f"'{self.preset.name}' gives gradients at temperature 0 of a network without a sampler."
             )
@@ -210,41 +178,66 @@ class Upscaler:
         sr = colours.transpose(1, 2).unflatten(2, tuple(target)) * std + mean
         return sr.clamp(0, 1).to(lr.device)
 
-    def rows(
-        self,
-        source: Source,
-        target: Size,
-        *,
-        temperature: float | None = None,
-        seed: int = 0,
-        report: Report | None = None,
-        as_bytes: bool = False,
-    ) -> Iterator[np.ndarray]:
-        """Finished rows of the enlarged image, from top to bottom.
-
-        Args:
-            source: the LR image.
-            target: size of the output.
-            temperature: of a generative network: factor on the noise. 0, and None, give the mean.
-            seed: which sample; see `srcli.engine.noise`.
-            report: called with the finished share after every band.
-            as_bytes: round on the device, as `srcli.image` rounds to 8 bits.
-
-        Yields:
-            float32 (rows, W, 3), around [0, 1] but not clamped; or uint8, clamped, white at 255.
+    def upscale_rows(self, source: Source, target: Size, request: RenderRequest = PLAIN) -> Rendered:
+        """Enlarge an image row by row.
 
         Raises:
-            UsageError: a temperature for a network that takes none, one below 0 or not finite, or no seed.
+            UsageError: the request asks for what this network does not have, or its numbers make no sense.
         """
+        self._check(request)
+        stats = RenderStats()
+        return Rendered(self._noted(source, target, request, stats), stats)
+
+    def _check(self, request: RenderRequest) -> None:
+        """Refuse what a network without a sampler cannot do."""
+        temperature = request.temperature
         if temperature is not None:
             self._require_generative()
             if not (math.isfinite(temperature) and temperature >= 0):
                 raise UsageError(f"A temperature is a number from 0 on, got {temperature}.")
-        noise = checked_seed(seed) if temperature else None
-        return (
-            fetched(band[0] + temperature * band[1] if temperature else band[0], as_bytes=as_bytes)
-            for band in self._bands(source, target, partial(self._rendered, seed=noise), report)
-        )
+        if temperature or self.samples_pixels:
+            checked_seed(request.seed)
+        if request.scores is not None and not self.selects:
+            raise UsageError(f"'{self.preset.name}' chooses no branch for each pixel.")
+        if (request.sampling or request.latent) and not self.samples_pixels:
+            raise UsageError(f"'{self.preset.name}' is no diffusion model.")
+
+    def _noted(
+        self, source: Source, target: Size, request: RenderRequest, stats: RenderStats
+    ) -> Iterator[np.ndarray]:
+        yield from self._rows(source, target, request, stats)
+        stats.notes += self._notes(request, stats)
+
+    def _rows(
+        self, source: Source, target: Size, request: RenderRequest, stats: RenderStats
+    ) -> Iterator[np.ndarray]:
+        temperature, where = request.temperature, request.temperature_map
+        render = partial(self._rendered, seed=request.seed if temperature else None)
+        top = 0
+        for band in self._bands(source, target, render, request.report, stats):
+            if temperature and where is not None:
+                mean, direction = to_numpy(band)
+                factor = where.rows(source, target, top, top + len(mean)) * np.float32(temperature)
+                yield mean + factor[..., None] * direction
+            else:
+                colours = band[0] + temperature * band[1] if temperature else band[0]
+                yield to_numpy(colours, as_bytes=request.as_bytes)
+            top += band.shape[1]
+
+    def _notes(self, request: RenderRequest, stats: RenderStats) -> list[str]:
+        """What a user should know of an image: how exact its tiles were, and what was done again."""
+        notes = []
+        encoder, decoder = self.network.encoder, self.network.decoder
+        exact = encoder.exact and self.halo >= encoder.halo
+        if stats.tiles > 1 and decoder.tiling is None and not exact:
+            notes.append(
+                f"tiles read {self.halo} LR pixels of context; results differ slightly from --tile none"
+            )
+        if decoder.note:
+            notes.append(decoder.note)
+        if stats.tile_retries:
+            notes.append(f"memory ran out {stats.tile_retries} times; smaller tiles were used")
+        return notes
 
     def affine(
         self,
@@ -270,8 +263,9 @@ class Upscaler:
             UsageError: the network is not generative, or the seed is none.
         """
         self._require_generative()
-        parts = self._bands(source, target, partial(self._rendered, seed=checked_seed(seed)), report)
-        return ((mean, direction) for mean, direction in (fetched(band) for band in parts))
+        render = partial(self._rendered, seed=checked_seed(seed))
+        parts = self._bands(source, target, render, report, RenderStats())
+        return ((mean, direction) for mean, direction in (to_numpy(band) for band in parts))
 
     def _require_generative(self) -> None:
         if not self.generative:
@@ -285,6 +279,7 @@ class Upscaler:
         target: Size,
         render: Render,
         report: Report | None,
+        stats: RenderStats,
         latent: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Finished rows on the device, (parts, rows, W, 3 or more) as `render` gives them, colours around [0, 1]."""
@@ -292,12 +287,11 @@ class Upscaler:
         lr = self._pixels(source)
         mean, std = lr.mean.flatten(), lr.std.flatten()
         if decoder.tiling is not None:
-            yield from (rows[None] for rows in self._rows_apart(lr, target, decoder.tiling, report))
+            yield from (rows[None] for rows in self._rows_apart(lr, target, decoder.tiling, report, stats))
             return
         scale = max(target.h / lr.inside.h, target.w / lr.inside.w)
         encoder = self.network.encoder.for_scale(scale)
-        features = self._features(encoder, lr if latent is None else WithLatent(lr, latent))
-        self.fp32_fallbacks = self.tile_retries = 0
+        features = self._features(encoder, lr if latent is None else WithLatent(lr, latent), stats)
         cell = pixel_cell(lr.inside, target, cell_clip=self.preset.engine.cell_clip).to(self.device)
         whole = None if decoder.local else self._prepare_whole(features, lr, target, cell)
         patch = decoder.patch if isinstance(decoder, GenerativeDecoder) else 1
@@ -306,17 +300,16 @@ class Upscaler:
                 parts = self._band(features, lr, target, cell, band, render)
             else:
                 parts = self._band_of(whole, lr.inside, target, band, render)
-            self.fp32_fallbacks, self.tile_retries = features.fp32_fallbacks, features.tile_retries
             scaled = parts[..., :3] * std
             scaled[0] += mean
             yield scaled if parts.shape[-1] == 3 else torch.cat([scaled, parts[..., 3:]], dim=-1)
             if report:
                 report(band.bottom / target.h)
 
-    def _pixels(self, source: Source) -> Pixels:
+    def _pixels(self, source: Source) -> NormalisedImage:
         encoder = self.network.encoder
         mean, std = (torch.tensor(v, device=self.device) for v in self.preset.mean_std)
-        return Pixels(source, mean, std, self._multiple, repeat_edge=encoder.repeat_edge)
+        return NormalisedImage(source, mean, std, self._multiple, repeat_edge=encoder.repeat_edge)
 
     @property
     def _multiple(self) -> int:
@@ -328,11 +321,16 @@ class Upscaler:
         """What tiles begin at multiples of."""
         return math.lcm(self._multiple, self.network.encoder.tile_multiple)
 
-    def _features(self, encoder: Callable[[Tensor], Tensor], lr: Pixels, live: int = 0) -> Features:
+    def _features(
+        self, encoder: Callable[[Tensor], Tensor], lr: NormalisedImage, stats: RenderStats, live: int = 0
+    ) -> Features:
+        tile = stats.tile = self.tile_for(lr.size, live)
+        stats.tiles = -(-lr.size.h // tile.h) * -(-lr.size.w // tile.w)
         return Features(
             encoder,
             lr,
-            self.tile_for(lr.size, live),
+            tile,
+            stats,
             halo=self.halo,
             multiple=self._tile_multiple,
             device=self.device,
@@ -340,19 +338,18 @@ class Upscaler:
         )
 
     def _rows_apart(
-        self, lr: Pixels, target: Size, tiling: Tiling, report: Report | None
+        self, lr: NormalisedImage, target: Size, tiling: Tiling, report: Report | None, stats: RenderStats
     ) -> Iterator[Tensor]:
-        """As `rows`, by the decoder's own protocol of tiles."""
+        """Rows by the decoder's own protocol of tiles."""
         scale = whole_scale(lr.inside, target)
         side, tops, lefts = tile_starts(lr.inside, tiling)
-        self.tile_used, self.tiles = Size(side, side), len(tops) * len(lefts)
-        self.fp32_fallbacks = self.tile_retries = done = 0
-        enlarged = Size(side * scale, side * scale)
+        stats.tile, stats.tiles = Size(side, side), len(tops) * len(lefts)
+        enlarged, done = Size(side * scale, side * scale), 0
 
         def enlarge(box: Box) -> Tensor:
             x = lr.box(box)
             frame = Frame.of_grid(x, enlarged, cell_clip=self.preset.engine.cell_clip)
-            with arithmetic(self.device, self.precision):
+            with autocast(self.device, self.precision):
                 feat = self.network.encoder(self._windowed(x))[..., :side, :side]
                 prepared = self.network.decoder.prepare(feat, x, frame)
                 grid = Grid.of(box.size, enlarged)
@@ -378,10 +375,10 @@ class Upscaler:
         """
         encoder = self.network.encoder
         item = 4 if self.precision == "fp32" else 2
-        live = max(getattr(encoder, "live_channels", LIVE_TENSORS * encoder.out_dim), least)
+        live = max(encoder.live_channels or LIVE_TENSORS * encoder.out_dim, least)
         free = free_memory(self.device)
         on_gpu = self.device.type != "cpu"
-        shape = tile_shape(
+        return tile_shape(
             size,
             self.halo,
             self._tile_multiple,
@@ -389,9 +386,6 @@ class Upscaler:
             bytes_per_pixel=live * item + INPUT_BYTES,
             free=int(free * GPU_TILE_SHARE) if on_gpu else min(encoder.cpu_tile_bytes, free // 4),
         )
-        self.tile_used = shape
-        self.tiles = -(-size.h // shape.h) * -(-size.w // shape.w)
-        return shape
 
     def seconds_for(self, sizes: Iterable[Size]) -> float:
         """About how long encoding pictures (h, w) of these sizes takes, margins of tiles included, by the time of a small one."""
@@ -399,7 +393,7 @@ class Upscaler:
         x = torch.zeros(1, 3, PROBE, PROBE, device=self.device).contiguous(memory_format=torch.channels_last)
         for _ in range(2):  # the first one sets up
             began = time.perf_counter()
-            with arithmetic(self.device, self.precision):
+            with autocast(self.device, self.precision):
                 float(encoder(x).sum())
             seconds = time.perf_counter() - began
         pixels = 0
@@ -412,7 +406,7 @@ class Upscaler:
         return pixels * seconds / PROBE**2
 
     def _band(
-        self, features: Features, lr: Pixels, target: Size, cell: Tensor, band: Band, render: Render
+        self, features: Features, lr: NormalisedImage, target: Size, cell: Tensor, band: Band, render: Render
     ) -> Tensor:
         """What `render` gives for a band, (parts, rows, W, 3 or more)."""
         feat = features.rows(band.lr_top, band.lr_bottom)
@@ -428,15 +422,15 @@ class Upscaler:
             blocks.append(self._decode(feat[..., columns], x[..., columns], frame, grid, render))
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
 
-    def _prepare_whole(self, features: Features, lr: Pixels, target: Size, cell: Tensor) -> Any:
+    def _prepare_whole(self, features: Features, lr: NormalisedImage, target: Size, cell: Tensor) -> Any:
         """For decoders whose answer depends on the whole image: all features at once."""
         feat = features.rows(0, lr.inside.h)
         box = Box(0, 0, *lr.inside)
-        with arithmetic(self.device, self.precision):
+        with autocast(self.device, self.precision):
             return self.network.decoder.prepare(feat, lr.box(box), Frame(lr.inside, box, cell, target))
 
     def _band_of(self, prepared: Any, lr: Size, target: Size, band: Band, render: Render) -> Tensor:
-        with arithmetic(self.device, self.precision):
+        with autocast(self.device, self.precision):
             grid = Grid.of(lr, target, Box(band.top, 0, band.bottom, target.w))
             return self._finished(prepared, grid, render)
 
@@ -473,7 +467,7 @@ class Upscaler:
         return colours
 
 
-def fetched(values: Tensor, *, as_bytes: bool = False) -> np.ndarray:
+def to_numpy(values: Tensor, *, as_bytes: bool = False) -> np.ndarray:
     """Values from the device; as bytes they are a quarter, rounded half to even like NumPy's."""
     if as_bytes:
         values = values.clamp(0, 1).mul_(255).round_().to(torch.uint8)

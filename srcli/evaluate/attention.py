@@ -19,9 +19,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from srcli.engine.device import arithmetic
-from srcli.engine.features import Pixels, Source
-from srcli.engine.noise import CanvasNoise
+from srcli.engine.device import autocast
+from srcli.engine.features import NormalisedImage
+from srcli.engine.noise import SampleNoise
+from srcli.engine.request import Source
 from srcli.engine.restorer import Restorer
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
@@ -82,7 +83,7 @@ def attention_windows(
             f"'{upscaler.preset.name}' has no attention windows.", hint="Choose a LIT or CLIT with --model."
         )
     mean, std = (torch.tensor(v, device=upscaler.device) for v in upscaler.preset.mean_std)
-    pixels = Pixels(source, mean, std, encoder.multiple_of, repeat_edge=encoder.repeat_edge)
+    pixels = NormalisedImage(source, mean, std, encoder.multiple_of, repeat_edge=encoder.repeat_edge)
     size = pixels.inside
     _check_inside(at, size)
     row, column = (min(max(round(place), 0), n - 1) for place, n in zip(at[::-1], size, strict=True))
@@ -93,7 +94,7 @@ def attention_windows(
     point = np.array([(2 * place + 1) / n - 1 for place, n in zip(at[::-1], size, strict=True)], np.float32)
     coord = torch.from_numpy(point).reshape(1, 1, 2)
     cell = pixel_cell(size, target, cell_clip=upscaler.preset.engine.cell_clip).to(upscaler.device)
-    with arithmetic(upscaler.device, upscaler.precision):
+    with autocast(upscaler.device, upscaler.precision):
         network = encoder.features if added and isinstance(encoder, NativeEncoder) else encoder
         feat = network(pixels.box(wide))[:, :, rows, cols]
         prepared = decoder.prepare(feat, pixels.box(near), Frame(size, near, cell, target))
@@ -227,7 +228,7 @@ def attention_maps(
     def keep(module: Any, args: tuple[Tensor], kwargs: dict[str, Any]) -> None:
         seen[names[module]] = args[0], kwargs["grid"]
 
-    with ExitStack() as hooks, arithmetic(restorer.device, "fp32"):
+    with ExitStack() as hooks, autocast(restorer.device, "fp32"):
         for module in blocks.values():
             hooks.callback(module.register_forward_pre_hook(keep, with_kwargs=True).remove)
         _run(restorer, enlarged.lr, enlarged.picture, noise, seed)
@@ -261,7 +262,7 @@ def _run(restorer: Restorer, lr: Tensor, picture: Tensor, noise: float, seed: in
     kept = alphas_cumprod(restorer.diffusion)
     step = min(int(noise * len(kept)), len(kept) - 1)
     canvas = Size(*latent.shape[-2:])
-    drawn = CanvasNoise(seed, latent.shape[1], canvas, device)(0)
+    drawn = SampleNoise(seed, latent.shape[1], canvas, device)(0)
     noisy = kept[step].sqrt() * latent + (1 - kept[step]).sqrt() * drawn
     tokens = network.generator.condition(network.encoder, lr)
     network.generator(noisy, torch.tensor([step], device=device), Condition(picture, tokens, latent))

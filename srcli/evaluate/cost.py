@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from srcli.config.presets import load_preset
-from srcli.engine.load import engine_for
+from srcli.engine.load import upscaler_for
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import ModelError, PresetError
 from srcli.evaluate.rows import Row
@@ -206,7 +206,7 @@ def flops_per_pixel(name: str, scale: float, steps: int | None = None, side: int
         preset = load_preset(name)
     except (PresetError, ModelError):
         return None
-    upscaler = engine_for(build(preset), preset, device="cpu", precision="fp32", tile="none")
+    upscaler = upscaler_for(build(preset), preset, device="cpu", precision="fp32", tile="none")
     sampling = upscaler.sampling
     if sampling is None:
         return _counted(upscaler, scale, side)

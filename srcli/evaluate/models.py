@@ -19,12 +19,13 @@ from srcli.config.sampling import Sampling, is_sampled
 from srcli.config.temperature import choose, is_generative
 from srcli.engine.branch_map import Selection
 from srcli.engine.features import TensorSource
-from srcli.engine.load import open_engine
+from srcli.engine.load import load_upscaler
+from srcli.engine.request import RenderRequest
 from srcli.engine.upscaler import Upscaler
 from srcli.evaluate.cache import digest
 from srcli.evaluate.cost import Cost, measured
 from srcli.evaluate.published import printed_kin, printed_name
-from srcli.geometry import COPIES, Size, dihedral, dihedral_back, dihedral_size
+from srcli.geometry import Size, self_ensemble
 from srcli.weights.files import resolve
 
 U8 = NDArray[np.uint8]
@@ -194,11 +195,14 @@ class Network(Model):
 
     def _sampled(self, source: TensorSource, size: Size, draw: Draw, sampling: Sampling) -> Result:
         engine = self.upscaler
-        engine.sampling = replace(sampling, steps=draw.steps or sampling.steps)
         selection = Selection(size, engine.branches) if self.selection else None
-        told: dict[str, Any] = {} if selection is None else {"chosen": selection.add}
+        request = RenderRequest(
+            seed=draw.seed or 0,
+            sampling=replace(sampling, steps=draw.steps or sampling.steps),
+            scores=None if selection is None else selection.add,
+        )
         with measured(engine.network, engine.device) as cost:
-            sr = np.concatenate(list(engine.rows(source, size, seed=draw.seed or 0, **told)))
+            sr = np.concatenate(list(engine.upscale_rows(source, size, request).rows))
         choices = None if selection is None else selection.counts_by_kind(source)
         return Result(np.clip(sr, 0, 1, out=sr), cost, choices)
 
@@ -245,13 +249,15 @@ class SelfEnsemble(Model):
 
     def enlarge(self, lr: U8, size: Size, draw: Draw) -> Result:
         """The mean of the eight results, float in [0, 1]."""
-        total = np.zeros((*size, 3))
         costs = []
-        for which in range(COPIES):
-            result = self.model.enlarge(dihedral(lr, which), dihedral_size(size, which), draw)
-            total += dihedral_back(as_float(result.pixels), which)
+
+        def enlarged(copy: U8, goal: Size) -> NDArray[np.float32]:
+            result = self.model.enlarge(copy, goal, draw)
             costs.append(result.cost)
-        return Result((total / COPIES).astype(np.float32), _sum(costs))
+            return as_float(result.pixels)
+
+        total = self_ensemble(enlarged, lr, size, np.float64)
+        return Result(total.astype(np.float32), _sum(costs))
 
 
 def _sum(costs: list[Cost]) -> Cost:
@@ -314,7 +320,7 @@ def open_model(
     else:
         how = None if sampling is None else sampling(resolve(name))
         running: Any = {"device": device, "precision": precision, "tile": tile}
-        engine = open_engine(name, **running, sampling=how, branch=branch, limit=limit)
+        engine = load_upscaler(name, **running, sampling=how, branch=branch, limit=limit)
         shown = None if branch is None else f"{engine.preset.name}/{branch}"
         model = Network(engine, shown, selection=selection)
     return SelfEnsemble(model) if tta else model

@@ -13,20 +13,6 @@ from srcli.config.presets import Preset, preset_folders
 from srcli.errors import UsageError
 from srcli.evaluate.rows import Row, grouped
 
-ENCODERS = {"edsr": "EDSR-baseline", "rdn": "RDN", "swinir": "SwinIR", "rrdb": "RRDB"}
-DECODERS = {
-    "metasr": "MetaSR",
-    "liif": "LIIF",
-    "lte": "LTE",
-    "lit": "LIT",
-    "clit": "CLIT",
-    "ciaosr": "CiaoSR",
-    "hiif": "HIIF",
-    "linf": "LINF",
-    "linf-patch": "LINF",
-    "fplia": "FPLIA",
-}
-GENERATORS = {"fplia": "FPLIA", "idm": "IDM", "kim": "Kim et al.", "lgcaa": "LGCAA"}
 LUMA_SETS = "Set5", "Set14", "B100", "Urban100"  # their figures are on luma, whether a paper says so or not
 GENERATIVE = "linf/2", "linf/4", "collected/generative"  # border = scale; all other DIV2K figures: scale + 6
 REAL_WORLD = "lgcaa/I"  # prints no scale: its sets are x4
@@ -102,16 +88,20 @@ def printed_name(preset: Preset) -> tuple[str, str | None] | None:
     """Method and encoder as tables print them; None for a model that no table has."""
     if preset.name == "lgcaa":  # restores pictures: no encoder to choose
         return "LGCAA", None
-    encoder, decoder, args = preset.encoder.name, preset.decoder.name, preset.encoder.args
-    full = encoder != "edsr" or (args.get("n_resblocks", 16), args.get("n_feats", 64)) == (16, 64)
-    known = encoder in ENCODERS and decoder in DECODERS and full
-    return (DECODERS[decoder], ENCODERS[encoder]) if known else None
+    (method, body), args = printed_kin(preset), preset.encoder.args
+    full = preset.encoder.name != "edsr" or (args.get("n_resblocks", 16), args.get("n_feats", 64)) == (16, 64)
+    return None if preset.generator or method is None or body is None or not full else (method, body)
 
 
 def printed_kin(preset: Preset) -> tuple[str | None, str | None]:
     """The method that tables print of a network's kind, whatever its size, and the encoder."""
-    part = preset.decoder if preset.generator is None else preset.generator
-    return {**DECODERS, **GENERATORS}.get(part.name), ENCODERS.get(preset.encoder.name)
+    if preset.kind == "restoration":  # there is no encoder to choose
+        return "LGCAA", None
+    from srcli.models import DECODERS, ENCODERS, GENERATORS  # brings torch
+
+    part = preset.generator
+    method = DECODERS[preset.decoder.name].title if part is None else GENERATORS[part.name].title
+    return method, ENCODERS[preset.encoder.name].title
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from srcli.config.presets import Part, Preset
+from srcli.config.presets import Kind, Part, Preset
 from srcli.config.toml import convert
 from srcli.errors import ModelError, PresetError, suggest
 from srcli.models.decoders import DECODERS
@@ -19,7 +19,7 @@ from srcli.models.decoders.lia import LIA
 from srcli.models.decoders.native import on_native
 from srcli.models.encoders import ENCODERS
 from srcli.models.generators import GENERATORS
-from srcli.models.sr import Decoder, Encoder, Generator, ImplicitSR
+from srcli.models.sr import Decoder, Encoder, Generator, ImplicitSR, SelectiveDecoder
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -79,22 +79,40 @@ def _make_once(table: dict[str, type[M]], kind: str, part: Part, where: str, **g
 
 
 def _build(preset: Preset, make: Callable[..., Any]) -> ImplicitSR:
-    if preset.generator is not None and preset.generator.name == "lgcaa":
+    if preset.kind == "restoration":
         from srcli.models.latent_restorer import assemble
 
         return assemble(preset)
     encoder, decoder = _native_parts(preset, make) or _plain_parts(preset, make)
     if preset.generator is None:
+        _check_kind(preset, preset.decoder, decoder.kind)
         return ImplicitSR(encoder, decoder)
     if preset.diffusion is None:
         raise PresetError(f"{preset.name} has a generator, so it needs a section [diffusion].")
     generator = make(GENERATORS, "generator", preset.generator, preset.name)
+    _check_kind(preset, preset.generator, generator.kind)
     try:
         generator.check(encoder)
     except ValueError as error:
         part = f"generator '{preset.generator.name}' in {preset.name}"
         raise PresetError(f"{part} and encoder '{preset.encoder.name}': {error}") from error
     return ImplicitSR(encoder, decoder, generator)
+
+
+def _check_kind(preset: Preset, part: Part, kind: Kind) -> None:
+    if preset.kind != kind:
+        raise PresetError(
+            f"{preset.name} is a preset of kind {preset.kind}, and '{part.name}' makes one of kind {kind}.",
+            hint=f'Write kind = "{kind}" beside its title.',
+        )
+
+
+def branches_of(preset: Preset) -> tuple[str, ...]:
+    """Names of the answers of the preset's decoder; none of a decoder with one answer."""
+    decoder = DECODERS.get(preset.decoder.name)
+    if decoder is None or not issubclass(decoder, SelectiveDecoder):
+        return ()
+    return tuple(preset.decoder.args.get("branches", decoder.every_branch))
 
 
 def _plain_parts(preset: Preset, make: Callable[..., Any]) -> tuple[Encoder, Decoder]:
@@ -149,7 +167,7 @@ def check_parts(preset: Preset) -> None:
     Raises:
         PresetError: an unknown part, or an argument that its constructor does not take.
     """
-    if preset.generator is not None and preset.generator.name == "lgcaa":
+    if preset.kind == "restoration":
         return  # its parts are those of base models, and need diffusers
     check_part(ENCODERS, "encoder", preset.encoder, preset.name)
     check_part(DECODERS, "decoder", preset.decoder, preset.name, ("in_dim",))
@@ -190,6 +208,7 @@ __all__ = [
     "Encoder",
     "Generator",
     "ImplicitSR",
+    "branches_of",
     "build",
     "check_part",
     "check_parts",

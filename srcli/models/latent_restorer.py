@@ -171,6 +171,8 @@ class LGCAA(Generator):
         parts, local_window, logit_scale, normalise_v, clamp, merge_norm, residual_gate, mlp_ratio: see `LocalGlobal`.
     """
 
+    kind = "restoration"
+
     def __init__(
         self,
         in_dim: int,

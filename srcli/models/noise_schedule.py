@@ -53,7 +53,7 @@ class Schedule:
         return int((self.times > time).sum().clamp(max=self.calls - 1))
 
     def start(self, noise: Tensor, latent: Tensor | None, begin: int) -> Tensor:
-        """The canvas before call `begin`: noise, or a latent with as much noise as belongs there."""
+        """The sample before call `begin`: noise, or a latent with as much noise as belongs there."""
         if hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(begin + len(self.scheduler.timesteps) - self.calls)
         if latent is None:
@@ -62,9 +62,9 @@ class Schedule:
         noisy: Tensor = self.scheduler.add_noise(latent, noise, self._exact[begin : begin + 1])
         return noisy
 
-    def scaled(self, canvas: Tensor, call: int) -> Tensor:
-        """The canvas as the generator was trained to see it."""
-        seen: Tensor = self.scheduler.scale_model_input(canvas, self._exact[call])
+    def scaled(self, sample: Tensor, call: int) -> Tensor:
+        """The sample as the generator was trained to see it."""
+        seen: Tensor = self.scheduler.scale_model_input(sample, self._exact[call])
         return seen
 
     @property
@@ -72,12 +72,12 @@ class Schedule:
         """Whether its steps add fresh noise."""
         return "variance_noise" in self._arguments and self._arguments.get("eta", 1.0) > 0
 
-    def step(self, prediction: Tensor, canvas: Tensor, call: int, fresh: Tensor | None) -> Tensor:
-        """The canvas after a step.
+    def step(self, prediction: Tensor, sample: Tensor, call: int, fresh: Tensor | None) -> Tensor:
+        """The sample after a step.
 
         Args:
-            prediction: for the canvas as `scaled` gave it.
-            canvas: before the step.
+            prediction: for the sample as `scaled` gave it.
+            sample: before the step.
             call: its number.
             fresh: noise, if it `draws`.
         """
@@ -87,7 +87,7 @@ class Schedule:
         if fresh is not None:
             arguments["variance_noise"] = fresh
         after: Tensor = self.scheduler.step(
-            prediction, self._exact[call], canvas, return_dict=False, **arguments
+            prediction, self._exact[call], sample, return_dict=False, **arguments
         )[0]
         return after
 
@@ -110,12 +110,12 @@ def make_scheduler(
     skip: int = 0,
     official: bool = False,
 ) -> Schedule:
-    """A sampler, ready for one canvas.
+    """A sampler, ready for one sample.
 
     Args:
         diffusion: the noise of training.
         sampler: its name. "ddpm" is ancestral sampling, which is DDIM at eta 1.
-        steps: of its schedule, from the noisiest step of training down to a clean canvas.
+        steps: of its schedule, from the noisiest step of training down to a clean sample.
         eta: share of fresh noise in the steps of ddim.
         skip: steps at the noisy end that are left out.
         official: the grid of Kim et al. and FPLIA: steps counted from 1, the last of them down to the noise of the

@@ -1,6 +1,6 @@
 """The network as a value built from parts: an encoder looks once, a decoder answers anywhere.
 
-A diffusion model has a third part, the generator, whose sampled canvas is put beside the image before it is encoded.
+A diffusion model has a third part, the generator, whose sample is put beside the image before it is encoded.
 Parts are passed in, never looked up inside, and nothing stays on `self` between calls: `prepare` returns what it
 computed and `query` and `render` take it. Pixels are in the normalised domain of the preset, (x - mean) / std.
 """
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from srcli.config.presets import Kind
 from srcli.geometry import Axis, Box, Grid, Size
 
 
@@ -85,12 +86,15 @@ class Encoder(nn.Module):
             tests of the LIIF family, or with the one before, as CiaoSR does.
         halo: LR pixels of context with which a tile's features equal the image's, or are as close as `exact` says.
         exact: whether tiles are exact at that halo.
+        live_channels: numbers held at once per LR pixel, for planning memory; None: four times `out_dim`.
         practical_halo: less context where the exact one is wasteful; the class says how close it comes.
         latent_channels: channels of a sampled latent that it expects behind the three colours; 0: none.
         cpu_tile_bytes: what a tile may take on a CPU; the wider its margin, the more a large one saves.
+        title: what tables of papers call the published network of this class.
         tile_multiple: tiles begin at multiples of this, where the network has a grid of its own; nothing is padded.
     """
 
+    title: ClassVar[str | None] = None
     out_dim: int
     latent_channels: int = 0
     multiple_of: int = 1
@@ -99,6 +103,7 @@ class Encoder(nn.Module):
     exact: bool = True
     practical_halo: int | None = None
     cpu_tile_bytes: int = 512 << 20
+    live_channels: int | None = None
     tile_multiple: int = 1
 
     def for_scale(self, scale: float) -> Callable[[Tensor], Tensor]:
@@ -182,10 +187,16 @@ class Decoder(nn.Module):
         local: whether that holds. For decoders that look at the whole image or at all queries it does not: the
             engine then prepares the whole image at once, with `frame.target` set, and renders it in bands.
         tiling: a protocol of tiles that replaces the engine's own, where the authors have one and it is asked for.
+        kind: of the presets that have it without a generator.
+        title: what tables of papers call the method; None for ours.
+        n_branches: how many stages of a cascade it learns one after the other.
         note: one line on what this decoder's answer depends on, for the output; None where there is nothing to say.
         needs_lr: whether the LR image itself is read (the bilinear skip).
     """
 
+    kind: ClassVar[Kind] = "regression"
+    title: ClassVar[str | None] = None
+    n_branches: int = 1
     halo: int = 2
     local: bool = True
     tiling: Tiling | None = None
@@ -221,6 +232,7 @@ class GenerativeDecoder(Decoder):
         patch: side of a patch of output pixels that one draw of noise belongs to.
     """
 
+    kind = "flow"
     patch: int = 1
 
     @property
@@ -259,21 +271,54 @@ class GenerativeDecoder(Decoder):
         raise NotImplementedError
 
 
-class Generator(nn.Module):
-    """A denoising network: what is sampled with it, step by step, is a canvas of its own.
+class SelectiveDecoder(Decoder):
+    """A decoder with several answers, of which it can give the best one for every pixel, or always the same.
 
-    The canvas of a latent diffusion model is a latent on the grid of the LR image, whatever the output's size. Canvas
+    Attributes:
+        every_branch: names of the answers where the constructor is not told otherwise; its argument is `branches`.
+        branches: names of those that this decoder has, in the order of the scores.
+    """
+
+    every_branch: ClassVar[tuple[str, ...]]
+    branches: tuple[str, ...]
+
+    @property
+    def selects(self) -> bool:
+        """Whether every pixel is the answer of one branch, so that there is a map of choices."""
+        raise NotImplementedError
+
+    def branch(self, name: str) -> Decoder:
+        """A decoder that always gives the answer of one branch, with the weights of this one."""
+        raise NotImplementedError
+
+    def needs_latent(self, name: str) -> bool:
+        """Whether the answer of a branch depends on what was sampled."""
+        raise NotImplementedError
+
+    def render_scored(self, prepared: Any, grid: Grid) -> tuple[Tensor, Tensor]:
+        """As `render`, with the scores (B, n, H, W) of the branches."""
+        raise NotImplementedError
+
+
+class Generator(nn.Module):
+    """A denoising network: it makes a sample of its own, step by step.
+
+    The sample of a latent diffusion model is a latent on the grid of the LR image, whatever the output's size. Its
     values are about standard normal; `denormalised` brings them to the range that the encoder expects.
 
     Attributes:
-        channels: of the canvas.
-        multiple_of: sides of the canvas, and of its tiles, are multiples of this.
-        context: canvas pixels that neighbouring tiles share at least, where the canvas is cut.
-        live_channels: numbers held at once per pixel of the canvas, for planning memory.
+        channels: of the sample.
+        multiple_of: sides of the sample, and of its tiles, are multiples of this.
+        context: sample pixels that neighbouring tiles share at least, where the sample is cut.
+        live_channels: numbers held at once per pixel of the sample, for planning memory.
         condition_live: the same while the condition is computed, per LR pixel, beyond what the encoder says.
+        kind: of the presets that have it.
+        title: what tables of papers call the method; None for ours.
         by_level: whether `t` is the share of the signal, sqrt(alpha-bar), instead of the number of the step.
     """
 
+    kind: ClassVar[Kind] = "latent-diffusion"
+    title: ClassVar[str | None] = None
     channels: int = 3
     multiple_of: int = 1
     context: int = 16
@@ -282,52 +327,53 @@ class Generator(nn.Module):
     by_level: bool = False
 
     def condition(self, encoder: Encoder, lr: Tensor) -> Any:
-        """What the network sees beside the noisy canvas.
+        """What the network sees beside the noisy sample.
 
         Args:
             encoder: the network's encoder, whose features or auto-encoder may serve.
             lr: (B, 3, h, w), normalised.
 
         Returns:
-            (B, C, h, w), on the grid of the canvas.
+            (B, C, h, w), on the grid of the sample.
         """
         raise NotImplementedError
 
     def check(self, encoder: Encoder) -> None:
-        """Raise ValueError if `condition` cannot work with this encoder, or it expects another canvas."""
+        """Raise ValueError if `condition` cannot work with this encoder, or it expects another sample."""
 
     def forward(self, noisy: Tensor, t: Tensor, condition: Any) -> Tensor:
         """The noise (B, channels, h, w) in `noisy` of the same shape; t (B,), see `by_level`."""
         raise NotImplementedError
 
     def normalised(self, latent: Tensor) -> Tensor:
-        """A latent in the units of the canvas."""
+        """A latent in the units of the sample."""
         return latent
 
-    def denormalised(self, canvas: Tensor) -> Tensor:
-        """A canvas in the units of the latent; the inverse of `normalised`."""
-        return canvas
+    def denormalised(self, sample: Tensor) -> Tensor:
+        """A sample in the units of the latent; the inverse of `normalised`."""
+        return sample
 
 
 class OutputGenerator(Generator):
-    """A generator whose canvas is the output itself, so that each size is sampled anew.
+    """A generator whose sample is the output itself, so that each size is sampled anew.
 
     `condition` gives features on the grid of the LR image; `spread` brings them to the output.
 
     Attributes:
-        relative: if above 0, the canvas is what the output has beyond the LR image enlarged by bicubic interpolation, in
-            units of this (a usual deviation, normalised); 0: the canvas is the output.
+        relative: if above 0, the sample is what the output has beyond the LR image enlarged by bicubic interpolation, in
+            units of this (a usual deviation, normalised); 0: the sample is the output.
     """
 
+    kind = "pixel-diffusion"
     relative: float = 0.0
 
     def normalised(self, latent: Tensor) -> Tensor:
         """See `Generator.normalised`."""
         return latent / self.relative if self.relative else latent
 
-    def denormalised(self, canvas: Tensor) -> Tensor:
+    def denormalised(self, sample: Tensor) -> Tensor:
         """See `Generator.denormalised`."""
-        return canvas * self.relative if self.relative else canvas
+        return sample * self.relative if self.relative else sample
 
     def spread(self, feat: Tensor, grid: Grid) -> tuple[Tensor, ...]:
         """The condition of a rectangle of output pixels: tensors that all begin with the axis of the batch.
@@ -389,6 +435,7 @@ __all__ = [
     "ImplicitSR",
     "NativeEncoder",
     "OutputGenerator",
+    "SelectiveDecoder",
     "Tiling",
     "pixel_cell",
 ]

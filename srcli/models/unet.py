@@ -22,8 +22,8 @@ class UNet(UNet2DModel):  # type: ignore[misc]  # diffusers is not followed
     that an untrained network predicts no noise.
 
     Args:
-        in_channels: of the noisy canvas and the condition together.
-        out_channels: of the canvas.
+        in_channels: of the noisy sample and the condition together.
+        out_channels: of the sample.
         widths: channels of the levels from fine to coarse.
         layers: residual blocks of a level on the way down; on the way up there is one more.
         attention: for each level, whether its residual blocks are followed by self-attention; the middle always has it.

@@ -387,8 +387,7 @@ def average_over(ranks: Ranks, tensors: Sequence[Tensor]) -> None:
 
 
 def _check_cascade(recipe: Recipe, network: ImplicitSR) -> None:
-    own = getattr(network.decoder, "branches", 1)
-    branches = own if isinstance(own, int) else 1  # LIA's are names, and no stages
+    branches = network.decoder.n_branches
     schedule = recipe.scale_schedule
     if schedule.branches > branches:
         raise PresetError(

@@ -15,7 +15,7 @@ from srcli.data.reduce import cropped_to_scale, pillow_bicubic
 from srcli.degradations.apply import degrade
 from srcli.degradations.draw import draw, numbered
 from srcli.degradations.presets import find_degradation
-from srcli.engine.load import engine_for
+from srcli.engine.load import upscaler_for
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import ImageError, UsageError
 from srcli.evaluate.models import Network
@@ -137,7 +137,7 @@ class Validation:
         return degrade(picture, draw(find_degradation(name), numbered(0, number)), size)
 
     def _upscaler(self, network: ImplicitSR, device: torch.device) -> Upscaler:
-        return engine_for(network, self.recipe.preset, device=str(device), precision="fp32")
+        return upscaler_for(network, self.recipe.preset, device=str(device), precision="fp32")
 
 
 def centre_crops(photos: Sequence[Photo], count: int, side: int) -> dict[str, U8]:

@@ -57,7 +57,7 @@ def measured(weights: Path, args: argparse.Namespace, branch: str | None = None)
     """Means over the held-out photos at x4, protocol rgb/1."""
     from srcli.data.benchmarks import Benchmark
     from srcli.data.photos import load_photos
-    from srcli.engine.load import open_engine
+    from srcli.engine.load import load_upscaler
     from srcli.evaluate.models import Network
     from srcli.evaluate.run import evaluate
     from srcli.train.validation import centre_crops
@@ -65,7 +65,7 @@ def measured(weights: Path, args: argparse.Namespace, branch: str | None = None)
     held_out = load_photos(args.data, smallest=24, held_out=("007", "050")).held_out
     crops = centre_crops(held_out, args.photos, 192)
     found = evaluate(
-        [Network(open_engine(weights, device="cpu", branch=branch))],
+        [Network(load_upscaler(weights, device="cpu", branch=branch))],
         [Benchmark("held-out", "rgb", arrays=crops)],
         (4.0,),
         metrics=METRICS,

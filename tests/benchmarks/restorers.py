@@ -13,7 +13,7 @@ import torch
 
 from srcli.config.sampling import choose_sampling
 from srcli.engine.features import TensorSource
-from srcli.engine.load import engine_for
+from srcli.engine.load import upscaler_for
 from srcli.geometry import Size
 from srcli.image.colour_transfer import ColourFix, fixed
 from srcli.image.read import read_image
@@ -67,7 +67,7 @@ def main():
             for fidelity in asked.fidelity:
                 sampling = choose_sampling(loaded.preset, steps=steps, sampler=asked.sampler)
                 sampling = dataclasses.replace(sampling, fidelity=fidelity)
-                engine = engine_for(
+                engine = upscaler_for(
                     loaded.network,
                     loaded.preset,
                     device="cpu",
@@ -78,7 +78,7 @@ def main():
                 rows = []
                 for hr, lr in known:
                     source = TensorSource(torch.from_numpy(lr).permute(2, 0, 1)[None])
-                    sr = np.concatenate(list(engine.rows(source, Size(*hr.shape[:2]))))
+                    sr = np.concatenate(list(engine.upscale_rows(source, Size(*hr.shape[:2])).rows))
                     rows.append(figures(fixed(sr, lr, ColourFix(asked.colour_fix)), hr))
                 show(path.parent.name, steps, fidelity, rows)
 

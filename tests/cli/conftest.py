@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from srcli.cli import app
 from srcli.geometry import Size
 from srcli.image.resize import resize
+from tests.helpers.rendering import StandIn
 
 SETTINGS = ("SRCLI_DEVICE", "SRCLI_OFFLINE", "SRCLI_NO_PROVENANCE")
 
@@ -47,7 +48,7 @@ def fplia(tmp_path_factory):
     return path
 
 
-class Bicubic:
+class Bicubic(StandIn):
     """A stand-in for the network; remembers what it was asked for.
 
     Attributes:
@@ -55,29 +56,22 @@ class Bicubic:
         fail: raised in the middle of a picture whose width is `fail_at`.
     """
 
-    device = "cpu"
-    precision = "fp32"
-    fp32_fallbacks = 0
-    tile_retries = 0
-    notes: tuple[str, ...] = ()
-
     def __init__(self):
         self.calls = []
-        self.tile_used = None
         self.fail = None
         self.fail_at = None
 
-    def rows(self, source, target, *, report=None):
+    def rows(self, source, target, request, stats):
         size = Size(*source.size)
         self.calls.append((size, target))
-        self.tile_used = size
+        stats.tile = size
         picture = resize(np.ascontiguousarray(source.strip(0, size.h)), target, kernel="bicubic")
         for top in range(0, target.h, 7):
             if self.fail is not None and size.w == self.fail_at and top > 0:
                 raise self.fail
             yield picture[top : top + 7]
-            if report is not None:
-                report(min(top + 7, target.h) / target.h)
+            if request.report is not None:
+                request.report(min(top + 7, target.h) / target.h)
 
 
 @pytest.fixture

@@ -175,7 +175,7 @@ def test_the_dial_mixes_the_faithful_picture_and_the_restored_one(
             super().__init__()
             self.value = value / 255
 
-        def rows(self, source, target, *, report=None, **_):
+        def rows(self, source, target, *_):
             step = 7 if self.value > 0.5 else 16  # bands need not agree
             for top in range(0, target.h, step):
                 yield np.full((min(step, target.h - top), target.w, 3), self.value, np.float32)

@@ -13,6 +13,7 @@ from srcli.image.resize import resize
 from srcli.metrics.distributions import diversity
 from tests.cli.conftest import listing, picture, save
 from tests.helpers.flow import save_flow
+from tests.helpers.rendering import StandIn
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +26,8 @@ def photo(folder):
     return save(folder / "photo.png", picture())
 
 
-class Noisy:
+class Noisy(StandIn):
     """A stand-in for a generative network: bicubic plus noise of its seed; remembers what it was asked for."""
-
-    device, precision = "cpu", "fp32"
-    fp32_fallbacks = tile_retries = 0
-    tile_used = None
-    notes: tuple[str, ...] = ()
 
     def __init__(self):
         self.calls = []
@@ -42,10 +38,13 @@ class Noisy:
             part = mean[top : top + 7]
             yield part, direction(part.shape, seed, top)
 
-    def rows(self, source, target, *, temperature=None, seed=0, report=None):
-        self.calls.append((temperature, seed))
-        for mean, noise in self.affine(source, target, seed=seed):
-            yield mean + np.float32(temperature or 0) * noise
+    def rows(self, source, target, request, stats):
+        self.calls.append((request.temperature, request.seed))
+        top, where = 0, request.temperature_map
+        for mean, noise in self.affine(source, target, seed=request.seed):
+            factor = 1 if where is None else where.rows(source, target, top, top + len(mean))[..., None]
+            yield mean + factor * np.float32(request.temperature or 0) * noise
+            top += len(mean)
 
 
 def direction(shape, seed, top):
@@ -138,7 +137,7 @@ def test_temperature_and_seed_are_recorded_and_decide_whether_a_result_is_up_to_
 def test_transparency_is_enlarged_without_noise(draw, noisy, folder):
     save(folder / "clear.png", picture(mode="RGBA"))
     assert draw("clear.png", "-s", "2", "-T", "1").exit_code == 0
-    assert noisy.calls == [(0.0, 0), (1.0, 0)]
+    assert noisy.calls == [(None, 0), (1.0, 0)]
 
 
 # --- samples ------------------------------------------------------------------------------------------------------

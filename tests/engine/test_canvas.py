@@ -6,13 +6,13 @@ import torch
 
 from srcli.config.presets import parse_preset
 from srcli.config.sampling import Sampling
-from srcli.engine.features import TensorSource
-from srcli.engine.load import engine_for
+from srcli.engine.load import upscaler_for
 from srcli.errors import ResourceError, UsageError
 from srcli.geometry import Size, nearest
 from srcli.models.decoders import DECODERS
 from srcli.models.encoders import ENCODERS
 from srcli.models.sr import ImplicitSR, OutputGenerator
+from tests.helpers.rendering import render, rows
 
 PRESET = parse_preset(
     {
@@ -64,15 +64,11 @@ def engine(**options):
     generator = Tiny()
     generator.calls = []
     network = ImplicitSR(encoder, DECODERS["liif"](in_dim=encoder.out_dim, hidden=(8,)), generator)
-    return engine_for(network, PRESET, device="cpu", **options)
+    return upscaler_for(network, PRESET, device="cpu", **options)
 
 
 def photo(h, w):
     return torch.from_numpy(np.random.default_rng(0).random((1, 3, h, w), dtype=np.float32))
-
-
-def rows(sr, lr, target, **options):
-    return np.concatenate(list(sr.rows(TensorSource(lr), target, **options)))
 
 
 @pytest.mark.parametrize("tile", ["none", 16, "auto"])
@@ -88,12 +84,12 @@ def test_every_output_pixel_gets_the_condition_of_its_own_place(tile, h, w, targ
 
 def test_canvases_are_multiples_and_cut_where_the_preset_says():
     sr = engine()
-    rows(sr, photo(9, 16), Size(27, 45))
+    stats = render(sr, photo(9, 16), Size(27, 45))[1]
     assert {shape[-2:] for shape in sr.generator.calls} == {(28, 48)}
-    assert sr.canvas_tile is None
-    rows(sr, photo(9, 16), Size(60, 45))
-    assert sr.canvas_tile == (32, 32)
-    assert any("32x32 output pixels" in note for note in sr.notes)
+    assert stats.sample_tile is None
+    stats = render(sr, photo(9, 16), Size(60, 45))[1]
+    assert stats.sample_tile == (32, 32)
+    assert any("32x32 output pixels" in note for note in stats.notes)
 
 
 def test_samples_are_averaged_and_progress_is_told():

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 from srcli.config.presets import Diffusion
 from srcli.config.sampling import SAMPLERS, Sampling
-from srcli.engine.diffusion import Plan, plan_tiles, sample
-from srcli.engine.noise import CanvasNoise
+from srcli.engine.diffusion import Plan, denoise, plan_tiles
+from srcli.engine.noise import SampleNoise
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.models.noise_schedule import alphas_cumprod, betas, make_scheduler, scheduler_for
@@ -47,7 +47,7 @@ def oracle(clean):
 def test_with_the_true_noise_every_sampler_returns_the_picture(diffusion, sampler, steps):
     clean = latent()
     schedule = make_scheduler(diffusion, sampler, steps, eta=0.7 if sampler == "ddim" else 0.0)
-    canvas, _ = sample(oracle(clean), CanvasNoise(1, 3, SMALL), schedule, whole(), by_level=True)
+    canvas, _ = denoise(oracle(clean), SampleNoise(1, 3, SMALL), schedule, whole(), by_level=True)
     torch.testing.assert_close(canvas, clean, rtol=0, atol=2e-4)
 
 
@@ -64,8 +64,8 @@ def test_sampling_from_a_noised_picture_with_the_true_noise_returns_it_too(sampl
         seen.append(truth(noisy, level, boxes))
         return seen[-1]
 
-    noise = CanvasNoise(1, 3, SMALL)
-    canvas, _ = sample(predict, noise, schedule, whole(), by_level=True, start=clean, begin=begin)
+    noise = SampleNoise(1, 3, SMALL)
+    canvas, _ = denoise(predict, noise, schedule, whole(), by_level=True, start=clean, begin=begin)
     assert len(seen) == 10 - begin
     torch.testing.assert_close(seen[0], noise(0), rtol=0, atol=1e-4)  # the noise that was added, and no other
     torch.testing.assert_close(canvas, clean, rtol=0, atol=2e-4)
@@ -92,13 +92,13 @@ def official_closed_form(noise):
 
 
 def test_the_official_protocol_is_the_closed_form_with_199_calls():
-    noise = CanvasNoise(2454, 3, SMALL)
+    noise = SampleNoise(2454, 3, SMALL)
     sampling = Sampling("ddim", 200, 1.0, skip=1, official=True)
     schedule = scheduler_for(OURS, sampling)
     assert schedule.calls == sampling.calls == 199
     assert schedule.times[0] == 991
     assert schedule.times[-1] == 1
-    canvas, _ = sample(a_network, lambda n: noise(n).double(), schedule, whole())
+    canvas, _ = denoise(a_network, lambda n: noise(n).double(), schedule, whole())
     formula = official_closed_form(noise)
     assert float((canvas - formula).abs().max() / formula.abs().max()) < 1e-6
 
@@ -115,7 +115,7 @@ def test_ancestral_sampling_is_ddpm_of_diffusers():
     for t in theirs.timesteps:
         x = theirs.step(a_network(x, t.float(), None), t, x, generator=again).prev_sample
     schedule = make_scheduler(IDM, "ddpm", 40)
-    canvas, _ = sample(a_network, lambda n: drawn[n], schedule, whole())
+    canvas, _ = denoise(a_network, lambda n: drawn[n], schedule, whole())
     torch.testing.assert_close(canvas, x, rtol=1e-4, atol=1e-5)
 
 
@@ -152,16 +152,16 @@ def blurring(noisy, t, boxes):
 
 def test_tiles_do_not_change_what_a_pointwise_network_samples():
     size = Size(40, 52)
-    noise = CanvasNoise(3, 3, size)
+    noise = SampleNoise(3, 3, size)
     plans = [Plan(plan_tiles(size, None, 0)), Plan(plan_tiles(size, 16, 4), 3), Plan(plan_tiles(size, 24, 9))]
-    results = [sample(a_network, noise, make_scheduler(OURS, "dpm++-sde", 6), plan)[0] for plan in plans]
+    results = [denoise(a_network, noise, make_scheduler(OURS, "dpm++-sde", 6), plan)[0] for plan in plans]
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=2e-5)
     torch.testing.assert_close(results[2], results[0], rtol=0, atol=2e-5)
 
 
 def test_tiles_show_only_where_a_network_sees_their_edge():
     size = Size(24, 64)
-    canvas = CanvasNoise(3, 3, size)(0)
+    canvas = SampleNoise(3, 3, size)(0)
     tiles = plan_tiles(size, 32, 16)
     one = blurring(canvas, None, None)
     blended = torch.zeros_like(one)
@@ -169,13 +169,13 @@ def test_tiles_show_only_where_a_network_sees_their_edge():
         blended[(..., *box.slices)] += weight * blurring(canvas[(..., *box.slices)], None, None)
     # The edge pixel of a tile, the only one that sees outside of it, hardly counts.
     assert float((blended - one).abs().max()) < 0.01
-    sampled, _ = sample(
+    sampled, _ = denoise(
         blurring,
-        CanvasNoise(3, 3, size),
+        SampleNoise(3, 3, size),
         make_scheduler(OURS, "ddim", 1),
         Plan(tiles),
     )
-    plain, _ = sample(blurring, CanvasNoise(3, 3, size), make_scheduler(OURS, "ddim", 1), whole(size))
+    plain, _ = denoise(blurring, SampleNoise(3, 3, size), make_scheduler(OURS, "ddim", 1), whole(size))
     assert float((sampled - plain).abs().max()) > 0
 
 
@@ -184,7 +184,7 @@ def test_a_seed_means_one_canvas_however_many_tiles_are_predicted_at_a_time(samp
     size = Size(20, 40)
     tiles = plan_tiles(size, 16, 4)
     found = [
-        sample(blurring, CanvasNoise(seed, 3, size), make_scheduler(OURS, sampler, 4), Plan(tiles, batch))[0]
+        denoise(blurring, SampleNoise(seed, 3, size), make_scheduler(OURS, sampler, 4), Plan(tiles, batch))[0]
         for seed, batch in ((5, 1), (5, 4), (6, 1))
     ]
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-6)
@@ -192,10 +192,10 @@ def test_a_seed_means_one_canvas_however_many_tiles_are_predicted_at_a_time(samp
 
 
 def test_noise_depends_on_seed_place_and_step_alone():
-    small, large = CanvasNoise(7, 2, Size(4, 6)), CanvasNoise(7, 2, Size(9, 11))
+    small, large = SampleNoise(7, 2, Size(4, 6)), SampleNoise(7, 2, Size(9, 11))
     assert torch.equal(large(0)[:, :, :4, :6], small(0))
-    assert torch.equal(small(3), CanvasNoise(7, 2, Size(4, 6))(3))
-    both = torch.stack([CanvasNoise(7, 2, Size(64, 64))(n).flatten() for n in (0, 1, 2)])
+    assert torch.equal(small(3), SampleNoise(7, 2, Size(4, 6))(3))
+    both = torch.stack([SampleNoise(7, 2, Size(64, 64))(n).flatten() for n in (0, 1, 2)])
     assert float((torch.corrcoef(both) - torch.eye(3)).abs().max()) < 0.05
     assert float(both.std()) == pytest.approx(1, abs=0.03)
 
@@ -211,10 +211,10 @@ def test_when_memory_runs_out_fewer_tiles_are_predicted_and_then_smaller_ones():
         return a_network(noisy, t, boxes)
 
     plan = Plan(plan_tiles(size, 64, 16), batch=2)
-    canvas, used = sample(hungry, CanvasNoise(1, 3, size), make_scheduler(OURS, "ddim", 2), plan)
+    canvas, used = denoise(hungry, SampleNoise(1, 3, size), make_scheduler(OURS, "ddim", 2), plan)
     assert sizes[:3] == [2 * 64 * 64, 64 * 64, 32 * 32]
     assert used.tiles.side == (32, 32)
-    roomy, _ = sample(a_network, CanvasNoise(1, 3, size), make_scheduler(OURS, "ddim", 2), plan)
+    roomy, _ = denoise(a_network, SampleNoise(1, 3, size), make_scheduler(OURS, "ddim", 2), plan)
     torch.testing.assert_close(canvas, roomy, rtol=0, atol=2e-5)
 
 
@@ -224,7 +224,7 @@ def test_too_little_memory_for_the_smallest_tile_is_said_in_numbers():
 
     plan = Plan(plan_tiles(Size(64, 128), 64, 16))
     with pytest.raises(ResourceError, match=r"canvas of 128x64.*32x32 at a time"):
-        sample(impossible, CanvasNoise(1, 3, Size(64, 128)), make_scheduler(OURS, "ddim", 2), plan)
+        denoise(impossible, SampleNoise(1, 3, Size(64, 128)), make_scheduler(OURS, "ddim", 2), plan)
 
 
 def test_a_prediction_that_is_no_number_is_refused():
@@ -232,9 +232,9 @@ def test_a_prediction_that_is_no_number_is_refused():
         return noisy * math.nan
 
     with pytest.raises(ModelError, match="step 1 of 3"):
-        sample(damaged, CanvasNoise(1, 3, SMALL), make_scheduler(OURS, "dpm++", 3), whole())
+        denoise(damaged, SampleNoise(1, 3, SMALL), make_scheduler(OURS, "dpm++", 3), whole())
 
 
 def test_beginning_later_needs_something_to_begin_from():
     with pytest.raises(UsageError, match="begin at call 2 of 4"):
-        sample(a_network, CanvasNoise(1, 3, SMALL), make_scheduler(OURS, "dpm++", 4), whole(), begin=2)
+        denoise(a_network, SampleNoise(1, 3, SMALL), make_scheduler(OURS, "dpm++", 4), whole(), begin=2)

@@ -9,12 +9,14 @@ import torch
 from srcli.config.presets import parse_preset
 from srcli.config.sampling import Sampling, choose_sampling
 from srcli.engine.features import TensorSource
-from srcli.engine.latent_diffusion_upscaler import Extended, LatentUpscaler
-from srcli.engine.load import engine_for
+from srcli.engine.latent_diffusion_upscaler import Extended, LatentDiffusionUpscaler
+from srcli.engine.load import upscaler_for
+from srcli.engine.request import RenderRequest
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.models import build
+from tests.helpers.rendering import render, rows
 
 AUTOENCODER = {
     "widths": [8, 8, 8],
@@ -76,15 +78,11 @@ def engine(kind="fplia", table=None, **options):
                 parameter.normal_(0, 0.3)
         if kind == "native":
             network.decoder.gains.copy_(torch.tensor([0.5, 1.0, 1.0, 1.0]))
-    return engine_for(network, preset, device="cpu", **options)
+    return upscaler_for(network, preset, device="cpu", **options)
 
 
 def photo(h, w, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).random((1, 3, h, w), dtype=np.float32))
-
-
-def rows(sr, lr, target, **options):
-    return np.concatenate(list(sr.rows(TensorSource(lr), target, **options)))
 
 
 @pytest.mark.parametrize("kind", list(PRESETS))
@@ -121,7 +119,7 @@ def test_on_a_native_picture_branch_f_begins_as_that_picture(limit):
     network = build(alone)
     network.encoder.load_state_dict(fplia.network.encoder.fidelity.state_dict())
     lr, target = photo(10, 14), Size(23, 33)
-    wanted = rows(engine_for(network, alone, device="cpu", limit=limit), lr, target)
+    wanted = rows(upscaler_for(network, alone, device="cpu", limit=limit), lr, target)
     torch.nn.init.zeros_(fplia.network.decoder.lia.gains)
     assert rows(fplia, lr, target) == pytest.approx(wanted, abs=2e-6)
     torch.nn.init.ones_(fplia.network.decoder.lia.gains)
@@ -133,7 +131,7 @@ def test_every_branch_adds_its_own_share_to_the_native_picture_and_the_choice_is
     sr = engine("native")
     latent = sr.latent(TensorSource(lr), seed=2)
     scores = []
-    chosen = rows(sr, lr, target, latent=latent, chosen=lambda _, s: scores.append(s))
+    chosen = rows(sr, lr, target, latent=latent, scores=lambda _, s: scores.append(s))
     each = np.stack(
         [rows(engine("native", branch=b), lr, target, latent=latent) for b in ("f", "p", "pf", "fp")]
     )
@@ -181,8 +179,9 @@ def test_large_canvases_are_cut_into_equal_tiles_and_memory_may_shrink_how_many_
     calls = count_calls(sr)
     whole = sr.latent(TensorSource(lr), seed=2)
     assert {shape[-2:] for shape in calls} == {(16, 16)}
-    assert sr.canvas_tile == (16, 16)
-    assert any("blended tiles of 16x16" in note for note in sr.notes)
+    assert whole.stats.sample_tile == (16, 16)
+    stats = render(sr, lr, Size(30, 60), latent=whole)[1]
+    assert any("blended tiles of 16x16" in note for note in stats.notes)
     monkeypatch.setattr("srcli.engine.diffusion_upscaler.CPU_BATCH_MEMORY", 1)
     calls.clear()
     alone = sr.latent(TensorSource(lr), seed=2)
@@ -192,12 +191,10 @@ def test_large_canvases_are_cut_into_equal_tiles_and_memory_may_shrink_how_many_
 
 def test_the_preset_decides_from_which_size_on_a_canvas_is_cut():
     for lr, cut in ((photo(20, 20), False), (photo(20, 22), True)):
-        sr = engine()
-        sr.latent(TensorSource(lr), seed=2)
-        assert (sr.canvas_tile is not None) == cut
-        none = engine(tile="none")
-        none.latent(TensorSource(lr), seed=2)
-        assert none.canvas_tile is None
+        latent = engine().latent(TensorSource(lr), seed=2)
+        assert (latent.stats.sample_tile is not None) == cut
+        whole = engine(tile="none").latent(TensorSource(lr), seed=2)
+        assert whole.stats.sample_tile is None
 
 
 def test_the_mean_of_several_samples_is_the_mean_of_their_pictures():
@@ -218,7 +215,7 @@ def test_the_scores_of_the_branches_come_with_the_rows_and_decide_them():
     source = TensorSource(lr)
     latent = sr.latent(source, seed=3)
     scores = []
-    found = rows(sr, lr, target, latent=latent, chosen=lambda top, part: scores.append((top, part)))
+    found = rows(sr, lr, target, latent=latent, scores=lambda top, part: scores.append((top, part)))
     assert scores[0][0] == 0
     votes = np.concatenate([part for _, part in scores], axis=1)
     assert votes.shape == (4, *target)
@@ -264,17 +261,17 @@ def test_what_makes_no_sense_is_refused():
     sr = engine()
     source, target = TensorSource(photo(6, 6)), Size(9, 9)
     with pytest.raises(UsageError, match="takes no temperature"):
-        sr.rows(source, target, temperature=0.5)
+        sr.upscale_rows(source, target, RenderRequest(temperature=0.5))
     with pytest.raises(UsageError, match="seed"):
-        sr.rows(source, target, seed=-1)
+        sr.upscale_rows(source, target, RenderRequest(seed=-1))
     with pytest.raises(UsageError, match="picture of"):
-        sr.rows(TensorSource(photo(6, 7)), target, latent=sr.latent(source))
+        sr.upscale_rows(TensorSource(photo(6, 7)), target, RenderRequest(latent=sr.latent(source)))
     with pytest.raises(UsageError, match="no branch 'x'"):
         engine(branch="x")
     with pytest.raises(UsageError, match="chooses no branch"):
-        engine("kim").rows(source, target, chosen=lambda top, scores: None)
+        engine("kim").upscale_rows(source, target, RenderRequest(scores=lambda top, scores: None))
     with pytest.raises(UsageError, match="no one choice"):
-        sr.rows(source, target, sampling=Sampling(average=2), chosen=lambda top, scores: None)
+        sr.upscale_rows(source, target, RenderRequest(sampling=Sampling(average=2), scores=print))
 
 
 def test_weights_that_give_no_numbers_and_memory_that_is_not_there_are_named():
@@ -303,12 +300,12 @@ def test_a_network_without_a_generator_has_the_plain_engine():
         },
         name="plain",
     )
-    plain = engine_for(build(preset), preset, device="cpu")
+    plain = upscaler_for(build(preset), preset, device="cpu")
     assert type(plain) is Upscaler
     assert choose_sampling(preset) is None
-    assert isinstance(engine(), LatentUpscaler)
+    assert isinstance(engine(), LatentDiffusionUpscaler)
     with pytest.raises(UsageError, match="no diffusion model"):
-        engine_for(build(preset), preset, device="cpu", branch="f")
+        upscaler_for(build(preset), preset, device="cpu", branch="f")
 
 
 def test_operations_are_counted_for_any_number_of_steps(monkeypatch):

@@ -12,16 +12,16 @@ from torch.nn.functional import interpolate
 
 from srcli.config.sampling import choose_sampling
 from srcli.engine import latents as latents_module
-from srcli.engine.features import TensorSource
 from srcli.engine.footprint import cost, without_content
 from srcli.engine.latents import decode, encode
-from srcli.engine.load import engine_for
-from srcli.engine.memory_plan import forecast
+from srcli.engine.load import upscaler_for
+from srcli.engine.memory_plan import plan_memory
 from srcli.engine.restorer import Restorer
 from srcli.errors import ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.models.noise_schedule import make_scheduler
 from tests.helpers.latent import UNET, network, preset
+from tests.helpers.rendering import render, rows, upscaled
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def picture(h=9, w=13, seed=0):
 def restorer(net, *, tile="auto", fidelity=0.0, average=1, **changes):
     about = preset(**changes)
     sampling = dataclasses.replace(choose_sampling(about, average=average), fidelity=fidelity)
-    return engine_for(net, about, device="cpu", precision="fp32", tile=tile, sampling=sampling)
+    return upscaler_for(net, about, device="cpu", precision="fp32", tile=tile, sampling=sampling)
 
 
 class Known(torch.nn.Module):
@@ -79,7 +79,7 @@ def test_a_generator_that_knows_the_answer_gives_it_back(tiny):
     knowing = network(seed=1)
     knowing.generator = Known(knowing.decoder, alphas, target)
     engine = restorer(knowing, tile="none")
-    engine.planned = lambda size: forecast(preset(), size, engine.sampling, free=1 << 40, tile="none")
+    engine.planned = lambda size, how: plan_memory(preset(), size, engine.sampling, free=1 << 40, tile="none")
     seen = {}
     whole = latents_module.decode
     engine_module = __import__("srcli.engine.restorer", fromlist=["latents"])
@@ -115,10 +115,12 @@ def test_what_is_told_relative_to_the_enlarged_picture_leaves_it_alone_where_it_
     monkeypatch.setattr(net.generator, "_told", told)
     engine = restorer(net, tile=8, diffusion={"prediction": prediction})
     lr = picture()
-    restored = engine.upscale(lr, 4, seed=1)
+    target = Size(*(4 * side for side in lr.shape[-2:]))
+    found, stats = render(engine, lr, target, seed=1)
+    restored = torch.from_numpy(found).permute(2, 0, 1)[None].clamp(0, 1)
     wanted = interpolate(lr, size=restored.shape[-2:], mode="bicubic").clamp(0, 1)
     assert torch.allclose(restored, wanted, atol=1e-4)
-    assert engine.tiles > 1
+    assert stats.tiles > 1
     assert seen[0] == pytest.approx(1, abs=0.2)  # what is left is the canvas's noise
 
 
@@ -126,9 +128,9 @@ def test_tiles_share_one_canvas_of_noise(tiny):
     lr = picture(8, 20)
     whole = restorer(tiny, tile="none").upscale(lr, 4)
     engine = restorer(tiny, tile=16, diffusion={"overlap": 8})
-    cut = engine.upscale(lr, 4)
-    assert engine.tiles > 1
-    assert any("blended at every step" in note for note in engine.notes)
+    cut, stats = upscaled(engine, lr, 4)
+    assert stats.tiles > 1
+    assert any("blended at every step" in note for note in stats.notes)
     other = restorer(tiny, tile="none").upscale(lr, 4, seed=9)
     assert float((cut - whole).square().mean()) < 0.5 * float((other - whole).square().mean())
 
@@ -155,16 +157,16 @@ def test_fidelity_leaves_out_the_noisy_steps(tiny):
 
 def test_the_average_of_samples_is_their_mean(tiny):
     lr, engine = picture(), restorer(tiny, average=3)
-    source, target = TensorSource(lr), Size(18, 26)
-    mean = np.concatenate(list(engine.rows(source, target, seed=5)))
+    target = Size(18, 26)
+    mean = rows(engine, lr, target, seed=5)
     alone = restorer(tiny)
-    each = [np.concatenate(list(alone.rows(source, target, seed=seed))) for seed in engine.sampling.seeds(5)]
+    each = [rows(alone, lr, target, seed=seed) for seed in engine.sampling.seeds(5)]
     np.testing.assert_allclose(mean, np.mean(each, 0), atol=1e-5)
 
 
 def test_a_temperature_is_refused(tiny):
     with pytest.raises(UsageError, match="no temperature"):
-        list(restorer(tiny).rows(TensorSource(picture()), Size(18, 26), temperature=0.5))
+        rows(restorer(tiny), picture(), Size(18, 26), temperature=0.5)
 
 
 # --- the auto-encoder in tiles ------------------------------------------------------------------------------------
@@ -196,19 +198,21 @@ def test_a_tile_that_is_the_picture_is_the_picture(tiny):
 def test_tiles_shrink_until_memory_is_enough_and_then_it_is_refused():
     about = preset(diffusion={"tile": 32})
     sampling = choose_sampling(about)
-    plenty = forecast(about, Size(400, 600), sampling, free=1 << 40)
-    assert (plenty.tile, plenty.canvas) == (32, Size(100, 150))
-    short = forecast(about, Size(400, 600), sampling, free=int(plenty.peak * 0.75))
+    plenty = plan_memory(about, Size(400, 600), sampling, free=1 << 40)
+    assert (plenty.tile, plenty.size) == (32, Size(100, 150))
+    short = plan_memory(about, Size(400, 600), sampling, free=int(plenty.peak * 0.75))
     assert short.peak < 0.75 * plenty.peak
     assert (short.vae_tile or 999) < 999
     assert short.flops > plenty.flops
     with pytest.raises(ResourceError, match="smallest tiles"):
-        forecast(about, Size(400, 600), sampling, free=5 << 20)
+        plan_memory(about, Size(400, 600), sampling, free=5 << 20)
 
 
 def test_a_forecast_says_what_a_person_wants_to_know():
     about = preset()
-    lines = "\n".join(forecast(about, Size(200, 300), choose_sampling(about), free=1 << 40).lines(speed=1e9))
+    lines = "\n".join(
+        plan_memory(about, Size(200, 300), choose_sampling(about), free=1 << 40).lines(speed=1e9)
+    )
     for word in ("canvas of 76x50 latents", "tiles of 16x16", "memory:", "TFLOP", "on this machine"):
         assert word in lines
 
@@ -238,10 +242,11 @@ def test_memory_that_runs_out_in_the_auto_encoder_makes_smaller_tiles(tiny, monk
         return whole(decoder, latent, side, overlap)
 
     monkeypatch.setattr("srcli.engine.restorer.latents.decode", fails_once)
-    assert bool(torch.isfinite(engine.upscale(lr, 4)).all())
+    restored, stats = upscaled(engine, lr, 4)
+    assert bool(torch.isfinite(restored).all())
     assert len(seen) == 2
-    assert engine.tile_retries == 1
-    assert any("memory ran out" in note for note in engine.notes)
+    assert stats.tile_retries == 1
+    assert any("memory ran out" in note for note in stats.notes)
 
 
 @pytest.mark.slow

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from srcli.batch.draw import Turned
+from srcli.batch.draw import SelfEnsemble
 from srcli.config.presets import parse_preset
-from srcli.engine.features import TensorSource
 from srcli.engine.upscaler import Upscaler
 from srcli.geometry import COPIES, Size, dihedral, dihedral_back, dihedral_size
 from srcli.models import build
+from tests.helpers.rendering import rows
 
 TINY = {
     "title": "tiny",
@@ -33,11 +33,11 @@ def test_the_self_ensemble_is_the_mean_of_eight_turned_results(upscaler, target)
         for turns in range(4):
             copy = torch.rot90(lr.flip(-1) if mirrored else lr, turns, (-2, -1))
             size = target if turns % 2 == 0 else Size(target.w, target.h)
-            rows = np.concatenate(list(upscaler.rows(TensorSource(copy), size)))
-            back = torch.rot90(torch.from_numpy(rows).permute(2, 0, 1)[None], -turns, (-2, -1))
+            sr = rows(upscaler, copy, size)
+            back = torch.rot90(torch.from_numpy(sr).permute(2, 0, 1)[None], -turns, (-2, -1))
             expected += (back.flip(-1) if mirrored else back) / 8
     shares = []
-    found = np.concatenate(list(Turned(upscaler).rows(TensorSource(lr), target, report=shares.append)))
+    found = rows(SelfEnsemble(upscaler), lr, target, report=shares.append)
     np.testing.assert_allclose(found, expected[0].permute(1, 2, 0).numpy(), atol=1e-6)
     assert shares == sorted(shares)
     assert len(shares) >= COPIES
@@ -49,11 +49,11 @@ def test_the_self_ensemble_of_a_turned_picture_is_the_turned_self_ensemble(upsca
     target = Size(29, 20)
 
     def ensemble(x, size):
-        return np.concatenate(list(Turned(upscaler).rows(TensorSource(x), size)))
+        return rows(SelfEnsemble(upscaler), x, size)
 
     turned = ensemble(torch.rot90(lr, 1, (-2, -1)), Size(target.w, target.h))
     np.testing.assert_allclose(turned, np.rot90(ensemble(lr, target)), atol=1e-6)
-    plain = np.concatenate(list(upscaler.rows(TensorSource(lr), target)))
+    plain = rows(upscaler, lr, target)
     assert np.abs(plain - ensemble(lr, target)).max() > 1e-4  # a network alone is not symmetric
 
 

@@ -7,11 +7,13 @@ import torch
 from srcli.config.presets import parse_preset
 from srcli.engine.features import TensorSource
 from srcli.engine.noise import patch_noise
+from srcli.engine.request import RenderRequest
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
 from srcli.geometry import Box, Grid, Size, output_size
 from srcli.models import build
 from srcli.models.sr import Frame
+from tests.helpers.rendering import rows
 
 TINY = {
     "title": "tiny",
@@ -37,10 +39,6 @@ def photo(h, w, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).random((1, 3, h, w), dtype=np.float32))
 
 
-def rows(sr, lr, target, **options):
-    return np.concatenate(list(sr.rows(TensorSource(lr), target, **options)))
-
-
 @every_patch
 @pytest.mark.parametrize("scale", [1.7, 3, (2.5, 4.0), 0.7])
 def test_tile_size_never_changes_a_sample(kind, scale):
@@ -56,7 +54,9 @@ def test_bands_and_blocks_never_change_the_noise(kind, monkeypatch):
     whole = rows(upscaler(kind), lr, target, temperature=1.0, seed=1)
     monkeypatch.setattr("srcli.engine.tiling.BAND_HR", 4000)
     monkeypatch.setattr("srcli.engine.tiling.BAND_LR", 300)
-    cut = list(upscaler(kind).rows(TensorSource(lr), target, temperature=1.0, seed=1))
+    cut = list(
+        upscaler(kind).upscale_rows(TensorSource(lr), target, RenderRequest(temperature=1.0, seed=1)).rows
+    )
     assert len(cut) > 3
     np.testing.assert_allclose(np.concatenate(cut), whole, atol=5e-6)
 

@@ -9,13 +9,15 @@ import torch
 from srcli.config.presets import parse_preset
 from srcli.engine import features as features_module
 from srcli.engine.features import TensorSource
+from srcli.engine.request import RenderRequest
 from srcli.engine.tiling import bands
-from srcli.engine.upscaler import Upscaler, fetched
+from srcli.engine.upscaler import Upscaler, to_numpy
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.image.samples import quantise
 from srcli.models import build
 from srcli.models.sr import Encoder
+from tests.helpers.rendering import rows, upscaled
 
 TINY = {
     "title": "tiny",
@@ -40,13 +42,13 @@ def photo(h, w, seed=0):
 
 def test_bytes_from_the_device_are_those_of_the_image_package(network):
     engine = upscaler(network)
-    source = TensorSource(photo(20, 30) * 1.5 - 0.25)  # beyond black and white too
-    floats = np.concatenate(list(engine.rows(source, Size(61, 77))))
-    rounded = np.concatenate(list(engine.rows(source, Size(61, 77), as_bytes=True)))
+    lr = photo(20, 30) * 1.5 - 0.25  # beyond black and white too
+    floats = rows(engine, lr, Size(61, 77))
+    rounded = rows(engine, lr, Size(61, 77), as_bytes=True)
     assert rounded.dtype == np.uint8
     assert np.array_equal(rounded, quantise(floats, "8"))
     halves = np.arange(0, 256, dtype=np.float32)[:-1, None] / 255 + np.float32(0.5 / 255)
-    assert np.array_equal(fetched(torch.from_numpy(halves), as_bytes=True), quantise(halves, "8"))
+    assert np.array_equal(to_numpy(torch.from_numpy(halves), as_bytes=True), quantise(halves, "8"))
 
 
 @pytest.mark.parametrize("scale", [0.7, 1, 1.7, 3, 4.3, 8.01, (2.5, 4.0)])
@@ -73,9 +75,11 @@ def test_bands_come_from_top_to_bottom_and_are_small(network, monkeypatch):
     lr = photo(50, 60)
     source = TensorSource(lr)
     shares = []
-    rows = list(upscaler(network).rows(source, Size(150, 180), report=shares.append))
-    assert len(rows) > 5
-    assert sum(len(r) for r in rows) == 150
+    strips = list(
+        upscaler(network).upscale_rows(source, Size(150, 180), RenderRequest(report=shares.append)).rows
+    )
+    assert len(strips) > 5
+    assert sum(len(strip) for strip in strips) == 150
     assert shares == sorted(shares)
     assert shares[-1] == 1
     assert all(len(band.blocks) >= 1 for band in bands(Size(50, 60), Size(150, 180), 2))
@@ -99,9 +103,9 @@ def test_half_precision_nan_is_computed_again_in_fp32_with_one_warning(network):
     lr = photo(40, 40)
     sr = upscaler(broken, precision="bf16", tile=16)
     with pytest.warns(RuntimeWarning, match="computed in fp32") as caught:
-        result = sr.upscale(lr, 2)
+        result, stats = upscaled(sr, lr, 2)
     assert len(caught) == 1
-    assert sr.fp32_fallbacks == 9
+    assert stats.fp32_fallbacks == 9
     assert torch.isfinite(result).all()
     assert (result - upscaler(network).upscale(lr, 2)).abs().max() < 0.02  # the decoder still ran in bf16
 
@@ -126,8 +130,9 @@ def test_out_of_memory_halves_the_tile_and_changes_nothing(network, monkeypatch)
 
     monkeypatch.setattr(features_module.Features, "_encode", scarce)
     sr = upscaler(network, tile="none")
-    assert torch.equal(sr.upscale(lr, 2), whole)
-    assert sr.tile_retries > 0
+    halved, stats = upscaled(sr, lr, 2)
+    assert torch.equal(halved, whole)
+    assert stats.tile_retries > 0
 
     def none_left(self, box):
         raise torch.OutOfMemoryError("no memory")
@@ -160,10 +165,10 @@ def test_a_halo_below_the_exact_one_is_said_and_stays_close(network):
     short = parse_preset({**TINY, "engine": {"halo": 2}}, name="short")
     lr = photo(96, 96)
     whole, cut = (Upscaler(network, short, device="cpu", tile=t) for t in ("none", 48))
-    difference = (whole.upscale(lr, 2) - cut.upscale(lr, 2)).abs().max()
-    assert 0 < difference < 0.1
-    assert whole.notes == []
-    assert "2 LR pixels of context" in cut.notes[0]
+    (exact, about), (near, about_tiles) = upscaled(whole, lr, 2), upscaled(cut, lr, 2)
+    assert 0 < (exact - near).abs().max() < 0.1
+    assert about.notes == []
+    assert "2 LR pixels of context" in about_tiles.notes[0]
 
 
 def test_a_decoder_that_is_not_local_is_prepared_once_for_the_whole_image(network, monkeypatch):

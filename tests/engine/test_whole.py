@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srcli.config.presets import parse_preset
-from srcli.engine.features import TensorSource
 from srcli.engine.overlap import averaged_rows, tile_starts
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
 from srcli.geometry import Box, Size
 from srcli.models import build
 from srcli.models.sr import Tiling
+from tests.helpers.rendering import render, rows, upscaled
 
 EDSR = {"name": "edsr", "n_resblocks": 1, "n_feats": 8, "mean_shift": False}
 SWINIR = {"name": "swinir", "embed_dim": 12, "depths": [2], "n_heads": 2, "out_channels": 0, "crop": True}
@@ -49,8 +49,10 @@ def test_bands_and_tiles_do_not_matter_to_a_decoder_of_the_whole(decoder, monkey
     monkeypatch.setattr("srcli.engine.tiling.BAND_LR", 60)
     for tile in ("none", 8):
         part = upscaler(decoder, tile=tile)
-        torch.testing.assert_close(part.upscale(lr, size=target), expected, atol=2e-5, rtol=0)
-        assert part.notes == [part.network.decoder.note]
+        sr, stats = render(part, lr, target)
+        sr = torch.from_numpy(sr).permute(2, 0, 1)[None].clamp(0, 1)
+        torch.testing.assert_close(sr, expected, atol=2e-5, rtol=0)
+        assert stats.notes == [part.network.decoder.note]
 
 
 @pytest.mark.parametrize(("h", "w"), [(31, 17), (12, 12), (9, 30), (13, 26)])
@@ -65,12 +67,13 @@ def test_tiles_apart_are_images_of_their_own_averaged(h, w):
             at = [slice(start * scale, (start + side) * scale) for start in (top, left)]
             total[..., *at] += rendered(sr, tile, Size(side * scale, side * scale))
             count[*at] += 1
-    torch.testing.assert_close(sr.upscale(lr, scale), (total / count).clamp(0, 1), atol=2e-6, rtol=0)
-    assert sr.tile_used == (side, side)
-    assert "decoded in tiles of 12" in sr.notes[0]
-    if sr.tiles > 1:
+    found, stats = upscaled(sr, lr, scale)
+    torch.testing.assert_close(found, (total / count).clamp(0, 1), atol=2e-6, rtol=0)
+    assert stats.tile == (side, side)
+    assert "decoded in tiles of 12" in stats.notes[0]
+    if stats.tiles > 1:
         whole = upscaler(CIAOSR).upscale(lr, scale)
-        assert (sr.upscale(lr, scale) - whole).abs().max() > 1e-4
+        assert (found - whole).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("target", [Size(50, 51), Size(40, 60), Size(10, 10)])
@@ -81,8 +84,7 @@ def test_tiles_apart_need_a_whole_scale(target):
 
 def test_tiles_apart_report_their_progress_and_serve_tiny_images():
     sr, shares = upscaler(CIAOSR | {"protocol": "official"}, SWINIR), []
-    source = TensorSource(photo(30, 14))
-    list(sr.rows(source, Size(60, 28), report=shares.append))
+    rows(sr, photo(30, 14), Size(60, 28), report=shares.append)
     assert shares == sorted(shares)
     assert shares[-1] == 1
     assert len(shares) > 2

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from srcli.config.presets import Part, Pixels, Preset, load_preset
 from srcli.engine.features import TensorSource
-from srcli.engine.load import engine_for
+from srcli.engine.load import upscaler_for
 from srcli.geometry import Size
 from srcli.models import build
 from srcli.weights.checkpoint import load
@@ -129,7 +129,7 @@ def test_odd_sides_are_completed_as_the_authors_do_and_tiles_agree():
     state, lr = released(preset), torch.rand(1, 3, 61, 47)
     made = {}
     for tile in ("none", 16):
-        engine = engine_for(network(preset, state), preset, device="cpu", tile=tile)
+        engine = upscaler_for(network(preset, state), preset, device="cpu", tile=tile)
         engine.network.encoder.practical_halo = None
         made[tile] = np.concatenate(list(engine.rows(TensorSource(lr), Size(122, 94))))
     assert engine.tiles > 4

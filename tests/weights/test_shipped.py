@@ -6,10 +6,10 @@ import torch
 
 from srcli.config.presets import DEFAULT_PRESET, REAL_WORLD_PRESET, list_presets
 from srcli.config.sampling import choose_sampling
-from srcli.engine.load import open_engine
-from srcli.engine.upscaler import TensorSource
+from srcli.engine.load import load_upscaler
 from srcli.geometry import Size
 from srcli.weights.files import bundled_folder, is_bundled
+from tests.helpers.rendering import rows
 
 SHIPPED = [preset for preset in list_presets() if is_bundled(preset)]
 
@@ -33,8 +33,7 @@ def test_a_shipped_model_gives_a_finite_picture_like_the_one_it_is_given(preset)
     options = {}
     if preset.diffusion is not None:
         options["sampling"] = choose_sampling(preset, steps=4)
-    rows = open_engine(preset, device="cpu").rows(TensorSource(lr), Size(25, 30), **options)
-    sr = np.concatenate(list(rows))
+    sr = rows(load_upscaler(preset, device="cpu"), lr, Size(25, 30), **options)
     assert sr.shape == (25, 30, 3)
     assert np.isfinite(sr).all()
     wanted = torch.nn.functional.interpolate(lr, (25, 30), mode="bilinear")[0].permute(1, 2, 0).numpy()

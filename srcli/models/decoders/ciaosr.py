@@ -108,6 +108,7 @@ class CiaoSR(Decoder):
             cost more than everything else, it is computed in overlapping windows that are averaged.
     """
 
+    title = "CiaoSR"
     local = False
     halo = 2
 

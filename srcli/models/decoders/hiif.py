@@ -185,6 +185,7 @@ class HIIF(Decoder):
         rows_per_call: HR rows of a call in the authors' tests.
     """
 
+    title = "HIIF"
     local = False
 
     def __init__(

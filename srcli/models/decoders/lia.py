@@ -28,7 +28,7 @@ from srcli.models.decoders.lia_grid import rendered
 from srcli.models.decoders.lia_plain import plain
 from srcli.models.decoders.native import HALO, NativePicture
 from srcli.models.layers import MLP, bilinear_at, bilinear_grid, conv, last_linear, linear
-from srcli.models.sr import Decoder, Frame, Grid
+from srcli.models.sr import Decoder, Frame, Grid, SelectiveDecoder
 
 BRANCHES = {  # name -> stream of the query, stream of keys and values; in the order of the votes
     "f": ("fid", "fid"),
@@ -56,7 +56,7 @@ class Rendered(NamedTuple):
     scores: Tensor | None
 
 
-class LIA(Decoder):
+class LIA(SelectiveDecoder):
     """FPAM, FPSM and the MLP; 35,851,535 parameters at the published sizes with all branches.
 
     Args:
@@ -79,6 +79,8 @@ class LIA(Decoder):
     Raises:
         ValueError: no or unknown branches, a branch without its stream, or sizes that do not fit each other.
     """
+
+    every_branch = tuple(BRANCHES)
 
     # A checkpoint of the authors' first stage, whose LIA has the branch f alone; see srcli.weights.official_fplia for whole ones.
     UPSTREAM_KEYS = (
@@ -179,16 +181,18 @@ class LIA(Decoder):
 
     @property
     def selects(self) -> bool:
-        """Whether every pixel is the answer of one branch, so that there is a map of choices."""
         return self.votes and self.select == "pixel"
 
     def branch(self, name: str) -> Decoder:
-        """A decoder that always gives the answer of one branch, with the weights of this one.
-
-        Raises:
-            ValueError: there is no such branch.
-        """
         return OneBranch(self, name)
+
+    def needs_latent(self, name: str) -> bool:
+        return "perc" in BRANCHES[name]
+
+    def render_scored(self, prepared: LIAField, grid: Grid) -> tuple[Tensor, Tensor]:
+        colours, scores = self.render_chosen(prepared, grid)
+        assert scores is not None
+        return colours, scores
 
     def stand_on_native(self) -> None:
         """Add to the native picture behind the features instead of the bilinear image; branch f begins as the picture.

@@ -49,6 +49,8 @@ class LIIF(Decoder):
         cell_decode: the MLP is told the size of an HR pixel.
     """
 
+    title = "LIIF"
+
     def __init__(
         self,
         *,

@@ -84,6 +84,7 @@ class LINF(GenerativeDecoder):
         ValueError: another patch than 1 or 3.
     """
 
+    title = "LINF"
     halo = 2  # one for the convolutions, one for the neighbours
 
     def __init__(

@@ -90,6 +90,8 @@ class LIT(Decoder):
         ValueError: an even side or one beyond 25, heads that do not divide the channels, or no hidden layer.
     """
 
+    title = "LIT"
+
     def __init__(
         self,
         *,
@@ -129,8 +131,7 @@ class LIT(Decoder):
         self.halo = max(self.reach + local_ensemble, int(self.attention)) + 2 + (branches > 1)
 
     @property
-    def branches(self) -> int:
-        """How many branches there are."""
+    def n_branches(self) -> int:  # type: ignore[override]
         return len(self.imnets)
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LITField:
@@ -142,7 +143,7 @@ class LIT(Decoder):
         sizes, lacking = self._sizes(frame)
         if lacking and frame.box.top == frame.box.left == 0:
             warnings.warn(
-                f"The scale needs {self.branches + lacking} stages and this network has {self.branches}: "
+                f"The scale needs {self.n_branches + lacking} stages and this network has {self.n_branches}: "
                 "the last one enlarges beyond what it was trained for.",
                 RuntimeWarning,
                 stacklevel=2,
@@ -154,19 +155,19 @@ class LIT(Decoder):
     def _sizes(self, frame: Frame) -> tuple[tuple[Size, ...], int]:
         """Sizes of the maps of the second and further branches, and how many branches are lacking."""
         if frame.stages is not None:
-            if len(frame.stages) >= self.branches:
+            if len(frame.stages) >= self.n_branches:
                 raise ValueError(
-                    f"{len(frame.stages) + 1} stages given to a network of {self.branches} branches"
+                    f"{len(frame.stages) + 1} stages given to a network of {self.n_branches} branches"
                 )
             return frame.stages, 0
-        if self.branches == 1:
+        if self.n_branches == 1:
             return (), 0
         targets = {frame.target} if frame.target else {_target(cell) for cell in frame.cell.tolist()}
-        found = {stage_sizes(frame.size, target, self.branches) for target in targets}
+        found = {stage_sizes(frame.size, target, self.n_branches) for target in targets}
         if len(found) > 1:
             raise ValueError("a batch of one LR size needs one scale, or the sizes of its stages")
         wanted = max(stages_needed(frame.size, target) for target in targets)
-        return found.pop(), max(0, wanted - self.branches)
+        return found.pop(), max(0, wanted - self.n_branches)
 
     def query(self, prepared: LITField, coord: Tensor) -> Tensor:
         """See `Decoder.query`; memory is bounded, also in training."""

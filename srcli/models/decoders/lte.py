@@ -12,7 +12,7 @@ ensemble sum to one, so the last layer runs once, on the mixed activations. Angl
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -55,6 +55,7 @@ class LTE(Decoder):
         hidden: widths of the MLP.
     """
 
+    title: ClassVar[str | None] = "LTE"
     halo = 2  # one for the convolutions, one for the neighbours
     interleaved = True
 
@@ -135,6 +136,7 @@ class LTE(Decoder):
 class LTEPlus(LTE):
     """LTE with frequencies in halves and an MLP of 1x1 convolutions ("lte-fast" in the release)."""
 
+    title = None
     interleaved = False
 
     def _add_mlp(self, in_dim: int, hidden: tuple[int, ...]) -> None:

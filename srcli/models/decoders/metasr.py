@@ -38,6 +38,7 @@ class MetaSR(Decoder):
         hidden: width of the MLP's only hidden layer.
     """
 
+    title = "MetaSR"
     halo = 2  # one for the unfolding; the corner of a pixel may lie one LR pixel up or left of its centre's
 
     def __init__(self, *, in_dim: int, hidden: int = 256) -> None:

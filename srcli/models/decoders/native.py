@@ -91,7 +91,7 @@ class OnNative(Decoder):
         self.factor = nn.Parameter(torch.zeros(()))
         self.halo = max(HALO, decoder.halo)
         self.local, self.tiling, self.note = decoder.local, decoder.tiling, decoder.note
-        self.branches: int = getattr(decoder, "branches", 1)  # CLIT's, which a cascade of scales trains
+        self.n_branches = decoder.n_branches  # CLIT's, which a cascade of scales trains
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> tuple[Any, NativePicture]:
         """See `Decoder.prepare`."""

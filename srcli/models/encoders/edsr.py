@@ -47,6 +47,7 @@ class EDSR(Encoder):
         mean_shift: hold the releases' unused `sub_mean` and `add_mean`, so that their files load strictly.
     """
 
+    title = "EDSR-baseline"
     UPSTREAM_KEYS = (  # CiaoSR's framework
         (r"^conv_first\.", "encoder.head.0."),
         (r"^body\.(\d+)\.conv1\.", r"encoder.body.\1.body.0."),

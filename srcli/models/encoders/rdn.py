@@ -51,6 +51,7 @@ class RDN(Encoder):
         growth: channels each dense layer adds (G).
     """
 
+    title = "RDN"
     UPSTREAM_KEYS = (  # CiaoSR's framework
         (r"^sfe([12])\.", r"encoder.SFENet\1."),
         (r"^rdbs\.(\d+)\.layers\.(\d+)\.conv\.", r"encoder.RDBs.\1.convs.\2.conv.0."),

@@ -80,6 +80,7 @@ class RRDB(NativeEncoder):
         (r"^(conv_first|conv_last|RRDB_trunk|trunk_conv|upconv1|upconv2|HRconv)\.", r"encoder.\1."),
     )
     repeat_edge = False  # as Real-ESRGAN completes odd sides
+    title = "RRDB"
 
     def __init__(
         self,

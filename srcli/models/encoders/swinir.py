@@ -206,6 +206,7 @@ class SwinIR(Encoder):
         drop_path: stochastic depth in training, growing linearly to this rate at the last block.
     """
 
+    title = "SwinIR"
     # CiaoSR's framework; decoders, too, have `layers`
     UPSTREAM_KEYS = (
         (

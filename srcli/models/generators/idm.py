@@ -46,6 +46,7 @@ class IDM(OutputGenerator):
         ValueError: sizes that do not fit each other, or a negative deviation.
     """
 
+    title = "IDM"
     by_level = True
 
     def __init__(

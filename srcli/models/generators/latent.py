@@ -96,9 +96,9 @@ class LatentGenerator(Generator):
         """See `Generator.normalised`."""
         return (latent - self.latent_mean) / self.latent_std
 
-    def denormalised(self, canvas: Tensor) -> Tensor:
+    def denormalised(self, sample: Tensor) -> Tensor:
         """See `Generator.denormalised`."""
-        return canvas * self.latent_std + self.latent_mean
+        return sample * self.latent_std + self.latent_mean
 
 
 class FPLIA(LatentGenerator):
@@ -107,6 +107,8 @@ class FPLIA(LatentGenerator):
     The paper says Stable Diffusion v1.5; the authors' code has a UNet of its widths, without text and cross-attention,
     for latents of three channels, trained from scratch.
     """
+
+    title = "FPLIA"
 
     def check(self, encoder: Encoder) -> None:
         """See `Generator.check`."""
@@ -124,6 +126,7 @@ class FPLIA(LatentGenerator):
 class Kim(LatentGenerator):
     """The generator of Kim et al.; 105.4 million parameters at the authors' sizes."""
 
+    title = "Kim et al."
     condition_live = (
         16 * 4 * 128
     )  # an LR pixel is 16 of the picture, with the channels of the published auto-encoder

@@ -1,0 +1,106 @@
+"""What is asked of an `Upscaler` for one picture, and what it answers: rows, and what happened while they were drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from srcli.config.sampling import Sampling
+from srcli.geometry import Size
+
+if TYPE_CHECKING:
+    from srcli.engine.latent_diffusion_upscaler import Latent
+    from srcli.engine.temperature_map import TemperatureMap
+
+Report = Callable[[float], None]
+Scores = Callable[[int, np.ndarray], None]
+
+
+class Source(Protocol):
+    """An image that gives its rows: `size`, and `strip(top, bottom)` as float32 (rows, w, 3) in [0, 1]."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        ...
+
+    def strip(self, top: int, bottom: int) -> np.ndarray:
+        """Rows [top, bottom)."""
+        ...
+
+
+@dataclass(frozen=True)
+class RenderRequest:
+    """How a picture is enlarged.
+
+    Attributes:
+        temperature: of a generative network: factor on the noise. 0, and None, give the mean.
+        temperature_map: a further factor for every pixel of the output.
+        seed: which sample, of networks that draw noise; see `srcli.engine.noise`.
+        sampling: of a diffusion model, how; None: as `Upscaler.sampling` says.
+        latent: of a latent diffusion model, what was sampled before and stands in the place of a new sample.
+        scores: called with the top of every band and the scores (n, rows, W) of the branches of a decoder that selects
+            one for each pixel, of which the highest was chosen.
+        report: called with the finished share in [0, 1].
+        as_bytes: rows may come rounded from the device, as `srcli.image` rounds to 8 bits: a quarter is copied.
+    """
+
+    temperature: float | None = None
+    temperature_map: TemperatureMap | None = None
+    seed: int = 0
+    sampling: Sampling | None = None
+    latent: Latent | None = None
+    scores: Scores | None = None
+    report: Report | None = None
+    as_bytes: bool = False
+
+
+@dataclass
+class RenderStats:
+    """What happened while rows were drawn; complete after the last one.
+
+    Attributes:
+        tile: sides of the tiles that the image was encoded in; of a restorer, those of its latents.
+        tiles: how many there were.
+        sample_tile: sides of the tiles that a diffusion model's sample was cut in; None: it was not cut.
+        tile_retries: how often tiles had to be smaller, or fewer at a time, for want of memory.
+        fp32_fallbacks: tiles and predictions computed again in float32.
+        lr_psnr: dB between the result, reduced, and the image, where it was projected back; None for equals.
+        notes: what a user should know: how exact tiles were, and what was done again.
+    """
+
+    tile: Size | None = None
+    tiles: int = 0
+    sample_tile: Size | None = None
+    tile_retries: int = 0
+    fp32_fallbacks: int = 0
+    lr_psnr: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def take(self, other: RenderStats) -> None:
+        """Add what happened to another result that this one is made of; tiles and notes are those of the last."""
+        self.tile, self.tiles, self.sample_tile = other.tile, other.tiles, other.sample_tile
+        self.tile_retries += other.tile_retries
+        self.fp32_fallbacks += other.fp32_fallbacks
+        self.lr_psnr, self.notes = other.lr_psnr, list(other.notes)
+
+
+PLAIN = RenderRequest()
+
+
+class Rendered(NamedTuple):
+    """Rows of the enlarged image, from top to bottom, and what happened.
+
+    Rows are float32 (n, W, 3), around [0, 1] but not clamped; or uint8, clamped, white at 255.
+    """
+
+    rows: Iterator[np.ndarray]
+    stats: RenderStats
+
+
+def part_of(report: Report | None, start: float, stop: float) -> Report | None:
+    """What takes the finished share of a part that goes from `start` to `stop` of the whole."""
+    return None if report is None else lambda share: report(start + share * (stop - start))
