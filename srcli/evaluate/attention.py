@@ -64,13 +64,10 @@ class Window:
 def attention_windows(
     upscaler: Upscaler, source: Source, at: tuple[float, float], target: Size
 ) -> list[Window]:
-    """The attention at a point, of every branch that takes part at the scale of `target`.
+    """The attention of a LIT or CLIT at a point, of every branch that takes part at the scale of `target`.
 
-    Args:
-        upscaler: a network with a LIT or CLIT decoder.
-        source: the picture; only what the point's answer depends on is read.
-        at: (x, y) in pixels of the picture, whose centres are at whole numbers.
-        target: size of the output.
+    The point `at` is (x, y) in pixels of the picture, whose centres are at whole numbers; only what its answer depends
+    on is read of `source`.
 
     Raises:
         UsageError: a network without attention windows, or a point outside the picture.
@@ -197,15 +194,10 @@ def attention_maps(
     noise: float = 0.25,
     seed: int = 0,
 ) -> list[AttentionMap]:
-    """The outputs of every LGCAA, from the UNet's first to its last.
+    """The outputs of every LGCAA on a picture enlarged to `target`, from the UNet's first to its last.
 
-    Args:
-        restorer: with LGCAA in its UNet.
-        source: the picture.
-        target: size that it is enlarged to.
-        at: (x, y) in pixels of the picture; None for lengths instead of resemblance (cosines).
-        noise: which step of training it is, as a share of them: 0 for none, 1 for nothing but noise.
-        seed: of the noise.
+    They are resemblances (cosines) to those at the point (x, y), in pixels of the picture, or lengths where `at` is
+    None. `noise` says which step of training it is, as a share of them: 0 for none, 1 for nothing but noise.
 
     Raises:
         UsageError: no LGCAA, a point outside, or a picture that is too large.

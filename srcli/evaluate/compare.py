@@ -244,13 +244,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class Grid:
-    """Everything a figure shows.
+    """Everything a figure shows: the LR crop and the results of each column, and the crop of the picture itself.
 
-    Attributes:
-        columns: from left to right.
-        inputs: the LR crop of each column.
-        results: by model, then by column; None where a model draws nothing and the column only changes the noise.
-        original: the crop of the picture itself, None without --downscale.
+    Results are by model, then by column; None where a model draws nothing and the column only changes the noise.
+    `original` is None where nothing was reduced.
     """
 
     columns: list[Column]
@@ -268,15 +265,9 @@ def enlarge_all(
     seed: int = 0,
     report: Callable[[str, Column], None] | None = None,
 ) -> Grid:
-    """Results of every model in every column, cut to the crop.
+    """Results of every model (a row each) in every column for a photo (h, w, 3), cut to a crop in its pixels.
 
-    Args:
-        photo: (h, w, 3), 8-bit.
-        models: one row each.
-        columns: see `Column`.
-        crop: in pixels of `photo`.
-        seed: of the noise.
-        report: told before every result.
+    `seed` is that of the noise; `report` is told before every result.
 
     Raises:
         UsageError: temperatures for models that all draw nothing.

@@ -220,13 +220,9 @@ PAGE = Template(Path(__file__).with_name("compare.html").read_text("utf-8"))
 
 
 def page(a: Picture, b: Picture, numbers: Sequence[Measured], *, reference: Picture | None = None) -> str:
-    """The page; it loads nothing from anywhere.
+    """The page, with `a` on the left and `b`, of the same size, on the right; it loads nothing from anywhere.
 
-    Args:
-        a: on the left.
-        b: on the right, of the same size.
-        numbers: for the table.
-        reference: a third picture whose histogram is drawn too.
+    `numbers` fill a table; of a `reference` the histogram is drawn too.
     """
     shown, gain = difference(a.pixels, b.pixels)
     title = html.escape(f"{a.label} and {b.label}")

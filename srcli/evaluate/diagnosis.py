@@ -10,6 +10,22 @@ from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import features
+
+from srcli import __version__
+from srcli.config.presets import DEFAULT_PRESET, load_preset
+from srcli.engine.device import choose_device
+from srcli.engine.features import TensorSource
+from srcli.engine.upscaler import Upscaler
+from srcli.errors import SrcliError
+from srcli.evaluate.cache import cache_folder
+from srcli.geometry import Size
+from srcli.metrics.backbones import import_problem
+from srcli.resources import available_memory, free_memory, in_words
+from srcli.weights.files import bundled_folder, check_hash, find, models_folder
+
 PACKAGES = (
     *("torch", "torchvision", "numpy", "pillow", "opencv-python", "pyvips"),
     *("pi-heif", "tifffile", "safetensors", "diffusers", "lpips", "typer"),
@@ -54,8 +70,6 @@ def examine(device: str = "auto") -> Report:
         UsageError: an unknown device.
         ResourceError: a device that this machine does not have.
     """
-    from srcli.engine.device import choose_device
-
     where = choose_device(device).device
     facts = {
         "system": _system(),
@@ -69,9 +83,6 @@ def examine(device: str = "auto") -> Report:
 
 
 def _system() -> dict[str, str]:
-    from srcli import __version__
-    from srcli.resources import available_memory, in_words
-
     memory = available_memory()
     return {
         "srcli": __version__,
@@ -95,10 +106,6 @@ def _versions(names: tuple[str, ...]) -> dict[str, str]:
 
 
 def _devices() -> dict[str, str]:
-    import torch
-
-    from srcli.resources import free_memory, in_words
-
     found = {"cpu": f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"}
     for i in range(torch.cuda.device_count()):
         at = torch.device("cuda", i)
@@ -113,8 +120,6 @@ def _devices() -> dict[str, str]:
 
 
 def _codecs() -> dict[str, str]:
-    from PIL import features
-
     return {
         shown: (features.version(name) or "yes") if features.check(name) else "missing"
         for shown, name in CODECS.items()
@@ -122,9 +127,6 @@ def _codecs() -> dict[str, str]:
 
 
 def _folders() -> dict[str, str]:
-    from srcli.evaluate.cache import cache_folder
-    from srcli.weights.files import bundled_folder, models_folder
-
     places = (
         ("models", models_folder()),
         ("evaluation cache", cache_folder()),
@@ -135,10 +137,6 @@ def _folders() -> dict[str, str]:
 
 def _check_weights() -> Check:
     """The bundled default, re-hashed."""
-    from srcli.config.presets import DEFAULT_PRESET, load_preset
-    from srcli.errors import SrcliError
-    from srcli.weights.files import check_hash, find
-
     try:
         preset = load_preset(DEFAULT_PRESET)
         digest = check_hash(preset, find(preset))
@@ -149,8 +147,6 @@ def _check_weights() -> Check:
 
 def _check_pair() -> Check:
     """Torch beside the torchvision that LPIPS and DISTS import."""
-    from srcli.metrics.backbones import import_problem
-
     problem = import_problem("torchvision")
     pair = " and ".join(f"{name} {version}" for name, version in _versions(("torch", "torchvision")).items())
     return Check("torchvision", ok=problem is None, detail=problem or f"{pair} belong together")
@@ -158,14 +154,6 @@ def _check_pair() -> Check:
 
 def _check_network(device: str) -> list[Check]:
     """Enlarges a known picture whole and in tiles, and, on a GPU, in half precision."""
-    import numpy as np
-    import torch
-
-    from srcli.engine.features import TensorSource
-    from srcli.engine.upscaler import Upscaler
-    from srcli.errors import SrcliError
-    from srcli.geometry import Size
-
     rows, cols = torch.meshgrid(torch.arange(SIDE) / SIDE, torch.arange(SIDE) / SIDE, indexing="ij")
     lr = torch.stack([rows, cols, (rows * 40).sin() * (cols * 30).cos() / 2 + 0.5]).unsqueeze(0)
     checks = []

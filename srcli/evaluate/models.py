@@ -296,18 +296,12 @@ def open_model(
     selection: bool = False,
     limit: bool | None = None,
 ) -> Model:
-    """The interpolation, preset or weights file called `name`.
+    """The interpolation, preset or weights file called `name`; device, precision and tile are those of `Upscaler`.
 
-    Args:
-        name: what to open.
-        device: where it runs.
-        precision: of the arithmetic.
-        tile: see `Upscaler`.
-        tta: average over eight views.
-        sampling: says how a preset is sampled; by default as it says itself.
-        branch: of a decoder with several; the model is called NAME/BRANCH then.
-        selection: count which branch answers where, for models that choose.
-        limit: False leaves results beyond their limits; the model is called NAME+no-limit then, if it has some.
+    `tta` averages over eight views. `sampling` says how a preset is sampled, by default as it says itself. With a
+    `branch` of a decoder that has several the model is called NAME/BRANCH; `selection` counts which branch answers
+    where, for models that choose. `limit=False` leaves results beyond their limits; a model that has some is called
+    NAME+no-limit then.
 
     Raises:
         PresetError: an unknown name.

@@ -28,13 +28,8 @@ def panels(
 ) -> list[Panel]:
     """One panel per benchmark, scale and kind of LR, in order of first appearance.
 
-    Args:
-        rows: measurements of single pictures, from any number of files.
-        x: the first axis.
-        y: the second.
-        cost: what the size of a marker says.
-        mix_protocols: allow points of unlike protocols in one panel.
-        intervals: find the bootstrap intervals of the means.
+    The rows are measurements of single pictures, from any number of files. `cost` is what the size of a marker says,
+    `mix_protocols` allows points of unlike protocols in one panel, `intervals` finds bootstrap intervals of the means.
 
     Raises:
         UsageError: no row has both values, one is NaN, protocols are mixed, or points share no picture.

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from srcli.errors import ImageError, UsageError, suggest
 from srcli.geometry import Size
 from srcli.metrics.backbones import missing as missing_backbone
@@ -25,9 +22,8 @@ from srcli.metrics.iqa import missing as missing_iqa
 from srcli.metrics.niqe import missing as missing_niqe
 from srcli.metrics.niqe import niqe, niqe_srcli
 from srcli.metrics.perceptual import dists, lpips, missing_squeezenet, squeezenet
-from srcli.metrics.protocol import PROTOCOLS, Protocol, find_protocol
+from srcli.metrics.protocol import PROTOCOLS, Protocol, Scene, find_protocol
 from srcli.metrics.psnr import psnr, shaved
-from srcli.metrics.scene import Scene
 from srcli.metrics.sets import NETWORK
 from srcli.metrics.sets import NOTICE as SETS_NOTICE
 from srcli.metrics.ssim import ms_ssim, ssim, ssim_padded
@@ -40,11 +36,8 @@ class Metric:
     """A number that says how good a result is.
 
     Attributes:
-        name: as typed.
         measure: its value; raises ValueError for a picture that it is not defined for.
         unit: "dB", "levels" (of 8 bit), or "" for a number without unit.
-        higher_is_better: its direction.
-        about: one line.
         needs: what it looks at besides the result.
         decimals: how it is printed.
         missing: None, or what it lacks here and the command that helps; looks harder with `asked=True`.
@@ -74,21 +67,24 @@ class Metric:
         return max(values) if self.higher_is_better else min(values)
 
 
+Measure = Callable[[Scene], float]
+
+
+def _of_pair(function: Callable[..., float], **more: object) -> Measure:
+    return lambda scene: function(scene.sr, scene.hr, **more)
+
+
+def _of_result(function: Callable[..., float], **more: object) -> Measure:
+    return lambda scene: function(scene.sr, **more)
+
+
 def _ssim_luma(scene: Scene) -> float:
     return ssim(*(shaved(y, scene.luma_shave) for y in (scene.sr_luma, scene.hr_luma)))
 
 
-_SSIM_FORMS: dict[str, Callable[[Scene], float]] = {
-    "linf": lambda s: ssim(s.sr, s.hr),
-    "clit": lambda s: ssim_padded(s.sr, s.hr),
-    "classic": _ssim_luma,
-}
-
-
-def _given_lr(scene: Scene) -> NDArray[np.uint8]:
-    if scene.lr is None:
-        raise ValueError("there is no LR picture to compare with")
-    return scene.lr
+_SSIM_FORMS: dict[str, Measure] = {
+    "linf": _of_pair(ssim), "clit": _of_pair(ssim_padded), "classic": _ssim_luma,
+}  # fmt: skip
 
 
 def _lr_psnr(scene: Scene) -> float:
@@ -97,12 +93,10 @@ def _lr_psnr(scene: Scene) -> float:
     return psnr(scene.reduce(scene.sr_8bit, Size(*scene.lr.shape[:2])) / 255, scene.lr / 255)
 
 
-def _lpips(scene: Scene, net: str) -> float:
-    return lpips(scene.sr, scene.hr, net=net)
-
-
-def _iqa(scene: Scene, name: str) -> float:
-    return iqa(scene.sr, name)
+def _hist_w1_lr(scene: Scene) -> float:
+    if scene.lr is None:
+        raise ValueError("there is no LR picture to compare with")
+    return histogram_distance(scene.sr_8bit, scene.lr)
 
 
 def _no_picture(scene: Scene, of: str) -> float:
@@ -116,100 +110,58 @@ def _missing_inception(*, asked: bool = False) -> str | None:
 
 _NONE: frozenset[Need] = frozenset()
 _LR: frozenset[Need] = frozenset({"lr"})
-
+_SET: frozenset[Need] = frozenset({"hr", "set"})
+_LPIPS = {"lpips": "alex", "lpips-vgg": "vgg", "lpips-squeeze": "squeeze"}
+_IQA = {"musiq": "0 to 100", "clipiqa": "a fraction", "maniqa": "a fraction"}
+_ONE, _ALL = (
+    partial(_no_picture, of=of) for of in ("several results for one picture", "all results of a benchmark")
+)
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric(
-            "psnr",
-            lambda s: psnr(s.sr, s.hr, shave=s.rgb_shave),
-            "dB", True, "RGB, border and rounding by the protocol", decimals=2,
-        ),
-        Metric(
-            "psnr-y",
-            lambda s: psnr(s.sr_luma, s.hr_luma, shave=s.luma_shave),
-            "dB", True, "BT.601 studio luma, border and rounding by the protocol", decimals=2,
-        ),
+        Metric("psnr", lambda s: psnr(s.sr, s.hr, shave=s.rgb_shave),
+               "dB", True, "RGB, border and rounding by the protocol", decimals=2),
+        Metric("psnr-y", lambda s: psnr(s.sr_luma, s.hr_luma, shave=s.luma_shave),
+               "dB", True, "BT.601 studio luma, border and rounding by the protocol", decimals=2),
         Metric("ssim", lambda s: _SSIM_FORMS[s.protocol.ssim](s), "", True, "in the form that the protocol names"),
         Metric("ssim-y", _ssim_luma, "", True, "on luma, windows inside the picture, border removed"),
-        Metric("ssim-linf", _SSIM_FORMS["linf"], "", True, "RGB, windows inside the picture, no border removed"),
-        Metric("ssim-clit", _SSIM_FORMS["clit"], "", True, "RGB, zero padding, float32, no border removed"),
-        Metric("ms-ssim", lambda s: ms_ssim(s.sr, s.hr), "", True, "five scales, RGB"),
-        Metric(
-            "lr-psnr", _lr_psnr,
-            "dB", True, "consistency: the 8-bit result, reduced as the LR was, against the LR", _LR, 2,
-        ),
-        Metric(
-            "spectrum", lambda s: spectral_distance(s.sr, s.hr),
-            "dB", False, "distance of radial power spectra of luma", decimals=3,
-        ),
-        Metric(
-            "gradient", lambda s: gradient_ratio(s.sr, s.hr),
-            "", True, "energy of luma's gradient over that of the truth; 1 is as sharp", decimals=3,
-        ),
-        Metric(
-            "patches", lambda s: patch_distance(s.sr, s.hr),
-            "levels", False, "sliced Wasserstein distance of small patches of luma in three bands", decimals=3,
-        ),
-        Metric(
-            "hist-w1", lambda s: histogram_distance(s.sr_8bit, s.truth),
-            "levels", False, "distance of histograms", decimals=3,
-        ),
-        Metric(
-            "hist-w1-lr", lambda s: histogram_distance(s.sr_8bit, _given_lr(s)),
-            "levels", False, "distance of histograms, to the LR", _LR, 3,
-        ),
-        Metric(
-            "niqe-srcli", lambda s: niqe_srcli(s.sr),
-            "", False, "without reference, against our own photographs: no published figure", _NONE, 3,
-        ),
-        Metric(
-            "niqe", lambda s: niqe(s.sr),
-            "", False, "without reference, against the published statistics, which you bring", _NONE, 3,
-            missing=missing_niqe, kept=False,
-        ),
-        *(
-            Metric(
-                name, partial(_lpips, net=net),
-                "", False, f"LPIPS 0.1, {net}, the whole picture", missing=partial(missing_backbone, net, "lpips"),
-            )
-            for name, net in (("lpips", "alex"), ("lpips-vgg", "vgg"), ("lpips-squeeze", "squeeze"))
-        ),
-        Metric(
-            "dists", lambda s: dists(s.sr, s.hr),
-            "", False, "DISTS at the picture's own size", missing=partial(missing_backbone, "vgg", "torchvision"),
-        ),
-        Metric(
-            "squeezenet", lambda s: squeezenet(s.sr, s.hr),
-            "", False, "features of SqueezeNet (Caffe), unweighted; not LPIPS, no published figure",
-            missing=missing_squeezenet,
-        ),
-        *(
-            Metric(
-                name, partial(_iqa, name=name),
-                "", True, about, _NONE, 4, missing=missing_iqa, notice=f"{name}: {IQA_NOTICE}",
-            )
-            for name, about in (
-                ("musiq", "without reference, 0 to 100"),
-                ("clipiqa", "without reference, a fraction"),
-                ("maniqa", "without reference, a fraction"),
-            )
-        ),
-        Metric(
-            "diversity", partial(_no_picture, of="several results for one picture"),
-            "levels", True, "deviation over several seeds, 0 for a model that draws nothing",
-            frozenset({"samples"}), 2,
-        ),
-        *(
-            Metric(
-                name, partial(_no_picture, of="all results of a benchmark"),
-                "", False, about, frozenset({"hr", "set"}), missing=_missing_inception, notice=SETS_NOTICE,
-            )
-            for name, about in (
-                ("fid", "distance of the set of results to the set of truths"),
-                ("kid", "the same by a kernel, without bias for small sets"),
-            )
-        ),
+        Metric("ssim-linf", _of_pair(ssim), "", True, "RGB, windows inside the picture, no border removed"),
+        Metric("ssim-clit", _of_pair(ssim_padded), "", True, "RGB, zero padding, float32, no border removed"),
+        Metric("ms-ssim", _of_pair(ms_ssim), "", True, "five scales, RGB"),
+        Metric("lr-psnr", _lr_psnr,
+               "dB", True, "consistency: the 8-bit result, reduced as the LR was, against the LR", _LR, 2),
+        Metric("spectrum", _of_pair(spectral_distance),
+               "dB", False, "distance of radial power spectra of luma", decimals=3),
+        Metric("gradient", _of_pair(gradient_ratio),
+               "", True, "energy of luma's gradient over that of the truth; 1 is as sharp", decimals=3),
+        Metric("patches", _of_pair(patch_distance),
+               "levels", False, "sliced Wasserstein distance of small patches of luma in three bands", decimals=3),
+        Metric("hist-w1", lambda s: histogram_distance(s.sr_8bit, s.truth),
+               "levels", False, "distance of histograms", decimals=3),
+        Metric("hist-w1-lr", _hist_w1_lr, "levels", False, "distance of histograms, to the LR", _LR, 3),
+        Metric("niqe-srcli", _of_result(niqe_srcli),
+               "", False, "without reference, against our own photographs: no published figure", _NONE, 3),
+        Metric("niqe", _of_result(niqe),
+               "", False, "without reference, against the published statistics, which you bring", _NONE, 3,
+               missing=missing_niqe, kept=False),
+        *(Metric(name, _of_pair(lpips, net=net),
+                 "", False, f"LPIPS 0.1, {net}, the whole picture", missing=partial(missing_backbone, net, "lpips"))
+          for name, net in _LPIPS.items()),
+        Metric("dists", _of_pair(dists),
+               "", False, "DISTS at the picture's own size", missing=partial(missing_backbone, "vgg", "torchvision")),
+        Metric("squeezenet", _of_pair(squeezenet),
+               "", False, "features of SqueezeNet (Caffe), unweighted; not LPIPS, no published figure",
+               missing=missing_squeezenet),
+        *(Metric(name, _of_result(iqa, name=name),
+                 "", True, f"without reference, {span}", _NONE, missing=missing_iqa, notice=f"{name}: {IQA_NOTICE}")
+          for name, span in _IQA.items()),
+        Metric("diversity", _ONE,
+               "levels", True, "deviation over several seeds, 0 for a model that draws nothing",
+               frozenset({"samples"}), 2),
+        Metric("fid", _ALL, "", False, "distance of the set of results to the set of truths", _SET,
+               missing=_missing_inception, notice=SETS_NOTICE),
+        Metric("kid", _ALL, "", False, "the same by a kernel, without bias for small sets", _SET,
+               missing=_missing_inception, notice=SETS_NOTICE),
     )
 }  # fmt: skip
 
@@ -218,11 +170,7 @@ OPTIONAL = ("lpips",)  # join the default where what they need is present
 
 
 def find_metrics(names: Iterable[str]) -> list[Metric]:
-    """The metrics called so, in that order, each once; an underscore stands for a hyphen.
-
-    Raises:
-        UsageError: an unknown name.
-    """
+    """The metrics called so, in that order, each once; an underscore stands for a hyphen. UsageError for others."""
     found = {}
     for word in names:
         name = word.strip().lower().replace("_", "-")
@@ -234,11 +182,7 @@ def find_metrics(names: Iterable[str]) -> list[Metric]:
 
 
 def measure(scene: Scene, metrics: Iterable[Metric], where: str) -> dict[str, float]:
-    """The value of each metric.
-
-    Raises:
-        ImageError: one is not defined for this picture, or is not a number.
-    """
+    """The value of each metric; ImageError where one is not defined for this picture, or is not a number."""
     values = {}
     for metric in metrics:
         try:
@@ -260,14 +204,6 @@ def check_niqe(names: Iterable[str]) -> None:
 
 
 __all__ = [
-    "DEFAULT",
-    "METRICS",
-    "OPTIONAL",
-    "PROTOCOLS",
-    "Metric",
-    "Protocol",
-    "Scene",
-    "find_metrics",
-    "find_protocol",
+    "DEFAULT", "METRICS", "OPTIONAL", "PROTOCOLS", "Metric", "Protocol", "Scene", "find_metrics", "find_protocol",
     "measure",
-]
+]  # fmt: skip

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from srcli.config.toml import user_path
 from srcli.errors import ModelError, first_line
 from srcli.metrics.psnr import luma_of
+from srcli.metrics.ssim import halved
 
 F64 = NDArray[np.float64]
 
@@ -124,11 +125,6 @@ def _statistics(features: F64) -> Statistics:
     count, size = features.shape
     covariance = np.cov(features, rowvar=False) if count > 1 else np.zeros((size, size))
     return Statistics(features.mean(axis=0), covariance)
-
-
-def halved(y: F64) -> F64:
-    """The mean over 2x2 pixels."""
-    return (y[::2, ::2] + y[1::2, ::2] + y[::2, 1::2] + y[1::2, 1::2]) / 4
 
 
 def halved_by_imresize(y: F64) -> F64:

@@ -1,4 +1,6 @@
-"""Protocols: what exactly a number means. Named and versioned; the name stands on every table.
+"""Protocols: what exactly a number means, and a result beside its truth as they see it.
+
+A protocol is named and versioned; the name stands on every table.
 
 A protocol says whether results are rounded to 8 bit, how much border is left out, how luma is taken, which SSIM is
 meant, and how an LR picture is made where none is given. Appending ``+8bit`` or ``+float`` to a name changes the
@@ -9,10 +11,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from srcli.errors import UsageError, suggest
+from srcli.geometry import Size
+from srcli.metrics.psnr import luma_of
+
+U8 = NDArray[np.uint8]
+F64 = NDArray[np.float64]
+Reduce = Callable[[U8, Size], U8]
 
 SSIM_FORMS = {
     "linf": "RGB, windows inside the picture, no border removed",
@@ -116,3 +129,66 @@ def find_protocol(name: str) -> Protocol:
         return protocol
     luma = protocol.rounded_luma and rounded
     return dataclasses.replace(protocol, name=f"{plain}+{values}", rounded=rounded, rounded_luma=luma)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One result and what belongs to it.
+
+    Attributes:
+        result: (H, W, 3), float in [0, 1] (values outside are clamped) or 8-bit.
+        truth: (H, W, 3) 8-bit.
+        scale: HR pixels per LR pixel; decides the border.
+        protocol: how to measure.
+        lr: (h, w, 3) 8-bit, None where there is none.
+        reduce: how that LR came to be, for metrics that repeat it; None where unknown.
+    """
+
+    result: NDArray[np.floating] | U8
+    truth: U8
+    scale: float
+    protocol: Protocol
+    lr: U8 | None = None
+    reduce: Reduce | None = None
+
+    @cached_property
+    def sr(self) -> F64:
+        """The result in [0, 1], rounded to 8 bit if the protocol says so."""
+        if self.protocol.rounded:
+            return self.sr_8bit / 255
+        if self.result.dtype == np.uint8:
+            return self.result / 255
+        sr = self.result.astype(np.float64)
+        return np.clip(sr, 0, 1, out=sr)
+
+    @cached_property
+    def sr_8bit(self) -> U8:
+        """The result as people get it, in 8 bit."""
+        if self.result.dtype == np.uint8:
+            return self.result  # type: ignore[return-value]
+        return np.rint(np.clip(self.result, 0, 1) * 255).astype(np.uint8)
+
+    @cached_property
+    def hr(self) -> F64:
+        """The truth in [0, 1]."""
+        return self.truth / 255
+
+    @cached_property
+    def sr_luma(self) -> F64:
+        """Luma (H, W) of the result."""
+        return luma_of(self.sr, rounded=self.protocol.rounded_luma)
+
+    @cached_property
+    def hr_luma(self) -> F64:
+        """Luma (H, W) of the truth."""
+        return luma_of(self.hr, rounded=self.protocol.rounded_luma)
+
+    @property
+    def rgb_shave(self) -> int:
+        """Border in pixels that PSNR leaves out."""
+        return border(self.protocol.rgb_border, self.scale)
+
+    @property
+    def luma_shave(self) -> int:
+        """Border in pixels that PSNR on luma leaves out."""
+        return border(self.protocol.luma_border, self.scale)

@@ -25,10 +25,7 @@ def frechet_distance(a: F64, b: F64) -> float:
     """FID of features (n, d) and (m, d): |mean difference|² + tr(A + B - 2 (A B)^(1/2)) of their covariances.
 
     With A = X Xᵀ and B = Y Yᵀ, the trace of the root is the sum of the singular values of Xᵀ Y: no root is taken of
-    a matrix that few pictures leave singular.
-
-    Raises:
-        ValueError: fewer than two pictures.
+    a matrix that few pictures leave singular. ValueError for fewer than two pictures.
     """
     if min(len(a), len(b)) < 2:
         raise ValueError("it needs at least two pictures")

@@ -95,7 +95,7 @@ def ms_ssim(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
         similarity, contrast = _means(a, b)
         values = similarity if index == len(SCALE_WEIGHTS) - 1 else contrast
         product *= np.maximum(values, 0) ** weight  # a negative mean has no real power
-        a, b = _halved(a), _halved(b)
+        a, b = halved(a), halved(b)
     return float(product.mean())
 
 
@@ -152,6 +152,7 @@ def _bell() -> tuple[float, ...]:
     return tuple(math.exp(-((i - WINDOW // 2) ** 2) / (2 * SIGMA**2)) for i in range(WINDOW))
 
 
-def _halved(x: F64) -> F64:
+def halved(x: F64) -> F64:
+    """The mean over 2x2 pixels of (h, w, ..); a row or column that is left over counts for nothing."""
     h, w = x.shape[0] // 2 * 2, x.shape[1] // 2 * 2
     return (x[:h:2, :w:2] + x[1:h:2, :w:2] + x[:h:2, 1:w:2] + x[1:h:2, 1:w:2]) / 4
