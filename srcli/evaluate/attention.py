@@ -225,21 +225,21 @@ def attention_maps(
             hooks.callback(module.register_forward_pre_hook(keep, with_kwargs=True).remove)
         _run(restorer, enlarged.lr, enlarged.picture, noise, seed)
         found = {name: _outputs(blocks[name], *seen[name]) for name in sorted(blocks, key=_place)}
-    share = None if at is None else ((at[1] + 0.5) / size.h, (at[0] + 0.5) / size.w)
-    inside = Size(*enlarged.picture.shape[-2:])
-    if share is not None:  # the enlarged picture is padded
-        share = (share[0] * target.h / inside.h, share[1] * target.w / inside.w)
+    share = None
+    if at is not None:
+        h, w = enlarged.picture.shape[-2:]  # padded
+        share = (at[1] + 0.5) / size.h * target.h / h, (at[0] + 0.5) / size.w * target.w / w
     return [
-        _map(name, looked, seen[name][1], seen[name][0].shape[1], share) for name, looked in found.items()
+        _map(n, looked, level_grid(seen[n][1], seen[n][0].shape[1]), share) for n, looked in found.items()
     ]
 
 
-def _outputs(block: LocalGlobalAttention, x: Tensor, canvas: Size) -> Looked:
+def _outputs(block: LocalGlobalAttention, x: Tensor, size: Size) -> Looked:
     """As `block.looked`, the local one before it is normalised: after that all are equally long."""
-    looked = block.looked(x, canvas)
+    looked = block.looked(x, size)
     if looked.local is None:
         return looked
-    return looked._replace(local=block.mixed(block.norm(x), level_grid(canvas, x.shape[1])))
+    return looked._replace(local=block.mixed(block.norm(x), level_grid(size, x.shape[1])))
 
 
 def _place(name: str) -> tuple[int, str]:
@@ -251,20 +251,15 @@ def _run(restorer: Restorer, lr: Tensor, picture: Tensor, noise: float, seed: in
     network, device = restorer.network, restorer.device
     lr, picture = lr.to(device), picture.to(device)
     latent = network.decoder.encode(picture)
-    kept = alphas_cumprod(restorer.diffusion)
-    step = min(int(noise * len(kept)), len(kept) - 1)
-    canvas = Size(*latent.shape[-2:])
-    drawn = SampleNoise(seed, latent.shape[1], canvas, device)(0)
-    noisy = kept[step].sqrt() * latent + (1 - kept[step]).sqrt() * drawn
+    alphas = alphas_cumprod(restorer.diffusion)
+    step = min(int(noise * len(alphas)), len(alphas) - 1)
+    drawn = SampleNoise(seed, latent.shape[1], Size(*latent.shape[-2:]), device)(0)
+    noisy = alphas[step].sqrt() * latent + (1 - alphas[step]).sqrt() * drawn
     tokens = network.generator.condition(network.encoder, lr)
     network.generator(noisy, torch.tensor([step], device=device), Condition(picture, tokens, latent))
 
 
-def _map(
-    name: str, looked: Looked, canvas: Size, tokens: int, share: tuple[float, float] | None
-) -> AttentionMap:
-    grid = level_grid(canvas, tokens)
-
+def _map(name: str, looked: Looked, grid: Size, share: tuple[float, float] | None) -> AttentionMap:
     def drawn(output: Tensor | None) -> F32 | None:
         if output is None:
             return None

@@ -163,12 +163,12 @@ def difference(a: U8, b: U8) -> tuple[U8, int]:
 
     The factor lets the largest thousandth of the values just clip.
     """
-    apart = np.abs(a.astype(np.int16) - b)
-    high = float(np.quantile(apart, 0.999))
+    distance = np.abs(a.astype(np.int16) - b)
+    high = float(np.quantile(distance, 0.999))
     gain = 1
     while gain < 128 and high * gain * 2 <= 255:
         gain *= 2
-    return np.minimum(apart * gain, 255).astype(np.uint8), gain
+    return np.minimum(distance * gain, 255).astype(np.uint8), gain
 
 
 def histograms(pixels: U8) -> NDArray[np.float64]:

@@ -31,9 +31,7 @@ PACKAGES = (
     *("pi-heif", "tifffile", "safetensors", "diffusers", "lpips", "typer"),
 )
 EXTRAS = "accelerate", "torchmetrics", "torch-fidelity", "transformers", "imagecodecs"
-CODECS = {n: n for n in ("jpg", "webp", "avif", "libtiff", "zlib")} | {
-    "LittleCMS": "littlecms2"
-}  # as Pillow says
+CODECS = "jpg", "webp", "avif", "libtiff", "zlib", "littlecms2"  # as Pillow calls them
 SIDE = 48  # of the picture that the self-test enlarges
 
 
@@ -120,19 +118,19 @@ def _devices() -> dict[str, str]:
 
 
 def _codecs() -> dict[str, str]:
-    return {
-        shown: (features.version(name) or "yes") if features.check(name) else "missing"
-        for shown, name in CODECS.items()
+    there = {
+        name: (features.version(name) or "yes") if features.check(name) else "missing" for name in CODECS
     }
+    return {name.replace("littlecms2", "LittleCMS"): version for name, version in there.items()}
 
 
 def _folders() -> dict[str, str]:
-    places = (
-        ("models", models_folder()),
-        ("evaluation cache", cache_folder()),
-        ("bundled models", bundled_folder()),
-    )
-    return {name: str(path) for name, path in places}
+    folders = {
+        "models": models_folder(),
+        "evaluation cache": cache_folder(),
+        "bundled models": bundled_folder(),
+    }
+    return {name: str(path) for name, path in folders.items()}
 
 
 def _check_weights() -> Check:
@@ -162,11 +160,11 @@ def _check_network(device: str) -> list[Check]:
         whole = Upscaler.from_preset(device=device, precision="fp32", tile="none").upscale(lr, 2.5)
         seconds = time.monotonic() - began
         tiled = Upscaler.from_preset(device=device, precision="fp32", tile=16).upscale(lr, 2.5)
-        apart = float((whole - tiled).abs().max())
+        off = float((whole - tiled).abs().max())
         worked = f"{SIDE}x{SIDE} to x2.5 on {device}, {seconds:.2f} s with loading"
         checks.append(Check("enlarging", ok=True, detail=worked))
-        differ = f"differ from the whole by at most {apart:.1e}"
-        checks.append(Check("tiles", ok=apart < 1 / 1020, detail=differ))
+        differ = f"differ from the whole by at most {off:.1e}"
+        checks.append(Check("tiles", ok=off < 1 / 1020, detail=differ))
         if device != "cpu":
             sr = Upscaler.from_preset(device=device, precision="fp16")
             rendered = sr.upscale_rows(TensorSource(lr), Size(*whole.shape[-2:]))

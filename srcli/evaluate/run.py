@@ -16,7 +16,7 @@ from srcli.data.reduce import REDUCTIONS
 from srcli.engine.branch_map import Choices
 from srcli.errors import ResourceError, SrcliError, UsageError
 from srcli.evaluate.cache import RowCache, digest, row_key
-from srcli.evaluate.models import Draw, Model, Result
+from srcli.evaluate.models import Draw, Model
 from srcli.evaluate.rows import GIVEN, MADE, Mean, Row, group_key, grouped
 from srcli.files import atomic_write
 from srcli.geometry import Size
@@ -160,16 +160,16 @@ def _tasks(
 
 
 class _Run:
-    """Measures picture by picture; `asked` are temperatures, seeds and steps."""
+    """Measures picture by picture; `settings` are temperatures, seeds and steps."""
 
     def __init__(
         self,
         metrics: list[Metric],
-        asked: tuple[Sequence[float], Sequence[int], Sequence[int]],
+        settings: tuple[Sequence[float], Sequence[int], Sequence[int]],
         cache: RowCache | None,
         save_images: Path | None,
     ) -> None:
-        self.metrics, self.asked, self.cache, self.save_images = metrics, asked, cache, save_images
+        self.metrics, self.settings, self.cache, self.save_images = metrics, settings, cache, save_images
         self.cached = 0
         self.features: dict[Picture, Features] = {}
         self.choices: list[tuple[tuple[int, int, int], Choices]] = []
@@ -180,21 +180,17 @@ class _Run:
         try:
             loaded = task.benchmark.load(task.item, task.scale, task.protocol.reduction)
         except SrcliError as error:
-            yield (b, s, -1, i, 0), self._failure(task, error)
+            yield (b, s, -1, i, 0), _failure(task, error)
             return
         for m, model in enumerate(models):
             try:
                 for d, row in enumerate(self._rows(task, loaded, model)):
                     yield (b, s, m, i, d), row
             except (SrcliError, MemoryError) as error:
-                yield (b, s, m, i, 0), self._failure(task, error, model.name)
-
-    def _failure(self, task: _Task, error: BaseException, model: str | None = None) -> Failure:
-        message = str(error) or "out of memory."
-        return Failure(task.benchmark.name, task.item.name, task.scale, message, model)
+                yield (b, s, m, i, 0), _failure(task, error, model.name)
 
     def _rows(self, task: _Task, loaded: Pair, model: Model) -> Iterator[Row]:
-        draws = model.draws(task.scale, *self.asked)
+        draws = model.draws(task.scale, *self.settings)
         for group in grouped(draws, lambda draw: draw._replace(seed=None)):
             yield from self._seeds(task, loaded, model, group)
 
@@ -203,21 +199,20 @@ class _Run:
         several = [m for m in self.metrics if "samples" in m.needs]
         together = f"{[draw.seed for draw in draws]}" if several else ""
         keys = [self._key(task, loaded, model, draw, together) for draw in draws]
-        kept = [self._kept(task, model, draw, key) for draw, key in zip(draws, keys, strict=True)]
-        rows = [row for row in kept if row is not None]
-        if len(rows) == len(draws) or not several:
-            for draw, key, row in zip(draws, keys, kept, strict=True):
+        known = [self._from_cache(task, model, draw, key) for draw, key in zip(draws, keys, strict=True)]
+        if None not in known or not several:
+            for draw, key, row in zip(draws, keys, known, strict=True):
                 if row is not None:
                     self.cached += 1
                     yield row
                 else:
-                    yield self._keep(key, self._measured(task, loaded, model, draw)[0])
+                    yield self._to_cache(key, self._measured(task, loaded, model, draw)[0])
             return
         fresh = [self._measured(task, loaded, model, draw) for draw in draws]
         spread = _spread([pixels for _, pixels in fresh], draws)
         for key, (row, _) in zip(keys, fresh, strict=True):
             values = {**row.metrics, **{m.name: spread for m in several}}
-            yield self._keep(key, replace(row, metrics=values))
+            yield self._to_cache(key, replace(row, metrics=values))
 
     def _key(self, task: _Task, loaded: Pair, model: Model, draw: Draw, together: str) -> str | None:
         if self.cache is None or model.identity is None:
@@ -227,7 +222,7 @@ class _Run:
             model.identity, *pixels, task.scale, draw, task.protocol.label, loaded.reduction, together
         )
 
-    def _kept(self, task: _Task, model: Model, draw: Draw, key: str | None) -> Row | None:
+    def _from_cache(self, task: _Task, model: Model, draw: Draw, key: str | None) -> Row | None:
         """The row of an earlier run, if it has all metrics and no picture is wanted that is not there."""
         if self.cache is None or key is None:
             return None
@@ -239,7 +234,7 @@ class _Run:
             row, model=model.name, benchmark=task.benchmark.name, image=task.item.name, weights=_short(model)
         )
 
-    def _keep(self, key: str | None, row: Row) -> Row:
+    def _to_cache(self, key: str | None, row: Row) -> Row:
         if self.cache is not None and key is not None:
             self.cache.put(key, row)
         return row
@@ -257,8 +252,22 @@ class _Run:
         target = self._target(task, model, draw)
         if target is not None:
             write_png(target, scene.sr_8bit)
-        lr = GIVEN if loaded.given else f"{MADE} ({loaded.reduction})"
-        row = _row(task, model, draw, values, result, lr)
+        row = Row(
+            model=model.name,
+            benchmark=task.benchmark.name,
+            image=task.item.name,
+            scale=task.scale,
+            protocol=task.protocol.label,
+            lr=GIVEN if loaded.given else f"{MADE} ({loaded.reduction})",
+            **draw._asdict(),
+            metrics=values,
+            **vars(result.cost),
+            **{name: getattr(model, name) for name in ("family", "params", "device", "precision")},
+            weights=_short(model),
+            width=result.pixels.shape[1],
+            height=result.pixels.shape[0],
+            srcli=__version__,
+        )
         if any("set" in m.needs for m in self.metrics):
             self.features[picture_key(row)] = features_of(scene)
         return row, scene.sr_8bit
@@ -272,6 +281,11 @@ class _Run:
         return self.save_images / model_name / benchmark / f"x{task.scale:g}" / f"{image}{drawn}.png"
 
 
+def _failure(task: _Task, error: BaseException, model: str | None = None) -> Failure:
+    message = str(error) or "out of memory."
+    return Failure(task.benchmark.name, task.item.name, task.scale, message, model)
+
+
 def _spread(results: list[U8], draws: list[Draw]) -> float:
     """Diversity; a model that draws nothing has none."""
     if draws[0].seed is None:
@@ -279,28 +293,6 @@ def _spread(results: list[U8], draws: list[Draw]) -> float:
     if len(results) < 2:
         raise UsageError("diversity needs at least two seeds.", hint="Ask for more: --seeds 5")
     return diversity(np.stack(results))
-
-
-def _row(task: _Task, model: Model, draw: Draw, values: dict[str, float], result: Result, lr: str) -> Row:
-    return Row(
-        model=model.name,
-        benchmark=task.benchmark.name,
-        image=task.item.name,
-        scale=task.scale,
-        protocol=task.protocol.label,
-        lr=lr,
-        **draw._asdict(),
-        metrics=values,
-        **vars(result.cost),
-        family=model.family,
-        params=model.params,
-        device=model.device,
-        precision=model.precision,
-        weights=_short(model),
-        width=result.pixels.shape[1],
-        height=result.pixels.shape[0],
-        srcli=__version__,
-    )
 
 
 def _short(model: Model) -> str | None:

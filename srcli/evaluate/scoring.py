@@ -40,16 +40,9 @@ def score_pictures(
 ) -> Evaluation:
     """Measure the pictures in one folder against those of the same names in another; any tool may have made them.
 
-    Args:
-        results: folder of results.
-        truth: folder of HR pictures, the first `limit` of which count; those of a protocol that crops may be larger
-            than the results by what whole LR pixels leave.
-        scale: decides the border; None is 1 and any scale in file names.
-        protocol: how.
-        metrics: what; none that needs LR pictures.
-        limit: None for all pictures.
-        allow_missing: whether the truth may have pictures without a result; their number is told.
-        report: told about every row and failure.
+    By a protocol that crops, HR pictures in `truth` may be larger than the results by what whole LR pixels leave; its
+    first `limit` pictures count. `scale` decides the border; None is 1 and any scale in file names. No metric may need
+    LR pictures. With `allow_missing` there may be pictures without a result; their number is told.
 
     Raises:
         NothingToDoError: a folder does not exist or holds no picture.

@@ -154,14 +154,10 @@ def pull(
 ) -> list[Path]:
     """Fetch the backbones that are not here (with `overwrite` all of them), to the folder `to` or that of models.
 
-    Args:
-        fetch: downloads an address to a file, continuing what is there.
-        to: where to.
-        overwrite: fetch even what is here.
+    `fetch` downloads an address to a file, continuing what is there; what it raises is raised.
 
     Raises:
-        ModelError: no answer, or another file than expected.
-        ResourceError: the disk is full or the folder is not writable.
+        ModelError: another file than expected.
     """
     done = []
     for name, backbone in BACKBONES.items():

@@ -47,7 +47,7 @@ def niqe_srcli(rgb: NDArray[np.floating]) -> float:
 
 
 def niqe(rgb: NDArray[np.floating]) -> float:
-    """NIQE of (h, w, 3) in [0, 1], luma as BasicSR and pyiqa take it, against the published statistics; lower is better.
+    """NIQE of (h, w, 3) in [0, 1], luma as BasicSR and pyiqa take it, against the published statistics.
 
     Raises:
         ValueError: a side has fewer than 96 pixels.
@@ -138,11 +138,7 @@ def halved_by_imresize(y: F64) -> F64:
 
 
 def block_features(rgb: NDArray[np.floating], halved: Callable[[F64], F64] = halved) -> tuple[F64, F64]:
-    """Features (blocks, 36) of both scales, and the sharpness (blocks,) of each block.
-
-    Raises:
-        ValueError: a side has fewer than 96 pixels.
-    """
+    """Features (blocks, 36) of both scales, and each block's sharpness; ValueError for a side below 96 pixels."""
     rows, cols = rgb.shape[0] // BLOCK, rgb.shape[1] // BLOCK
     if min(rows, cols) == 0:
         size = f"{rgb.shape[1]}x{rgb.shape[0]}"

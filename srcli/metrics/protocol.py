@@ -39,10 +39,9 @@ class Protocol:
     """How results are measured.
 
     Attributes:
-        name: what people type.
-        version: raised whenever a number would change.
         about: where it comes from, in a few words.
         headline: the metric that its tables print.
+        version: raised whenever a number would change.
         rounded: results are rounded to 8 bit first.
         rgb_border: PSNR leaves out this many pixels more than the scale (rounded up); None leaves out nothing.
         luma_border: the same for PSNR on luma.
