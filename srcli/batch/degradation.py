@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -22,8 +21,8 @@ from srcli.image.read import Image, read_image
 from srcli.resources import input_bytes
 
 if TYPE_CHECKING:
+    from srcli.batch.job import Job, Settings
     from srcli.batch.render import Engine
-    from srcli.batch.task import Settings, Task
 
 NOTICE = (
     "looks damaged: --degradation real repairs noise, blocks and blur, slowly; auto decides for each folder"
@@ -69,20 +68,14 @@ class RealWorld(SecondModel):
     verdicts: dict[Path, tuple[Verdict | None, int]] = field(default_factory=dict)
 
 
-def network_of(task: Task, settings: Settings, engine: Callable[[], Engine]) -> Engine | None:
-    """The network for a task, None where none is needed.
-
-    Args:
-        task: planned with the same settings.
-        settings: what to do.
-        engine: gives the network of the model that was asked for.
-    """
-    if not task.needs_network:
+def network_of(job: Job, settings: Settings, engine: Callable[[], Engine]) -> Engine | None:
+    """The network for a job, None where none is needed; `engine` gives that of the model that was asked for."""
+    if not job.needs_network:
         return None
-    other, faithful, share = settings.real_world, settings.faithful, task.record.restore
+    other, faithful, share = settings.real_world, settings.faithful, job.restore
     own = engine()
     device = str(own.device)  # others come to where the first one is
-    chosen = own if other is None or task.preset != other.preset else other.engine(device)
+    chosen = own if other is None or job.preset != other.preset else other.engine(device)
     if share is None or share == 1 or faithful is None:
         return chosen
     return Blended(own if faithful.preset == settings.preset else faithful.engine(device), chosen, share)
@@ -105,7 +98,7 @@ class Blended:
         self.device, self.precision = restoring.device, restoring.precision
 
     def upscale_rows(self, source: Any, target: Size, request: RenderRequest = PLAIN) -> Rendered:
-        """See `Engine`."""
+        """Rows are floats."""
         if self.share == 0:
             return self.faithful.upscale_rows(source, target, RenderRequest(report=request.report))
         plain = self.faithful.upscale_rows(source, target)
@@ -122,15 +115,15 @@ class Blended:
 
 
 def decided(
-    settings: Settings, source: Source, header: Header, data: bytes | None
+    settings: Settings, source: Source, header: Header, read: Callable[[], Image]
 ) -> tuple[Settings, dict[str, Any] | None]:
     """Settings with the model that suits a picture, and what was found; settings as they are where it was not asked.
 
     Args:
         settings: with `real_world` set where the picture decides.
-        source: the input, which is read.
+        source: the input.
         header: of the input.
-        data: the content of standard input, if that is the source.
+        read: gives the picture.
 
     Raises:
         SrcliError: it cannot be read.
@@ -150,9 +143,7 @@ def decided(
         verdict, count = other.verdicts[folder]
         about = {"measured": count, "pictures": len(other.folders[folder])}
     else:
-        origin = data if source.path is None else source.path
-        assert origin is not None  # the caller reads standard input
-        damage = _measured(origin, source.label, settings)
+        damage = _damage_of(read())
         verdict = None if damage is None else judge(damage)
         about = {} if damage is None else {key: round(value, DIGITS) for key, value in asdict(damage).items()}
     if verdict is None:
@@ -177,17 +168,6 @@ def counts_as_clean(header: Header) -> str | None:
     return None
 
 
-def _measured(origin: bytes | Path, label: str, settings: Settings) -> Damage | None:
-    image = read_image(
-        origin,
-        frames="first" if settings.frames == "all" else settings.frames,
-        max_pixels=settings.max_input_pixels,
-        name=label,
-        in_memory=input_bytes(),
-    )
-    return _damage_of(image)
-
-
 def _damage_of(image: Image) -> Damage | None:
     cover = None if image.alpha is None else image.alpha_strip
     return measure(image.strip, Size(*image.size), cover)
@@ -200,8 +180,10 @@ def _of_folder(paths: tuple[Path, ...], settings: Settings) -> tuple[Verdict | N
         with suppress(SrcliError, OSError):
             if counts_as_clean(probe(path, frames="first")) is not None:
                 continue
-            damage = _measured(path, os.fspath(path), settings)
-            if damage is not None:
+            frames = "first" if settings.frames == "all" else settings.frames
+            limit = settings.max_input_pixels
+            image = read_image(path, frames=frames, max_pixels=limit, in_memory=input_bytes())
+            if (damage := _damage_of(image)) is not None:
                 odds.append(judge(damage).odds)
     return (verdict_of(float(np.median(odds))) if odds else None), len(odds)
 
@@ -228,9 +210,9 @@ def in_words(found: dict[str, Any], model: str, share: float | None) -> str:
     return f"{damage}: looks {found['looks']} ({sure}), {by}"
 
 
-def noticed(image: Image, task: Task, settings: Settings) -> bool:
+def noticed(image: Image, job: Job, settings: Settings) -> bool:
     """Whether a picture that nobody asked about is surely damaged."""
-    if not settings.notice or not task.needs_network or counts_as_clean(task.header) is not None:
+    if not settings.notice or not job.needs_network or counts_as_clean(job.header) is not None:
         return False
     damage = _damage_of(image)
     return damage is not None and judge(damage).pick == "real"

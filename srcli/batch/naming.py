@@ -233,7 +233,8 @@ def results_of_others(sources: Sequence[Source], manifest: Manifest | None = Non
         stems.add(path.stem)
         with suppress(OSError):  # said when its turn comes
             if path.stat().st_size in lengths:
-                there.add(content_name(*content_of(path)))
+                with path.open("rb") as file:
+                    there.add(content_name(*content_of(file)))
     for source, origin in origins.items():
         stem = files[source].stem
         begins = (stem[:i] for i, letter in enumerate(stem) if not letter.isalnum())

@@ -18,11 +18,10 @@ from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from srcli.batch.each import Fatal, Item, Outcome
+from srcli.batch.job import Record, Settings
 from srcli.batch.naming import Destination
 from srcli.batch.render import Engine
-from srcli.batch.staging import staged_records
-from srcli.batch.task import Record, Settings
+from srcli.batch.worker import Fatal, Item, Outcome, Worker
 from srcli.errors import ModelError, ResourceError, SrcliError, as_ours
 from srcli.processes import ENDING, mind_signals
 
@@ -239,15 +238,15 @@ def _without_interrupts() -> Iterator[None]:
 def serve(work: Work, device: str, pipe: Connection) -> None:
     """Do what comes through the pipe until it is closed."""
     mind_signals()
-    engine = engine_on(work, device)
+    worker = worker_on(work, device)
     with suppress(EOFError, BrokenPipeError):
         while True:
-            pipe.send(attempt(work, pipe.recv(), engine))
+            pipe.send(attempt(worker, pipe.recv()))
     os._exit(0)  # everything is written; taking libraries down takes seconds
 
 
-def engine_on(work: Work, device: str) -> Callable[[], Engine]:
-    """Gives the network, loaded at the first call."""
+def worker_on(work: Work, device: str) -> Worker:
+    """A worker whose network is loaded by the first picture that needs it."""
     os.environ["OMP_NUM_THREADS"] = str(work.threads)
 
     @lru_cache(maxsize=1)
@@ -260,18 +259,17 @@ def engine_on(work: Work, device: str) -> Callable[[], Engine]:
         except Exception as error:
             raise Fatal(as_ours(error)) from error
 
-    return engine
+    return Worker(work.settings, work.place, engine)
 
 
-def attempt(work: Work, item: Item, engine: Callable[[], Engine]) -> Answer:
+def attempt(worker: Worker, item: Item) -> Answer:
     """One picture; whatever goes wrong is in the answer, which can be sent."""
-    index, source = item
-    records: list[Record] = []
+    label, records = item[1].label, list[Record]()
     try:
-        records += staged_records(index, source, work.settings, work.place, engine)
+        records += worker.process(item)
     except (Fatal, ModelError) as error:
         cause = error.cause if isinstance(error, Fatal) else error
-        return "fatal", records, Record.failure(source.label, cause).error
+        return "fatal", records, Record.failure(label, cause).error
     except Exception as error:
-        return "failed", records, Record.failure(source.label, as_ours(error, bug="tell")).error
+        return "failed", records, Record.failure(label, as_ours(error, bug="tell")).error
     return "done", records, None

@@ -11,11 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from srcli.batch.each import Fatal, Item, Outcome
+from srcli.batch.job import Settings
 from srcli.batch.naming import Destination
-from srcli.batch.pool import Answer, Died, Load, Work, attempt, engine_on, outcomes
+from srcli.batch.pool import Answer, Died, Load, Work, attempt, outcomes, worker_on
 from srcli.batch.storage import EXTRA_HINT
-from srcli.batch.task import Settings
+from srcli.batch.worker import Fatal, Item, Outcome
 from srcli.errors import ResourceError, UsageError, first_line
 
 
@@ -74,15 +74,14 @@ class Actor:
     """What runs on another machine: one picture after the other, with a network of its own."""
 
     def __init__(self, work: Work, device: str) -> None:
-        self.work = work
-        self.engine = engine_on(work, device)
+        self.worker = worker_on(work, device)
 
     def start(self) -> None:
         """Done when it runs."""
 
     def do(self, item: Item) -> Answer:
         """One picture."""
-        return attempt(self.work, item, self.engine)
+        return attempt(self.worker, item)
 
 
 class _Actors:

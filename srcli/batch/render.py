@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from srcli.batch.choices import ChoiceOutputs, choices_of
-from srcli.batch.draw import Renderer, SampleDeviation, renderer_for
-from srcli.batch.task import Record, Settings, Task, grows
+from srcli.batch.job import Job, Settings, grows
+from srcli.batch.postprocess import ChoiceOutputs, Renderer, SampleDeviation, choices_of, renderer_for
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Report, Source, part_of
 from srcli.geometry import Size
 from srcli.image.read import Image
@@ -39,83 +38,92 @@ class Rendering:
     The two may run in different threads, a few bands apart.
 
     Args:
-        task: what was planned.
+        job: what was planned.
         image: the picture.
         output: what the file will be.
         settings: the same as for the plan.
-        engine: the network; None where the task needs none.
-        record: takes what is found out.
-        spread: sees the result's colours, for the deviation between several.
+        engine: the network; None where the job needs none.
+        deviation: sees the result's colours, for the deviation between several.
+
+    Attributes:
+        stats: of the network; complete after the last row.
+        notes: what was lost or decided; complete after the last row.
+        selection: percent of the pixels that each branch answered, where that was asked for.
     """
 
     def __init__(
         self,
-        task: Task,
+        job: Job,
         image: Image,
         output: OutputPlan,
         settings: Settings,
         engine: Engine | None,
-        record: Record,
-        spread: SampleDeviation | None = None,
+        deviation: SampleDeviation | None = None,
     ) -> None:
-        self.task = task
+        self.job = job
         self.image = image
         self.output = output
         self.settings = settings
         self.engine = engine
-        self.record = record
-        self.spread = spread
-        self.cover: Cover | None = None
-        self.choices: ChoiceOutputs | None = None
+        self.deviation = deviation
+        self.stats = RenderStats()
+        self.notes: list[str] = []
+        self.selection: dict[str, float] | None = None
+        self._cover: Cover | None = None
+        self._choices: ChoiceOutputs | None = None
 
     def rows(self, report: Report | None = None) -> Iterator[np.ndarray]:
         """Colours (n, W, 3) from top to bottom: floats, or bytes where the device has rounded them already."""
-        image, target, engine, record = self.image, self.task.target.size, self.engine, self.record
-        share = 0.0
-        if image.alpha is not None and self.settings.alpha != "drop":
-            asked = self.settings.alpha != "lanczos" and image.alpha_constant is None
-            if asked and engine is not None and engine.samples_pixels:  # nothing should be invented in it
-                asked = False
-                record.notes.append("transparency enlarged by lanczos: this model samples")
-            elif (
-                asked and self.settings.alpha == "auto" and self.task.preset.training.degradation is not None
-            ):
-                asked = False  # nothing is wrong with it
-                record.notes.append("transparency enlarged by lanczos: this model repairs colours")
-            hard = self.settings.alpha == "auto" and is_hard(image.alpha)
-            by_model = engine if asked and not hard else None
-            share = 0.0 if by_model is None else 0.5
-            folder = None if self.task.path is None else existing(self.task.path.parent)
-            self.cover = _cover(image, target, by_model, record, folder, part_of(report, 0, share), hard=hard)
+        image, target, engine = self.image, self.job.target.size, self.engine
+        share = self._prepare_cover(report)
         if engine is None:
-            kept = self.task.target.kept
-            record.notes.append("size kept" if kept else "not enlarged: resized without the network")
-        self.choices = choices_of(self.task, self.settings, engine)
+            kept = self.job.target.kept
+            self.notes.append("size kept" if kept else "not enlarged: resized without the network")
+        self._choices = choices = choices_of(self.job, self.settings, engine)
         renderer = engine and self._renderer(engine)
-        if renderer is not None and self.choices is None and is_flat(image.pixels):
+        if renderer is not None and choices is None and is_flat(image.pixels):
             renderer = Flat()  # a network would shift its colour
-        rendered = colours(
-            image.strip, Size(*image.size), target, renderer, self._request(part_of(report, share, 1))
-        )
+        request = self._request(part_of(report, share, 1))
+        rendered = colours(image.strip, Size(*image.size), target, renderer, request)
         top = 0
         for rows in rendered.rows:
-            if self.spread is not None:
-                self.spread.add(top, rows)
-            if self.choices is not None:
-                self.choices.see(top, rows)
+            for seer in (self.deviation, choices):
+                if seer is not None:
+                    seer.add(top, rows)
             top += len(rows)
             yield rows
         assert top == target.h
-        self._conclude(rendered.stats)
+        self.stats.take(rendered.stats)
+        if self.deviation is not None:
+            self.deviation.count += 1
+        if choices is not None:
+            self.selection, notes = choices.write(replace=self.settings.exists == "overwrite")
+            self.notes += notes
+        self.notes += self.stats.notes
 
     def samples(self, rows: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Samples (n, W, channels) of `rows`, in the colours and the depth of the file."""
         top = 0
         for band in rows:
             bottom = top + len(band)
-            alpha = None if self.cover is None else self.cover(top, bottom)
+            alpha = None if self._cover is None else self._cover(top, bottom)
             yield self.output.band(band, alpha, top=top)
             top = bottom
+
+    def found(self) -> dict[str, Any]:
+        """What a `Record` says of it; after the last row."""
+        if self.engine is None:
+            return {}
+        tile = self.stats.tile
+        return {
+            "device": str(self.engine.device),
+            "precision": str(self.engine.precision),
+            "tile": None if tile is None else f"{tile.w}x{tile.h}",
+            "tile_retries": self.stats.tile_retries,
+            "fp32_fallback": self.stats.fp32_fallbacks,
+            "lr_psnr": self.stats.lr_psnr,
+            "selection": self.selection,
+        }
 
     def _renderer(self, engine: Engine) -> Renderer:
         settings = self.settings
@@ -123,34 +131,78 @@ class Rendering:
             engine,
             turned=settings.turned,
             colour_fix=settings.colour_fix,
-            consistent_at=self.record.depth if settings.consistency else None,
+            consistent_at=self.output.depth if settings.consistency else None,
         )
 
     def _request(self, report: Report | None) -> RenderRequest:
-        stored = self.output.takes_bytes and (self.cover is None or self.output.alpha)
-        assert self.record.seed is not None or self.engine is None  # planned
+        stored = self.output.takes_bytes and (self._cover is None or self.output.alpha)
+        noise = self.job.temperature
         return RenderRequest(
-            temperature=self.record.temperature,
+            temperature=None if noise is None else noise.value,
             temperature_map=self.settings.temperature_map,
-            seed=self.record.seed or 0,
-            scores=None if self.choices is None else self.choices.selection.add,
+            seed=self.job.seed,
+            scores=None if self._choices is None else self._choices.selection.add,
             report=report,
-            as_bytes=stored and self.spread is None,
+            as_bytes=stored and self.deviation is None,
         )
 
-    def _conclude(self, stats: RenderStats) -> None:
-        engine, record = self.engine, self.record
-        if self.spread is not None:
-            self.spread.count += 1
-        if self.choices is not None:
-            self.choices.conclude(record, replace=self.settings.exists == "overwrite")
-        if engine is None:
-            return
-        _count(record, stats)
-        record.device, record.precision = str(engine.device), str(engine.precision)
-        record.tile = None if stats.tile is None else f"{stats.tile.w}x{stats.tile.h}"
-        record.lr_psnr = stats.lr_psnr
-        record.notes += stats.notes
+    def _prepare_cover(self, report: Report | None) -> float:
+        """Get ready to enlarge the transparency, if there is one; gives the share of the work that this has been."""
+        image, how, engine = self.image, self.settings.alpha, self.engine
+        if image.alpha is None or how == "drop":
+            return 0.0
+        by_model = how != "lanczos" and image.alpha_constant is None
+        if by_model and engine is not None and engine.samples_pixels:  # nothing should be invented in it
+            by_model = False
+            self.notes.append("transparency enlarged by lanczos: this model samples")
+        elif by_model and how == "auto" and self.job.preset.training.degradation is not None:
+            by_model = False  # nothing is wrong with it
+            self.notes.append("transparency enlarged by lanczos: this model repairs colours")
+        hard = how == "auto" and is_hard(image.alpha)
+        network = engine if by_model and not hard else None
+        share = 0.0 if network is None else 0.5
+        path, target = self.job.path, self.job.target.size
+        folder = None if path is None else existing(path.parent)
+        part = part_of(report, 0, share)
+        self._cover = _cover(image, target, network, self.stats, folder, part, hard=hard)
+        return share
+
+
+class AnimatedRendering(Rendering):
+    """The renderings of an animation's pictures: rows and samples of one follow those of the one before.
+
+    Every picture is drawn with the same seed: noise that is placed by the pixel of the output stands still.
+
+    Args:
+        pictures: at least two.
+    """
+
+    def __init__(self, pictures: Sequence[Rendering]) -> None:
+        first = pictures[0]
+        super().__init__(first.job, first.image, first.output, first.settings, first.engine)
+        self.pictures = pictures
+
+    def rows(self, report: Report | None = None) -> Iterator[np.ndarray]:
+        """Colours of one picture after the other."""
+        count = len(self.pictures)
+        for index, picture in enumerate(self.pictures):
+            yield from picture.rows(part_of(report, index / count, (index + 1) / count))
+            self.stats.take(picture.stats)
+            self.notes += picture.notes
+            self.selection = picture.selection
+
+    def samples(self, rows: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Samples of one picture after the other."""
+        bands = iter(rows)
+        for picture in self.pictures:
+            yield from picture.samples(_first(bands, self.job.target.size.h))
+
+
+def _first(bands: Iterator[np.ndarray], height: int) -> Iterator[np.ndarray]:
+    """Bands of one picture; they never reach into the next."""
+    while height > 0 and (band := next(bands, None)) is not None:
+        height -= len(band)
+        yield band
 
 
 def colours(
@@ -220,7 +272,7 @@ def _cover(
     image: Image,
     target: Size,
     engine: Engine | None,
-    record: Record,
+    stats: RenderStats,
     folder: Path | None,
     report: Report | None,
     *,
@@ -265,10 +317,5 @@ def _cover(
     for rows in rendered.rows:
         whole.append(np.rint(bounded(rows.mean(axis=2), top) * 65535).astype(np.uint16))
         top += len(rows)
-    _count(record, rendered.stats)
+    stats.take(rendered.stats)
     return lambda top, bottom: whole[top:bottom].astype(np.float32) / np.float32(65535)
-
-
-def _count(record: Record, stats: RenderStats) -> None:
-    record.tile_retries += stats.tile_retries
-    record.fp32_fallback += stats.fp32_fallbacks

@@ -10,28 +10,34 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from srcli.batch.degradation import NOTICE
-from srcli.batch.manifest import key_of
+from srcli.batch.inputs import Found, Source
+from srcli.batch.job import Record, Settings
+from srcli.batch.manifest import Manifest, Shard, key_of, progress_of
+from srcli.batch.naming import (
+    Clashes,
+    Destination,
+    Template,
+    find_clashes,
+    results_of_others,
+    telling_template,
+)
+from srcli.batch.overlap import Overlap
+from srcli.batch.plan import output_path, output_words
+from srcli.batch.pool import ProcessPool
+from srcli.batch.ray import RayPool
+from srcli.batch.render import Engine
+from srcli.batch.worker import Fatal, Item, Outcome, Worker
 from srcli.errors import ExistsError, ModelError, NothingToDoError, SrcliError, UsageError, as_ours
+from srcli.image.provenance import read_origin
 from srcli.resources import duration, in_words
 
-if TYPE_CHECKING:
-    from srcli.batch.each import Outcome
-    from srcli.batch.inputs import Found, Source
-    from srcli.batch.manifest import Manifest, Shard
-    from srcli.batch.naming import Destination, Template
-    from srcli.batch.pool import ProcessPool
-    from srcli.batch.ray import RayPool
-    from srcli.batch.render import Engine
-    from srcli.batch.task import Record, Settings
-
 Style = Literal["lines", "jsonl", "json"]
-SAMPLE = 200  # headers read beforehand, to tell how much there is to do
 SHOWN = 10  # names in the summary of failures
 
 
@@ -57,36 +63,25 @@ class Console(Protocol):
     def summary(self, text: str) -> None:
         """A line about what failed, said even where only errors are wanted."""
 
-    def progress(self, files: int, mean_pixels: float) -> AbstractContextManager[None]:
+    def progress(self, files: int) -> AbstractContextManager[None]:
         """Inside, `file` shows how far the work on `files` files is."""
 
     def file(self, label: str, pixels: int) -> AbstractContextManager[Callable[[float], None]]:
         """Work on one file of `pixels` output pixels; yields what takes its finished share."""
 
 
+@dataclass
 class Results:
-    """Writes records to stdout as they come: lines, JSON lines, or JSON at the end.
+    """Writes records to stdout as they come: lines, JSON lines, or JSON at the end, an array for `many`.
 
-    Args:
-        console: prints.
-        style: lines, jsonl or json.
-        many: whether JSON is an array.
-        apart: stdout carries picture bytes, so that lines go to stderr.
+    Where stdout carries picture bytes, lines go `apart`, to stderr.
     """
 
-    def __init__(
-        self,
-        console: Console,
-        style: Style = "lines",
-        *,
-        many: bool = False,
-        apart: bool = False,
-    ) -> None:
-        self.console = console
-        self.style = style
-        self.many = many
-        self.apart = apart
-        self._kept: list[dict[str, Any]] = []
+    console: Console
+    style: Style = "lines"
+    many: bool = False
+    apart: bool = False
+    _kept: list[dict[str, Any]] = field(default_factory=list, init=False)
 
     def add(self, record: Record) -> None:
         """One more record."""
@@ -126,10 +121,11 @@ def line(record: Record) -> str:
     return f"{record.input}{sizes[0]} -> {record.output}{sizes[1]} ({about})"
 
 
+@dataclass
 class Batch:
     """Runs one and the same job over inputs.
 
-    Args:
+    Attributes:
         settings: what to do.
         place: where results go.
         console: notes, errors and progress.
@@ -143,34 +139,19 @@ class Batch:
         include_outputs: take results of other inputs as inputs, too.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        place: Destination,
-        console: Console,
-        results: Results,
-        *,
-        load: Callable[[], Engine],
-        dry_run: bool = False,
-        fail_fast: bool = False,
-        shard: Shard | None = None,
-        manifest: Manifest | None = None,
-        pool: ProcessPool | RayPool | None = None,
-        include_outputs: bool = False,
-    ) -> None:
-        self.settings = settings
-        self.place = place
-        self.console = console
-        self.results = results
-        self.load = load
-        self.dry_run = dry_run
-        self.fail_fast = fail_fast
-        self.shard = shard
-        self.manifest = manifest
-        self.pool = pool
-        self.include_outputs = include_outputs
-        self.failures: list[tuple[str, SrcliError]] = []
-        self.has_noticed = False
+    settings: Settings
+    place: Destination
+    console: Console
+    results: Results
+    load: Callable[[], Engine]
+    dry_run: bool = False
+    fail_fast: bool = False
+    shard: Shard | None = None
+    manifest: Manifest | None = None
+    pool: ProcessPool | RayPool | None = None
+    include_outputs: bool = False
+    failures: list[tuple[str, SrcliError]] = field(default_factory=list, init=False)
+    has_noticed: bool = field(default=False, init=False)
 
     @cached_property
     def engine(self) -> Engine:
@@ -178,19 +159,13 @@ class Batch:
         try:
             return self.load()
         except Exception as error:
-            from srcli.batch.each import Fatal
-
             raise Fatal(as_ours(error)) from error
 
     def run(self, found: Found) -> int:
-        """Do all of it.
-
-        Returns:
-            The exit code: of the failure where there is one input, 1 where one of several failed, else 0.
+        """Do all; gives the exit code: of the failure where there is one input, 1 where one of several failed, else 0.
 
         Raises:
-            UsageError: two inputs for one output, with `fail_fast`.
-            SrcliError: what would fail for every picture.
+            SrcliError: what would fail for every picture; two inputs for one output, with `fail_fast`.
             BrokenPipeError: nobody reads on; that is said.
         """
         everything, refused = self._sorted(found.sources)
@@ -206,7 +181,7 @@ class Batch:
                     if source in refused:
                         self._fail(source.label, refused[source], key_of(source), said=True)
                 if not (self.fail_fast and self.failures):
-                    with self.console.progress(pictures, self._mean_pixels([source for _, source in work])):
+                    with self.console.progress(pictures):
                         self._do(work)
         except BrokenPipeError:
             what = "nobody reads standard output any more, so that the run ends here."
@@ -221,7 +196,7 @@ class Batch:
         self.console.summary(f"{len(names)} of {count} failed: {shown}")
         return 1
 
-    def _do(self, work: list[tuple[int, Source]]) -> None:
+    def _do(self, work: list[Item]) -> None:
         if self.dry_run:
             self._plan(work)
         elif self.pool is not None and len(work) >= self.pool.least:
@@ -229,50 +204,36 @@ class Batch:
         else:
             self._alone(work)
 
-    def _plan(self, work: list[tuple[int, Source]]) -> None:
-        from srcli.batch.each import Outcome, records_of
-
+    def _plan(self, work: list[Item]) -> None:
+        worker = self._worker()
         for item in work:
             if self.fail_fast and self.failures:
                 break
-            data = self._data(item[1])
-            records = records_of(
-                *item, self.settings, self.place, lambda: self.engine, data=data, dry_run=True
-            )
             try:
-                for record in records:
-                    self._settle(Outcome(item, [record]))
+                outcome = Outcome(item, worker.plan(item, self._data(item[1])))
             except Exception as error:
-                self._settle(Outcome(item, [], error))
+                outcome = Outcome(item, [], error)
+            self._settle(outcome)
 
-    def _alone(self, work: list[tuple[int, Source]]) -> None:
+    def _worker(self) -> Worker:
+        return Worker(self.settings, self.place, lambda: self.engine, self.console.file, sys.stdout.buffer)
+
+    def _alone(self, work: list[Item]) -> None:
         """In this process; records come in the order of the inputs."""
-        from srcli.batch.pipeline import Pipeline
-
-        pipeline = Pipeline(
-            self.settings,
-            self.place,
-            lambda: self.engine,
-            data=self._data,
-            watch=self.console.file,
-            stdout=sys.stdout.buffer,
-        )
-        with pipeline:
+        with Overlap(self._worker(), self._data) as overlap:
             try:
-                for outcome in pipeline.outcomes(work):
+                for outcome in overlap.outcomes(work):
                     self._settle(outcome)
                     if self.fail_fast and self.failures:
                         break
             except (KeyboardInterrupt, SystemExit):
-                for outcome in pipeline.last_outcomes():
+                for outcome in overlap.last_outcomes():
                     self._settle(outcome)
                 self.results.close()  # now: a thread may be busy for longer than an interrupt waits
                 raise
 
-    def _together(self, pool: ProcessPool | RayPool, work: list[tuple[int, Source]]) -> None:
+    def _together(self, pool: ProcessPool | RayPool, work: list[Item]) -> None:
         """With several processes; records come as they are ready."""
-        from srcli.batch.each import Fatal
-
         with closing(pool.outcomes(self.settings, self.place, work)) as outcomes:
             try:
                 for outcome in outcomes:
@@ -289,15 +250,7 @@ class Batch:
                 raise error.cause from None
 
     def _settle(self, outcome: Outcome) -> None:
-        """Report what became of one input.
-
-        Raises:
-            SrcliError: what would be the same for every picture.
-            BrokenPipeError: nobody reads on.
-        """
-        from srcli.batch.each import Fatal
-        from srcli.batch.task import Record
-
+        """Report what became of one input; what would be the same for every picture is raised."""
         source, error = outcome.item[1], outcome.error
         for record in outcome.records:
             self._done(record)
@@ -324,8 +277,6 @@ class Batch:
             self.console.detail(f"{record.input}: {name} {value}")
 
     def _fail(self, label: str, error: SrcliError, key: str, *, said: bool = False) -> None:
-        from srcli.batch.task import Record
-
         self.failures.append((label, error))
         record = Record.failure(label, error)
         self.results.add(record)
@@ -337,7 +288,7 @@ class Batch:
         if self.manifest is not None and not self.dry_run:
             self.manifest.add(key, asdict(record), self.shard.name if self.shard else None)
 
-    def _own_share(self, work: list[tuple[int, Source]]) -> list[tuple[int, Source]]:
+    def _own_share(self, work: list[Item]) -> list[Item]:
         if self.shard is None:
             return work
         own = [(index, source) for index, source in work if self.shard.owns(key_of(source))]
@@ -346,8 +297,6 @@ class Batch:
 
     def status(self, found: Found) -> int:
         """Print what the manifests say of these inputs, by share; 0 if all of them are done, else 1."""
-        from srcli.batch.manifest import progress_of
-
         assert self.manifest is not None
         work = self._own_share(self._sorted(found.sources)[0])
         keys = [key_of(source) for _, source in work]
@@ -362,31 +311,8 @@ class Batch:
     def _data(self, source: Source) -> bytes | None:
         return sys.stdin.buffer.read() if source.path is None else None
 
-    def _mean_pixels(self, sources: list[Source]) -> float:
-        """Output pixels of a picture, on average over a sample of headers; files that fail count as none."""
-        if self.dry_run or self.console.style == "none":
-            return 0.0
-        step = -(-len(sources) // SAMPLE) or 1
-        sample = [source for source in sources[::step] if source.path is not None]
-        return sum(self._pixels(source) for source in sample) / max(1, len(sample))
-
-    def _pixels(self, source: Source) -> int:
-        from srcli.batch.plan import target_of
-
-        try:
-            height, width = target_of(source, self.settings).size
-        except SrcliError:
-            return 0
-        return height * width
-
-    def _sorted(self, sources: list[Source]) -> tuple[list[tuple[int, Source]], dict[Source, SrcliError]]:
-        """The inputs with their numbers, less results of others among them; and what cannot be done, which is said.
-
-        Raises:
-            UsageError: two inputs for one output, with `fail_fast`.
-        """
-        from srcli.batch.naming import Clashes, find_clashes, results_of_others
-
+    def _sorted(self, sources: list[Source]) -> tuple[list[Item], dict[Source, SrcliError]]:
+        """The inputs with their numbers, less results of others among them; and what cannot be done, which is said."""
         left = set()
         if len(sources) > 1 and not self.include_outputs:
             left = results_of_others(sources, self.manifest)
@@ -417,13 +343,7 @@ class Batch:
     def _refuse_shared(
         self, shared: list[tuple[Path, list[Source]]], several: list[Source]
     ) -> dict[Source, SrcliError]:
-        """Say which inputs have one output, and how to tell them apart.
-
-        Raises:
-            UsageError: with `fail_fast`.
-        """
-        from srcli.batch.naming import telling_template
-
+        """Say which inputs have one output, and how to tell them apart; with `fail_fast` that is raised."""
         if not shared:
             return {}
         lines = [_shared(path, sources) for path, sources in shared]
@@ -442,8 +362,6 @@ class Batch:
 
     def _conflict(self, made: Source, origin: Source) -> SrcliError | None:
         """What is wrong with an input whose output is another input; None if that is an earlier result."""
-        from srcli.image.provenance import read_origin
-
         policy, what = self.settings.exists, f"its output {made.label} is an input as well"
         is_ours = made.path is None or made.uri is not None  # nothing in object storage is opened beforehand
         if made.path is not None and not is_ours:
@@ -458,8 +376,6 @@ class Batch:
 
     def _pattern(self, at: int, source: Source, template: Template | None = None) -> str:
         """Where a result goes as far as it is known from names; `at` counts the results of all inputs."""
-        from srcli.batch.plan import output_words
-
         index, sample = at // self.settings.samples + 1, at % self.settings.samples + 1
         words = output_words(source, index, self.settings, sample=sample)
         place = self.place if template is None else replace(self.place, template=template)
@@ -467,8 +383,6 @@ class Batch:
 
     def _exact(self, at: int, source: Source) -> Path | None:
         """Where a result goes; None if the run itself says what is wrong with it."""
-        from srcli.batch.plan import output_path
-
         index, sample = at // self.settings.samples + 1, at % self.settings.samples + 1
         try:
             return output_path(source, index, self.settings, self.place, sample=sample)

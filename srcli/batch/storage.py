@@ -1,18 +1,25 @@
 """Pictures in object storage, named by URIs such as s3://bucket/shots, through fsspec.
 
 Inside the program such a file has a stand-in: the path behind the scheme, `bucket/shots/a.png`. Names, folders and
-shares are worked out from it as for any other path, and `uri_of` leads back.
+shares are worked out from it as for any other path. It is worked on as a local copy, see `staged`.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from srcli.errors import ImageError, NothingToDoError, ResourceError, SrcliError, UsageError, first_line
+
+if TYPE_CHECKING:
+    from srcli.batch.inputs import Source
+    from srcli.batch.naming import Destination
 
 URI = re.compile(r"([a-z][a-z0-9+.]+)://(.+)", re.DOTALL)  # a scheme of one letter is a drive of Windows
 # Stores in which a file appears whole or not at all; elsewhere it is renamed when it is whole.
@@ -47,11 +54,6 @@ def stand_in(uri: str) -> Path:
     if found is None or ".." in PurePosixPath(found[2]).parts:
         raise UsageError(f"{uri} is no place in object storage.")
     return Path(found[2])
-
-
-def uri_of(scheme: str, path: Path) -> str:
-    """The URI that a path stands for."""
-    return f"{scheme}://{path.as_posix()}"
 
 
 def pictures_at(uri: str, *, recursive: bool) -> Iterator[tuple[str, Path, bool]]:
@@ -161,3 +163,94 @@ def _open(uri: str) -> tuple[Any, str]:
 
 def _failed(what: str, error: Exception, kind: type[SrcliError] = ResourceError) -> SrcliError:
     return kind(f"{what}: {first_line(error)}.")
+
+
+# --- local copies -------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def staged(source: Source, place: Destination) -> Iterator[Stage]:
+    """Local copies of what is in object storage, the input's for a start; errors inside tell the real names.
+
+    Args:
+        source: the input, perhaps in a store.
+        place: where results go, perhaps in a store.
+
+    Raises:
+        SrcliError: it cannot be read, or what is raised inside.
+    """
+    if source.uri is not None and place.file is None and place.folder is None:
+        place = replace(place, scheme=scheme_of(source.uri))  # beside the input
+    with tempfile.TemporaryDirectory(prefix="srcli-") as folder:
+        stage = Stage(Path(folder), source, place)
+        try:
+            if source.uri is not None and stage.source.path is not None:
+                fetch(source.uri, stage.source.path)
+            yield stage
+        except SrcliError as error:
+            raise type(error)(stage.named(error.message), hint=error.hint) from error
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A temporary folder with one input, and where its files really are."""
+
+    folder: Path
+    original: Source
+    destination: Destination
+
+    @property
+    def source(self) -> Source:
+        """The local copy."""
+        path = self.original.path
+        if self.original.uri is None or path is None:
+            return self.original
+        return self.original._replace(path=self._local("in", path), uri=None)
+
+    @property
+    def place(self) -> Destination:
+        """Where results go for now."""
+        kept = self.destination
+        file, folder = (p and kept.scheme and self._local("out", p) for p in (kept.file, kept.folder))
+        return replace(kept, file=file or kept.file, folder=folder or kept.folder, scheme=None)
+
+    def _local(self, part: str, path: Path) -> Path:
+        return self.folder / part / path.as_posix().lstrip("/")
+
+    def _uri(self, path: Path) -> str | None:
+        """Where a result really goes; None if it is in its place."""
+        if self.folder not in path.parents:
+            return None
+        whole = self.destination.file or self.destination.folder or self.original.path
+        inner = PurePosixPath(*path.relative_to(self.folder).parts[1:])
+        rooted = "/" if whole is not None and whole.is_absolute() else ""
+        return f"{self.destination.scheme}://{rooted}{inner}"
+
+    def fetch_output(self, path: Path | None, *, whole: bool) -> None:
+        """Put an output that exists where a plan will look for it; an empty file unless it is wanted `whole`."""
+        uri = None if path is None else self._uri(path)
+        if path is None or uri is None or not exists(uri):
+            return
+        if whole:
+            fetch(uri, path)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+
+    def send(self, path: str | None, *, done: bool) -> str | None:
+        """Put a result that is `done` in its place; gives its real name."""
+        uri = None if path is None else self._uri(Path(path))
+        if path is None or uri is None:
+            return path
+        if done:
+            send(Path(path), uri)
+        return uri
+
+    def named(self, message: str) -> str:
+        """A message with the real names."""
+        if self.original.uri is not None:
+            message = message.replace(str(self.source.path), self.original.uri)
+        for part in ("in", "out"):
+            scheme = (self.destination.scheme if part == "out" else None) or "store"
+            message = message.replace(f"{self.folder / part}/", f"{scheme}://")
+        return message

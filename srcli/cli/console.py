@@ -30,15 +30,14 @@ INTERVAL = {"plain": 10.0, "json": 1.0, "rich": 0.1}  # seconds between reports
 class Meter:
     """Share of the work that is done and the time that is left, counted in output pixels, not in files.
 
-    Attributes:
-        files: number of files.
-        mean: pixels of a file that has not been opened yet.
+    A file that has not been opened yet is taken to be like those that have.
     """
 
     files: int
-    mean: float
     started: float = field(default_factory=lambda: time.monotonic())
     finished: int = 0
+    opened: int = 0  # of files that are, or were, worked on: their number and all their pixels
+    asked: float = 0.0
     pixels: float = 0.0
     label: str = ""
     current: float = 0.0
@@ -52,6 +51,7 @@ class Meter:
         ):  # loading the model, and skipping what is there, say nothing about the rest
             self.started = time.monotonic()
         self.label, self.current, self.share, self.is_begun = label, pixels, 0.0, False
+        self.opened, self.asked = self.opened + bool(pixels), self.asked + pixels
 
     def end(self) -> None:
         """The file is done, skipped or failed."""
@@ -67,7 +67,7 @@ class Meter:
     def left(self) -> float:
         """Pixels to be made, an estimate for files not opened yet."""
         waiting = self.files - self.finished - (1 if self.current else 0)
-        return self.current * (1 - self.share) + waiting * self.mean
+        return self.current * (1 - self.share) + waiting * self.asked / max(1, self.opened)
 
     @property
     def seconds(self) -> float | None:
@@ -223,9 +223,9 @@ class Console:
             )  # at once: another thread may be speaking too
 
     @contextmanager
-    def progress(self, files: int, mean_pixels: float) -> Iterator[None]:
+    def progress(self, files: int) -> Iterator[None]:
         """Inside, `file` shows how far the work on `files` files is."""
-        self._meter = Meter(files, mean_pixels)
+        self._meter = Meter(files)
         self._reported = self._meter.started
         try:
             if self.style == "rich":

@@ -9,7 +9,7 @@ from srcli.config.sampling import Sampling, check_sampled, choose_sampling
 from srcli.errors import UsageError
 
 if TYPE_CHECKING:
-    from srcli.batch.task import SelectionFiles
+    from srcli.batch.job import SelectionFiles
     from srcli.cli.upscale_request import Request
 
 
@@ -87,6 +87,6 @@ def selected(preset: Preset, request: Request, branch: str | None, pictures: int
                 f"{option} {path} is one file for {pictures} pictures.",
                 hint="Give a folder: a name without a dot.",
             )
-    from srcli.batch.task import SelectionFiles
+    from srcli.batch.job import SelectionFiles
 
     return SelectionFiles(*files.values())

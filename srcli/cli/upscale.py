@@ -27,11 +27,11 @@ from srcli.errors import UsageError
 if TYPE_CHECKING:
     from srcli.batch.degradation import RealWorld, SecondModel
     from srcli.batch.inputs import Found, Source
+    from srcli.batch.job import SelectionFiles, Settings
     from srcli.batch.manifest import Entry, Manifest, Shard
     from srcli.batch.naming import Destination
     from srcli.batch.render import Engine
     from srcli.batch.sizes import SizeRule
-    from srcli.batch.task import SelectionFiles, Settings
 
 
 def upscale(request: Request) -> None:
@@ -46,7 +46,6 @@ def upscale(request: Request) -> None:
     Exit codes: 0 done, 1 a picture failed, 2 wrong usage, 3 no input, 4 no weights, 5 no room, 6 the output exists.
     """
     from srcli.batch.manifest import parse_shard
-    from srcli.batch.session import Batch, Results
 
     if request.offline:
         os.environ["SRCLI_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
@@ -63,6 +62,8 @@ def upscale(request: Request) -> None:
     limit = False if request.no_limit else None
     loading = Loading(model.word, request.precision, request.tile, model.sampling, model.branch, limit)
     many = found.many or request.samples > 1
+    from srcli.batch.session import Batch, Results
+
     batch = Batch(
         replace(
             _settings(request, rule, model, place, selection, record),
@@ -129,8 +130,8 @@ def _settings(
     selection: SelectionFiles | None,
     record: Manifest | None,
 ) -> Settings:
+    from srcli.batch.job import Settings
     from srcli.batch.sizes import parse_pixels
-    from srcli.batch.task import Settings
 
     preset, device = model.preset, first_device(request.device)
     return Settings(

@@ -16,7 +16,7 @@ from srcli.image.formats import FORMATS, find_format, format_of
 
 if TYPE_CHECKING:
     from srcli.batch.inputs import Found
-    from srcli.batch.task import Exists
+    from srcli.batch.job import Exists
     from srcli.cli.console import Console
     from srcli.cli.upscale_request import Request
 
@@ -40,8 +40,8 @@ def found_inputs(request: Request, console: Console) -> Found:
         )
     except NothingToDoError as error:
         if request.json or request.jsonl:
+            from srcli.batch.job import Record
             from srcli.batch.session import as_json
-            from srcli.batch.task import Record
 
             console.result(as_json(Record.failure(" ".join(words), error)), asked=True)
         raise

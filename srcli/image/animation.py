@@ -23,7 +23,7 @@ from srcli.image.metadata import PROVENANCE_KEY, with_provenance
 from srcli.image.probe import BROKEN, MAX_PIXELS, check_pixels, inspect, pillow, pillow_rules
 from srcli.image.read import Image, image_of
 from srcli.image.samples import Samples
-from srcli.image.source import Origin, open_source
+from srcli.image.source import Origin, Source, open_source
 from srcli.image.write import OutputPlan
 
 SHORTEST = 100.0  # milliseconds that stand for "as fast as possible" in files that give no duration
@@ -45,7 +45,9 @@ class Animation:
     timing: Timing
 
 
-def read_animation(origin: Origin, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Animation:
+def read_animation(
+    origin: Origin | Source, *, max_pixels: int = MAX_PIXELS, name: str | None = None
+) -> Animation:
     """Read all pictures of an animation.
 
     Arguments and errors are those of `read_image`; `max_pixels` is of all pictures together.

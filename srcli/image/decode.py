@@ -67,7 +67,7 @@ def comes_in_bands(source: Source, found: Inspection) -> bool:
     return _is_for_vips(source, found) and not found.header.alpha and found.header.orientation == 1
 
 
-def can_read_in_bands(origin: Origin, frames: str | int) -> bool:
+def can_read_in_bands(origin: Origin | Source, frames: str | int) -> bool:
     """Whether a picture can be read with little memory; see `read_image`."""
     with open_source(origin) as source:
         return comes_in_bands(source, inspect(source, frames))

@@ -137,10 +137,14 @@ class Header:
     quality: int | None = None
 
     @property
+    def channels(self) -> int:
+        """Of colours, and one of transparency."""
+        return {"gray": 1, "rgb": 3, "cmyk": 4}[self.kind] + self.alpha
+
+    @property
     def nbytes(self) -> int:
         """Memory of the samples."""
-        channels = {"gray": 1, "rgb": 3, "cmyk": 4}[self.kind] + self.alpha
-        return self.size[0] * self.size[1] * channels * {"8": 1, "16": 2, "32f": 4}[self.depth]
+        return self.size[0] * self.size[1] * self.channels * int(self.depth.rstrip("f")) // 8
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ class Inspection:
     picture: Image.Image | None = None
 
 
-def probe(origin: Origin, *, frames: str | int = "first", name: str | None = None) -> Header:
+def probe(origin: Origin | Source, *, frames: str | int = "first", name: str | None = None) -> Header:
     """The header of a picture; nothing is decoded.
 
     `frames`, `name` and errors are those of `read_image`; the first picture by default, since looking does no harm.

@@ -38,11 +38,11 @@ def length_of(name: str) -> int | None:
     return None if found is None else int(found[1], 16)
 
 
-def content_of(path: Path) -> tuple[int, bytes]:
-    """Number of a file's bytes, and their BLAKE2b hash: what `content_name` takes."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, hashlib.blake2b).digest()
-        return file.tell(), digest
+def content_of(stream: BinaryIO) -> tuple[int, bytes]:
+    """Number of the bytes from here on, and their BLAKE2b hash: what `content_name` takes."""
+    start = stream.tell()
+    digest = hashlib.file_digest(stream, hashlib.blake2b).digest()  # type: ignore[arg-type]
+    return stream.tell() - start, digest
 
 
 @contextmanager
@@ -78,6 +78,11 @@ def check_unchanged(path: Path, content: object, *, quick: bool = False) -> None
     raise ExistsError(f"the output {path} {problem}.", hint="Replace it with --overwrite.")
 
 
+def not_ours(what: str) -> ExistsError:
+    """The error for a file that stands in the way."""
+    return ExistsError(f"{what} exists and was not made by srcli.", hint="Replace it with --overwrite.")
+
+
 def check_own(path: Path, *, replace: bool) -> None:
     """See that a file that lies beside a result, such as a map, may be written.
 
@@ -88,7 +93,7 @@ def check_own(path: Path, *, replace: bool) -> None:
         return
     made = read_provenance(path)
     if made is None:
-        raise ExistsError(f"{path} exists and was not made by srcli.", hint="Replace it with --overwrite.")
+        raise not_ours(str(path))
     check_unchanged(path, made.get("content"))
 
 

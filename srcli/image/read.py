@@ -87,7 +87,7 @@ class Image:
 
 
 def read_image(
-    origin: Origin | str,
+    origin: Origin | Source | str,
     *,
     frames: str | int = "error",
     max_pixels: int = MAX_PIXELS,

@@ -76,13 +76,20 @@ class Source:
 
 
 @contextmanager
-def open_source(origin: Origin, name: str | None = None) -> Iterator[Source]:
+def open_source(origin: Origin | Source, name: str | None = None) -> Iterator[Source]:
     """Open a file or bytes and find out what they are; `name` is for messages, the path by default.
+
+    What is open already is read from its start, and stays open.
 
     Raises:
         NothingToDoError: the file does not exist.
         ImageError: it cannot be read or decoded, is empty, or is no image of a kind we read.
     """
+    if isinstance(origin, Source):
+        origin.stream.seek(0)
+        with decoding(origin.name, origin.format):
+            yield origin
+        return
     label = name or ("the input" if isinstance(origin, bytes) else str(origin))
     try:
         stream = io.BytesIO(origin) if isinstance(origin, bytes) else _file(origin, label)

@@ -5,11 +5,11 @@ import pytest
 
 from srcli.batch import storage
 from srcli.batch.inputs import find_inputs
+from srcli.batch.job import Settings
 from srcli.batch.manifest import key_of
 from srcli.batch.naming import destination
 from srcli.batch.sizes import size_rule
-from srcli.batch.staging import staged_records
-from srcli.batch.task import Settings
+from srcli.batch.worker import Worker
 from srcli.config.presets import load_preset
 from srcli.errors import ExistsError, ImageError, NothingToDoError, UsageError
 from srcli.image.provenance import read_provenance
@@ -51,8 +51,8 @@ def run(word, output, **options):
     place, engine = place_of(output, single=len(found.sources) == 1), Bicubic()
     records = [
         record
-        for index, source in enumerate(found.sources, 1)
-        for record in staged_records(index, source, settings_of(**options), place, lambda: engine)
+        for item in enumerate(found.sources, 1)
+        for record in Worker(settings_of(**options), place, lambda: engine).process(item)
     ]
     return records, engine
 

@@ -193,7 +193,7 @@ def test_only_options_that_the_format_has_make_a_result_again(upscale, engine, p
 
 
 def test_a_changed_picture_of_the_diversity_is_not_replaced(upscale, engine, folder):
-    from srcli.batch.draw import SampleDeviation
+    from srcli.batch.postprocess import SampleDeviation
 
     spread = SampleDeviation((4, 4))
     for value in (0.1, 0.2):

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from srcli.batch.each import Fatal
 from srcli.batch.inputs import Source
+from srcli.batch.job import Settings
 from srcli.batch.naming import Destination, Template
 from srcli.batch.pool import ProcessPool
 from srcli.batch.sizes import size_rule
-from srcli.batch.task import Settings
+from srcli.batch.worker import Fatal
 from srcli.cli import app
 from srcli.config.presets import load_preset
 from srcli.errors import ModelError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from srcli.batch.draw import SelfEnsemble
+from srcli.batch.postprocess import SelfEnsemble
 from srcli.config.presets import parse_preset
 from srcli.engine.upscaler import Upscaler
 from srcli.geometry import COPIES, Size, dihedral, dihedral_back, dihedral_size

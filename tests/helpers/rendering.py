@@ -1,15 +1,15 @@
 """Rendering with an engine in one call, and the frame of a stand-in for one."""
 
 import numpy as np
-import torch
 
-from srcli.engine.features import TensorSource
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats
 from srcli.geometry import Size
 
 
 def render(sr, lr, target, **request):
     """What an engine makes of (1, 3, h, w): float32 or bytes (H, W, 3), and what happened meanwhile."""
+    from srcli.engine.features import TensorSource  # brings torch, which a stand-in does without
+
     rows, stats = sr.upscale_rows(TensorSource(lr), target, RenderRequest(**request))
     return np.concatenate(list(rows)), stats
 
@@ -20,6 +20,8 @@ def rows(sr, lr, target, **request):
 
 def upscaled(sr, lr, scale):
     """As `sr.upscale(lr, scale)` for a whole number, and what happened meanwhile."""
+    import torch
+
     pixels, stats = render(sr, lr, Size(lr.shape[-2] * scale, lr.shape[-1] * scale))
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].clamp(0, 1), stats
 

@@ -1,19 +1,17 @@
 """Reading, the network and writing at once: the same files and the same order as one after the other."""
 
-import sys
 import threading
 import time
 
 import numpy as np
 import pytest
 
-from srcli.batch import pipeline as pipeline_module
-from srcli.batch.each import Fatal, records_of
 from srcli.batch.inputs import Source
+from srcli.batch.job import Settings
 from srcli.batch.naming import Destination, Template
-from srcli.batch.pipeline import Pipeline
+from srcli.batch.overlap import Overlap
 from srcli.batch.sizes import size_rule
-from srcli.batch.task import Settings
+from srcli.batch.worker import Fatal, Worker
 from srcli.config.presets import load_preset
 from srcli.errors import ModelError, ResourceError
 from srcli.image.read import read_image
@@ -48,8 +46,12 @@ def photos(folder, count):
     ]
 
 
-def done(items, folder, engine, chosen=None):
-    with Pipeline(chosen or settings(), place(folder), lambda: engine) as work:
+def worker(folder, engine, chosen=None, kind=Worker):
+    return kind(chosen or settings(), place(folder), lambda: engine)
+
+
+def done(items, folder, engine, chosen=None, kind=Worker, **options):
+    with Overlap(worker(folder, engine, chosen, kind), **options) as work:
         return list(work.outcomes(items))
 
 
@@ -62,11 +64,9 @@ def test_files_and_records_are_those_of_the_plain_loop(tmp_path, more):
     items = [(i, Source(path)) for i, path in enumerate(photos(tmp_path, 5), 1)]
     chosen, engine = settings(**more), Bicubic()
     expected = []
-    for index, source in items:
+    for item in items:
         try:
-            expected += [
-                plain(r) for r in records_of(index, source, chosen, place(tmp_path / "one"), lambda: engine)
-            ]
+            expected += [plain(r) for r in worker(tmp_path / "one", engine, chosen).process(item)]
         except Exception as error:
             expected.append(str(error))
     found = []
@@ -83,81 +83,76 @@ def test_files_and_records_are_those_of_the_plain_loop(tmp_path, more):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
-def test_reading_and_writing_go_on_while_the_network_works(tmp_path, monkeypatch):
+def test_reading_and_writing_go_on_while_the_network_works(tmp_path):
     """Each stage waits for another one to have begun: one after the other, this would never end."""
     items = [(i, Source(save(tmp_path / f"{i}.png", picture(5, 6)))) for i in range(1, 4)]
     read, written = [threading.Event() for _ in range(4)], threading.Event()
-    load, write = pipeline_module.load, pipeline_module.write
-    order = []
 
-    def loads(tasks, chosen):
-        read[len(order) + 1].set()
-        order.append("read")
-        return load(tasks, chosen)
+    class Watched(Worker):
+        def read(self, item, *rest, **options):
+            read[item[0]].set()
+            return super().read(item, *rest, **options)
 
-    def writes(loaded, *rest):
-        if loaded.task.source.path.stem == "1":
-            assert read[2].wait(10)
-        written.set()
-        return write(loaded, *rest)
+        def write(self, work, *rest):
+            if work.item[0] == 1:
+                assert read[2].wait(10)
+            written.set()
+            return super().write(work, *rest)
 
     class Waits(Bicubic):
-        def rows(self, *args, **options):
+        def rows(self, *args):
             if self.calls:
                 assert written.wait(10)
-            yield from super().rows(*args, **options)
+            yield from super().rows(*args)
 
-    monkeypatch.setattr(pipeline_module, "load", loads)
-    monkeypatch.setattr(pipeline_module, "write", writes)
-    engine = Waits()
-    found = done(items, tmp_path / "out", engine)
+    found = done(items, tmp_path / "out", Waits(), kind=Watched)
     assert [outcome.error for outcome in found] == [None] * 3
 
 
-def test_no_more_is_read_ahead_than_there_is_room_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline_module, "IN_MEMORY", 2 * 5 * 6 * 4)  # two pictures
+def test_no_more_is_read_ahead_than_there_is_room_for(tmp_path):
     items = [(i, Source(save(tmp_path / f"{i}.png", picture(5, 6)))) for i in range(1, 9)]
-    held, most = [0], [0]
-    take, give = pipeline_module._Room.take, pipeline_module._Room.give
+    read, written = set(), set()
 
-    def takes(self, nbytes, stop):
-        take(self, nbytes, stop)
-        held[0] += 1
-        most[0] = max(most[0], held[0])
+    class Watched(Worker):
+        def read(self, item, data, *, take):
+            def taken(nbytes):
+                take(nbytes)
+                read.add(item[0])
+                assert len(read - written) <= 2
 
-    def gives(self, nbytes):
-        held[0] -= 1
-        give(self, nbytes)
+            return super().read(item, data, take=taken)
 
-    monkeypatch.setattr(pipeline_module._Room, "take", takes)
-    monkeypatch.setattr(pipeline_module._Room, "give", gives)
-    engine = Bicubic()
-    found = done(items, tmp_path / "out", engine)
-    assert len(found) == 8
-    assert held == [0]
-    assert most[0] <= 2
+        def write(self, work, *rest):
+            time.sleep(0.02)
+            record = super().write(work, *rest)
+            written.add(work.item[0])
+            return record
+
+    found = done(items, tmp_path / "out", Bicubic(), kind=Watched, room=2 * 5 * 6 * 3)
+    assert [outcome.error for outcome in found] == [None] * 8
 
 
-def test_what_does_not_fit_beside_another_picture_is_tried_again_alone(tmp_path, monkeypatch):
+def test_what_does_not_fit_beside_another_picture_is_tried_again_alone(tmp_path):
     items = [(i, Source(save(tmp_path / f"{i}.png", picture(5, 6)))) for i in range(1, 4)]
-    load, busy = pipeline_module.load, [0]
+    busy, refused = threading.Event(), []
 
     class Slow(Bicubic):
-        def rows(self, *args, **options):
-            busy[0] = 1
+        def rows(self, *args):
+            busy.set()
             time.sleep(0.05)
-            yield from super().rows(*args, **options)
-            busy[0] = 0
+            yield from super().rows(*args)
+            busy.clear()
 
-    def loads(tasks, chosen):
-        if busy[0]:
-            raise ResourceError("no memory")
-        return load(tasks, chosen)
+    class Picky(Worker):
+        def read(self, item, *rest, **options):
+            if busy.is_set() or (item[0] == 2 and not refused and busy.wait(10)):
+                refused.append(item[0])
+                raise ResourceError("no memory")
+            return super().read(item, *rest, **options)
 
-    monkeypatch.setattr(pipeline_module, "load", loads)
-    engine = Slow()
-    found = done(items, tmp_path / "out", engine)
+    found = done(items, tmp_path / "out", Slow(), kind=Picky)
     assert [outcome.error for outcome in found] == [None] * 3
+    assert refused
 
 
 def test_a_disk_that_fills_up_stops_the_network_and_leaves_nothing(tmp_path, monkeypatch):
@@ -180,7 +175,7 @@ def test_what_fails_for_every_picture_is_said_once_by_the_first(tmp_path):
     def absent():
         raise Fatal(ModelError("gone"))
 
-    with Pipeline(settings(), place(tmp_path / "out"), absent) as work:
+    with Overlap(Worker(settings(), place(tmp_path / "out"), absent)) as work:
         (found,) = work.outcomes(items)
     assert isinstance(found.error, Fatal)
 
@@ -189,7 +184,7 @@ def test_closing_it_early_ends_the_threads_and_leaves_no_partial_file(tmp_path):
     items = [(i, Source(save(tmp_path / f"{i}.png", picture(50, 6)))) for i in range(1, 9)]
     before = threading.active_count()
     engine = Bicubic()
-    with Pipeline(settings(), place(tmp_path / "out"), lambda: engine) as work:
+    with Overlap(worker(tmp_path / "out", engine)) as work:
         next(work.outcomes(items))
     assert threading.active_count() == before
     for name in listing(tmp_path / "out"):
@@ -217,7 +212,7 @@ def test_on_an_interrupt_what_the_network_is_done_with_is_written_and_reported(t
             yield from super().rows(*args, **options)
 
     engine = Stuck()
-    with Pipeline(settings(), place(tmp_path / "out"), lambda: engine) as work:
+    with Overlap(worker(tmp_path / "out", engine)) as work:
         outcomes = work.outcomes(items)
         first = next(outcomes)
         assert busy.wait(10)
@@ -235,7 +230,7 @@ def test_a_picture_that_does_not_fit_into_memory_becomes_the_same_file(tmp_path,
     write_image(tmp_path / name, samples.astype(np.uint16) * 257 if "deep" in name else samples, icc="p3")
     items = [(1, Source(tmp_path / name))]
     done(items, tmp_path / "one", Bicubic())
-    monkeypatch.setattr(sys.modules["srcli.batch.run"], "input_bytes", lambda: 0)
+    monkeypatch.setattr("srcli.batch.plan.input_bytes", lambda: 0)
     monkeypatch.setattr(Spool.__init__, "__kwdefaults__", {"in_memory": 0})
     monkeypatch.setattr("srcli.image.vips.BAND_BYTES", 500)
     done(items, tmp_path / "two", Bicubic())

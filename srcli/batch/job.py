@@ -1,4 +1,4 @@
-"""What a job is asked for, what is decided about it, and what came of it: plain data."""
+"""What a batch is asked for, what is decided about one of its results, and what became of it: plain data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from srcli.engine.temperature_map import TemperatureMap
 from srcli.errors import SrcliError
 from srcli.geometry import Size
 from srcli.image.colour_transfer import ColourFix
-from srcli.image.formats import OPTIONS
+from srcli.image.formats import OPTIONS, Depth
 from srcli.image.probe import Header
 
 Status = Literal["planned", "done", "skipped", "failed"]
@@ -45,7 +45,7 @@ class SelectionFiles:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything about a run that is the same for all its pictures.
+    """Everything about a batch that is the same for all its pictures.
 
     Attributes:
         rule: how large.
@@ -140,7 +140,7 @@ class Settings:
         return [self.restored, self.faithful.weights_sha256()]
 
     def chosen_sampling(self) -> Sampling | None:
-        """How is sampled; None for a preset that samples nothing."""
+        """Sampler, steps and so on; None for a preset that is no diffusion model."""
         if not is_sampled(self.preset):
             return None
         return self.sampling or choose_sampling(self.preset)
@@ -181,9 +181,79 @@ class Settings:
         return hashlib.blake2b(content + text.encode(), digest_size=16).hexdigest()
 
 
+@dataclass(frozen=True)
+class Job:
+    """One result with all decisions made.
+
+    Attributes:
+        source: the input.
+        header: of the input.
+        target: output size.
+        path: of the output; None is standard output.
+        preset: the model that this picture gets.
+        format: of the output.
+        depth: of the output.
+        seed: of the noise.
+        frames: pictures of an animation, where all of them are done; else None.
+        temperature: factor on the noise; None for a model that draws none.
+        temperature_map: auto or a file, where the factor varies.
+        sampling: of a diffusion model.
+        branch: of a diffusion model, as asked for.
+        degradation: the damage that was measured, where it decides on the model.
+        model: name, sha256 and license of the weights; None where no network runs.
+        restore: how much of a restoring model's picture is taken; None for other models.
+        limit: whether the result is kept within limits; None for a model that has none.
+        in_content: names the input's bytes: how many, and a hash.
+        fingerprint: see `Settings.fingerprint`.
+        content: names the bytes of an output that is up to date.
+        is_finished: the output is there and stays as it is.
+        memory: bytes that are needed, an estimate.
+        notes: what was decided, a line each.
+    """
+
+    source: Source
+    header: Header
+    target: Target
+    path: Path | None
+    preset: Preset
+    format: str
+    depth: Depth
+    seed: int
+    frames: int | None = None
+    temperature: Chosen | None = None
+    temperature_map: str | None = None
+    sampling: Sampling | None = None
+    branch: str | None = None
+    degradation: dict[str, Any] | None = None
+    model: dict[str, Any] | None = None
+    restore: float | None = None
+    limit: bool | None = None
+    in_content: str | None = None
+    fingerprint: str | None = None
+    content: str | None = None
+    is_finished: bool = False
+    memory: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether a side grows."""
+        return grows(self.header.size, self.target.size)
+
+    @property
+    def pixels(self) -> int:
+        """Output pixels, of all pictures."""
+        return self.target.size.h * self.target.size.w * (self.frames or 1)
+
+
+def grows(size: tuple[int, int], target: tuple[int, int]) -> bool:
+    """Whether a side of `target` is longer than that of `size`."""
+    return target[0] > size[0] or target[1] > size[1]
+
+
 @dataclass
 class Record:
-    """What happened to one input.
+    """What happened to one input: what its job says, and what was found out meanwhile.
 
     Attributes:
         input: as it was named.
@@ -194,33 +264,18 @@ class Record:
         scale_x: output width over input width.
         scale_y: output height over input height.
         depth: bits per sample of the output: 8, 16 or 32f.
-        format: of the output.
-        model: name, sha256 and license; None where no network ran.
         device: where the network ran.
         precision: it ran in.
-        frames: pictures of an animation, where all of them are done.
         tile: width x height of the encoder's tiles.
         tile_retries: tiles cut in four for want of memory.
         fp32_fallback: tiles computed again in float32.
-        seed: of the noise, as asked for; of the first sample and counting up.
-        temperature: factor on the noise; None for a model that draws none.
         temperature_origin: as asked, from the preset, or published policy.
-        temperature_map: auto or a file, where the factor varied.
-        sampling: sampler, steps, eta and so on of a diffusion model.
-        branch: the one that was asked for.
         selection: percent of the output's pixels that each branch answered.
         diversity: mean deviation between the samples in 8-bit levels; in the last sample's record.
         uncertainty: the picture of that deviation.
-        degradation: what was asked for, the damage that was measured, the pick and its confidence; where it decided.
-        restore: how much of a restoring model's picture was taken; None for other models.
-        limit: whether it was kept within limits; None for a model that has none.
         lr_psnr: dB between the reduced result and the input, where consistency was asked for.
         seconds: without loading the model.
-        memory: bytes that are needed, an estimate.
-        fingerprint: see `Settings.fingerprint`.
-        in_content: names the input's bytes: how many, and a hash.
-        content: the same of the output, but for the name itself.
-        notes: what was lost or decided, a line each.
+        content: names the output's bytes but for the name itself.
         error: code, type, message and hint of a failure.
     """
 
@@ -262,6 +317,25 @@ class Record:
     error: dict[str, Any] | None = None
 
     @staticmethod
+    def of(job: Job, status: Status, *, notes: list[str] | None = None, **found: Any) -> Record:
+        """What a job says, its notes followed by `notes`, and what was `found` besides or instead."""
+        old, new, noise, sampling = Size(*job.header.size), job.target.size, job.temperature, job.sampling
+        said: dict[str, Any] = {
+            "output": "-" if job.path is None else str(job.path),
+            "in_size": (old.w, old.h),
+            "out_size": (new.w, new.h),
+            "scale_x": new.w / old.w,
+            "scale_y": new.h / old.h,
+            "temperature": None if noise is None else noise.value,
+            "temperature_origin": None if noise is None else noise.origin,
+            "sampling": None if sampling is None else {**asdict(sampling), "calls": sampling.calls},
+            "notes": [*dict.fromkeys((*job.notes, *(notes or ())))],
+        }
+        same = "depth format model frames seed temperature_map branch degradation restore limit memory fingerprint"
+        said |= {name: getattr(job, name) for name in (*same.split(), "in_content", "content")}
+        return Record(job.source.label, status, **said | found)
+
+    @staticmethod
     def failure(label: str, error: SrcliError) -> Record:
         """The record of an input that failed."""
         about = {
@@ -271,46 +345,3 @@ class Record:
             "hint": error.hint,
         }
         return Record(label, "failed", error=about)
-
-
-@dataclass(frozen=True)
-class Task:
-    """One input with all decisions made; `record` is what is known so far.
-
-    Attributes:
-        source: the input.
-        data: its content, where it came from standard input.
-        header: of the input.
-        target: output size.
-        path: of the output; None is standard output.
-        record: planned or skipped.
-        preset: the model.
-    """
-
-    source: Source
-    data: bytes | None
-    header: Header
-    target: Target
-    path: Path | None
-    record: Record
-    preset: Preset
-
-    @property
-    def needs_network(self) -> bool:
-        """Whether a side grows."""
-        return grows(self.header.size, self.target.size)
-
-    @property
-    def is_animation(self) -> bool:
-        """Whether all pictures of an animation are wanted."""
-        return self.record.frames is not None
-
-    @property
-    def pixels(self) -> int:
-        """Output pixels, of all pictures."""
-        return self.target.size.h * self.target.size.w * (self.record.frames or 1)
-
-
-def grows(size: tuple[int, int], target: tuple[int, int]) -> bool:
-    """Whether a side of `target` is longer than that of `size`."""
-    return target[0] > size[0] or target[1] > size[1]

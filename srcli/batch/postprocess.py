@@ -1,31 +1,44 @@
-"""What is done with a network's rows besides writing them: self-ensemble, back-projection, colours, diversity.
+"""What is done with a network's rows besides writing them: self-ensemble, back-projection, colours, diversity, branches.
 
 Each wrapper here has the `upscale_rows` of an `srcli.Upscaler`, so that they stack.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from srcli.batch.job import Job, SelectionFiles, Settings
 from srcli.batch.naming import check_links
+from srcli.engine.branch_map import Selection, in_words
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Source, part_of
+from srcli.errors import UsageError
+from srcli.files import atomic_write
 from srcli.geometry import COPIES, Size, self_ensemble
 from srcli.image.back_projection import Projection
 from srcli.image.colour_transfer import ColourFix, fixed, shift
+from srcli.image.formats import format_of
+from srcli.image.metadata import PROVENANCE_KEY
 from srcli.image.provenance import check_own, recorded_write
 from srcli.image.write import write_image
 from srcli.resources import made_folder
+
+if TYPE_CHECKING:
+    from srcli.batch.render import Engine
 
 Rows = Iterator[np.ndarray]
 
 STRIP_ROWS = 256
 LEVELS = {"8": 255, "16": 65535, "32f": None}
+MAP, OVER, SCORES = "_selection.png", "_selection_overlay.png", "_scores.npy"
 GRAY_PER_LEVEL = 8  # in the picture of the diversity: a deviation of 32 levels is white
 
 
@@ -224,3 +237,98 @@ def renderer_for(
     if colour_fix is not None:
         engine = ColourTransfer(engine, colour_fix)
     return engine if consistent_at is None else BackProjection(engine, consistent_at)
+
+
+# --- files about the choice of branches: a map in colours, the map over the result, and the scores ------------------
+
+
+class ChoiceOutputs:
+    """What was chosen for one picture, gathered and then written.
+
+    Args:
+        selection: takes the scores.
+        files: what is wanted.
+        job: for names.
+    """
+
+    def __init__(self, selection: Selection, files: SelectionFiles, job: Job) -> None:
+        self.selection = selection
+        self.files = files
+        self.job = job
+        self.result = None if files.overlay is None else np.empty((*selection.size, 3), np.uint8)
+
+    def add(self, top: int, rows: np.ndarray) -> None:
+        """Rows of the result, floats around [0, 1] or bytes, for the overlay."""
+        if self.result is None:
+            return
+        if rows.dtype != np.uint8:
+            rows = np.rint(np.clip(rows, 0, 1) * 255).astype(np.uint8)
+        self.result[top : top + len(rows)] = rows
+
+    def write(self, *, replace: bool) -> tuple[dict[str, float], list[str]]:
+        """Write what is wanted; gives the share of each branch in percent, and notes.
+
+        Raises:
+            ExistsError: there is a file that srcli did not write.
+            ResourceError: it cannot be written.
+        """
+        percent = self.selection.shares()
+        shares = {name: round(value, 3) for name, value in percent.items()}
+        notes = [f"chosen: {in_words(percent)}"]
+        job = self.job
+        about = {"selection": shares, "fingerprint": job.fingerprint, "in_content": job.in_content}
+        files = self.files
+        if files.map is not None:
+            path = self._free(files.map, MAP, replace=replace)
+            self._write_map(path, about)
+            notes.append(f"map in {path}: {self.selection.legend()}")
+        if files.overlay is not None:
+            assert self.result is not None
+            path = self._free(files.overlay, OVER, replace=replace)
+            found = format_of(path)
+            with recorded_write(path, about) as stream:
+                write_image(
+                    stream,
+                    self.selection.over(self.result),
+                    output_format=found and found.name,
+                    provenance=about,
+                )
+        if files.scores is not None:
+            path = self._free(files.scores, SCORES, replace=True)
+            with atomic_write(path) as file:
+                np.save(file, self.selection.scores)  # type: ignore[arg-type]  # kept: it was asked for
+        return shares, notes
+
+    def _free(self, asked: Path, suffix: str, *, replace: bool) -> Path:
+        """Where a file goes, its folder made."""
+        path = asked
+        if not asked.suffix:
+            named = self.job.path or self.job.source.path
+            path = asked / f"{'stdin' if named is None else named.stem}{suffix}"
+            check_links(path, asked)
+        check_own(path, replace=replace)
+        with made_folder(path.parent):
+            return path
+
+    def _write_map(self, path: Path, about: dict[str, Any]) -> None:
+        """The branches as a PNG with a palette."""
+        picture = Image.fromarray(self.selection.index, mode="L")
+        picture.putpalette(self.selection.palette().tobytes())
+        text = PngInfo()
+        with recorded_write(path, about) as file:
+            text.add_itxt(PROVENANCE_KEY, json.dumps(about))
+            picture.save(file, "PNG", pnginfo=text, optimize=True)
+
+
+def choices_of(job: Job, settings: Settings, engine: Engine | None) -> ChoiceOutputs | None:
+    """What gathers the choices of a picture; None where nobody asked or no network runs.
+
+    Raises:
+        UsageError: the engine chooses nothing.
+    """
+    if settings.selection is None or engine is None:
+        return None
+    if not engine.selects:
+        raise UsageError(f"'{job.preset.name}' chooses no branch for each pixel.")
+    selection = Selection(job.target.size, engine.branches, keep_scores=settings.selection.scores is not None)
+    return ChoiceOutputs(selection, settings.selection, job)

@@ -1,0 +1,388 @@
+"""All results for one input, planned and made: what a batch does again and again, here, in a process or on a cluster."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from srcli import __version__
+from srcli.batch.degradation import NOTICE, network_of, noticed
+from srcli.batch.inputs import Source
+from srcli.batch.job import Job, Record, Settings
+from srcli.batch.naming import Destination
+from srcli.batch.plan import OpenInput, opened, output_path, plan
+from srcli.batch.postprocess import SampleDeviation, uncertainty_path
+from srcli.batch.render import AnimatedRendering, Engine, Rendering
+from srcli.batch.storage import staged
+from srcli.engine.request import Report
+from srcli.errors import ImageError, ResourceError, SrcliError
+from srcli.files import remove_leftovers, write_error
+from srcli.image.animation import AnimationPlan, read_animation
+from srcli.image.provenance import recorded_write
+from srcli.image.read import Image
+from srcli.image.write import OutputPlan, plan_output
+from srcli.resources import existing, made_folder
+
+RESOLUTION_TAGS = (282, 283, 296)  # of EXIF
+Item = tuple[int, Source]  # an input's number, from 1, and the input
+Watch = Callable[[str, int], AbstractContextManager[Report | None]]
+
+
+class Outcome(NamedTuple):
+    """What became of one input: its records, and the error if it failed."""
+
+    item: Item
+    records: list[Record]
+    error: Exception | None = None
+
+
+class Fatal(Exception):  # noqa: N818 - it only carries the error past those of single pictures
+    """What would fail for every picture; `cause` says what."""
+
+    def __init__(self, cause: SrcliError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A picture in memory and what its result will be.
+
+    Attributes:
+        job: what was planned.
+        images: the picture, or all of an animation.
+        output: what the file will be.
+        seconds: spent so far.
+        notes: on the picture, but for those of `images`.
+        warned: of what, so far; the stages that follow add to it.
+    """
+
+    job: Job
+    images: tuple[Image, ...]
+    output: OutputPlan | AnimationPlan
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One input, planned and read.
+
+    Attributes:
+        item: the input.
+        jobs: one for each of its samples.
+        loaded: by the place among the jobs; of those that are finished, nothing.
+        deviation: gathers the deviation between samples, where that is wanted.
+        uncertainty: the picture of that deviation.
+    """
+
+    item: Item
+    jobs: tuple[Job, ...]
+    loaded: dict[int, Loaded]
+    deviation: SampleDeviation | None = None
+    uncertainty: Path | None = None
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Makes the results for one input after the other.
+
+    Attributes:
+        settings: what to do.
+        place: where results go.
+        engine: gives the network; called only where one is needed.
+        watch: called with a label and the output's pixels; inside, the work is done and its share reported.
+        stdout: takes the bytes of a result that has no path.
+    """
+
+    settings: Settings
+    place: Destination
+    engine: Callable[[], Engine]
+    watch: Watch = lambda _label, _pixels: nullcontext()
+    stdout: BinaryIO | None = None
+
+    def process(self, item: Item, data: bytes | None = None) -> Iterator[Record]:
+        """What became of one input: a record for each of its samples.
+
+        Args:
+            item: the input.
+            data: the content of standard input, if that is the source.
+
+        Raises:
+            SrcliError: it did not work; nothing is left behind.
+        """
+        if item[1].uri is not None or self.place.scheme is not None:
+            yield from self._through_storage(item)
+            return
+        work = self.read(item, data)
+        for number, job in enumerate(work.jobs):
+            if number not in work.loaded:
+                yield Record.of(job, "skipped")
+                continue
+            rendering = self.rendering(work, number, network_of(job, self.settings, self.engine))
+            with self.watch(job.source.label, job.pixels) as report:
+                yield self.write(work, number, rendering, rendering.rows(report))
+
+    def _through_storage(self, item: Item) -> Iterator[Record]:
+        """As `process`, by local copies; an output that is there already is fetched first, to be judged as any other."""
+        index, settings = item[0], self.settings
+        with staged(item[1], self.place) as stage:
+            for sample in range(1, settings.samples + 1 if settings.exists != "overwrite" else 1):
+                path = output_path(stage.source, index, settings, stage.place, sample=sample)
+                stage.fetch_output(path, whole=settings.exists not in ("skip", "fail"))
+            for record in replace(self, place=stage.place).process((index, stage.source)):
+                for name in ("output", "uncertainty"):
+                    setattr(record, name, stage.send(getattr(record, name), done=record.status == "done"))
+                record.input, record.notes = item[1].label, [stage.named(note) for note in record.notes]
+                yield record
+
+    def plan(self, item: Item, data: bytes | None = None) -> list[Record]:
+        """What would become of one input."""
+        with opened(item[1], self.settings, data) as picture:
+            jobs = self._jobs(picture, item[0])
+        return [Record.of(job, "skipped" if job.is_finished else "planned") for job in jobs]
+
+    def read(
+        self, item: Item, data: bytes | None = None, *, take: Callable[[int], None] = lambda _nbytes: None
+    ) -> Work:
+        """Plan all results for one input, and read it once for those that are to be made.
+
+        Args:
+            item: the input.
+            data: the content of standard input, if that is the source.
+            take: called with the bytes of the picture before it is read.
+
+        Raises:
+            SrcliError: it cannot be done.
+        """
+        with opened(item[1], self.settings, data) as picture:
+            jobs = self._jobs(picture, item[0])
+            for job in jobs:
+                if job.path is not None:
+                    remove_leftovers(job.path.parent)
+            work = Work(item, jobs, {}, *self._deviation(jobs))
+            # Where all samples are needed, those up to date are made again.
+            left = [n for n, job in enumerate(jobs) if not job.is_finished or work.deviation is not None]
+            if left:
+                take(picture.header.nbytes * picture.count)
+                loaded = self._load(picture, [jobs[n] for n in left])
+                work.loaded.update(zip(left, loaded, strict=True))
+        return work
+
+    def _jobs(self, picture: OpenInput, index: int) -> tuple[Job, ...]:
+        numbers = range(1, self.settings.samples + 1)
+        return tuple(plan(picture, index, self.settings, self.place, sample=number) for number in numbers)
+
+    def _deviation(self, jobs: tuple[Job, ...]) -> tuple[SampleDeviation | None, Path | None]:
+        """What gathers the deviation between samples, and where its picture goes; neither where it is not wanted.
+
+        It needs all samples: those that are up to date are made again, unless its picture is there as well.
+        """
+        if not self.settings.diversity or not jobs[0].needs_network:
+            return None, None
+        path = uncertainty_path([job.path for job in jobs if job.path is not None], jobs[0].source.label)
+        finished = [job for job in jobs if job.is_finished]
+        if finished and (self.settings.exists == "skip" or (len(finished) == len(jobs) and path.is_file())):
+            return None, None
+        return SampleDeviation(jobs[0].target.size), path
+
+    def _load(self, picture: OpenInput, jobs: list[Job]) -> list[Loaded]:
+        started, warned = time.monotonic(), list[str]()
+        with capture_warnings(warned), memory_errors_of(jobs[0]):
+            results = [self._loaded(job, picture) for job in jobs]
+            notes = [NOTICE] * noticed(results[0].images[0], jobs[0], self.settings)
+        results = [replace(loaded, warned=[*warned]) for loaded in results]
+        results[0] = replace(results[0], seconds=time.monotonic() - started, notes=notes)
+        return results
+
+    def _loaded(self, job: Job, picture: OpenInput) -> Loaded:
+        images, timing = _images(job, picture, self.settings)
+        output = plan_output(
+            images[0],
+            job.target.size,
+            output_format=job.format,
+            keep_alpha=self.settings.alpha != "drop",
+            **self.settings.encoding | ({} if timing is None else {"bit_depth": "8"}),
+        )
+        return Loaded(job, images, output if timing is None else AnimationPlan(output, timing))
+
+    def rendering(self, work: Work, number: int, engine: Engine | None) -> Rendering:
+        """A result, ready to be rendered."""
+        loaded = work.loaded[number]
+        output = loaded.output if isinstance(loaded.output, OutputPlan) else loaded.output.still
+        pictures = [
+            Rendering(loaded.job, image, output, self.settings, engine, work.deviation)
+            for image in loaded.images
+        ]
+        return AnimatedRendering(pictures) if len(pictures) > 1 else pictures[0]
+
+    def write(self, work: Work, number: int, rendering: Rendering, rows: Iterable[np.ndarray]) -> Record:
+        """Write a result from its rows as they come, and say what became of it.
+
+        Raises:
+            SrcliError: it did not work; nothing is left behind. What `rows` raises passes through.
+        """
+        loaded, started = work.loaded[number], time.monotonic()
+        job, output = loaded.job, rendering.output
+        facts = _provenance(job, self.settings, rendering.engine)
+        provenance = facts if self.settings.provenance else None
+        samples, content = rendering.samples(rows), None
+        with capture_warnings(loaded.warned), memory_errors_of(job):
+            if job.path is None:
+                notes = self._write_to_stdout(loaded, samples, provenance)
+            else:
+                with made_folder(job.path.parent), recorded_write(job.path, facts) as stream:
+                    notes = loaded.output.write(stream, samples, provenance=provenance)
+                content = facts["content"]
+        seconds = round(loaded.seconds + time.monotonic() - started, 3)
+        before = [*loaded.images[0].notes, *output.notes, *loaded.notes, *rendering.notes]
+        notes = [*before, *notes, *loaded.warned]
+        found = rendering.found() | self._write_deviation(work, number, notes)
+        return Record.of(
+            job,
+            "done",
+            notes=notes,
+            depth=output.depth,
+            format=output.format.name,
+            content=content,
+            seconds=seconds,
+            **found,
+        )
+
+    def _write_to_stdout(
+        self, loaded: Loaded, samples: Iterable[np.ndarray], provenance: dict[str, Any] | None
+    ) -> list[str]:
+        assert self.stdout is not None
+        try:
+            notes = loaded.output.write(self.stdout, samples, provenance=provenance)
+            self.stdout.flush()
+        except BrokenPipeError:  # nobody reads on
+            raise
+        except OSError as error:
+            raise write_error("standard output", error) from error
+        return notes
+
+    def _write_deviation(self, work: Work, number: int, notes: list[str]) -> dict[str, Any]:
+        """After the last sample, draw the deviation between all."""
+        deviation, path = work.deviation, work.uncertainty
+        if deviation is None or path is None or number < len(work.jobs) - 1:
+            return {}
+        deviation.write(path, work.jobs[number].in_content, replace=self.settings.exists == "overwrite")
+        value = round(deviation.value(), 4)
+        notes.append(f"diversity {value:.2f} levels, drawn in {path}")
+        return {"diversity": value, "uncertainty": str(path)}
+
+
+def _images(job: Job, picture: OpenInput, settings: Settings) -> tuple[tuple[Image, ...], Any]:
+    """The picture, or all of an animation and their timing."""
+    timing = None
+    if job.frames is not None:
+        animation = read_animation(picture.file, max_pixels=settings.max_input_pixels)
+        images, timing = animation.frames, animation.timing
+    else:
+        images = (picture.image(None if job.path is None else existing(job.path.parent)),)
+    if images[0].size != job.header.size:
+        raise ImageError(f"{job.source.label} has changed while it was waiting.", hint="Run again.")
+    return tuple(_at_density(image, job.target.dpi) for image in images), timing
+
+
+def _at_density(image: Image, dpi: float | None) -> Image:
+    if dpi is None:
+        return image
+    kept = image.metadata
+    if kept.exif is not None:
+        entries = {tag: entry for tag, entry in kept.exif.entries.items() if tag not in RESOLUTION_TAGS}
+        kept = replace(kept, exif=replace(kept.exif, entries=entries))
+    return replace(image, metadata=replace(kept, dpi=(dpi, dpi)))
+
+
+def _provenance(job: Job, settings: Settings, engine: Engine | None) -> dict[str, Any]:
+    """What the file will say about how it was made. Neither device nor tile: they do not change the picture."""
+    planned = Record.of(job, "planned")
+    facts = {
+        "version": __version__,
+        "model": job.model,
+        "in_size": planned.in_size,
+        "out_size": planned.out_size,
+        "precision": None if engine is None else str(engine.precision),
+        "seed": job.seed,
+        "temperature": planned.temperature,
+        "temperature_map": job.temperature_map,
+        "consistency": settings.consistency or None,
+        "sampling": planned.sampling,
+        "branch": job.branch,
+        "tta": settings.turned or None,
+        "restore": job.restore,
+        "degradation": job.degradation,
+        "limit": job.limit,
+        "fingerprint": job.fingerprint,
+        "in_content": job.in_content,
+    }
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+@contextmanager
+def memory_errors_of(job: Job) -> Iterator[None]:
+    """Inside, memory that runs out is a ResourceError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # the latter from torch's allocator
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise ResourceError(
+            f"{job.source.label}: memory ran out; the output has {job.pixels / 1e6:.3g} million pixels.",
+            hint="Choose a smaller size, or close other programs.",
+        ) from error
+
+
+# --- warnings of a piece of work, for its record; several threads may work at once --------------------------------
+
+_here = threading.local()
+_lock = threading.Lock()
+_users = 0
+_undo = ExitStack()
+
+
+@contextmanager
+def capture_warnings(into: list[str]) -> Iterator[None]:
+    """Inside, what this thread is warned of is added to `into` rather than shown.
+
+    `warnings.catch_warnings` belongs to the whole process: two threads that enter and leave it in turns undo each
+    other's. So it is entered once, by the first, and left by the last.
+    """
+    global _users
+    with _lock:
+        if _users == 0:
+            _undo.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("always")
+            warnings.showwarning = _dispatched(warnings.showwarning)
+        _users += 1
+    outer, _here.sink = getattr(_here, "sink", None), into
+    try:
+        yield
+    finally:
+        _here.sink = outer
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _undo.close()
+
+
+def _dispatched(shown: Any) -> Any:
+    def show(message: Warning | str, *rest: Any, **more: Any) -> None:
+        sink: list[str] | None = getattr(_here, "sink", None)
+        if sink is None:
+            shown(message, *rest, **more)
+        else:
+            sink.append(str(message))
+
+    return show
