@@ -93,13 +93,13 @@ def _pair(
     histogram: bool,
 ) -> None:
     from srcli.evaluate.compare import (
-        alike,
         check_crop,
         check_sizes,
         cut,
         distinct_labels,
         load_picture,
         measured,
+        same_size,
     )
     from srcli.metrics import find_protocol
 
@@ -107,7 +107,7 @@ def _pair(
     if rest:
         check_sizes((a, b), rest[0])
     else:
-        a, b = alike(a, b)
+        a, b = same_size(a, b)
     pictures = [a, b, *rest]
     for one in crops:
         check_crop(one, a.size)

@@ -377,8 +377,12 @@ def _references(reference: str, models: list[Model]) -> References:
     from srcli.evaluate.published import References, published, read_figures
 
     figures = published() if reference == "builtin" else read_figures(Path(reference))
-    names = {model.name: model.printed for model in models if model.printed is not None}
-    return References(figures, names, {model.name: model.kin for model in models if model.kin is not None})
+    names = {model.name: model.published_as for model in models if model.published_as is not None}
+    return References(
+        figures,
+        names,
+        {model.name: model.published_kind for model in models if model.published_kind is not None},
+    )
 
 
 def _print_metrics() -> None:

@@ -17,7 +17,7 @@ from srcli.errors import ModelError, NothingToDoError, UsageError
 
 if TYPE_CHECKING:
     from srcli.evaluate.pareto import Axis, Panel
-    from srcli.evaluate.published import Figure, Printed
+    from srcli.evaluate.published import Figure, PublishedRow
     from srcli.evaluate.rows import Row
 
 Form = Literal["auto", "png", "svg", "pdf", "html", "csv", "tex", "json", "table"]
@@ -356,10 +356,10 @@ def _figures(request: Request) -> list[Figure]:
     return published() if request.reference == "builtin" else read_figures(Path(request.reference))
 
 
-def _printed(panel: Panel, request: Request) -> list[Printed]:
-    from srcli.evaluate.panels import printed_on
+def _printed(panel: Panel, request: Request) -> list[PublishedRow]:
+    from srcli.evaluate.panels import published_on
 
-    return printed_on(panel, _figures(request))
+    return published_on(panel, _figures(request))
 
 
 def _with_published(panel: Panel, request: Request) -> Panel:

@@ -94,7 +94,7 @@ def distinct_labels(pictures: Sequence[Picture], paths: Sequence[Path]) -> list[
     return [replace(p, label=n) for p, n in zip(pictures, final, strict=True)]
 
 
-def alike(a: Picture, b: Picture) -> tuple[Picture, Picture]:
+def same_size(a: Picture, b: Picture) -> tuple[Picture, Picture]:
     """Both at the size of the larger; the smaller is enlarged by bicubic interpolation and says so.
 
     UsageError if their shapes differ, so that they show different things.
@@ -229,7 +229,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Shown:
+class GridResult:
     """One result of a grid: the pixels of its crop, and (height, width) and PSNR in dB of the whole.
 
     `psnr` is None without an original of that size.
@@ -252,7 +252,7 @@ class Grid:
 
     columns: list[Column]
     inputs: list[U8]
-    results: dict[str, list[Shown | None]]
+    results: dict[str, list[GridResult | None]]
     original: U8 | None
 
 
@@ -279,9 +279,9 @@ def enlarge_all(
             "temperatures change nothing: none of these models draws noise.", hint="Drop --temps."
         )
     lrs = {c.downscale: _reduced(photo, c.downscale) for c in columns}
-    results: dict[str, list[Shown | None]] = {}
+    results: dict[str, list[GridResult | None]] = {}
     for model in models:
-        line: list[Shown | None] = []
+        line: list[GridResult | None] = []
         for n, column in enumerate(columns):
             same = n > 0 and column == replace(columns[0], temperature=column.temperature)
             if same and _draw(model, column, seed).temperature is None:
@@ -307,11 +307,11 @@ def _reduced(photo: U8, factor: float | None) -> U8:
     return pillow_bicubic_uint8(photo, output_size(Size(*photo.shape[:2]), 1 / factor))
 
 
-def _result(photo: U8, lr: U8, model: Model, column: Column, crop: Crop, seed: int) -> Shown:
+def _result(photo: U8, lr: U8, model: Model, column: Column, crop: Crop, seed: int) -> GridResult:
     whole = Size(*photo.shape[:2])
     back = column.downscale == column.scale
     target = whole if back else output_size(Size(*lr.shape[:2]), column.scale)
     pixels = model.enlarge(lr, target, _draw(model, column, seed)).pixels
     scene = Scene(pixels, photo, column.scale, find_protocol(PROTOCOL))
     value = psnr(scene.sr, scene.hr, shave=scene.rgb_shave) if back else None
-    return Shown(model.name, column, cut(scene.sr_8bit, crop, whole), (target.h, target.w), value)
+    return GridResult(model.name, column, cut(scene.sr_8bit, crop, whole), (target.h, target.w), value)

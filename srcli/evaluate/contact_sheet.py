@@ -22,9 +22,9 @@ from srcli.evaluate.compare import (
     PROTOCOL,
     Crop,
     Grid,
+    GridResult,
     Measured,
     Picture,
-    Shown,
     cut,
     difference,
     histograms,
@@ -209,7 +209,7 @@ def _cell_size(grid: Grid, crop: Crop) -> tuple[int, int]:
     return max(1, round(width * crop.h / crop.w)), width
 
 
-def _cell(shown: Shown, size: tuple[int, int]) -> Cell:
+def _cell(shown: GridResult, size: tuple[int, int]) -> Cell:
     caption = f"{shown.psnr:.2f} dB" if shown.psnr is not None else f"{shown.size[1]}x{shown.size[0]}"
     return Cell(fitted(shown.pixels, size), caption)
 

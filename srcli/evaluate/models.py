@@ -24,7 +24,7 @@ from srcli.engine.request import RenderRequest
 from srcli.engine.upscaler import Upscaler
 from srcli.evaluate.cache import digest
 from srcli.evaluate.cost import Cost, measured
-from srcli.evaluate.published import printed_kin, printed_name
+from srcli.evaluate.published import published_kind, published_name
 from srcli.geometry import Size, self_ensemble
 from srcli.weights.files import resolve
 
@@ -68,8 +68,8 @@ class Model(ABC):
         device: where it runs.
         precision: its arithmetic.
         weights: SHA-256 of its weights, None if it has none.
-        printed: method and encoder as published tables call them, None if they do not.
-        kin: the same of its kind of network, whatever its size; None for one that is no network.
+        published_as: method and encoder as published tables call them, None if they do not.
+        published_kind: the same of its kind of network, whatever its size; None for one that is no network.
         limit: whether its results are kept within limits; None if it has none.
     """
 
@@ -79,8 +79,8 @@ class Model(ABC):
     device: str | None = "cpu"
     precision: str | None = None
     weights: str | None = None
-    printed: tuple[str, str | None] | None = None
-    kin: tuple[str | None, str | None] | None = None
+    published_as: tuple[str, str | None] | None = None
+    published_kind: tuple[str | None, str | None] | None = None
     limit: bool | None = None
 
     @property
@@ -104,7 +104,7 @@ class Interpolation(Model):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.printed = ("Bicubic", None) if name == "bicubic" else None
+        self.published_as = ("Bicubic", None) if name == "bicubic" else None
 
     @property
     def identity(self) -> str | None:
@@ -143,7 +143,10 @@ class Network(Model):
         self.params = sum(p.numel() for p in upscaler.network.parameters())
         self.device, self.precision = str(upscaler.device), upscaler.precision
         self.weights = upscaler.weights_sha256
-        self.printed, self.kin = printed_name(upscaler.preset), printed_kin(upscaler.preset)
+        self.published_as, self.published_kind = (
+            published_name(upscaler.preset),
+            published_kind(upscaler.preset),
+        )
         self._picture: tuple[str, Size] | None = None
         self._renders: dict[int, Render] = {}
 
@@ -233,7 +236,10 @@ class SelfEnsemble(Model):
         self.name = f"{model.name}+tta"
         self.family, self.params, self.weights = model.family, model.params, model.weights
         self.device, self.precision = model.device, model.precision
-        self.kin, self.limit = model.kin, model.limit  # published figures (`printed`) are without it
+        self.published_kind, self.limit = (
+            model.published_kind,
+            model.limit,
+        )  # published figures (`published_as`) are without it
 
     @property
     def identity(self) -> str | None:

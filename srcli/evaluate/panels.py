@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from srcli.errors import UsageError
 from srcli.evaluate.pareto import FIDELITY, PERCEPTION, Axis, Cost, Panel, Point
-from srcli.evaluate.published import Figure, Printed, printed_rows
+from srcli.evaluate.published import Figure, PublishedRow, published_rows
 from srcli.evaluate.rows import Row, group_key, grouped, means
 from srcli.evaluate.statistics import interval_of, label
 from srcli.metrics import check_niqe
@@ -183,7 +183,7 @@ def published_points(panel: Panel, figures: Iterable[Figure]) -> list[Point]:
     """
     x, y = panel.x.name, panel.y.name
     found: dict[tuple[object, ...], Point] = {}
-    for row in printed_on(panel, figures, (x, y)):
+    for row in published_on(panel, figures, (x, y)):
         if len(row.values) == 2:
             point = Point(
                 label=row.label if row.temperature is None else f"{row.label} t={row.temperature:g}",
@@ -198,9 +198,9 @@ def published_points(panel: Panel, figures: Iterable[Figure]) -> list[Point]:
     return list(found.values())
 
 
-def printed_on(
+def published_on(
     panel: Panel, figures: Iterable[Figure], metrics: Sequence[str] = (*FIDELITY, *PERCEPTION)
-) -> list[Printed]:
+) -> list[PublishedRow]:
     """What tables print on a panel's set and scale, by its protocol."""
     like = Row("", panel.benchmark, "", panel.scale, panel.protocols[0])
-    return printed_rows(figures, like, metrics)
+    return published_rows(figures, like, metrics)

@@ -84,16 +84,16 @@ def _figure(line: Mapping[str, str]) -> Figure:
     )
 
 
-def printed_name(preset: Preset) -> tuple[str, str | None] | None:
+def published_name(preset: Preset) -> tuple[str, str | None] | None:
     """Method and encoder as tables print them; None for a model that no table has."""
     if preset.name == "lgcaa":  # restores pictures: no encoder to choose
         return "LGCAA", None
-    (method, body), args = printed_kin(preset), preset.encoder.args
+    (method, body), args = published_kind(preset), preset.encoder.args
     full = preset.encoder.name != "edsr" or (args.get("n_resblocks", 16), args.get("n_feats", 64)) == (16, 64)
     return None if preset.generator or method is None or body is None or not full else (method, body)
 
 
-def printed_kin(preset: Preset) -> tuple[str | None, str | None]:
+def published_kind(preset: Preset) -> tuple[str | None, str | None]:
     """The method that tables print of a network's kind, whatever its size, and the encoder."""
     if preset.kind == "restoration":  # there is no encoder to choose
         return "LGCAA", None
@@ -105,7 +105,7 @@ def printed_kin(preset: Preset) -> tuple[str | None, str | None]:
 
 
 @dataclass(frozen=True)
-class Printed:
+class PublishedRow:
     """What one table prints of one method on one set at one scale, by the names of our metrics."""
 
     label: str
@@ -117,7 +117,7 @@ class Printed:
     values: dict[str, float]
 
 
-def printed_rows(figures: Iterable[Figure], like: Row, metrics: Sequence[str]) -> list[Printed]:
+def published_rows(figures: Iterable[Figure], like: Row, metrics: Sequence[str]) -> list[PublishedRow]:
     """Rows of other papers: those of the set and scale of `like` that measure what its protocol does.
 
     Variants that a table tells apart by something else than the temperature are left out.
@@ -136,7 +136,9 @@ def printed_rows(figures: Iterable[Figure], like: Row, metrics: Sequence[str]) -
         values = {metric: figure.value for metric, figure in known.items() if figure is not None}
         if values:
             family = FAMILIES.get(method, "regression")
-            found.append(Printed(label, method, encoder, first.source, first.temperature, family, values))
+            found.append(
+                PublishedRow(label, method, encoder, first.source, first.temperature, family, values)
+            )
     return found
 
 
@@ -146,18 +148,18 @@ class References:
     Args:
         figures: in order of preference.
         names: what tables call our models; a model without an entry is looked up under its own name.
-        kin: method and encoder of models that no table has, see `printed_kin`.
+        kinds: method and encoder of models that no table has, see `published_kind`.
     """
 
     def __init__(
         self,
         figures: Iterable[Figure],
         names: Mapping[str, tuple[str, str | None]],
-        kin: Mapping[str, tuple[str | None, str | None]] = MappingProxyType({}),
+        kinds: Mapping[str, tuple[str | None, str | None]] = MappingProxyType({}),
     ) -> None:
         self.figures = list(figures)
         self.names = dict(names)
-        self.kin = dict(kin)
+        self.kinds = dict(kinds)
 
     def find(self, mean: Row, metric: str) -> Figure | None:
         """The first figure of the same model, set, scale, temperature and metric, or None."""
@@ -165,17 +167,17 @@ class References:
         same = (f for f in self.figures if (f.method, f.encoder, f.benchmark, f.scale) == wanted)
         return next((f for f in same if _same_temperature(f, mean) and _same_metric(f, mean, metric)), None)
 
-    def beside(self, means: Sequence[Row], metrics: Sequence[str]) -> list[tuple[Row, Printed]]:
+    def beside(self, means: Sequence[Row], metrics: Sequence[str]) -> list[tuple[Row, PublishedRow]]:
         """Published rows for means of models that no table has, each once, with the first mean that they belong to.
 
         Those of the same method; where no table has any, those of the same family and encoder.
         """
-        found: dict[tuple[Any, ...], tuple[Row, Printed]] = {}
+        found: dict[tuple[Any, ...], tuple[Row, PublishedRow]] = {}
         for mean in means:
-            if mean.model not in self.kin or any(self.find(mean, metric) for metric in metrics):
+            if mean.model not in self.kinds or any(self.find(mean, metric) for metric in metrics):
                 continue
-            method, encoder = self.kin[mean.model]
-            rows = [row for row in printed_rows(self.figures, mean, metrics) if row.family == mean.family]
+            method, encoder = self.kinds[mean.model]
+            rows = [row for row in published_rows(self.figures, mean, metrics) if row.family == mean.family]
             same = [row for row in rows if row.method == method]
             for row in same or [row for row in rows if row.encoder == encoder]:
                 where = (mean.benchmark, mean.scale, mean.protocol)

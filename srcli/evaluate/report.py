@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from srcli import __version__
 from srcli.engine.branch_map import ABOUT, summary
-from srcli.evaluate.published import Printed, References
+from srcli.evaluate.published import PublishedRow, References
 from srcli.evaluate.rows import GIVEN, Mean, Row, group_key, means, set_key
 from srcli.evaluate.statistics import compare, gain, interval_of, label
 from srcli.evaluate.tables import Table, number
@@ -86,7 +86,7 @@ def _table(
     return Table(above, header, lines, _notes(chosen, evaluation, options))
 
 
-def _printed_label(printed: Printed) -> str:
+def _printed_label(printed: PublishedRow) -> str:
     at = "" if printed.temperature is None else f" t={printed.temperature:g}"
     return f"published: {printed.label}{at} ({printed.source})"
 
@@ -102,7 +102,7 @@ def _images(evaluation: Evaluation, mean: Mean) -> str:
     return f"{mean.images} of {mean.images + left_out}" if left_out else str(mean.images)
 
 
-def _printed(means: list[Mean], metrics: list[Metric], options: Options) -> list[tuple[Row, Printed]]:
+def _printed(means: list[Mean], metrics: list[Metric], options: Options) -> list[tuple[Row, PublishedRow]]:
     if options.references is None:
         return []
     return options.references.beside([mean.row for mean in means], [metric.name for metric in metrics])

@@ -14,7 +14,6 @@ from srcli.evaluate.compare import (
     Column,
     Crop,
     Picture,
-    alike,
     check_crop,
     check_sizes,
     cut,
@@ -25,6 +24,7 @@ from srcli.evaluate.compare import (
     load_picture,
     measured,
     parse_crop,
+    same_size,
 )
 from srcli.evaluate.contact_sheet import Cell, draw_grid, histogram_plot, marked, page, sheet, side_by_side
 from srcli.evaluate.models import Draw, Interpolation, Result
@@ -63,18 +63,18 @@ def test_gray_16_bit_is_read_as_rgb_at_8_bits(tmp_path):
 
 def test_the_smaller_picture_is_enlarged_and_says_so():
     small, large = Picture("small", noise(20, 30)), Picture("large", noise(40, 60))
-    a, b = alike(small, large)
+    a, b = same_size(small, large)
     assert b is large
     expected = Image.fromarray(small.pixels).resize((60, 40), Image.Resampling.BICUBIC)
     assert np.array_equal(a.pixels, expected)
     assert a.label == "small (bicubic)"
     assert "small (30x20) is enlarged to 60x40" in a.notes[0]
-    assert alike(large, small)[1].size == (40, 60)
+    assert same_size(large, small)[1].size == (40, 60)
 
 
 def test_pictures_of_different_shape_are_refused():
     with pytest.raises(UsageError, match=r"a \(60x40\) and b \(40x60\) have different shapes"):
-        alike(Picture("a", noise(40, 60)), Picture("b", noise(60, 40)))
+        same_size(Picture("a", noise(40, 60)), Picture("b", noise(60, 40)))
 
 
 def test_metrics_need_the_size_of_the_reference():

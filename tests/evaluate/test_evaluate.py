@@ -25,7 +25,7 @@ from srcli.evaluate.models import (
     family_of,
     open_model,
 )
-from srcli.evaluate.published import References, printed_kin, printed_name, published, read_figures
+from srcli.evaluate.published import References, published, published_kind, published_name, read_figures
 from srcli.evaluate.report import Options, document, tables
 from srcli.evaluate.rows import Row, csv_text, jsonl_text, means, read_rows
 from srcli.evaluate.run import evaluate
@@ -66,7 +66,7 @@ class Noisy:
     """A model that draws: the picture enlarged plus noise of a temperature."""
 
     name, family, params, device, precision = "noisy", "flow", 5, "cpu", None
-    weights, printed, kin, identity = "f" * 64, None, None, "noisy 1"
+    weights, published_as, published_kind, identity = "f" * 64, None, None, "noisy 1"
 
     def __init__(self):
         self.calls = 0
@@ -496,9 +496,9 @@ def test_shares_are_fractions_however_they_were_printed():
 
 
 def test_presets_know_what_tables_call_them():
-    assert printed_name(load_preset("lgcaa")) == ("LGCAA", None)
-    assert printed_name(load_preset("edsr-baseline-liif")) == ("LIIF", "EDSR-baseline")
-    assert printed_name(load_preset("edsr-baseline-blend")) is None
+    assert published_name(load_preset("lgcaa")) == ("LGCAA", None)
+    assert published_name(load_preset("edsr-baseline-liif")) == ("LIIF", "EDSR-baseline")
+    assert published_name(load_preset("edsr-baseline-blend")) is None
 
 
 def test_a_part_of_a_set_is_marked_and_not_compared_with_figures_of_the_whole(few, tmp_path):
@@ -552,7 +552,7 @@ class Broken(Interpolation):
 def test_a_network_that_no_table_has_is_shown_among_the_published_rows_of_its_kind(preset, decoder, rows):
     table = {**load_preset(preset).to_dict(), **({"decoder": decoder} if decoder else {})}
     chosen = parse_preset(table, name="ours")
-    name, kin = printed_name(chosen), printed_kin(chosen)
+    name, kin = published_name(chosen), published_kind(chosen)
     references = References(published(), {"ours": name} if name else {}, {"ours": kin})
     mean = Row("ours", "Set5", "", 4, "liif-benchmark/1", family=family_of(chosen))
     shown = [row for _, row in references.beside([mean, mean], ["psnr-y", "lpips"])]
