@@ -27,7 +27,6 @@ from srcli.metrics import PROTOCOLS, Metric, Protocol, find_metrics
 from srcli.processes import Ranks
 from srcli.weights.files import bundled_folder, locate, models_folder
 
-TEMPERATURES = "0:1:0.05"
 DEFAULT_RULE = "lpips@psnr>=-0.3dB"
 
 _LIMIT = re.compile(r"([a-z][\w-]*)(>=|<=)([+-]?)(\d+\.?\d*|\.\d+)(?:db|levels)?")
