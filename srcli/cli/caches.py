@@ -55,7 +55,7 @@ class Cache:
 def caches() -> list[Cache]:
     """All of them."""
     from srcli.data.benchmarks import cached_benchmarks
-    from srcli.evaluate.cache import cache_folder
+    from srcli.evaluate.rows import cache_folder
     from srcli.weights.files import models_folder
 
     return [

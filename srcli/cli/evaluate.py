@@ -292,7 +292,7 @@ def _measured(
     progress: Progress,
     console: Console,
 ) -> Evaluation:
-    from srcli.evaluate.cache import RowCache
+    from srcli.evaluate.rows import RowCache
     from srcli.evaluate.run import evaluate as run
 
     return run(

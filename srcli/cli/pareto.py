@@ -308,8 +308,8 @@ def _measured(request: Request, metrics: list[str], console: Console) -> list[Ro
         return []
     from srcli.cli.evaluation_output import Progress, finish, use_backbone
     from srcli.data.benchmarks import open_benchmarks
-    from srcli.evaluate.cache import RowCache
     from srcli.evaluate.models import distinct_names, open_model
+    from srcli.evaluate.rows import RowCache
     from srcli.evaluate.run import evaluate
     from srcli.metrics import METRICS, find_metrics
 

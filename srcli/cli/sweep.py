@@ -110,7 +110,7 @@ def sweep_temperature(request: Request) -> None:
     from srcli.batch.sizes import parse_scale
     from srcli.cli.evaluation_output import finish
     from srcli.config.temperature import parse_temperatures, warning
-    from srcli.evaluate.cache import RowCache
+    from srcli.evaluate.rows import RowCache
     from srcli.evaluate.sweep import DEFAULT_RULE, parse_rule, sweep
     from srcli.processes import joined_ranks
 

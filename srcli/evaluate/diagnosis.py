@@ -20,7 +20,7 @@ from srcli.engine.device import choose_device
 from srcli.engine.features import TensorSource
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import SrcliError
-from srcli.evaluate.cache import cache_folder
+from srcli.evaluate.rows import cache_folder
 from srcli.geometry import Size
 from srcli.metrics.backbones import import_problem
 from srcli.resources import available_memory, free_memory, in_words

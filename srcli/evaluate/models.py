@@ -22,9 +22,9 @@ from srcli.engine.features import TensorSource
 from srcli.engine.load import load_upscaler
 from srcli.engine.request import RenderRequest
 from srcli.engine.upscaler import Upscaler
-from srcli.evaluate.cache import digest
 from srcli.evaluate.cost import Cost, measured
 from srcli.evaluate.published import published_kind, published_name
+from srcli.evaluate.rows import digest
 from srcli.geometry import Size, self_ensemble
 from srcli.weights.files import resolve
 

@@ -15,9 +15,8 @@ from srcli.data.benchmarks import Benchmark, Item, Pair
 from srcli.data.reduce import REDUCTIONS
 from srcli.engine.branch_map import Choices
 from srcli.errors import ResourceError, SrcliError, UsageError
-from srcli.evaluate.cache import RowCache, digest, row_key
 from srcli.evaluate.models import Draw, Model
-from srcli.evaluate.rows import GIVEN, MADE, Mean, Row, group_key, grouped
+from srcli.evaluate.rows import GIVEN, MADE, Mean, Row, RowCache, digest, group_key, grouped, row_key
 from srcli.files import atomic_write
 from srcli.geometry import Size
 from srcli.metrics import Metric, Protocol, Scene, find_metrics, find_protocol, measure

@@ -16,12 +16,11 @@ from typing import Any
 from srcli.config.presets import Preset
 from srcli.data.benchmarks import Benchmark
 from srcli.errors import UsageError
-from srcli.evaluate.cache import RowCache
 from srcli.evaluate.models import Model
 from srcli.evaluate.panels import panels, published_points
 from srcli.evaluate.pareto import PERCEPTION, Axis, Panel, axis
 from srcli.evaluate.published import Figure
-from srcli.evaluate.rows import Mean, Row, average, finite, grouped, means
+from srcli.evaluate.rows import Mean, Row, RowCache, average, finite, grouped, means
 from srcli.evaluate.run import Evaluation, Report, evaluate
 from srcli.metrics import PROTOCOLS, Metric, Protocol, find_metrics
 from srcli.processes import Ranks

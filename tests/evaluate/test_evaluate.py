@@ -13,7 +13,6 @@ from srcli.config.presets import load_preset, parse_preset
 from srcli.data.benchmarks import Benchmark, open_folder
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import ImageError, ModelError, UsageError
-from srcli.evaluate.cache import RowCache
 from srcli.evaluate.cost import time_model
 from srcli.evaluate.models import (
     Draw,
@@ -27,7 +26,7 @@ from srcli.evaluate.models import (
 )
 from srcli.evaluate.published import References, published, published_kind, published_name, read_figures
 from srcli.evaluate.report import Options, document, tables
-from srcli.evaluate.rows import Row, csv_text, jsonl_text, means, read_rows
+from srcli.evaluate.rows import Row, RowCache, csv_text, jsonl_text, means, read_rows
 from srcli.evaluate.run import evaluate
 from srcli.evaluate.scoring import score_pictures
 from srcli.evaluate.statistics import bootstrap, compare, gain, wilcoxon
@@ -213,7 +212,7 @@ def test_a_kept_row_is_not_used_when_anything_differs(few, tmp_path, monkeypatch
     elif change == "model":
         model.identity = "noisy 2"
     elif change == "version":
-        monkeypatch.setattr("srcli.evaluate.cache.__version__", "99")
+        monkeypatch.setattr("srcli.evaluate.rows.__version__", "99")
     else:
         for file in tmp_path.rglob("*.json"):
             file.write_text(file.read_text()[:-20])

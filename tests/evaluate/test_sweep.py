@@ -12,13 +12,12 @@ from srcli.config.presets import load_preset
 from srcli.config.temperature import choose
 from srcli.data.benchmarks import Benchmark
 from srcli.errors import UsageError
-from srcli.evaluate.cache import RowCache
 from srcli.evaluate.models import Interpolation, Network
 from srcli.evaluate.panels import panels
 from srcli.evaluate.pareto import axis
 from srcli.evaluate.plots import sweep_picture
 from srcli.evaluate.published import published
-from srcli.evaluate.rows import Row, csv_text, json_text, read_rows
+from srcli.evaluate.rows import Row, RowCache, csv_text, json_text, read_rows
 from srcli.evaluate.run import Evaluation
 from srcli.evaluate.sweep import (
     DEFAULT_RULE,
