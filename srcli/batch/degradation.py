@@ -34,14 +34,7 @@ CLEAN_QUALITY = 90  # of JPEG: from here on it counts as clean
 
 @dataclass
 class SecondModel:
-    """A model beside the one that was chosen; can be sent to another process before it is used.
-
-    Attributes:
-        preset: the model.
-        weights_sha256: gives the hash of its weights.
-        load: makes its network on the device that is named.
-        engines: networks by device, as they are needed.
-    """
+    """A model beside the chosen one, with what gives its hash and loads it on a device; can be sent to another process."""
 
     preset: Preset
     weights_sha256: Callable[[], str]
@@ -57,12 +50,7 @@ class SecondModel:
 
 @dataclass
 class RealWorld(SecondModel):
-    """The model for damaged pictures, where measuring decides.
-
-    Attributes:
-        folders: the pictures of each folder, which share a verdict; empty: every picture has its own.
-        verdicts: of folders, as they are found; with how many pictures were measured.
-    """
+    """The model for damaged pictures. The pictures of each of `folders` share a verdict; without folders each has its own."""
 
     folders: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
     verdicts: dict[Path, tuple[Verdict | None, int]] = field(default_factory=dict)
@@ -82,13 +70,7 @@ def network_of(job: Job, settings: Settings, engine: Callable[[], Engine]) -> En
 
 
 class Blended:
-    """An engine that gives the pictures of two, mixed; neither draws noise.
-
-    Args:
-        faithful: its part is what is left of `share`.
-        restoring: the other, of which all but the rows is reported.
-        share: of its picture, in [0, 1).
-    """
+    """An engine that gives the pictures of two, mixed: `share` of the restoring one's; neither draws noise."""
 
     selects = samples_pixels = False
     branches: tuple[str, ...] = ()
@@ -117,17 +99,7 @@ class Blended:
 def decided(
     settings: Settings, source: Source, header: Header, read: Callable[[], Image]
 ) -> tuple[Settings, dict[str, Any] | None]:
-    """Settings with the model that suits a picture, and what was found; settings as they are where it was not asked.
-
-    Args:
-        settings: with `real_world` set where the picture decides.
-        source: the input.
-        header: of the input.
-        read: gives the picture.
-
-    Raises:
-        SrcliError: it cannot be read.
-    """
+    """Settings with the model that suits a picture, and what was found; settings as they are where it was not asked."""
     other = settings.real_world
     if other is None:
         return settings, None
@@ -189,13 +161,7 @@ def _of_folder(paths: tuple[Path, ...], settings: Settings) -> tuple[Verdict | N
 
 
 def in_words(found: dict[str, Any], model: str, share: float | None) -> str:
-    """What `decided` found, in a line.
-
-    Args:
-        found: as it returned it.
-        model: name of the model that was picked.
-        share: of a restoring model's picture.
-    """
+    """What `decided` found, in a line, with the model that was picked and the share of its picture."""
     if "why" in found:
         return f"{found['why']}: taken as clean, by {model}"
     if found["confidence"] is None:

@@ -47,13 +47,9 @@ JUNK_FOLDERS = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume i
 
 
 class Source(NamedTuple):
-    """One input.
+    """One input: a file, what stands for one in object storage (with its `uri`), or standard input (None).
 
-    Attributes:
-        path: the file, or what stands for one in object storage, or None for standard input.
-        under: folders between the folder that was named and the file; empty for a file that was named.
-        named: whether the file itself was named.
-        uri: of a file in object storage.
+    `under` are the folders between the folder that was `named` and the file; a file may be named itself.
     """
 
     path: Path | None

@@ -30,13 +30,7 @@ Exists = Literal["auto", "skip", "overwrite", "fail"]
 
 @dataclass(frozen=True)
 class SelectionFiles:
-    """What is wanted of the choice of branches: a file, or a folder that takes one for each picture.
-
-    Attributes:
-        map: the branch of every pixel, in colours.
-        overlay: the same over the result.
-        scores: of all branches, as .npy.
-    """
+    """What is wanted of the choice of branches: files, or folders that take one for each picture."""
 
     map: Path | None = None
     overlay: Path | None = None

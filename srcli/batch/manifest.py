@@ -41,19 +41,7 @@ KEPT = (
 
 @dataclass(frozen=True)
 class Entry:
-    """The last word on one result.
-
-    Attributes:
-        key: see `key_of`.
-        output: its file, as it was named.
-        status: done, skipped or failed.
-        model: name and hash of the weights that made it, where that is recorded.
-        fingerprint: what it was made from; None for a failure.
-        content: names the bytes that were written.
-        stamp: size in bytes and time of change (ns) of the file when it was finished.
-        message: of a failure.
-        shard: as typed, 0/4, if the work was shared out.
-    """
+    """The last word on one result: what `Manifest.add` wrote, of the picture that `key_of` calls `key`."""
 
     key: str
     output: str | None
@@ -81,11 +69,7 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
 
 
 class Manifest:
-    """The lines that were there, and new ones as they come.
-
-    Args:
-        path: of the file; its folder is made.
-        others: further files to read.
+    """The lines that were there, in the file and in `others`, and new ones as they come.
 
     Raises:
         ResourceError: it cannot be read or written.
@@ -107,11 +91,7 @@ class Manifest:
         return entry if stamped or entry.content is not None else None
 
     def add(self, key: str, record: dict[str, Any], shard: str | None = None) -> None:
-        """One more result; the line is on the disk when this returns. `entries` stays what it was at the start.
-
-        Raises:
-            ResourceError: it cannot be written.
-        """
+        """One more result; the line is on the disk when this returns. `entries` stays what it was at the start."""
         output = record.get("output")
         stamp = stamp_of(Path(output)) if output not in (None, "-") else None
         facts = {name: record[name] for name in KEPT if record.get(name) is not None}
@@ -136,11 +116,7 @@ def _ends_line(path: Path) -> bool:
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
-    """The lines of a manifest, oldest first; unfinished and foreign lines are passed over.
-
-    Raises:
-        ResourceError: it cannot be read.
-    """
+    """The lines of a manifest, oldest first; unfinished and foreign lines are passed over."""
     try:
         lines = path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
     except OSError as error:
@@ -178,14 +154,7 @@ def _entry(content: Any) -> Entry | None:
 
 @dataclass(frozen=True)
 class Standing:
-    """How far the work on some inputs is.
-
-    Attributes:
-        done: keys of which all results are there.
-        failed: key and message of those that were tried last and failed.
-        missing: the others.
-        shards: the shares, as typed, that failed and missing ones belong to, if the work was shared out.
-    """
+    """Keys that are done, failed (with messages) or missing, and the shares, as typed, that have work left."""
 
     done: list[str]
     failed: dict[str, str]
@@ -218,9 +187,6 @@ def manifest_paths(place: Path, shard: Shard | None) -> tuple[Path, list[Path]]:
 
     A share has a file of its own beside the others, so that machines never write to the same one:
     ``done.jsonl`` becomes ``done.0-of-4.jsonl``.
-
-    Raises:
-        UsageError: a name that is no .jsonl file.
     """
     if place.suffix.lower() != SUFFIX:
         raise UsageError(f"--manifest takes a {SUFFIX} file, got '{place}'.")
@@ -251,12 +217,7 @@ SYSTEMS = (
 
 @dataclass(frozen=True)
 class Shard:
-    """One share of the work.
-
-    Attributes:
-        index: which, from 0.
-        count: of how many.
-    """
+    """One share of the work: `index`, from 0, of `count`."""
 
     index: int
     count: int

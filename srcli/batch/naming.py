@@ -77,11 +77,7 @@ class Template:
         return any(name == "index" for _, name, _, _ in self._parts)
 
     def fill(self, values: Mapping[str, Any]) -> str:
-        """The name for these values.
-
-        Raises:
-            UsageError: they lead out of the folder: an input called "...png", a model called "../x".
-        """
+        """The name for these values."""
         name = self.text.format_map(values)
         if ".." in Path(name).parts or Path(name).anchor:
             raise UsageError(f"the name {name!r} is not in the output folder.", hint="Choose another --name.")
@@ -120,12 +116,7 @@ class Destination:
     scheme: str | None = None
 
     def path(self, source: Source, values: Mapping[str, Any]) -> Path | None:
-        """Path of one result, None for standard output; `values` are the template's fields.
-
-        Raises:
-            UsageError: its name leads out of the folder.
-            ExistsError: a link there does.
-        """
+        """Path of one result, None for standard output; `values` are the template's fields."""
         if self.stdout or self.file is not None:
             return self.file
         folder = self._folder(source)
@@ -150,11 +141,7 @@ class Destination:
 
 
 def check_links(path: Path, folder: Path) -> None:
-    """See that no link leads from a path in `folder` to another place; the folder itself may be one.
-
-    Raises:
-        ExistsError: one does.
-    """
+    """See that no link leads from a path in `folder` to another place; the folder itself may be one."""
     place = os.path.realpath(path)
     if not place.startswith(os.path.join(os.path.realpath(folder), "")):  # noqa: PTH118
         raise ExistsError(
@@ -250,12 +237,7 @@ def results_of_others(sources: Sequence[Source], manifest: Manifest | None = Non
 
 @dataclass(frozen=True)
 class Clashes:
-    """Outputs that stand in each other's way.
-
-    Attributes:
-        shared: a path that several inputs would be written to, and those inputs.
-        inputs: an input, and the other input whose output it is.
-    """
+    """Paths that several inputs would be written to, with those inputs; and inputs, with that whose output they are."""
 
     shared: list[tuple[Path, list[Source]]]
     inputs: list[tuple[Source, Source]]
@@ -268,10 +250,7 @@ def find_clashes(
 ) -> Clashes:
     """Inputs with one output, and inputs that are the output of another: after a second run over a folder.
 
-    Args:
-        sources: all inputs.
-        pattern: of an index and its source, the output as far as it is known without opening the file.
-        exact: the output's path from the file's header, None if it cannot be told; asked only of suspects.
+    `pattern` gives the output as far as it is known without opening the file; `exact`, asked of suspects only, the path.
     """
     groups: dict[str, list[int]] = defaultdict(list)
     for index, source in enumerate(sources):
@@ -303,13 +282,7 @@ def find_clashes(
 def telling_template(
     sources: Sequence[Source], pattern: Callable[[int, Source, Template], str], *, samples: bool
 ) -> str | None:
-    """A template by which no two inputs have one output, and no input is one; None if none is known.
-
-    Args:
-        sources: all inputs.
-        pattern: see `find_clashes`, with the template.
-        samples: whether each has several results.
-    """
+    """A template by which no two inputs have one output, and no input is one; None if none is known."""
     taken = {absolute(s.path).removesuffix(s.path.suffix) + "*" for s in sources if s.path is not None}
     for words in ("{stem}_{suffix}_{size}", "{parent}_{stem}_{size}", "{parent}_{stem}_{suffix}_{size}"):
         text = words + ("_{index}" if samples else "") + "{ext}"

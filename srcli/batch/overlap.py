@@ -42,11 +42,7 @@ class _Bands:
         self._error: BaseException | None = None
 
     def put(self, rows: np.ndarray) -> None:
-        """Hand rows over; waits while too many are on their way.
-
-        Raises:
-            Stopped: nobody wants them any more.
-        """
+        """Hand rows over; waits while too many are on their way."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_over or len(self._rows) < BANDS)
             if self._is_over:

@@ -217,11 +217,7 @@ def _fingerprint(job: Job, picture: OpenInput, settings: Settings, weights: str)
 def output_path(
     source: Source, index: int, settings: Settings, place: Destination, *, sample: int = 1
 ) -> Path | None:
-    """Where one input's result goes, from its header; None is standard output.
-
-    Raises:
-        SrcliError: the input is no picture.
-    """
+    """Where one input's result goes, from its header; None is standard output."""
     with opened(source, settings) as picture:
         header = picture.header
     target = settings.rule.target(Size(*header.size))

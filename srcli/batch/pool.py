@@ -34,14 +34,7 @@ W = TypeVar("W")
 
 @dataclass(frozen=True)
 class Work:
-    """What every worker is told; all of it can be sent to another process.
-
-    Attributes:
-        settings: what to do.
-        place: where results go.
-        load: makes the network on the device that is named.
-        threads: of the CPU, per worker.
-    """
+    """What every worker is told, with the CPU's threads for each; all of it can be sent to another process."""
 
     settings: Settings
     place: Destination
@@ -144,13 +137,7 @@ def _outcome(item: Item, answer: Answer) -> Outcome:
 
 @dataclass(frozen=True)
 class ProcessPool:
-    """Processes of this machine.
-
-    Attributes:
-        devices: one for each process.
-        load: makes the network on the device that is named; sent to the processes.
-        threads: of the CPU, per process.
-    """
+    """Processes of this machine, one for each of `devices`; `load` makes the network on one."""
 
     devices: tuple[str, ...]
     load: Load
@@ -158,11 +145,7 @@ class ProcessPool:
     least = 2  # pictures for which processes are started
 
     def outcomes(self, settings: Settings, place: Destination, items: Sequence[Item]) -> Generator[Outcome]:
-        """Do all items; what became of them comes as it is ready.
-
-        Raises:
-            Fatal: what would fail for every picture, such as weights that are not there.
-        """
+        """Do all items; what became of them comes as it is ready."""
         return outcomes(_Processes(Work(settings, place, self.load, self.threads), self.devices), items)
 
 

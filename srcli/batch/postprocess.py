@@ -153,11 +153,7 @@ def _levels(values: tuple[float, float, float]) -> str:
 
 
 class SampleDeviation:
-    """The deviation between several results for one picture, in 8-bit levels, as LINF's authors measure it.
-
-    Args:
-        target: size of the results.
-    """
+    """The deviation between several results of one size, in 8-bit levels, as LINF's authors measure it."""
 
     def __init__(self, target: Size) -> None:
         self.count = 0
@@ -180,17 +176,7 @@ class SampleDeviation:
         return float(np.mean(self.deviation()))
 
     def write(self, path: Path, origin: str | None = None, *, replace: bool) -> None:
-        """The deviation as a gray PNG, GRAY_PER_LEVEL for each level.
-
-        Args:
-            path: where to.
-            origin: names the bytes that it is made from.
-            replace: whether a file that srcli did not write may be replaced.
-
-        Raises:
-            ExistsError: there is such a file, or one that has been changed since.
-            ResourceError: it cannot be written.
-        """
+        """The deviation as a gray PNG, GRAY_PER_LEVEL for each level; `origin` names the bytes that it is made from."""
         check_links(path, path.parent)
         check_own(path, replace=replace)
         gray = np.rint(np.minimum(self.deviation().mean(axis=2) * GRAY_PER_LEVEL, 255)).astype(np.uint8)
@@ -200,12 +186,7 @@ class SampleDeviation:
 
 
 def uncertainty_path(samples: Sequence[Path], fallback: str) -> Path:
-    """Where the picture of the diversity goes: beside the samples, called like what their names share.
-
-    Args:
-        samples: at least one output.
-        fallback: a name in case they share none.
-    """
+    """Where the picture of the diversity goes: beside the samples, called like what their names share, or `fallback`."""
     first = samples[0]
     shared = ""
     for letters in zip(*(path.stem for path in samples), strict=False):
@@ -224,14 +205,7 @@ def renderer_for(
     colour_fix: ColourFix | None = None,
     consistent_at: str | None = None,
 ) -> Renderer:
-    """An engine with all that was asked for.
-
-    Args:
-        engine: an `srcli.Upscaler`.
-        turned: average over turned and mirrored copies.
-        colour_fix: how the result takes its colours from the input again; None: not at all.
-        consistent_at: the output's depth, where the result shall be consistent with the input; else None.
-    """
+    """An engine with all that was asked for; `consistent_at` is the output's depth, for results that reduce to the input."""
     if turned:
         engine = SelfEnsemble(engine)
     if colour_fix is not None:
@@ -243,13 +217,7 @@ def renderer_for(
 
 
 class ChoiceOutputs:
-    """What was chosen for one picture, gathered and then written.
-
-    Args:
-        selection: takes the scores.
-        files: what is wanted.
-        job: for names.
-    """
+    """What was chosen for one picture, gathered and then written."""
 
     def __init__(self, selection: Selection, files: SelectionFiles, job: Job) -> None:
         self.selection = selection
@@ -266,12 +234,7 @@ class ChoiceOutputs:
         self.result[top : top + len(rows)] = rows
 
     def write(self, *, replace: bool) -> tuple[dict[str, float], list[str]]:
-        """Write what is wanted; gives the share of each branch in percent, and notes.
-
-        Raises:
-            ExistsError: there is a file that srcli did not write.
-            ResourceError: it cannot be written.
-        """
+        """Write what is wanted; gives the share of each branch in percent, and notes."""
         percent = self.selection.shares()
         shares = {name: round(value, 3) for name, value in percent.items()}
         notes = [f"chosen: {in_words(percent)}"]
@@ -321,11 +284,7 @@ class ChoiceOutputs:
 
 
 def choices_of(job: Job, settings: Settings, engine: Engine | None) -> ChoiceOutputs | None:
-    """What gathers the choices of a picture; None where nobody asked or no network runs.
-
-    Raises:
-        UsageError: the engine chooses nothing.
-    """
+    """What gathers the choices of a picture; None where nobody asked or no network runs."""
     if settings.selection is None or engine is None:
         return None
     if not engine.selects:

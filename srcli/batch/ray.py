@@ -23,10 +23,7 @@ from srcli.errors import ResourceError, UsageError, first_line
 class RayPool:
     """A Ray cluster to be used: the one that `RAY_ADDRESS` names or this machine belongs to, else this machine alone.
 
-    Attributes:
-        device: auto takes the GPUs of the cluster, if it has any; or cpu, cuda, ..
-        workers: actors for each GPU, or without GPUs for each machine.
-        load: makes the network on the device that is named; sent to the actors.
+    `device` auto takes the GPUs of the cluster, if it has any; there are `workers` for each GPU, or else each machine.
     """
 
     device: str

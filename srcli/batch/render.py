@@ -172,9 +172,6 @@ class AnimatedRendering(Rendering):
     """The renderings of an animation's pictures: rows and samples of one follow those of the one before.
 
     Every picture is drawn with the same seed: noise that is placed by the pixel of the output stands still.
-
-    Args:
-        pictures: at least two.
     """
 
     def __init__(self, pictures: Sequence[Rendering]) -> None:
@@ -212,15 +209,7 @@ def colours(
     engine: Renderer | None,
     request: RenderRequest,
 ) -> Rendered:
-    """A picture at `target`. Sides that shrink are reduced first, antialiased; sides that grow are the network's.
-
-    Args:
-        strip: gives rows [top, bottom) of the picture as float32 (n, w, 3).
-        size: of the picture.
-        target: of the result.
-        engine: the network, or what wraps it; needed where a side grows.
-        request: how.
-    """
+    """A picture at `target`: sides that shrink are reduced first, antialiased; sides that grow are the network's."""
     reduced = Size(min(size.h, target.h), min(size.w, target.w))
     source = Reduced(strip, size, reduced)
     if reduced != target:

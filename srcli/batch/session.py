@@ -125,18 +125,7 @@ def line(record: Record) -> str:
 class Batch:
     """Runs one and the same job over inputs.
 
-    Attributes:
-        settings: what to do.
-        place: where results go.
-        console: notes, errors and progress.
-        results: takes the records.
-        load: makes the engine, when the first picture needs one.
-        dry_run: plan only.
-        fail_fast: stop at the first failure.
-        shard: the share of the inputs that is done here.
-        manifest: records what is done.
-        pool: several processes that do the work together.
-        include_outputs: take results of other inputs as inputs, too.
+    `load` makes the engine when the first picture needs one; `pool` shares the work out; `shard` is the part done here.
     """
 
     settings: Settings

@@ -53,11 +53,8 @@ class Paper:
 class Target:
     """The answer for one picture.
 
-    Attributes:
-        size: output height and width.
-        scale: the factor, for names and messages: as asked for, or the width's where a size was asked for.
-        dpi: resolution to record in the file, where a print was asked for.
-        kept: True where `only` left the picture at its own size.
+    `scale` is for names and messages: as asked for, or the width's; `dpi` is to be recorded, where a print was asked for;
+    `kept` says that `only` left the picture at its own size.
     """
 
     size: Size

@@ -45,11 +45,7 @@ def scheme_of(uri: str) -> str:
 
 
 def stand_in(uri: str) -> Path:
-    """The path that stands for a URI.
-
-    Raises:
-        UsageError: it has no place, or leaves it by way of "..".
-    """
+    """The path that stands for a URI; one that leaves its place by way of ".." is a UsageError."""
     found = URI.fullmatch(uri)
     if found is None or ".." in PurePosixPath(found[2]).parts:
         raise UsageError(f"{uri} is no place in object storage.")
@@ -92,12 +88,7 @@ def pictures_at(uri: str, *, recursive: bool) -> Iterator[tuple[str, Path, bool]
 
 
 def fetch(uri: str, path: Path) -> None:
-    """Copy a file from the store; the folder of `path` is made.
-
-    Raises:
-        NothingToDoError: it does not exist.
-        ImageError: it cannot be read.
-    """
+    """Copy a file from the store; the folder of `path` is made."""
     system, place = _open(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -109,11 +100,7 @@ def fetch(uri: str, path: Path) -> None:
 
 
 def send(path: Path, uri: str) -> None:
-    """Copy a file to the store, whole or not at all.
-
-    Raises:
-        ResourceError: it cannot be written.
-    """
+    """Copy a file to the store, whole or not at all."""
     system, place = _open(uri)
     try:
         if scheme_of(uri) in ATOMIC:
@@ -134,11 +121,7 @@ def send(path: Path, uri: str) -> None:
 
 
 def exists(uri: str) -> bool:
-    """Whether there is such a file.
-
-    Raises:
-        ResourceError: the store does not answer.
-    """
+    """Whether there is such a file."""
     system, place = _open(uri)
     try:
         return bool(system.isfile(place))
@@ -170,15 +153,7 @@ def _failed(what: str, error: Exception, kind: type[SrcliError] = ResourceError)
 
 @contextmanager
 def staged(source: Source, place: Destination) -> Iterator[Stage]:
-    """Local copies of what is in object storage, the input's for a start; errors inside tell the real names.
-
-    Args:
-        source: the input, perhaps in a store.
-        place: where results go, perhaps in a store.
-
-    Raises:
-        SrcliError: it cannot be read, or what is raised inside.
-    """
+    """Local copies of what is in object storage, the input's for a start; errors inside tell the real names."""
     if source.uri is not None and place.file is None and place.folder is None:
         place = replace(place, scheme=scheme_of(source.uri))  # beside the input
     with tempfile.TemporaryDirectory(prefix="srcli-") as folder:

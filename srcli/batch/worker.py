@@ -75,14 +75,9 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Work:
-    """One input, planned and read.
+    """One input, planned and read: a job for each sample, pictures by the place among those that are to be made.
 
-    Attributes:
-        item: the input.
-        jobs: one for each of its samples.
-        loaded: by the place among the jobs; of those that are finished, nothing.
-        deviation: gathers the deviation between samples, where that is wanted.
-        uncertainty: the picture of that deviation.
+    `deviation` gathers the deviation between samples, where that is wanted; `uncertainty` is its picture.
     """
 
     item: Item
