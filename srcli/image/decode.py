@@ -81,9 +81,9 @@ def decode_bands(source: Source, found: Inspection) -> Iterator[Decoded]:
             yield _finished(rows, source, found)
             first = False
     except ValueError as error:
-        if not first or found.page is None:
+        if not first:
             raise damaged(source, error) from error
-        yield _decode_tiff(source, found.page, error)
+        yield _refused(source, found, error)
 
 
 def decode(source: Source, found: Inspection) -> Decoded:
@@ -104,11 +104,7 @@ def _decode(source: Source, found: Inspection) -> Decoded:
         try:
             return _finished(decode_whole(source, found.index), source, found)
         except ValueError as error:
-            if found.page is not None:
-                return _decode_tiff(source, found.page, error)
-            if source.format == "png":
-                check_png(source)  # which knows more of the reason
-            raise damaged(source, error) from error
+            return _refused(source, found, error)
     if found.page is not None:
         return _decode_tiff(source, found.page, ValueError("it cannot be decoded"))
     assert found.picture is not None
@@ -123,6 +119,15 @@ def _decode(source: Source, found: Inspection) -> Decoded:
     decoded = decode_frame(source, found.picture)
     decoded.notes.append(f"this {source.format} of more than 8 bits is read at 8 bits")
     return decoded
+
+
+def _refused(source: Source, found: Inspection, error: ValueError) -> Decoded:
+    """What libvips does not read, by others where it is a TIFF."""
+    if found.page is not None:
+        return _decode_tiff(source, found.page, error)
+    if source.format == "png":
+        check_png(source)  # which knows more of the reason
+    raise damaged(source, error) from error
 
 
 def _is_for_vips(source: Source, found: Inspection) -> bool:

@@ -74,7 +74,7 @@ def encode(
 ) -> list[str]:
     """Write a picture as format `name`; returns notes on metadata the format could not take."""
     if encoding.max_bytes is not None:
-        return _encode_within(stream, raster, name, encoding, provenance, encoding.max_bytes)
+        return _encode_within(stream, raster, name, encoding, provenance)
     if encoding.strip:
         provenance = None
     if name == "png":
@@ -113,14 +113,10 @@ def encode(
 
 
 def _encode_within(
-    stream: BinaryIO,
-    raster: Raster,
-    name: str,
-    encoding: Encoding,
-    provenance: Mapping[str, Any] | None,
-    limit: int,
+    stream: BinaryIO, raster: Raster, name: str, encoding: Encoding, provenance: Mapping[str, Any] | None
 ) -> list[str]:
-    """Encode with the highest quality that fits, by bisection."""
+    """Encode with the highest quality that fits into `max_bytes`, by bisection."""
+    limit = encoding.max_bytes or 0
     spool = Spool(raster.shape, raster.dtype, None)
     for band in raster.blocks(256):
         spool.append(band)

@@ -71,8 +71,8 @@ def test_lossless_formats_show_every_picture_exactly_and_as_long(form, channels)
 def test_avif_shows_every_picture_as_long_and_nearly_so():
     frames = frames_of()
     data = written("avif", frames, Timing(DURATIONS))
-    assert [end for end, _ in shown(data)] == [40, 160, 240]
     animation = read_animation(data)
+    assert [end for end, _ in shown(data)] == [40, 160, 240]
     assert animation.timing == Timing(DURATIONS)
     for image, frame in zip(animation.frames, frames, strict=True):
         assert np.abs(image.pixels.astype(int) - frame).mean() < 3
