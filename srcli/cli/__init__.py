@@ -28,8 +28,8 @@ from srcli.cli import (
     upscale,
     upscale_request,
 )
-from srcli.cli.command import command
 from srcli.cli.console import end_lines, mind_streams, print_error
+from srcli.cli.options import command
 from srcli.errors import as_ours
 from srcli.files import new_run
 from srcli.processes import end_if_told, mind_signals

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from srcli.errors import ResourceError, SrcliError
@@ -152,6 +153,19 @@ def end_lines(code: Any) -> Any:
 def say(line: str) -> None:
     """A note for the person at the terminal; results go to stdout."""
     print(line, file=sys.stderr)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, and make its folder.
+
+    Raises:
+        ResourceError: it cannot be written.
+    """
+    from srcli.files import atomic_write
+    from srcli.resources import made_folder
+
+    with made_folder(path.parent), atomic_write(path) as file:
+        file.write(content)
 
 
 def print_error(error: SrcliError, *, label: str | None = None) -> None:

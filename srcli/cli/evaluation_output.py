@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from srcli.cli.console import Console, print_error, say
-from srcli.cli.writing import write_file
+from srcli.cli.console import Console, print_error, say, write_file
 from srcli.errors import CheckError, SrcliError, UsageError
 from srcli.resources import duration
 

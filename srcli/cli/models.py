@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from json import dumps
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from srcli.cli import base_models
 from srcli.cli.console import say
-from srcli.cli.models_fetch import import_model, merge, pull
 from srcli.cli.options import current
-from srcli.config.base_models import base_names, find_base
+from srcli.config.base_models import base_names, bases_of, find_base, load_base, locate_base
 from srcli.config.presets import Preset, list_presets, preset_folders
 from srcli.config.temperature import choose
-from srcli.errors import UsageError
+from srcli.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from srcli.weights.convert import Installed
 
 SHOWN = (("set5", "Set5"), ("set14", "Set14"), ("b100", "B100"))
 SCALES = (2, 3, 4, 6, 8)
 
 app = typer.Typer(no_args_is_help=True, help="List, inspect, fetch, check and convert models.")
 
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing weights file.")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 
@@ -58,7 +64,7 @@ def list_models(
     _print_shipped([presets[row["name"]] for row in rows if row["bundled"]])
     if license_id is None and data is None:
         print("\nbase models, which presets such as lgcaa stand on:")
-        _print_columns(base_models.rows())
+        _print_columns(_base_rows())
 
 
 def describe(preset: Preset) -> dict[str, Any]:
@@ -89,7 +95,7 @@ def describe(preset: Preset) -> dict[str, Any]:
         "encoder": preset.encoder.name,
         "decoder": preset.decoder.name,
         "generator": None if preset.generator is None else preset.generator.name,
-        "bases": base_models.described(preset),
+        "bases": _bases_of(preset),
         "paper": preset.paper,
         "origin": preset.origin,
         "path": None if path is None else str(path),
@@ -252,9 +258,9 @@ def verify(
     from srcli.files import sha256
     from srcli.weights.files import find, known_hash, locate, resolve
 
-    bases, others = base_models.split(names) if names else (base_models.here(), [])
+    bases, others = _split_bases(names) if names else (_bases_here(), [])
     presets = [resolve(name) for name in others] if names else [p for p in list_presets() if locate(p)]
-    rows, wrong = base_models.verdicts(bases)
+    rows, wrong = _base_verdicts(bases)
     for preset in presets:
         file = find(preset)
         found, wanted = sha256(file), known_hash(preset, file)
@@ -281,7 +287,7 @@ def rm(
     from srcli.weights.download import remove_base
     from srcli.weights.files import find, is_bundled, resolve
 
-    bases, names = base_models.split(names)
+    bases, names = _split_bases(names)
     for name in bases:
         if yes or typer.confirm(f"Remove {find_base(name)}?", err=True):
             say(f"removed {remove_base(name)}")
@@ -302,6 +308,219 @@ def _print_columns(rows: Iterable[Iterable[str]]) -> None:
         print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-app.command()(pull)
-app.command("import")(import_model)
-app.command()(merge)
+@app.command()
+def pull(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME",
+            help="Presets, 'all' for every one with a link, 'metrics' for what LPIPS looks through, "
+            "or base models such as sd2-base.",
+        ),
+    ],
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to write to, instead of the folder of models.")
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never use the network.", envvar="SRCLI_OFFLINE")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fetch published weights from where their authors put them, check and convert them."""
+    from srcli.config.presets import load_preset
+    from srcli.weights import download
+    from srcli.weights.files import locate
+
+    if "metrics" in names:
+        _pull_backbones(to, offline=offline, overwrite=overwrite)
+        names = [name for name in names if name != "metrics"]
+    bases, names = _split_bases(names)
+    for name in bases:
+        _pull_base(name, to, offline=offline, overwrite=overwrite)
+    chosen = (
+        [p for p in list_presets() if p.weights.links]
+        if names == ["all"]
+        else [load_preset(n) for n in names]
+    )
+    for preset in chosen:
+        here = locate(preset) if to is None else to / preset.weights_file
+        if here is not None and here.is_file() and not overwrite:
+            print(f"{preset.name} is here: {here}")
+            continue
+        for link in preset.weights.links[:1]:
+            say(f"{preset.name} from {link}")
+            say(f"licence: weights {preset.weights.license}, code {preset.code_license or 'unstated'}")
+        with _progress(preset.name) as report:
+            installed = download.pull(preset, folder=to, offline=offline, overwrite=overwrite, report=report)
+        _print_installed(installed)
+
+
+def _pull_backbones(to: Path | None, *, offline: bool, overwrite: bool) -> None:
+    from srcli.metrics import backbones
+    from srcli.weights import download
+
+    def fetch(url: str, part: Path) -> None:
+        if offline:
+            raise ModelError(
+                f"{part.name.removesuffix('.download')} is not fetched: offline.",
+                hint=f"On a machine with a network: {backbones.PULL} --to FOLDER",
+            )
+        terms = next(b.license for b in backbones.BACKBONES.values() if b.url == url)
+        say(f"{url}, {terms}")
+        with _progress(part.name) as report:
+            download.fetch(url, part, report=report)
+
+    for path in backbones.pull(fetch, to=to, overwrite=overwrite):
+        print(path)
+
+
+@app.command("import")
+def import_model(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A .pth, .ckpt or .safetensors file, or a folder.")
+    ],
+    preset: Annotated[
+        str, typer.Option(help="The network it belongs to; 'auto' finds it by its keys.")
+    ] = "auto",
+    license_id: Annotated[
+        str | None,
+        typer.Option(
+            "--license",
+            help="SPDX identifier of the weights, or 'unstated'.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write, instead of one in the folder of models; without a suffix, a folder of parts.",
+        ),
+    ] = None,
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Let the file run code. Only for files that you made.")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Convert a checkpoint to safetensors, safely, so that it can be used by name."""
+    from srcli.weights.convert import import_file
+
+    if trust_pickle:
+        say(f"warning: whatever code is in {file} is run.")
+    installed = import_file(
+        file,
+        preset=preset,
+        license_id=license_id,
+        output=output,
+        trust_pickle=trust_pickle,
+        overwrite=overwrite,
+    )
+    _print_installed(installed)
+
+
+@app.command()
+def merge(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL", help="Presets or weights files of one network.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The weights file to write.")],
+    encoder: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Take the encoder of this model instead, to train on from there."),
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Write fp16, half the size.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the mean of several weights of one network, for example of two ends of a training."""
+    from srcli.weights.convert import merge as merge_files
+
+    preset = merge_files(models, output, encoder=encoder, half=half, overwrite=overwrite)
+    print(output)
+    say(f"{preset.title}; use it: srcli upscale photo.png --scale 4 --model {output}")
+
+
+def _print_installed(installed: Installed) -> None:
+    use = installed.preset.name if installed.named else installed.path
+    print(f"{installed.preset.name} {installed.sha256} {installed.path}")
+    if installed.path.is_dir():
+        say(f"make one file of it, to use it: srcli models import {installed.path} -o NAME.safetensors")
+    else:
+        say(f"use it: srcli upscale photo.png --scale 4 --model {use}")
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[[int, int | None], None] | None]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress("{task.description}", *columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _split_bases(names: list[str]) -> tuple[list[str], list[str]]:
+    """The base models among `names`, and the others."""
+    known = base_names()
+    return [name for name in names if name in known], [name for name in names if name not in known]
+
+
+def _base_rows() -> Iterator[tuple[str, ...]]:
+    """A table of all base models."""
+    yield "NAME", "SIZE", "LICENCE", "WEIGHTS"
+    for name in sorted(base_names()):
+        about = load_base(name)
+        folder = locate_base(name)
+        size = "-" if about.size is None else f"{about.size / 1e6:.1f} MB"
+        where = (
+            f"here: {folder}" if folder else f"to be fetched (models pull {name}), or {about.variable}=FOLDER"
+        )
+        yield name, size, about.license, where
+
+
+def _bases_of(preset: Preset) -> list[dict[str, Any]]:
+    """The base models that a preset stands on, for machines; those that it names as folders have no more to tell."""
+    found = []
+    for name in bases_of(preset):
+        folder = locate_base(name) if name in base_names() else Path(name)
+        about: dict[str, Any] = {"name": name, "path": None if folder is None else str(folder)}
+        if name in base_names():
+            base = load_base(name)
+            about |= {"repository": base.repository, "size": base.size, "license": base.license}
+        found.append(about)
+    return found
+
+
+def _base_verdicts(names: list[str]) -> tuple[list[tuple[str, ...]], list[str]]:
+    """A line for every file of base models, and the names of those that are not whole."""
+    from srcli.weights.download import check_base
+
+    lines: list[tuple[str, ...]] = []
+    wrong = []
+    for name in names:
+        folder = find_base(name)
+        checked = check_base(name, folder)
+        lines += [(name, verdict, "", str(folder / file)) for file, verdict in checked.items()]
+        if not {"WRONG", "MISSING"}.isdisjoint(checked.values()):
+            wrong.append(name)
+    return lines, wrong
+
+
+def _bases_here() -> list[str]:
+    """The base models that are here."""
+    return [name for name in sorted(base_names()) if locate_base(name)]
+
+
+def _pull_base(name: str, to: Path | None, *, offline: bool, overwrite: bool) -> None:
+    """Fetch a base model, saying from where and under which licence."""
+    from srcli.weights.download import pull_base
+
+    about = load_base(name)
+    size = "" if about.size is None else f", about {about.size / 1e6:.1f} MB"
+    say(f"{name} from {about.repository} at {about.revision}{size}")
+    say(f"licence: {about.license}" + (f"; {about.note}" if about.note else ""))
+    print(pull_base(name, folder=to, offline=offline, overwrite=overwrite))

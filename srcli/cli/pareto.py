@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from srcli.cli import options
-from srcli.cli.console import Console
+from srcli.cli.console import Console, write_file
 from srcli.cli.options import words
-from srcli.cli.writing import write_file
 from srcli.errors import ModelError, NothingToDoError, UsageError
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ import typer
 
 from srcli.cli import evaluate_options as own
 from srcli.cli import options
-from srcli.cli.console import Console
+from srcli.cli.console import Console, write_file
 from srcli.cli.evaluation_output import SECONDS_BETWEEN_LINES, use_backbone
-from srcli.cli.writing import write_file
 from srcli.errors import ModelError, UsageError
 from srcli.resources import duration
 

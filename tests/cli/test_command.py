@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer.testing import CliRunner
 
-from srcli.cli.command import command
+from srcli.cli.options import command
 
 
 @dataclass(frozen=True)

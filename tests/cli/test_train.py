@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from srcli.cli import app
-from srcli.cli.training_output import Dashboard
+from srcli.cli.train import Dashboard
 from srcli.train.log import Progress
 from tests.train.conftest import RECIPE, held_out_name
 
