@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -54,6 +54,15 @@ class RealWorld(SecondModel):
 
     folders: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
     verdicts: dict[Path, tuple[Verdict | None, int]] = field(default_factory=dict)
+
+
+def shared_folders(sources: Sequence[Source]) -> dict[Path, tuple[Path, ...]]:
+    """The pictures of each folder that has several."""
+    folders: dict[Path, list[Path]] = {}
+    for source in sources:
+        if source.path is not None:
+            folders.setdefault(source.path.parent, []).append(source.path)
+    return {folder: tuple(paths) for folder, paths in folders.items() if len(paths) > 1}
 
 
 def network_of(job: Job, settings: Settings, engine: Callable[[], Engine]) -> Engine | None:

@@ -107,12 +107,12 @@ def find_inputs(
     """
     found = Found(many=len(words) != 1 or bool(lists))
     search = _Search(found, recursive, None if leave_out is None else absolute(leave_out))
-    if STDIN in words and STDIN in lists:
+    if STDIN in words and (STDIN in lists or f"@{STDIN}" in words):
         raise UsageError("Standard input cannot be a list and a picture at once.")
     for word in words:
         if word.startswith("@") and len(word) > 1 and not os.path.lexists(word):
             found.many = True
-            search.add_list(word[1:], None)
+            search.add_list(word[1:], stdin)
         else:
             search.add(word)
     for name in lists:
@@ -265,7 +265,7 @@ def _problem(word: str) -> str:
 def _read_list(name: str, stdin: BinaryIO | None) -> list[str]:
     if name == STDIN:
         if stdin is None:
-            raise UsageError("A list on standard input is given with --from-file -.")
+            raise UsageError("A list cannot name standard input.")
         data = stdin.read()
     else:
         try:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from srcli.batch.storage import EXTRA_HINT
 from srcli.config.presets import Preset
-from srcli.config.sampling import Sampling
+from srcli.config.sampling import Sampling, choose_sampling
+from srcli.errors import ResourceError, SrcliError, UsageError
 from srcli.files import sha256
 from srcli.weights.files import find, locate
 
 if TYPE_CHECKING:
+    from srcli.batch.inputs import Source
+    from srcli.batch.naming import Destination
     from srcli.batch.pool import ProcessPool
     from srcli.batch.ray import RayPool
     from srcli.engine.upscaler import Upscaler
+    from srcli.geometry import Size
+
+PLENTY = 1 << 40  # bytes
+LOOKED_AT = 64  # headers, for the time that a batch takes
 
 
 @dataclass
@@ -65,7 +77,7 @@ def first_device(device: str) -> str:
 
 
 def pool_of(engine: str, loading: Loading, device: str, workers: int) -> ProcessPool | RayPool | None:
-    """The processes that --engine, --device and --workers ask for; None for this one alone."""
+    """The processes that --device and --workers ask for; None for this one alone."""
     from srcli.batch.pool import ProcessPool
     from srcli.batch.ray import RayPool
 
@@ -81,3 +93,68 @@ def pool_of(engine: str, loading: Loading, device: str, workers: int) -> Process
         return None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return ProcessPool(tuple(devices), loading, max(1, cores // len(devices)))
+
+
+def memory_plan_of(
+    preset: Preset, sampling: Sampling | None, tile: str, device: str
+) -> Callable[[Size], tuple[list[str], int]] | None:
+    """For a dry run: gives what an output would take, in lines and bytes; None for models that plan by themselves."""
+    return partial(_memory_plan, preset, sampling, tile, device) if preset.kind == "restoration" else None
+
+
+def _memory_plan(
+    preset: Preset, sampling: Sampling | None, tile: str, device: str, target: Size
+) -> tuple[list[str], int]:
+    from srcli.config.base_models import bases_of, locate_base
+    from srcli.engine.device import choose_device
+    from srcli.engine.footprint import speed
+    from srcli.engine.memory_plan import plan_memory
+    from srcli.engine.tiling import checked_tile
+    from srcli.resources import free_memory
+
+    chosen = sampling or choose_sampling(preset)
+    assert chosen is not None
+    where = choose_device(device).device
+    free, note = free_memory(where), []
+    try:
+        found = plan_memory(preset, target, chosen, tile=checked_tile(tile), free=free)
+    except ResourceError as error:
+        note = [f"not on this machine: {error.message}"]
+        found = plan_memory(preset, target, chosen, tile=checked_tile(tile), free=PLENTY)
+    absent = [base for base in bases_of(preset) if locate_base(base) is None]
+    if absent:
+        note.append(f"not here yet: {', '.join(absent)} (srcli models pull {' '.join(absent)})")
+    return [*found.lines(speed(where)), *note], found.peak
+
+
+def seconds_needed(upscaler: Upscaler, sources: Sequence[Source]) -> float | None:
+    """How long a network takes for its inputs here, by some of their headers; None where none can be read."""
+    from srcli.geometry import Size
+    from srcli.image.probe import probe
+
+    files = [source.path for source in sources if source.path is not None]
+    sizes = []
+    for path in files[:: -(-len(files) // LOOKED_AT) or 1]:
+        with suppress(SrcliError, OSError):
+            sizes.append(Size(*probe(path, frames="first").size))
+    return upscaler.seconds_for(sizes) * len(files) / len(sizes) if sizes else None
+
+
+def check_engine(engine: str, sources: Sequence[Source], place: Destination, *, dry_run: bool) -> None:
+    """Object storage is for Ray, standard streams are for this process.
+
+    Raises:
+        UsageError: it is the other way round, or Ray is not installed.
+    """
+    stored = [source.label for source in sources if source.uri]
+    stored += [f"{place.scheme}://"] if place.scheme else []
+    if engine == "local":
+        if stored:
+            raise UsageError(f"{stored[0]} is in object storage.", hint="Give --workers ray.")
+        return
+    if importlib.util.find_spec("ray") is None:
+        raise UsageError("--workers ray needs Ray.", hint=EXTRA_HINT)
+    if place.stdout or any(source.path is None for source in sources):
+        raise UsageError("--workers ray takes no picture from standard input or to standard output.")
+    if stored and dry_run:
+        raise UsageError("--dry-run does not look into object storage.")

@@ -1,6 +1,6 @@
 """A record of what a batch has done, one JSON line per picture, and the shares of a batch for several machines.
 
-It serves outputs that carry no record of their own (`--metadata strip`, `--no-provenance`), and tells for many
+It serves outputs that carry no record of their own (`--metadata strip`, `--metadata unmarked`), and tells for many
 machines together what is done and what is missing. Nothing in it is ever used as a place to write to.
 
 A share is by a hash of a picture's relative path, which never changes: adding or removing pictures moves none of the
@@ -281,3 +281,8 @@ def _checked(index: int, count: int) -> Shard:
     if count < 1 or not 0 <= index < count:
         raise UsageError(f"--shard {index}/{count}: the first number runs from 0 to {max(0, count - 1)}.")
     return Shard(index, count)
+
+
+def made_of(manifest: Manifest | None, source: Source, output: Path) -> Entry | None:
+    """What a manifest says of an output, if there is one and it does."""
+    return None if manifest is None else manifest.entry(key_of(source), output)

@@ -10,7 +10,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from string import Formatter
@@ -20,7 +20,7 @@ from srcli.batch.inputs import UNREADABLE, Source, absolute
 from srcli.batch.manifest import key_of
 from srcli.batch.storage import is_uri, plain, scheme_of, stand_in
 from srcli.errors import ExistsError, UsageError, suggest
-from srcli.image.formats import READABLE
+from srcli.image.formats import READABLE, find_format, format_of
 
 if TYPE_CHECKING:
     from srcli.batch.manifest import Manifest
@@ -291,3 +291,47 @@ def telling_template(
         if len(names) == len(sources) and taken.isdisjoint(names):
             return text
     return None
+
+
+def for_samples(place: Destination, samples: int, *, named: bool) -> Destination:
+    """Where the samples of an input go: with a number in their names.
+
+    Args:
+        place: where results go.
+        samples: results for every input.
+        named: whether the template was asked for.
+
+    Raises:
+        UsageError: they have one name.
+    """
+    if samples == 1:
+        return place
+    if place.stdout or place.file is not None:
+        raise UsageError(
+            f"{samples} samples cannot go to {place.file or 'standard output'}.",
+            hint="Give a folder: -o FOLDER/.",
+        )
+    if not named:
+        return replace(place, template=Template(SAMPLES_TEMPLATE))
+    if not place.template.has_index:
+        raise UsageError(
+            f"{samples} samples would have one name.",
+            hint="Put {index} into --name, for example {stem}_{size}_{index}{ext}.",
+        )
+    return place
+
+
+def output_format(asked: str, place: Destination) -> str | None:
+    """The format to write; None is the input's.
+
+    Raises:
+        UsageError: the option and the output's suffix contradict each other.
+    """
+    chosen = None if asked == "auto" else find_format(asked).name
+    path = place.file or Path("name" + (place.template.suffix or ""))
+    named = format_of(path)
+    if chosen is not None and named is not None and named.name != chosen:
+        raise UsageError(
+            f"--format {asked} and the output's suffix {path.suffix} disagree.", hint="Drop one."
+        )
+    return chosen or (None if named is None else named.name)

@@ -291,7 +291,7 @@ def _check_output_pixels(target: Target, count: int, settings: Settings) -> None
         raise ResourceError(
             f"{times}{size.w}x{size.h} are {pixels / 1e6:.0f} million pixels, more than the limit of "
             f"{settings.max_output_pixels / 1e6:g} million.",
-            hint=f"Choose a smaller size, or raise the limit: --max-output-pixels {pixels}.",
+            hint=f"Choose a smaller size, or raise the limit: --max-pixels out={pixels}.",
         )
 
 

@@ -129,5 +129,5 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise UsageError("--engine ray needs Ray.", hint=EXTRA_HINT) from error
+        raise UsageError("--workers ray needs Ray.", hint=EXTRA_HINT) from error
     return ray

@@ -324,8 +324,8 @@ class Batch:
         for source in left:
             self.console.detail(f"{source.label} is left out")
         if left:
-            what = f"{len(left)} pictures are left out as results of others; --include-outputs takes them"
-            one = "1 picture is left out as the result of another; --include-outputs takes it"
+            what = f"{len(left)} pictures are left out as results of others; --exclude none takes them"
+            one = "1 picture is left out as the result of another; --exclude none takes it"
             self.console.note(one if len(left) == 1 else what)
         return [item for item in work if item[1] not in gone], refused
 

@@ -5,7 +5,10 @@ A command's module holds a thin function and imports what it needs inside it; it
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -26,10 +29,10 @@ from srcli.cli import (
     sweep,
     train,
     upscale,
-    upscale_request,
+    upscale_options,
 )
 from srcli.cli.console import end_lines, mind_streams, print_error
-from srcli.cli.options import command
+from srcli.cli.options import OFF, command, renewing
 from srcli.errors import as_ours
 from srcli.files import new_run
 from srcli.processes import end_if_told, mind_signals
@@ -62,8 +65,22 @@ def _name_variables(group: Any, prefix: str) -> None:
                 shared = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
                 option.envvar = [f"{own}_{long[0]}".upper().replace("-", "_"), *shared]
                 option.show_envvar = False  # said once, in the help of `upscale`
+                opposite = [word for word in option.secondary_opts if word.startswith("--")]
+                if opposite and not opposite[0].startswith(
+                    "--no-"
+                ):  # two switches rather than one and its opposite
+                    variable = f"{own}_{opposite[0][2:]}".upper().replace("-", "_")
+                    option.resolve_envvar_value = partial(_either, option.resolve_envvar_value, variable)
         if hasattr(each, "commands"):
             _name_variables(each, own)
+
+
+def _either(first: Callable[[Any], str | None], second: str, context: Any) -> str | None:
+    """What the variables of two switches of one option say: the first, the opposite, or nothing."""
+    value, other = first(context), os.environ.get(second, "")
+    if value is not None and value.lower() not in OFF:
+        return value
+    return "0" if other.lower() not in OFF else None
 
 
 app = typer.Typer(
@@ -72,7 +89,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # a bug keeps its plain traceback
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(command(upscale_request.Request, upscale.upscale))
+app.command(cls=renewing(upscale_options.MOVED, upscale_options.GONE))(
+    command(upscale_options.Request, upscale.upscale)
+)
 app.command()(command(train.Request, train.train))
 app.command("eval")(command(evaluate.Request, evaluate.evaluate))
 app.command("sweep-temperature")(command(sweep.Request, sweep.sweep_temperature))

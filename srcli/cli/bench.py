@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from srcli.cli.console import say
+from srcli.cli.options import Offline
 from srcli.errors import CheckError, ModelError, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="List, fetch and check benchmarks; make LR pictures.")
@@ -64,9 +65,7 @@ def list_benchmarks(
 def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A benchmark.")],
     data: Data = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Never use the network.", envvar="SRCLI_OFFLINE")
-    ] = False,
+    offline: Offline = False,
 ) -> None:
     """Fetch a benchmark from where its authors put it, after naming its licence."""
     from srcli.data import benchmark_files as bench_files

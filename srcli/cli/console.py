@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,6 +166,14 @@ def write_file(path: Path, content: bytes) -> None:
 
     with made_folder(path.parent), atomic_write(path) as file:
         file.write(content)
+
+
+def print_columns(rows: Iterable[Iterable[str]]) -> None:
+    """Rows of cells on stdout, in columns."""
+    table = [tuple(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def print_error(error: SrcliError, *, label: str | None = None) -> None:
@@ -329,3 +337,18 @@ def _bar() -> Iterator[Progress]:
     )
     with bar:
         yield bar
+
+
+@contextmanager
+def download_bar(name: str) -> Iterator[Callable[[int, int | None], None] | None]:
+    """A progress bar on a terminal, nothing elsewhere."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield None
+        return
+    from rich.console import Console as Terminal
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress("{task.description}", *columns, console=Terminal(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

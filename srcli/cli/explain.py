@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,6 @@ import typer
 
 from srcli.cli import options
 from srcli.cli.console import Console
-from srcli.cli.restoring import is_restorer
 from srcli.errors import ExistsError, UsageError
 
 if TYPE_CHECKING:
@@ -73,7 +71,7 @@ def explain(
     if target.exists() and not overwrite:
         raise ExistsError(f"{target} exists.", hint="Give --overwrite or another --output.")
     if offline:
-        os.environ["SRCLI_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
+        options.go_offline()
     from srcli.batch.sizes import parse_scale
     from srcli.engine.upscaler import Upscaler
     from srcli.files import atomic_write
@@ -98,7 +96,7 @@ def _drawn(
     upscaler: Upscaler, image: Image, point: tuple[float, float] | None, target: Size, title: str
 ) -> bytes:
     """The picture, as PNG."""
-    if is_restorer(upscaler.preset):
+    if upscaler.preset.kind == "restoration":
         from srcli.engine.restorer import Restorer
         from srcli.evaluate.attention import attention_maps, maps_picture
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from srcli.cli.console import say
-from srcli.cli.options import current
-from srcli.config.base_models import base_names, bases_of, find_base, load_base, locate_base
+from srcli.cli.console import download_bar, print_columns, say
+from srcli.cli.options import Offline, current
+from srcli.config.base_models import base_names, find_base, load_base, locate_base
 from srcli.config.presets import Preset, list_presets, preset_folders
-from srcli.config.temperature import choose
 from srcli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -50,66 +46,22 @@ def list_models(
     json: Json = False,
 ) -> None:
     """Name, size, scales and licence of every model, and what those that came with the package reach."""
+    from srcli.weights.description import allowed, describe
     from srcli.weights.files import as_filed
 
     presets = {preset.name: as_filed(preset) for preset in list_presets()}
-    rows = [row for row in map(describe, presets.values()) if _allowed(row["license"], license_id)]
+    rows = [row for row in map(describe, presets.values()) if allowed(row["license"], license_id)]
     rows = [row for row in rows if row["open_data"] or data is None]
     if json:
         print(dumps(rows, indent=2))
         return
     header = ("NAME", "PARAMS", "SCALES", "SIZE", "LICENCE", "WEIGHTS", "DATA")
     shown = None if license_id or data else -1  # what taught them where that may matter
-    _print_columns(line[:shown] for line in (header, *map(_row, rows)))
+    print_columns(line[:shown] for line in (header, *map(_row, rows)))
     _print_shipped([presets[row["name"]] for row in rows if row["bundled"]])
     if license_id is None and data is None:
         print("\nbase models, which presets such as lgcaa stand on:")
-        _print_columns(_base_rows())
-
-
-def describe(preset: Preset) -> dict[str, Any]:
-    """What `list --json` says about a model; `size` is in bytes, of the weights file or of what is published."""
-    from srcli.weights.files import is_bundled, locate
-
-    path = locate(preset)
-    return {
-        "name": preset.name,
-        "title": preset.title,
-        "bundled": is_bundled(preset),
-        "available": path is not None,
-        "published": bool(preset.weights.links),
-        "params": preset.params,
-        "size": preset.weights.size if path is None else path.stat().st_size,
-        "license": preset.weights.license,
-        "code_license": preset.code_license,
-        "scales": list(preset.scales.trained),
-        "data": preset.training.data,
-        "open_data": preset.training.open_data,
-        "psnr_y": {
-            bench: {f"{row.scale:g}": row.psnr_y for row in preset.reported if row.benchmark == bench}
-            for bench in dict.fromkeys(row.benchmark for row in preset.reported if row.psnr_y is not None)
-        },
-        "cpu_seconds_per_megapixel": preset.cost.cpu,
-        "gpu_seconds_per_megapixel": preset.cost.gpu,
-        "experimental": preset.training.experimental,
-        "encoder": preset.encoder.name,
-        "decoder": preset.decoder.name,
-        "generator": None if preset.generator is None else preset.generator.name,
-        "bases": _bases_of(preset),
-        "paper": preset.paper,
-        "origin": preset.origin,
-        "path": None if path is None else str(path),
-    }
-
-
-def _allowed(found: str, wanted: str | None) -> bool:
-    if wanted is None:
-        return True
-    if wanted == "commercial":
-        from srcli.weights.files import allows_commercial_use
-
-        return allows_commercial_use(found)
-    return found.lower() == wanted.lower()
+        print_columns(_base_rows())
 
 
 def _row(model: dict[str, Any]) -> tuple[str, ...]:
@@ -140,7 +92,7 @@ def _print_shipped(presets: Sequence[Preset]) -> None:
         print(
             "\ncame with the package; luma PSNR in dB by scale (protocol liif-benchmark/1), seconds per megapixel at x4:"
         )
-        _print_columns([("NAME", "SET", *(f"X{scale}" for scale in SCALES), "CPU", "GPU", "DATA"), *rows])
+        print_columns([("NAME", "SET", *(f"X{scale}" for scale in SCALES), "CPU", "GPU", "DATA"), *rows])
 
 
 def _figure(value: float | None) -> str:
@@ -165,6 +117,7 @@ def info(
     json: Json = False,
 ) -> None:
     """Network, training, licence, source and reported figures of one model."""
+    from srcli.weights.description import describe, part, temperatures
     from srcli.weights.files import known_hash, locate, resolve
 
     preset = resolve(current(name))
@@ -181,11 +134,11 @@ def info(
     low, high = preset.scales.trained
     facts = {
         "model": f"{preset.name}  ({preset.title})",
-        "encoder": _part(preset.encoder.name, preset.encoder.args),
-        "decoder": _part(preset.decoder.name, preset.decoder.args),
+        "encoder": part(preset.encoder.name, preset.encoder.args),
+        "decoder": part(preset.decoder.name, preset.decoder.args),
         "parameters": "not stated" if preset.params is None else f"{preset.params:,}",
         "trained scales": f"{low:g} to {high:g}",
-        "temperature": _temperatures(preset),
+        "temperature": temperatures(preset),
         "weights": _state(model) + (f", {_size(model['size'])}" if model["size"] else ""),
         "file": str(path) if path else None,
         "sha256": digest,
@@ -198,24 +151,8 @@ def info(
         "code": preset.origin,
         "advice": preset.engine.advice,
     }
-    _print_columns([(f"{key}:", value) for key, value in facts.items() if value])
+    print_columns([(f"{key}:", value) for key, value in facts.items() if value])
     _print_reported(preset)
-
-
-def _part(name: str, args: dict[str, Any]) -> str:
-    settings = ", ".join(
-        f"{key} {list(value) if isinstance(value, tuple) else value}" for key, value in args.items()
-    )
-    return f"{name} ({settings})" if settings else name
-
-
-def _temperatures(preset: Preset) -> str | None:
-    """What --temperature auto is: ``0.8 at x4, 0.32 at x8 (published policy)``."""
-    own = preset.temperature
-    scales = sorted({2.0, 4.0, 8.0, *map(float, own.scales if own is not None else ())})
-    chosen = [choose(preset, scale) for scale in scales]
-    known = [f"{c.value:.3g} at x{scale:g}" for c, scale in zip(chosen, scales, strict=True) if c is not None]
-    return f"{', '.join(known)} ({chosen[0].origin})" if chosen[0] is not None else None
 
 
 def _print_reported(preset: Preset) -> None:
@@ -228,7 +165,7 @@ def _print_reported(preset: Preset) -> None:
         shown = ["-" if value is None else f"{value:g}" for value in figures]
         rows.append((row.benchmark, f"x{row.scale:g}", *shown, row.source or "-"))
     print("\nfigures, by source:")
-    _print_columns(rows)
+    print_columns(rows)
 
 
 @app.command()
@@ -256,18 +193,19 @@ def verify(
     """Hash weights files, base models' too, again and compare; exit code 7 if one is not what it should be."""
     from srcli.errors import CheckError
     from srcli.files import sha256
+    from srcli.weights.download import base_verdicts
     from srcli.weights.files import find, known_hash, locate, resolve
 
     bases, others = _split_bases(names) if names else (_bases_here(), [])
     presets = [resolve(name) for name in others] if names else [p for p in list_presets() if locate(p)]
-    rows, wrong = _base_verdicts(bases)
+    rows, wrong = base_verdicts(bases)
     for preset in presets:
         file = find(preset)
         found, wanted = sha256(file), known_hash(preset, file)
         verdict = "no hash recorded" if wanted is None else "ok" if wanted == found else "WRONG"
         wrong += [preset.name] if verdict == "WRONG" else []
         rows.append((preset.name, verdict, found, str(file)))
-    _print_columns(rows)
+    print_columns(rows)
     if wrong:
         raise CheckError(
             f"not the file it should be: {', '.join(wrong)}.",
@@ -301,13 +239,6 @@ def rm(
             say(f"removed {path}")
 
 
-def _print_columns(rows: Iterable[Iterable[str]]) -> None:
-    table = [tuple(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
 @app.command()
 def pull(
     names: Annotated[
@@ -321,9 +252,7 @@ def pull(
     to: Annotated[
         Path | None, typer.Option(help="Folder to write to, instead of the folder of models.")
     ] = None,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Never use the network.", envvar="SRCLI_OFFLINE")
-    ] = False,
+    offline: Offline = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Fetch published weights from where their authors put them, check and convert them."""
@@ -337,11 +266,8 @@ def pull(
     bases, names = _split_bases(names)
     for name in bases:
         _pull_base(name, to, offline=offline, overwrite=overwrite)
-    chosen = (
-        [p for p in list_presets() if p.weights.links]
-        if names == ["all"]
-        else [load_preset(n) for n in names]
-    )
+    everything = [preset for preset in list_presets() if preset.weights.links]
+    chosen = everything if names == ["all"] else [load_preset(name) for name in names]
     for preset in chosen:
         here = locate(preset) if to is None else to / preset.weights_file
         if here is not None and here.is_file() and not overwrite:
@@ -350,7 +276,7 @@ def pull(
         for link in preset.weights.links[:1]:
             say(f"{preset.name} from {link}")
             say(f"licence: weights {preset.weights.license}, code {preset.code_license or 'unstated'}")
-        with _progress(preset.name) as report:
+        with download_bar(preset.name) as report:
             installed = download.pull(preset, folder=to, offline=offline, overwrite=overwrite, report=report)
         _print_installed(installed)
 
@@ -367,7 +293,7 @@ def _pull_backbones(to: Path | None, *, offline: bool, overwrite: bool) -> None:
             )
         terms = next(b.license for b in backbones.BACKBONES.values() if b.url == url)
         say(f"{url}, {terms}")
-        with _progress(part.name) as report:
+        with download_bar(part.name) as report:
             download.fetch(url, part, report=report)
 
     for path in backbones.pull(fetch, to=to, overwrite=overwrite):
@@ -384,10 +310,7 @@ def import_model(
     ] = "auto",
     license_id: Annotated[
         str | None,
-        typer.Option(
-            "--license",
-            help="SPDX identifier of the weights, or 'unstated'.",
-        ),
+        typer.Option("--license", help="SPDX identifier of the weights, or 'unstated'."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -448,75 +371,27 @@ def _print_installed(installed: Installed) -> None:
         say(f"use it: srcli upscale photo.png --scale 4 --model {use}")
 
 
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[[int, int | None], None] | None]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress("{task.description}", *columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
 def _split_bases(names: list[str]) -> tuple[list[str], list[str]]:
-    """The base models among `names`, and the others."""
     known = base_names()
     return [name for name in names if name in known], [name for name in names if name not in known]
 
 
 def _base_rows() -> Iterator[tuple[str, ...]]:
-    """A table of all base models."""
     yield "NAME", "SIZE", "LICENCE", "WEIGHTS"
     for name in sorted(base_names()):
         about = load_base(name)
         folder = locate_base(name)
-        size = "-" if about.size is None else f"{about.size / 1e6:.1f} MB"
         where = (
             f"here: {folder}" if folder else f"to be fetched (models pull {name}), or {about.variable}=FOLDER"
         )
-        yield name, size, about.license, where
-
-
-def _bases_of(preset: Preset) -> list[dict[str, Any]]:
-    """The base models that a preset stands on, for machines; those that it names as folders have no more to tell."""
-    found = []
-    for name in bases_of(preset):
-        folder = locate_base(name) if name in base_names() else Path(name)
-        about: dict[str, Any] = {"name": name, "path": None if folder is None else str(folder)}
-        if name in base_names():
-            base = load_base(name)
-            about |= {"repository": base.repository, "size": base.size, "license": base.license}
-        found.append(about)
-    return found
-
-
-def _base_verdicts(names: list[str]) -> tuple[list[tuple[str, ...]], list[str]]:
-    """A line for every file of base models, and the names of those that are not whole."""
-    from srcli.weights.download import check_base
-
-    lines: list[tuple[str, ...]] = []
-    wrong = []
-    for name in names:
-        folder = find_base(name)
-        checked = check_base(name, folder)
-        lines += [(name, verdict, "", str(folder / file)) for file, verdict in checked.items()]
-        if not {"WRONG", "MISSING"}.isdisjoint(checked.values()):
-            wrong.append(name)
-    return lines, wrong
+        yield name, _size(about.size), about.license, where
 
 
 def _bases_here() -> list[str]:
-    """The base models that are here."""
     return [name for name in sorted(base_names()) if locate_base(name)]
 
 
 def _pull_base(name: str, to: Path | None, *, offline: bool, overwrite: bool) -> None:
-    """Fetch a base model, saying from where and under which licence."""
     from srcli.weights.download import pull_base
 
     about = load_base(name)

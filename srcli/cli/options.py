@@ -1,4 +1,4 @@
-"""Option types that several commands have: a flag means and reads the same wherever it appears.
+"""Options, defined once: types that several commands have, and how a dataclass of options becomes a command.
 
 Every option can also be given by the environment, as SRCLI_<COMMAND>_<OPTION>; the shell's command line wins.
 """
@@ -6,23 +6,143 @@ Every option can also be given by the environment, as SRCLI_<COMMAND>_<OPTION>; 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from srcli.cli.console import say
-from srcli.config.presets import successor
+from srcli.config.presets import Preset, successor
+from srcli.config.sampling import Sampling, check_sampled, choose_sampling
+from srcli.errors import ModelError, UsageError, suggest
+from srcli.weights.files import LICENSES, resolve
 
-DRAW, RUN, REPORT = "Detail", "Running", "Reporting"
+DRAW, SAMPLE, RUN, REPORT = "Detail", "Diffusion models", "Running", "Reporting"
+OFF = ("", "0", "false", "f", "no", "n", "off")  # what a variable says to leave a switch as it is
 
 option = partial(typer.Option, show_envvar=False)  # every option has one: said once, in the command's help
+
+Request = TypeVar("Request")
+Number = TypeVar("Number", int, float)
 
 
 def words(*texts: str | None) -> list[str]:
     """What stands between the commas of texts."""
     return [word.strip() for text in texts if text for word in text.split(",") if word.strip()]
+
+
+def settings(
+    name: str, texts: Sequence[str] | None, keys: Sequence[str], flags: Sequence[str] = ()
+) -> dict[str, str]:
+    """What an option such as ``--encode chroma=420,dither`` says, the last of each: ``{"chroma": "420", "dither": ""}``.
+
+    Args:
+        name: of the option.
+        texts: as typed; a comma separates where a key or a flag follows it.
+        keys: words that take a value.
+        flags: words that take none.
+    """
+    comma = re.compile(rf",\s*(?=(?:{'|'.join(map(re.escape, (*keys, *flags)))})\s*(?:=|,|$))")
+    found = {}
+    for word in (word.strip() for text in texts or () for word in comma.split(text)):
+        key, equals, value = word.partition("=")
+        if key not in (keys if equals else flags) or (equals and not value):
+            known = ", ".join([*(f"{key}=.." for key in keys), *flags])
+            raise UsageError(f"{name} does not know '{word}'.", hint=f"It takes {known}.")
+        found[key] = value
+    return found
+
+
+def number(name: str, given: Mapping[str, str], key: str, kind: type[Number]) -> Number | None:
+    """The number that `given` has for a key of the option `name`; None where it has none."""
+    if key not in given:
+        return None
+    try:
+        return kind(given[key])
+    except ValueError:
+        raise UsageError(f"{name} {key} takes a number, got '{given[key]}'.") from None
+
+
+def parse_bytes(option: str, text: str) -> int:
+    """A number of bytes from ``500M``, ``2 GB``, ``800kB``, ``2MiB`` or ``1000``; `option` is for the message."""
+    found = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([kmg]?)(i?)b?\s*", text.lower())
+    base = 0 if found is None or (found[3] and not found[2]) else 1024 if found[3] else 1000
+    size = int(float(found[1]) * base ** "_kmg".index(found[2] or "_")) if found and base else 0
+    if size < 1:
+        raise UsageError(f"{option} '{text}' is no size.", hint="Write it such as 5MB, 800kB or 2MiB.")
+    return size
+
+
+def parse_colour(option: str, name: str) -> tuple[float, float, float]:
+    """Red, green and blue in [0, 1] from ``white`` or ``#1e90ff``; `option` is for the message."""
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(name)[:3]
+    except ValueError:
+        hint = "Write a name or #rrggbb, such as white or #1e90ff."
+        raise UsageError(f"{option} '{name}' is no colour.", hint=hint) from None
+    return red / 255, green / 255, blue / 255
+
+
+def one_of(option: str, value: str, known: Sequence[str]) -> str:
+    """`value`, which must be among those that are known."""
+    if value not in known:
+        raise UsageError(f"{option}={value} is unknown.", hint=suggest(value, known))
+    return value
+
+
+def parse_sampling(
+    preset: Preset, texts: Sequence[str] | None, *, steps: bool = True, official: bool = False
+) -> Sampling | None:
+    """How a diffusion model is sampled; None where nothing was asked for.
+
+    Args:
+        preset: the model.
+        texts: of --sampling.
+        steps: whether they may say the number of steps.
+        official: sample as the authors do.
+    """
+    keys = ("sampler", "steps", "eta", "average", "fidelity")
+    given = settings("--sampling", texts, keys if steps else [key for key in keys if key != "steps"])
+    if not given and not official:
+        return None
+    fidelity, average = (
+        number("--sampling", given, "fidelity", float),
+        number("--sampling", given, "average", int),
+    )
+    if fidelity is None or len(given) > 1:
+        check_sampled(preset, "--sampling")
+    return choose_sampling(
+        preset,
+        sampler=given.get("sampler"),
+        steps=number("--sampling", given, "steps", int),
+        eta=number("--sampling", given, "eta", float),
+        average=1 if average is None else average,
+        official=official,
+        fidelity=fidelity,
+    )
+
+
+def licensed(model: str, wanted: str) -> Preset:
+    """The preset of a name or file, whose weights must allow commercial use where `wanted` is "commercial"."""
+    preset = resolve(model)
+    if wanted == "commercial" and not LICENSES.get(preset.weights.license, False):
+        raise ModelError(
+            f"the weights of '{preset.name}' have the licence '{preset.weights.license}', "
+            "which is not known to allow commercial use.",
+            hint="See: srcli models list --license commercial",
+        )
+    return preset
+
+
+def go_offline() -> None:
+    """Use no network from here on, in libraries neither."""
+    os.environ["SRCLI_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def current(model: str, note: Callable[[str], None] = say) -> str:
@@ -62,19 +182,23 @@ Seed = Annotated[
     int,
     option(help="For models that draw random numbers; recorded in the output.", rich_help_panel=DRAW),
 ]
-Offline = Annotated[
-    bool,
+SamplingWords = Annotated[
+    list[str] | None,
     option(
-        "--offline",
-        help="Never use the network.",
-        envvar="SRCLI_OFFLINE",
-        rich_help_panel=RUN,
+        "--sampling",
+        metavar="KEY=VALUE,..",
+        help="sampler=ddim|ddpm|dpm++|dpm++-sde|unipc|euler; steps=N: calls of the generator; eta=0..1: fresh noise in "
+        "the steps of ddim; average=K: the mean of K samples, closer to the original and smoother, K times the time; "
+        "fidelity=F: for models that restore an enlarged picture, 0 starts from noise alone, near 1 changes little. "
+        "(default: the model's own)",
+        show_default=False,
+        rich_help_panel=SAMPLE,
     ),
 ]
+Offline = Annotated[
+    bool, option("--offline", help="Never use the network.", envvar="SRCLI_OFFLINE", rich_help_panel=RUN)
+]
 Quiet = Annotated[bool, option("--quiet", "-q", help="Only errors on stderr.", rich_help_panel=REPORT)]
-
-
-Request = TypeVar("Request")
 
 
 def command(request: type[Request], run: Callable[[Request], None]) -> Callable[..., None]:
@@ -94,3 +218,47 @@ def command(request: type[Request], run: Callable[[Request], None]) -> Callable[
     call.__name__, call.__doc__, call.__annotations__ = run.__name__, run.__doc__, hints
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # mypy does not know it
     return call
+
+
+def renewing(moved: Mapping[str, str], gone: Mapping[str, str]) -> type[TyperCommand]:
+    """A command that knows its earlier options.
+
+    Args:
+        moved: what to write in place of an option, with {} for its value; that is done, and said.
+        gone: what to do instead of an option that has left; that is the error.
+    """
+
+    class Renewing(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            for both in (
+                (each.opts[0], each.secondary_opts[0]) for each in self.params if each.secondary_opts
+            ):
+                if set(both) <= set(args):
+                    raise UsageError(f"{both[0]} and {both[1]} exclude each other.", hint="Give one of them.")
+            return super().parse_args(ctx, _renewed(args, f"SRCLI_{ctx.info_name}_".upper(), moved, gone))
+
+    return Renewing
+
+
+def _renewed(args: list[str], prefix: str, moved: Mapping[str, str], gone: Mapping[str, str]) -> list[str]:
+    first, rest = [], list(args)
+    for old, new in moved.items():
+        value = os.environ.get(prefix + old.strip("-").upper().replace("-", "_"))
+        if value is not None and ("{}" in new or value.lower() not in OFF):
+            rest[:0] = [old, value] if "{}" in new else [old]
+    kept: list[str] = []
+    while rest and rest[0] != "--":
+        word, equals, value = rest.pop(0).partition("=")
+        if word in gone:
+            raise UsageError(f"{word} has gone.", hint=gone[word])
+        if word not in moved:
+            kept.append(word + equals + value)
+            continue
+        if "{}" in moved[word] and not equals:
+            if not rest:
+                raise UsageError(f"{word} needs a value.")
+            value = rest.pop(0)
+        if not {"-q", "--quiet"}.intersection(args):
+            say(f"{word} is now {moved[word].format('..')}")
+        first += [part.format(value) for part in moved[word].split(" ") if part]
+    return [*first, *kept, *rest]

@@ -1,37 +1,52 @@
-"""`srcli upscale`: pictures of any kind to any size. A request becomes settings, and the batch follows them."""
+"""`srcli upscale`: pictures of any kind to any size. What was typed becomes settings, and the batch follows them."""
 
 from __future__ import annotations
 
 import os
-import re
+import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import typer
 
-from srcli.batch.loading import Loading, WeightsHash, first_device, pool_of
+from srcli.batch.inputs import STDIN, find_inputs
+from srcli.batch.loading import (
+    Loading,
+    WeightsHash,
+    check_engine,
+    first_device,
+    memory_plan_of,
+    pool_of,
+    seconds_needed,
+)
+from srcli.batch.naming import Destination, destination, for_samples, output_format
+from srcli.batch.storage import is_uri, plain, stand_in
 from srcli.cli.console import Console
-from srcli.cli.degradation import faithful_model, say_time, second_model
-from srcli.cli.restoring import colour_fix, forecast_lines, is_restorer
-from srcli.cli.sampling import selected
-from srcli.cli.upscale_files import format_for, found_inputs, place_of, policy
-from srcli.cli.upscale_model import Model, chosen, find_preset
-from srcli.cli.upscale_request import Request
-from srcli.config.presets import REAL_WORLD_PRESET
-from srcli.config.temperature import is_generative
-from srcli.errors import UsageError
+from srcli.cli.options import current, go_offline, licensed, parse_sampling, settings
+from srcli.cli.upscale_options import Request, encoding, finishing, worker_count
+from srcli.config.presets import DEFAULT_PRESET, REAL_WORLD_PRESET, Preset
+from srcli.config.sampling import Sampling, is_sampled, usual_colour_fix
+from srcli.config.temperature import Asked, check_generative, is_generative, parse_temperature, warning
+from srcli.errors import NothingToDoError, UsageError
+from srcli.image.formats import FORMATS
+from srcli.resources import duration
 
 if TYPE_CHECKING:
     from srcli.batch.degradation import RealWorld, SecondModel
     from srcli.batch.inputs import Found, Source
     from srcli.batch.job import SelectionFiles, Settings
-    from srcli.batch.manifest import Entry, Manifest, Shard
-    from srcli.batch.naming import Destination
+    from srcli.batch.manifest import Manifest, Shard
     from srcli.batch.render import Engine
     from srcli.batch.sizes import SizeRule
+    from srcli.engine.temperature_map import TemperatureMap
+    from srcli.image.colour_transfer import ColourFix, Mode
+
+SEEDS = 1 << 64
+MEASURED = ("auto", "auto:each")
+FASTER = "edsr-s-blend-real"  # for damaged pictures, too
 
 
 def upscale(request: Request) -> None:
@@ -46,24 +61,25 @@ def upscale(request: Request) -> None:
     Exit codes: 0 done, 1 a picture failed, 2 wrong usage, 3 no input, 4 no weights, 5 no room, 6 the output exists.
     """
     from srcli.batch.manifest import parse_shard
-
-    if request.offline:
-        os.environ["SRCLI_OFFLINE"] = os.environ["HF_HUB_OFFLINE"] = "1"
-    console = Console(quiet=request.quiet, verbose=request.verbose, style=request.progress)
-    rule = _rule(request)
-    model = chosen(request, console)
-    found = found_inputs(request, console)
-    place = place_of(request, found)
-    selection = selected(model.preset, request, model.branch, len(found.sources) * request.samples)
-    share = None if request.shard is None else parse_shard(request.shard, os.environ)
-    record = _manifest(request, share)
-    real_world = _real_world(request, model, found, selection, console)
-    faithful = _faithful(request, model)
-    limit = False if request.no_limit else None
-    loading = Loading(model.word, request.precision, request.tile, model.sampling, model.branch, limit)
-    many = found.many or request.samples > 1
     from srcli.batch.session import Batch, Results
 
+    if request.offline:
+        go_offline()
+    console = Console(quiet=request.quiet is True, verbose=request.quiet is False, style=request.progress)
+    if request.upgrade and request.overwrite is not None:
+        raise UsageError("--upgrade contradicts --overwrite and --skip-existing.", hint="Give one of them.")
+    rule = _rule(request)
+    model = _model(request, console)
+    engine, workers = worker_count(request)
+    found = _found(request, console)
+    place = _place(request, found, engine)
+    selection = _selection(model, request, len(found.sources) * request.samples)
+    share = None if request.shard is None else parse_shard(request.shard, os.environ)
+    record = _manifest(request, share)
+    limit = None if finishing(request).limit else False
+    loading = Loading(model.word, request.precision, request.tile, model.sampling, model.branch, limit)
+    real_world = _real_world(request, model, found, selection, loading, console)
+    faithful = _faithful(request, model, loading)
     batch = Batch(
         replace(
             _settings(request, rule, model, place, selection, record),
@@ -76,8 +92,8 @@ def upscale(request: Request) -> None:
         console,
         Results(
             console,
-            "json" if request.json else "jsonl" if request.jsonl else "lines",
-            many=many,
+            "lines" if request.json is None else "json" if request.json else "jsonl",
+            many=found.many or request.samples > 1,
             apart=place.stdout,
         ),
         load=lambda: loaded(loading, first_device(request.device), console, found.sources),
@@ -85,8 +101,8 @@ def upscale(request: Request) -> None:
         fail_fast=request.fail_fast,
         shard=share,
         manifest=record,
-        pool=pool_of(request.engine, loading, request.device, request.workers),
-        include_outputs=request.include_outputs,
+        pool=pool_of(engine, loading, request.device, workers),
+        include_outputs="none" in (request.exclude or ()),
     )
     if request.status:
         raise typer.Exit(batch.status(found))
@@ -100,8 +116,9 @@ def loaded(loading: Loading, device: str, console: Console, sources: Sequence[So
     upscaler = loading(device)
     where = f"{upscaler.device} ({upscaler.device_reason}) in {upscaler.precision}"
     console.detail(f"{upscaler.preset.title} on {where}")
-    if upscaler.preset.name == REAL_WORLD_PRESET:
-        say_time(upscaler, sources, console)
+    name = upscaler.preset.name
+    if name == REAL_WORLD_PRESET and (seconds := seconds_needed(upscaler, sources)) is not None:
+        console.note(f"{name}: about {duration(seconds)} here; faster, and plainer: -m {FASTER}")
     return upscaler
 
 
@@ -117,9 +134,140 @@ def _rule(request: Request) -> SizeRule:
         megapixels=request.megapixels,
         paper=request.print_,
         fit=request.fit,
-        only_enlarge=request.only_enlarge,
-        only_shrink=request.only_shrink,
+        only_enlarge=request.only_enlarge is True,
+        only_shrink=request.only_enlarge is False,
     )
+
+
+@dataclass(frozen=True)
+class Model:
+    """What was chosen; None for a temperature, sampling or branch that is left to the preset."""
+
+    word: str  # name or file
+    preset: Preset
+    temperature: Asked
+    temperature_map: TemperatureMap | None
+    sampling: Sampling | None
+    branch: str | None
+    named: bool  # by the person, and not as its predecessor
+
+
+def _model(request: Request, console: Console) -> Model:
+    model = current(request.model or DEFAULT_PRESET, console.note)
+    word, preset = model, licensed(model, request.license)
+    if request.degradation == "real" and preset.training.degradation is None:
+        word, preset = REAL_WORLD_PRESET, licensed(REAL_WORLD_PRESET, request.license)
+    temperature = _temperature(preset, request, console)
+    sampling = parse_sampling(preset, request.sampling)
+    branch = None
+    if request.branch is not None:
+        from srcli.engine.branch_map import parse_branch
+
+        branch = parse_branch(preset, request.branch)
+    return Model(word, preset, *temperature, sampling, branch, named=request.model == model)
+
+
+def _temperature(preset: Preset, request: Request, console: Console) -> tuple[Asked, TemperatureMap | None]:
+    samples, given = request.samples, request.temperature or []
+    texts = [text for text in given if not text.startswith("map=")]
+    maps = [text.removeprefix("map=") for text in given if text.startswith("map=")]
+    if samples < 1:
+        raise UsageError(f"--samples takes a whole number from 1 on, got {samples}.")
+    if given or (samples > 1 and not is_sampled(preset)):
+        check_generative(preset, "--temperature" if given else "--samples")
+    if not 0 <= request.seed <= SEEDS - samples:
+        raise UsageError(f"--seed takes a whole number from 0 to 2^64 - 1, got {request.seed}.")
+    asked: Asked = parse_temperature(texts[-1]) if texts else None
+    if isinstance(asked, float) and (warned := warning([asked])) is not None:
+        console.note(f"warning: {warned}")
+    if not maps:
+        return asked, None
+    from srcli.engine.temperature_map import temperature_map
+
+    return asked, temperature_map(maps[-1])
+
+
+def _selection(model: Model, request: Request, pictures: int) -> SelectionFiles | None:
+    path, option = request.selection_map, "--selection-map"
+    if path is None:
+        return None
+    from srcli.batch.job import SelectionFiles
+    from srcli.engine.branch_map import check_selects
+
+    check_selects(model.preset, option)
+    if model.branch is not None:
+        raise UsageError(
+            f"{option}: with --branch {model.branch} nothing is chosen.", hint="Drop one of them."
+        )
+    if model.sampling is not None and model.sampling.average > 1:
+        raise UsageError(
+            f"{option}: a mean of {model.sampling.average} samples has no one choice.",
+            hint=f"Drop average, or {option}.",
+        )
+    if path.suffix not in ("", ".png"):
+        raise UsageError(f"{option} writes .png files, not '{path.suffix}'.")
+    if path.suffix and pictures > 1:
+        raise UsageError(
+            f"{option} {path} is one file for {pictures} pictures.",
+            hint="Give a folder: a name without a dot.",
+        )
+    return SelectionFiles(path)
+
+
+def _faithful(request: Request, model: Model, loading: Loading) -> SecondModel | None:
+    """The model whose picture may be mixed into a restoring one's; None where nothing is restored."""
+    from srcli.batch.degradation import SecondModel
+
+    if model.preset.training.degradation is None and request.degradation not in MEASURED:
+        if request.restore is None:
+            return None
+        what = f"--restore: '{model.preset.name}' restores nothing."
+        raise UsageError(what, hint="Add --degradation real, or auto.")
+    preset = licensed(request.model or DEFAULT_PRESET, request.license)
+    if preset.training.degradation is not None:
+        preset = licensed(DEFAULT_PRESET, request.license)
+    word = model.word if preset == model.preset else preset.name
+    loading = replace(loading, model=word, sampling=None, branch=None)
+    return SecondModel(preset, WeightsHash(preset), loading)
+
+
+def _real_world(
+    request: Request,
+    model: Model,
+    found: Found,
+    selection: SelectionFiles | None,
+    loading: Loading,
+    console: Console,
+) -> RealWorld | None:
+    name, asked = model.preset.name, f"--degradation {request.degradation}"
+    if finishing(request).consistency and request.degradation not in (None, "clean"):
+        raise UsageError(
+            f"--finish consistency brings back the damage that {asked} is to remove.",
+            hint="Drop one of them.",
+        )
+    if request.degradation not in MEASURED:
+        return None
+    if model.preset.training.degradation is not None:
+        console.note(f"{asked}: {name} was trained on damaged pictures, and takes all of them")
+        return None
+    if request.samples > 1 or request.temperature or selection is not None:
+        raise UsageError(
+            f"{asked} may choose {REAL_WORLD_PRESET}, which has no temperature and no samples.",
+            hint="Drop --temperature and --samples, or --degradation.",
+        )
+    from srcli.batch.degradation import RealWorld, shared_folders
+
+    preset = licensed(REAL_WORLD_PRESET, request.license)
+    loading = replace(loading, model=preset.name, sampling=None, branch=None)
+    folders = shared_folders(found.sources) if request.degradation == "auto" else {}
+    return RealWorld(preset, WeightsHash(preset), loading, folders=folders)
+
+
+def _colour_fix(preset: Preset, asked: str | None) -> ColourFix | None:
+    from srcli.image.colour_transfer import ColourFix  # brings numpy
+
+    chosen = asked or usual_colour_fix(preset)
+    return None if chosen == "none" else ColourFix(cast("Mode", chosen))
 
 
 def _settings(
@@ -131,145 +279,112 @@ def _settings(
     record: Manifest | None,
 ) -> Settings:
     from srcli.batch.job import Settings
+    from srcli.batch.manifest import made_of
     from srcli.batch.sizes import parse_pixels
 
     preset, device = model.preset, first_device(request.device)
+    most = {"in": "500M", "out": "4G"} | settings("--max-pixels", request.max_pixels, ("in", "out"))
+    encoded, marked = encoding(request)
+    finish = finishing(request)
     return Settings(
         rule=rule,
         preset=preset,
-        weights_sha256=WeightsHash(preset, needed=not (request.dry_run and is_restorer(preset))),
-        format=format_for(request.format, place),
-        encoding=_encoding(request),
+        weights_sha256=WeightsHash(preset, needed=not (request.dry_run and preset.kind == "restoration")),
+        format=output_format(request.format, place),
+        encoding=encoded,
         alpha=request.alpha,
         frames=request.frames,
         precision=request.precision,
         seed=request.seed,
-        temperature=model.drawing.temperature,
-        temperature_map=model.drawing.where,
+        temperature=model.temperature,
+        temperature_map=model.temperature_map,
         samples=request.samples,
-        diversity=request.diversity,
-        consistency=request.consistency,
+        consistency=finish.consistency,
         sampling=model.sampling,
         branch=model.branch,
         canvas_tile=request.tile,
         selection=selection,
-        turned=request.tta,
-        limit=not request.no_limit,
-        colour_fix=colour_fix(preset, request.colour_fix, request.colour_strength),
-        memory_plan=forecast_lines(preset, model.sampling, request.tile, device) if request.dry_run else None,
-        provenance=not request.no_provenance,
-        exists=policy(request),
+        turned=finish.tta,
+        limit=finish.limit,
+        colour_fix=_colour_fix(preset, finish.colour),
+        memory_plan=memory_plan_of(preset, model.sampling, request.tile, device) if request.dry_run else None,
+        provenance=marked,
+        exists="auto" if request.overwrite is None else "overwrite" if request.overwrite else "skip",
         any_weights=not (model.named or request.upgrade),
-        made=partial(_made_of, record),
-        max_input_pixels=parse_pixels(request.max_input_pixels, "--max-input-pixels"),
-        max_output_pixels=parse_pixels(request.max_output_pixels, "--max-output-pixels"),
+        made=partial(made_of, record),
+        max_input_pixels=parse_pixels(most["in"], "--max-pixels in"),
+        max_output_pixels=parse_pixels(most["out"], "--max-pixels out"),
     )
-
-
-def _encoding(request: Request) -> dict[str, object]:
-    """See `srcli.image.plan_output`."""
-    return {
-        "quality": request.quality,
-        "max_bytes": None if request.max_bytes is None else _bytes(request.max_bytes),
-        "lossless": request.lossless,
-        "chroma": request.chroma,
-        "compress_level": request.compress_level,
-        "bit_depth": request.bit_depth,
-        "dither": request.dither,
-        "icc": request.icc,
-        "metadata": request.metadata,
-        "background": _colour(request.background),
-    }
-
-
-def _bytes(text: str) -> int:
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(kB|k|MB|M|KiB|MiB|B|)\s*", text)
-    units = {"k": 1000, "kB": 1000, "M": 10**6, "MB": 10**6, "KiB": 1 << 10, "MiB": 1 << 20}
-    size = 0 if found is None else int(float(found[1]) * units.get(found[2], 1))
-    if size < 1:
-        raise UsageError(f"--max-bytes '{text}' is no size.", hint="Write it such as 5MB, 800kB or 2MiB.")
-    return size
-
-
-def _colour(name: str) -> tuple[float, float, float]:
-    from PIL import ImageColor
-
-    try:
-        red, green, blue = ImageColor.getrgb(name)[:3]
-    except ValueError:
-        raise UsageError(
-            f"--background '{name}' is no colour.", hint="Write a name or #rrggbb, such as white or #1e90ff."
-        ) from None
-    return red / 255, green / 255, blue / 255
-
-
-def _faithful(request: Request, model: Model) -> SecondModel | None:
-    """The model that restores nothing, beside one that may."""
-    preset = faithful_model(model.preset, request, find_preset(request))
-    if preset is None:
-        return None
-    from srcli.batch.degradation import SecondModel
-
-    limit = False if request.no_limit else None
-    word = model.word if preset == model.preset else preset.name
-    loading = Loading(word, request.precision, request.tile, limit=limit)
-    return SecondModel(preset, WeightsHash(preset), loading)
-
-
-def _real_world(
-    request: Request, model: Model, found: Found, selection: SelectionFiles | None, console: Console
-) -> RealWorld | None:
-    """The model for damaged pictures, where pictures are measured."""
-    given = (request.temperature, request.temperature_map, selection)
-    drawn = request.samples > 1 or any(option is not None for option in given)
-    preset = second_model(model.preset, request, find_preset(request), console, drawn=drawn)
-    if preset is None:
-        return None
-    from srcli.batch.degradation import RealWorld
-
-    limit = False if request.no_limit else None
-    loading = Loading(preset.name, request.precision, request.tile, limit=limit)
-    folders: dict[Path, list[Path]] = {}
-    for source in found.sources if request.degradation == "auto" else ():
-        if source.path is not None:
-            folders.setdefault(source.path.parent, []).append(source.path)
-    several = {folder: tuple(paths) for folder, paths in folders.items() if len(paths) > 1}
-    return RealWorld(preset, WeightsHash(preset), loading, folders=several)
 
 
 def _manifest(request: Request, share: Shard | None) -> Manifest | None:
     from srcli.batch.manifest import Manifest, manifest_paths
 
-    if request.manifest is None:
-        if request.status:
-            raise UsageError(
-                "--status needs to know where the manifests are.", hint="Give --manifest FILE.jsonl."
-            )
-        return None
-    return Manifest(*manifest_paths(request.manifest, share))
+    if request.manifest is not None:
+        return Manifest(*manifest_paths(request.manifest, share))
+    if request.status:
+        raise UsageError(
+            "--status needs to know where the manifests are.", hint="Give --manifest FILE.jsonl."
+        )
+    return None
 
 
-def _made_of(manifest: Manifest | None, source: Source, output: Path) -> Entry | None:
-    from srcli.batch.manifest import key_of
+def _found(request: Request, console: Console) -> Found:
+    """The pictures that are named; where there are none and results are JSON, that is said as JSON too."""
+    words, output = request.inputs or [], request.output
+    try:
+        return find_inputs(
+            words,
+            recursive=request.recursive,
+            include=request.include or (),
+            exclude=[pattern for pattern in request.exclude or () if pattern != "none"],
+            leave_out=None if output is None else stand_in(output) if is_uri(output) else Path(plain(output)),
+            stdin=sys.stdin.buffer,
+        )
+    except NothingToDoError as error:
+        if request.json is not None:
+            from srcli.batch.job import Record
+            from srcli.batch.session import as_json
 
-    return None if manifest is None else manifest.entry(key_of(source), output)
+            console.result(as_json(Record.failure(" ".join(words), error)), asked=True)
+        raise
+
+
+def _place(request: Request, found: Found, engine: str) -> Destination:
+    place = destination(
+        request.output,
+        template=request.name,
+        single=len(found.sources) == 1,
+        from_stdin=STDIN in (request.inputs or ()),
+        suffixes=[suffix for form in FORMATS.values() for suffix in form.suffixes],
+    )
+    if (
+        request.samples == 1
+        and place.template.has_index
+        and not all(source.named for source in found.sources)
+    ):
+        raise UsageError(
+            "--name with {index} gives other names when a file is added to a folder.",
+            hint="Use {stem}, or give the files themselves, on the command line or in a list.",
+        )
+    check_engine(engine, found.sources, place, dry_run=request.dry_run)
+    if place.stdout and not request.dry_run:  # it carries one thing: a picture, JSON, or lines
+        if request.json is not None:
+            raise UsageError("standard output cannot carry the picture and JSON.", hint="Give -o FILE.")
+        if sys.stdout.isatty():
+            raise UsageError("a terminal shows no picture.", hint="Redirect the output, or give -o FILE.")
+    return for_samples(place, request.samples, named=request.name is not None)
 
 
 def _say_beforehand(request: Request, model: Model, found: Found, console: Console) -> None:
-    """What people should know of the model and the inputs.
-
-    Raises:
-        UsageError: --tta with a model that draws noise.
-    """
-    preset, noise = model.preset, model.drawing
-    if request.tta and (preset.generator is not None or (is_generative(preset) and noise.temperature != 0)):
+    preset = model.preset
+    draws = preset.generator is not None or (is_generative(preset) and model.temperature != 0)
+    if finishing(request).tta and draws:
         raise UsageError(
-            "--tta takes the mean of eight results, which removes what noise adds.",
+            "--finish tta takes the mean of eight results, which removes what noise adds.",
             hint="Use --temperature 0, or a model that draws none.",
         )
     if preset.training.experimental:
         console.note(f"'{preset.name}' is experimental: see its card, srcli models info {model.word}")
-    if noise.warning is not None:
-        console.note(f"warning: {noise.warning}")
     for suffix, count in sorted(found.passed_over.items()):
         console.note(f"{count} {suffix} {'file is' if count == 1 else 'files are'} passed over")

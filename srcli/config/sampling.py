@@ -69,6 +69,18 @@ def is_sampled(preset: Preset) -> bool:
     return preset.kind not in ("regression", "flow")
 
 
+def begins_near_input(preset: Preset) -> bool:
+    """Whether sampling can begin with the enlarged picture and some noise."""
+    return preset.kind == "restoration" or (preset.diffusion is not None and preset.diffusion.near_input)
+
+
+def usual_colour_fix(preset: Preset) -> str:
+    """How results take their colours from the input again where nothing was asked for: as SeeSR has it, or the preset."""
+    if preset.kind == "restoration":
+        return "adain"
+    return "none" if preset.diffusion is None else preset.diffusion.colour_fix
+
+
 def check_sampled(preset: Preset, option: str) -> None:
     """Refuse an option that only diffusion models have.
 
@@ -92,6 +104,7 @@ def choose_sampling(
     eta: float | None = None,
     average: int = 1,
     official: bool = False,
+    fidelity: float | None = None,
 ) -> Sampling | None:
     """What was asked for and the preset's own values for the rest; None for a preset that samples nothing.
 
@@ -99,15 +112,15 @@ def choose_sampling(
         UsageError: an unknown sampler, a number that makes no sense, or options that contradict each other.
     """
     diffusion = preset.diffusion
+    if fidelity is not None:
+        _check_fidelity(preset, fidelity)
     if diffusion is None or not is_sampled(preset):
         return None
     if not 1 <= average <= MOST_AVERAGED:
-        raise UsageError(f"--average takes a number from 1 to {MOST_AVERAGED}, got {average}.")
+        raise UsageError(f"--sampling average takes a number from 1 to {MOST_AVERAGED}, got {average}.")
     if official:
         if (sampler, steps, eta) != (None, None, None):
-            raise UsageError(
-                "--official settles how is sampled.", hint="Leave out --sampler, --steps and --eta."
-            )
+            raise UsageError("--official settles how is sampled.", hint="Leave out sampler, steps and eta.")
         own = diffusion.official
         return Sampling(own.sampler, own.steps, own.eta, own.skip, True, average, own.window)
     chosen = _sampler(sampler, diffusion)
@@ -115,12 +128,24 @@ def choose_sampling(
     if eta is None:
         share = diffusion.eta if chosen in WITH_ETA else 0.0
     elif chosen not in WITH_ETA:
-        raise UsageError(f"--eta is of ddim; '{chosen}' has none.", hint="Add --sampler ddim.")
+        raise UsageError(f"--sampling eta is of ddim; '{chosen}' has none.", hint="Add sampler=ddim.")
     elif not 0 <= eta <= 1:
-        raise UsageError(f"--eta takes a number from 0 to 1, got {eta:g}.")
+        raise UsageError(f"--sampling eta takes a number from 0 to 1, got {eta:g}.")
     else:
         share = eta
-    return Sampling(chosen, count, share, average=average, fidelity=diffusion.fidelity)
+    near = diffusion.fidelity if fidelity is None else fidelity
+    return Sampling(chosen, count, share, average=average, fidelity=near)
+
+
+def _check_fidelity(preset: Preset, fidelity: float) -> None:
+    if not begins_near_input(preset):
+        names = ", ".join(known.name for known in list_presets() if begins_near_input(known))
+        raise UsageError(
+            f"--sampling fidelity: '{preset.name}' does not restore an enlarged picture.",
+            hint=f"Presets that do: {names}.",
+        )
+    if not 0 <= fidelity < 1:
+        raise UsageError(f"--sampling fidelity takes a number from 0 up to 1, got {fidelity:g}.")
 
 
 def _sampler(name: str | None, diffusion: Diffusion) -> Sampler:
@@ -137,7 +162,7 @@ def checked_steps(steps: int, diffusion: Diffusion) -> int:
     """
     if not 1 <= steps <= diffusion.train_steps:
         raise UsageError(
-            f"--steps takes a number from 1 to {diffusion.train_steps}, the steps of training, got {steps}.",
+            f"steps are a number from 1 to {diffusion.train_steps}, the steps of training, got {steps}.",
             hint=f"The preset's own: {diffusion.steps}.",
         )
     return steps

@@ -132,7 +132,7 @@ def _encode_within(
             high, least = quality - 1, len(attempt.getbuffer())
         quality = (low + high) // 2
     if best is None:
-        what = f"the picture needs {least} bytes at quality 1, more than --max-bytes {limit}."
+        what = f"the picture needs {least} bytes at quality 1, more than max-bytes={limit}."
         raise ResourceError(what, hint="Allow more, or choose a smaller size.")
     stream.write(best[1])
     lower = best[0] < encoding.quality

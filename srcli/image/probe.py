@@ -281,7 +281,7 @@ def check_pixels(header: Header, limit: int, name: str, *, count: int = 1) -> No
         size = f"{count} times " * (count > 1) + f"{header.size[1]}x{header.size[0]}"
         raise ImageError(
             f"{name} has {size} = {pixels / 1e6:.0f} million pixels, more than the limit of {limit / 1e6:g} million.",
-            hint=f"If you trust the file: --max-input-pixels {pixels}.",
+            hint=f"If you trust the file: --max-pixels in={pixels}.",
         )
 
 

@@ -220,7 +220,7 @@ def plan_output(
         notes.append(f"{name} has no transparency: the picture is laid on the background colour")
     bits = 8 if depth == "8" else AVIF_BITS.get(bit_depth, 10 if image.bits == 10 else 12)
     if max_bytes is not None and (lossless or name not in OPTIONS["max_bytes"][1]):
-        notes.append(f"{'lossless ' * lossless}{name} has no quality to choose: --max-bytes is ignored")
+        notes.append(f"{'lossless ' * lossless}{name} has no quality to choose: max-bytes is ignored")
         max_bytes = None
     # libheif writes no gray, and Pillow, which writes AVIF of 8 bits, none with alpha.
     as_rgb = not chosen.gray or (name == "avif" and (alpha or lossless or depth != "8"))
@@ -232,7 +232,7 @@ def plan_output(
         notes.append(f"'{profile.name}' works by tables: written with 16 bits")
     about, more = prepare(image.metadata, metadata, size)
     if lossless and name == "jpg":
-        notes.append("JPEG cannot be lossless; --lossless is ignored")
+        notes.append("JPEG cannot be lossless; lossless is ignored")
     encoding = Encoding(
         *(quality, lossless, chroma, compress_level, about, metadata == "strip", alpha, bits, max_bytes),
         *(embedded, profile.name if profile else "sRGB", kind == "cmyk"),

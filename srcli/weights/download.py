@@ -355,3 +355,16 @@ def remove_base(name: str) -> Path:
     except OSError as error:
         raise ResourceError(f"cannot remove {folder}: {error.strerror}.") from error
     return folder
+
+
+def base_verdicts(names: list[str]) -> tuple[list[tuple[str, ...]], list[str]]:
+    """A line for every file of base models, and the names of those that are not whole."""
+    lines: list[tuple[str, ...]] = []
+    wrong = []
+    for name in names:
+        folder = find_base(name)
+        checked = check_base(name, folder)
+        lines += [(name, verdict, "", str(folder / file)) for file, verdict in checked.items()]
+        if not {"WRONG", "MISSING"}.isdisjoint(checked.values()):
+            wrong.append(name)
+    return lines, wrong

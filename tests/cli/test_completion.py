@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "completed"),
-    [("srcli up", "upscale"), ("srcli upscale --fra", "--frames"), ("srcli upscale --engine r", "ray")],
+    [("srcli up", "upscale"), ("srcli upscale --fra", "--frames"), ("srcli upscale --degradation r", "real")],
 )
 def test_commands_options_and_their_values_are_completed(words, completed):
     asked = {"_SRCLI_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}

@@ -117,8 +117,8 @@ def test_what_cannot_be_measured_is_left_to_the_model_that_was_chosen(upscale, e
 @pytest.mark.parametrize(
     "words",
     [
-        ("--degradation", "auto", "--consistency"),
-        ("--degradation", "real", "--consistency"),
+        ("--degradation", "auto", "--finish", "consistency"),
+        ("--degradation", "real", "--finish", "consistency"),
         ("--degradation", "real", "--temperature", "0.5"),
         ("--degradation", "auto", "--temperature", "0.5", "-m", "edsr-baseline-linf"),
         ("--degradation", "auto", "--samples", "2", "-m", "edsr-baseline-linf"),

@@ -10,7 +10,6 @@ from srcli.engine.temperature_map import temperature_map
 from srcli.geometry import Size
 from srcli.image.provenance import read_provenance
 from srcli.image.resize import resize
-from srcli.metrics.distributions import diversity
 from tests.cli.conftest import listing, picture, save
 from tests.helpers.flow import save_flow
 from tests.helpers.rendering import StandIn
@@ -127,9 +126,9 @@ def test_temperature_and_seed_are_recorded_and_decide_whether_a_result_is_up_to_
         (["-T", "0.4", "--seed", "3"], "skipped"),
         (["-T", "0.5", "--seed", "3"], "done"),
         (["-T", "0.5", "--seed", "4"], "done"),
-        (["-T", "0.5", "--seed", "4", "--temperature-map", "auto"], "done"),
-        (["-T", "0.5", "--seed", "4", "--temperature-map", "auto", "--consistency"], "done"),
-        (["-T", "0.5", "--seed", "4", "--temperature-map", "auto", "--consistency"], "skipped"),
+        (["-T", "0.5", "--seed", "4", "-T", "map=auto"], "done"),
+        (["-T", "0.5", "--seed", "4", "-T", "map=auto", "--finish", "consistency"], "done"),
+        (["-T", "0.5", "--seed", "4", "-T", "map=auto", "--finish", "consistency"], "skipped"),
     ):
         assert json.loads(draw("photo.png", *words, "--json").stdout)["status"] == status
 
@@ -177,53 +176,6 @@ def test_samples_at_temperature_zero_are_equal_and_that_is_said(draw, photo):
     assert "all samples are equal" in draw("photo.png", "--samples", "2", "-T", "0").stderr
 
 
-# --- diversity ----------------------------------------------------------------------------------------------------
-
-
-def test_diversity_is_that_of_the_files_and_is_drawn(draw, photo, folder):
-    records = json.loads(draw("photo.png", "--samples", "4", "--diversity", "--json").stdout)
-    results = np.stack([np.asarray(Image.open(folder / f"photo_x4_{n}.png")) for n in range(1, 5)])
-    assert records[-1]["diversity"] == pytest.approx(diversity(results), abs=1e-3)
-    assert [record["diversity"] for record in records[:-1]] == [None] * 3
-    assert records[-1]["uncertainty"] == "photo_x4_uncertainty.png"
-    drawn = pixels(folder / "photo_x4_uncertainty.png")
-    expected = np.std(results.astype(float), axis=0, ddof=1).mean(axis=2) * 8
-    assert np.array_equal(drawn, np.rint(np.minimum(expected, 255)).astype(int))
-
-
-def test_diversity_of_finished_samples_is_made_again_only_if_its_picture_is_gone(draw, noisy, photo, folder):
-    words = ("photo.png", "--samples", "2", "--diversity")
-    draw(*words)
-    noisy.calls.clear()
-    assert draw(*words).exit_code == 0
-    assert noisy.calls == []
-    (folder / "photo_x4_uncertainty.png").unlink()
-    assert draw(*words).exit_code == 0
-    assert len(noisy.calls) == 2
-    assert (folder / "photo_x4_uncertainty.png").exists()
-
-
-def test_a_picture_that_srcli_did_not_make_is_not_replaced_by_the_diversity(draw, photo, folder):
-    save(folder / "photo_x4_uncertainty.png", picture())
-    before = (folder / "photo_x4_uncertainty.png").read_bytes()
-    assert draw("photo.png", "--samples", "2", "--diversity").exit_code == 6
-    assert (folder / "photo_x4_uncertainty.png").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("template", "name"),
-    [
-        ("{stem}_x10_{index:02d}", "photo_x10_uncertainty.png"),
-        ("{index}-{stem}", "photo.png_uncertainty.png"),
-        ("out/{stem}.{index}", "out/photo_uncertainty.png"),
-    ],
-)
-def test_the_picture_of_the_diversity_is_called_like_the_samples(draw, photo, folder, template, name):
-    result = draw("photo.png", "--samples", "2", "--diversity", "--name", template)
-    assert result.exit_code == 0, result.stderr
-    assert name in listing(folder)
-
-
 # --- maps and consistency -----------------------------------------------------------------------------------------
 
 
@@ -232,7 +184,7 @@ def test_a_map_scales_the_noise_pixel_by_pixel(draw, photo, folder):
     for name, words in (
         ("mean", ["-T", "0"]),
         ("full", ["-T", "0.6"]),
-        ("part", ["-T", "0.6", "--temperature-map", "map.png"]),
+        ("part", ["-T", "0.6", "-T", "map=map.png"]),
     ):
         assert draw("photo.png", "-o", f"{name}.png", *words).exit_code == 0
     mean, full, part = (pixels(folder / f"{name}.png") for name in ("mean", "full", "part"))
@@ -242,10 +194,7 @@ def test_a_map_scales_the_noise_pixel_by_pixel(draw, photo, folder):
 
 
 def test_the_automatic_map_is_a_factor_on_the_temperature(draw, photo, folder):
-    assert (
-        draw("photo.png", "-s", "2", "-T", "0.6", "--temperature-map", "auto", "--bit-depth", "16").exit_code
-        == 0
-    )
+    assert draw("photo.png", "-s", "2", "-T", "0.6", "-T", "map=auto", "--bit-depth", "16").exit_code == 0
 
     class Source:
         size = Size(20, 30)
@@ -268,7 +217,7 @@ def test_the_automatic_map_is_a_factor_on_the_temperature(draw, photo, folder):
 
 def test_a_consistent_result_reduces_to_the_input(draw, photo, folder):
     records = {}
-    for name, words in (("plain", []), ("same", ["--consistency"])):
+    for name, words in (("plain", []), ("same", ["--finish", "consistency"])):
         records[name] = json.loads(draw("photo.png", "-T", "1", "-o", f"{name}.png", "--json", *words).stdout)
     errors = {}
     for name in records:
@@ -281,7 +230,7 @@ def test_a_consistent_result_reduces_to_the_input(draw, photo, folder):
 
 
 def test_consistency_works_for_models_without_noise(upscale, engine, photo, folder):
-    record = json.loads(upscale("photo.png", "-s", "2.5", "--consistency", "--json").stdout)
+    record = json.loads(upscale("photo.png", "-s", "2.5", "--finish", "consistency", "--json").stdout)
     assert record["status"] == "done"
     assert record["lr_psnr"] > 50
     assert record["temperature"] is None
@@ -290,7 +239,7 @@ def test_consistency_works_for_models_without_noise(upscale, engine, photo, fold
 def test_the_self_ensemble_is_recorded_and_its_own_result(upscale, engine, photo, folder):
     plain, mean = (
         json.loads(upscale("photo.png", "-s", "2", "-o", "p.png", "--json", *words).stdout)
-        for words in ([], ["--tta"])
+        for words in ([], ["--finish", "tta"])
     )
     assert (plain["status"], mean["status"]) == ("done", "done")
     assert plain["fingerprint"] != mean["fingerprint"]
@@ -326,14 +275,13 @@ def test_the_network_gives_the_same_file_for_any_tile_and_follows_the_dial(upsca
         (["--temperature", "warm"], "or auto"),
         (["--samples", "0"], "--samples"),
         (["--samples", "-3"], "--samples"),
-        (["--diversity"], "--samples 5"),
         (["--samples", "2", "-o", "one.png"], "cannot go to one.png"),
         (["--samples", "2", "-o", "-"], "cannot go to standard output"),
         (["--samples", "2", "--name", "{stem}"], "{index}"),
         (["--seed", "-1"], "--seed"),
         (["--seed", str((1 << 64) - 1), "--samples", "2"], "--seed"),
-        (["--temperature-map", "none.png"], "none.png is no file"),
-        (["--tta"], "--temperature 0"),
+        (["-T", "map=none.png"], "none.png is no file"),
+        (["--finish", "tta"], "--temperature 0"),
     ],
 )
 def test_wrong_wishes_are_refused_before_any_work(draw, noisy, photo, folder, words, said):
@@ -345,7 +293,7 @@ def test_wrong_wishes_are_refused_before_any_work(draw, noisy, photo, folder, wo
 
 
 @pytest.mark.parametrize(
-    "words", [["-T", "0.5"], ["-T", "auto"], ["--samples", "2"], ["--temperature-map", "auto"]], ids=" ".join
+    "words", [["-T", "0.5"], ["-T", "auto"], ["--samples", "2"], ["-T", "map=auto"]], ids=" ".join
 )
 def test_a_preset_without_a_temperature_refuses_its_options_and_names_those_with_one(
     upscale, engine, photo, words

@@ -159,13 +159,13 @@ def default(models, monkeypatch):
     """`default(name)` makes another preset the default."""
 
     def change(name):
-        monkeypatch.setattr("srcli.cli.upscale_model.DEFAULT_PRESET", name)
+        monkeypatch.setattr("srcli.cli.upscale.DEFAULT_PRESET", name)
 
     change("other")
     return change
 
 
-@pytest.mark.parametrize("recorded", [[], ["--no-provenance", "--manifest", "m.jsonl"]])
+@pytest.mark.parametrize("recorded", [[], ["--metadata", "unmarked", "--manifest", "m.jsonl"]])
 def test_a_changed_default_redoes_nothing_until_it_is_asked_to(default, engine, folder, recorded):
     made = upscaled(*recorded)
     before = (folder / "photo_x2.png").read_bytes()
@@ -225,7 +225,7 @@ def test_a_model_for_damaged_pictures_does_not_stand_for_one_for_clean_ones(defa
 def test_a_manifest_of_an_earlier_version_knows_its_model_by_the_hash(default, engine, folder, models):
     toml = folder / "presets" / "other.toml"
     toml.write_text(TINY + f'[weights]\nsha256 = "{sha256(models / "other.safetensors")}"\n', "utf-8")
-    words = ["--no-provenance", "--manifest", "m.jsonl"]
+    words = ["--metadata", "unmarked", "--manifest", "m.jsonl"]
     upscaled(*words)
     line = json.loads((folder / "m.jsonl").read_text())
     del line["model"]

@@ -67,11 +67,11 @@ def test_a_result_beyond_its_limits_is_another_one_and_says_so(native, folder):
     kept = json.loads(run(*words).stdout)
     limited = pixels("photo_x4.png")
     assert kept["limit"] is read_provenance(folder / "photo_x4.png")["limit"] is True
-    free = json.loads(run(*words, "--no-limit").stdout)
+    free = json.loads(run(*words, "--finish", "no-limit").stdout)
     assert free["status"] == "done"
     assert free["limit"] is read_provenance(folder / "photo_x4.png")["limit"] is False
     assert np.abs(pixels("photo_x4.png") - limited).max() > 64
-    assert json.loads(run(*words, "--no-limit").stdout)["status"] == "skipped"
+    assert json.loads(run(*words, "--finish", "no-limit").stdout)["status"] == "skipped"
     assert [json.loads(line).get("limit") for line in (folder / "m.jsonl").read_text().splitlines()] == [
         True,
         False,
@@ -84,7 +84,7 @@ def test_a_model_without_limits_is_the_same_either_way(upscale, engine, folder):
     made = json.loads(upscale("photo.png", "--json").stdout)
     assert made["limit"] is None
     assert "limit" not in read_provenance(folder / "photo_x4.png")
-    assert json.loads(upscale("photo.png", "--json", "--no-limit").stdout)["status"] == "skipped"
+    assert json.loads(upscale("photo.png", "--json", "--finish", "no-limit").stdout)["status"] == "skipped"
 
 
 def test_eval_says_in_its_header_whether_there_was_a_limit_and_keeps_the_figures_apart(

@@ -1,4 +1,4 @@
-"""`srcli upscale` and `srcli explain` with a model that restores, and --colour-fix with any model."""
+"""`srcli upscale` and `srcli explain` with a model that restores, and --finish colour=.. with any model."""
 
 import json
 
@@ -45,7 +45,19 @@ def test_a_picture_is_restored_and_the_record_says_how(tiny, photo, folder):
     again = run("upscale", photo, "-m", tiny, "-s", 2.5, "-o", "out.png", "--device", "cpu", "--seed", 7)
     assert "up to date" in again.stdout
     other = run(
-        "upscale", photo, "-m", tiny, "-s", 2.5, "-o", "out.png", "--fidelity", 0.5, "--seed", 7, "--json"
+        "upscale",
+        photo,
+        "-m",
+        tiny,
+        "-s",
+        2.5,
+        "-o",
+        "out.png",
+        "--sampling",
+        "fidelity=0.5",
+        "--seed",
+        7,
+        "--json",
     )
     assert json.loads(other.stdout)["fingerprint"] != record["fingerprint"]
 
@@ -97,18 +109,16 @@ def test_without_base_models_the_commands_are_given(photo, monkeypatch, tmp_path
 def test_colours_are_fixed_for_any_model_and_the_shift_is_told(photo, folder):
     words = ["upscale", photo, "-s", 2, "--device", "cpu", "--json"]
     plain = json.loads(run(*words, "-o", "plain.png").stdout)
-    fixed = json.loads(
-        run(*words, "-o", "fixed.png", "--colour-fix", "wavelet", "--colour-strength", 0.5).stdout
-    )
+    fixed = json.loads(run(*words, "-o", "fixed.png", "--finish", "colour=wavelet").stdout)
     assert not any("colour fix" in note for note in plain["notes"])
-    assert any("colour fix wavelet at 0.5" in note for note in fixed["notes"])
+    assert any("colour fix wavelet" in note for note in fixed["notes"])
     assert plain["fingerprint"] != fixed["fingerprint"]
 
 
 def test_dials_that_make_no_sense_are_refused(tiny, photo):
-    for words in (["--fidelity", 1], ["--colour-strength", 2], ["--temperature", 0.5]):
+    for words in (["--sampling", "fidelity=1"], ["--finish", "colour=sepia"], ["--temperature", 0.5]):
         assert run("upscale", photo, "-m", tiny, "-s", 2, *words).exit_code == 2, words
-    refused = run("upscale", photo, "-s", 2, "--fidelity", 0.5)
+    refused = run("upscale", photo, "-s", 2, "--sampling", "fidelity=0.5")
     assert refused.exit_code == 2
     assert "does not restore" in refused.stderr
 

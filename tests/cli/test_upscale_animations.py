@@ -64,9 +64,8 @@ def test_a_file_with_one_picture_is_that_picture(upscale, engine, folder):
     [
         ([], 1, "--frames all"),
         (["--frames", "all", "-f", "jpg"], 2, "holds no animation"),
-        (["--frames", "all", "--max-input-pixels", "1000"], 1, "3 times 30x20"),
-        (["--frames", "all", "--max-output-pixels", "3000"], 5, "3 times 60x40"),
-        (["--frames", "all", "--diversity", "--samples", "2", "-T", "0.5"], 2, ""),
+        (["--frames", "all", "--max-pixels", "in=1000"], 1, "3 times 30x20"),
+        (["--frames", "all", "--max-pixels", "out=3000"], 5, "3 times 60x40"),
     ],
 )
 def test_what_cannot_be_is_said_before_the_work(upscale, engine, folder, words, code, message):

@@ -153,7 +153,7 @@ def test_an_output_of_an_earlier_version_stays_until_asked(upscale, engine, fold
 
 
 def test_a_manifest_tells_a_changed_output_from_one_that_was_moved(upscale, engine, folder, photo):
-    words = ("photo.png", "--no-provenance", "-o", "big.png", "--manifest", "m.jsonl")
+    words = ("photo.png", "--metadata", "unmarked", "-o", "big.png", "--manifest", "m.jsonl")
     assert upscale(*words).exit_code == 0
     out = folder / "big.png"
     os.utime(out, (1, 1))  # as after a copy
@@ -173,14 +173,14 @@ def test_a_manifest_tells_a_changed_output_from_one_that_was_moved(upscale, engi
     [
         (
             "png",
-            ["--quality", "80", "--lossless", "--chroma", "420", "--background", "red"],
-            ["--compress-level", "1"],
+            ["--quality", "80", "--encode", "lossless,chroma=420,background=red"],
+            ["--encode", "compress-level=1"],
         ),
-        ("tiff", ["--quality", "80", "--background", "red"], ["--bit-depth", "16"]),
-        ("jpg", ["--compress-level", "1", "--lossless", "--bit-depth", "8"], ["--chroma", "420"]),
-        ("webp", ["--compress-level", "1", "--chroma", "420"], ["--lossless"]),
-        ("avif", ["--compress-level", "1", "--background", "red"], ["--quality", "80"]),
-        ("gif", ["--quality", "80", "--compress-level", "1", "--icc", "srgb"], ["-s", "3"]),
+        ("tiff", ["--quality", "80", "--encode", "background=red"], ["--bit-depth", "16"]),
+        ("jpg", ["--encode", "compress-level=1,lossless", "--bit-depth", "8"], ["--encode", "chroma=420"]),
+        ("webp", ["--encode", "compress-level=1,chroma=420"], ["--encode", "lossless"]),
+        ("avif", ["--encode", "compress-level=1,background=red"], ["--quality", "80"]),
+        ("gif", ["--quality", "80", "--encode", "compress-level=1", "--metadata", "icc=srgb"], ["-s", "3"]),
     ],
 )
 def test_only_options_that_the_format_has_make_a_result_again(upscale, engine, photo, suffix, idle, acting):
@@ -221,11 +221,11 @@ def test_the_record_of_the_input_is_not_the_outputs(upscale, engine, folder, pho
     length = int.from_bytes(data[start : start + 2], "big") + len(rated) - len(data)
     (folder / "rated.jpg").write_bytes(rated[:start] + length.to_bytes(2, "big") + rated[start + 2 :])
     words = ("rated.jpg", "-s", "2", "-o", f"second.{suffix}")
-    assert upscale(*words, "--no-provenance", "--manifest", "m.jsonl").exit_code == 0
+    assert upscale(*words, "--metadata", "unmarked", "--manifest", "m.jsonl").exit_code == 0
     second = folder / f"second.{suffix}"
     assert read_provenance(second) is None
     assert b'Rating="5"' in second.read_bytes()
-    assert "up to date" in upscale(*words, "--no-provenance", "--manifest", "m.jsonl").stdout
+    assert "up to date" in upscale(*words, "--metadata", "unmarked", "--manifest", "m.jsonl").stdout
     assert upscale(*words, "--overwrite").exit_code == 0
     assert read_provenance(second)["out_size"] == [120, 80]
     assert second.read_bytes().count(b"blake2b") == 2  # of the input and of the output

@@ -79,7 +79,7 @@ def test_a_file_that_is_no_sound_picture_is_1(upscale, engine, inputs, name):
 
 
 def test_a_picture_over_the_input_limit_is_1(refused):
-    assert "--max-input-pixels 600" in refused(1, "photo.png", "--max-input-pixels", "500")
+    assert "--max-pixels in=600" in refused(1, "photo.png", "--max-pixels", "in=500")
 
 
 @pytest.mark.parametrize("scale", ["0", "-2", "nan", "inf", "-inf", "1e999", "big", "0%"])
@@ -101,15 +101,15 @@ def test_a_scale_that_is_none_is_2(refused, scale):
         ["--json", "--jsonl"],
         ["-o", "-", "--json"],
         ["--overwrite", "--skip-existing"],
-        ["--exists", "skip", "--resume"],
+        ["--upgrade", "--skip-existing"],
         ["-f", "bmp"],
         ["-f", "png", "-o", "a.jpg"],
         ["-o", "a.bmp"],
         ["--name", "{nothing}"],
         ["--name", "../{stem}"],
-        ["--background", "plaid"],
+        ["--encode", "background=plaid"],
         ["--frames", "last"],
-        ["--max-output-pixels", "lots"],
+        ["--max-pixels", "out=lots"],
         ["-o", ""],
     ],
 )
@@ -122,7 +122,6 @@ def test_options_that_contradict_or_mean_nothing_are_2(refused, words):
     [
         ["--fit", "stretch"],
         ["--precision", "fp8"],
-        ["--exists", "maybe"],
         ["--quality", "0"],
         ["--unknown"],
         ["-W", "x"],
@@ -166,10 +165,10 @@ def test_an_unknown_device_or_tile_is_2(upscale, inputs, words):
     [
         (["photo.png", "-s", "1e9"], "do not fit into png"),
         (["photo.png", "-s", "1e308"], "enlarged"),
-        (["photo.png", "-s", "5000"], "--max-output-pixels"),
+        (["photo.png", "-s", "5000"], "--max-pixels out="),
         (["photo.jpg", "-W", "70000"], "do not fit into jpg: at most 65500"),
         (["photo.png", "-f", "webp", "-W", "17000"], "do not fit into webp: at most 16383"),
-        (["wide.png", "-s", "2", "--max-output-pixels", "1k"], "--max-output-pixels 2800"),
+        (["wide.png", "-s", "2", "--max-pixels", "out=1k"], "--max-pixels out=2800"),
     ],
 )
 def test_a_target_over_a_limit_is_5(refused, words, message):

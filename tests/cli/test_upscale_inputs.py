@@ -41,13 +41,13 @@ def test_results_of_earlier_runs_are_left_out_whatever_their_size_name_format_or
         assert enlarged(result) == ["a.png", "big-b.jpg"]
         notes = [line for line in result.stderr.splitlines() if "left out" in line]
         assert notes == (
-            [f"{2 * i} pictures are left out as results of others; --include-outputs takes them"] if i else []
+            [f"{2 * i} pictures are left out as results of others; --exclude none takes them"] if i else []
         )
     assert len(listing(shots)) == 12
     assert enlarged(upscale("shots/*", "-s", "4", "--jsonl")) == ["a.png", "big-b.jpg"]
     named = [shots / name for name in listing(shots)]
     assert enlarged(upscale(*named, "-s", "5", "--jsonl")) == ["a.png", "big-b.jpg"]
-    result = upscale("shots", "-r", "-s", "1.1", "--include-outputs", "--jsonl")
+    result = upscale("shots", "-r", "-s", "1.1", "--exclude", "none", "--jsonl")
     assert len(enlarged(result)) == len(named) + 2
 
 
@@ -77,7 +77,7 @@ def test_a_result_is_known_by_its_name_when_its_origin_has_changed(upscale, engi
 
 
 def test_a_manifest_knows_results_without_a_record(upscale, engine, shots):
-    words = ("shots", "--no-provenance", "--manifest", "m.jsonl", "--jsonl")
+    words = ("shots", "--metadata", "unmarked", "--manifest", "m.jsonl", "--jsonl")
     for scale in ("2", "3", "2"):
         assert enlarged(upscale(*words, "-s", scale)) == ["a.png", "big-b.jpg"]
     status = upscale(*words, "-s", "2", "--status")

@@ -1,4 +1,4 @@
-"""`--engine ray`: the same bytes as without it, and what happens when an actor is killed."""
+"""`--workers ray`: the same bytes as without it, and what happens when an actor is killed."""
 
 import importlib.util
 import json
@@ -45,9 +45,9 @@ def python(*words, cwd):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a.png", "--engine", "ray"], r'pip install "srcli[ray]"'),
-        (["memory://a/b.png"], "--engine"),
-        (["a.png", "-o", "memory://a/"], "Give --engine ray"),
+        (["a.png", "--workers", "ray"], r'pip install "srcli[ray]"'),
+        (["memory://a/b.png"], "--workers ray"),
+        (["a.png", "-o", "memory://a/"], "Give --workers ray"),
     ],
 )
 def test_what_is_missing_is_a_usage_error(upscale, engine, folder, monkeypatch, words, message):
@@ -73,7 +73,7 @@ def test_the_files_are_those_of_a_plain_run(folder, model):
     assert plain.returncode == 0, plain.stderr
     save(folder / "in" / "bad.png", picture())
     (folder / "in" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
-    result = python(*words, "-o", f"file://{folder}/two/", "--engine", "ray", "--workers", "2", cwd=folder)
+    result = python(*words, "-o", f"file://{folder}/two/", "--workers", "ray", "--workers", "2", cwd=folder)
     assert result.returncode == 1, result.stderr
     assert "bad.png" in result.stderr
     names = listing(folder / "one")
@@ -81,7 +81,7 @@ def test_the_files_are_those_of_a_plain_run(folder, model):
     assert listing(folder / "two") == names
     assert all((folder / "one" / n).read_bytes() == (folder / "two" / n).read_bytes() for n in names)
     (folder / "in" / "bad.png").unlink()
-    again = python(*words, "-o", "two", "--engine", "ray", "--jsonl", cwd=folder)
+    again = python(*words, "-o", "two", "--workers", "ray", "--jsonl", cwd=folder)
     assert [json.loads(line)["status"] for line in again.stdout.splitlines()] == ["skipped"] * 5
 
 

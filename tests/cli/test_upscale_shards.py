@@ -45,12 +45,12 @@ def test_status_names_the_shares_that_are_missing(upscale, engine, folder, shots
 
 def test_a_manifest_vouches_for_outputs_that_carry_no_record(upscale, engine, folder):
     save(folder / "a.png", picture())
-    words = ("a.png", "-s", "2", "--no-provenance", "--manifest", "m.jsonl")
+    words = ("a.png", "-s", "2", "--metadata", "unmarked", "--manifest", "m.jsonl")
     assert upscale(*words).exit_code == 0
     again = upscale(*words)
     assert (again.exit_code, len(engine.calls)) == (0, 1)
     assert "up to date" in again.stdout
-    assert upscale("a.png", "-s", "2", "--no-provenance").exit_code == 6
+    assert upscale("a.png", "-s", "2", "--metadata", "unmarked").exit_code == 6
     (folder / "a_x2.png").write_bytes(b"somebody's")
     assert upscale(*words).exit_code == 6
     assert (folder / "a_x2.png").read_bytes() == b"somebody's"

@@ -57,7 +57,7 @@ def use_picture(path: Path, *, enlarge: bool) -> bool:
             "-m",
             str(tiny(path.parent)),
         ]
-        words += ["--frames", "all", "--max-input-pixels", str(MAX_PIXELS), "--device", "cpu", "--json"]
+        words += ["--frames", "all", "--max-pixels", f"in={MAX_PIXELS}", "--device", "cpu", "--json"]
         upscale.loaded = engine  # type: ignore[assignment]  # once for all
     code, said, told = run(words)
     errors = [line for line in told.splitlines() if line.startswith("error: ")]
@@ -92,7 +92,7 @@ def tiny(folder: Path) -> Path:
     return path
 
 
-def engine(loading: Callable[[str], object], device: str, _console: object) -> object:
+def engine(loading: Callable[[str], object], device: str, *_: object) -> object:
     """In place of `srcli.cli.upscale.loaded`."""
     return _engine(loading, device)
 

@@ -275,11 +275,11 @@ def test_the_highest_quality_that_fits_is_taken(name):
     assert quality >= 60
     assert size(quality=quality)[0] == found <= limit
     assert size(max_bytes=10**7) == size()
-    with pytest.raises(ResourceError, match="more than --max-bytes 100"):
+    with pytest.raises(ResourceError, match="more than max-bytes=100"):
         size(max_bytes=100)
 
 
 def test_a_limit_means_nothing_without_a_quality():
     for options in ({"output_format": "png"}, {"output_format": "webp", "lossless": True}):
         notes = write_image(io.BytesIO(), smooth(9, 9), max_bytes=10, **options)
-        assert any("--max-bytes is ignored" in note for note in notes)
+        assert any("max-bytes is ignored" in note for note in notes)

@@ -285,7 +285,7 @@ def test_any_file_name_will_do(tmp_path, name):
 
 def test_large_pictures_are_refused_on_their_header():
     data = encoded(Image.new("L", (2000, 1000)), "PNG")
-    with pytest.raises(ImageError, match=r"2000x1000 = 2 million.*--max-input-pixels 2000000"):
+    with pytest.raises(ImageError, match=r"2000x1000 = 2 million.*--max-pixels in=2000000"):
         read_image(data, max_pixels=1_999_999)
     assert read_image(data, max_pixels=2_000_000).size == (1000, 2000)
 
