@@ -259,19 +259,6 @@ class Diffusion:
 
 
 @dataclass(frozen=True)
-class CMSR:
-    """Controllable multi-scale rendering (LMF): for each scale its levels with their thresholds.
-
-    Attributes:
-        mse: the error, in the normalised domain, that the thresholds were chosen for.
-        thresholds: scale -> (level, threshold) in rising order.
-    """
-
-    mse: float
-    thresholds: dict[str, tuple[tuple[float, float], ...]]
-
-
-@dataclass(frozen=True)
 class Preset:
     """A model that can be named.
 
@@ -304,7 +291,6 @@ class Preset:
     reported: tuple[Reported, ...] = ()
     cost: Cost = Cost()
     temperature: Temperature | None = None
-    cmsr: CMSR | None = None
     generator: Part | None = None
     diffusion: Diffusion | None = None
     folder: Path | None = None
@@ -352,7 +338,10 @@ def parse_preset(table: Mapping[str, Any], *, name: str, where: str | None = Non
     where = where or name
     if "folder" in table:
         raise PresetError(f"unknown key 'folder' in {where}.")
-    preset = read_section(Preset, {"name": name, **table}, where)
+    known = {
+        key: value for key, value in table.items() if key != "cmsr"
+    }  # of weights files written before it left
+    preset = read_section(Preset, {"name": name, **known}, where)
     return preset if "kind" in table else dataclasses.replace(preset, kind=_kind_before(preset))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from srcli.errors import UsageError
-from srcli.geometry import Axis, Box, Size, nearest
+from srcli.geometry import Axis, Box, Size
 
 SMALLEST_TILE = 32
 BAND_LR = 1 << 15  # LR pixels decoded at once: prepared maps of 256 channels take 32 MiB
@@ -120,8 +120,3 @@ def bands(lr: Size, hr: Size, halo: int, patch: int = 1) -> Iterator[Band]:
 
 def _whole(pixels: int, patch: int) -> int:
     return max(1, pixels // patch) * patch
-
-
-def owner_row(lr: int, hr: int, row: int) -> int:
-    """The LR row nearest to an output row."""
-    return int(nearest(lr, hr).index[row])

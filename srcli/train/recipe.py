@@ -26,7 +26,7 @@ from srcli.data.scale_schedule import ScaleSchedule
 from srcli.errors import PresetError, suggest
 
 # what a preset says of other weights
-NOT_INHERITED = ("params", "weights", "training", "reported", "cost", "cmsr")
+NOT_INHERITED = ("params", "weights", "training", "reported", "cost")
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,6 @@ def test_a_preset_file_says_what_it_says(tmp_path):
         ("[pixels]\nmean = 'dark'", ["pixels, mean", "list of 3"]),
         ("[weights]\nurl = 3", ["weights, url", "text"]),
         ("[[reported]]\nscale = 2", ["reported", "'benchmark' is missing"]),
-        ("[cmsr]\nmse = 1\nthresholds.6 = [[1]]", ["thresholds.6", "list of 2"]),
         ("= 3", ["is not TOML", "line"]),
     ],
 )

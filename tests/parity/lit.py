@@ -7,11 +7,11 @@ from torch import nn
 
 from srcli.geometry import Grid, Size
 from srcli.models.decoders.lit import LIT, stage_sizes
-from srcli.models.decoders.lit_fft import LITFFT
 from srcli.models.encoders import ENCODERS
 from srcli.models.layers import grid_coord
 from srcli.models.sr import Frame, ImplicitSR
 from tests.parity.golden import Golden, Method, Outputs
+from tests.reference.lit_fft import LITFFT
 
 
 def build(args: dict[str, Any]) -> nn.Module:

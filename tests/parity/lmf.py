@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from srcli.geometry import Grid, Size
 from srcli.models.decoders import DECODERS
-from srcli.models.decoders.cmsr import render_multiscale
 from srcli.models.encoders import ENCODERS
 from srcli.models.layers import grid_coord
 from srcli.models.sr import Frame, ImplicitSR
 from tests.parity.golden import Golden, Method, Outputs
+from tests.reference.cmsr import render_multiscale
 
 SWITCHES = ("local_ensemble", "feat_unfold", "cell_decode", "mod_input", "hidden_dim")
 TOLERANCES = {"modmean_": 1e-6, "mod_": 1e-5, "_cmsr": 3e-4}

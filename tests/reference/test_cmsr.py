@@ -9,15 +9,16 @@ import torch.nn.functional as F
 
 from srcli.errors import UsageError
 from srcli.geometry import Axis, Box, Grid, Size, output_size
-from srcli.models.decoders import DECODERS, cmsr
-from srcli.models.decoders.cmsr import (
+from srcli.models.decoders import DECODERS
+from srcli.models.sr import Frame, pixel_cell
+from tests.reference import cmsr
+from tests.reference.cmsr import (
     build_table,
     choose_table,
     levels_of,
     multiscale_halo,
     render_multiscale,
 )
-from srcli.models.sr import Frame, pixel_cell
 from tests.reference.lmf import latent_map, plain
 from tests.reference.sampling import nearest, queries
 

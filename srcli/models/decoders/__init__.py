@@ -10,7 +10,6 @@ from srcli.models.decoders.lia import LIA
 from srcli.models.decoders.liif import LIIF
 from srcli.models.decoders.linf import LINF
 from srcli.models.decoders.lit import LIT
-from srcli.models.decoders.lit_fft import LITFFT
 from srcli.models.decoders.lm_ciaosr import LMCiaoSR
 from srcli.models.decoders.lmf import LMLIIF, LMLTE
 from srcli.models.decoders.lte import LTE, LTEPlus
@@ -27,7 +26,6 @@ DECODERS: dict[str, type[Decoder]] = {
     "liif": LIIF,
     "linf": LINF,
     "lit": LIT,
-    "lit-fft": LITFFT,
     "lm-ciaosr": LMCiaoSR,
     "lm-liif": LMLIIF,
     "lm-lte": LMLTE,

@@ -12,11 +12,12 @@ from srcli.config.presets import parse_preset
 from srcli.engine.upscaler import Upscaler
 from srcli.geometry import Axis, Box, Grid, Size, output_size
 from srcli.models import attention, attention_grid, build
-from srcli.models.decoders import DECODERS, lit
+from srcli.models.decoders import lit
 from srcli.models.decoders.lit import LIT, stage_sizes
 from srcli.models.sr import Frame
 from tests.reference import lit as reference
 from tests.reference.deviation import deviation, gradient_deviation
+from tests.reference.lit_fft import LITFFT
 from tests.reference.sampling import centres, nearest, queries
 
 DIM = 6
@@ -390,7 +391,7 @@ def test_small_bands_change_no_more_than_rounding(monkeypatch):
 @pytest.mark.parametrize("scale", [2, 3.3])
 def test_the_first_lit_renders_parts_as_the_whole(scale):
     torch.manual_seed(1)
-    decoder = scaled(DECODERS["lit-fft"](in_dim=DIM, base_dim=8, n_heads=2, hidden=(8,)))
+    decoder = scaled(LITFFT(in_dim=DIM, base_dim=8, n_heads=2, hidden=(8,)))
     size = Size(13, 14)
     feat, lr = inputs(*size)
     target = output_size(size, scale)
