@@ -64,7 +64,6 @@ class Extended:
         )
 
     def strip(self, top: int, bottom: int) -> np.ndarray:
-        """See `Source`."""
         rows = mirrored(top, bottom, self.inside.h, repeat_edge=False)
         columns = mirrored(0, self.size.w, self.inside.w, repeat_edge=False)
         first = int(rows.min())

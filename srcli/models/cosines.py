@@ -90,10 +90,9 @@ class Cosines(LatentDecoder):
         self.channels, self.factor = len(basis), side
 
     def moments(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """See `LatentDecoder`; the deviation is 0."""
+        """The deviation is 0."""
         latent = F.conv2d(picture, self.basis.to(picture), stride=self.factor)
         return latent, torch.zeros_like(latent)
 
     def decode(self, latent: Tensor) -> Tensor:
-        """See `LatentDecoder`."""
         return F.conv_transpose2d(latent, self.inverse.to(latent), stride=self.factor)

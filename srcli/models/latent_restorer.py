@@ -140,12 +140,10 @@ class AutoEncoder(LatentDecoder):
         self.factor: int = 2 ** (len(config.block_out_channels) - 1)
 
     def moments(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """See `LatentDecoder`."""
         found = self.vae.encode(picture).latent_dist
         return found.mean * self.scaling, found.std * self.scaling
 
     def decode(self, latent: Tensor) -> Tensor:
-        """See `LatentDecoder`."""
         return self.vae.decode(latent / self.scaling).sample
 
 

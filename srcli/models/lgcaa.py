@@ -226,7 +226,6 @@ class _GridBlind(AttnProcessor2_0):  # type: ignore[misc]  # diffusers is not fo
         temb: Tensor | None = None,
         grid: Size | None = None,
     ) -> Tensor:
-        """See `AttnProcessor2_0`."""
         return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, temb)
 
 

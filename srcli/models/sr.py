@@ -368,11 +368,9 @@ class OutputGenerator(Generator):
     relative: float = 0.0
 
     def normalised(self, latent: Tensor) -> Tensor:
-        """See `Generator.normalised`."""
         return latent / self.relative if self.relative else latent
 
     def denormalised(self, sample: Tensor) -> Tensor:
-        """See `Generator.denormalised`."""
         return sample * self.relative if self.relative else sample
 
     def spread(self, feat: Tensor, grid: Grid) -> tuple[Tensor, ...]:

@@ -56,12 +56,10 @@ class Blend(Decoder):
         self.mlp = MLP(width, hidden, 3)
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> BlendField:
-        """See `Decoder.prepare`."""
         first = conv(self.project, feat)
         return BlendField(first + self.cell(frame.rel_cell / 2)[:, :, None, None].to(first.dtype), lr, frame)
 
     def query(self, prepared: BlendField, coord: Tensor) -> Tensor:
-        """See `Decoder.query`."""
         samples, weights = sample_neighbours(coord, prepared.frame.size)
         index = torch.cat([sample.index for sample in samples], dim=1)
         offset = self.offset(torch.stack([sample.distance for sample in samples], dim=1) / 2)
@@ -71,7 +69,7 @@ class Blend(Decoder):
         return self._colour(mixed) + bilinear_at(prepared.lr, coord)
 
     def render(self, prepared: BlendField, grid: Grid) -> Tensor:
-        """See `Decoder.render`; 1-D tables per row and column, in chunks of whole rows."""
+        """1-D tables per row and column, in chunks of whole rows."""
         first, lr, _ = prepared
         columns = first.permute(0, 2, 3, 1)  # pixel-major: a row of channels per LR pixel
         (iy, dy), (ix, dx) = grid.rows.neighbours(), grid.cols.neighbours()

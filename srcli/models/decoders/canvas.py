@@ -30,13 +30,11 @@ class Canvas(Decoder):
         self.in_dim = in_dim
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> CanvasField:
-        """See `Decoder.prepare`."""
         return CanvasField(lr)
 
     def query(self, prepared: CanvasField, coord: Tensor) -> Tensor:
-        """See `Decoder.query`; for the whole image."""
+        """For the whole image."""
         return bilinear_at(prepared.lr, coord)
 
     def render(self, prepared: CanvasField, grid: Grid) -> Tensor:
-        """See `Decoder.render`."""
         return bilinear_grid(prepared.lr, grid)

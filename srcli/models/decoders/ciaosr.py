@@ -142,7 +142,6 @@ class CiaoSR(Decoder):
             )
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> CiaoField:
-        """See `Decoder.prepare`."""
         if feat.shape[2] * feat.shape[3] <= self.whole_up_to:
             wide = self.cs_attn(feat)
         else:
@@ -150,14 +149,13 @@ class CiaoSR(Decoder):
         return CiaoField(feat, wide.to(feat.dtype), lr, frame)
 
     def query(self, prepared: CiaoField, coord: Tensor) -> Tensor:
-        """See `Decoder.query`."""
         seen = Seen(*(part.flatten(1, 2) for part in self._seen(prepared, 0, prepared.frame.size.h)))
         step = max(1, CHUNK.get(coord.device.type, ON_GPU) // len(coord))
         parts = [self._at(seen, prepared.frame, part) for part in coord.split(step, dim=1)]
         return torch.cat(parts, dim=1) + bilinear_at(prepared.lr, coord)
 
     def render(self, prepared: CiaoField, grid: Grid) -> Tensor:
-        """See `Decoder.render`; a few LR rows at a time, and of these the queries that fit the cache."""
+        """A few LR rows at a time, and of these the queries that fit the cache."""
         lr, frame = prepared.lr, prepared.frame
         if len(frame.cell) > 1:
             raise ValueError("a grid has one cell, not one per image")

@@ -217,7 +217,7 @@ class HIIF(Decoder):
         self.conv0, self.conv1 = Attention(hidden_dim, n_heads), Attention(hidden_dim, n_heads)
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> HIIFField:
-        """See `Decoder.prepare`; with a target, also the sums of its calls."""
+        """With a target, also the sums of its calls."""
         prepared, calls = HIIFField(feat, lr, frame, []), []
         if frame.target is not None:
             height, width = frame.target
@@ -229,7 +229,7 @@ class HIIF(Decoder):
         return prepared._replace(calls=calls)
 
     def query(self, prepared: HIIFField, coord: Tensor) -> Tensor:
-        """See `Decoder.query`; the coordinates are one call."""
+        """The coordinates are one call."""
         frame, blocks = prepared.frame, (self.conv0, self.conv1)
         first = self._first(prepared, 0, frame.size.h)
         samples, _ = sample_neighbours(coord, frame.size)
@@ -247,7 +247,6 @@ class HIIF(Decoder):
         return self._levels(x, bits) + bilinear_at(prepared.lr, coord)
 
     def render(self, prepared: HIIFField, grid: Grid) -> Tensor:
-        """See `Decoder.render`."""
         if not prepared.calls:
             raise ValueError("the frame needs a target: attention spans all of its pixels")
         out = prepared.lr.new_empty(len(prepared.lr), *grid.size, 3)

@@ -206,7 +206,6 @@ class LIA(SelectiveDecoder):
         self.halo = max(self.halo, HALO)
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LIAField:
-        """See `Decoder.prepare`."""
         fid, perc = self.widths["fid"], self.widths["perc"]
         parts = {"fid": feat[:, :fid], "perc": feat[:, fid : fid + perc]}
         streams = {name: conv(_conv(self.streams, name), parts[name]) for name in self.streams}
@@ -214,7 +213,7 @@ class LIA(SelectiveDecoder):
         return LIAField(streams, lr, frame, native)
 
     def query(self, prepared: LIAField, coord: Tensor) -> Tensor:
-        """See `Decoder.query`; the slow, plain form, of which memory is bounded, also in training."""
+        """The slow, plain form, of which memory is bounded, also in training."""
         return self.answers(prepared, coord, (SELECTED,))[SELECTED]
 
     def answers(self, prepared: LIAField, coord: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
@@ -268,7 +267,7 @@ class LIA(SelectiveDecoder):
         return {name: torch.cat(parts, dim=1) + skip for name, parts in zip(names, columns, strict=True)}
 
     def render(self, prepared: LIAField, grid: Grid) -> Tensor:
-        """See `Decoder.render`; only the selected branch is decoded."""
+        """Only the selected branch is decoded."""
         return self.render_chosen(prepared, grid).colours
 
     def render_chosen(self, prepared: LIAField, grid: Grid, name: str = SELECTED) -> Rendered:
@@ -377,15 +376,12 @@ class OneBranch(Decoder):
         self.lia, self.name, self.halo = lia, name, lia.halo
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LIAField:
-        """See `Decoder.prepare`."""
         return self.lia.prepare(feat, lr, frame)
 
     def query(self, prepared: LIAField, coord: Tensor) -> Tensor:
-        """See `Decoder.query`."""
         return self.lia.answers(prepared, coord, (self.name,))[self.name]
 
     def render(self, prepared: LIAField, grid: Grid) -> Tensor:
-        """See `Decoder.render`."""
         return self.lia.render_chosen(prepared, grid, self.name).colours
 
 

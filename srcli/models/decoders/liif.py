@@ -67,7 +67,6 @@ class LIIF(Decoder):
         self.imnet = MLP(self.feat_dim + 2 + 2 * cell_decode, hidden, 3)
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LIIFField:
-        """See `Decoder.prepare`."""
         layer = self.imnet.linears[0]
         weight = layer.weight[:, : self.feat_dim]
         if self.feat_unfold:
@@ -81,7 +80,6 @@ class LIIF(Decoder):
         return LIIFField(first, frame)
 
     def query(self, prepared: LIIFField, coord: Tensor) -> Tensor:
-        """See `Decoder.query`."""
         first, frame = prepared
         if self.local_ensemble:
             samples, weights = sample_neighbours(coord, frame.size)
@@ -95,7 +93,7 @@ class LIIF(Decoder):
         return last_linear(self.imnet.linears[-1], mixed)
 
     def render(self, prepared: LIIFField, grid: Grid) -> Tensor:
-        """See `Decoder.render`; 1-D tables per row and column, in chunks of whole rows."""
+        """1-D tables per row and column, in chunks of whole rows."""
         first = prepared.first.permute(0, 2, 3, 1)
         index_y, down = self._tables(grid.rows, first, self._offset[:, 0])
         index_x, right = self._tables(grid.cols, first, self._offset[:, 1])

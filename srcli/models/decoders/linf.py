@@ -113,7 +113,6 @@ class LINF(GenerativeDecoder):
         self.layers = pointwise(seen, hidden, self.imnet.condition_dim)
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LINFField:
-        """See `Decoder.prepare`."""
         weight, bias = self.freq.weight, self.freq.bias
         assert bias is not None
         with no_autocast(feat):
@@ -124,13 +123,12 @@ class LINF(GenerativeDecoder):
         return LINFField(conv(self.coef, feat), freq, phase, inverse, lr, frame)
 
     def query(self, prepared: LINFField, coord: Tensor) -> Tensor:
-        """See `Decoder.query`; the middle pixels of patches around the coordinates, temperature 0."""
+        """The middle pixels of patches around the coordinates, temperature 0."""
         residual = self._mean(prepared, self.conditions(prepared, coord))
         middle = residual.unflatten(-1, (3, -1))[..., self.patch * self.patch // 2]
         return middle + bilinear_at(prepared.lr, coord)
 
     def sample(self, prepared: LINFField, coord: Tensor, noise: Tensor | None = None) -> Tensor:
-        """See `GenerativeDecoder.sample`."""
         told = self.conditions(prepared, coord)
         residual = self._mean(prepared, told)
         if noise is not None:
@@ -138,7 +136,7 @@ class LINF(GenerativeDecoder):
         return residual + self._skip(prepared, coord)[0]
 
     def log_density(self, prepared: LINFField, coord: Tensor, hr: Tensor) -> Tensor:
-        """See `GenerativeDecoder.log_density`; beyond the image a residual is zero, as in the authors' training."""
+        """Beyond the image a residual is zero, as in the authors' training."""
         skip, inside = self._skip(prepared, coord)
         residual = torch.where(inside, hr - skip, 0)
         told = self.conditions(prepared, coord)
@@ -172,11 +170,10 @@ class LINF(GenerativeDecoder):
         return self._told(seen.unbind(1), weights.transpose(1, 2).unsqueeze(-1).unbind(1))
 
     def render(self, prepared: LINFField, grid: Grid) -> Tensor:
-        """See `Decoder.render`; temperature 0."""
+        """Temperature 0."""
         return self._render(prepared, grid, None)[0] + bilinear_grid(prepared.lr, grid)
 
     def render_affine(self, prepared: LINFField, grid: Grid, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """See `GenerativeDecoder.render_affine`."""
         mean, direction = self._render(prepared, grid, noise)
         return mean + bilinear_grid(prepared.lr, grid), direction
 

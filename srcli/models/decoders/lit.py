@@ -135,7 +135,7 @@ class LIT(Decoder):
         return len(self.imnets)
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LITField:
-        """See `Decoder.prepare`; warns once, at the image's corner, if the scale needs more branches.
+        """Warns once, at the image's corner, if the scale needs more branches.
 
         Raises:
             ValueError: `frame.stages` for more branches than there are, or scales that need different stages.
@@ -170,14 +170,14 @@ class LIT(Decoder):
         return found.pop(), max(0, wanted - self.n_branches)
 
     def query(self, prepared: LITField, coord: Tensor) -> Tensor:
-        """See `Decoder.query`; memory is bounded, also in training."""
+        """Memory is bounded, also in training."""
         sr = torch.zeros((), device=coord.device)
         for branch in range(len(prepared.stages)):
             sr = DISCOUNT * sr + self._answers(prepared, branch, coord)
         return sr + bilinear_at(prepared.lr, coord)
 
     def render(self, prepared: LITField, grid: Grid) -> Tensor:
-        """See `Decoder.render`; values are projected once per pixel of a branch's map and offset in the window."""
+        """Values are projected once per pixel of a branch's map and offset in the window."""
         images = []
         for i in range(len(prepared.feat)):
             image = _image(prepared, i)

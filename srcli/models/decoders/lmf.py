@@ -62,7 +62,6 @@ class LMLIIF(OffsetModulated):
         self.hypernet = MLP(in_dim * (9 if feat_unfold else 1) + cell, [latent], out_dim)
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LatentField:
-        """See `Decoder.prepare`."""
         first, second = self.hypernet.linears
         columns = feat.shape[1] * (9 if self.feat_unfold else 1)
         hidden = self._spread(feat, first.weight[:, :columns])
@@ -123,7 +122,6 @@ class LMLTE(Modulated):
             self.imphase = nn.Linear(2, width // 2, bias=False)
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LatentField:
-        """See `Decoder.prepare`."""
         with no_autocast(feat):  # half precision would cost the phases whole turns
             amplitude = _conv(self.coef, feat.float()).permute(0, 2, 3, 1)
             frequency = _conv(self.freq, feat.float()).permute(0, 2, 3, 1)
@@ -146,13 +144,12 @@ class LMLTE(Modulated):
         return Tables((amplitude, down, right, phase), *self.modulation(prepared.latent))
 
     def first_at(self, first: tuple[Tensor, ...], distance: Tensor) -> Tensor:
-        """See `Modulated.first_at`."""
         amplitude, down, right, phase = first
         angle = math.pi * (down * distance[..., :1] + right * distance[..., 1:] + phase)
         return amplitude * torch.cat([angle.cos(), angle.sin()], dim=-1)
 
     def first_on_grid(self, first: tuple[Tensor, ...], down: Tensor, right: Tensor) -> Tensor:
-        """See `Modulated.first_on_grid`; sines and cosines per row and per column, joined by angle addition."""
+        """Sines and cosines per row and per column, joined by angle addition."""
         amplitude, down_by, right_by, phase = first
         of_cos, of_sin = amplitude.chunk(2, dim=-1)
         rows, cols = math.pi * (down_by * down + phase), math.pi * (right_by * right)

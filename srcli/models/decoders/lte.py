@@ -76,7 +76,6 @@ class LTE(Decoder):
         return self.imnet.linears
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LTEField:
-        """See `Decoder.prepare`."""
         weight, bias = self.freq.weight, self.freq.bias
         assert bias is not None
         if self.interleaved:
@@ -89,7 +88,6 @@ class LTE(Decoder):
         return LTEField(conv(self.coef, feat), freq, phase, lr, frame)
 
     def query(self, prepared: LTEField, coord: Tensor) -> Tensor:
-        """See `Decoder.query`."""
         coef, freq, phase, lr, frame = prepared
         samples, weights = sample_neighbours(coord, frame.size)
         index = torch.cat([sample.index for sample in samples], dim=1)
@@ -102,7 +100,7 @@ class LTE(Decoder):
         return last_linear(self._layers[-1], mixed) + bilinear_at(lr, coord)
 
     def render(self, prepared: LTEField, grid: Grid) -> Tensor:
-        """See `Decoder.render`; 1-D tables per row and column, in chunks of whole rows."""
+        """1-D tables per row and column, in chunks of whole rows."""
         coef, freq = prepared.coef.permute(0, 2, 3, 1), prepared.freq.permute(0, 2, 3, 1)
         (iy, dy), (ix, dx) = grid.rows.neighbours(), grid.cols.neighbours()
         index_y, down = tensor(iy, freq), tensor(dy, freq)[..., None, None]

@@ -47,14 +47,12 @@ class MetaSR(Decoder):
         self.imnet = MLP(3, (hidden,), self.feat_dim * 3)
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> MetaSRField:
-        """See `Decoder.prepare`."""
         layer = self.imnet.linears[1]
         maps = torch.cat([layer.weight, layer.bias[:, None]], dim=1)  # (feat_dim * 3, width + 1)
         kernel = maps.reshape(self.feat_dim, 3, -1).permute(1, 2, 0).flatten(0, 1)
         return MetaSRField(unfolded_conv(feat, kernel), frame)
 
     def query(self, prepared: MetaSRField, coord: Tensor) -> Tensor:
-        """See `Decoder.query`."""
         products, frame = prepared
         cell, (h, w) = frame.cell.unsqueeze(1), frame.size
         index_y, dy = _corners(coord[..., 0], cell[..., 0], h)
@@ -66,7 +64,7 @@ class MetaSR(Decoder):
         return (at * hidden.unsqueeze(-2)).sum(-1)
 
     def render(self, prepared: MetaSRField, grid: Grid) -> Tensor:
-        """See `Decoder.render`; the queries of a row that share an LR pixel share a small matrix product.
+        """The queries of a row that share an LR pixel share a small matrix product.
 
         Raises:
             ValueError: the images of the batch have different cells.

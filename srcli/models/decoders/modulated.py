@@ -178,7 +178,6 @@ class Modulated(Decoder):
         return prepared.latent[..., units : 2 * units].abs().mean(-1)
 
     def query(self, prepared: LatentField, coord: Tensor) -> Tensor:
-        """See `Decoder.query`."""
         sr = self.residual(prepared, coord)
         return sr + bilinear_at(prepared.lr, coord) if self.skip else sr
 
@@ -217,7 +216,7 @@ class Modulated(Decoder):
         return x
 
     def render(self, prepared: LatentField, grid: Grid) -> Tensor:
-        """See `Decoder.render`; LR pixel by LR pixel, in pieces that fit a cache."""
+        """LR pixel by LR pixel, in pieces that fit a cache."""
         rows, cols = (Slots.of(axis, self.local_ensemble) for axis in grid)
         (down, across), latent = (len(axis.distance.T) for axis in (rows, cols)), prepared.latent
         box = np.s_[:, rows.start : rows.start + down, cols.start : cols.start + across]
@@ -286,12 +285,10 @@ class OffsetModulated(Modulated):
         return Tables(first, scale[..., 1:, :], shift[..., 1:, :])
 
     def first_at(self, first: tuple[Tensor, ...], distance: Tensor) -> Tensor:
-        """See `Modulated.first_at`."""
         constant, down, right = first
         return (constant + down * distance[..., :1] + right * distance[..., 1:]).relu_()
 
     def first_on_grid(self, first: tuple[Tensor, ...], down: Tensor, right: Tensor) -> Tensor:
-        """See `Modulated.first_on_grid`."""
         rows, cols = first[0] + down * first[1], right * first[2]
         return (rows[:, None] + cols).relu_()
 

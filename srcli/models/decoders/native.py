@@ -56,17 +56,14 @@ class Native(Decoder):
         self.channels = in_dim
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> tuple[NativePicture, ...]:
-        """See `Decoder.prepare`; of two pictures the one of the smaller factor comes first, see `Encoder.for_scale`."""
         more = feat.shape[1] - self.channels
         parts = feat.split([more, self.channels], dim=1) if more > 0 else (feat,)
         return tuple(NativePicture.of(part, frame) for part in parts)
 
     def query(self, prepared: tuple[NativePicture, ...], coord: Tensor) -> Tensor:
-        """See `Decoder.query`."""
         return self._blended([picture.at(coord) for picture in prepared], prepared[0].frame)
 
     def render(self, prepared: tuple[NativePicture, ...], grid: Grid) -> Tensor:
-        """See `Decoder.render`."""
         return self._blended([picture.grid(grid) for picture in prepared], prepared[0].frame)
 
     def _blended(self, pictures: list[Tensor], frame: Frame) -> Tensor:
@@ -94,18 +91,15 @@ class OnNative(Decoder):
         self.n_branches = decoder.n_branches  # CLIT's, which a cascade of scales trains
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> tuple[Any, NativePicture]:
-        """See `Decoder.prepare`."""
         features, picture = feat[:, : self.feat_dim], feat[:, self.feat_dim :]
         nothing = torch.zeros_like(lr)
         return self.decoder.prepare(features, nothing, frame), NativePicture.of(picture, frame)
 
     def query(self, prepared: tuple[Any, NativePicture], coord: Tensor) -> Tensor:
-        """See `Decoder.query`."""
         own, native = prepared
         return self.factor * self.decoder.query(own, coord) + native.at(coord)
 
     def render(self, prepared: tuple[Any, NativePicture], grid: Grid) -> Tensor:
-        """See `Decoder.render`."""
         own, native = prepared
         return self.factor * self.decoder.render(own, grid) + native.grid(grid)
 
@@ -122,7 +116,6 @@ class GenerativeOnNative(OnNative, GenerativeDecoder):
     def render_affine(
         self, prepared: tuple[Any, NativePicture], grid: Grid, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See `GenerativeDecoder.render_affine`."""
         own, native = prepared
         mean, direction = self.decoder.render_affine(own, grid, noise)
         return mean + native.grid(grid), direction
@@ -130,12 +123,10 @@ class GenerativeOnNative(OnNative, GenerativeDecoder):
     def sample(
         self, prepared: tuple[Any, NativePicture], coord: Tensor, noise: Tensor | None = None
     ) -> Tensor:
-        """See `GenerativeDecoder.sample`."""
         own, native = prepared
         return self.decoder.sample(own, coord, noise) + self._patches(native, coord)
 
     def log_density(self, prepared: tuple[Any, NativePicture], coord: Tensor, hr: Tensor) -> Tensor:
-        """See `GenerativeDecoder.log_density`."""
         own, native = prepared
         return self.decoder.log_density(own, coord, hr - self._patches(native, coord))
 

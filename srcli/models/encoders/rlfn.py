@@ -150,7 +150,7 @@ class RLFN(NativeEncoder):
             )
 
     def for_scale(self, scale: float) -> Callable[[Tensor], Tensor]:
-        """See `Encoder.for_scale`; between the two bodies, the pictures of both, the small one's first."""
+        """Between the two bodies, the pictures of both, the small one's first."""
         share = small_share(scale) if self.small is not None else 0.0
         if self.small is None or share == 0:
             return self
@@ -174,7 +174,6 @@ class RLFN(NativeEncoder):
         return self.conv_2(out) + first
 
     def picture(self, feat: Tensor, lr: Tensor) -> Tensor:
-        """See `NativeEncoder.picture`."""
         (last,) = self.upsampler
         assert isinstance(last, nn.Conv2d)
         with no_autocast(feat):

@@ -123,7 +123,7 @@ class RRDB(NativeEncoder):
         return shallow + self.trunk_conv(self.RRDB_trunk(shallow))
 
     def picture(self, feat: Tensor, lr: Tensor) -> Tensor:
-        """See `NativeEncoder.picture`; in strips, since the layers before the last take 16 times the features' memory."""
+        """In strips, since the layers before the last take 16 times the features' memory."""
         rows = max(1, STRIP // feat.shape[3])
         strips = []
         for top in range(0, feat.shape[2], rows):

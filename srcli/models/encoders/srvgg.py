@@ -40,7 +40,6 @@ class SRVGG(NativeEncoder):
         return self.body[:-1](lr)
 
     def picture(self, feat: Tensor, lr: Tensor) -> Tensor:
-        """See `NativeEncoder.picture`."""
         last = self.body[-1]
         assert isinstance(last, nn.Conv2d)
         with no_autocast(feat):

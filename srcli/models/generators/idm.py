@@ -108,7 +108,6 @@ class IDM(OutputGenerator):
         nn.init.zeros_(self.conv_out.weight)
 
     def check(self, encoder: Encoder) -> None:
-        """See `Generator.check`."""
         if encoder.latent_channels:
             raise ValueError("the encoder expects a latent, but the generator samples the output")
         if encoder.out_dim != self.to_colours.in_channels:

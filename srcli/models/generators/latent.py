@@ -82,7 +82,6 @@ class LatentGenerator(Generator):
         return out
 
     def check(self, encoder: Encoder) -> None:
-        """See `Generator.check`."""
         if encoder.latent_channels != self.channels:
             raise ValueError(
                 f"one samples {self.channels} channels, the other takes {encoder.latent_channels}"
@@ -93,11 +92,9 @@ class LatentGenerator(Generator):
             raise ValueError(f"condition_dim is {self.condition_dim}, but the encoder gives {given} channels")
 
     def normalised(self, latent: Tensor) -> Tensor:
-        """See `Generator.normalised`."""
         return (latent - self.latent_mean) / self.latent_std
 
     def denormalised(self, sample: Tensor) -> Tensor:
-        """See `Generator.denormalised`."""
         return sample * self.latent_std + self.latent_mean
 
 
@@ -111,7 +108,6 @@ class FPLIA(LatentGenerator):
     title = "FPLIA"
 
     def check(self, encoder: Encoder) -> None:
-        """See `Generator.check`."""
         super().check(encoder)
         if not isinstance(encoder, Perception):
             raise ValueError("the generator needs the features of an encoder such as 'perception'")
@@ -132,7 +128,6 @@ class Kim(LatentGenerator):
     )  # an LR pixel is 16 of the picture, with the channels of the published auto-encoder
 
     def check(self, encoder: Encoder) -> None:
-        """See `Generator.check`."""
         super().check(encoder)
         self._check_condition(encoder.latent_channels)
 
