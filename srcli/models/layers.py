@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -211,6 +211,15 @@ def ensemble_weights(grid: Grid, like: Tensor) -> Tensor:
     dx = tensor(grid.cols.neighbours().distance, like).abs()
     areas = torch.stack([dy[v, :, None] * dx[u, None, :] + 1e-9 for v in (0, 1) for u in (0, 1)])
     return areas.flip(0) / areas.sum(0)
+
+
+def mixed(parts: Iterable[Tensor], weights: Tensor) -> Tensor:
+    """The sum of parts (B, rows, W, C), one at a time, by their weights (n, rows, W)."""
+    total: Tensor | None = None
+    for part, weight in zip(parts, weights.unsqueeze(-1), strict=True):
+        total = part * weight if total is None else total.addcmul_(part, weight)
+    assert total is not None
+    return total
 
 
 def bilinear_at(lr: Tensor, coord: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from srcli.models.layers import (
     gather,
     last_linear,
     linear,
+    mixed,
     row_chunks,
     sample_neighbours,
     tensor,
@@ -65,8 +66,8 @@ class Blend(Decoder):
         offset = self.offset(torch.stack([sample.distance for sample in samples], dim=1) / 2)
         first = gather(prepared.first, index).reshape(offset.shape)  # (B, 4, Q, width)
         mix = weights.transpose(1, 2).unsqueeze(-1).to(first.dtype)
-        mixed = ((first + offset.to(first.dtype)).relu() * mix).sum(1)
-        return self._colour(mixed) + bilinear_at(prepared.lr, coord)
+        hidden = ((first + offset.to(first.dtype)).relu() * mix).sum(1)
+        return self._colour(hidden) + bilinear_at(prepared.lr, coord)
 
     def render(self, prepared: BlendField, grid: Grid) -> Tensor:
         """1-D tables per row and column, in chunks of whole rows."""
@@ -77,24 +78,20 @@ class Blend(Decoder):
         down = self.offset.weight[:, 0] * (tensor(dy, lr) / 2)[..., None]  # (2, H, width)
         right = self.offset.weight[:, 1] * (tensor(dx, lr) / 2)[..., None]  # (2, W, width)
         down, right = down.to(first.dtype), right.to(first.dtype)
-        weights = ensemble_weights(grid, lr).to(first.dtype)[..., None]
+        weights = ensemble_weights(grid, lr).to(first.dtype)
         (height, width), batch = grid.size, len(lr)
         out = torch.empty(batch, height, width, 3, device=lr.device)
         for rows in row_chunks(height, batch * width // 2, lr.device):
-            mixed: Tensor | None = None
-            for v in (0, 1):
-                line = columns.index_select(1, index_y[v, rows]) + down[v, rows, None]
-                for u in (0, 1):
-                    at = line.index_select(2, index_x[u]).add_(right[u]).relu_()
-                    weight = weights[2 * v + u, rows]
-                    mixed = at.mul_(weight) if mixed is None else mixed.addcmul_(at, weight)
-            assert mixed is not None
-            out[:, rows] = self._colour(mixed)
+            lines = (columns.index_select(1, index_y[v, rows]) + down[v, rows, None] for v in (0, 1))
+            hidden = (
+                line.index_select(2, index_x[u]).add_(right[u]).relu_() for line in lines for u in (0, 1)
+            )
+            out[:, rows] = self._colour(mixed(hidden, weights[:, rows]))
         return out.permute(0, 3, 1, 2) + bilinear_grid(lr, grid)
 
-    def _colour(self, mixed: Tensor) -> Tensor:
-        """Mixed activations (..., width) through the MLP."""
+    def _colour(self, hidden: Tensor) -> Tensor:
+        """Mixed activations (..., width) through the rest of the MLP."""
         *inner, last = self.mlp.linears
         for layer in inner:
-            mixed = linear(layer, mixed).relu_()
-        return last_linear(last, mixed)
+            hidden = linear(layer, hidden).relu_()
+        return last_linear(last, hidden)

@@ -22,6 +22,7 @@ from srcli.models.layers import (
     gather,
     last_linear,
     linear,
+    mixed,
     row_chunks,
     sample_nearest,
     sample_neighbours,
@@ -89,30 +90,27 @@ class LIIF(Decoder):
         offset = F.linear(torch.stack([sample.distance for sample in samples], dim=1), self._offset)
         at = gather(first, index.flatten(1)).reshape(offset.shape)
         hidden = self._trunk((at + offset.to(at.dtype)).relu_())
-        mixed = (hidden * weights.transpose(1, 2).unsqueeze(-1)).sum(1)
-        return last_linear(self.imnet.linears[-1], mixed)
+        answer = (hidden * weights.transpose(1, 2).unsqueeze(-1)).sum(1)
+        return last_linear(self.imnet.linears[-1], answer)
 
     def render(self, prepared: LIIFField, grid: Grid) -> Tensor:
         """1-D tables per row and column, in chunks of whole rows."""
         first = prepared.first.permute(0, 2, 3, 1)
         index_y, down = self._tables(grid.rows, first, self._offset[:, 0])
         index_x, right = self._tables(grid.cols, first, self._offset[:, 1])
-        weights = ensemble_weights(grid, first) if self.local_ensemble else None
+        weights = ensemble_weights(grid, first) if self.local_ensemble else first.new_ones(1, *grid.size)
         (height, width), batch = grid.size, first.shape[0]
         out = torch.empty(batch, height, width, 3, device=first.device)
         for rows in row_chunks(height, batch * width, first.device):
-            mixed: Tensor | None = None
-            for v in range(len(index_y)):
-                line = first.index_select(1, index_y[v, rows]) + down[v, rows, None]
-                for u in range(len(index_x)):
-                    hidden = self._trunk(line.index_select(2, index_x[u]).add_(right[u]).relu_())
-                    if weights is None:
-                        mixed = hidden
-                        continue
-                    weight = weights[2 * v + u, rows, :, None]
-                    mixed = hidden * weight if mixed is None else mixed.addcmul_(hidden, weight)
-            assert mixed is not None
-            out[:, rows] = last_linear(self.imnet.linears[-1], mixed)
+            lines = (
+                first.index_select(1, iy[rows]) + dy[rows, None] for iy, dy in zip(index_y, down, strict=True)
+            )
+            hidden = (
+                self._trunk(line.index_select(2, ix).add_(dx).relu_())
+                for line in lines
+                for ix, dx in zip(index_x, right, strict=True)
+            )
+            out[:, rows] = last_linear(self.imnet.linears[-1], mixed(hidden, weights[:, rows]))
         return out.permute(0, 3, 1, 2)
 
     @property

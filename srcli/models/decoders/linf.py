@@ -15,34 +15,27 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from srcli.models.decoders.lte import wave
+from srcli.models.decoders.lte import Waves
 from srcli.models.flow import Flow, Inverse
 from srcli.models.layers import (
     bilinear_at,
     bilinear_grid,
-    conv,
     ensemble_weights,
-    gather,
     last_linear,
     linear,
     no_autocast,
     pixels_around,
     pointwise,
     row_chunks,
-    sample_neighbours,
     tensor,
 )
 from srcli.models.sr import Axis, Frame, GenerativeDecoder, Grid
 
 Ensemble = Literal["fourier", "fourier-unweighted", "local", "local-condition"]
 Protocol = Literal["extrapolated", "official"]
-
-
-Terms = Callable[[slice], tuple[Sequence[Tensor], Sequence[Tensor]]]
 
 
 class Told(NamedTuple):
@@ -53,11 +46,9 @@ class Told(NamedTuple):
 
 
 class LINFField(NamedTuple):
-    """Amplitudes and frequencies at every LR pixel, the cell's phase, the flow backwards, and the image."""
+    """What each neighbour makes waves of, the flow backwards, and the image."""
 
-    coef: Tensor  # (B, 2K, h, w), channels_last
-    freq: Tensor  # (B, 2K, h, w), channels_last, float32, times pi: vertical, then horizontal
-    phase: Tensor  # (B, K), float32, times pi
+    waves: Waves
     inverse: Inverse
     lr: Tensor  # (B, 3, h, w)
     frame: Frame
@@ -113,14 +104,9 @@ class LINF(GenerativeDecoder):
         self.layers = pointwise(seen, hidden, self.imnet.condition_dim)
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LINFField:
-        weight, bias = self.freq.weight, self.freq.bias
-        assert bias is not None
         with no_autocast(feat):
-            wide = feat.float().contiguous(memory_format=torch.channels_last)
-            freq = F.conv2d(wide, weight.float() * math.pi, bias.float() * math.pi, padding=1)
-            phase = F.linear(frame.rel_cell, self.phase.weight.float()) * math.pi
             inverse = self.imnet.inverted()
-        return LINFField(conv(self.coef, feat), freq, phase, inverse, lr, frame)
+        return LINFField(Waves.of(self, feat, frame), inverse, lr, frame)
 
     def query(self, prepared: LINFField, coord: Tensor) -> Tensor:
         """The middle pixels of patches around the coordinates, temperature 0."""
@@ -160,14 +146,8 @@ class LINF(GenerativeDecoder):
 
     def conditions(self, prepared: LINFField, coord: Tensor) -> list[Told]:
         """What the flows of patches around coord (B, Q, 2) are told; (B, Q, channels) each."""
-        coef, freq, phase = prepared.coef, prepared.freq, prepared.phase
-        samples, weights = sample_neighbours(coord, prepared.frame.size)
-        index = torch.cat([sample.index for sample in samples], dim=1)
-        offset = torch.cat([sample.distance for sample in samples], dim=1)
-        vertical, horizontal = gather(freq, index).chunk(2, dim=-1)
-        angle = vertical * offset[..., :1] + horizontal * offset[..., 1:] + phase.unsqueeze(1)
-        seen = (gather(coef, index) * wave(angle, coef.dtype)).unflatten(1, (4, -1))  # (B, 4, Q, 2K)
-        return self._told(seen.unbind(1), weights.transpose(1, 2).unsqueeze(-1).unbind(1))
+        waves, weights = prepared.waves.at(coord, prepared.frame.size)
+        return self._told(waves.unbind(1), weights.unbind(1))
 
     def render(self, prepared: LINFField, grid: Grid) -> Tensor:
         """Temperature 0."""
@@ -187,9 +167,9 @@ class LINF(GenerativeDecoder):
         shape = (batch, height, width, self.imnet.dim)
         out = [torch.empty(shape, device=device) for _ in range(1 if noise is None else 2)]
         elsewhere = self._elsewhere(prepared, patches)
-        terms = self._terms(prepared, patches)
+        waves, weights = prepared.waves.on_grid(patches), ensemble_weights(patches, prepared.lr).unsqueeze(-1)
         for rows in row_chunks(height, 4 * batch * width, device):
-            told = self._told(*terms(rows))
+            told = self._told(list(waves(rows)), list(weights[:, rows]))
             if elsewhere is not None:
                 lost, instead = elsewhere
                 told = [_where(lost[rows], *pair) for pair in zip(instead, told, strict=True)]
@@ -199,29 +179,6 @@ class LINF(GenerativeDecoder):
         top, left = grid.rows.start % self.patch, grid.cols.start % self.patch
         seen = (..., slice(top, top + grid.size.h), slice(left, left + grid.size.w))
         return [unfolded(part, self.patch)[seen] for part in out]
-
-    def _terms(self, prepared: LINFField, patches: Grid) -> Terms:
-        """What the ensemble's neighbours contribute to the rows of patches asked for, and their weights."""
-        coef, freq = prepared.coef.permute(0, 2, 3, 1), prepared.freq.permute(0, 2, 3, 1)
-        (iy, dy), (ix, dx) = patches.rows.neighbours(), patches.cols.neighbours()
-        index_y, down = tensor(iy, freq), tensor(dy, freq)[..., None, None]
-        index_x, right = tensor(ix, freq), tensor(dx, freq)[..., None]
-        weights = ensemble_weights(patches, freq).unsqueeze(-1)
-
-        def terms(rows: slice) -> tuple[list[Tensor], list[Tensor]]:
-            seen = []
-            for v in (0, 1):
-                line = coef.index_select(1, index_y[v, rows])
-                vertical, across = freq.index_select(1, index_y[v, rows]).chunk(2, dim=-1)
-                start = vertical * down[v, rows] + prepared.phase[:, None, None]
-                along = torch.cat([start, across], dim=-1)
-                for u in (0, 1):
-                    start, slope = along.index_select(2, index_x[u]).chunk(2, dim=-1)
-                    waves = wave(torch.addcmul(start, slope, right[u]), coef.dtype)
-                    seen.append(line.index_select(2, index_x[u]) * waves)
-            return seen, [weights[v, rows] for v in range(4)]
-
-        return terms
 
     def _told(self, terms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Told]:
         """What the flows are told, from what each neighbour contributes, (..., 2K), and its weight (..., 1)."""

@@ -12,12 +12,14 @@ ensemble sum to one, so the last layer runs once, on the mixed activations. Angl
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from srcli.geometry import Size
 from srcli.models.layers import (
     MLP,
     bilinear_at,
@@ -27,6 +29,7 @@ from srcli.models.layers import (
     gather,
     last_linear,
     linear,
+    mixed,
     no_autocast,
     pointwise,
     row_chunks,
@@ -36,12 +39,69 @@ from srcli.models.layers import (
 from srcli.models.sr import Decoder, Frame, Grid
 
 
-class LTEField(NamedTuple):
-    """Amplitudes and frequencies at every LR pixel, the cell's phase, and the image for the skip."""
+class Waves(NamedTuple):
+    """Amplitudes and frequencies at every LR pixel, and the cell's phase, of which each neighbour makes waves."""
 
     coef: Tensor  # (B, 2K, h, w), channels_last
     freq: Tensor  # (B, 2K, h, w), channels_last, float32, times pi: vertical, then horizontal
     phase: Tensor  # (B, K), float32, times pi
+
+    @staticmethod
+    def of(decoder: HasWaves, feat: Tensor, frame: Frame, *, interleaved: bool = False) -> Waves:
+        """Of features (B, C, h, w); channels of frequencies are interleaved, or vertical ones come first."""
+        weight, bias = decoder.freq.weight, decoder.freq.bias
+        assert bias is not None
+        if interleaved:
+            order = torch.arange(len(bias), device=feat.device).reshape(-1, 2).T.flatten()
+            weight, bias = weight[order], bias[order]
+        with no_autocast(feat):
+            wide = feat.float().contiguous(memory_format=torch.channels_last)
+            freq = F.conv2d(wide, weight.float() * math.pi, bias.float() * math.pi, padding=1)
+            phase = F.linear(frame.rel_cell, decoder.phase.weight.float()) * math.pi
+        return Waves(conv(decoder.coef, feat), freq, phase)
+
+    def at(self, coord: Tensor, size: Size) -> tuple[Tensor, Tensor]:
+        """Waves (B, 4, Q, 2K) of the neighbours of coord (B, Q, 2), and their weights (B, 4, Q, 1)."""
+        samples, weights = sample_neighbours(coord, size)
+        index = torch.cat([sample.index for sample in samples], dim=1)
+        offset = torch.cat([sample.distance for sample in samples], dim=1)
+        vertical, horizontal = gather(self.freq, index).chunk(2, dim=-1)
+        angle = vertical * offset[..., :1] + horizontal * offset[..., 1:] + self.phase.unsqueeze(1)
+        waves = gather(self.coef, index) * _wave(angle, self.coef.dtype)
+        return waves.unflatten(1, (4, -1)), weights.transpose(1, 2).unsqueeze(-1)
+
+    def on_grid(self, grid: Grid) -> Callable[[slice], Iterator[Tensor]]:
+        """Gives, for some rows of a rectangle, the waves (B, rows, W, 2K) of each of the four neighbours."""
+        coef, freq = self.coef.permute(0, 2, 3, 1), self.freq.permute(0, 2, 3, 1)
+        (iy, dy), (ix, dx) = grid.rows.neighbours(), grid.cols.neighbours()
+        index_y, down = tensor(iy, freq), tensor(dy, freq)[..., None, None]
+        index_x, right = tensor(ix, freq), tensor(dx, freq)[..., None]
+
+        def waves(rows: slice) -> Iterator[Tensor]:
+            for v in (0, 1):
+                line = coef.index_select(1, index_y[v, rows])
+                vertical, across = freq.index_select(1, index_y[v, rows]).chunk(2, dim=-1)
+                along = torch.cat([vertical * down[v, rows] + self.phase[:, None, None], across], dim=-1)
+                for u in (0, 1):
+                    start, slope = along.index_select(2, index_x[u]).chunk(2, dim=-1)
+                    angle = torch.addcmul(start, slope, right[u])
+                    yield line.index_select(2, index_x[u]).mul_(_wave(angle, coef.dtype))
+
+        return waves
+
+
+class HasWaves(Protocol):
+    """The layers that `Waves` are made by."""
+
+    coef: nn.Conv2d
+    freq: nn.Conv2d
+    phase: nn.Linear
+
+
+class LTEField(NamedTuple):
+    """What each neighbour makes waves of, and the image for the skip."""
+
+    waves: Waves
     lr: Tensor  # (B, 3, h, w)
     frame: Frame
 
@@ -76,53 +136,22 @@ class LTE(Decoder):
         return self.imnet.linears
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LTEField:
-        weight, bias = self.freq.weight, self.freq.bias
-        assert bias is not None
-        if self.interleaved:
-            order = torch.arange(len(bias), device=feat.device).reshape(-1, 2).T.flatten()
-            weight, bias = weight[order], bias[order]
-        with no_autocast(feat):
-            wide = feat.float().contiguous(memory_format=torch.channels_last)
-            freq = F.conv2d(wide, weight.float() * math.pi, bias.float() * math.pi, padding=1)
-            phase = F.linear(frame.rel_cell, self.phase.weight.float()) * math.pi
-        return LTEField(conv(self.coef, feat), freq, phase, lr, frame)
+        return LTEField(Waves.of(self, feat, frame, interleaved=self.interleaved), lr, frame)
 
     def query(self, prepared: LTEField, coord: Tensor) -> Tensor:
-        coef, freq, phase, lr, frame = prepared
-        samples, weights = sample_neighbours(coord, frame.size)
-        index = torch.cat([sample.index for sample in samples], dim=1)
-        offset = torch.cat([sample.distance for sample in samples], dim=1)
-        vertical, horizontal = gather(freq, index).chunk(2, dim=-1)
-        angle = vertical * offset[..., :1] + horizontal * offset[..., 1:] + phase.unsqueeze(1)
-        hidden = self._trunk(gather(coef, index) * wave(angle, coef.dtype))
-        hidden = hidden.reshape(*coord.shape[:1], 4, coord.shape[1], -1)
-        mixed = (hidden * weights.transpose(1, 2).unsqueeze(-1)).sum(1)
-        return last_linear(self._layers[-1], mixed) + bilinear_at(lr, coord)
+        waves, weights = prepared.waves.at(coord, prepared.frame.size)
+        answer = (self._trunk(waves) * weights).sum(1)
+        return last_linear(self._layers[-1], answer) + bilinear_at(prepared.lr, coord)
 
     def render(self, prepared: LTEField, grid: Grid) -> Tensor:
         """1-D tables per row and column, in chunks of whole rows."""
-        coef, freq = prepared.coef.permute(0, 2, 3, 1), prepared.freq.permute(0, 2, 3, 1)
-        (iy, dy), (ix, dx) = grid.rows.neighbours(), grid.cols.neighbours()
-        index_y, down = tensor(iy, freq), tensor(dy, freq)[..., None, None]
-        index_x, right = tensor(ix, freq), tensor(dx, freq)[..., None]
-        weights = ensemble_weights(grid, freq)
-        (height, width), batch = grid.size, len(freq)
-        out = torch.empty(batch, height, width, 3, device=freq.device)
-        for rows in row_chunks(height, batch * width, freq.device):
-            mixed: Tensor | None = None
-            for v in (0, 1):
-                line = coef.index_select(1, index_y[v, rows])
-                vertical, across = freq.index_select(1, index_y[v, rows]).chunk(2, dim=-1)
-                along = torch.cat([vertical * down[v, rows] + prepared.phase[:, None, None], across], dim=-1)
-                for u in (0, 1):
-                    start, slope = along.index_select(2, index_x[u]).chunk(2, dim=-1)
-                    waves = wave(torch.addcmul(start, slope, right[u]), coef.dtype)
-                    hidden = self._trunk(line.index_select(2, index_x[u]).mul_(waves))
-                    weight = weights[2 * v + u, rows, :, None]
-                    mixed = hidden * weight if mixed is None else mixed.addcmul_(hidden, weight)
-            assert mixed is not None
-            out[:, rows] = last_linear(self._layers[-1], mixed)
-        return out.permute(0, 3, 1, 2) + bilinear_grid(prepared.lr, grid)
+        lr, waves, weights = prepared.lr, prepared.waves.on_grid(grid), ensemble_weights(grid, prepared.lr)
+        (height, width), batch = grid.size, len(lr)
+        out = torch.empty(batch, height, width, 3, device=lr.device)
+        for rows in row_chunks(height, batch * width, lr.device):
+            answer = mixed(map(self._trunk, waves(rows)), weights[:, rows])
+            out[:, rows] = last_linear(self._layers[-1], answer)
+        return out.permute(0, 3, 1, 2) + bilinear_grid(lr, grid)
 
     def _trunk(self, hidden: Tensor) -> Tensor:
         """The layers before the last."""
@@ -145,6 +174,6 @@ class LTEPlus(LTE):
         return [layer for layer in self.layers if isinstance(layer, nn.Conv2d)]
 
 
-def wave(angle: Tensor, dtype: torch.dtype) -> Tensor:
+def _wave(angle: Tensor, dtype: torch.dtype) -> Tensor:
     """Cosines and sines (..., 2K) of angles (..., K)."""
     return torch.cat([angle.cos(), angle.sin()], dim=-1).to(dtype)
