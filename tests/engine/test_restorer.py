@@ -42,6 +42,8 @@ def restorer(net, *, tile="auto", fidelity=0.0, average=1, **changes):
 class Known(torch.nn.Module):
     """A generator that knows the clean latents of the picture that it is shown."""
 
+    kind = "restoration"
+
     channels, multiple_of, context = 4, 2, 2
 
     def __init__(self, decoder, alphas, target):
