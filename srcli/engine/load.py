@@ -71,13 +71,13 @@ def upscaler_for(
         UsageError: a sampling or branch for a network that has none.
     """
     decoder = network.decoder
+    if network.generator is None and (sampling is not None or branch is not None):
+        raise UsageError(f"'{preset.name}' is no diffusion model.")
     if branch is not None and not isinstance(decoder, SelectiveDecoder):
         raise UsageError(f"The decoder of '{preset.name}' has no branches.")
     if isinstance(decoder, SelectiveDecoder) and branch is not None and branch not in decoder.branches:
         raise UsageError(f"The decoder of '{preset.name}' has no branch '{branch}'.")
     if network.generator is None:
-        if sampling is not None:
-            raise UsageError(f"'{preset.name}' is no diffusion model.")
         return Upscaler(network, preset, **options)
     if network.generator.kind == "restoration":
         from srcli.engine.restorer import Restorer

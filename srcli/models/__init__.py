@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import typing
 from collections.abc import Callable, Collection, Mapping
@@ -140,6 +141,8 @@ def _native_parts(preset: Preset, make: Callable[..., Any]) -> tuple[Encoder, De
     width = encoder.out_dim if alone else encoder.feat_dim
     decoder = make(DECODERS, "decoder", Part(preset.decoder.name, args), preset.name, in_dim=width)
     if isinstance(decoder, LIA):
+        if make is _make_once:  # shared with presets that stand on no native picture
+            decoder = copy.deepcopy(decoder)
         decoder.stand_on_native()
         return encoder, decoder
     return encoder, decoder if alone else on_native(decoder, encoder.feat_dim)

@@ -4,9 +4,9 @@ import pytest
 
 from srcli.config.presets import list_presets, parse_preset
 from srcli.errors import PresetError
-from srcli.models import DECODERS, branches_of, build
+from srcli.models import DECODERS, branches_of, build, outline
 from srcli.models.decoders.linf import LINF
-from tests.engine.test_latent import TINY
+from tests.engine.test_latent import NATIVE, TINY
 
 BODY = {"title": "t", "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 8, "mean_shift": False}}
 FLOW = {"name": "linf", "hidden_dim": 8, "hidden": [8]}
@@ -45,3 +45,14 @@ def test_branches_are_those_of_the_decoder_or_of_the_preset():
     two = {**TINY, "decoder": {**TINY["decoder"], "branches": ["fp", "f"]}}
     assert branches_of(parse_preset(two, name="p")) == ("fp", "f")
     assert branches_of(parse_preset({**BODY, "decoder": FLOW}, name="p")) == ()
+
+
+def test_a_network_on_a_native_picture_leaves_others_of_the_same_parts_alone():
+    plain = outline(parse_preset(TINY, name="plain"))
+    assert "decoder.gains" in outline(parse_preset(NATIVE, name="native")).state_dict()
+    again = outline(parse_preset(TINY, name="plain"))
+    assert set(again.state_dict()) == set(plain.state_dict())
+    fidelity = {**NATIVE["encoder"]["fidelity"]}
+    table = {**NATIVE, "encoder": {**NATIVE["encoder"], "fidelity": fidelity}}
+    table["decoder"] = {key: value for key, value in NATIVE["decoder"].items() if key != "skip"}
+    assert "decoder.gains" not in outline(parse_preset(table, name="same parts")).state_dict()
