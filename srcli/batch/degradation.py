@@ -125,7 +125,7 @@ def decided(
         about = {"measured": count, "pictures": len(other.folders[folder])}
     else:
         damage = _damage_of(read())
-        verdict = None if damage is None else judge(damage)
+        verdict = None if damage is None else judge(damage, header.quality)
         about = {} if damage is None else {key: round(value, DIGITS) for key, value in asdict(damage).items()}
     if verdict is None:
         return settings, nothing
@@ -159,13 +159,14 @@ def _of_folder(paths: tuple[Path, ...], settings: Settings) -> tuple[Verdict | N
     odds = []
     for path in paths[:: -(-len(paths) // MOST)]:
         with suppress(SrcliError, OSError):
-            if counts_as_clean(probe(path, frames="first")) is not None:
+            header = probe(path, frames="first")
+            if counts_as_clean(header) is not None:
                 continue
             frames = "first" if settings.frames == "all" else settings.frames
             limit = settings.max_input_pixels
             image = read_image(path, frames=frames, max_pixels=limit, in_memory=input_bytes())
             if (damage := _damage_of(image)) is not None:
-                odds.append(judge(damage).odds)
+                odds.append(judge(damage, header.quality).odds)
     return (verdict_of(float(np.median(odds))) if odds else None), len(odds)
 
 
@@ -190,4 +191,4 @@ def noticed(image: Image, job: Job, settings: Settings) -> bool:
     if not settings.notice or not job.needs_network or counts_as_clean(job.header) is not None:
         return False
     damage = _damage_of(image)
-    return damage is not None and judge(damage).pick == "real"
+    return damage is not None and judge(damage, job.header.quality).pick == "real"

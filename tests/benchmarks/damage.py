@@ -1,14 +1,15 @@
-"""Fits what `upscale --degradation auto` decides by, and tests it on photographs that were held out.
+"""Fits what `upscale --degradation auto` decides by, and counts its decisions on photographs that were held out.
 
-    python tests/benchmarks/damage.py --data open-0.tar --data open-1.tar .. [--train 250] [--test 150]
+    python tests/benchmarks/damage.py --data open-0.tar --data open-1.tar [--fit 420] [--count 520]
 
-Every sample is a part of a photograph reduced by 1 to 4 (research pictures, which may be JPEG themselves, by 1.5 at
-least), about 160 pixels wide; for every five of them there is a drawing of flat discs. Each comes in seven ways: cleanly;
-stored as JPEG of quality 88 to 98; as JPEG of 10 to 50; with white noise of 4 to 24 levels; and by three ranges of
-degradation. The logistic function is fitted on all but the last, realesrgan-seesr; the two clean ways weigh as much as
-the damaged ones. With --accuracy nothing is fitted; what ships is counted on parts of held-out photographs and on
-rendered pages and drawings: how many get the model for damaged pictures, by kind. Prints the weights for `srcli/degradations/estimate.py` and, for training and for held-out photographs, the share of
-wrong verdicts and how often a verdict is right that is called that sure.
+Every sample is a part of a photograph, up to 240 pixels wide, reduced by 1 to 3 (by areas, or softened and then by cubic or
+Lanczos interpolation), as it is and as people have it: stored as JPEG of quality 88 to 98, of 30 to 70, twice with a
+change of size between, with noise of 5 to 20 levels, blurred by 1 to 2.5 pixels, blurred and stored. Pages of text and
+drawings are rendered by program. The logistic function is fitted on training photographs, as they are against the damaged
+kinds, of which noise and blur count twice: files of low quality are known by their tables. The least odds that count as
+sure are those that 99.5 % of the clean parts and all pages stay below. Prints both for
+`srcli/degradations/estimate.py`, and how many pictures of each kind are given to the model for damaged ones: by what was
+fitted on both sides, and by what ships on the held-out one, once with the quality that a JPEG file itself says.
 """
 
 import argparse
@@ -18,240 +19,151 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from srcli.data.photos import decoded, image_files, is_held_out, photograph_of
-from srcli.data.reduce import pillow_bicubic
-from srcli.degradations.apply import degrade
-from srcli.degradations.draw import draw, numbered
-from srcli.degradations.estimate import SURE, judge, measure, signs
-from srcli.degradations.presets import find_degradation
+from srcli.data.photos import decoded, image_files, photograph_of
+from srcli.degradations.draw import numbered
+from srcli.degradations.estimate import Damage, judge, measure, signs
 from srcli.geometry import Size
+from tests.benchmarks.native_bodies import held_out
+from tests.degradations.test_estimate import leaves
 from tests.helpers import hostile
 
-KINDS = ("clean", "jpeg", "jpeg-strong", "noise", "realesrgan-stablesr", "realesrgan", "realesrgan-seesr")
-CLEAN, FITTED = KINDS[:2], KINDS[:6]
-HELD_OUT = ("007", "050")
-LR, LEAST = 160, 64  # pixels
-RIDGE = 1.0
-TIDY = ("full size", "reduced")
+CLEAN = ("photograph", "page or drawing", "jpeg 88-98")  # the last is not fitted
 DAMAGED = ("jpeg 30-70", "jpeg twice", "noise 5-20", "blur 1-2.5", "blur, jpeg")
+TWICE = ("noise 5-20", "blur 1-2.5")
+SIDE, PAGE = 240, 640  # pixels
+RIDGE = 0.2
+Sample = tuple[Damage | None, int | None]  # what is measured, and the quality of a JPEG file
 
 
-def files(sources: list[Path], *, held_out: bool) -> list[tuple[str, bytes]]:
-    """Names and contents of the photographs of one side."""
-    every = [pair for source in sources for pair in image_files(source)]
-    return [(name, data) for name, data in every if is_held_out(photograph_of(name), HELD_OUT) == held_out]
-
-
-def samples(photos: list[tuple[str, bytes]], count: int, seed: int) -> list[dict[str, np.ndarray]]:
-    """Pictures (h, w, 3) by kind."""
-    found, at, order = [], 0, numbered(seed, 0).permutation(len(photos))
-    while len(found) < count:
-        at += 1
-        rng = numbered(seed, at)
-        name, data = photos[order[at % len(photos)]]
-        sample = one(name, decoded(data), rng)
-        if sample is not None:
-            found.append(sample)
-    return found + drawings(count // 5, seed)
-
-
-def drawings(count: int, seed: int) -> list[dict[str, np.ndarray]]:
-    """Overlapping discs in flat colours, by kind: what logos and charts have in common."""
-    found = []
-    for number in range(count):
-        rng = numbered(seed, 1_000_000 + number)
-        scale = float(rng.choice([1.5, 2, 3]))
-        side = int(LR * scale)
-        picture = np.full((side, side, 3), rng.integers(0, 256, 3), np.uint8)
-        for _ in range(int(rng.integers(5, 300))):
-            radius = int(4 / rng.uniform(0.02, 1) ** 1.2)
-            place, colour = (
-                tuple(int(v) for v in rng.integers(0, high, n)) for high, n in ((side, 2), (256, 3))
-            )
-            cv2.circle(picture, place, radius, colour, -1, cv2.LINE_AA)
-        found.append(ways(picture, Size(int(side / scale), int(side / scale)), rng))
-    return found
-
-
-def one(name: str, hr: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray] | None:
-    """One part of a photograph in every way; None for a picture that is too small."""
-    small = name[0].isdigit() or name.startswith("div2k")
-    scale = float(rng.choice([1, 1.5, 2, 3, 4] if small else [1.5, 2, 3]))
-    if min(hr.shape[:2]) / scale < LEAST:
-        scale = 1.5
-    if min(hr.shape[:2]) / scale < LEAST:
-        return None
-    h, w = (min(int(LR * scale), side) for side in hr.shape[:2])
-    y, x = (int(rng.integers(side - part + 1)) for side, part in zip(hr.shape[:2], (h, w), strict=True))
-    part, size = hr[y : y + h, x : x + w].copy(), Size(int(h / scale), int(w / scale))
-    return ways(part, size, rng)
-
-
-def ways(part: np.ndarray, size: Size, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The LR pictures of one HR picture, by kind."""
-    clean = pillow_bicubic(part, size)
-    quality, chroma = int(rng.integers(88, 99)), int(rng.choice([0, 2]))
-    made = {
-        "clean": clean,
-        "jpeg": stored(clean, quality, chroma),
-        "jpeg-strong": strong(clean, quality),
-        "noise": noisy(clean),
-    }
-    for kind in KINDS[4:]:
-        made[kind] = degrade(torch.tensor(part), draw(find_degradation(kind), rng), size)[0].numpy()
-    return made
-
-
-def strong(pixels: np.ndarray, quality: int) -> np.ndarray:
-    """A picture as a JPEG file of quality 10 to 50 gives it back."""
-    return stored(pixels, 10 + 4 * (quality - 88), 2)
-
-
-def noisy(pixels: np.ndarray) -> np.ndarray:
-    """A picture with white noise of 4 to 24 levels."""
-    rng = np.random.default_rng(int(pixels.sum()))
-    return np.clip(np.rint(pixels + rng.normal(0, rng.uniform(4, 24), pixels.shape)), 0, 255).astype(np.uint8)
-
-
-def stored(pixels: np.ndarray, quality: int, chroma: int) -> np.ndarray:
-    """A picture as a JPEG file gives it back."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=chroma)
-    return np.asarray(Image.open(file))
-
-
-def measured(found: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """What the verdict sees (n, 21), by kind."""
-    return {kind: np.stack([seen(sample[kind]) for sample in found]) for kind in KINDS}
-
-
-def seen(pixels: np.ndarray) -> np.ndarray:
-    """The signs of one picture."""
-    values = pixels.astype(np.float32) / 255
-    damage = measure(lambda top, bottom: values[top:bottom], Size(*values.shape[:2]))
-    assert damage is not None
-    return signs(damage)
-
-
-def fitted(by_kind: dict[str, np.ndarray]) -> np.ndarray:
-    """Weights of the logistic function, by Newton's method."""
-    x = np.concatenate([by_kind[kind] for kind in FITTED])
-    y = np.concatenate([np.full(len(by_kind[kind]), float(kind not in CLEAN)) for kind in FITTED])
-    share = np.where(y == 1, 0.5 / y.sum(), 0.5 / (1 - y).sum()) * len(y)
-    weights = np.zeros(x.shape[1])
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-x @ weights))
-        slope = x.T @ (share * (p - y)) + RIDGE * weights
-        curve = (x * (share * p * (1 - p))[:, None]).T @ x + RIDGE * np.eye(len(weights))
-        weights -= np.linalg.solve(curve, slope)
-    return weights
-
-
-def report(title: str, by_kind: dict[str, np.ndarray], weights: np.ndarray) -> None:
-    """The share of wrong verdicts by kind, and of right ones by how sure they are."""
-    odds = {kind: x @ weights for kind, x in by_kind.items()}  # of damage
-    print(f"{title}, {len(by_kind['clean'])} samples: misjudged, given to the wrong model")
-    for kind, values in odds.items():
-        taken = np.mean(values >= np.log(SURE / (1 - SURE)))
-        judged, wrong = (np.mean(values > 0), taken) if kind in CLEAN else (np.mean(values <= 0), 1 - taken)
-        print(f"  {kind:20} {judged:6.1%} {wrong:6.1%}")
-    every = np.concatenate([odds[kind] * (-1 if kind in CLEAN else 1) for kind in FITTED])
-    sure = 1 / (1 + np.exp(-np.abs(every)))
-    for low, high in ((0.5, 0.7), (0.7, 0.9), (0.9, 1.0)):
-        chosen = (sure >= low) & (sure <= high)
-        right = np.mean(every[chosen] > 0) if chosen.any() else np.nan
-        print(f"  {low:.0%} to {high:.0%} sure: right {right:.0%} of {chosen.sum()}")
-
-
-def accuracy(photos: list[tuple[str, bytes]], count: int) -> None:
-    """Print how many pictures are given to the model for damaged ones, by kind: clean ones should not be."""
-    given: dict[str, list[bool]] = {}
-    for number in range(count):
-        rng = numbered(7, number)
-        hr = decoded(photos[int(rng.integers(len(photos)))][1])
-        for kind, pixels in people(hr, rng).items():
-            given.setdefault(kind, []).append(is_given(pixels))
-    for number in range(60):
-        g = np.random.default_rng([11, number])
-        maker = (hostile.text, hostile.drawing)[number % 2]
-        page = maker(g, 4 * LR, smooth=True) if maker is hostile.text else maker(g, 4 * LR)
-        given.setdefault("page or drawing", []).append(is_given(page))
-    for kind, picks in given.items():
-        print(f"  {kind:16} {sum(picks):4} of {len(picks)} ({np.mean(picks):.1%})")
-    for title, kinds in (("clean", TIDY), ("damaged", DAMAGED)):
-        picks = [pick for kind in kinds for pick in given[kind]]
-        print(
-            f"{title}: {sum(picks)} of {len(picks)} ({np.mean(picks):.1%}) get the model for damaged pictures"
-        )
-
-
-def people(hr: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """A part of a photograph, about 240 pixels wide, as people have it: one clean way, and the damaged ones."""
+def people(hr: np.ndarray, rng: np.random.Generator) -> dict[str, tuple[np.ndarray, int | None]]:
+    """A part of a photograph by kind, with the quality of those that are JPEG files."""
     by = min(float(rng.uniform(1, 3)), min(hr.shape[:2]) / 96)
     small = Size(*(int(side / by) for side in hr.shape[:2]))
     how = (cv2.INTER_AREA, cv2.INTER_LANCZOS4, cv2.INTER_CUBIC)[int(rng.integers(3))]
     soft = cv2.GaussianBlur(hr, (0, 0), 0.4 * by) if by > 1.2 and how != cv2.INTER_AREA else hr  # antialiased
     whole = hr if by <= 1.05 else cv2.resize(soft, (small.w, small.h), interpolation=how)
-    h, w = (min(240, side) for side in whole.shape[:2])
+    h, w = (min(SIDE, side) for side in whole.shape[:2])
     y, x = (int(rng.integers(side - part + 1)) for side, part in zip(whole.shape[:2], (h, w), strict=True))
     clean = np.ascontiguousarray(whole[y : y + h, x : x + w])
     blurred = cv2.GaussianBlur(clean, (0, 0), float(rng.uniform(1, 2.5)))
     noise = rng.normal(
         0, float(rng.uniform(5, 20)), clean.shape if rng.random() < 0.6 else (*clean.shape[:2], 1)
     )
-    half = cv2.resize(clean, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    fine, low, twice, last = (int(rng.integers(*ends)) for ends in ((88, 99), (30, 71), (30, 71), (50, 90)))
+    half = stored(cv2.resize(clean, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA), twice)
     return {
-        TIDY[0] if by <= 1.05 else TIDY[1]: clean,
-        "jpeg 30-70": stored(clean, int(rng.integers(30, 71)), 2),
-        "jpeg twice": stored(
-            cv2.resize(stored(half, int(rng.integers(30, 71)), 2), (w, h), interpolation=cv2.INTER_LINEAR),
-            int(rng.integers(50, 90)),
-            2,
-        ),
-        "noise 5-20": np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8),
-        "blur 1-2.5": blurred,
-        "blur, jpeg": stored(blurred, int(rng.integers(30, 71)), 2),
+        "photograph": (clean, None),
+        "jpeg 88-98": (stored(clean, fine), fine),
+        "jpeg 30-70": (stored(clean, low), low),
+        "jpeg twice": (stored(cv2.resize(half, (w, h), interpolation=cv2.INTER_LINEAR), last), last),
+        "noise 5-20": (np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8), None),
+        "blur 1-2.5": (blurred, None),
+        "blur, jpeg": (stored(blurred, low), low),
     }
 
 
-def is_given(pixels: np.ndarray) -> bool:
-    """Whether a picture gets the model for damaged ones."""
+def page(seed: int, number: int) -> np.ndarray:
+    """Text, a drawing or flat discs, smooth."""
+    g = np.random.default_rng([seed, number])
+    if number % 3 == 2:
+        side = int(g.integers(200, 800))
+        return np.rint(leaves(side, int(g.integers(1 << 30))) * 255).astype(np.uint8)
+    return hostile.drawing(g, PAGE) if number % 2 else hostile.text(g, PAGE, smooth=True)
+
+
+def stored(pixels: np.ndarray, quality: int) -> np.ndarray:
+    """A picture as a JPEG file gives it back."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=2)
+    return np.asarray(Image.open(file))
+
+
+def seen(pixels: np.ndarray) -> Damage | None:
+    """What is measured of a picture."""
     values = pixels.astype(np.float32) / 255
-    damage = measure(lambda top, bottom: values[top:bottom], Size(*values.shape[:2]))
-    return damage is not None and judge(damage).pick == "real"
+    return measure(lambda top, bottom: values[top:bottom], Size(*values.shape[:2]))
+
+
+def samples(data: list[Path], count: int, pages: int, seed: int, *, held: bool) -> dict[str, list[Sample]]:
+    """What is measured of pictures, by kind."""
+    every = [pair for source in data for pair in image_files(source)]
+    photos = [content for name, content in every if held_out(photograph_of(name)) == held]
+    found: dict[str, list[Sample]] = {"page or drawing": [(seen(page(seed, k)), None) for k in range(pages)]}
+    for number in range(count):
+        rng = numbered(seed, number)
+        hr = decoded(photos[int(rng.integers(len(photos)))])
+        for kind, (pixels, quality) in people(hr, rng).items():
+            found.setdefault(kind, []).append((seen(pixels), quality))
+    return found
+
+
+def table(by_kind: dict[str, list[Sample]], kind: str) -> np.ndarray:
+    """What the verdict sees (n, 21) of a kind."""
+    return np.stack([signs(damage) for damage, _ in by_kind[kind] if damage is not None])
+
+
+def fitted(by_kind: dict[str, list[Sample]]) -> tuple[np.ndarray, float]:
+    """Weights of the logistic function, by Newton's method, and the least odds that count as sure."""
+    parts = {kind: table(by_kind, kind) for kind in (*CLEAN[:2], *DAMAGED)}
+    x = np.concatenate([*parts.values()])
+    counts = [len(part) for part in parts.values()]
+    y = np.repeat([float(kind in DAMAGED) for kind in parts], counts)
+    share = np.repeat([2.0 if kind in TWICE else 1.0 for kind in parts], counts)
+    share *= len(y) / 2 / np.where(y == 1, share[y == 1].sum(), share[y == 0].sum())
+    weights = np.zeros(x.shape[1])
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-x @ weights))
+        slope = x.T @ (share * (p - y)) + RIDGE * weights
+        curve = (x * (share * p * (1 - p))[:, None]).T @ x + RIDGE * np.eye(len(weights))
+        weights -= np.linalg.solve(curve, slope)
+    weights = np.round(weights, 2)
+    photographs, pages = (parts[kind] @ weights for kind in CLEAN[:2])
+    return weights, max(float(np.quantile(photographs, 0.995)), float(pages.max()))
+
+
+def count(title: str, by_kind: dict[str, list[bool]]) -> None:
+    """Print the share of each kind that is given to the model for damaged pictures."""
+    print(title)
+    for kind in (*CLEAN, *DAMAGED):
+        print(f"  {kind:16} {sum(by_kind[kind]):4} of {len(by_kind[kind])} ({np.mean(by_kind[kind]):.1%})")
+    every = [pick for kind in DAMAGED for pick in by_kind[kind]]
+    print(f"  all damaged      {sum(every):4} of {len(every)} ({np.mean(every):.1%})")
 
 
 def main() -> None:
-    """Fit and report."""
+    """Fit and count."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, action="append", required=True)
-    parser.add_argument("--train", type=int, default=250)
-    parser.add_argument("--test", type=int, default=150)
-    parser.add_argument(
-        "--accuracy", type=int, metavar="PARTS", help="of photographs; 520 for the documentation"
-    )
-    parser.add_argument("--fit-side", action="store_true", help="count on the photographs of the fit instead")
+    parser.add_argument("--fit", type=int, default=420)
+    parser.add_argument("--count", type=int, default=520)
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    if args.accuracy:
-        accuracy(files(args.data, held_out=not args.fit_side), args.accuracy)
-        return
-    train = measured(samples(files(args.data, held_out=False), args.train, seed=1))
-    weights = fitted(train)
-    print(f"WEIGHTS = np.array({[round(float(w), 2) for w in weights]})")
-    report("training photographs", train, weights)
-    report(
-        "held-out photographs",
-        measured(samples(files(args.data, held_out=True), args.test, seed=2)),
-        weights,
-    )
+    cv2.setNumThreads(1)
+    train = samples(args.data, args.fit, 200, 8, held=False)
+    test = samples(args.data, args.count, 60, 7, held=True)
+    weights, sure = fitted(train)
+    print(f"WEIGHTS = np.array({weights.tolist()})\nSURE = {1 / (1 + np.exp(-sure)):.3f}")
+    for title, side in (("fitted, training", train), ("fitted, held out", test)):
+        count(
+            title,
+            {
+                kind: [d is not None and float(signs(d) @ weights) >= sure for d, _ in side[kind]]
+                for kind in side
+            },
+        )
+    for title, told in (("ships, by pixels", False), ("ships, as files", True)):
+        count(
+            title,
+            {
+                kind: [d is not None and judge(d, q if told else None).pick == "real" for d, q in test[kind]]
+                for kind in test
+            },
+        )
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def test_auto_measures_every_picture_and_says_what_it_picked(upscale, engine, re
     assert damaged["degradation"]["blocks"] > 3 * clean["degradation"]["blocks"]
     assert 0.5 <= damaged["degradation"]["confidence"] <= 1
     assert len(real.calls) == 1
-    assert len(engine.calls) == 2  # mixed into the damaged one, which is slightly so
+    assert len(engine.calls) == 1 + (damaged["restore"] < 1)  # mixed into one that is slightly damaged
     for line, words in zip(result.stderr.splitlines(), ("looks clean (", "looks damaged ("), strict=True):
         assert words in line
         assert "blocks " in line
