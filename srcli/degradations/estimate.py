@@ -34,7 +34,7 @@ OPAQUE, REACH = 0.999, 4  # a pixel counts if this much of everything within so 
 USUAL = np.array([-1.5, -0.4, 0.5, 0.4, -0.3])
 VARIES = np.array([1.1, 0.9, 0.9, 1.0, 0.45])
 FARTHEST = 3.0  # beyond that much of it nothing was fitted
-SURE = 0.952  # 99.5 % of clean photographs and all pages stay below
+SURE = 0.85  # 99 % of clean photographs and all pages stay below 0.82; a flat drawing in the tests does not
 LOW_QUALITY = 72  # of JPEG files: people save at 75 or more by default
 # Of `signs`, fitted by tests/benchmarks/damage.py.
 WEIGHTS = np.array(

@@ -7,7 +7,7 @@ Lanczos interpolation), as it is and as people have it: stored as JPEG of qualit
 change of size between, with noise of 5 to 20 levels, blurred by 1 to 2.5 pixels, blurred and stored. Pages of text and
 drawings are rendered by program. The logistic function is fitted on training photographs, as they are against the damaged
 kinds, of which noise and blur count twice: files of low quality are known by their tables. The least odds that count as
-sure are those that 99.5 % of the clean parts and all pages stay below. Prints both for
+sure are those that 99 % of the clean parts and all pages stay below. Prints both for
 `srcli/degradations/estimate.py`, and how many pictures of each kind are given to the model for damaged ones: by what was
 fitted on both sides, and by what ships on the held-out one, once with the quality that a JPEG file itself says.
 """
@@ -122,7 +122,7 @@ def fitted(by_kind: dict[str, list[Sample]]) -> tuple[np.ndarray, float]:
         weights -= np.linalg.solve(curve, slope)
     weights = np.round(weights, 2)
     photographs, pages = (parts[kind] @ weights for kind in CLEAN[:2])
-    return weights, max(float(np.quantile(photographs, 0.995)), float(pages.max()))
+    return weights, max(float(np.quantile(photographs, 0.99)), float(pages.max()))
 
 
 def count(title: str, by_kind: dict[str, list[bool]]) -> None:

@@ -25,13 +25,11 @@ from scipy.stats import wasserstein_distance
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from srcli.metrics.squeezenet import missing, squeezenet
-
-from srcli.engine.features import TensorSource
-from srcli.engine.load import engine_for, open_engine
+from srcli.engine.load import load_upscaler, upscaler_for
 from srcli.geometry import Size
 from srcli.image.resize import resize
 from srcli.metrics.niqe import niqe_srcli
+from srcli.metrics.perceptual import missing_squeezenet, squeezenet
 from srcli.metrics.psnr import psnr
 from srcli.weights.checkpoint import load
 from tests.benchmarks.native_bodies import photographs
@@ -131,7 +129,7 @@ def gradients(x):
 def figures(sr, hr, taught, plain):
     """One crop's figures, in the order of the table."""
     sr = np.rint(sr.clip(0, 1) * 255).astype(np.float32) / 255
-    seen = missing() is None
+    seen = missing_squeezenet() is None
     phase, repeats = grid(sr)
     clean = cv2.resize(hr, (LR, LR), interpolation=cv2.INTER_AREA)
     return [
@@ -167,10 +165,9 @@ TITLES = (
 
 def enlarged(engine, lr):
     """The x4 picture, and the processor's seconds that it took."""
-    source = TensorSource(torch.from_numpy(lr).permute(2, 0, 1)[None])
     began = time.process_time()
-    rows = np.concatenate(list(engine.rows(source, Size(HR, HR))))
-    return rows, time.process_time() - began
+    sr = engine.upscale(lr, size=(HR, HR))
+    return np.asarray(sr), time.process_time() - began
 
 
 def main():
@@ -187,14 +184,14 @@ def main():
     cv2.setNumThreads(1)
     known = list(crops(asked.data, asked.count))
     loaded = load("real-best")
-    teacher = engine_for(loaded.network, loaded.preset, device="cpu")
+    teacher = upscaler_for(loaded.network, loaded.preset, device="cpu")
     teacher.network.encoder.limiter = None  # the network alone
     taught = [enlarged(teacher, lr) for lr, _, _ in known]
     plain = [resize(lr, Size(HR, HR), kernel="bicubic") for lr, _, _ in known]
     found = {
         "bicubic": [(x, 0.0) for x in plain],
         **{
-            name: [enlarged(open_engine(name, device="cpu"), lr) for lr, _, _ in known]
+            name: [enlarged(load_upscaler(name, device="cpu"), lr) for lr, _, _ in known]
             for name in asked.model
         },
         "teacher": taught,
