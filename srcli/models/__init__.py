@@ -84,7 +84,7 @@ def _build(preset: Preset, make: Callable[..., Any]) -> ImplicitSR:
         from srcli.models.latent_restorer import assemble
 
         return assemble(preset)
-    encoder, decoder = _native_parts(preset, make) or _plain_parts(preset, make)
+    encoder, decoder = _parts(preset, make)
     if preset.generator is None:
         _check_kind(preset, preset.decoder, decoder.kind)
         return ImplicitSR(encoder, decoder)
@@ -116,17 +116,22 @@ def branches_of(preset: Preset) -> tuple[str, ...]:
     return tuple(preset.decoder.args.get("branches", decoder.every_branch))
 
 
-def _plain_parts(preset: Preset, make: Callable[..., Any]) -> tuple[Encoder, Decoder]:
-    encoder = make(ENCODERS, "encoder", preset.encoder, preset.name)
-    return encoder, make(DECODERS, "decoder", preset.decoder, preset.name, in_dim=encoder.out_dim)
+def _skip_of(decoder: Part) -> tuple[Part, Any]:
+    """A decoder's part without the setting of what it adds to, and that."""
+    skip = decoder.args.get("skip", "bilinear")
+    if decoder.name == "native":
+        return decoder, "native"
+    if isinstance(skip, bool):  # LMF has a switch of that name
+        return decoder, "bilinear"
+    return Part(decoder.name, {key: value for key, value in decoder.args.items() if key != "skip"}), skip
 
 
-def _native_parts(preset: Preset, make: Callable[..., Any]) -> tuple[Encoder, Decoder] | None:
-    """The parts of a network that answers with the encoder's own picture, or adds to it; None for any other."""
-    args = dict(preset.decoder.args)
-    skip = args.pop("skip", "bilinear") if preset.decoder.name != "native" else "native"
-    if skip == "bilinear" or isinstance(skip, bool):  # LMF has a switch of that name
-        return None
+def _parts(preset: Preset, make: Callable[..., Any]) -> tuple[Encoder, Decoder]:
+    """Encoder and decoder, which answers with the encoder's own picture or adds to it, if the preset says so."""
+    part, skip = _skip_of(preset.decoder)
+    if skip == "bilinear":
+        encoder = make(ENCODERS, "encoder", preset.encoder, preset.name)
+        return encoder, make(DECODERS, "decoder", part, preset.name, in_dim=encoder.out_dim)
     if skip != "native":
         raise PresetError(f"decoder.skip in {preset.name} is 'bilinear' or 'native', not '{skip}'.")
     capable = [name for name, each in ENCODERS.items() if "gives" in inspect.signature(each).parameters]
@@ -135,11 +140,11 @@ def _native_parts(preset: Preset, make: Callable[..., Any]) -> tuple[Encoder, De
             f"{preset.name} asks for a native picture, and encoder '{preset.encoder.name}' gives none.",
             hint=f"Those that do: {', '.join(capable)}.",
         )
-    alone = preset.decoder.name == "native"
+    alone = part.name == "native"
     gives = "picture" if alone else "both"
     encoder = make(ENCODERS, "encoder", preset.encoder, preset.name, gives=gives)
     width = encoder.out_dim if alone else encoder.feat_dim
-    decoder = make(DECODERS, "decoder", Part(preset.decoder.name, args), preset.name, in_dim=width)
+    decoder = make(DECODERS, "decoder", part, preset.name, in_dim=width)
     if isinstance(decoder, LIA):
         if make is _make_once:  # shared with presets that stand on no native picture
             decoder = copy.deepcopy(decoder)
@@ -173,7 +178,7 @@ def check_parts(preset: Preset) -> None:
     if preset.kind == "restoration":
         return  # its parts are those of base models, and need diffusers
     check_part(ENCODERS, "encoder", preset.encoder, preset.name)
-    check_part(DECODERS, "decoder", preset.decoder, preset.name, ("in_dim",))
+    check_part(DECODERS, "decoder", _skip_of(preset.decoder)[0], preset.name, ("in_dim",))
     if preset.generator is not None:
         check_part(GENERATORS, "generator", preset.generator, preset.name)
 

@@ -10,7 +10,8 @@ from PIL import Image
 from srcli.config.presets import parse_preset
 from srcli.errors import PresetError
 from srcli.geometry import Box, Grid, Size, bicubic, output_size
-from srcli.models import build
+from srcli.models import build, check_parts
+from srcli.models.decoders.liif import LIIF
 from srcli.models.decoders.native import Native, NativePicture
 from srcli.models.sr import Frame
 from tests.reference.sampling import queries
@@ -116,6 +117,15 @@ def test_the_density_of_a_sample_around_the_native_picture_is_that_of_its_noise(
         assert (density(prepared, coord, near) > density(prepared, coord, far)).all()
         expected = middle - (noise**2).sum(-1) * 0.5 * 9
     torch.testing.assert_close(density(prepared, coord, far), expected, atol=1e-3, rtol=1e-4)
+
+
+def test_the_skip_that_is_the_default_may_be_named_and_another_is_refused():
+    table = {"title": "t", "encoder": RLFN, "decoder": {"name": "liif", "hidden": [8], "skip": "bilinear"}}
+    check_parts(parse_preset(table, name="t"))
+    assert isinstance(build(parse_preset(table, name="t")).decoder, LIIF)
+    check_parts(parse_preset(table | {"decoder": table["decoder"] | {"skip": "native"}}, name="t"))
+    with pytest.raises(PresetError, match="is 'bilinear' or 'native', not 'cubic'"):
+        build(parse_preset(table | {"decoder": table["decoder"] | {"skip": "cubic"}}, name="t"))
 
 
 def test_an_encoder_without_an_upsampler_is_refused():
