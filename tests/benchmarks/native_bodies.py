@@ -48,8 +48,11 @@ def _digest(photo):
     return int(blake2b(photo.encode()).hexdigest()[:8], 16)
 
 
-def photographs(shards, *, held):
-    """The photographs' blocks, (h, w, 3) uint8, sorted by name: those for training, or with `held` the others."""
+def photographs(shards, *, held, named=False):
+    """The photographs' blocks, (h, w, 3) uint8, sorted by name: those for training, or with `held` the others.
+
+    With `named` each comes behind its photograph's name.
+    """
     found = {}
     for shard in shards:
         with tarfile.open(shard) as tar:
@@ -58,7 +61,7 @@ def photographs(shards, *, held):
                     found[member.name] = np.asarray(
                         Image.open(io.BytesIO(tar.extractfile(member).read())).convert("RGB")
                     )
-    return [found[name] for name in sorted(found)]
+    return [(name.split("_")[0], found[name]) if named else found[name] for name in sorted(found)]
 
 
 def photo_crop(photos, g):
