@@ -17,6 +17,7 @@ SHIPPED = [preset for preset in list_presets() if is_bundled(preset)]
 def test_a_model_of_every_kind_is_shipped():
     assert {DEFAULT_PRESET, REAL_WORLD_PRESET, "edsr-baseline-blend"} <= {preset.name for preset in SHIPPED}
     assert {"lit", "linf", "lia"} <= {preset.decoder.name for preset in SHIPPED}
+    assert 2 in {preset.decoder.args.get("branches") for preset in SHIPPED}  # CLIT
 
 
 def test_the_package_holds_weights_with_their_cards_and_nothing_else():
@@ -24,6 +25,10 @@ def test_the_package_holds_weights_with_their_cards_and_nothing_else():
     names = {preset.name for preset in SHIPPED}
     assert {path.name for path in files} == {f"{n}{end}" for n in names for end in (".safetensors", ".md")}
     assert sum(path.stat().st_size for path in files) <= 60e6
+    most = {"rlfn-native": 2.5, "rlfn-linf-s": 2, "rlfn-lit-s": 2, "rlfn-clit2-s": 3, "fplia-small": 6}
+    assert all(
+        (bundled_folder() / f"{name}.safetensors").stat().st_size <= mb * 1e6 for name, mb in most.items()
+    )
 
 
 @pytest.mark.parametrize("preset", SHIPPED, ids=lambda preset: preset.name)
