@@ -23,7 +23,7 @@ KIM = (
     " head_dim = 32, groups = 8}"
 )
 PAIRS = {
-    "EDSR, FPLIA's UNet": {"encoder.fidelity": EDSR},
+    "EDSR, FPLIA's UNet": {"encoder.fidelity": EDSR, "generator.condition_dim": "64"},
     "RDN, Kim's UNet": {"encoder.fidelity": RDN, "generator": KIM},
 }
 NEW = '["encoder.autoencoder.", "decoder.mlp.", "decoder.norm.", "generator."]'  # what the first stage leaves alone

@@ -28,7 +28,8 @@ def stage(
 ) -> Path:
     """The weights of one stage of the recipe, trained or found.
 
-    Of `init` is taken what has a place in the network with the same shape; the rest of the network is new.
+    Of `init` is taken what has a place in the network with the same shape; the rest of the network is new. Branches add to the
+    bilinear image, as published, since not every way to join them can add to a native picture.
     """
     import torch
 
@@ -38,6 +39,7 @@ def stage(
     from srcli.weights.checkpoint import read, save_state
 
     length = {
+        "decoder.skip": '"bilinear"',
         "optim.steps": str(steps),
         "optim.seed": "0",
         "validation.every": "1000000",
