@@ -1,18 +1,22 @@
-"""`srcli explain`: a picture of what a network looks at."""
+"""`srcli explain`: a picture of what a network looks at, which of its branches answers, or how sure it is."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from srcli.cli import options
-from srcli.cli.console import Console
+from srcli.cli.console import Console, write_file
+from srcli.cli.options import option
 from srcli.errors import ExistsError, UsageError
 
 if TYPE_CHECKING:
+    from srcli.config.presets import Preset
     from srcli.engine.upscaler import Upscaler
     from srcli.geometry import Size
     from srcli.image.read import Image
@@ -20,94 +24,156 @@ if TYPE_CHECKING:
 POINT = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*[, ]\s*(-?\d+(?:\.\d+)?)\s*")
 
 
-def explain(
-    photo: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture.", show_default=False)],
+@dataclass(frozen=True)
+class Request:
+    """The options, in the order of their help."""
+
+    photo: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture.", show_default=False)]
     model: Annotated[
         str,
-        options.option(
+        option(
             "--model",
             "-m",
             metavar="NAME|FILE",
-            help="A network with a LIT or CLIT decoder, or with LGCAA.",
+            help="A network with a LIT or CLIT decoder, with LGCAA, or with branches (FPLIA); with --samples, any that "
+            "draws noise.",
             show_default=False,
         ),
-    ],
+    ]
     at: Annotated[
         str | None,
-        options.option(
+        option(
             metavar="X,Y",
             help="The point, in pixels of the picture from its top left; fractions lie between pixels. "
             "Without it LGCAA's outputs are drawn by their length.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
+    samples: Annotated[
+        int | None,
+        option(
+            "--samples",
+            min=2,
+            help="Draw how far so many samples differ, in 8-bit levels: 8 shades of gray a level.",
+            show_default=False,
+        ),
+    ] = None
+    scores: Annotated[
+        Path | None,
+        option("--scores", metavar="FILE.npy", help="Store the scores of all branches.", show_default=False),
+    ] = None
+    seed: options.Seed = 0
     scale: Annotated[
         str,
-        options.option(
+        option(
             "--scale",
             "-s",
             metavar="FACTOR",
             help="4.3, 4.3x or 430%; decides how many branches a CLIT uses.",
         ),
-    ] = "4",
+    ] = "4"
     output: Annotated[
         Path | None,
-        options.option("--output", "-o", metavar="FILE", help="A PNG. (default: INPUT_attention.png)"),
-    ] = None,
-    overwrite: Annotated[bool, options.option("--overwrite", help="Replace an existing file.")] = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    offline: options.Offline = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Draw what attention looks at: windows of LIT and CLIT at a point, or the outputs of LGCAA.
+        option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="A PNG. (default: INPUT_attention.png, _selection.png or _uncertainty.png)",
+        ),
+    ] = None
+    overwrite: Annotated[bool, option("--overwrite", help="Replace an existing file.")] = False
+    device: options.Device = "auto"
+    precision: options.Precision = "auto"
+    offline: options.Offline = False
+    quiet: options.Quiet = False
+
+
+def explain(request: Request) -> None:
+    """Draw what attention looks at (LIT, CLIT, LGCAA), which branch answers each pixel (FPLIA), or how samples differ.
 
     srcli explain photo.png --at 120,80 -m my-lit.safetensors -s 6
+
+    srcli explain photo.png -m rlfn-linf-s --samples 5
     """
-    point = None if at is None else parse_point(at)
-    target = output or photo.with_name(f"{photo.stem}_attention.png")
-    if target.suffix.lower() != ".png":
-        raise UsageError(f"the picture is a PNG, not {target.name}.", hint="End --output with .png")
-    if target.exists() and not overwrite:
-        raise ExistsError(f"{target} exists.", hint="Give --overwrite or another --output.")
-    if offline:
-        options.go_offline()
     from srcli.batch.sizes import parse_scale
-    from srcli.engine.upscaler import Upscaler
-    from srcli.files import atomic_write
+    from srcli.engine.load import load_upscaler
     from srcli.geometry import Size, output_size
     from srcli.image.read import read_image
+    from srcli.weights.files import resolve
 
-    factor = parse_scale(scale)
-    image = read_image(photo)
-    console = Console(quiet=quiet)
+    point = None if request.at is None else parse_point(request.at)
+    factor, console = parse_scale(request.scale), Console(quiet=request.quiet)
+    if request.offline:
+        options.go_offline()
+    model = options.current(request.model, console.note)
+    target = _target(request, resolve(model))
+    image = read_image(request.photo)
     for note in image.notes:
         console.note(note)
-    upscaler = Upscaler.from_preset(options.current(model, console.note), device=device, precision=precision)
-    title = f"{upscaler.preset.title}, x{factor:g}"
-    title += "" if point is None else f", at {point[0]:g},{point[1]:g}"
-    content = _drawn(upscaler, image, point, output_size(Size(*image.size), factor), title)
-    with atomic_write(target) as file:
-        file.write(content)
+    upscaler = load_upscaler(model, device=request.device, precision=request.precision)
+    size = output_size(Size(*image.size), factor)
+    if request.samples is not None:
+        from srcli.evaluate.draws import deviation_picture
+
+        content, told = deviation_picture(upscaler, image, size, request.samples, seed=request.seed)
+        console.note(told)
+    elif upscaler.selects or request.scores is not None:
+        content = _selection(upscaler, image, size, request, console)
+    else:
+        content = _attention(upscaler, image, point, size, factor)
+    write_file(target, content)
     console.result(str(target), asked=True)
 
 
-def _drawn(
-    upscaler: Upscaler, image: Image, point: tuple[float, float] | None, target: Size, title: str
+def _target(request: Request, preset: Preset) -> Path:
+    from srcli.config.sampling import is_sampled
+    from srcli.config.temperature import check_generative
+    from srcli.models import branches_of
+
+    if request.samples is not None and not is_sampled(preset):
+        check_generative(preset, "--samples")
+    what = "uncertainty" if request.samples else "selection" if branches_of(preset) else "attention"
+    target = request.output or request.photo.with_name(f"{request.photo.stem}_{what}.png")
+    if target.suffix.lower() != ".png":
+        raise UsageError(f"the picture is a PNG, not {target.name}.", hint="End --output with .png")
+    if request.scores is not None and request.scores.suffix != ".npy":
+        raise UsageError(f"--scores writes .npy files, not '{request.scores.suffix}'.")
+    for path in (target, request.scores):
+        if path is not None and path.exists() and not request.overwrite:
+            raise ExistsError(f"{path} exists.", hint="Give --overwrite or another name.")
+    return target
+
+
+def _selection(upscaler: Upscaler, image: Image, size: Size, request: Request, console: Console) -> bytes:
+    import numpy as np
+
+    from srcli.evaluate.draws import selection_picture
+
+    content, told, scores = selection_picture(upscaler, image, size, seed=request.seed)
+    console.note(told)
+    if request.scores is not None:
+        stored = BytesIO()
+        np.save(stored, scores)
+        write_file(request.scores, stored.getvalue())
+    return content
+
+
+def _attention(
+    upscaler: Upscaler, image: Image, point: tuple[float, float] | None, size: Size, factor: float
 ) -> bytes:
-    """The picture, as PNG."""
+    title = f"{upscaler.preset.title}, x{factor:g}"
+    title += "" if point is None else f", at {point[0]:g},{point[1]:g}"
     if upscaler.preset.kind == "restoration":
         from srcli.engine.restorer import Restorer
         from srcli.evaluate.attention import attention_maps, maps_picture
 
         assert isinstance(upscaler, Restorer)
-        maps = attention_maps(upscaler, image, target, at=point)
-        return maps_picture(image, maps, title=title, at=point)
+        return maps_picture(image, attention_maps(upscaler, image, size, at=point), title=title, at=point)
     from srcli.evaluate.attention import attention_windows, windows_picture
 
     if point is None:
         raise UsageError(f"'{upscaler.preset.name}' is explained at a point.", hint="Give --at X,Y.")
-    return windows_picture(image, attention_windows(upscaler, image, point, target), title=title)
+    return windows_picture(image, attention_windows(upscaler, image, point, size), title=title)
 
 
 def parse_point(text: str) -> tuple[float, float]:

@@ -1,0 +1,64 @@
+"""Pictures of what a model draws: which branch answered where, and how far samples are from each other."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from srcli.config.temperature import choose
+from srcli.engine.branch_map import Selection, in_words
+from srcli.engine.request import RenderRequest
+from srcli.engine.upscaler import Upscaler
+from srcli.errors import UsageError
+from srcli.geometry import Size
+from srcli.image.read import Image
+
+GRAY_PER_LEVEL = 8  # a deviation of 32 levels is white
+
+
+def selection_picture(
+    upscaler: Upscaler, image: Image, target: Size, *, seed: int = 0
+) -> tuple[bytes, str, NDArray[np.float32]]:
+    """The branch that answered each pixel, over the result, as PNG; the shares in words; the scores (branches, H, W).
+
+    Raises:
+        UsageError: the network chooses no branch for each pixel.
+    """
+    if not upscaler.selects:
+        raise UsageError(f"'{upscaler.preset.name}' chooses no branch for each pixel.")
+    selection = Selection(target, upscaler.branches, keep_scores=True)
+    result = _levels(upscaler, image, target, RenderRequest(seed=seed, scores=selection.add))
+    assert selection.scores is not None
+    told = f"{in_words(selection.shares())}; {selection.legend()}"
+    return _png(selection.over(result)), told, selection.scores
+
+
+def deviation_picture(
+    upscaler: Upscaler, image: Image, target: Size, samples: int, *, seed: int = 0
+) -> tuple[bytes, str]:
+    """The standard deviation over `samples` results with seeds from `seed` on, as a gray PNG, and its mean in words."""
+    chosen = choose(upscaler.preset, target.h / image.size[0])
+    temperature = None if chosen is None else chosen.value
+    total, squares = np.zeros((2, *target, 3), np.int64)
+    for number in range(samples):
+        levels = _levels(upscaler, image, target, RenderRequest(temperature=temperature, seed=seed + number))
+        total += levels
+        squares += levels.astype(np.int64) ** 2
+    deviation = np.sqrt(np.maximum(squares - total**2 / samples, 0) / (samples - 1))
+    gray = np.rint(np.minimum(deviation.mean(axis=2) * GRAY_PER_LEVEL, 255)).astype(np.uint8)
+    return _png(gray), f"diversity {deviation.mean():.2f} levels over {samples} samples"
+
+
+def _levels(upscaler: Upscaler, image: Image, target: Size, request: RenderRequest) -> NDArray[np.uint8]:
+    rows = list(upscaler.upscale_rows(image, target, request).rows)
+    whole = np.concatenate(rows)
+    return whole if whole.dtype == np.uint8 else np.rint(np.clip(whole, 0, 1) * 255).astype(np.uint8)
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    content = BytesIO()
+    Pillow.fromarray(pixels).save(content, "PNG")
+    return content.getvalue()
