@@ -99,11 +99,11 @@ def fetch(uri: str, path: Path) -> None:
         raise _failed(f"{uri} cannot be read", error, ImageError) from error
 
 
-def send(path: Path, uri: str) -> None:
+def send(path: Path, uri: str, *, atomic: frozenset[str] = ATOMIC) -> None:
     """Copy a file to the store, whole or not at all."""
     system, place = _open(uri)
     try:
-        if scheme_of(uri) in ATOMIC:
+        if scheme_of(uri) in atomic:
             system.put_file(str(path), place)
             return
         folder, _, name = place.rpartition("/")

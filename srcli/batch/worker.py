@@ -159,7 +159,8 @@ class Worker:
         Raises:
             SrcliError: it cannot be done.
         """
-        with opened(item[1], self.settings, data) as picture:
+        warned = list[str]()
+        with capture_warnings(warned), opened(item[1], self.settings, data) as picture:
             jobs = self._jobs(picture, item[0])
             for job in jobs:
                 if job.path is not None:
@@ -169,7 +170,7 @@ class Worker:
             left = [n for n, job in enumerate(jobs) if not job.is_finished or work.deviation is not None]
             if left:
                 take(picture.header.nbytes * picture.count)
-                loaded = self._load(picture, [jobs[n] for n in left])
+                loaded = self._load(picture, [jobs[n] for n in left], warned)
                 work.loaded.update(zip(left, loaded, strict=True))
         return work
 
@@ -190,9 +191,9 @@ class Worker:
             return None, None
         return SampleDeviation(jobs[0].target.size), path
 
-    def _load(self, picture: OpenInput, jobs: list[Job]) -> list[Loaded]:
-        started, warned = time.monotonic(), list[str]()
-        with capture_warnings(warned), memory_errors_of(jobs[0]):
+    def _load(self, picture: OpenInput, jobs: list[Job], warned: list[str]) -> list[Loaded]:
+        started = time.monotonic()
+        with memory_errors_of(jobs[0]):
             results = [self._loaded(job, picture) for job in jobs]
             notes = [NOTICE] * noticed(results[0].images[0], jobs[0], self.settings)
         results = [replace(loaded, warned=[*warned]) for loaded in results]

@@ -127,14 +127,13 @@ def test_a_broken_picture_is_called_what_it_is_called(store):
 
 
 def test_where_a_store_cannot_replace_at_once_a_temporary_name_is_renamed(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "ATOMIC", frozenset())
     path = save(tmp_path / "a.png", picture(4, 6))
     seen = []
     put = store.system.put_file
     monkeypatch.setattr(
         type(store.system), "put_file", lambda _self, here, there: (seen.append(there), put(here, there))
     )
-    storage.send(path, f"{STORE}/x/a.png")
+    storage.send(path, f"{STORE}/x/a.png", atomic=frozenset())
     assert ".srcli-" in seen[0]
     assert names(store) == ["x/a.png"]
 
