@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from srcli.config.presets import Part, Preset, Weights
+from srcli.config.presets import Part, Preset, Weights, load_preset
 from srcli.errors import ModelError, ResourceError, WeightsError
 from srcli.models import build
 from srcli.weights.checkpoint import load, save
+from srcli.weights.convert import import_file
 from srcli.weights.download import direct, fetch, pull
 from srcli.weights.files import hash_file
+from tests.models.test_real_esrgan import official
 
 TINY = Preset(
     "tiny",
@@ -233,3 +235,23 @@ def test_an_unwritable_folder_is_a_resource_error(site, tmp_path):
 )
 def test_links_to_pages_become_links_to_files(link, address):
     assert direct(link) == address
+
+
+@pytest.mark.parametrize("name", ["realesrgan-x4plus-anime-6b", "realesr-general-x4v3"])
+def test_real_esrgans_releases_are_pulled_checked_and_known(site, folder, tmp_path, name):
+    preset = load_preset(name)
+    network = build(preset)
+    state = {official(key): value for key, value in network.state_dict().items()}
+    torch.save({"params_ema" if "conv_first.weight" in state else "params": state}, tmp_path / "x.pth")
+    site.files["/x.pth"] = content = (tmp_path / "x.pth").read_bytes()
+    assert preset.weights.download_sha256 != hashlib.sha256(content).hexdigest()
+    here = replace(preset.weights, url=site.address + "/x.pth")
+    with pytest.raises(ModelError):  # another file than the one that was published
+        pull(replace(preset, weights=here))
+    here = replace(here, download_sha256=hashlib.sha256(content).hexdigest())
+    pull(replace(preset, weights=here))
+    loaded = load(name)
+    assert loaded.path.parent == folder
+    assert all(torch.equal(loaded.network.state_dict()[k], v) for k, v in network.state_dict().items())
+    import_file(tmp_path / "x.pth", license_id=None, output=tmp_path / "own.safetensors")
+    assert load(tmp_path / "own.safetensors").preset.name == name
