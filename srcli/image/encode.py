@@ -266,7 +266,9 @@ def _deep_avif(raster: Raster, encoding: Encoding) -> bytes:
         bands = ((((rows * white + 32767) // 65535) << spare).astype(np.uint16) for rows in wide)
     pieces, exif = list[bytes](), encoding.exif
     encode_rows(
-        *(replace(raster, bands=bands), "heif", pieces.append),
+        replace(raster, bands=bands),
+        "heif",
+        pieces.append,
         about={
             "icc-profile": encoding.icc,
             "exif": exif and b"Exif\0\0" + exif,

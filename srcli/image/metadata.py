@@ -103,10 +103,8 @@ def read_metadata(source: Source, picture: Picture) -> tuple[Metadata, list[str]
     iptc = photoshop.get(0x0404) if isinstance(photoshop, dict) else None
     aspect = info.get("aspect") or (info.get("jfif_density") if info.get("jfif_unit") == 0 else None)
     dpi = (float(dpi[0]), float(dpi[1])) if dpi else (0.0, 0.0)
-    return Metadata(
-        *(exif, xmp, iptc if isinstance(iptc, bytes) and iptc else None),
-        *(dpi if min(dpi) > 0 else None, _aspect(aspect)),
-    ), notes
+    iptc = iptc if isinstance(iptc, bytes) and iptc else None
+    return Metadata(exif, xmp, iptc, dpi if min(dpi) > 0 else None, _aspect(aspect)), notes
 
 
 def _aspect(pair: Any) -> tuple[int, int] | None:
@@ -121,7 +119,7 @@ def _left_behind(source: Source, picture: Picture, xmp: bytes) -> list[str]:
     # An edited JPEG may have the words and not the map.
     if boxes or "mp" in picture.info:
         head = source.head()
-        if any(mark in head for mark in (*GAIN_MAP_MARKS, *([b"tmap"] if boxes else []))):
+        if any(mark in head for mark in GAIN_MAP_MARKS) or (boxes and b"tmap" in head):
             return ["the gain map is left out: the HDR photo becomes one of standard range"]
     if re.search(rb"(MotionPhoto|MicroVideo)(=[\"']|>)1", xmp):
         return ["the video of this motion photo is left out"]

@@ -36,7 +36,7 @@ KINDS: dict[str, Kind] = {
 STANDARD = 3688  # sum of the standard's table for luma, ITU-T T.81, table K.1
 PLUGINS = {"jpg": ("JPEG", "MPO"), "heic": ("HEIF",)}  # of Pillow; the others are called as the formats are
 # Everything Pillow's plugins have been seen to raise on damaged files.
-BROKEN = (
+BROKEN: tuple[type[Exception], ...] = (
     *(
         OSError,
         SyntaxError,

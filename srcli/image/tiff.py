@@ -90,11 +90,19 @@ def _page(index: int, tags: Directory) -> TiffPage:
         raise ValueError(f"{samples} samples a pixel are too few for its colours")
     # An unspecified extra channel (0) right after the colours is what many programs write for alpha.
     extra = (tags.integers(EXTRA) or (0,))[0] if spare > 0 else None
-    planar, orientation = tags.integer(PLANAR, 1) == 2 and samples > 1, tags.integer(ORIENTATION, 1)
     return TiffPage(
-        *(index, tags, width, height, f"{letter}{bits[0]}", samples, photometric),
-        *(tags.integer(COMPRESSION, 1), planar, extra in (0, 1, 2), extra == 1),
-        orientation if 1 <= orientation <= 8 else 1,
+        index,
+        tags,
+        width,
+        height,
+        kind=f"{letter}{bits[0]}",
+        samples=samples,
+        photometric=photometric,
+        compression=tags.integer(COMPRESSION, 1),
+        planar=tags.integer(PLANAR, 1) == 2 and samples > 1,
+        alpha=extra in (0, 1, 2),
+        premultiplied=extra == 1,
+        orientation=turn if 1 <= (turn := tags.integer(ORIENTATION, 1)) <= 8 else 1,
     )
 
 
@@ -144,7 +152,7 @@ def encode_tiff(
         level: effort of zlib, 0 to 9.
         big: as BigTIFF; by default where 4 GB could be exceeded.
     """
-    height, width, channels = raster.shape
+    height = raster.shape[0]
     if big is None:
         big = height * raster.row_bytes > CLASSIC_LIMIT
     step, predict = max(1, min(BLOCK_BYTES // raster.row_bytes, height)), raster.dtype != np.float32
@@ -154,30 +162,33 @@ def encode_tiff(
         places.append((position, len(data)))
         position += stream.write(data + bytes(len(data) % 2))
     tags = tags.in_order("<").without()
-    colours = SEPARATED if cmyk else RGB if channels - alpha == 3 else BLACK_IS_ZERO
-    longs = {SUBFILE: (0,), WIDTH: (width,), HEIGHT: (height,), ROWS_PER_STRIP: (step,)}
-    shorts = {
-        BITS: (8 * raster.dtype.itemsize,) * channels,
-        SAMPLE_FORMAT: (1 if predict else 3,) * channels,
-        COMPRESSION: (DEFLATE,),
-        PHOTOMETRIC: (colours,),
-        ORIENTATION: (1,),
-        SAMPLES: (channels,),
-        PLANAR: (1,),
-        PREDICTOR: (2 if predict else 1,),
-        **({EXTRA: (2,)} if alpha else {}),
-        **({INK_SET: (1,)} if cmyk else {}),
-    }
+    _describe(tags, raster, cmyk=cmyk, alpha=alpha)
+    tags.set_integers(PREDICTOR, SHORT, (2 if predict else 1,))
+    tags.set_integers(ROWS_PER_STRIP, LONG, (step,))
     offsets, sizes = zip(*places, strict=True)
-    for kind, values in ((LONG, longs), (SHORT, shorts)):
-        for tag, value in values.items():
-            tags.set_integers(tag, kind, value)
     tags.set_integers(STRIP_OFFSETS, LONG8 if big else LONG, offsets)
     tags.set_integers(STRIP_BYTES, LONG8 if big else LONG, sizes)
     stream.write(write_directory(tags, position, big=big))
     stream.seek(8 if big else 4)
     stream.write(struct.pack("<Q" if big else "<I", position))
     stream.seek(0, 2)
+
+
+def _describe(tags: Directory, raster: Raster, *, cmyk: bool, alpha: bool) -> None:
+    height, width, channels = raster.shape
+    floats = raster.dtype == np.float32
+    colours = SEPARATED if cmyk else RGB if channels - alpha == 3 else BLACK_IS_ZERO
+    for tag, value in ((SUBFILE, 0), (WIDTH, width), (HEIGHT, height)):
+        tags.set_integers(tag, LONG, (value,))
+    shorts = {COMPRESSION: DEFLATE, PHOTOMETRIC: colours, ORIENTATION: 1, SAMPLES: channels, PLANAR: 1}
+    for tag, value in shorts.items():
+        tags.set_integers(tag, SHORT, (value,))
+    tags.set_integers(BITS, SHORT, (8 * raster.dtype.itemsize,) * channels)
+    tags.set_integers(SAMPLE_FORMAT, SHORT, (3 if floats else 1,) * channels)
+    if alpha:
+        tags.set_integers(EXTRA, SHORT, (2,))
+    if cmyk:
+        tags.set_integers(INK_SET, SHORT, (1,))
 
 
 def _strip(rows: Samples, level: int, predict: bool) -> bytes:

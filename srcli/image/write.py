@@ -234,8 +234,18 @@ def plan_output(
     if lossless and name == "jpg":
         notes.append("JPEG cannot be lossless; lossless is ignored")
     encoding = Encoding(
-        *(quality, lossless, chroma, compress_level, about, metadata == "strip", alpha, bits, max_bytes),
-        *(embedded, profile.name if profile else "sRGB", kind == "cmyk"),
+        quality=quality,
+        lossless=lossless,
+        chroma=chroma,
+        compress_level=compress_level,
+        metadata=about,
+        strip=metadata == "strip",
+        alpha=alpha,
+        bits=bits,
+        max_bytes=max_bytes,
+        icc=embedded,
+        profile_name=profile.name if profile else "sRGB",
+        cmyk=kind == "cmyk",
     )
     return OutputPlan(
         chosen, size, kind, depth, alpha, profile, background, dither, encoding, (*notes, *more)
