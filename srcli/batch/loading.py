@@ -129,6 +129,7 @@ def _memory_plan(
 
 def seconds_needed(upscaler: Upscaler, sources: Sequence[Source]) -> float | None:
     """How long a network takes for its inputs here, by some of their headers; None where none can be read."""
+    from srcli.engine.estimate import seconds_for
     from srcli.geometry import Size
     from srcli.image.probe import probe
 
@@ -137,7 +138,7 @@ def seconds_needed(upscaler: Upscaler, sources: Sequence[Source]) -> float | Non
     for path in files[:: -(-len(files) // LOOKED_AT) or 1]:
         with suppress(SrcliError, OSError):
             sizes.append(Size(*probe(path, frames="first").size))
-    return upscaler.seconds_for(sizes) * len(files) / len(sizes) if sizes else None
+    return seconds_for(upscaler, sizes) * len(files) / len(sizes) if sizes else None
 
 
 def check_engine(engine: str, sources: Sequence[Source], place: Destination, *, dry_run: bool) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -137,3 +138,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and "alloc" in str(error) and "memory" in str(error)
+
+
+def to_numpy(values: Tensor, *, as_bytes: bool = False) -> np.ndarray:
+    """Values from the device; as bytes they are a quarter, rounded half to even like NumPy's."""
+    if as_bytes:
+        values = values.clamp(0, 1).mul_(255).round_().to(torch.uint8)
+    return values.cpu().numpy()

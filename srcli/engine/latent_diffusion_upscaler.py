@@ -18,11 +18,12 @@ from torch import Tensor
 
 from srcli.config.presets import Preset
 from srcli.config.sampling import Sampling
+from srcli.engine.device import to_numpy
 from srcli.engine.diffusion_upscaler import DiffusionUpscaler, offload
 from srcli.engine.features import mirrored
 from srcli.engine.noise import checked_seed
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Report, Source, part_of
-from srcli.engine.upscaler import Render, to_numpy
+from srcli.engine.upscaler import Render
 from srcli.errors import UsageError
 from srcli.geometry import Box, Grid, Size
 from srcli.models.sr import ImplicitSR, SelectiveDecoder
@@ -151,7 +152,7 @@ class LatentDiffusionUpscaler(DiffusionUpscaler):
             stats.fp32_fallbacks += latent.stats.fp32_fallbacks
         full = given.enlarged(target) if isinstance(given, Extended) else target
         scores = request.scores
-        render: Render = partial(self._rendered, seed=None) if scores is None else self._with_scores
+        render: Render = partial(self.rendered, seed=None) if scores is None else self._with_scores
         done = part_of(report, SAMPLING_SHARE, 1)
         streams = [self._bands(given, full, render, done, stats, latent.values) for latent in latents]
         top = 0
@@ -165,7 +166,7 @@ class LatentDiffusionUpscaler(DiffusionUpscaler):
                 yield to_numpy(band[..., :3], as_bytes=request.as_bytes)
 
     def _with_scores(self, prepared: Any, grid: Grid) -> Tensor:
-        """As `_rendered`, with the scores of the branches behind the colours: (1, rows, W, 3 + n)."""
+        """As `rendered`, with the scores of the branches behind the colours: (1, rows, W, 3 + n)."""
         decoder = self.network.decoder
         assert isinstance(decoder, SelectiveDecoder)
         parts = [part.float() for part in decoder.render_scored(prepared, grid)]

@@ -6,13 +6,22 @@ The engine's own tiles never show; these do, a little. They are here to reproduc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from srcli.engine.device import autocast
+from srcli.engine.features import NormalisedImage
+from srcli.engine.request import RenderStats, Report
 from srcli.errors import UsageError
-from srcli.geometry import Box, Size, starts
-from srcli.models.sr import Tiling
+from srcli.geometry import Box, Grid, Size, starts
+from srcli.models.layers import window_pad
+from srcli.models.sr import Frame, Tiling
+
+if TYPE_CHECKING:
+    from srcli.engine.upscaler import Upscaler
 
 
 def whole_scale(lr: Size, target: Size) -> int:
@@ -60,3 +69,35 @@ def averaged_rows(enlarge: Callable[[Box], Tensor], lr: Size, scale: int, tiling
             row[: len(pending)] += pending
         done, pending = row[: (after - top) * scale], row[(after - top) * scale :]
         yield done[..., :3] / done[..., 3:]
+
+
+def rows_apart(
+    upscaler: Upscaler,
+    lr: NormalisedImage,
+    target: Size,
+    tiling: Tiling,
+    report: Report | None,
+    stats: RenderStats,
+) -> Iterator[Tensor]:
+    """Rows by the decoder's own protocol of tiles."""
+    scale = whole_scale(lr.inside, target)
+    side, tops, lefts = tile_starts(lr.inside, tiling)
+    stats.tile, stats.tiles = Size(side, side), len(tops) * len(lefts)
+    enlarged, done = Size(side * scale, side * scale), 0
+
+    def enlarge(box: Box) -> Tensor:
+        x, multiple = lr.box(box), upscaler.network.encoder.multiple_of
+        short = min(x.shape[-2:]) < multiple  # for padding by reflection
+        windowed = window_pad(x, multiple, always=False) if short else x
+        frame = Frame.of_grid(x, enlarged, cell_clip=upscaler.preset.engine.cell_clip)
+        with autocast(upscaler.device, upscaler.precision):
+            feat = upscaler.network.encoder(windowed)[..., :side, :side]
+            prepared = upscaler.network.decoder.prepare(feat, x, frame)
+            grid = Grid.of(box.size, enlarged)
+            return upscaler.finished(prepared, grid, partial(upscaler.rendered, seed=None))[0]
+
+    for rows in averaged_rows(enlarge, lr.inside, scale, tiling):
+        yield rows * lr.std.flatten() + lr.mean.flatten()
+        done += len(rows)
+        if report:
+            report(done / target.h)

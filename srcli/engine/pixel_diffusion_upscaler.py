@@ -14,11 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from srcli.config.sampling import Sampling
-from srcli.engine.device import autocast
+from srcli.engine.device import autocast, to_numpy
 from srcli.engine.diffusion_upscaler import DiffusionUpscaler
 from srcli.engine.features import NormalisedImage, mirrored
 from srcli.engine.request import RenderRequest, RenderStats, Report, Source, part_of
-from srcli.engine.upscaler import to_numpy
 from srcli.errors import ResourceError
 from srcli.geometry import Box, Grid, Size
 from srcli.models.sr import OutputGenerator

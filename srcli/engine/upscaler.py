@@ -9,9 +9,8 @@ memory does not grow with the picture. `affine` gives what all temperatures of a
 from __future__ import annotations
 
 import math
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,27 +26,27 @@ from srcli.engine.device import (
     autocast,
     choose_device,
     choose_precision,
+    to_numpy,
     with_fallback,
 )
 from srcli.engine.features import Features, NormalisedImage, TensorSource, WithLatent
 from srcli.engine.noise import checked_seed, patch_noise
 from srcli.engine.normalised_image import picture_of
-from srcli.engine.overlap import averaged_rows, tile_starts, whole_scale
+from srcli.engine.overlap import rows_apart
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Report, Source
 from srcli.engine.tiling import Band, bands, checked_tile, tile_shape
 from srcli.errors import ModelError, UsageError
 from srcli.geometry import Box, Grid, Size, output_size
-from srcli.models.layers import channels_last, grid_coord, window_pad
+from srcli.models.layers import channels_last, grid_coord
 from srcli.models.limiter import set_limiter
-from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR, Tiling, pixel_cell
+from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR, pixel_cell
 from srcli.resources import free_memory
 
 GPU_TILE_SHARE = 0.5  # of the free memory; the rest is for features, bands and the allocator
-PROBE = 48  # pixels of a side of what tells the speed
 LIVE_TENSORS = 4  # feature-sized tensors that a convolutional encoder holds at once, unless it says otherwise
 INPUT_BYTES = 5 * 3 * 4  # per LR pixel: rows read, cut out, moved, normalised and laid out anew, in float32
 
-Render = Callable[[Any, Grid], Tensor]  # what was prepared, and where -> see `Upscaler._rendered`
+Render = Callable[[Any, Grid], Tensor]  # what was prepared, and where -> see `Upscaler.rendered`
 
 
 class Upscaler:
@@ -60,8 +59,7 @@ class Upscaler:
         tile: "auto", "none" or the side asked for.
         weights_sha256: hash of the weights file, None for a network built in memory.
         sampling: how a diffusion model samples, where nothing else is asked for; None for others.
-        limits: whether the native picture is kept within its limits, see `srcli.models.limiter`; by default as the
-            preset says.
+        limits: whether the native picture is kept within its limits, see `srcli.models.limiter`.
         selects: whether every output pixel is the answer of one of several `branches` of the decoder.
         samples_pixels: whether pixels come from a sampler, which transparency should not.
     """
@@ -101,8 +99,6 @@ class Upscaler:
         tile: str | int = "auto",
     ) -> Upscaler:
         """The network of a preset's name, a preset file or a safetensors file, with its weights.
-
-        A diffusion model gives the engine that belongs to it, see `srcli.engine.load_upscaler`.
 
         Raises:
             PresetError: an unknown name.
@@ -189,7 +185,6 @@ class Upscaler:
         return Rendered(self._noted(source, target, request, stats), stats)
 
     def _check(self, request: RenderRequest) -> None:
-        """Refuse what a network without a sampler cannot do."""
         temperature = request.temperature
         if temperature is not None:
             self._require_generative()
@@ -212,7 +207,7 @@ class Upscaler:
         self, source: Source, target: Size, request: RenderRequest, stats: RenderStats
     ) -> Iterator[np.ndarray]:
         temperature, where = request.temperature, request.temperature_map
-        render = partial(self._rendered, seed=request.seed if temperature else None)
+        render = partial(self.rendered, seed=request.seed if temperature else None)
         top = 0
         for band in self._bands(source, target, render, request.report, stats):
             if temperature and where is not None:
@@ -249,29 +244,21 @@ class Upscaler:
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """What all temperatures of one sample share: its colours are mean + temperature * direction.
 
-        Args:
-            source: the LR image.
-            target: size of the output.
-            seed: which sample.
-            report: called with the finished share after every band.
-
         Yields:
-            Mean and direction of finished rows, from top to bottom: float32 (rows, W, 3) each, in the units of
-            colours in [0, 1].
+            Mean and direction of finished rows, from top to bottom: float32 (rows, W, 3) each, of colours in [0, 1].
 
         Raises:
             UsageError: the network is not generative, or the seed is none.
         """
         self._require_generative()
-        render = partial(self._rendered, seed=checked_seed(seed))
+        render = partial(self.rendered, seed=checked_seed(seed))
         parts = self._bands(source, target, render, report, RenderStats())
         return ((mean, direction) for mean, direction in (to_numpy(band) for band in parts))
 
     def _require_generative(self) -> None:
         if not self.generative:
-            raise UsageError(
-                f"'{self.preset.name}' takes no temperature: it gives one answer, not a distribution."
-            )
+            name = self.preset.name
+            raise UsageError(f"'{name}' takes no temperature: it gives one answer, not a distribution.")
 
     def _bands(
         self,
@@ -287,7 +274,7 @@ class Upscaler:
         lr = self._pixels(source)
         mean, std = lr.mean.flatten(), lr.std.flatten()
         if decoder.tiling is not None:
-            yield from (rows[None] for rows in self._rows_apart(lr, target, decoder.tiling, report, stats))
+            yield from (rows[None] for rows in rows_apart(self, lr, target, decoder.tiling, report, stats))
             return
         scale = max(target.h / lr.inside.h, target.w / lr.inside.w)
         encoder = self.network.encoder.for_scale(scale)
@@ -299,7 +286,9 @@ class Upscaler:
             if whole is None:
                 parts = self._band(features, lr, target, cell, band, render)
             else:
-                parts = self._band_of(whole, lr.inside, target, band, render)
+                grid = Grid.of(lr.inside, target, Box(band.top, 0, band.bottom, target.w))
+                with autocast(self.device, self.precision):
+                    parts = self.finished(whole, grid, render)
             scaled = parts[..., :3] * std
             scaled[0] += mean
             yield scaled if parts.shape[-1] == 3 else torch.cat([scaled, parts[..., 3:]], dim=-1)
@@ -313,12 +302,10 @@ class Upscaler:
 
     @property
     def _multiple(self) -> int:
-        """What the sides of the LR image are brought to multiples of."""
         return self.network.encoder.multiple_of
 
     @property
     def _tile_multiple(self) -> int:
-        """What tiles begin at multiples of."""
         return math.lcm(self._multiple, self.network.encoder.tile_multiple)
 
     def _features(
@@ -336,35 +323,6 @@ class Upscaler:
             device=self.device,
             precision=self.precision,
         )
-
-    def _rows_apart(
-        self, lr: NormalisedImage, target: Size, tiling: Tiling, report: Report | None, stats: RenderStats
-    ) -> Iterator[Tensor]:
-        """Rows by the decoder's own protocol of tiles."""
-        scale = whole_scale(lr.inside, target)
-        side, tops, lefts = tile_starts(lr.inside, tiling)
-        stats.tile, stats.tiles = Size(side, side), len(tops) * len(lefts)
-        enlarged, done = Size(side * scale, side * scale), 0
-
-        def enlarge(box: Box) -> Tensor:
-            x = lr.box(box)
-            frame = Frame.of_grid(x, enlarged, cell_clip=self.preset.engine.cell_clip)
-            with autocast(self.device, self.precision):
-                feat = self.network.encoder(self._windowed(x))[..., :side, :side]
-                prepared = self.network.decoder.prepare(feat, x, frame)
-                grid = Grid.of(box.size, enlarged)
-                return self._finished(prepared, grid, partial(self._rendered, seed=None))[0]
-
-        for rows in averaged_rows(enlarge, lr.inside, scale, tiling):
-            yield rows * lr.std.flatten() + lr.mean.flatten()
-            done += len(rows)
-            if report:
-                report(done / target.h)
-
-    def _windowed(self, x: Tensor) -> Tensor:
-        """A tile that the encoder can pad by reflection to whole windows."""
-        multiple = self.network.encoder.multiple_of
-        return x if min(x.shape[-2:]) >= multiple else window_pad(x, multiple, always=False)
 
     def tile_for(self, size: Size, least: int = 0) -> Size:
         """Sides (without the margin) of the tiles in which an LR image of `size` is encoded.
@@ -387,24 +345,6 @@ class Upscaler:
             free=int(free * GPU_TILE_SHARE) if on_gpu else min(encoder.cpu_tile_bytes, free // 4),
         )
 
-    def seconds_for(self, sizes: Iterable[Size]) -> float:
-        """About how long encoding pictures (h, w) of these sizes takes, margins of tiles included, by the time of a small one."""
-        encoder = self.network.encoder
-        x = torch.zeros(1, 3, PROBE, PROBE, device=self.device).contiguous(memory_format=torch.channels_last)
-        for _ in range(2):  # the first one sets up
-            began = time.perf_counter()
-            with autocast(self.device, self.precision):
-                float(encoder(x).sum())
-            seconds = time.perf_counter() - began
-        pixels = 0
-        for size in sizes:
-            tile = self.tile_for(size)
-            read = [
-                side + 2 * self.halo * (-(-side // step) - 1) for side, step in zip(size, tile, strict=True)
-            ]
-            pixels += read[0] * read[1]
-        return pixels * seconds / PROBE**2
-
     def _band(
         self, features: Features, lr: NormalisedImage, target: Size, cell: Tensor, band: Band, render: Render
     ) -> Tensor:
@@ -423,19 +363,12 @@ class Upscaler:
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
 
     def _prepare_whole(self, features: Features, lr: NormalisedImage, target: Size, cell: Tensor) -> Any:
-        """For decoders whose answer depends on the whole image: all features at once."""
         feat = features.rows(0, lr.inside.h)
         box = Box(0, 0, *lr.inside)
         with autocast(self.device, self.precision):
             return self.network.decoder.prepare(feat, lr.box(box), Frame(lr.inside, box, cell, target))
 
-    def _band_of(self, prepared: Any, lr: Size, target: Size, band: Band, render: Render) -> Tensor:
-        with autocast(self.device, self.precision):
-            grid = Grid.of(lr, target, Box(band.top, 0, band.bottom, target.w))
-            return self._finished(prepared, grid, render)
-
-    def _finished(self, prepared: Any, grid: Grid, render: Render) -> Tensor:
-        """What `render` gives, checked."""
+    def finished(self, prepared: Any, grid: Grid, render: Render) -> Tensor:
         colours = render(prepared, grid)
         if not bool(torch.isfinite(colours).all()):
             raise ModelError(
@@ -443,7 +376,7 @@ class Upscaler:
             )
         return colours
 
-    def _rendered(self, prepared: Any, grid: Grid, seed: int | None) -> Tensor:
+    def rendered(self, prepared: Any, grid: Grid, seed: int | None) -> Tensor:
         """Normalised colours (1, rows, W, 3) float32 of a grid; with a seed mean and direction, (2, rows, W, 3)."""
         decoder = self.network.decoder
         if seed is None:
@@ -465,10 +398,3 @@ class Upscaler:
         if not bool(torch.isfinite(colours).all()):
             raise ModelError("The decoder gives NaN or infinity in fp32: the weights are damaged.")
         return colours
-
-
-def to_numpy(values: Tensor, *, as_bytes: bool = False) -> np.ndarray:
-    """Values from the device; as bytes they are a quarter, rounded half to even like NumPy's."""
-    if as_bytes:
-        values = values.clamp(0, 1).mul_(255).round_().to(torch.uint8)
-    return values.cpu().numpy()

@@ -278,10 +278,7 @@ class LGCAA(Generator):
 
 
 class LatentRestorer(ImplicitSR):
-    """Encoder of tokens, auto-encoder and generator.
-
-    It is not asked for colours at coordinates: `srcli.engine.restorer` runs it.
-    """
+    """Encoder of tokens, auto-encoder and generator; `srcli.engine.restorer` runs it."""
 
     decoder: LatentDecoder
     generator: LGCAA
@@ -377,12 +374,9 @@ def _from_folder(kind: Any, folder: Path, part: str = "", **options: Any) -> Any
         WeightsError: it is none, lacks weights, or holds others than it should.
     """
     where = folder / part
-    known: Mapping[str, Any] = {"local_files_only": True, "torch_dtype": torch.float32, **options}
-    if issubclass(kind, ModelMixin):
-        known = {
-            "use_safetensors": True,
-            **known,
-        }  # transformers reads pickles without running what is in them
+    known: dict[str, Any] = {"local_files_only": True, "torch_dtype": torch.float32, **options}
+    if issubclass(kind, ModelMixin):  # transformers reads pickles without running what is in them
+        known = {"use_safetensors": True, **known}
     try:
         if torch.get_default_device().type == "meta":  # an outline
             if issubclass(kind, ModelMixin):

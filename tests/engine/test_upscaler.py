@@ -8,10 +8,11 @@ import torch
 
 from srcli.config.presets import parse_preset
 from srcli.engine import features as features_module
+from srcli.engine.device import to_numpy
 from srcli.engine.features import TensorSource
 from srcli.engine.request import RenderRequest
 from srcli.engine.tiling import bands
-from srcli.engine.upscaler import Upscaler, to_numpy
+from srcli.engine.upscaler import Upscaler
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.image.samples import quantise

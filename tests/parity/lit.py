@@ -43,7 +43,7 @@ def run(network: ImplicitSR, golden: Golden) -> Outputs:
         cell = torch.tensor([case.get("cell", [2 / target.h, 2 / target.w])])
         stages = tuple(Size(*stage) for stage in case.get("stage_sizes", [])[:-1])
         drawn = tag.startswith("train")
-        assert drawn or "stage_sizes" not in case or stage_sizes(size, target, decoder.branches) == stages
+        assert drawn or "stage_sizes" not in case or stage_sizes(size, target, decoder.n_branches) == stages
         box = Frame.whole(lr, cell).box
         frame = Frame(size, box, cell, target, stages if drawn else None)
         prepared, grid = decoder.prepare(feat, lr, frame), Grid.of(size, target)

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from srcli.models.decoders.hiif import HIIF, Attention
+from srcli.models.decoders.hiif import HIIF
+from srcli.models.linear_attention import Attention
 from tests.reference.sampling import nearest, neighbours, relative_cell, size_of, skip
 
 

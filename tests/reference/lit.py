@@ -77,5 +77,5 @@ def cascade(
 def plain(decoder: LIT, feat: Tensor, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
     """Colours (B, Q, 3) at coord (B, Q, 2) with cell (B, 2), by the stages of the first image's scale."""
     target = Size(*(round(2 / side) for side in cell[0].tolist()))
-    stages = stage_sizes(Size(*feat.shape[-2:]), target, decoder.branches)
+    stages = stage_sizes(Size(*feat.shape[-2:]), target, decoder.n_branches)
     return cascade(decoder, feat, lr, coord, cell, stages)

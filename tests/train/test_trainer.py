@@ -244,7 +244,7 @@ def test_cascades_that_the_network_cannot_answer_are_refused(recipe):
     with pytest.raises(PresetError, match="scale_per"):
         Trainer(read_recipe(recipe, {**CLIT2, "schedule.scales": "1:8"}), CPU)
     settings = read_recipe(recipe, {**CLIT2, "schedule.scales": "1:8", "data.scale_per": "batch"})
-    assert Trainer(settings, CPU).network.decoder.branches == 2
+    assert Trainer(settings, CPU).network.decoder.n_branches == 2
 
 
 def test_the_noise_of_an_objective_is_a_function_of_the_step(recipe, monkeypatch):

@@ -78,7 +78,7 @@ def test_render_and_query_equal_the_plain_form(variant, scale):
     frame = Frame.of_grid(lr, target)
     prepared = quietly(decoder, feat, lr, frame)
     coord = queries(*target).expand(2, -1, -1)
-    stages = stage_sizes(size, target, decoder.branches)
+    stages = stage_sizes(size, target, decoder.n_branches)
     expected = reference.cascade(decoder, feat, lr, coord, frame.cell.expand(2, 2), stages)
     assert deviation(decoder.query(prepared, coord), expected) < BOUND
     assert (
@@ -121,7 +121,7 @@ def test_gradients_equal_those_of_the_plain_form_in_one_piece_and_in_many(varian
     feat, lr = inputs(4, 5)
     feat.requires_grad_()
     coord, cell = torch.rand(2, 40, 2) * 2 - 1, torch.tensor([[0.1, 0.1]])
-    stages = tuple(Size(4 * i, 5 * i) for i in range(2, decoder.branches + 1))
+    stages = tuple(Size(4 * i, 5 * i) for i in range(2, decoder.n_branches + 1))
     wanted = [feat, *decoder.parameters()]
     frame = Frame(Size(4, 5), Box(0, 0, 4, 5), cell, stages=stages)
     fast = decoder.query(decoder.prepare(feat, lr, frame), coord)
