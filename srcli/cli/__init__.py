@@ -22,6 +22,7 @@ from srcli.cli import (
     data,
     doctor,
     evaluate,
+    evaluate_options,
     explain,
     info,
     models,
@@ -93,7 +94,9 @@ app.command(cls=renewing(upscale_options.MOVED, upscale_options.GONE))(
     command(upscale_options.Request, upscale.upscale)
 )
 app.command()(command(train.Request, train.train))
-app.command("eval")(command(evaluate.Request, evaluate.evaluate))
+app.command("eval", cls=renewing(evaluate_options.MOVED, {}))(
+    command(evaluate_options.Request, evaluate.evaluate)
+)
 app.command("sweep-temperature")(command(sweep.Request, sweep.sweep_temperature))
 app.command()(command(pareto.Request, pareto.pareto))
 app.command()(compare.compare)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +17,7 @@ from srcli.cli.console import Console, write_file
 from srcli.errors import CheckError, ExistsError, UsageError, suggest
 
 if TYPE_CHECKING:
-    from srcli.evaluate.compare import U8, Column, Crop, Grid, Measured, Picture
+    from srcli.evaluate.compare import U8, Column, Crop, Measured, Picture
     from srcli.metrics import Metric
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif")
@@ -184,6 +184,7 @@ def _pair(
         distinct_labels,
         load_picture,
         measured,
+        numbers_text,
         same_size,
     )
     from srcli.metrics import find_protocol
@@ -201,7 +202,7 @@ def _pair(
     numbers = [measured(x, y, metrics, protocol) for x, y in pairs]
     for note in (f"{p.label}: {note}" for p in pictures for note in p.notes):
         console.note(note)
-    console.result(_numbers(numbers, protocol.label, a.size, json=json).rstrip("\n"), asked=True)
+    console.result(numbers_text(numbers, protocol.label, a.size, json=json).rstrip("\n"), asked=True)
     for m in numbers if histogram and not json else ():
         console.result(_histogram_line(m), asked=True)
     for target in targets:
@@ -289,27 +290,6 @@ def _hold(checks: list[Check], numbers: list[Measured]) -> None:
         raise CheckError(f"--fail-over: {'; '.join(problems)}.")
 
 
-def _numbers(numbers: list[Measured], protocol: str, size: tuple[int, int], *, json: bool) -> str:
-    import math
-
-    from srcli.evaluate.rows import json_text
-    from srcli.evaluate.tables import columns_text
-    from srcli.metrics import METRICS
-
-    if json:
-        plain = [
-            {**asdict(m), "values": {k: v if math.isfinite(v) else str(v) for k, v in m.values.items()}}
-            for m in numbers
-        ]
-        return json_text({"protocol": protocol, "width": size[1], "height": size[0], "measured": plain})
-    names = list(numbers[0].values)
-    lines = [
-        [f"{m.of} to {m.to}", *(f"{m.values[n]:.{METRICS[n].decimals}f}" for n in names)] for m in numbers
-    ]
-    head = [METRICS[name].title for name in names]
-    return f"protocol {protocol}, {size[1]}x{size[0]}\n" + columns_text(["pictures", *head], lines)
-
-
 # --- one picture --------------------------------------------------------------------------------------------------
 
 
@@ -325,7 +305,7 @@ def _grid(
     *,
     json: bool,
 ) -> None:
-    from srcli.evaluate.compare import Crop, check_crop, enlarge_all, load_picture
+    from srcli.evaluate.compare import Crop, check_crop, enlarge_all, load_picture, results_text
     from srcli.evaluate.contact_sheet import draw_grid
     from srcli.evaluate.models import distinct_names, open_model
 
@@ -345,43 +325,14 @@ def _grid(
         seed=seed,
         report=lambda name, column: console.note(f"{name} {column.head}"),
     )
-    console.result(_results(found, json=json).rstrip("\n"), asked=True)
+    console.result(results_text(found, json=json).rstrip("\n"), asked=True)
     for target in targets:
         _save_picture(target, draw_grid(found, photo.pixels, crop, photo.label))
         console.note(f"wrote {target}")
 
 
-def _results(grid: Grid, *, json: bool) -> str:
-    from srcli.evaluate.rows import json_text
-    from srcli.evaluate.tables import columns_text
-    from srcli.metrics import find_protocol
-
-    cells = [shown for line in grid.results.values() for shown in line if shown]
-    if json:
-        plain = [
-            {
-                "model": s.model,
-                **asdict(s.column),
-                "width": s.size[1],
-                "height": s.size[0],
-                "psnr": str(s.psnr) if s.psnr == float("inf") else s.psnr,
-            }
-            for s in cells
-        ]
-        return json_text({"protocol": find_protocol("rgb").label, "results": plain})
-    lines = [
-        [s.model, s.column.head, f"{s.size[1]}x{s.size[0]}", "-" if s.psnr is None else f"{s.psnr:.2f}"]
-        for s in cells
-    ]
-    return columns_text(["model", "column", "size", "psnr dB ↑"], lines)
-
-
 def _columns(scale: str | None, downscale: str | None, temps: str | None) -> list[Column]:
-    """What the columns are: scales, reductions or temperatures; only one of them may be a list.
-
-    Raises:
-        UsageError: two lists, or words that are no numbers.
-    """
+    """What the columns are: scales, reductions or temperatures; only one of them may be a list."""
     from srcli.batch.sizes import DEFAULT_SCALE, parse_scale
     from srcli.evaluate.compare import Column
 

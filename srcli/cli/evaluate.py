@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from json import dumps
 from pathlib import Path
@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from srcli.cli import evaluate_options as own
-from srcli.cli import options
 from srcli.cli.console import Console, print_error, say
-from srcli.cli.evaluate_sampling import asked_branches, asked_sampling, asked_steps, check_sampling
+from srcli.cli.evaluate_options import (
+    Request,
+    asked_branches,
+    asked_sampling,
+    asked_steps,
+    check_sampling,
+)
 from srcli.cli.evaluation_output import (
     Chosen,
     Progress,
@@ -40,53 +44,6 @@ if TYPE_CHECKING:
     from srcli.processes import Ranks
 
 TESTS = ("bootstrap", "wilcoxon")
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options, in the order of their help."""
-
-    bench: own.Bench = None
-    data: own.Data = None
-    lr: own.LR = None
-    pred: own.Pred = None
-    ref: own.Ref = None
-    allow_missing: own.AllowMissing = False
-    model: own.Models = None
-    scale: own.Scales = None
-    limit: own.Limit = None
-    protocol: own.ProtocolName = None
-    metrics: own.Metrics = None
-    lpips_backbone: own.LpipsBackbone = None
-    list_metrics: own.ListMetrics = False
-    temperature: own.Temperatures = ""
-    seeds: own.Seeds = 1
-    steps: own.Steps = ""
-    sampler: own.Sampler = None
-    eta: own.Eta = None
-    average: own.Average = 1
-    official: own.Official = False
-    branch: own.Branches = ""
-    selection_stats: own.SelectionStats = False
-    tta: own.Tta = False
-    no_limit: own.NoLimit = False
-    stats: own.Stats = ""
-    reference: own.Reference = None
-    list_references: own.ListReferences = False
-    group_by: own.GroupBy = None
-    fail_under: own.FailUnder = None
-    timing: own.Timing = None
-    size: own.TimingSize = "128x128"
-    output: own.OutputFile = None
-    format: own.Format = "auto"
-    json: own.Json = False
-    per_image: own.PerImage = False
-    save_images: own.SaveImages = None
-    cache: own.Cache = True
-    device: options.Device = "auto"
-    precision: options.Precision = "auto"
-    tile: options.Tile = "auto"
-    quiet: options.Quiet = False
 
 
 def evaluate(request: Request) -> None:
@@ -150,11 +107,7 @@ def _numbers(text: str, option: str) -> list[float]:
 def _temperatures(
     text: str, models: Sequence[Model], scales: Sequence[float], console: Console
 ) -> list[float]:
-    """Those asked for; none means each model's own.
-
-    Raises:
-        UsageError: no list of temperatures, or no model that has one.
-    """
+    """Those asked for; none means each model's own."""
     from srcli.config.presets import list_presets
     from srcli.config.temperature import is_generative, parse_temperatures, warning
 
@@ -197,11 +150,7 @@ def _thresholds(pairs: Sequence[str]) -> dict[str, float]:
 def _metrics(
     text: str | None, thresholds: dict[str, float], *, scored: bool
 ) -> tuple[list[Metric], dict[str, str], list[str]]:
-    """The metrics asked for or the default ones, those of them that are missing and why, and what else to say.
-
-    Raises:
-        ModelError: a threshold's metric is missing, or all are.
-    """
+    """The metrics asked for or the default ones, those of them that are missing and why, and what else to say."""
     from srcli.metrics import DEFAULT, OPTIONAL, find_metrics
 
     notes: list[str] = []

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from srcli.config.presets import DEFAULT_PRESET
+from srcli.cli import options
+from srcli.config.presets import DEFAULT_PRESET, Preset
+from srcli.config.sampling import Sampling, checked_steps, choose_sampling, is_sampled
+from srcli.errors import UsageError
+
+if TYPE_CHECKING:
+    from srcli.evaluate.models import Model
+
+MOVED = {  # earlier options, and what to write now
+    "--sampler": "--sampling sampler={}",
+    "--eta": "--sampling eta={}",
+    "--average": "--sampling average={}",
+}
 
 WHAT, HOW, SHOW, RUN = "What", "How", "Output", "Running"
 
@@ -110,20 +124,6 @@ Steps = Annotated[
     str,
     how("--steps", metavar="N[,..]", help="Sampling steps, for diffusion models."),
 ]
-Sampler = Annotated[
-    str | None,
-    how(
-        metavar="NAME",
-        help="ddim, ddpm, dpm++, dpm++-sde, unipc or euler, for diffusion models.  [default: the model's own]",
-    ),
-]
-Eta = Annotated[
-    float | None,
-    how(metavar="E", help="Fresh noise in the steps of ddim."),
-]
-Average = Annotated[
-    int, typer.Option(metavar="K", help="The mean of K samples of diffusion models.", rich_help_panel=HOW)
-]
 Official = Annotated[
     bool,
     typer.Option("--official", help="Sample diffusion models as their authors do.", rich_help_panel=HOW),
@@ -215,3 +215,107 @@ SaveImages = Annotated[
 Cache = Annotated[
     bool, typer.Option("--cache/--no-cache", help="Take rows that were measured before.", rich_help_panel=RUN)
 ]
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options, in the order of their help."""
+
+    bench: Bench = None
+    data: Data = None
+    lr: LR = None
+    pred: Pred = None
+    ref: Ref = None
+    allow_missing: AllowMissing = False
+    model: Models = None
+    scale: Scales = None
+    limit: Limit = None
+    protocol: ProtocolName = None
+    metrics: Metrics = None
+    lpips_backbone: LpipsBackbone = None
+    list_metrics: ListMetrics = False
+    temperature: Temperatures = ""
+    seeds: Seeds = 1
+    steps: Steps = ""
+    sampling: options.SamplingWords = None
+    official: Official = False
+    branch: Branches = ""
+    selection_stats: SelectionStats = False
+    tta: Tta = False
+    no_limit: NoLimit = False
+    stats: Stats = ""
+    reference: Reference = None
+    list_references: ListReferences = False
+    group_by: GroupBy = None
+    fail_under: FailUnder = None
+    timing: Timing = None
+    size: TimingSize = "128x128"
+    output: OutputFile = None
+    format: Format = "auto"
+    json: Json = False
+    per_image: PerImage = False
+    save_images: SaveImages = None
+    cache: Cache = True
+    device: options.Device = "auto"
+    precision: options.Precision = "auto"
+    tile: options.Tile = "auto"
+    quiet: options.Quiet = False
+
+
+def asked_steps(request: Request) -> list[int]:
+    """The numbers of steps."""
+    try:
+        return [int(word) for word in options.words(request.steps)]
+    except ValueError:
+        raise UsageError(f"--steps takes whole numbers, got '{request.steps}'.") from None
+
+
+def asked_sampling(request: Request, preset: Preset) -> Sampling | None:
+    """How a preset is sampled; None for one that samples nothing."""
+    if not is_sampled(preset) or preset.diffusion is None:
+        return None
+    steps = asked_steps(request)
+    if request.official and steps:
+        raise UsageError("--official settles the steps.", hint="Leave out --steps.")
+    for count in steps:
+        checked_steps(count, preset.diffusion)
+    asked = options.parse_sampling(preset, request.sampling, steps=False, official=request.official)
+    return asked or choose_sampling(preset)
+
+
+def asked_branches(request: Request, name: str) -> list[str | None]:
+    """The branches of a model that are measured, None for the one that it chooses; other models have one."""
+    from srcli.engine.branch_map import parse_branch
+    from srcli.evaluate.models import INTERPOLATIONS
+    from srcli.models import branches_of
+    from srcli.weights.files import resolve
+
+    if not request.branch or name in INTERPOLATIONS:
+        return [None]
+    preset = resolve(name)
+    if not branches_of(preset):
+        return [None]
+    return [parse_branch(preset, word) for word in options.words(request.branch)]
+
+
+def check_sampling(request: Request, models: Sequence[Model]) -> None:
+    """Refuse options that none of the models has a use for."""
+    given = {
+        "--sampling": bool(request.sampling),
+        "--official": request.official,
+        "--steps": bool(request.steps),
+    }
+    asked = [option for option, present in given.items() if present]
+    if asked and all(model.family != "diffusion" for model in models):
+        raise UsageError(f"{asked[0]}: none of these models is a diffusion model.")
+    if request.branch and all("/" not in model.name for model in models):
+        words = {word.strip() for word in request.branch.split(",")}
+        if words != {"selected"}:
+            raise UsageError("--branch: none of these models has branches.")
+    if request.selection_stats and request.tta:
+        raise UsageError("--selection-stats: a mean of eight results has no one choice.", hint="Drop --tta.")
+    if request.selection_stats and not any(getattr(model, "selection", False) for model in models):
+        raise UsageError("--selection-stats: none of these models chooses a branch for each pixel.")
+    samplings = (getattr(model, "sampling", None) for model in models)
+    if request.selection_stats and any(each is not None and each.average > 1 for each in samplings):
+        raise UsageError("--selection-stats: a mean of samples has no one choice.", hint="Drop average.")

@@ -78,7 +78,6 @@ def _row(model: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _print_shipped(presets: Sequence[Preset]) -> None:
-    """Luma PSNR by benchmark and scale, time and data of the models that came with the package."""
     rows = []
     for preset in presets:
         figures = {(row.benchmark, row.scale): row.psnr_y for row in preset.reported}

@@ -230,11 +230,11 @@ def renewing(moved: Mapping[str, str], gone: Mapping[str, str]) -> type[TyperCom
 
     class Renewing(TyperCommand):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-            for both in (
+            for first, other in (
                 (each.opts[0], each.secondary_opts[0]) for each in self.params if each.secondary_opts
             ):
-                if set(both) <= set(args):
-                    raise UsageError(f"{both[0]} and {both[1]} exclude each other.", hint="Give one of them.")
+                if {first, other} <= set(args) and not other.startswith("--no-"):
+                    raise UsageError(f"{first} and {other} exclude each other.", hint="Give one of them.")
             return super().parse_args(ctx, _renewed(args, f"SRCLI_{ctx.info_name}_".upper(), moved, gone))
 
     return Renewing

@@ -174,7 +174,6 @@ def pareto(request: Request) -> None:
 
 
 def _show(panels: list[Panel], targets: list[tuple[Path, Form]], request: Request, console: Console) -> None:
-    """Print what was found, or write it to files."""
     origin = _origin(request.hypervolume_from)
     render = partial(
         _render, front=request.front, hypervolume=request.hypervolume or bool(origin), origin=origin
@@ -253,7 +252,6 @@ def _axes(request: Request, rows: list[Row]) -> tuple[Axis, Axis]:
 
 
 def _empty(request: Request, axes: tuple[Axis, Axis] | None = None) -> list[Panel]:
-    """Panels for published points alone."""
     from srcli.data.benchmarks import find_spec
     from srcli.evaluate.pareto import Panel, axis
 
@@ -269,11 +267,6 @@ def _empty(request: Request, axes: tuple[Axis, Axis] | None = None) -> list[Pane
 
 
 def _chosen(rows: list[Row], request: Request) -> list[Row]:
-    """The rows asked for.
-
-    Raises:
-        UsageError: none of them.
-    """
     names = {_title(word).lower() for word in words(*(request.bench or ()))}
     scales, protocol = _scales(request.scale), request.protocol
     kept = [
@@ -292,7 +285,6 @@ def _chosen(rows: list[Row], request: Request) -> list[Row]:
 
 
 def _title(name: str) -> str:
-    """A benchmark's own name for an alias; a folder's name stays."""
     from srcli.data.benchmarks import find_spec
 
     try:
@@ -302,7 +294,6 @@ def _title(name: str) -> str:
 
 
 def _measured(request: Request, metrics: list[str], console: Console) -> list[Row]:
-    """Rows of models that are measured now, or were before: evaluations are kept."""
     if not request.model:
         return []
     from srcli.cli.evaluation_output import Progress, finish, use_backbone

@@ -188,11 +188,7 @@ class Progress:
 
 
 def _metrics(request: Request, rule: Rule) -> list[Metric]:
-    """The metrics asked for, and those of the rule.
-
-    Raises:
-        ModelError: one that was asked for, or without which nothing can be written, cannot be measured here.
-    """
+    """The metrics asked for, and those of the rule."""
     from srcli.metrics import DEFAULT, find_metrics
 
     text, named = request.metrics, rule.metrics

@@ -211,12 +211,7 @@ def _settings(path: Path, request: Request) -> Recipe:
 
 
 def _weights(init: str) -> Path:
-    """The weights file at the path `init`, or of the preset of that name.
-
-    Raises:
-        PresetError: no such preset.
-        ModelError: its weights are not here.
-    """
+    """The weights file at the path `init`, or of the preset of that name."""
     from srcli.weights.files import find, resolve
 
     path = Path(init)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from srcli.errors import UsageError
+from srcli.evaluate.rows import json_text
+from srcli.evaluate.tables import columns_text
 from srcli.geometry import Size, output_size
 from srcli.image.read import read_image
 from srcli.image.resize import pillow_bicubic_uint8
 from srcli.image.samples import quantise
-from srcli.metrics import Metric, Protocol, Scene, find_protocol, measure
+from srcli.metrics import METRICS, Metric, Protocol, Scene, find_protocol, measure
 from srcli.metrics.distributions import channel_distances
 from srcli.metrics.psnr import psnr
 
@@ -315,3 +318,41 @@ def _result(photo: U8, lr: U8, model: Model, column: Column, crop: Crop, seed: i
     scene = Scene(pixels, photo, column.scale, find_protocol(PROTOCOL))
     value = psnr(scene.sr, scene.hr, shave=scene.rgb_shave) if back else None
     return GridResult(model.name, column, cut(scene.sr_8bit, crop, whole), (target.h, target.w), value)
+
+
+def numbers_text(numbers: list[Measured], protocol: str, size: tuple[int, int], *, json: bool) -> str:
+    """What was measured of two pictures, of (height, width), as a table or as JSON."""
+    if json:
+        plain = [
+            {**asdict(m), "values": {k: v if math.isfinite(v) else str(v) for k, v in m.values.items()}}
+            for m in numbers
+        ]
+        return json_text({"protocol": protocol, "width": size[1], "height": size[0], "measured": plain})
+    names = list(numbers[0].values)
+    lines = [
+        [f"{m.of} to {m.to}", *(f"{m.values[n]:.{METRICS[n].decimals}f}" for n in names)] for m in numbers
+    ]
+    head = [METRICS[name].title for name in names]
+    return f"protocol {protocol}, {size[1]}x{size[0]}\n" + columns_text(["pictures", *head], lines)
+
+
+def results_text(grid: Grid, *, json: bool) -> str:
+    """Every result of a grid with its size and PSNR, as a table or as JSON."""
+    cells = [shown for line in grid.results.values() for shown in line if shown]
+    if json:
+        plain = [
+            {
+                "model": s.model,
+                **asdict(s.column),
+                "width": s.size[1],
+                "height": s.size[0],
+                "psnr": str(s.psnr) if s.psnr == float("inf") else s.psnr,
+            }
+            for s in cells
+        ]
+        return json_text({"protocol": find_protocol("rgb").label, "results": plain})
+    lines = [
+        [s.model, s.column.head, f"{s.size[1]}x{s.size[0]}", "-" if s.psnr is None else f"{s.psnr:.2f}"]
+        for s in cells
+    ]
+    return columns_text(["model", "column", "size", "psnr dB ↑"], lines)

@@ -21,7 +21,7 @@ def rows(*words):
 
 
 def test_a_sweep_over_steps_has_a_row_for_each_and_pareto_reads_them(fplia, place):
-    found = rows(*SET5, "-m", fplia, "-s", 2, "--limit", 1, "--steps", "1,2", "--sampler", "ddim")
+    found = rows(*SET5, "-m", fplia, "-s", 2, "--limit", 1, "--steps", "1,2", "--sampling", "sampler=ddim")
     sampled = [row for row in found if row["family"] == "diffusion"]
     assert [row["steps"] for row in sampled] == [1, 2]
     assert all(row["seed"] == 0 and row["generate"] > 0 for row in sampled)
@@ -54,7 +54,7 @@ def test_rows_of_other_samplers_are_not_taken_from_the_cache(fplia):
     words = [*SET5, "-m", fplia, "-s", 2, "--limit", 1, "--steps", "2"]
     first, again = rows(*words), rows(*words)
     assert [row["seconds"] for row in first] == [row["seconds"] for row in again]
-    other = rows(*words, "--sampler", "ddim")
+    other = rows(*words, "--sampling", "sampler=ddim")
     assert other[-1]["psnr"] != first[-1]["psnr"]
     branch = rows(*words, "--branch", "p")
     assert branch[-1]["model"] == "tiny-fplia/p"
@@ -103,10 +103,10 @@ def test_options_without_a_diffusion_model_are_refused(words, said):
         (["--steps", "0"], "from 1 to 1000"),
         (["--steps", "two"], "whole numbers"),
         (["--official", "--steps", "9"], "settles the steps"),
-        (["--sampler", "dpm"], "unknown sampler"),
+        (["--sampling", "sampler=dpm"], "unknown sampler"),
         (["--branch", "q"], "unknown branch"),
         (["--selection-stats", "--tta"], "no one choice"),
-        (["--selection-stats", "--average", "2"], "no one choice"),
+        (["--selection-stats", "--sampling", "average=2"], "no one choice"),
         (["--selection-stats", "-o", "rows.jsonl"], "jsonl has rows only"),
     ],
 )
