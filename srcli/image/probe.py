@@ -36,19 +36,19 @@ KINDS: dict[str, Kind] = {
 STANDARD = 3688  # sum of the standard's table for luma, ITU-T T.81, table K.1
 PLUGINS = {"jpg": ("JPEG", "MPO"), "heic": ("HEIF",)}  # of Pillow; the others are called as the formats are
 # Everything Pillow's plugins have been seen to raise on damaged files.
-BROKEN: tuple[type[Exception], ...] = (
-    *(
-        OSError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-        EOFError,
-        IndexError,
-        RuntimeError,
-        KeyError,
-        AssertionError,
-    ),
-    *(struct.error, zlib.error, Image.DecompressionBombError),
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    IndexError,
+    RuntimeError,
+    KeyError,
+    AssertionError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
 )
 
 _lock = threading.Lock()

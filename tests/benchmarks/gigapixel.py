@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.gigapixel [FORMAT:MEGAPIXELS:LEVEL ...]
 
-The picture is a smooth one with noise of a few levels, 20,000 pixels wide; memory is what the process takes beyond
+The picture is a smooth one with noise of a few levels, 10,000 pixels wide; memory is what the process takes beyond
 what it had with everything imported, and the bytes that the file holds go to a temporary one.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-WIDTH, ROWS = 20_000, 50
+WIDTH, ROWS = 10_000, 100
 RUNS = ["png:1000:6", "png:1000:1", "tiff:1000:1", "tiff:1500:0", "jpg:100:6", "webp:100:6", "avif:20:6"]
 
 
