@@ -118,11 +118,7 @@ def plan_memory(
             found = model.cost(kind, size if pixels is None else Size(pixels, pixels), batch)
             if found.peak <= room or (side is not None and side == sides[-1] == wanted):
                 return (None if side is None or side >= max(size) else side), found
-        raise ResourceError(
-            f"the {kind} of '{preset.name}' needs {(found.peak + model.weights + fixed) / 1e9:.1f} GB of memory even "
-            f"in the smallest tiles, and {free / 1e9:.1f} GB can be had.",
-            hint="Choose a smaller output, another device, or close other programs.",
-        )
+        raise _too_large(f"{kind} of '{preset.name}'", found.peak + model.weights + fixed, free)
 
     side, one = least(
         "generator", _halves(wanted, explicit=isinstance(wanted, int) and tile != "auto"), batch
@@ -134,20 +130,17 @@ def plan_memory(
     passes = 1 if pieces == 1 else 2
     tokens = model.tokens()
     total = (calls or sampling.calls) * count * one.flops // batch + count * tokens.flops
-    return MemoryPlan(
-        size,
-        side,
-        batch,
-        count,
-        vae_side,
-        model.weights,
-        {
-            "tokens": fixed + tokens.peak,
-            "encoder": fixed + encode.peak,
-            "generator": fixed + one.peak,
-            "decoder": fixed + decode.peak,
-        },
-        sampling.average * (total + pieces * passes * (encode.flops + decode.flops)),
+    stages = {"tokens": tokens, "encoder": encode, "generator": one, "decoder": decode}
+    peaks = {name: fixed + found.peak for name, found in stages.items()}
+    flops = sampling.average * (total + pieces * passes * (encode.flops + decode.flops))
+    return MemoryPlan(size, side, batch, count, vae_side, model.weights, peaks, flops)
+
+
+def _too_large(what: str, needed: int, free: int) -> ResourceError:
+    return ResourceError(
+        f"the {what} needs {needed / 1e9:.1f} GB of memory even in the smallest tiles, and {free / 1e9:.1f} GB can be "
+        "had.",
+        hint="Choose a smaller output, another device, or close other programs.",
     )
 
 
