@@ -35,6 +35,7 @@ USUAL = np.array([-1.5, -0.4, 0.5, 0.4, -0.3])
 VARIES = np.array([1.1, 0.9, 0.9, 1.0, 0.45])
 FARTHEST = 3.0  # beyond that much of it nothing was fitted
 SURE = 0.85  # 99 % of clean photographs and all pages stay below 0.82; a flat drawing in the tests does not
+EXACT, SHARP = 0.005, 0.5  # levels and pixels: of what is rendered by program, not photographed
 LOW_QUALITY = 72  # of JPEG files: people save at 75 or more by default
 # Of `signs`, fitted by tests/benchmarks/damage.py.
 WEIGHTS = np.array(
@@ -102,6 +103,10 @@ def judge(damage: Damage, quality: int | None = None) -> Verdict:
         quality: of a JPEG file, from 1 to 100, which is evidence by itself where it is low; None for other files.
     """
     odds = float(signs(damage) @ WEIGHTS)
+    if max(damage.noise, damage.coarse_noise) < EXACT and (damage.blur < SHARP or damage.blocks < 0.05):
+        odds = min(
+            odds, -math.log(SURE / (1 - SURE))
+        )  # rendered: no lens draws so sharply on so flat a ground
     if quality is not None and quality <= LOW_QUALITY:
         odds = max(odds, math.log(SURE / (1 - SURE)) + (LOW_QUALITY - quality) / 8)
     return verdict_of(odds)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from srcli.degradations.estimate import SMALLEST, Damage, judge, measure
 from srcli.geometry import Size
+from tests.helpers import hostile
 
 
 def leaves(side=512, seed=0):
@@ -73,6 +74,13 @@ def test_clean_pictures_are_told_from_damaged_ones():
             verdict = judge(damage_of(damaged))
             assert verdict.pick == "real"
             assert 0.5 <= verdict.confidence <= 1
+
+
+def test_what_is_rendered_is_clean_however_odd_its_figures():
+    for number in range(0, 24, 2):
+        page = hostile.text(np.random.default_rng([33, number]), 640, smooth=True)[:400, :400]
+        damage = damage_of(page.astype(np.float32) / 255)
+        assert damage is None or judge(damage).pick == "clean"
 
 
 def test_what_is_transparent_is_not_looked_at():
