@@ -26,7 +26,6 @@ SUFFIXES: dict[str, Chosen] = {
     ".txt": "table",
 }
 SECONDS_BETWEEN_LINES = 10.0
-INFINITE = float("inf")
 
 
 class Progress:
