@@ -83,7 +83,6 @@ class Found:
 def find_inputs(
     words: Sequence[str],
     *,
-    lists: Sequence[str] = (),
     recursive: bool = False,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -93,8 +92,7 @@ def find_inputs(
     """The pictures that a command line means.
 
     Args:
-        words: files, folders, patterns (``*``, ``?``, ``[]``, ``**``), ``@list.txt``, or ``-``.
-        lists: files that name further inputs, one per line or separated by NUL; ``-`` is standard input.
+        words: files, folders, patterns (``*``, ``?``, ``[]``, ``**``), ``@list.txt`` (one per line, or separated by NUL), ``@-``, or ``-``.
         recursive: look in folders of folders too.
         include: keep only what matches one of these patterns (file name, or path below its folder).
         exclude: leave out what matches one of these.
@@ -105,9 +103,9 @@ def find_inputs(
         UsageError: no input was named, or standard input shall be both a list and a picture.
         NothingToDoError: a list does not exist, or not a single input was found.
     """
-    found = Found(many=len(words) != 1 or bool(lists))
+    found = Found(many=len(words) != 1)
     search = _Search(found, recursive, None if leave_out is None else absolute(leave_out))
-    if STDIN in words and (STDIN in lists or f"@{STDIN}" in words):
+    if STDIN in words and f"@{STDIN}" in words:
         raise UsageError("Standard input cannot be a list and a picture at once.")
     for word in words:
         if word.startswith("@") and len(word) > 1 and not os.path.lexists(word):
@@ -115,9 +113,7 @@ def find_inputs(
             search.add_list(word[1:], stdin)
         else:
             search.add(word)
-    for name in lists:
-        search.add_list(name, stdin)
-    if not words and not lists:
+    if not words:
         raise UsageError("No input.", hint="Name files, folders or patterns, or - for standard input.")
     found.sources = _distinct(s for s in found.sources if _wanted(s, include, exclude))
     if not found.sources:

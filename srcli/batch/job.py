@@ -25,16 +25,7 @@ from srcli.image.formats import OPTIONS, Depth
 from srcli.image.probe import Header
 
 Status = Literal["planned", "done", "skipped", "failed"]
-Exists = Literal["auto", "skip", "overwrite", "fail"]
-
-
-@dataclass(frozen=True)
-class SelectionFiles:
-    """What is wanted of the choice of branches: files, or folders that take one for each picture."""
-
-    map: Path | None = None
-    overlay: Path | None = None
-    scores: Path | None = None
+Exists = Literal["auto", "skip", "overwrite"]
 
 
 @dataclass(frozen=True)
@@ -54,12 +45,11 @@ class Settings:
         temperature: as asked for; None and "auto" mean the preset's own.
         temperature_map: a factor on it for every pixel.
         samples: results for every input, with seeds from `seed` on.
-        diversity: whether the deviation between them is measured and drawn.
         consistency: whether results are made to reduce to their input.
         sampling: of a diffusion model; None means the preset's own.
         branch: of a decoder with several; None means the one that it chooses for each pixel.
         canvas_tile: as asked for; a diffusion model's result depends on it a little.
-        selection: what is wanted of the choice of branches; None where nobody asked.
+        selection: the map of the choice of branches, a file or a folder that takes one for each picture.
         turned: whether results are the mean over turned and mirrored copies of the input.
         limit: whether results are kept within limits by presets that have some.
         colour_fix: how results take their colours from the input again; None: not at all.
@@ -89,12 +79,11 @@ class Settings:
     temperature: Asked = None
     temperature_map: TemperatureMap | None = None
     samples: int = 1
-    diversity: bool = False
     consistency: bool = False
     sampling: Sampling | None = None
     branch: str | None = None
     canvas_tile: str = "auto"
-    selection: SelectionFiles | None = None
+    selection: Path | None = None
     turned: bool = False
     limit: bool = True
     colour_fix: ColourFix | None = None
@@ -265,8 +254,6 @@ class Record:
         fp32_fallback: tiles computed again in float32.
         temperature_origin: as asked, from the preset, or published policy.
         selection: percent of the output's pixels that each branch answered.
-        diversity: mean deviation between the samples in 8-bit levels; in the last sample's record.
-        uncertainty: the picture of that deviation.
         lr_psnr: dB between the reduced result and the input, where consistency was asked for.
         seconds: without loading the model.
         content: names the output's bytes but for the name itself.
@@ -296,8 +283,6 @@ class Record:
     sampling: dict[str, Any] | None = None
     branch: str | None = None
     selection: dict[str, float] | None = None
-    diversity: float | None = None
-    uncertainty: str | None = None
     degradation: dict[str, Any] | None = None
     restore: float | None = None
     limit: bool | None = None

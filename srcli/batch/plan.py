@@ -19,7 +19,7 @@ from srcli.batch.job import Job, Settings, grows
 from srcli.batch.naming import Destination
 from srcli.batch.sizes import Target
 from srcli.config.presets import SUCCESSORS, Preset, list_presets, preset_folders
-from srcli.errors import ExistsError, ResourceError, UsageError
+from srcli.errors import ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.image.decode import can_read_in_bands
 from srcli.image.formats import FORMATS, Depth, check_format_limits, depth_wanted, depths_of
@@ -50,10 +50,6 @@ class OpenInput:
         self._settings = settings
         self._image: Image | None = None
         check_pixels(self.header, settings.max_input_pixels, source.label, count=self.count)
-        if self.count > 1 and settings.diversity:
-            raise UsageError(
-                f"{source.label}: --diversity measures single pictures.", hint="Use --frames first."
-            )
 
     @property
     def count(self) -> int:
@@ -308,7 +304,7 @@ def _memory(job: Job, picture: OpenInput, settings: Settings) -> int:
     alpha = min(pixels * 2, IN_MEMORY) if header.alpha and settings.alpha != "drop" else 0
     base = MEMORY_BASE + (MEMORY_NETWORK if job.needs_network else 0)
     whole = pixels * 3 * 4  # float32
-    drawn = 3 * whole * settings.consistency + 2 * whole * settings.diversity + 3 * whole * settings.turned
+    drawn = 3 * whole * settings.consistency + 3 * whole * settings.turned
     drawn += 4 * whole * (settings.colour_fix is not None)
     return base + read + out + alpha + drawn * job.needs_network
 
@@ -338,8 +334,6 @@ def _compared(job: Job, path: Path, picture: OpenInput, settings: Settings) -> J
         raise ResourceError(f"the output {path} is a folder.", hint="Choose another with -o or --name.")
     if settings.exists == "skip":
         return replace(finished, notes=(*job.notes, "exists, skipped"))
-    if settings.exists == "fail":
-        raise ExistsError(f"the output {path} exists.", hint="Choose another with -o or --name.")
     if settings.exists == "overwrite":
         return job
     made = (read_provenance(path) if path.exists() else None) or {}

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from srcli.batch.job import Job, Settings, grows
-from srcli.batch.postprocess import ChoiceOutputs, Renderer, SampleDeviation, choices_of, renderer_for
+from srcli.batch.postprocess import ChoiceOutputs, Renderer, choices_of, renderer_for
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Report, Source, part_of
 from srcli.geometry import Size
 from srcli.image.read import Image
@@ -43,7 +43,6 @@ class Rendering:
         output: what the file will be.
         settings: the same as for the plan.
         engine: the network; None where the job needs none.
-        deviation: sees the result's colours, for the deviation between several.
 
     Attributes:
         stats: of the network; complete after the last row.
@@ -58,14 +57,12 @@ class Rendering:
         output: OutputPlan,
         settings: Settings,
         engine: Engine | None,
-        deviation: SampleDeviation | None = None,
     ) -> None:
         self.job = job
         self.image = image
         self.output = output
         self.settings = settings
         self.engine = engine
-        self.deviation = deviation
         self.stats = RenderStats()
         self.notes: list[str] = []
         self.selection: dict[str, float] | None = None
@@ -87,15 +84,10 @@ class Rendering:
         rendered = colours(image.strip, Size(*image.size), target, renderer, request)
         top = 0
         for rows in rendered.rows:
-            for seer in (self.deviation, choices):
-                if seer is not None:
-                    seer.add(top, rows)
             top += len(rows)
             yield rows
         assert top == target.h
         self.stats.take(rendered.stats)
-        if self.deviation is not None:
-            self.deviation.count += 1
         if choices is not None:
             self.selection, notes = choices.write(replace=self.settings.exists == "overwrite")
             self.notes += notes
@@ -143,7 +135,7 @@ class Rendering:
             seed=self.job.seed,
             scores=None if self._choices is None else self._choices.selection.add,
             report=report,
-            as_bytes=stored and self.deviation is None,
+            as_bytes=stored,
         )
 
     def _prepare_cover(self, report: Report | None) -> float:

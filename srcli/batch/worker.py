@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -19,7 +18,6 @@ from srcli.batch.inputs import Source
 from srcli.batch.job import Job, Record, Settings
 from srcli.batch.naming import Destination
 from srcli.batch.plan import OpenInput, opened, output_path, plan
-from srcli.batch.postprocess import SampleDeviation, uncertainty_path
 from srcli.batch.render import AnimatedRendering, Engine, Rendering
 from srcli.batch.storage import staged
 from srcli.engine.request import Report
@@ -75,16 +73,11 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Work:
-    """One input, planned and read: a job for each sample, pictures by the place among those that are to be made.
-
-    `deviation` gathers the deviation between samples, where that is wanted; `uncertainty` is its picture.
-    """
+    """One input, planned and read: a job for each sample, pictures by the place among those that are to be made."""
 
     item: Item
     jobs: tuple[Job, ...]
     loaded: dict[int, Loaded]
-    deviation: SampleDeviation | None = None
-    uncertainty: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -133,10 +126,9 @@ class Worker:
         with staged(item[1], self.place) as stage:
             for sample in range(1, settings.samples + 1 if settings.exists != "overwrite" else 1):
                 path = output_path(stage.source, index, settings, stage.place, sample=sample)
-                stage.fetch_output(path, whole=settings.exists not in ("skip", "fail"))
+                stage.fetch_output(path, whole=settings.exists != "skip")
             for record in replace(self, place=stage.place).process((index, stage.source)):
-                for name in ("output", "uncertainty"):
-                    setattr(record, name, stage.send(getattr(record, name), done=record.status == "done"))
+                record.output = stage.send(record.output, done=record.status == "done")
                 record.input, record.notes = item[1].label, [stage.named(note) for note in record.notes]
                 yield record
 
@@ -165,9 +157,8 @@ class Worker:
             for job in jobs:
                 if job.path is not None:
                     remove_leftovers(job.path.parent)
-            work = Work(item, jobs, {}, *self._deviation(jobs))
-            # Where all samples are needed, those up to date are made again.
-            left = [n for n, job in enumerate(jobs) if not job.is_finished or work.deviation is not None]
+            work = Work(item, jobs, {})
+            left = [n for n, job in enumerate(jobs) if not job.is_finished]
             if left:
                 take(picture.header.nbytes * picture.count)
                 loaded = self._load(picture, [jobs[n] for n in left], warned)
@@ -177,19 +168,6 @@ class Worker:
     def _jobs(self, picture: OpenInput, index: int) -> tuple[Job, ...]:
         numbers = range(1, self.settings.samples + 1)
         return tuple(plan(picture, index, self.settings, self.place, sample=number) for number in numbers)
-
-    def _deviation(self, jobs: tuple[Job, ...]) -> tuple[SampleDeviation | None, Path | None]:
-        """What gathers the deviation between samples, and where its picture goes; neither where it is not wanted.
-
-        It needs all samples: those that are up to date are made again, unless its picture is there as well.
-        """
-        if not self.settings.diversity or not jobs[0].needs_network:
-            return None, None
-        path = uncertainty_path([job.path for job in jobs if job.path is not None], jobs[0].source.label)
-        finished = [job for job in jobs if job.is_finished]
-        if finished and (self.settings.exists == "skip" or (len(finished) == len(jobs) and path.is_file())):
-            return None, None
-        return SampleDeviation(jobs[0].target.size), path
 
     def _load(self, picture: OpenInput, jobs: list[Job], warned: list[str]) -> list[Loaded]:
         started = time.monotonic()
@@ -215,10 +193,7 @@ class Worker:
         """A result, ready to be rendered."""
         loaded = work.loaded[number]
         output = loaded.output if isinstance(loaded.output, OutputPlan) else loaded.output.still
-        pictures = [
-            Rendering(loaded.job, image, output, self.settings, engine, work.deviation)
-            for image in loaded.images
-        ]
+        pictures = [Rendering(loaded.job, image, output, self.settings, engine) for image in loaded.images]
         return AnimatedRendering(pictures) if len(pictures) > 1 else pictures[0]
 
     def write(self, work: Work, number: int, rendering: Rendering, rows: Iterable[np.ndarray]) -> Record:
@@ -242,7 +217,6 @@ class Worker:
         seconds = round(loaded.seconds + time.monotonic() - started, 3)
         before = [*loaded.images[0].notes, *output.notes, *loaded.notes, *rendering.notes]
         notes = [*before, *notes, *loaded.warned]
-        found = rendering.found() | self._write_deviation(work, number, notes)
         return Record.of(
             job,
             "done",
@@ -251,7 +225,7 @@ class Worker:
             format=output.format.name,
             content=content,
             seconds=seconds,
-            **found,
+            **rendering.found(),
         )
 
     def _write_to_stdout(
@@ -266,16 +240,6 @@ class Worker:
         except OSError as error:
             raise write_error("standard output", error) from error
         return notes
-
-    def _write_deviation(self, work: Work, number: int, notes: list[str]) -> dict[str, Any]:
-        """After the last sample, draw the deviation between all."""
-        deviation, path = work.deviation, work.uncertainty
-        if deviation is None or path is None or number < len(work.jobs) - 1:
-            return {}
-        deviation.write(path, work.jobs[number].in_content, replace=self.settings.exists == "overwrite")
-        value = round(deviation.value(), 4)
-        notes.append(f"diversity {value:.2f} levels, drawn in {path}")
-        return {"diversity": value, "uncertainty": str(path)}
 
 
 def _images(job: Job, picture: OpenInput, settings: Settings) -> tuple[tuple[Image, ...], Any]:

@@ -37,7 +37,7 @@ from srcli.resources import duration
 if TYPE_CHECKING:
     from srcli.batch.degradation import RealWorld, SecondModel
     from srcli.batch.inputs import Found, Source
-    from srcli.batch.job import SelectionFiles, Settings
+    from srcli.batch.job import Settings
     from srcli.batch.manifest import Manifest, Shard
     from srcli.batch.render import Engine
     from srcli.batch.sizes import SizeRule
@@ -187,11 +187,10 @@ def _temperature(preset: Preset, request: Request, console: Console) -> tuple[As
     return asked, temperature_map(maps[-1])
 
 
-def _selection(model: Model, request: Request, pictures: int) -> SelectionFiles | None:
+def _selection(model: Model, request: Request, pictures: int) -> Path | None:
     path, option = request.selection_map, "--selection-map"
     if path is None:
         return None
-    from srcli.batch.job import SelectionFiles
     from srcli.engine.branch_map import check_selects
 
     check_selects(model.preset, option)
@@ -211,7 +210,7 @@ def _selection(model: Model, request: Request, pictures: int) -> SelectionFiles 
             f"{option} {path} is one file for {pictures} pictures.",
             hint="Give a folder: a name without a dot.",
         )
-    return SelectionFiles(path)
+    return path
 
 
 def _faithful(request: Request, model: Model, loading: Loading) -> SecondModel | None:
@@ -235,7 +234,7 @@ def _real_world(
     request: Request,
     model: Model,
     found: Found,
-    selection: SelectionFiles | None,
+    selection: Path | None,
     loading: Loading,
     console: Console,
 ) -> RealWorld | None:
@@ -275,7 +274,7 @@ def _settings(
     rule: SizeRule,
     model: Model,
     place: Destination,
-    selection: SelectionFiles | None,
+    selection: Path | None,
     record: Manifest | None,
 ) -> Settings:
     from srcli.batch.job import Settings

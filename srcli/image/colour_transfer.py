@@ -31,23 +31,20 @@ class ColourFix:
 
     Attributes:
         mode: see the module.
-        strength: 1 for all of it, 0 for none.
     """
 
     mode: Mode = "none"
-    strength: float = 1.0
 
     def about(self) -> str:
         """In a few words."""
-        return self.mode + ("" if self.strength == 1 else f" at {self.strength:g}")
+        return self.mode
 
 
 def fixed(sr: F32, lr: F32, fix: ColourFix) -> F32:
     """The result (H, W, 3) with the colours of its input (h, w, 3), both around [0, 1]; not clamped."""
-    if fix.mode == "none" or fix.strength == 0:
+    if fix.mode == "none":
         return sr
-    changed = {"adain": _adain, "wavelet": _wavelet, "lowpass": _lowpass}[fix.mode](sr, lr)
-    return changed if fix.strength == 1 else sr + np.float32(fix.strength) * (changed - sr)
+    return {"adain": _adain, "wavelet": _wavelet, "lowpass": _lowpass}[fix.mode](sr, lr)
 
 
 def shift(sr: F32, lr: F32) -> tuple[float, float, float]:

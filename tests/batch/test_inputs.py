@@ -121,8 +121,7 @@ def test_a_list_names_files_one_per_line_or_separated_by_nul(shots, separator):
     names = ["shots/2024/ñ ü 漢.tif", "-dash.png", "photo[1].png"]
     (shots / "list.txt").write_bytes(separator.join([*names, ""]).encode())
     assert paths(["@list.txt"]) == names
-    assert paths([], lists=["list.txt"]) == names
-    assert paths([], lists=["-"], stdin=io.BytesIO(separator.join(names).encode())) == names
+    assert paths(["@-"], stdin=io.BytesIO(separator.join(names).encode())) == names
     assert find_inputs(["@list.txt"]).many
 
 
@@ -227,7 +226,7 @@ def test_a_missing_file_among_others_is_remembered(shots):
     assert [word for word, _ in found.missing] == ["gone.png", "empty"]
 
 
-@pytest.mark.parametrize(("words", "lists"), [([], []), (["-"], ["-"])])
-def test_no_input_or_one_that_contradicts_itself_is_wrong_usage(words, lists):
+@pytest.mark.parametrize("words", [[], ["-", "@-"]])
+def test_no_input_or_one_that_contradicts_itself_is_wrong_usage(words):
     with pytest.raises(UsageError):
-        find_inputs(words, lists=lists)
+        find_inputs(words)

@@ -59,7 +59,7 @@ def plain(record):
     return {k: v for k, v in vars(record).items() if k not in ("seconds", "output", "memory")}
 
 
-@pytest.mark.parametrize("more", [{}, {"samples": 2, "diversity": True}])
+@pytest.mark.parametrize("more", [{}, {"samples": 2}])
 def test_files_and_records_are_those_of_the_plain_loop(tmp_path, more):
     items = [(i, Source(path)) for i, path in enumerate(photos(tmp_path, 5), 1)]
     chosen, engine = settings(**more), Bicubic()

@@ -192,24 +192,6 @@ def test_only_options_that_the_format_has_make_a_result_again(upscale, engine, p
     assert status(*acting) == "done"
 
 
-def test_a_changed_picture_of_the_diversity_is_not_replaced(upscale, engine, folder):
-    from srcli.batch.postprocess import SampleDeviation
-
-    spread = SampleDeviation((4, 4))
-    for value in (0.1, 0.2):
-        spread.add(0, np.full((4, 4, 3), value))
-        spread.count += 1
-    path = folder / "u.png"
-    spread.write(path, replace=False)
-    spread.write(path, replace=False)
-    with Image.open(path) as old:
-        old.load()
-        save_again(path, old)
-    with pytest.raises(ExistsError, match="changed since"):
-        spread.write(path, replace=False)
-    spread.write(path, replace=True)
-
-
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
 def test_the_record_of_the_input_is_not_the_outputs(upscale, engine, folder, photo, suffix):
     assert upscale("photo.png", "-s", "2", "-o", "first.jpg").exit_code == 0

@@ -7,7 +7,6 @@ import fsspec
 import pytest
 
 from srcli.batch.inputs import find_inputs
-from srcli.errors import ExistsError
 from tests.cli.conftest import listing, picture, save
 
 
@@ -122,16 +121,6 @@ def test_a_folder_that_is_a_link_and_links_inside_it_are_followed(upscale, engin
     assert (folder / "real" / "y" / "a_x2.png").is_file()
     assert upscale("input/x", "-s", "2").exit_code == 0
     assert (folder / "in" / "x" / "a_x2.png").is_file()
-
-
-@pytest.mark.skipif(os.name != "posix", reason="symbolic links")
-def test_the_picture_of_the_diversity_follows_no_link(folder, outside):
-    from srcli.batch.postprocess import SampleDeviation
-
-    (folder / "u.png").symlink_to(outside / "a_x2.png")
-    with pytest.raises(ExistsError, match="a link leads from"):
-        SampleDeviation((4, 4)).write(folder / "u.png", replace=True)
-    assert untouched(outside)
 
 
 def test_a_parent_that_is_written_with_dots_has_its_name(upscale, engine, folder):

@@ -78,12 +78,3 @@ def test_wavelet_takes_the_five_lowest_levels_from_the_input():
 
     expected = sr - low(sr) + low(enlarged(lr, 80, 80))
     np.testing.assert_allclose(fixed(sr, lr, ColourFix("wavelet")), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_strength_goes_evenly_from_nothing_to_all(mode):
-    lr, sr = photo(10, 12), photo(40, 48, seed=5)
-    whole, half = (fixed(sr, lr, ColourFix(mode, strength)) for strength in (1, 0.5))
-    np.testing.assert_allclose(half, (sr + whole) / 2, atol=1e-6)
-    assert fixed(sr, lr, ColourFix(mode, 0)) is sr
-    assert fixed(sr, lr, ColourFix("none")) is sr
