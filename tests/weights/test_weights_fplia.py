@@ -50,6 +50,7 @@ PRESET = Preset(
         },
     ),
     diffusion=Diffusion(),
+    kind="latent-diffusion",
 )
 
 
