@@ -1,9 +1,7 @@
 """Published models as data: typed settings read from TOML, and where they are looked for.
 
-A preset names the parts of a network with the arguments of their constructors, and says how pixels are normalised,
-which scales were trained, where the weights are and what the paper reports. Every section is a frozen dataclass
-below; its annotations are the schema, for TOML files and for the JSON inside our weights files alike.
-To add a section: write the dataclass, add a field to `Preset`.
+A preset names a network's parts with their constructors' arguments, and says all else that is known of it. Every section
+is a frozen dataclass; its annotations are the schema, for TOML files and for the JSON inside weights files.
 """
 
 from __future__ import annotations
@@ -29,16 +27,10 @@ SUCCESSORS = {  # of presets that leave the package, which are used themselves a
 }
 
 Kind = Literal["regression", "flow", "latent-diffusion", "pixel-diffusion", "restoration"]
-KINDS_BEFORE: dict[
-    str, Kind
-] = {  # of parts in presets and weights files written before these said their kind
-    "linf": "flow",
-    "idm": "pixel-diffusion",
-    "lgcaa": "restoration",
-}
+# Of parts in presets and weights files written before these said their kind.
+KINDS_BEFORE: dict[str, Kind] = {"linf": "flow", "idm": "pixel-diffusion", "lgcaa": "restoration"}
 
 MOST_STEPS = 100_000  # that noise was trained with; there is a table of them
-
 RGB = tuple[float, float, float]
 
 
@@ -80,8 +72,7 @@ class Engine:
             as the published test code does) or only what is missing ("needed").
         limit: keep a native picture within what its input bears out, see `srcli.models.limiter`.
         low_frequencies: give a native picture those of its input, for networks that restore and shift colours.
-        cpu_bf16: whether "auto" computes in bf16 on a CPU that has instructions for it: for networks that gain much by it
-            and lose nothing that is seen.
+        cpu_bf16: whether "auto" computes in bf16 on a CPU that has instructions for it, where nothing seen is lost.
         advice: one line for people who use this model.
     """
 
@@ -302,7 +293,7 @@ class Preset:
 
     @property
     def mean_std(self) -> tuple[RGB, RGB]:
-        """Mean and standard deviation of the pixel normalisation, each (r, g, b)."""
+        """Of the pixel normalisation, each (r, g, b)."""
         return self.pixels.mean, self.pixels.std
 
     def to_dict(self) -> dict[str, Any]:
@@ -312,11 +303,8 @@ class Preset:
             del plain["kind"]
         parts = {"encoder": self.encoder, "decoder": self.decoder, "generator": self.generator}
         for key, part in parts.items():
-            if part is not None:
-                plain[key] = {
-                    "name": part.name,
-                    **part.args,
-                }  # as they are: an empty list there has a meaning
+            if part is not None:  # its arguments as they are: an empty list there has a meaning
+                plain[key] = {"name": part.name, **part.args}
         return plain
 
     def to_json(self) -> str:
@@ -338,9 +326,7 @@ def parse_preset(table: Mapping[str, Any], *, name: str, where: str | None = Non
     where = where or name
     if "folder" in table:
         raise PresetError(f"unknown key 'folder' in {where}.")
-    known = {
-        key: value for key, value in table.items() if key != "cmsr"
-    }  # of weights files written before it left
+    known = {key: value for key, value in table.items() if key != "cmsr"}  # older weights files have it
     preset = read_section(Preset, {"name": name, **known}, where)
     return preset if "kind" in table else dataclasses.replace(preset, kind=_kind_before(preset))
 

@@ -99,9 +99,11 @@ def published_kind(preset: Preset) -> tuple[str | None, str | None]:
         return "LGCAA", None
     from srcli.models import DECODERS, ENCODERS, GENERATORS  # brings torch
 
-    part = preset.generator
-    method = DECODERS[preset.decoder.name].title if part is None else GENERATORS[part.name].title
-    return method, ENCODERS[preset.encoder.name].title
+    encoder = ENCODERS[preset.encoder.name].title
+    if preset.generator is not None:
+        return GENERATORS[preset.generator.name].title, encoder
+    decoder = DECODERS[preset.decoder.name]
+    return decoder.title if preset.decoder.args.get("branches", 1) == 1 else decoder.cascade_title, encoder
 
 
 @dataclass(frozen=True)

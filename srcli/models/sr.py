@@ -132,6 +132,7 @@ class Decoder(nn.Module):
         tiling: a protocol of tiles that replaces the engine's own, where the authors have one and it is asked for.
         kind: of the presets that have it without a generator.
         title: what tables of papers call the method; None for ours.
+        cascade_title: the same, with more than one branch.
         n_branches: how many stages of a cascade it learns one after the other.
         note: one line on what this decoder's answer depends on, for the output; None where there is nothing to say.
         needs_lr: whether the LR image itself is read (the bilinear skip).
@@ -139,6 +140,7 @@ class Decoder(nn.Module):
 
     kind: ClassVar[Kind] = "regression"
     title: ClassVar[str | None] = None
+    cascade_title: ClassVar[str | None] = None
     n_branches: int = 1
     halo: int = 2
     local: bool = True

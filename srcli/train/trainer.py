@@ -330,11 +330,8 @@ def make_optimiser(optim: OptimSettings, parameters: Sequence[nn.Parameter]) -> 
                 "AdamW in 8 bits needs the package bitsandbytes.",
                 hint="pip install bitsandbytes, or --set optim.optimiser=adamw",
             )
-        small: Any = importlib.import_module("bitsandbytes").optim.AdamW8bit
-        eight: torch.optim.Optimizer = small(
-            parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.decay_weights
-        )
-        return eight
+        small: Callable[..., torch.optim.Optimizer] = importlib.import_module("bitsandbytes").optim.AdamW8bit
+        return small(parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.decay_weights)
     if optim.optimiser == "adamw":
         return torch.optim.AdamW(
             parameters, lr=optim.lr, betas=optim.betas, weight_decay=optim.decay_weights, fused=True

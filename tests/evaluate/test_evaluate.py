@@ -497,6 +497,8 @@ def test_shares_are_fractions_however_they_were_printed():
 def test_presets_know_what_tables_call_them():
     assert published_name(load_preset("lgcaa")) == ("LGCAA", None)
     assert published_name(load_preset("edsr-baseline-liif")) == ("LIIF", "EDSR-baseline")
+    assert published_name(load_preset("rdn-lit")) == ("LIT", "RDN")
+    assert published_name(load_preset("rdn-clit3")) == ("CLIT", "RDN")
     assert published_name(load_preset("edsr-baseline-blend")) is None
 
 

@@ -90,7 +90,7 @@ class LIT(Decoder):
         ValueError: an even side or one beyond 25, heads that do not divide the channels, or no hidden layer.
     """
 
-    title = "LIT"
+    title, cascade_title = "LIT", "CLIT"
 
     def __init__(
         self,
