@@ -43,7 +43,7 @@ def test_the_five_commands_and_the_top_level_are_there():
         assert (ROOT / name).exists(), name
 
 
-LONG = {"plan_output": 86, "_loop": 71, "encode_rows": 67, "train": 63, "linf_stage_2": 61}  # may only shrink
+LONG = {"plan_output": 82, "_loop": 71}  # may only shrink
 
 
 def test_modules_have_at_most_400_lines_and_functions_60():

@@ -121,9 +121,7 @@ def encode_rows(
     cmyk: bool = False,
     **options: Any,
 ) -> None:
-    """Encode a picture while its rows come: they are asked for in this thread, and encoded in another.
-
-    libvips takes rows from a file format only: they go to it through a pipe, as PNG without compression.
+    """Encode a picture while its rows come, in another thread; libvips gets them through a pipe, as PNG without compression.
 
     Args:
         raster: uint8 or uint16.
@@ -153,13 +151,8 @@ def encode_rows(
         target.on_write(take)
         try:
             picture = vips.Image.pngload_source(source, access="sequential", fail_on="error").copy()
-            if cmyk:
-                picture = picture.copy(interpretation="cmyk")
-            keep = ["icc"]  # or EXIF would be made of nothing
-            for name, data in (about or {}).items():
-                if data is not None:
-                    picture.set_type(vips.GValue.blob_type, f"{name}-data", data)
-                    keep.append(name.removesuffix("-profile"))
+            picture = picture.copy(interpretation="cmyk") if cmyk else picture
+            keep = _embed(picture, about or {})
             getattr(picture, f"{saver}save_target")(target, keep="|".join(keep), **options)
         finally:
             os.close(reading)
@@ -179,6 +172,16 @@ def encode_rows(
                 raise failed[0] from None
             reason = f"the {saver} encoder failed: {reason_of(error)}."
             raise ResourceError(reason, hint="Try --format png.") from error
+
+
+def _embed(picture: Any, about: dict[str, bytes | None]) -> list[str]:
+    """Give a picture its profile, EXIF and XMP; the kinds that its file is to keep."""
+    keep = ["icc"]  # or EXIF would be made of nothing
+    for name, data in about.items():
+        if data is not None:
+            picture.set_type(libvips().GValue.blob_type, f"{name}-data", data)
+            keep.append(name.removesuffix("-profile"))
+    return keep
 
 
 class _ClosedError(Exception):

@@ -212,13 +212,9 @@ def plan_output(
     check_format_limits(name, size)
     if bit_depth in AVIF_BITS:
         _check_bits(name, bit_depth)
-    depths = depths_of(chosen, image.format, bit_depth)
-    depth = wanted if wanted in depths else depths[-1]
-    if depth != wanted:
-        notes.append(f"{name} cannot hold {wanted} bits: written with {depth}")
+    depth, bits = _stored_depth(image, chosen, wanted, bit_depth, notes)
     if has_alpha and not alpha:
         notes.append(f"{name} has no transparency: the picture is laid on the background colour")
-    bits = 8 if depth == "8" else AVIF_BITS.get(bit_depth, 10 if image.bits == 10 else 12)
     if max_bytes is not None and (lossless or name not in OPTIONS["max_bytes"][1]):
         notes.append(f"{'lossless ' * lossless}{name} has no quality to choose: max-bytes is ignored")
         max_bytes = None
@@ -250,6 +246,17 @@ def plan_output(
     return OutputPlan(
         chosen, size, kind, depth, alpha, profile, background, dither, encoding, (*notes, *more)
     )
+
+
+def _stored_depth(
+    image: Image, chosen: Format, wanted: Depth, bit_depth: BitDepth, notes: list[str]
+) -> tuple[Depth, int]:
+    """The depth that is stored, and its bits in an AVIF."""
+    depths = depths_of(chosen, image.format, bit_depth)
+    depth = wanted if wanted in depths else depths[-1]
+    if depth != wanted:
+        notes.append(f"{chosen.name} cannot hold {wanted} bits: written with {depth}")
+    return depth, 8 if depth == "8" else AVIF_BITS.get(bit_depth, 10 if image.bits == 10 else 12)
 
 
 def _check_numbers(quality: int, compress_level: int, background: tuple[float, ...]) -> None:

@@ -75,7 +75,7 @@ def train(
     notify: Callable[[str], None] = lambda _line: None,
     force: bool = False,
 ) -> int | None:
-    """Train, or continue, the run in folder `out`; see `srcli.train.checkpoints` for what it leaves there.
+    """Train, or continue, the run in folder `out`, and give the signal that ended it; `checkpoints` says what it leaves.
 
     Args:
         recipe: what is trained, and how.
@@ -89,9 +89,6 @@ def train(
         report: called after every step, in the first process.
         notify: called with one line per thing that a person should know, in the first process.
         force: continue a run whose configuration has changed; with resume "no", begin one anew.
-
-    Returns:
-        The signal that ended it, or None.
 
     Raises:
         UsageError: `out` holds a run with another configuration and `force` is not given, or another call trains there.

@@ -193,8 +193,7 @@ def linf_stage_2(
         perceptual: weight of the perceptual distance of a sample; needs `data.block`.
         backbone: whose features the distance compares: "vgg19", as the authors, or "squeezenet".
         weights: the backbone's file.
-        temperature: of the sample that the perceptual distance sees; pixels are those of a preset with mean and
-            standard deviation 0.5.
+        temperature: of the sample that the perceptual distance sees; the preset's mean and deviation are 0.5.
         loss: "steps" gives the density an optimiser step of its own, as the authors' code does; "joint" is one weighted
             sum, as the paper writes it.
         teacher: a preset or weights file whose self-ensemble (see `Teacher`) the colours at temperature 0 aim at.
