@@ -11,10 +11,11 @@ import pytest
 from tests.cli.conftest import listing, picture, save
 
 # The second picture takes for ever: between bands, or inside one call that Python cannot interrupt.
-# A shell lets what it starts in the background ignore Ctrl-C, and children inherit that.
+# A shell lets what it starts in the background ignore Ctrl-C, `nohup` SIGHUP, and children inherit that.
 SCRIPT = """
 import hashlib, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from srcli.cli import main, upscale
 from tests.cli.conftest import Bicubic
 
@@ -73,6 +74,7 @@ def test_an_interrupt_ends_within_two_seconds_and_leaves_no_partial_file(folder,
 IMPORTING = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 class Finder:
     def find_spec(self, name, *_):
