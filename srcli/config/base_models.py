@@ -6,8 +6,6 @@ which of its files are needed. Since repositories move, the file can be replaced
 the environment such as `SRCLI_SD2_BASE`. No torch here.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path

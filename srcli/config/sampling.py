@@ -3,8 +3,6 @@
 Plain data, for the command line and for records; `srcli.engine.diffusion` does it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import typing
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ the one for a picture: what was asked for, else what the preset records for its 
 --write-preset` puts it there), else the values that LINF's authors use (Yao et al., CVPR 2023, Tables 1 and 3).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

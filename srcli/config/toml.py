@@ -1,7 +1,5 @@
 """Plain values, as TOML and JSON hold them, to typed settings: a dataclass is the schema of a section."""
 
-from __future__ import annotations
-
 import dataclasses
 import tomllib
 import types

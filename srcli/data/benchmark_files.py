@@ -1,7 +1,5 @@
 """Benchmarks as files: fetching their archives, checking what is here, and writing the LR pictures of a protocol."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -5,8 +5,6 @@ A benchmark is a TOML file in `presets/benchmarks`. Its pictures are looked for 
 the business of `srcli.data.layouts`. Nothing is ever fetched here.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ asked for, and the dither, come from counters instead, so that a device needs no
 for each sample.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import numpy as np

@@ -5,8 +5,6 @@ Known are: `image_SRF_<s>` with `*_HR` and `*_LR` files (SelfExSR); `HR` with `L
 made. Files are paired by name, never by position.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A crop of a mapped photo reads the pages it lies on, which the system keeps as l
 memory, bit for bit, and needs none for photos.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import math

@@ -1,7 +1,5 @@
 """Making LR pictures from HR ones: which part of the picture, which size, which bicubic."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache

@@ -3,8 +3,6 @@
 The same photos give the same bytes: members are in the order of their names, without times or owners.
 """
 
-from __future__ import annotations
-
 import io
 import tarfile
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Doing to a picture what a degradation says, on the picture's device."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -4,8 +4,6 @@ SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): number i of a key is a mix of k
 numbers only, so that a CPU and a GPU draw the same.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

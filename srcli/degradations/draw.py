@@ -1,7 +1,5 @@
 """Drawing the numbers of one degradation. They say everything: the same numbers make the same picture."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

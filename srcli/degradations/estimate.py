@@ -5,8 +5,6 @@ products of these, fitted on training photographs that were reduced cleanly or d
 `tests/benchmarks/damage.py` fits and tests it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Discrete cosine transform of 8x8 blocks, chroma at half the resolution, the tabl
 the quality as libjpeg scales them. Steps are not rounded to whole numbers, so that the quality can be any number.
 """
 
-from __future__ import annotations
-
 import math
 from functools import cache
 

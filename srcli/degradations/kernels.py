@@ -3,8 +3,6 @@
 The bells are functions of q(x) = x^T S^-1 x, with S = R diag(sigma_x^2, sigma_y^2) R^T and R the rotation by an angle.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

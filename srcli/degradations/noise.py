@@ -1,7 +1,5 @@
 """Noise of sensors: Gaussian, and Poisson as a picture's own values make it."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """The published ranges of the Real-ESRGAN degradation, by name."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType

@@ -5,8 +5,6 @@ report the shares over DIV2K's validation set (FPLIA, arXiv 2606.21910, Table 2)
 pixels weigh the same there; both are given here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

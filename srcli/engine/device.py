@@ -1,7 +1,5 @@
 """Which processor runs, and in which precision."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext

@@ -1,7 +1,5 @@
 """DiffusionUpscaler: what the engines of diffusion models share, and how a generator is asked."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

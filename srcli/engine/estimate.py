@@ -1,7 +1,5 @@
 """What enlarging a picture would take, from one small run."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """Features of an image, made in tiles from top to bottom and dropped when no output row needs them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 
 import numpy as np

@@ -4,8 +4,6 @@ Every operation's results are counted while they live, as torch frees them in ea
 operation is not seen. Parameters and inputs are counted if they are made inside.
 """
 
-from __future__ import annotations
-
 import time
 import weakref
 from collections.abc import Callable, Mapping

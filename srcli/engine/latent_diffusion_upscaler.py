@@ -4,8 +4,6 @@ A latent is sampled once for a picture, on the grid of its LR image and so whate
 stands behind the colours of the LR image, and features and colours are made as for any other network.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

@@ -7,8 +7,6 @@ layers that still used a tile's own, which is why a further pass changes little;
 remains. What attention in the middle of the network sees is a tile either way.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain

@@ -1,7 +1,5 @@
 """Which engine a network needs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -5,8 +5,6 @@ tile, the band, the order of images and the device never change which picture a 
 held than is being used. Philox: Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

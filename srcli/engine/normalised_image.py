@@ -1,7 +1,5 @@
 """What `Upscaler.upscale` takes besides tensors: paths, arrays, PIL images; the result comes in the same form."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple

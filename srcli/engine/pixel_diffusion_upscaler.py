@@ -3,8 +3,6 @@
 Features of the LR image are made once; every size of output is sampled anew, and held whole while it is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import partial
 

@@ -5,8 +5,6 @@ one size; all tiles share the noise of one sample, and their predictions are ble
 computed, memory is planned for every stage, and tiles are made as small as it takes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

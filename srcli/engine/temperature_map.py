@@ -5,8 +5,6 @@ near 0 on flat areas and along clean edges, where invented detail shows as dirt,
 both directions. The windows are local, so that tiles and bands do not change the factor.
 """
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path

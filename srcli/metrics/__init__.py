@@ -3,8 +3,6 @@
 To add a metric: write a function of a `Scene` and a line in `METRICS`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

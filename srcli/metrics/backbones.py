@@ -5,8 +5,6 @@ is fetched unasked: `srcli models pull metrics` does it, and files that torchvis
 are used as they are.
 """
 
-from __future__ import annotations
-
 import importlib
 import importlib.metadata
 import os

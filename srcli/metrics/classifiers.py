@@ -4,8 +4,6 @@ SqueezeNet 1.1 (Iandola et al., 2016, https://arxiv.org/abs/1602.07360) and VGG1
 https://arxiv.org/abs/1409.1556), as torchvision builds them.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """How much fine detail there is, and what it looks like, wherever in the picture it lies; no network is needed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How spread-out things compare: samples of one picture, spectra, and histograms of values."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -4,8 +4,6 @@ It is an extra of its own, because its licence (PolyForm Noncommercial 1.0.0) fo
 networks itself, on first use.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Any
 

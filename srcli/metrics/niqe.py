@@ -6,8 +6,6 @@ statistics of sharp photographs from a file that the user brings, and halves pic
 2x2 pixels: its values order pictures as the published ones do but are not equal to them.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Iterable

@@ -6,8 +6,6 @@ Similarity" (2020), by `torchmetrics`. Their own weights come with the packages,
 Values of `squeezenet`, for those who have its Caffe weights, belong to no published figure.
 """
 
-from __future__ import annotations
-
 import re
 import warnings
 from functools import lru_cache

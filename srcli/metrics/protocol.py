@@ -7,8 +7,6 @@ meant, and how an LR picture is made where none is given. Appending ``+8bit`` or
 first of these and keeps the rest: 8-bit is what people get, float is what most papers print.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Peak signal-to-noise ratio, and the field's luma and border."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

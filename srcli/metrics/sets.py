@@ -5,8 +5,6 @@ Binkowski et al., "Demystifying MMD GANs" (ICLR 2018). The network, and how it r
 package `torch-fidelity`; its weights come from a checked file.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Networks as values: a preset goes in, its parts joined together come out."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 import typing

@@ -10,8 +10,6 @@ goes with `attention = false`: then features depend on `halo` latent pixels arou
 whole, and this is what our own models use.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

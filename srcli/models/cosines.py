@@ -4,8 +4,6 @@ For miniatures of latent diffusion: a small auto-encoder that a CPU trains in an
 restoring it gains, and these 16 numbers for 48 pixel values lose almost nothing of a photograph.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import product
 

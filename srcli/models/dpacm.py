@@ -5,8 +5,6 @@ for a picture as well, by one convolution on top; that picture's colours are com
 distributions (Wasserstein-1) and by a perceptual distance. The ControlNet and the UNet get no gradient from it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -9,8 +9,6 @@ covariance, and a sample is mean + temperature * direction.
 Always float32: log-determinants and eleven products in a row deserve their bits.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

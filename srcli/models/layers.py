@@ -1,7 +1,5 @@
 """Pieces that several networks share: MLP, nearest sampling, the bilinear skip, the 3x3 unfold as a convolution."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 

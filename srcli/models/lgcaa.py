@@ -13,8 +13,6 @@ With x the input of a transformer block's self-attention, already normalised by 
 Importing this imports parts of diffusers.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -12,8 +12,6 @@ Networks that restore damaged pictures shift colours by several levels, and thei
 blocks and noise are in them: their picture gets the input's low frequencies, and the last rule.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import lru_cache

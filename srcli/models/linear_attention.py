@@ -1,7 +1,5 @@
 """HIIF's attention without a softmax, whose cost grows with the number of queries and not with its square."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -3,8 +3,6 @@
 The samplers are those of `diffusers`; here are their settings.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
 from fractions import Fraction

@@ -5,8 +5,6 @@ Parts are passed in, never looked up inside, and nothing stays on `self` between
 computed and `query` and `render` take it. Pixels are in the normalised domain of the preset, (x - mean) / std.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple

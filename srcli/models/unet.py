@@ -3,8 +3,6 @@
 Importing this module imports diffusers; generators do so when they are built, and nothing else does.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal, cast
 
 import torch.nn.functional as F

@@ -6,8 +6,6 @@ four times the LR's sides and ask the decoder for another size in every batch. W
 are means, which Adam cannot tell apart.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 

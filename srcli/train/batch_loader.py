@@ -1,7 +1,5 @@
 """Samples on their way to the network: those of the next steps are made while this one is computed."""
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

@@ -8,8 +8,6 @@
 - `log.jsonl`, `model_card.md`, `samples/`
 """
 
-from __future__ import annotations
-
 import json
 import pickle
 import shutil

@@ -5,8 +5,6 @@ the output and a continuous share of the signal. Written from the papers. What i
 and only once for the samples of a pool.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -5,8 +5,6 @@ train the generator through the frozen decoder. Written from the papers. Both es
 of the noise, and weight its errors by the signal-to-noise ratio of the step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

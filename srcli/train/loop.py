@@ -4,8 +4,6 @@
 once per step. What a step sees and draws is a function of its number, so that a resumed run ends in the same weights.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Sequence

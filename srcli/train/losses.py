@@ -1,7 +1,5 @@
 """What training minimises: the kinds of losses, those of colours at the batch's coordinates, and LINF's two stages."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -7,8 +7,6 @@ learns from a teacher, `autoencoder`, `latent` and `finetune` are the stages of 
 stage may have beside its loss.
 """
 
-from __future__ import annotations
-
 import inspect
 import typing
 from collections.abc import Callable

@@ -5,8 +5,6 @@ it is trained. The file's own settings are one way to train the family, as a rul
 `[variant.NAME]` holds what another way changes. Unknown keys are errors with a suggestion.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace

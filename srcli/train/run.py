@@ -1,7 +1,5 @@
 """A run made ready: photos read, network built, weights and position taken up, configuration checked."""
 
-from __future__ import annotations
-
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """How a run is measured: by the code of `srcli eval`, on pictures that it does not see."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is known of a model, for machines: size, licences, data, figures, and the base models that it stands on."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Fetching published weights: asked for by name, resumable, hashed, converted to safetensors on arrival."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import re

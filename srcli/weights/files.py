@@ -1,7 +1,5 @@
 """Weights files as files: where they are looked for, their hash, and the preset they carry. No torch here."""
 
-from __future__ import annotations
-
 import json
 import re
 import struct

@@ -1,7 +1,5 @@
 """The decoders, by the name a preset uses."""
 
-from __future__ import annotations
-
 from srcli.models.decoders.blend import Blend
 from srcli.models.decoders.canvas import Canvas
 from srcli.models.decoders.ciaosr import CiaoSR

@@ -6,8 +6,6 @@ its activations are mixed bilinearly, and the rest of the MLP runs once. The mix
 as LIIF's local ensemble is.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """The decoder of models whose generator samples the output itself: there is nothing left to decode."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from torch import Tensor

@@ -10,8 +10,6 @@ result instead of 6x6 of the enlarged image. Where a patch reaches, the convolut
 the last two, or only the first (`TAPS`), and the products with the weights run over a few rows of pixels at a time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import product
 

@@ -11,8 +11,6 @@ values and confidence belong to the streams and not to the branches, votes are o
 has GELU, and training mixes branches softly instead of choosing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple

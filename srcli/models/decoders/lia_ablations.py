@@ -1,7 +1,5 @@
 """What FPLIA's tables of ablations put in the place of its attention and of its choice."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -8,8 +8,6 @@ that runs before the features are gathered; those for offset and cell are added.
 to one, so the last layer runs once, on the mixed activations. Both are exact up to the order of summation.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -6,8 +6,6 @@ are those of LTE+; the four neighbours of the ensemble are concatenated, weighte
 per patch. The variable of the flow is what a patch of n x n output pixels has beyond the bilinear image.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from functools import partial

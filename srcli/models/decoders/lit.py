@@ -6,8 +6,6 @@ one branch. Each further branch looks at the features enlarged to the size that 
 branches are asked at the same places, and the answer of each counts 0.75 of the next one's.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import replace
 from typing import Literal, NamedTuple

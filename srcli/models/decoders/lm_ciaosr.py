@@ -4,8 +4,6 @@ He and Jin, "Latent Modulated Function for Computational Optimal Continuous Imag
 the cross-scale attention of CiaoSR. State-dict keys are those of the authors' release, but for the render MLP.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import product
 

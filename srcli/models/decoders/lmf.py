@@ -6,8 +6,6 @@ replaces the feature as its input; `modulated` is the render side. State-dict ke
 The unfold before LM-LIIF's latent MLP is a convolution here.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

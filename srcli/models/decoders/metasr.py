@@ -10,8 +10,6 @@ query is a scalar product with its activations: exact up to the order of summati
 multiplications instead of 444,000.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -1,7 +1,5 @@
 """The encoders, by the name a preset uses."""
 
-from __future__ import annotations
-
 from srcli.models.encoders.edsr import EDSR
 from srcli.models.encoders.perception import LatentFeatures, Perception
 from srcli.models.encoders.rdn import RDN

@@ -4,8 +4,6 @@ Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution",
 https://arxiv.org/abs/1707.02921. Written from the paper; keys of the releases of the LIIF family.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

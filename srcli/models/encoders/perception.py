@@ -5,8 +5,6 @@ Implicit Neural Decoder" (CVPR 2024). Written from the papers. The latent is the
 auto-encoder's own range; it lies on the grid of the LR image, whatever the scale of the output.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

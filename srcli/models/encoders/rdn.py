@@ -4,8 +4,6 @@ Zhang et al., "Residual Dense Network for Image Super-Resolution", CVPR 2018, ht
 Written from the paper; keys of the releases of the LIIF family.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

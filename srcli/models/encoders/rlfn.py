@@ -8,8 +8,6 @@ size. Here each cell of the map stands for the same 6x6 pixels in every picture:
 them and the map is enlarged by exactly 6, so that tiles which begin at multiples of 6 see what the picture sees.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import torch

@@ -5,8 +5,6 @@ https://arxiv.org/abs/1809.00219; Wang et al., "Real-ESRGAN", ICCVW 2021, https:
 the papers; keys of LINF's release, which are ESRGAN's.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

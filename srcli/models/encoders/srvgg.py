@@ -4,8 +4,6 @@ Wang et al., "Real-ESRGAN", ICCVW 2021, https://arxiv.org/abs/2107.10833; the ne
 Keys of the release.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -5,8 +5,6 @@ Written from the paper; keys of the releases of the LIIF family, which add a con
 Inside the blocks pixels are (B, h, w, C).
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The generators, by the name a preset uses."""
 
-from __future__ import annotations
-
 from srcli.models.generators.idm import IDM
 from srcli.models.generators.latent import FPLIA, Kim
 from srcli.models.sr import Generator

@@ -9,8 +9,6 @@ asked at the places of the next level's pixels. The network is told the level of
 Sides need not be multiples of anything: halving rounds up, and the way up asks for the size that it needs.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from itertools import pairwise

@@ -5,8 +5,6 @@ fidelity network; Kim's (CVPR 2024) the latent of the LR image itself, enlarged 
 stands for a picture four times the LR's size, whatever the size asked for later.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import torch
