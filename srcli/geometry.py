@@ -199,23 +199,15 @@ def bicubic(old: int, new: int, a: float = SHARP) -> Taps:
 
 @dataclass(frozen=True)
 class Axis:
-    """HR pixels [start, stop) of one axis of the output, and the LR axis they read from.
+    """HR pixels [start, stop) of one axis of the output, and the LR axis they read from."""
 
-    Attributes:
-        lr: pixels of the whole LR axis.
-        hr: pixels of the whole HR axis.
-        start: first HR pixel asked for.
-        stop: one past the last.
-        origin: LR pixel at which the tensor at hand begins; indices are returned relative to it.
-        patch: HR pixels that are answered together; where it is not 1, `start`, `stop` and all tables are those of
-            patches, and a patch looks from its middle pixel.
-    """
-
-    lr: int
-    hr: int
-    start: int
-    stop: int
-    origin: int = 0
+    lr: int  # pixels of the whole LR axis
+    hr: int  # pixels of the whole HR axis
+    start: int  # first HR pixel asked for
+    stop: int  # one past the last
+    origin: int = 0  # LR pixel at which the tensor at hand begins; indices are returned relative to it
+    # HR pixels that are answered together; where it is not 1, `start`, `stop` and all tables are those of patches,
+    # and a patch looks from its middle pixel
     patch: int = 1
 
     def __len__(self) -> int:
@@ -316,19 +308,12 @@ def dihedral_back(pixels: NDArray[Any], which: int) -> NDArray[Any]:
 
 
 def self_ensemble(
-    enlarge: Callable[[NDArray[Any], Size], NDArray[Any]],
-    pixels: NDArray[Any],
-    target: Size,
-    dtype: DTypeLike = np.float32,
+    enlarge: Callable[[NDArray[Any], Size], NDArray[Any]],  # gives a copy at a size
+    pixels: NDArray[Any],  # the picture
+    target: Size,  # size of the result
+    dtype: DTypeLike = np.float32,  # that is summed in
 ) -> NDArray[Any]:
-    """The mean (H, W, 3) of what `enlarge` makes of the `COPIES` of a picture (h, w, 3), each turned back.
-
-    Args:
-        enlarge: gives a copy at a size.
-        pixels: the picture.
-        target: size of the result.
-        dtype: that is summed in.
-    """
+    """The mean (H, W, 3) of what `enlarge` makes of the `COPIES` of a picture (h, w, 3), each turned back."""
     total = np.zeros((*target, 3), dtype)
     for which in range(COPIES):
         total += dihedral_back(enlarge(dihedral(pixels, which), dihedral_size(target, which)), which)

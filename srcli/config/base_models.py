@@ -20,27 +20,16 @@ MARK = "srcli.json"  # what was fetched, from where; its presence says that the 
 
 @dataclass(frozen=True)
 class Base:
-    """A base model.
+    """A base model."""
 
-    Attributes:
-        title: its name in print.
-        repository: on the Hugging Face Hub.
-        license: SPDX identifier, or the name that its makers give.
-        files: patterns of the files that are needed.
-        revision: a commit, tag or branch; which commit it was is recorded when it is fetched.
-        size: bytes, roughly.
-        note: one line for people.
-        name: what the user types; the file's stem.
-    """
-
-    title: str
-    repository: str
-    license: str
-    files: tuple[str, ...]
-    revision: str = "main"
-    size: int | None = None
-    note: str | None = None
-    name: str = ""
+    title: str  # its name in print
+    repository: str  # on the Hugging Face Hub
+    license: str  # SPDX identifier, or the name that its makers give
+    files: tuple[str, ...]  # patterns of the files that are needed
+    revision: str = "main"  # a commit, tag or branch; which commit it was is recorded when it is fetched
+    size: int | None = None  # bytes, roughly
+    note: str | None = None  # one line for people
+    name: str = ""  # what the user types; the file's stem
 
     @property
     def variable(self) -> str:

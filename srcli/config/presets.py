@@ -63,26 +63,20 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Engine:
-    """How the whole image is run.
+    """How the whole image is run."""
 
-    Attributes:
-        halo: LR pixels of context around a tile, instead of what the parts declare.
-        cell_clip: the largest trained scale; beyond it the decoder is shown the cell of that scale. None: never.
-        window_padding: whether a window-based encoder gets a full extra window when none is missing ("always",
-            as the published test code does) or only what is missing ("needed").
-        limit: keep a native picture within what its input bears out, see `srcli.models.limiter`.
-        low_frequencies: give a native picture those of its input, for networks that restore and shift colours.
-        cpu_bf16: whether "auto" computes in bf16 on a CPU that has instructions for it, where nothing seen is lost.
-        advice: one line for people who use this model.
-    """
-
-    halo: int | None = None
+    halo: int | None = None  # LR pixels of context around a tile, instead of what the parts declare
+    # the largest trained scale; beyond it the decoder is shown the cell of that scale. None: never.
     cell_clip: float | None = None
+    # whether a window-based encoder gets a full extra window when none is missing ("always", as the published test
+    # code does) or only what is missing ("needed")
     window_padding: Literal["always", "needed"] = "needed"
-    limit: bool = False
+    limit: bool = False  # keep a native picture within what its input bears out, see `srcli.models.limiter`
+    # give a native picture those of its input, for networks that restore and shift colours
     low_frequencies: bool = False
+    # whether "auto" computes in bf16 on a CPU that has instructions for it, where nothing seen is lost
     cpu_bf16: bool = False
-    advice: str | None = None
+    advice: str | None = None  # one line for people who use this model
 
 
 @dataclass(frozen=True)
@@ -94,28 +88,19 @@ class Scales:
 
 @dataclass(frozen=True)
 class Weights:
-    """Where the trained parameters are.
+    """Where the trained parameters are."""
 
-    Attributes:
-        file: name of our safetensors file in a folder of models, or a path relative to the preset's own file;
-            `{preset}.safetensors` by default.
-        sha256: hash of that file, where it is known beforehand.
-        url: where the authors publish theirs; nothing is fetched without being asked.
-        mirrors: further links to the same file.
-        download_sha256: hash of what the links give, where it is known.
-        size: bytes of what the links give, or of `file` where there is no link; roughly, as published.
-        license: SPDX identifier of the weights (not of the code), or "unstated".
-        note: why there is no link, for example.
-    """
-
+    # name of our safetensors file in a folder of models, or a path relative to the preset's own file;
+    # `{preset}.safetensors` by default
     file: str | None = None
-    sha256: str | None = None
-    url: str | None = None
-    mirrors: tuple[str, ...] = ()
-    download_sha256: str | None = None
+    sha256: str | None = None  # hash of that file, where it is known beforehand
+    url: str | None = None  # where the authors publish theirs; nothing is fetched without being asked
+    mirrors: tuple[str, ...] = ()  # further links to the same file
+    download_sha256: str | None = None  # hash of what the links give, where it is known
+    # bytes of what the links give, or of `file` where there is no link; roughly, as published
     size: int | None = None
-    license: str = "unstated"
-    note: str | None = None
+    license: str = "unstated"  # SPDX identifier of the weights (not of the code), or "unstated"
+    note: str | None = None  # why there is no link, for example
 
     @property
     def links(self) -> tuple[str, ...]:
@@ -125,20 +110,14 @@ class Weights:
 
 @dataclass(frozen=True)
 class Training:
-    """How the weights were made: the recipe's name and the photos.
+    """How the weights were made: the recipe's name and the photos."""
 
-    Attributes:
-        recipe: name of the recipe.
-        data: the photos, those that taught its teachers and the judges of its losses included.
-        open_data: whether all of them are photographs under open licences.
-        degradation: what LR went through, where it was not bicubic reduction.
-        experimental: whether they fall short of what they were trained for; people are told when they use them.
-    """
-
-    recipe: str | None = None
+    recipe: str | None = None  # name of the recipe
+    # the photos, those that taught its teachers and the judges of its losses included
     data: str | None = None
-    open_data: bool = False
-    degradation: str | None = None
+    open_data: bool = False  # whether all of them are photographs under open licences
+    degradation: str | None = None  # what LR went through, where it was not bicubic reduction
+    # whether they fall short of what they were trained for; people are told when they use them
     experimental: bool = False
 
 
@@ -158,29 +137,19 @@ class Reported:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds per megapixel of output at x4, in fp32 on a CPU; `tests/benchmarks/models.py` measures them.
+    """Seconds per megapixel of output at x4, in fp32 on a CPU; `tests/benchmarks/models.py` measures them."""
 
-    Attributes:
-        cpu: of one core.
-        gpu: of a GPU; None where none has been at hand.
-        machine: what they were measured on.
-    """
-
-    cpu: float | None = None
-    gpu: float | None = None
-    machine: str | None = None
+    cpu: float | None = None  # of one core
+    gpu: float | None = None  # of a GPU; None where none has been at hand
+    machine: str | None = None  # what they were measured on
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """Factor on the noise of a generative decoder.
+    """Factor on the noise of a generative decoder."""
 
-    Attributes:
-        default: where nothing is recorded by scale; None where nothing is recorded at all.
-        scales: scale -> temperature; values in between are interpolated.
-    """
-
-    default: float | None = None
+    default: float | None = None  # where nothing is recorded by scale; None where nothing is recorded at all
+    # scale -> temperature; values in between are interpolated
     scales: dict[str, float] = field(default_factory=dict)
 
 
@@ -189,60 +158,42 @@ Sampler = Literal["ddim", "ddpm", "dpm++", "dpm++-sde", "unipc", "euler"]
 
 @dataclass(frozen=True)
 class Official:
-    """How the authors sample.
+    """How the authors sample."""
 
-    Attributes:
-        sampler: theirs.
-        steps: as they count them.
-        skip: steps at the noisy end that their code leaves out.
-        eta: share of fresh noise in each step of DDIM.
-        window: their code pads each side to a multiple of it, by a whole one where none is missing; 1: never.
-    """
-
-    sampler: Sampler = "ddim"
-    steps: int = 200
-    skip: int = 1
-    eta: float = 1.0
+    sampler: Sampler = "ddim"  # theirs
+    steps: int = 200  # as they count them
+    skip: int = 1  # steps at the noisy end that their code leaves out
+    eta: float = 1.0  # share of fresh noise in each step of DDIM
+    # their code pads each side to a multiple of it, by a whole one where none is missing; 1: never
     window: int = 1
 
 
 @dataclass(frozen=True)
 class Diffusion:
-    """The noise that a generator was trained with, and how it is sampled by default.
+    """The noise that a generator was trained with, and how it is sampled by default."""
 
-    Attributes:
-        train_steps: steps of training.
-        beta_start: variance of the noise that the first one adds.
-        beta_end: and the last one.
-        beta_schedule: whether the variances in between ("linear") or their roots ("scaled_linear") grow evenly.
-        prediction: what the generator gives: the noise or the velocity.
-        clip: whether the sampled picture lies in [-1, 1], so that estimates of it are clipped (by ddim and ddpm).
-        sampler: default.
-        steps: default number of calls of the generator.
-        eta: default share of fresh noise, for ddim.
-        near_input: whether sampling can begin near the input: with the enlarged picture and some noise.
-        fidelity: default of `Sampling.fidelity`, for such models.
-        tile: side of the tiles of a sample that is cut; the engine chooses less where memory is short.
-        overlap: sample pixels that neighbouring tiles share; None: a quarter of the tile, or what the generator wants.
-        colour_fix: how `upscale` gives results the colours of their input by default, see `srcli.image.colour_transfer`.
-        official: how the authors sample.
-    """
-
-    train_steps: int = 1000
-    beta_start: float = 0.0015
-    beta_end: float = 0.0155
+    train_steps: int = 1000  # steps of training
+    beta_start: float = 0.0015  # variance of the noise that the first one adds
+    beta_end: float = 0.0155  # and the last one
+    # whether the variances in between ("linear") or their roots ("scaled_linear") grow evenly
     beta_schedule: Literal["scaled_linear", "linear"] = "scaled_linear"
+    # what the generator gives: the noise or the velocity
     prediction: Literal["epsilon", "v_prediction"] = "epsilon"
+    # whether the sampled picture lies in [-1, 1], so that estimates of it are clipped (by ddim and ddpm)
     clip: bool = False
-    sampler: Sampler = "dpm++"
-    steps: int = 20
-    eta: float = 0.0
+    sampler: Sampler = "dpm++"  # default
+    steps: int = 20  # default number of calls of the generator
+    eta: float = 0.0  # default share of fresh noise, for ddim
+    # whether sampling can begin near the input: with the enlarged picture and some noise
     near_input: bool = False
-    fidelity: float = 0.0
+    fidelity: float = 0.0  # default of `Sampling.fidelity`, for such models
+    # side of the tiles of a sample that is cut; the engine chooses less where memory is short
     tile: int = 128
+    # sample pixels that neighbouring tiles share; None: a quarter of the tile, or what the generator wants
     overlap: int | None = None
+    # how `upscale` gives results the colours of their input by default, see `srcli.image.colour_transfer`
     colour_fix: Literal["none", "adain", "wavelet", "lowpass"] = "none"
-    official: Official = Official()
+    official: Official = Official()  # how the authors sample
 
     def __post_init__(self) -> None:
         if not 1 <= self.train_steps <= MOST_STEPS:
@@ -251,30 +202,20 @@ class Diffusion:
 
 @dataclass(frozen=True)
 class Preset:
-    """A model that can be named.
+    """A model that can be named."""
 
-    Attributes:
-        name: what the user types; the file's stem.
-        title: the name in print.
-        kind: what the network is, which decides how it is run. Where a file does not say, a generator means
-            latent-diffusion, a section [temperature] flow, and neither of them regression.
-        params: parameters of the network, all parts.
-        paper: link to the paper.
-        origin: link to the authors' code.
-        code_license: SPDX identifier of the authors' code.
-        folder: where the preset's file is; None for one read from a weights file.
-    """
-
-    name: str
-    title: str
+    name: str  # what the user types; the file's stem
+    title: str  # the name in print
     encoder: Part
     decoder: Part
+    # what the network is, which decides how it is run. Where a file does not say, a generator means latent-diffusion,
+    # a section [temperature] flow, and neither of them regression.
     kind: Kind = "regression"
     weights: Weights = Weights()
-    params: int | None = None
-    paper: str | None = None
-    origin: str | None = None
-    code_license: str | None = None
+    params: int | None = None  # parameters of the network, all parts
+    paper: str | None = None  # link to the paper
+    origin: str | None = None  # link to the authors' code
+    code_license: str | None = None  # SPDX identifier of the authors' code
     pixels: Pixels = Pixels()
     engine: Engine = Engine()
     scales: Scales = Scales()
@@ -284,7 +225,7 @@ class Preset:
     temperature: Temperature | None = None
     generator: Part | None = None
     diffusion: Diffusion | None = None
-    folder: Path | None = None
+    folder: Path | None = None  # where the preset's file is; None for one read from a weights file
 
     @property
     def weights_file(self) -> str:

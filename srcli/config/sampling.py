@@ -17,27 +17,18 @@ MOST_AVERAGED = 256
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one sample is drawn, or several that are averaged.
+    """How one sample is drawn, or several that are averaged."""
 
-    Attributes:
-        sampler: its name.
-        steps: as its schedule counts them.
-        eta: share of fresh noise in the steps of ddim.
-        skip: steps at the noisy end that are left out.
-        official: whether the authors' grid of steps is used.
-        average: samples whose pictures are averaged.
-        window: sides of the LR image are padded to a multiple of it, by a whole one where none is missing; 1: never.
-        fidelity: for models whose sample is the output, the share of the way, from its noisy end, that is left out: 0
-            begins at the noisiest step, near 1 little is added to the picture enlarged by bicubic interpolation.
-    """
-
-    sampler: Sampler = "dpm++"
-    steps: int = 20
-    eta: float = 0.0
-    skip: int = 0
-    official: bool = False
-    average: int = 1
+    sampler: Sampler = "dpm++"  # its name
+    steps: int = 20  # as its schedule counts them
+    eta: float = 0.0  # share of fresh noise in the steps of ddim
+    skip: int = 0  # steps at the noisy end that are left out
+    official: bool = False  # whether the authors' grid of steps is used
+    average: int = 1  # samples whose pictures are averaged
+    # sides of the LR image are padded to a multiple of it, by a whole one where none is missing; 1: never
     window: int = 1
+    # for models whose sample is the output, the share of the way, from its noisy end, that is left out: 0 begins at
+    # the noisiest step, near 1 little is added to the picture enlarged by bicubic interpolation
     fidelity: float = 0.0
 
     @property

@@ -26,34 +26,20 @@ U8 = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Spec:
-    """What is known of a benchmark.
+    """What is known of a benchmark."""
 
-    Attributes:
-        title: its name in tables.
-        license: terms of its pictures, in words.
-        source: where people get it.
-        aliases: other names.
-        images: how many there are.
-        protocol: the one its published figures use.
-        urls: files that `bench fetch` takes.
-        paper: whose it is.
-        hr: patterns of HR folders besides the usual ones; `{scale}` stands for the scale.
-        lr: patterns of LR folders.
-        made: how its LR files were made.
-        cut_from: the benchmark whose HR pictures its pairs are cut from, for those that `bench make-lr` makes.
-    """
-
-    title: str
-    license: str
-    source: str
-    aliases: tuple[str, ...] = ()
-    images: int | None = None
-    protocol: str = "liif-benchmark"
-    urls: tuple[str, ...] = ()
-    paper: str | None = None
-    hr: tuple[str, ...] = ()
-    lr: tuple[str, ...] = ()
-    made: Literal["bicubic", "camera", "synthetic"] = "bicubic"
+    title: str  # its name in tables
+    license: str  # terms of its pictures, in words
+    source: str  # where people get it
+    aliases: tuple[str, ...] = ()  # other names
+    images: int | None = None  # how many there are
+    protocol: str = "liif-benchmark"  # the one its published figures use
+    urls: tuple[str, ...] = ()  # files that `bench fetch` takes
+    paper: str | None = None  # whose it is
+    hr: tuple[str, ...] = ()  # patterns of HR folders besides the usual ones; `{scale}` stands for the scale
+    lr: tuple[str, ...] = ()  # patterns of LR folders
+    made: Literal["bicubic", "camera", "synthetic"] = "bicubic"  # how its LR files were made
+    # the benchmark whose HR pictures its pairs are cut from, for those that `bench make-lr` makes
     cut_from: str | None = None
 
     @property
@@ -68,40 +54,24 @@ class MissingBenchmarkError(ModelError):
 
 @dataclass(frozen=True)
 class Pair:
-    """One picture to measure with.
+    """One picture to measure with."""
 
-    Attributes:
-        name: of the picture.
-        hr: (H, W, 3) 8-bit, cropped to what the LR covers.
-        lr: (h, w, 3) 8-bit.
-        given: whether the LR came as a file; otherwise it was made here.
-        reduction: how LR was made, as far as `lr-psnr` is concerned.
-    """
-
-    name: str
-    hr: U8
-    lr: U8
-    given: bool
-    reduction: str
+    name: str  # of the picture
+    hr: U8  # (H, W, 3) 8-bit, cropped to what the LR covers
+    lr: U8  # (h, w, 3) 8-bit
+    given: bool  # whether the LR came as a file; otherwise it was made here
+    reduction: str  # how LR was made, as far as `lr-psnr` is concerned
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A set of pictures that can be evaluated on, in folders or in memory.
+    """A set of pictures that can be evaluated on, in folders or in memory."""
 
-    Attributes:
-        name: as printed.
-        protocol: name of the protocol that its figures use.
-        folders: where the pictures are; None for pictures in memory.
-        arrays: pictures in memory, (H, W, 3) 8-bit, by name.
-        made: how given LR files were made.
-    """
-
-    name: str
-    protocol: str = "rgb"
-    folders: PairedFolders | None = None
-    arrays: Mapping[str, U8] = field(default_factory=dict)
-    made: str = "bicubic"
+    name: str  # as printed
+    protocol: str = "rgb"  # name of the protocol that its figures use
+    folders: PairedFolders | None = None  # where the pictures are; None for pictures in memory
+    arrays: Mapping[str, U8] = field(default_factory=dict)  # pictures in memory, (H, W, 3) 8-bit, by name
+    made: str = "bicubic"  # how given LR files were made
 
     def items(self, scale: float) -> list[Item]:
         """Its pictures at a scale, by name.

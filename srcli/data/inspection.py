@@ -33,27 +33,16 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Inspected:
-    """One file, decoded once.
+    """One file, decoded once."""
 
-    Attributes:
-        name: source and path inside it.
-        bytes: of the file.
-        format: as Pillow calls it; empty if it is broken.
-        width: in pixels.
-        height: in pixels.
-        gray: all three channels are equal.
-        signs: its perceptual hash.
-        problem: why it cannot be decoded.
-    """
-
-    name: str
-    bytes: int
-    format: str = ""
-    width: int = 0
-    height: int = 0
-    gray: bool = False
-    signs: Bits | None = None
-    problem: str | None = None
+    name: str  # source and path inside it
+    bytes: int  # of the file
+    format: str = ""  # as Pillow calls it; empty if it is broken
+    width: int = 0  # in pixels
+    height: int = 0  # in pixels
+    gray: bool = False  # all three channels are equal
+    signs: Bits | None = None  # its perceptual hash
+    problem: str | None = None  # why it cannot be decoded
 
 
 def inspect(sources: Iterable[Path]) -> Iterator[Inspected]:

@@ -44,16 +44,11 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class PairedFolders:
-    """A folder that holds HR pictures and perhaps LR ones, in one of the known layouts.
+    """A folder that holds HR pictures and perhaps LR ones, in one of the known layouts."""
 
-    Attributes:
-        folder: where to look.
-        hr: patterns of HR folders that come before the usual ones.
-        lr: patterns of LR folders; `{scale}` stands for the scale, an absolute path for itself.
-    """
-
-    folder: Path
-    hr: tuple[str, ...] = ()
+    folder: Path  # where to look
+    hr: tuple[str, ...] = ()  # patterns of HR folders that come before the usual ones
+    # patterns of LR folders; `{scale}` stands for the scale, an absolute path for itself
     lr: tuple[str, ...] = ()
 
     def items(self, scale: float) -> list[Item]:

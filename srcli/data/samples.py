@@ -34,38 +34,29 @@ WHOLE_STEP = (1 << 32) - 1  # the number of the random numbers that all samples 
 
 @dataclass(frozen=True)
 class SampleSettings:
-    """How samples are cut.
+    """How samples are cut."""
 
-    Attributes:
-        patch: side of the LR patch in pixels.
-        queries: HR pixels drawn per sample.
-        scales: smallest and largest scale, drawn uniformly.
-        around: side of the patch of HR pixels given around every query, odd; 3 for LINF with 3x3 patches.
-        block: side in HR pixels of a square of each crop whose patches, side by side, are the queries, instead of random
-            ones; for losses that look at pictures. 0 for random queries.
-        dither: add noise of half a level to HR colours, so that a density has no grid of 8-bit levels to fall onto.
-        scale_per: whether each sample has a scale of its own, or all of a batch share one.
-        shrink: share of the crops taken from a reduced photo, which hides traces of JPEG.
-        shrink_to: the strongest such reduction.
-        degradation: how LR is made: bicubic, or a name of `srcli.degradations`.
-        on_device: keep all photos on the device and cut samples there, see `srcli.data.device_sampler`.
-        picture: side in pixels of the whole crop as a picture beside its queries, resized if need be; 0: none. For
-            networks that also encode HR.
-        pool: draw from so many samples only, so that what is computed from them can be kept; 0: all are new.
-    """
-
-    patch: int = 48
-    queries: int = 2304
-    scales: Range = (1.0, 4.0)
+    patch: int = 48  # side of the LR patch in pixels
+    queries: int = 2304  # HR pixels drawn per sample
+    scales: Range = (1.0, 4.0)  # smallest and largest scale, drawn uniformly
+    # side of the patch of HR pixels given around every query, odd; 3 for LINF with 3x3 patches
     around: int = 1
+    # side in HR pixels of a square of each crop whose patches, side by side, are the queries, instead of random ones;
+    # for losses that look at pictures. 0 for random queries.
     block: int = 0
+    # add noise of half a level to HR colours, so that a density has no grid of 8-bit levels to fall onto
     dither: bool = False
+    # whether each sample has a scale of its own, or all of a batch share one
     scale_per: Literal["sample", "batch"] = "sample"
-    shrink: float = 0.3
-    shrink_to: float = 2.0
-    degradation: str = "bicubic"
+    shrink: float = 0.3  # share of the crops taken from a reduced photo, which hides traces of JPEG
+    shrink_to: float = 2.0  # the strongest such reduction
+    degradation: str = "bicubic"  # how LR is made: bicubic, or a name of `srcli.degradations`
+    # keep all photos on the device and cut samples there, see `srcli.data.device_sampler`
     on_device: bool = False
+    # side in pixels of the whole crop as a picture beside its queries, resized if need be; 0: none. For networks that
+    # also encode HR.
     picture: int = 0
+    # draw from so many samples only, so that what is computed from them can be kept; 0: all are new
     pool: int = 0
 
 

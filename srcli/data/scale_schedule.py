@@ -35,16 +35,11 @@ class StepScales:
 
 @dataclass(frozen=True)
 class ScaleSchedule:
-    """What `parse` read.
+    """What `parse` read."""
 
-    Attributes:
-        kind: uniform, alternate or cumulative.
-        groups: ranges of scales; one for `uniform`.
-        joins: for `cumulative`, the share of all steps at which each group joins; the first is 0.
-    """
-
-    kind: str
-    groups: tuple[Group, ...]
+    kind: str  # uniform, alternate or cumulative
+    groups: tuple[Group, ...]  # ranges of scales; one for `uniform`
+    # for `cumulative`, the share of all steps at which each group joins; the first is 0
     joins: tuple[float, ...]
 
     @staticmethod

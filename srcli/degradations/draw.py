@@ -31,27 +31,16 @@ class Round:
 
 @dataclass(frozen=True)
 class Degradation:
-    """Everything that is done to one picture.
+    """Everything that is done to one picture."""
 
-    Attributes:
-        preset: what it was drawn from.
-        sharpen: HR is sharpened first.
-        untouched: nothing but the final resize is done.
-        first: on HR pixels.
-        second: its JPEG comes last, or before the final resize.
-        final_mode: of the final resize.
-        sinc: the last filter.
-        jpeg_last: whether JPEG follows the final resize and filter.
-    """
-
-    preset: str
-    sharpen: bool
-    untouched: bool
-    first: Round
-    second: Round
-    final_mode: str
-    sinc: Blur | None
-    jpeg_last: bool
+    preset: str  # what it was drawn from
+    sharpen: bool  # HR is sharpened first
+    untouched: bool  # nothing but the final resize is done
+    first: Round  # on HR pixels
+    second: Round  # its JPEG comes last, or before the final resize
+    final_mode: str  # of the final resize
+    sinc: Blur | None  # the last filter
+    jpeg_last: bool  # whether JPEG follows the final resize and filter
 
 
 def numbered(seed: int, index: int) -> np.random.Generator:

@@ -49,21 +49,15 @@ WEIGHTS = np.array(
 
 @dataclass(frozen=True)
 class Damage:
-    """What was measured.
+    """What was measured."""
 
-    Attributes:
-        blocks: steps at the best grid of 8 pixels over those elsewhere, less 1: 0 without blocks.
-        noise: standard deviation in 8-bit levels where the picture is quietest.
-        coarse_noise: the same after averaging 2x2 pixels: noise that was enlarged or blurred along with the picture.
-        detail: the same as noise, but half way from the quietest part to the busiest: noise alone is equal everywhere.
-        blur: width of edges in pixels; that of a step blurred by s reads as the root of s^2 + 0.6.
-    """
-
-    blocks: float
-    noise: float
+    blocks: float  # steps at the best grid of 8 pixels over those elsewhere, less 1: 0 without blocks
+    noise: float  # standard deviation in 8-bit levels where the picture is quietest
+    # the same after averaging 2x2 pixels: noise that was enlarged or blurred along with the picture
     coarse_noise: float
+    # the same as noise, but half way from the quietest part to the busiest: noise alone is equal everywhere
     detail: float
-    blur: float
+    blur: float  # width of edges in pixels; that of a step blurred by s reads as the root of s^2 + 0.6
 
     def __str__(self) -> str:
         noise = f"noise {self.noise:.1f} levels (detail {self.detail:.1f})"

@@ -16,23 +16,14 @@ FULL = 21  # side of every kernel, smaller ones in the middle of zeros
 
 @dataclass(frozen=True)
 class Blur:
-    """A kernel as numbers.
+    """A kernel as numbers."""
 
-    Attributes:
-        kind: gaussian, generalised, plateau or sinc.
-        size: odd side in pixels, outside of which the kernel is zero.
-        sigma: widths in pixels along the kernel's own two axes; not of a sinc.
-        angle: rotation in radians, from columns towards rows.
-        beta: shape of a generalised or plateau kernel.
-        cutoff: of a sinc, in radians per pixel.
-    """
-
-    kind: str
-    size: int
-    sigma: tuple[float, float] = (0.0, 0.0)
-    angle: float = 0.0
-    beta: float = 1.0
-    cutoff: float = 0.0
+    kind: str  # gaussian, generalised, plateau or sinc
+    size: int  # odd side in pixels, outside of which the kernel is zero
+    sigma: tuple[float, float] = (0.0, 0.0)  # widths in pixels along the kernel's own two axes; not of a sinc
+    angle: float = 0.0  # rotation in radians, from columns towards rows
+    beta: float = 1.0  # shape of a generalised or plateau kernel
+    cutoff: float = 0.0  # of a sinc, in radians per pixel
 
 
 def kernel(blur: Blur) -> F64:

@@ -15,19 +15,12 @@ _ONE = 1 << 32
 
 @dataclass(frozen=True)
 class Noise:
-    """Noise as numbers.
+    """Noise as numbers."""
 
-    Attributes:
-        kind: gaussian or poisson.
-        strength: standard deviation in levels of 255, or what Poisson noise is multiplied by.
-        gray: the same in all three channels.
-        key: which noise.
-    """
-
-    kind: str
-    strength: float
-    gray: bool
-    key: int
+    kind: str  # gaussian or poisson
+    strength: float  # standard deviation in levels of 255, or what Poisson noise is multiplied by
+    gray: bool  # the same in all three channels
+    key: int  # which noise
 
 
 def with_noise(picture: Tensor, noise: Noise) -> Tensor:

@@ -11,52 +11,31 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Stage:
-    """What one round of blur, resize, noise and JPEG is drawn from.
+    """What one round of blur, resize, noise and JPEG is drawn from."""
 
-    Attributes:
-        blur: probability that there is a blur.
-        sigma: width of bells in pixels.
-        beta_generalised: shape of generalised Gaussians.
-        beta_plateau: shape of plateau kernels.
-        sinc: probability that the blur is a sinc.
-        up_down_keep: probabilities of enlarging, reducing and keeping the size.
-        resize: smallest and largest factor.
-        gaussian: standard deviation in levels.
-        poisson: factor of Poisson noise.
-        jpeg: quality.
-    """
-
-    sigma: Range
-    beta_generalised: Range
-    beta_plateau: Range
-    up_down_keep: tuple[float, float, float]
-    resize: Range
-    gaussian: Range
-    poisson: Range
-    jpeg: Range
-    blur: float = 1.0
-    sinc: float = 0.1
+    sigma: Range  # width of bells in pixels
+    beta_generalised: Range  # shape of generalised Gaussians
+    beta_plateau: Range  # shape of plateau kernels
+    up_down_keep: tuple[float, float, float]  # probabilities of enlarging, reducing and keeping the size
+    resize: Range  # smallest and largest factor
+    gaussian: Range  # standard deviation in levels
+    poisson: Range  # factor of Poisson noise
+    jpeg: Range  # quality
+    blur: float = 1.0  # probability that there is a blur
+    sinc: float = 0.1  # probability that the blur is a sinc
 
 
 @dataclass(frozen=True)
 class Ranges:
-    """A degradation of two rounds.
+    """A degradation of two rounds."""
 
-    Attributes:
-        name: what people type.
-        about: whose numbers these are.
-        first: on HR pixels.
-        second: factors of its resize are relative to the final size; its JPEG comes before or after the final resize.
-        sharpen: HR pictures are sharpened first.
-        untouched: share of the pictures that are only resized.
-    """
-
-    name: str
-    about: str
-    first: Stage
+    name: str  # what people type
+    about: str  # whose numbers these are
+    first: Stage  # on HR pixels
+    # factors of its resize are relative to the final size; its JPEG comes before or after the final resize
     second: Stage
-    sharpen: bool = True
-    untouched: float = 0.0
+    sharpen: bool = True  # HR pictures are sharpened first
+    untouched: float = 0.0  # share of the pictures that are only resized
 
 
 _FIRST = (0.2, 0.7, 0.1)

@@ -129,19 +129,12 @@ def kinds(lr: Source) -> U8:
 
 @dataclass(frozen=True)
 class Choices:
-    """What was chosen on one picture of an evaluation.
+    """What was chosen on one picture of an evaluation."""
 
-    Attributes:
-        model: its name.
-        benchmark: of the picture.
-        scale: of the output.
-        counts: pixels by kind of content and branch.
-    """
-
-    model: str
-    benchmark: str
-    scale: float
-    counts: dict[str, dict[str, int]]
+    model: str  # its name
+    benchmark: str  # of the picture
+    scale: float  # of the output
+    counts: dict[str, dict[str, int]]  # pixels by kind of content and branch
 
 
 def summary(choices: Sequence[Choices]) -> list[dict[str, object]]:

@@ -98,21 +98,14 @@ def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
 
 
 def with_fallback(
-    compute: Callable[[Precision], Tensor],
-    device: torch.device,
-    precision: Precision,
+    compute: Callable[[Precision], Tensor],  # the work, in the precision it is given
+    device: torch.device,  # where it runs
+    precision: Precision,  # it runs in
     *,
-    what: str,
-    quiet: bool = False,
+    what: str,  # is computed again, in words, with its verb
+    quiet: bool = False,  # do not warn of it
 ) -> tuple[Tensor, bool]:
     """What `compute` gives in `precision`; where that is NaN or infinity, in float32.
-
-    Args:
-        compute: the work, in the precision it is given.
-        device: where it runs.
-        precision: it runs in.
-        what: is computed again, in words, with its verb.
-        quiet: do not warn of it.
 
     Returns:
         The tensor, and whether it was computed again.

@@ -30,19 +30,12 @@ SMALLEST_TILE = 32  # pixels of a sample's tile; smaller ones see too little
 
 
 class Tiles(NamedTuple):
-    """Overlapping tiles of one size that cover a sample.
+    """Overlapping tiles of one size that cover a sample."""
 
-    Attributes:
-        size: of the sample.
-        side: of every tile.
-        boxes: the tiles, row by row.
-        weights: of each, (side.h, side.w) float32; at every pixel of the sample they sum to one.
-    """
-
-    size: Size
-    side: Size
-    boxes: list[Box]
-    weights: list[Tensor]
+    size: Size  # of the sample
+    side: Size  # of every tile
+    boxes: list[Box]  # the tiles, row by row
+    weights: list[Tensor]  # of each, (side.h, side.w) float32; at every pixel of the sample they sum to one
 
 
 def plan_tiles(size: Size, side: int | None, overlap: int, multiple_of: int = 1) -> Tiles:
@@ -98,19 +91,12 @@ def _ramps(length: int, tile: int, places: list[int], ramp: int) -> list[Tensor]
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is predicted at a time.
+    """How much is predicted at a time."""
 
-    Attributes:
-        tiles: of the sample.
-        batch: tiles predicted together.
-        overlap: sample pixels that neighbours share, for smaller tiles.
-        multiple_of: of the generator.
-    """
-
-    tiles: Tiles
-    batch: int = 1
-    overlap: int = 16
-    multiple_of: int = 1
+    tiles: Tiles  # of the sample
+    batch: int = 1  # tiles predicted together
+    overlap: int = 16  # sample pixels that neighbours share, for smaller tiles
+    multiple_of: int = 1  # of the generator
 
     def smaller(self) -> Plan | None:
         """The next thing to try when memory runs out: fewer tiles at a time, then smaller ones, then None."""

@@ -20,15 +20,10 @@ SPEED_SIDE = 768  # of the matrices whose product tells how fast a processor is
 
 
 class Cost(NamedTuple):
-    """What a call takes.
+    """What a call takes."""
 
-    Attributes:
-        peak: bytes of results that live at once at most, beside what was there before.
-        flops: of products of matrices and convolutions; a multiplication and an addition are two.
-    """
-
-    peak: int
-    flops: int
+    peak: int  # bytes of results that live at once at most, beside what was there before
+    flops: int  # of products of matrices and convolutions; a multiplication and an addition are two
 
 
 class _Live(TorchDispatchMode):

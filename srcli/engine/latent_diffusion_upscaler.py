@@ -31,21 +31,14 @@ SAMPLING_SHARE = 0.9  # of the time, for progress
 
 @dataclass(frozen=True)
 class Latent:
-    """What was sampled for a picture; serves all sizes of its output.
+    """What was sampled for a picture; serves all sizes of its output."""
 
-    Attributes:
-        values: (1, z, h, w) float32, as the encoder expects them; of the LR image and what completes its sides.
-        size: of the LR image.
-        seed: of the noise.
-        sampling: how it was sampled.
-        stats: what happened meanwhile.
-    """
-
+    # (1, z, h, w) float32, as the encoder expects them; of the LR image and what completes its sides
     values: Tensor
-    size: Size
-    seed: int
-    sampling: Sampling
-    stats: RenderStats = field(default_factory=RenderStats)
+    size: Size  # of the LR image
+    seed: int  # of the noise
+    sampling: Sampling  # how it was sampled
+    stats: RenderStats = field(default_factory=RenderStats)  # what happened meanwhile
 
 
 class Extended:

@@ -12,25 +12,16 @@ from srcli.models.sr import ImplicitSR, SelectiveDecoder
 
 
 def load_upscaler(
-    preset: str | Path = DEFAULT_PRESET,
+    preset: str | Path = DEFAULT_PRESET,  # what to load
     *,
-    device: str = "auto",
-    precision: str = "auto",
-    tile: str | int = "auto",
-    sampling: Sampling | None = None,
-    branch: str | None = None,
-    limit: bool | None = None,
+    device: str = "auto",  # where to run
+    precision: str = "auto",  # of the arithmetic
+    tile: str | int = "auto",  # "auto", "none" or pixels
+    sampling: Sampling | None = None,  # for diffusion models; None: as the preset says
+    branch: str | None = None,  # for decoders with several; None: what the decoder selects
+    limit: bool | None = None,  # whether a native picture is kept within its limits; None: as the preset says
 ) -> Upscaler:
     """The network of a preset's name, a preset file or a safetensors file, with its weights, in its engine.
-
-    Args:
-        preset: what to load.
-        device: where to run.
-        precision: of the arithmetic.
-        tile: "auto", "none" or pixels.
-        sampling: for diffusion models; None: as the preset says.
-        branch: for decoders with several; None: what the decoder selects.
-        limit: whether a native picture is kept within its limits; None: as the preset says.
 
     Raises:
         PresetError: an unknown name.

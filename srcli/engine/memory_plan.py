@@ -28,27 +28,16 @@ BATCH_ON_GPU = 4
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What restoring one picture takes.
+    """What restoring one picture takes."""
 
-    Attributes:
-        size: of the sample, in latent pixels.
-        tile: side of the generator's tiles; None: the whole sample.
-        batch: tiles predicted together.
-        tiles: how many there are.
-        vae_tile: side of the auto-encoder's tiles in latent pixels; None: the whole sample.
-        weights: bytes of all parameters.
-        stages: bytes that each stage needs beside them.
-        flops: of the whole.
-    """
-
-    size: Size
-    tile: int | None
-    batch: int
-    tiles: int
-    vae_tile: int | None
-    weights: int
-    stages: Mapping[str, int]
-    flops: int
+    size: Size  # of the sample, in latent pixels
+    tile: int | None  # side of the generator's tiles; None: the whole sample
+    batch: int  # tiles predicted together
+    tiles: int  # how many there are
+    vae_tile: int | None  # side of the auto-encoder's tiles in latent pixels; None: the whole sample
+    weights: int  # bytes of all parameters
+    stages: Mapping[str, int]  # bytes that each stage needs beside them
+    flops: int  # of the whole
 
     @property
     def peak(self) -> int:
@@ -80,25 +69,16 @@ def _duration(seconds: float) -> str:
 
 
 def plan_memory(
-    preset: Preset,
-    target: Size,
-    sampling: Sampling,
+    preset: Preset,  # a latent restorer; its base models need not be here
+    target: Size,  # size of the output
+    sampling: Sampling,  # how it is sampled
     *,
-    tile: str | int = "auto",
-    free: int,
-    calls: int | None = None,
-    batch: int = 1,
+    tile: str | int = "auto",  # "auto", "none" for one piece, or a side in latent pixels
+    free: int,  # bytes, weights included
+    calls: int | None = None,  # of the generator for one sample; None: all of `sampling`
+    batch: int = 1,  # tiles predicted together
 ) -> MemoryPlan:
     """Plan a picture, with tiles as large as memory allows and no larger than the preset's.
-
-    Args:
-        preset: a latent restorer; its base models need not be here.
-        target: size of the output.
-        sampling: how it is sampled.
-        tile: "auto", "none" for one piece, or a side in latent pixels.
-        free: bytes, weights included.
-        calls: of the generator for one sample; None: all of `sampling`.
-        batch: tiles predicted together.
 
     Raises:
         ResourceError: not even the smallest tiles fit.

@@ -46,19 +46,12 @@ def patch_noise(seed: int, patches: Grid, channels: int, *, stream: int = 0) -> 
 
 @dataclass(frozen=True)
 class SampleNoise:
-    """The noise of a sample, and of every step that adds some: see `srcli.engine.diffusion.denoise`.
+    """The noise of a sample, and of every step that adds some: see `srcli.engine.diffusion.denoise`."""
 
-    Attributes:
-        seed: which sample.
-        channels: of the sample.
-        size: of the sample; a larger one begins with the same noise.
-        device: where the noise is wanted.
-    """
-
-    seed: int
-    channels: int
-    size: Size
-    device: torch.device | str = "cpu"
+    seed: int  # which sample
+    channels: int  # of the sample
+    size: Size  # of the sample; a larger one begins with the same noise
+    device: torch.device | str = "cpu"  # where the noise is wanted
 
     def __call__(self, step: int) -> Tensor:
         """Standard normal (1, channels, H, W) float32: of the sample at 0, of the n-th step at n."""

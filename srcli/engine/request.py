@@ -34,50 +34,37 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class RenderRequest:
-    """How a picture is enlarged.
+    """How a picture is enlarged."""
 
-    Attributes:
-        temperature: of a generative network: factor on the noise. 0, and None, give the mean.
-        temperature_map: a further factor for every pixel of the output.
-        seed: which sample, of networks that draw noise; see `srcli.engine.noise`.
-        sampling: of a diffusion model, how; None: as `Upscaler.sampling` says.
-        latent: of a latent diffusion model, what was sampled before and stands in the place of a new sample.
-        scores: called with the top of every band and the scores (n, rows, W) of the branches of a decoder that selects
-            one for each pixel, of which the highest was chosen.
-        report: called with the finished share in [0, 1].
-        as_bytes: rows may come rounded from the device, as `srcli.image` rounds to 8 bits: a quarter is copied.
-    """
-
+    # of a generative network: factor on the noise. 0, and None, give the mean.
     temperature: float | None = None
-    temperature_map: TemperatureMap | None = None
-    seed: int = 0
-    sampling: Sampling | None = None
+    temperature_map: TemperatureMap | None = None  # a further factor for every pixel of the output
+    seed: int = 0  # which sample, of networks that draw noise; see `srcli.engine.noise`
+    sampling: Sampling | None = None  # of a diffusion model, how; None: as `Upscaler.sampling` says
+    # of a latent diffusion model, what was sampled before and stands in the place of a new sample
     latent: Latent | None = None
+    # called with the top of every band and the scores (n, rows, W) of the branches of a decoder that selects one for
+    # each pixel, of which the highest was chosen
     scores: Scores | None = None
-    report: Report | None = None
+    report: Report | None = None  # called with the finished share in [0, 1]
+    # rows may come rounded from the device, as `srcli.image` rounds to 8 bits: a quarter is copied
     as_bytes: bool = False
 
 
 @dataclass
 class RenderStats:
-    """What happened while rows were drawn; complete after the last one.
+    """What happened while rows were drawn; complete after the last one."""
 
-    Attributes:
-        tile: sides of the tiles that the image was encoded in; of a restorer, those of its latents.
-        tiles: how many there were.
-        sample_tile: sides of the tiles that a diffusion model's sample was cut in; None: it was not cut.
-        tile_retries: how often tiles had to be smaller, or fewer at a time, for want of memory.
-        fp32_fallbacks: tiles and predictions computed again in float32.
-        lr_psnr: dB between the result, reduced, and the image, where it was projected back; None for equals.
-        notes: what a user should know: how exact tiles were, and what was done again.
-    """
-
+    # sides of the tiles that the image was encoded in; of a restorer, those of its latents
     tile: Size | None = None
-    tiles: int = 0
+    tiles: int = 0  # how many there were
+    # sides of the tiles that a diffusion model's sample was cut in; None: it was not cut
     sample_tile: Size | None = None
-    tile_retries: int = 0
-    fp32_fallbacks: int = 0
+    tile_retries: int = 0  # how often tiles had to be smaller, or fewer at a time, for want of memory
+    fp32_fallbacks: int = 0  # tiles and predictions computed again in float32
+    # dB between the result, reduced, and the image, where it was projected back; None for equals
     lr_psnr: float | None = None
+    # what a user should know: how exact tiles were, and what was done again
     notes: list[str] = field(default_factory=list)
 
     def take(self, other: RenderStats) -> None:

@@ -28,16 +28,11 @@ KNEE = 0.02  # contrast per LR pixel, in the weaker direction, that is half way 
 
 @dataclass(frozen=True)
 class TemperatureMap:
-    """A factor on the temperature per pixel, from the picture itself or from a gray picture.
+    """A factor on the temperature per pixel, from the picture itself or from a gray picture."""
 
-    Attributes:
-        name: "auto" or the file.
-        digest: names its content, for fingerprints.
-        gray: (h, w) in [0, 1], stretched over the output: white is the whole temperature, black none; None for auto.
-    """
-
-    name: str
-    digest: str
+    name: str  # "auto" or the file
+    digest: str  # names its content, for fingerprints
+    # (h, w) in [0, 1], stretched over the output: white is the whole temperature, black none; None for auto
     gray: F32 | None = None
 
     def rows(self, source: Source, target: Size, top: int, bottom: int) -> F32:

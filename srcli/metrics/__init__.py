@@ -31,27 +31,19 @@ Need = Literal["hr", "lr", "samples", "set"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that says how good a result is.
-
-    Attributes:
-        measure: its value; raises ValueError for a picture that it is not defined for.
-        unit: "dB", "levels" (of 8 bit), or "" for a number without unit.
-        needs: what it looks at besides the result.
-        decimals: how it is printed.
-        missing: None, or what it lacks here and the command that helps; looks harder with `asked=True`.
-        notice: what is printed above every table that has it.
-        kept: whether its values may be taken from earlier runs; not where files of the user decide them.
-    """
+    """A number that says how good a result is."""
 
     name: str
-    measure: Callable[[Scene], float]
-    unit: str
+    measure: Callable[[Scene], float]  # its value; raises ValueError for a picture that it is not defined for
+    unit: str  # "dB", "levels" (of 8 bit), or "" for a number without unit
     higher_is_better: bool
     about: str
-    needs: frozenset[Need] = frozenset({"hr"})
-    decimals: int = 4
+    needs: frozenset[Need] = frozenset({"hr"})  # what it looks at besides the result
+    decimals: int = 4  # how it is printed
+    # None, or what it lacks here and the command that helps; looks harder with `asked=True`
     missing: Callable[..., str | None] = lambda **_: None
-    notice: str | None = None
+    notice: str | None = None  # what is printed above every table that has it
+    # whether its values may be taken from earlier runs; not where files of the user decide them
     kept: bool = True
 
     @property

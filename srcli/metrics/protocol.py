@@ -34,32 +34,21 @@ SSIM_FORMS = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """How results are measured.
-
-    Attributes:
-        about: where it comes from, in a few words.
-        headline: the metric that its tables print.
-        version: raised whenever a number would change.
-        rounded: results are rounded to 8 bit first.
-        rgb_border: PSNR leaves out this many pixels more than the scale (rounded up); None leaves out nothing.
-        luma_border: the same for PSNR on luma.
-        rounded_luma: luma itself is rounded to 8 bit.
-        ssim: a key of `SSIM_FORMS`.
-        reduction: how LR is made where no LR file is given.
-        crops: finished results may have the size of the HR picture cropped to whole LR pixels.
-    """
+    """How results are measured."""
 
     name: str
-    about: str
-    headline: str
-    version: int = 1
-    rounded: bool = False
+    about: str  # where it comes from, in a few words
+    headline: str  # the metric that its tables print
+    version: int = 1  # raised whenever a number would change
+    rounded: bool = False  # results are rounded to 8 bit first
+    # PSNR leaves out this many pixels more than the scale (rounded up); None leaves out nothing
     rgb_border: int | None = 0
-    luma_border: int | None = 0
-    rounded_luma: bool = False
-    ssim: Literal["linf", "clit", "classic"] = "linf"
+    luma_border: int | None = 0  # the same for PSNR on luma
+    rounded_luma: bool = False  # luma itself is rounded to 8 bit
+    ssim: Literal["linf", "clit", "classic"] = "linf"  # a key of `SSIM_FORMS`
+    # how LR is made where no LR file is given
     reduction: Literal["pillow-bicubic", "matlab-bicubic"] = "pillow-bicubic"
-    crops: bool = True
+    crops: bool = True  # finished results may have the size of the HR picture cropped to whole LR pixels
 
     @property
     def label(self) -> str:
@@ -130,23 +119,14 @@ def find_protocol(name: str) -> Protocol:
 
 @dataclass(frozen=True)
 class Scene:
-    """One result and what belongs to it.
+    """One result and what belongs to it."""
 
-    Attributes:
-        result: (H, W, 3), float in [0, 1] (values outside are clamped) or 8-bit.
-        truth: (H, W, 3) 8-bit.
-        scale: HR pixels per LR pixel; decides the border.
-        protocol: how to measure.
-        lr: (h, w, 3) 8-bit, None where there is none.
-        reduce: how that LR came to be, for metrics that repeat it; None where unknown.
-    """
-
-    result: NDArray[np.floating] | U8
-    truth: U8
-    scale: float
-    protocol: Protocol
-    lr: U8 | None = None
-    reduce: Reduce | None = None
+    result: NDArray[np.floating] | U8  # (H, W, 3), float in [0, 1] (values outside are clamped) or 8-bit
+    truth: U8  # (H, W, 3) 8-bit
+    scale: float  # HR pixels per LR pixel; decides the border
+    protocol: Protocol  # how to measure
+    lr: U8 | None = None  # (h, w, 3) 8-bit, None where there is none
+    reduce: Reduce | None = None  # how that LR came to be, for metrics that repeat it; None where unknown
 
     @cached_property
     def sr(self) -> F64:

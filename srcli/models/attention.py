@@ -45,21 +45,13 @@ LONGEST = 32  # queries of a run: more of them no longer repay the memory of the
 
 
 class Budget(NamedTuple):
-    """What is worked on at once.
+    """What is worked on at once."""
 
-    Attributes:
-        side: pixels of a map each way, on a grid.
-        queries: of a grid.
-        windows: of a grid.
-        projected: bytes of projected values, on a grid.
-        gathered: bytes of the values of scattered queries' windows.
-    """
-
-    side: int
-    queries: int
-    windows: int
-    projected: int
-    gathered: int
+    side: int  # pixels of a map each way, on a grid
+    queries: int  # of a grid
+    windows: int  # of a grid
+    projected: int  # bytes of projected values, on a grid
+    gathered: int  # bytes of the values of scattered queries' windows
 
 
 CPU = Budget(96, 2048, 128, 4 << 20, 32 << 20)  # activations stay in the cache
@@ -198,21 +190,13 @@ def window_maps(feat: Tensor, seen: Box, window: Box, layers: Sequence[nn.Conv2d
 
 
 class Scattered(NamedTuple):
-    """Scattered queries before padded maps (B, h, w, ..): where their windows are.
+    """Scattered queries before padded maps (B, h, w, ..): where their windows are."""
 
-    Attributes:
-        coord: (B, Q, 2).
-        centre: (B, Q, 2) pixels in the middle of the windows, from the edge of the whole map.
-        size: of the whole map.
-        box: the padded maps' place in it.
-        reach: pixels of a window on each side of its middle.
-    """
-
-    coord: Tensor
-    centre: Tensor
-    size: Size
-    box: Box
-    reach: int
+    coord: Tensor  # (B, Q, 2)
+    centre: Tensor  # (B, Q, 2) pixels in the middle of the windows, from the edge of the whole map
+    size: Size  # of the whole map
+    box: Box  # the padded maps' place in it
+    reach: int  # pixels of a window on each side of its middle
 
     @staticmethod
     def around(sample: Sample, coord: Tensor, size: Size, box: Box, reach: int) -> Scattered:

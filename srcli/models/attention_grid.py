@@ -82,19 +82,12 @@ class Table(NamedTuple):
 
 
 class Maps(NamedTuple):
-    """Queries, keys and values of a part of a map, zero-padded so that every window is whole.
+    """Queries, keys and values of a part of a map, zero-padded so that every window is whole."""
 
-    Attributes:
-        q: (h, w, C), None without attention.
-        k: (heads, h * w, C / heads), likewise.
-        v: same as k.
-        width: w.
-    """
-
-    q: Tensor | None
-    k: Tensor | None
-    v: Tensor
-    width: int
+    q: Tensor | None  # (h, w, C), None without attention
+    k: Tensor | None  # (heads, h * w, C / heads), likewise
+    v: Tensor  # same as k
+    width: int  # w
 
     @staticmethod
     def of(stacked: Tensor, heads: int) -> Maps:
@@ -109,21 +102,13 @@ def _by_head(pixels: Tensor, heads: int) -> Tensor:
 
 
 class Piece(NamedTuple):
-    """A rectangle of windows with equally many queries in each, and how these weigh the window.
+    """A rectangle of windows with equally many queries in each, and how these weigh the window."""
 
-    Attributes:
-        rows: (R * n,) rows of the grid, n for each of R rows of windows.
-        cols: (C * m,) columns, likewise.
-        shape: R, C, n, m.
-        corner: (R * C,) flat index into the padded map of each window's first pixel.
-        weights: (R * C, n * m, side * side, heads).
-    """
-
-    rows: Tensor
-    cols: Tensor
-    shape: tuple[int, int, int, int]
-    corner: Tensor
-    weights: Tensor
+    rows: Tensor  # (R * n,) rows of the grid, n for each of R rows of windows
+    cols: Tensor  # (C * m,) columns, likewise
+    shape: tuple[int, int, int, int]  # R, C, n, m
+    corner: Tensor  # (R * C,) flat index into the padded map of each window's first pixel
+    weights: Tensor  # (R * C, n * m, side * side, heads)
 
     def on_grid(self, values: Tensor) -> Tensor:
         """Values (R * C, n * m, c) of the queries, in the order of the grid: (R * n, C * m, c)."""

@@ -28,29 +28,20 @@ Norms = Callable[[int], nn.Module]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large an auto-encoder is; the defaults are FPLIA's.
+    """How large an auto-encoder is; the defaults are FPLIA's."""
 
-    Attributes:
-        widths: channels of the encoder's levels from fine to coarse; each further level halves the sides.
-        resblocks: residual blocks of a level of the encoder.
-        decoder_widths: channels of the decoder's levels in the order in which they run; all have the same sides.
-        decoder_resblocks: residual blocks of a level of the decoder.
-        z_channels: channels of the latent.
-        variational: the encoder gives a mean and a log variance, not one latent (Kim et al. without faces).
-        attention: self-attention in the middle of both halves.
-        norm: "group" (published) or "pixel" (tiles equal the whole).
-        groups: of the group norm.
-    """
-
+    # channels of the encoder's levels from fine to coarse; each further level halves the sides
     widths: tuple[int, ...] = (128, 256, 512)
-    resblocks: int = 2
+    resblocks: int = 2  # residual blocks of a level of the encoder
+    # channels of the decoder's levels in the order in which they run; all have the same sides
     decoder_widths: tuple[int, ...] = (512, 256, 128)
-    decoder_resblocks: int = 3
-    z_channels: int = 3
+    decoder_resblocks: int = 3  # residual blocks of a level of the decoder
+    z_channels: int = 3  # channels of the latent
+    # the encoder gives a mean and a log variance, not one latent (Kim et al. without faces).
     variational: bool = True
-    attention: bool = True
-    norm: Literal["group", "pixel"] = "group"
-    groups: int = 32
+    attention: bool = True  # self-attention in the middle of both halves
+    norm: Literal["group", "pixel"] = "group"  # "group" (published) or "pixel" (tiles equal the whole)
+    groups: int = 32  # of the group norm
 
 
 class AutoEncoder(nn.Module):

@@ -12,20 +12,15 @@ from srcli.geometry import Box, Size
 
 @dataclass(frozen=True)
 class Frame:
-    """Where the tensor at hand sits in the whole LR image, and how large an output pixel is.
+    """Where the tensor at hand sits in the whole LR image, and how large an output pixel is."""
 
-    Attributes:
-        size: size of the whole LR image (after window padding, if any).
-        box: the part of it that is present.
-        cell: (B, 2) or (1, 2) float32, the size (y, x) of one output pixel in [-1, 1] units, after any cell clip.
-        target: size of the whole output, where there is one grid; None for scattered queries.
-        stages: for a cascade in training, the sizes that its stages before the last reach; None: by the scale.
-    """
-
-    size: Size
-    box: Box
+    size: Size  # size of the whole LR image (after window padding, if any)
+    box: Box  # the part of it that is present
+    # (B, 2) or (1, 2) float32, the size (y, x) of one output pixel in [-1, 1] units, after any cell clip
     cell: Tensor
+    # size of the whole output, where there is one grid; None for scattered queries
     target: Size | None = None
+    # for a cascade in training, the sizes that its stages before the last reach; None: by the scale
     stages: tuple[Size, ...] | None = None
 
     @staticmethod

@@ -51,17 +51,11 @@ SD2_VAE: dict[str, Any] = {
 
 
 class Condition(NamedTuple):
-    """What the generator knows besides the noisy latents.
+    """What the generator knows besides the noisy latents."""
 
-    Attributes:
-        picture: the enlarged LR picture (B, 3, H, W) in [-1, 1], `factor` pixels for each latent.
-        tokens: (B, T, C) of the encoder, not projected yet.
-        latent: those of `picture`, for a generator that sees everything relative to them.
-    """
-
-    picture: Tensor
-    tokens: Tensor
-    latent: Tensor | None = None
+    picture: Tensor  # the enlarged LR picture (B, 3, H, W) in [-1, 1], `factor` pixels for each latent
+    tokens: Tensor  # (B, T, C) of the encoder, not projected yet
+    latent: Tensor | None = None  # those of `picture`, for a generator that sees everything relative to them
 
 
 class DinoTokens(Encoder):

@@ -33,28 +33,23 @@ EPSILON = 1e-6  # of unit vectors
 
 @dataclass(frozen=True)
 class LocalGlobal:
-    """What the paper leaves open, with what is taken unless said otherwise.
+    """What the paper leaves open, with what is taken unless said otherwise."""
 
-    Attributes:
-        parts: "both", or for the ablation "local", "global", or "none": the pretrained self-attention, trained.
-        local_window: side of the windows, which tile the feature grid; 0: all pixels (the literal reading).
-        logit_scale: "learned", one factor for each head; "paper": 1/sqrt(d), with which unit vectors give logits
-            within 1/sqrt(d) of 0 and nearly equal weights.
-        normalise_v: whether values have length one too; the prose says so once, the formula's list does not.
-        clamp: bound on the global attention's output, against overflow.
-        merge_norm: whether that is normalised before the MLP; the paper's ablation has a row without.
-        residual_gate: whether the pretrained attention stays, with a gated addition; else it is replaced outright.
-        mlp_ratio: width of the MLP's hidden layer, in widths of the features.
-    """
-
+    # "both", or for the ablation "local", "global", or "none": the pretrained self-attention, trained
     parts: Parts = "both"
+    # side of the windows, which tile the feature grid; 0: all pixels (the literal reading)
     local_window: int = 8
+    # "learned", one factor for each head; "paper": 1/sqrt(d), with which unit vectors give logits within 1/sqrt(d) of
+    # 0 and nearly equal weights
     logit_scale: Literal["learned", "paper"] = "learned"
+    # whether values have length one too; the prose says so once, the formula's list does not
     normalise_v: bool = False
-    clamp: float = 1e4
+    clamp: float = 1e4  # bound on the global attention's output, against overflow
+    # whether that is normalised before the MLP; the paper's ablation has a row without
     merge_norm: bool = True
+    # whether the pretrained attention stays, with a gated addition; else it is replaced outright
     residual_gate: bool = True
-    mlp_ratio: int = 4
+    mlp_ratio: int = 4  # width of the MLP's hidden layer, in widths of the features
 
 
 class Looked(NamedTuple):
@@ -97,20 +92,13 @@ class LocalGlobalAttention(nn.Module):
 
     def forward(
         self,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
+        hidden_states: Tensor,  # the features, row by row
+        encoder_hidden_states: Tensor | None = None,  # must be None, as in all self-attention
+        attention_mask: Tensor | None = None,  # must be None; nothing is masked in pictures
         *,
-        grid: Size,
+        grid: Size,  # size of the UNet's canvas, in latent pixels; the level follows from N
     ) -> Tensor:
-        """(B, N, C) -> (B, N, C).
-
-        Args:
-            hidden_states: the features, row by row.
-            encoder_hidden_states: must be None, as in all self-attention.
-            attention_mask: must be None; nothing is masked in pictures.
-            grid: size of the UNet's canvas, in latent pixels; the level follows from N.
-        """
+        """(B, N, C) -> (B, N, C)."""
         assert encoder_hidden_states is None
         assert attention_mask is None
         looked = self.looked(hidden_states, grid)

@@ -108,15 +108,10 @@ class NativeEncoder(Encoder):
 
 
 class Tiling(NamedTuple):
-    """A protocol in which overlapping square tiles of the LR image are enlarged apart and averaged.
+    """A protocol in which overlapping square tiles of the LR image are enlarged apart and averaged."""
 
-    Attributes:
-        side: of a tile, in LR pixels; no larger than the image's shorter side.
-        overlap: LR pixels that neighbouring tiles share at least.
-    """
-
-    side: int
-    overlap: int
+    side: int  # of a tile, in LR pixels; no larger than the image's shorter side
+    overlap: int  # LR pixels that neighbouring tiles share at least
 
 
 class Decoder(nn.Module):

@@ -110,22 +110,16 @@ def short_temperature(step: int, steps: int) -> float:
 
 def alignment(
     *,
-    diffusion: Diffusion,
-    image: float = 1.0,
-    error: Literal["l2", "l1"] = "l2",
-    clamp: float = 0.0,
+    diffusion: Diffusion,  # the preset's noise
+    image: float = 1.0,  # weight of the colours
+    error: Literal["l2", "l1"] = "l2",  # of the colours, squared or absolute
+    clamp: float = 0.0,  # largest signal-to-noise ratio that counts; 0: none, as published
 ) -> tuple[Objective, ...]:
     """Kim et al.'s alignment: the generator learns from latents and, through the frozen decoder, from colours.
 
     The squared error of the latent that one prediction gives, times the signal-to-noise ratio (which makes it the
     squared error of the noise), and the error of its colours at the batch's coordinates, times the same ("l1": times
     its square root).
-
-    Args:
-        diffusion: the preset's noise.
-        image: weight of the colours.
-        error: of the colours, squared or absolute.
-        clamp: largest signal-to-noise ratio that counts; 0: none, as published.
 
     Raises:
         ValueError: a weight or clamp below 0.

@@ -121,25 +121,15 @@ def dump_batches(out: Path, step: int, batches: tuple[Batch, ...]) -> Path | Non
 
 @dataclass
 class Progress:
-    """What the caller is told after a step.
+    """What the caller is told after a step."""
 
-    Attributes:
-        step: how many are done.
-        loss: of this step; the sum where an objective has several.
-        lr: learning rate of the next step.
-        samples_per_second: of this call, over all processes.
-        data_share: share of the time that was spent waiting for samples.
-        skipped: steps of this call that changed nothing, for want of a finite loss.
-        validation: PSNR in dB by scale, where this step was measured.
-    """
-
-    step: int
-    loss: float
-    lr: float
-    samples_per_second: float
-    data_share: float = 0.0
-    skipped: int = 0
-    validation: dict[str, float] | None = None
+    step: int  # how many are done
+    loss: float  # of this step; the sum where an objective has several
+    lr: float  # learning rate of the next step
+    samples_per_second: float  # of this call, over all processes
+    data_share: float = 0.0  # share of the time that was spent waiting for samples
+    skipped: int = 0  # steps of this call that changed nothing, for want of a finite loss
+    validation: dict[str, float] | None = None  # PSNR in dB by scale, where this step was measured
 
 
 @dataclass

@@ -40,23 +40,15 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a call keeps a run; none of it changes what the run becomes.
+    """How a call keeps a run; none of it changes what the run becomes."""
 
-    Attributes:
-        save_every: steps between checkpoints.
-        keep: how many earlier weights stay.
-        log_every: steps between lines of the log.
-        workers: threads that make samples ahead of time; None: 4 for a GPU, none for a CPU, which has no time to spare.
-        tensorboard: log for it as well.
-        benchmarks: further sets to validate on.
-    """
-
-    save_every: int = 500
-    keep: int = 3
-    log_every: int = 50
+    save_every: int = 500  # steps between checkpoints
+    keep: int = 3  # how many earlier weights stay
+    log_every: int = 50  # steps between lines of the log
+    # threads that make samples ahead of time; None: 4 for a GPU, none for a CPU, which has no time to spare
     workers: int | None = None
-    tensorboard: bool = False
-    benchmarks: Sequence[Benchmark] = ()
+    tensorboard: bool = False  # log for it as well
+    benchmarks: Sequence[Benchmark] = ()  # further sets to validate on
 
 
 def train(

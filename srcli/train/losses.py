@@ -129,20 +129,14 @@ def colour_l2() -> tuple[Objective, ...]:
 
 def perceptual_l1(
     *,
-    l1: float = 1.0,
-    perceptual: float = 0.02,
-    backbone: Literal["vgg19", "squeezenet"] = "squeezenet",
-    weights: str | None = None,
+    l1: float = 1.0,  # weight of the mean absolute error, in the normalised domain
+    perceptual: float = 0.02,  # weight of the perceptual distance
+    backbone: Literal["vgg19", "squeezenet"] = "squeezenet",  # whose features that compares
+    weights: str | None = None,  # the backbone's file, needed unless `perceptual` is 0
 ) -> tuple[Objective, ...]:
     """Mean absolute error of the colours, and the perceptual distance of the square block that they form.
 
     Needs `data.block`, and a preset with mean and standard deviation 0.5.
-
-    Args:
-        l1: weight of the mean absolute error, in the normalised domain.
-        perceptual: weight of the perceptual distance.
-        backbone: whose features that compares.
-        weights: the backbone's file, needed unless `perceptual` is 0.
 
     Raises:
         ValueError: a weight below 0.

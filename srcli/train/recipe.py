@@ -29,63 +29,42 @@ NOT_INHERITED = ("params", "weights", "training", "reported", "cost")
 
 @dataclass(frozen=True)
 class OptimSettings:
-    """Optimiser, learning rate and length.
+    """Optimiser, learning rate and length."""
 
-    Attributes:
-        steps: length of the run, which the schedules refer to.
-        batch: samples of one pass, in each process.
-        accumulate: passes of each process for one step; a step has processes * accumulate * batch samples.
-        lr: learning rate after the warm-up.
-        lr_start: where the warm-up begins.
-        lr_end: where a cosine ends.
-        decay: "cosine", or "steps": `factor` at every milestone.
-        milestones: steps at which the learning rate falls.
-        factor: what it is multiplied by there.
-        betas: of the optimiser.
-        optimiser: Adam; AdamW, which pulls weights towards zero by `decay_weights`; or AdamW with its state in 8 bits,
-            which needs the package bitsandbytes.
-        decay_weights: the share of the learning rate by which AdamW shrinks weights in a step.
-        warmup: steps in which the learning rate rises.
-        clip: largest norm of the gradient; 0 leaves it as it is.
-        ema: decay of the averaged weights, which are the result; 0 takes the last ones.
-        precision: of the passes; weights, their average and the optimiser stay fp32. "auto" is bf16 on processors that
-            have it, else fp32.
-        compile: hand the network to torch.compile; "graph" also captures CUDA graphs.
-        freeze: beginnings of the names of parameters that stay as they are, such as "encoder.".
-        seed: of weights and samples.
-    """
-
-    steps: int = 10000
-    batch: int = 16
+    steps: int = 10000  # length of the run, which the schedules refer to
+    batch: int = 16  # samples of one pass, in each process
+    # passes of each process for one step; a step has processes * accumulate * batch samples
     accumulate: int = 1
-    lr: float = 1e-3
-    lr_start: float = 0.0
-    lr_end: float = 1e-6
-    decay: Literal["cosine", "steps"] = "cosine"
-    milestones: tuple[int, ...] = ()
-    factor: float = 0.5
-    betas: tuple[float, float] = (0.9, 0.99)
+    lr: float = 1e-3  # learning rate after the warm-up
+    lr_start: float = 0.0  # where the warm-up begins
+    lr_end: float = 1e-6  # where a cosine ends
+    decay: Literal["cosine", "steps"] = "cosine"  # "cosine", or "steps": `factor` at every milestone
+    milestones: tuple[int, ...] = ()  # steps at which the learning rate falls
+    factor: float = 0.5  # what it is multiplied by there
+    betas: tuple[float, float] = (0.9, 0.99)  # of the optimiser
+    # Adam; AdamW, which pulls weights towards zero by `decay_weights`; or AdamW with its state in 8 bits, which needs
+    # the package bitsandbytes
     optimiser: Literal["adam", "adamw", "adamw-8bit"] = "adam"
-    decay_weights: float = 0.01
-    warmup: int = 300
-    clip: float = 1.0
-    ema: float = 0.999
+    decay_weights: float = 0.01  # the share of the learning rate by which AdamW shrinks weights in a step
+    warmup: int = 300  # steps in which the learning rate rises
+    clip: float = 1.0  # largest norm of the gradient; 0 leaves it as it is
+    ema: float = 0.999  # decay of the averaged weights, which are the result; 0 takes the last ones
+    # of the passes; weights, their average and the optimiser stay fp32. "auto" is bf16 on processors that have it,
+    # else fp32.
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "fp32"
+    # hand the network to torch.compile; "graph" also captures CUDA graphs
     compile: Literal["off", "default", "graph"] = "off"
+    # beginnings of the names of parameters that stay as they are, such as "encoder."
     freeze: tuple[str, ...] = ()
-    seed: int = 0
+    seed: int = 0  # of weights and samples
 
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """Scales over the run.
+    """Scales over the run."""
 
-    Attributes:
-        scales: see `srcli.data.scale_schedule`; empty draws uniformly from `data.scales`.
-        joins: for a cumulative schedule, the share of the steps at which each group joins.
-    """
-
-    scales: str = ""
+    scales: str = ""  # see `srcli.data.scale_schedule`; empty draws uniformly from `data.scales`
+    # for a cumulative schedule, the share of the steps at which each group joins
     joins: tuple[float, ...] = ()
 
 

@@ -49,27 +49,16 @@ def device_here(name: str) -> torch.device:
 
 @dataclass
 class Run:
-    """What a call of `train` works with.
+    """What a call of `train` works with."""
 
-    Attributes:
-        recipe: what is trained, and how.
-        photos: those of this process.
-        trainer: network, optimiser, position.
-        loader: its samples.
-        validation: what it is measured on.
-        configuration: all that decides what it becomes.
-        validated: the last measurement, if it was at the last step.
-        step_validated: the step of that measurement.
-    """
-
-    recipe: Recipe
-    photos: Photos
-    trainer: Trainer
-    loader: BatchLoader
-    validation: Validation
-    configuration: dict[str, Any]
-    validated: dict[str, float] | None = None
-    step_validated: int | None = None
+    recipe: Recipe  # what is trained, and how
+    photos: Photos  # those of this process
+    trainer: Trainer  # network, optimiser, position
+    loader: BatchLoader  # its samples
+    validation: Validation  # what it is measured on
+    configuration: dict[str, Any]  # all that decides what it becomes
+    validated: dict[str, float] | None = None  # the last measurement, if it was at the last step
+    step_validated: int | None = None  # the step of that measurement
 
     @property
     def samples_per_step(self) -> int:

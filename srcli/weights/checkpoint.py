@@ -173,21 +173,14 @@ def _first(keys: Iterable[str]) -> str:
 
 
 def save(
-    path: Path,
-    network: nn.Module,
-    preset: Preset,
+    path: Path,  # ends in `.safetensors`
+    network: nn.Module,  # its state dict is written
+    preset: Preset,  # what the file will say that it is
     *,
-    half: bool = False,
-    extra: Mapping[str, str] | None = None,
+    half: bool = False,  # floating point values in fp16, half the size; they are read back as fp32
+    extra: Mapping[str, str] | None = None,  # more metadata, such as the source or the number of steps
 ) -> None:
     """Write a network's weights atomically, with the resolved preset in the metadata.
-
-    Args:
-        path: ends in `.safetensors`.
-        network: its state dict is written.
-        preset: what the file will say that it is.
-        half: floating point values in fp16, half the size; they are read back as fp32.
-        extra: more metadata, such as the source or the number of steps.
 
     Raises:
         ResourceError: the disk is full or the folder is not writable.

@@ -37,19 +37,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Installed:
-    """A new weights file.
+    """A new weights file."""
 
-    Attributes:
-        path: the safetensors file, beside which the card and the hash lie, or a folder.
-        preset: what it holds, with the switches that the checkpoint stated.
-        sha256: its hash, or that of a folder's index.
-        named: whether the preset's name now finds it; otherwise it is used by its path.
-    """
-
-    path: Path
-    preset: Preset
-    sha256: str
-    named: bool
+    path: Path  # the safetensors file, beside which the card and the hash lie, or a folder
+    preset: Preset  # what it holds, with the switches that the checkpoint stated
+    sha256: str  # its hash, or that of a folder's index
+    named: bool  # whether the preset's name now finds it; otherwise it is used by its path
 
 
 def import_file(

@@ -27,23 +27,16 @@ Report = Callable[[int, int | None], None]  # bytes so far, bytes in all if know
 
 
 def pull(
-    preset: Preset,
+    preset: Preset,  # needs `weights.url`
     *,
-    folder: Path | None = None,
-    offline: bool = False,
-    overwrite: bool = False,
-    report: Report | None = None,
+    folder: Path | None = None,  # where to, instead of the folder of models
+    offline: bool = False,  # refuse to use the network
+    overwrite: bool = False,  # replace an existing weights file
+    report: Report | None = None,  # told how far it is
 ) -> Installed:
     """Fetch a preset's published weights and install them.
 
     An interrupted download is kept and continued by the next call. The links are tried in turn.
-
-    Args:
-        preset: needs `weights.url`.
-        folder: where to, instead of the folder of models.
-        offline: refuse to use the network.
-        overwrite: replace an existing weights file.
-        report: told how far it is.
 
     Raises:
         ModelError: nothing is published, offline, no link answers with a file, or a wrong hash.

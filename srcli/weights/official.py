@@ -51,17 +51,11 @@ UNREADABLE = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state dict under its published keys, and what the file says about itself, which may be wrong.
+    """A state dict under its published keys, and what the file says about itself, which may be wrong."""
 
-    Attributes:
-        state: key -> tensor; floating point ones as fp32.
-        name: the name of the network's class in the authors' code.
-        args: its constructor's arguments there.
-    """
-
-    state: dict[str, Tensor]
-    name: str | None = None
-    args: Mapping[str, Any] = field(default_factory=dict)
+    state: dict[str, Tensor]  # key -> tensor; floating point ones as fp32
+    name: str | None = None  # the name of the network's class in the authors' code
+    args: Mapping[str, Any] = field(default_factory=dict)  # its constructor's arguments there
 
 
 def read_foreign(path: Path, *, trust_pickle: bool = False) -> Checkpoint:

@@ -64,32 +64,20 @@ class Level(nn.Module):
 
 
 class First(NamedTuple):
-    """The first layer before its LayerNorm's factor, for the four neighbours, and what the factor needs.
+    """The first layer before its LayerNorm's factor, for the four neighbours, and what the factor needs."""
 
-    Attributes:
-        parts: four (B, h, w, width).
-        moments: (B, h, w, 2) float32, sum and sum of squares of the features.
-        constant: (B, width), the cell's part.
-        cell: (B, 2), relative.
-    """
-
-    parts: list[Tensor]
-    moments: Tensor
-    constant: Tensor
-    cell: Tensor
+    parts: list[Tensor]  # four (B, h, w, width)
+    moments: Tensor  # (B, h, w, 2) float32, sum and sum of squares of the features
+    constant: Tensor  # (B, width), the cell's part
+    cell: Tensor  # (B, 2), relative
 
 
 class Call(NamedTuple):
-    """HR rows that are one call.
+    """HR rows that are one call."""
 
-    Attributes:
-        rows: the rows.
-        blocks: the attention of both blocks.
-        kept: (B, rows, W, dim), all queries before the second block, where the image is small enough to keep them.
-    """
-
-    rows: slice
-    blocks: tuple[Block, Block]
+    rows: slice  # the rows
+    blocks: tuple[Block, Block]  # the attention of both blocks
+    # (B, rows, W, dim), all queries before the second block, where the image is small enough to keep them
     kept: Tensor | None
 
 

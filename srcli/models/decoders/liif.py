@@ -38,26 +38,18 @@ class LIIFField(NamedTuple):
 
 
 class LIIF(Decoder):
-    """Colour = sum_v w_v MLP(cat[feature_v, d_v, c']), v the four neighbours; 346,883 parameters by default.
-
-    Args:
-        in_dim: channels of the features.
-        hidden: widths of the MLP.
-        local_ensemble: mix four neighbours; otherwise the nearest pixel answers alone.
-        feat_unfold: a feature is its 3x3 neighbourhood.
-        cell_decode: the MLP is told the size of an HR pixel.
-    """
+    """Colour = sum_v w_v MLP(cat[feature_v, d_v, c']), v the four neighbours; 346,883 parameters by default."""
 
     title = "LIIF"
 
     def __init__(
         self,
         *,
-        in_dim: int,
-        hidden: tuple[int, ...] = (256, 256, 256, 256),
-        local_ensemble: bool = True,
-        feat_unfold: bool = True,
-        cell_decode: bool = True,
+        in_dim: int,  # channels of the features
+        hidden: tuple[int, ...] = (256, 256, 256, 256),  # widths of the MLP
+        local_ensemble: bool = True,  # mix four neighbours; otherwise the nearest pixel answers alone
+        feat_unfold: bool = True,  # a feature is its 3x3 neighbourhood
+        cell_decode: bool = True,  # the MLP is told the size of an HR pixel
     ) -> None:
         super().__init__()
         self.local_ensemble, self.feat_unfold, self.cell_decode = local_ensemble, feat_unfold, cell_decode

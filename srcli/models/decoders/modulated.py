@@ -39,18 +39,12 @@ CHUNK_GPU = 2_097_152
 
 
 class LatentField(NamedTuple):
-    """What the latent MLP says at every LR pixel of a box.
+    """What the latent MLP says at every LR pixel of a box."""
 
-    Attributes:
-        latent: (B, h, w, C) float32: scales of the hidden layers, their shifts, then the code.
-        code: (B, h, w, c) float32, the render MLP's input apart from offset and cell.
-        lr: (B, 3, h, w), for the skip.
-        frame: the box; its cell is the one the *render* side reads (the latent has the target's built in).
-    """
-
-    latent: Tensor
-    code: Tensor
-    lr: Tensor
+    latent: Tensor  # (B, h, w, C) float32: scales of the hidden layers, their shifts, then the code
+    code: Tensor  # (B, h, w, c) float32, the render MLP's input apart from offset and cell
+    lr: Tensor  # (B, 3, h, w), for the skip
+    # the box; its cell is the one the *render* side reads (the latent has the target's built in)
     frame: Frame
 
     def at_cell(self, cell: Tensor) -> LatentField:
@@ -67,19 +61,12 @@ class Tables(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """Which pixels of an HR axis an LR pixel serves: consecutive ones, which fill its slots 0, 1, ..
+    """Which pixels of an HR axis an LR pixel serves: consecutive ones, which fill its slots 0, 1, .."""
 
-    Attributes:
-        start: the LR pixel of the box that the tables begin with.
-        pixel: (V, n) LR pixel of each HR pixel, counted from `start`; V neighbours, ascending along n.
-        slot: (V, n) the HR pixel's place in that LR pixel's row of slots.
-        distance: (slots, pixels) float32, where one LR pixel is 2; unused slots hold 0.
-    """
-
-    start: int
-    pixel: I64
-    slot: I64
-    distance: np.ndarray
+    start: int  # the LR pixel of the box that the tables begin with
+    pixel: I64  # (V, n) LR pixel of each HR pixel, counted from `start`; V neighbours, ascending along n
+    slot: I64  # (V, n) the HR pixel's place in that LR pixel's row of slots
+    distance: np.ndarray  # (slots, pixels) float32, where one LR pixel is 2; unused slots hold 0
 
     @staticmethod
     def of(axis: Axis, ensemble: bool) -> Slots:

@@ -18,17 +18,6 @@ from srcli.models.sr import Encoder, Generator
 class LatentGenerator(Generator):
     """A UNet, and what makes latents standard normal.
 
-    Args:
-        condition_dim: channels of the condition.
-        channels: of the latent.
-        widths: channels of the levels from fine to coarse.
-        layers: residual blocks of a level.
-        attention: for each level whether it has self-attention; the middle always has it.
-        n_heads: heads of every attention; None for as many as `head_dim` gives.
-        head_dim: channels of a head.
-        upsample: how sides are doubled.
-        groups: of the group norm.
-
     Attributes:
         unet: see `srcli.models.unet`.
         latent_mean: of the training latents by channel, (1, C, 1, 1).
@@ -44,15 +33,15 @@ class LatentGenerator(Generator):
     def __init__(
         self,
         *,
-        condition_dim: int,
-        channels: int = 3,
-        widths: tuple[int, ...],
-        layers: int = 2,
-        attention: tuple[bool, ...],
-        n_heads: int | None = None,
-        head_dim: int = 32,
-        upsample: Literal["nearest", "bilinear"] = "nearest",
-        groups: int = 32,
+        condition_dim: int,  # channels of the condition
+        channels: int = 3,  # of the latent
+        widths: tuple[int, ...],  # channels of the levels from fine to coarse
+        layers: int = 2,  # residual blocks of a level
+        attention: tuple[bool, ...],  # for each level whether it has self-attention; the middle always has it
+        n_heads: int | None = None,  # heads of every attention; None for as many as `head_dim` gives
+        head_dim: int = 32,  # channels of a head
+        upsample: Literal["nearest", "bilinear"] = "nearest",  # how sides are doubled
+        groups: int = 32,  # of the group norm
     ) -> None:
         super().__init__()
         from srcli.models.unet import UNet  # the one place that needs diffusers
