@@ -35,15 +35,7 @@ def pixels(path):
 
 
 def test_choices_are_told_drawn_and_stored(fplia, photo, folder):
-    done = run(
-        fplia,
-        photo,
-        "-s",
-        "2.5",
-        "--json",
-        "--selection-map",
-        "map.png",
-    )
+    done = run(fplia, photo, "-s", "2.5", "--json", "--selection-map", "map.png")
     assert done.exit_code == 0, done.stderr
     record = json.loads(done.stdout)
     assert sum(record["selection"].values()) == pytest.approx(100, abs=0.01)

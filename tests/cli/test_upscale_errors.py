@@ -118,14 +118,7 @@ def test_options_that_contradict_or_mean_nothing_are_2(refused, words):
 
 
 @pytest.mark.parametrize(
-    "words",
-    [
-        ["--fit", "stretch"],
-        ["--precision", "fp8"],
-        ["--quality", "0"],
-        ["--unknown"],
-        ["-W", "x"],
-    ],
+    "words", [["--fit", "stretch"], ["--precision", "fp8"], ["--quality", "0"], ["--unknown"], ["-W", "x"]]
 )
 def test_what_the_parser_refuses_is_2(upscale, engine, inputs, words):
     result = upscale("photo.png", *words)

@@ -169,12 +169,7 @@ def test_tiles_show_only_where_a_network_sees_their_edge():
         blended[(..., *box.slices)] += weight * blurring(canvas[(..., *box.slices)], None, None)
     # The edge pixel of a tile, the only one that sees outside of it, hardly counts.
     assert float((blended - one).abs().max()) < 0.01
-    sampled, _ = denoise(
-        blurring,
-        SampleNoise(3, 3, size),
-        make_scheduler(OURS, "ddim", 1),
-        Plan(tiles),
-    )
+    sampled, _ = denoise(blurring, SampleNoise(3, 3, size), make_scheduler(OURS, "ddim", 1), Plan(tiles))
     plain, _ = denoise(blurring, SampleNoise(3, 3, size), make_scheduler(OURS, "ddim", 1), whole(size))
     assert float((sampled - plain).abs().max()) > 0
 

@@ -15,10 +15,7 @@ from srcli.models import build
 from srcli.models.sr import Frame
 from tests.helpers.rendering import rows
 
-TINY = {
-    "title": "tiny",
-    "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 16, "mean_shift": False},
-}
+TINY = {"title": "tiny", "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 16, "mean_shift": False}}
 DECODERS = {
     "pixels": {"name": "linf", "hidden_dim": 8, "hidden": [12]},
     "patches": {"name": "linf", "patch": 3, "hidden_dim": 8, "hidden": [12]},

@@ -65,10 +65,7 @@ def to_data(flow: Flow, z: Tensor, given: Tensor, dtype: torch.dtype = torch.flo
 
 
 def averaged(
-    flow: Flow,
-    z: Tensor,
-    given: Tensor | list[tuple[Tensor, Tensor]],
-    dtype: torch.dtype = torch.float64,
+    flow: Flow, z: Tensor, given: Tensor | list[tuple[Tensor, Tensor]], dtype: torch.dtype = torch.float64
 ) -> Tensor:
     """Noise to data by one flow, or by the weighted mean of the outputs of four (eq. 8)."""
     if isinstance(given, Tensor):

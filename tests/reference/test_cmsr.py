@@ -12,13 +12,7 @@ from srcli.geometry import Axis, Box, Grid, Size, output_size
 from srcli.models.decoders import DECODERS
 from srcli.models.sr import Frame, pixel_cell
 from tests.reference import cmsr
-from tests.reference.cmsr import (
-    build_table,
-    choose_table,
-    levels_of,
-    multiscale_halo,
-    render_multiscale,
-)
+from tests.reference.cmsr import build_table, choose_table, levels_of, multiscale_halo, render_multiscale
 from tests.reference.lmf import latent_map, plain
 from tests.reference.sampling import nearest, queries
 
@@ -125,11 +119,7 @@ def test_bands_and_boxes_of_the_image_render_as_the_whole(name, scale):
     frame = Frame.of_grid(lr, target, cell_clip=4)
     with torch.no_grad():
         whole = render_multiscale(decoder, decoder.prepare(feat, lr, frame), Grid.of(size, target), X6)
-        for box in (
-            Box(0, 0, 30, target.w),
-            Box(40, 33, 71, target.w - 35),
-            Box(target.h - 31, 0, *target),
-        ):
+        for box in (Box(0, 0, 30, target.w), Box(40, 33, 71, target.w - 35), Box(target.h - 31, 0, *target)):
             halo = multiscale_halo(decoder, levels_of(X6, 5))
             top, bottom = Axis(h, target.h, box.top, box.bottom).source(halo)
             left, right = Axis(w, target.w, box.left, box.right).source(halo)

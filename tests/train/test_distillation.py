@@ -84,8 +84,7 @@ def test_the_loss_is_the_squared_error_to_the_mix(teacher, share):
 def test_a_teacher_learns_nothing_and_is_asked_once_about_samples_that_come_again(teacher, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "srcli.train.losses.turned_mean",
-        lambda net, b: asked.append(len(b.lr)) or turned_mean(net, b),
+        "srcli.train.losses.turned_mean", lambda net, b: asked.append(len(b.lr)) or turned_mean(net, b)
     )
     (loss,) = make_objective(Part("self-ensemble", {"teacher": str(teacher)}))
     net, values = network(1), []

@@ -25,13 +25,7 @@ LMF = {"batch": 16, "per_epoch": 1000, "epochs": 1200, "lr": 1e-4, "halved": (20
 LIT = {"batch": 32, "per_epoch": 1000, "epochs": 1000, "lr": 1e-4, "halved": (200, 400, 600, 800)}
 LINF_RRDB = {"batch": 16, "per_epoch": 1725, "epochs": 1000, "lr": 1e-4, "halved": (200, 400, 600, 800)}
 FPLIA = {"batch": 32, "per_epoch": 1078, "epochs": 1000, "lr": 1e-4, "halved": (200, 400, 600, 800)}
-LINF_SWINIR_2 = {
-    "batch": 32,
-    "per_epoch": 500,
-    "epochs": 1500,
-    "lr": 5e-5,
-    "halved": (800, 1100, 1300, 1400),
-}
+LINF_SWINIR_2 = {"batch": 32, "per_epoch": 500, "epochs": 1500, "lr": 5e-5, "halved": (800, 1100, 1300, 1400)}
 PUBLISHED = {
     ("metasr", None): LIIF,
     ("liif", None): LIIF,

@@ -67,8 +67,7 @@ def test_render_and_query_equal_the_plain_form(variant, scale):
     assert deviation(decoder.query(prepared, coord), expected) < BOUND
     assert (
         deviation(
-            decoder.render(prepared, Grid.of(size, target)),
-            expected.transpose(1, 2).reshape(2, 3, *target),
+            decoder.render(prepared, Grid.of(size, target)), expected.transpose(1, 2).reshape(2, 3, *target)
         )
         < BOUND
     )
