@@ -63,6 +63,7 @@ class Settings:
         exists: what to do where the output exists.
         any_weights: whether an output that other weights made, from the same and with the same options, is up to date.
         made: gives what a manifest says of an output, if one does.
+        in_memory: bytes of an input beyond which it lies on the disk where it can; None: by the memory that is free.
         max_input_pixels: larger inputs are refused.
         max_output_pixels: larger outputs are refused.
     """
@@ -96,6 +97,7 @@ class Settings:
     exists: Exists = "auto"
     any_weights: bool = False
     made: Callable[[Source, Path], Entry | None] = lambda _source, _output: None
+    in_memory: int | None = None
     max_input_pixels: int = 500_000_000
     max_output_pixels: int = 4_000_000_000
 

@@ -30,7 +30,7 @@ from srcli.image.samples import DTYPES, IN_MEMORY
 from srcli.image.source import Source as File
 from srcli.image.source import open_source
 from srcli.image.write import choose_format
-from srcli.resources import LEAST_INPUT, check_disk, check_folder, check_memory, input_bytes
+from srcli.resources import check_disk, check_folder, check_memory, input_bytes
 
 MEMORY_BASE, MEMORY_NETWORK = 100 << 20, 500 << 20  # the interpreter and its libraries; torch and one tile
 BANDS_UNDER_WAY = 6  # in float32: being made, waiting for the writer, being stored
@@ -56,6 +56,10 @@ class OpenInput:
         """Pictures that are wanted of it: more than one of an animation."""
         return self.header.frames if self._settings.frames == "all" else 1
 
+    @property
+    def _in_memory(self) -> int:
+        return input_bytes() if self._settings.in_memory is None else self._settings.in_memory
+
     @cached_property
     def content(self) -> tuple[int, bytes]:
         """Number of its bytes, and a hash."""
@@ -71,7 +75,7 @@ class OpenInput:
             self.file,
             frames="first" if self.count > 1 else settings.frames,
             max_pixels=settings.max_input_pixels,
-            in_memory=input_bytes(),
+            in_memory=self._in_memory,
             folder=folder,
         )
         if isinstance(image.pixels, np.ndarray):
@@ -82,7 +86,7 @@ class OpenInput:
     def lies_on_disk(self) -> bool:
         """Whether it is too large for the memory and kept on the disk while it is worked on."""
         nbytes = self.header.nbytes
-        if nbytes <= LEAST_INPUT or self.count > 1 or nbytes <= input_bytes():
+        if self.count > 1 or nbytes <= self._in_memory:
             return False
         return can_read_in_bands(self.file, self._settings.frames)
 

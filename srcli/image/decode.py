@@ -73,11 +73,11 @@ def can_read_in_bands(origin: Origin | Source, frames: str | int) -> bool:
         return comes_in_bands(source, inspect(source, frames))
 
 
-def decode_bands(source: Source, found: Inspection) -> Iterator[Decoded]:
-    """The samples of a picture that `comes_in_bands`, a few rows at a time from top to bottom."""
+def decode_bands(source: Source, found: Inspection, most: int) -> Iterator[Decoded]:
+    """The samples of a picture that `comes_in_bands` from top to bottom, in rows of `most` bytes or one."""
     first = True
     try:
-        for rows in decode_rows(source, found.index):
+        for rows in decode_rows(source, found.index, most):
             yield _finished(rows, source, found)
             first = False
     except ValueError as error:

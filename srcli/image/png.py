@@ -134,7 +134,12 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def encode_png(
-    stream: Writable, raster: Raster, *, level: int = 6, chunks: Iterable[tuple[bytes, bytes]] = ()
+    stream: Writable,
+    raster: Raster,
+    *,
+    level: int = 6,
+    chunks: Iterable[tuple[bytes, bytes]] = (),
+    block_bytes: int = BLOCK_BYTES,
 ) -> None:
     """Write a picture as PNG; memory stays within a few blocks of rows.
 
@@ -143,20 +148,21 @@ def encode_png(
         raster: (H, W, c), uint8 or uint16; 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha.
         level: effort of zlib, 0 to 9.
         chunks: (kind, data) to be written before the pixels.
+        block_bytes: of rows that a thread packs at once.
     """
     height, width, channels = raster.shape
     head = struct.pack(">IIBBBBB", width, height, 8 * raster.dtype.itemsize, COLOUR_TYPE[channels], 0, 0, 0)
     stream.write(SIGNATURE + chunk(b"IHDR", head))
     for kind, data in chunks:
         stream.write(chunk(kind, data))
-    for data in _image_data(raster, level):
+    for data in _image_data(raster, level, block_bytes):
         stream.write(chunk(b"IDAT", data))
     stream.write(chunk(b"IEND", b""))
 
 
-def _image_data(raster: Raster, level: int) -> Iterator[bytes]:
+def _image_data(raster: Raster, level: int, block_bytes: int) -> Iterator[bytes]:
     """The zlib stream in pieces, one for each block of rows."""
-    step, checksum = max(1, BLOCK_BYTES // (raster.row_bytes + 1)), 1
+    step, checksum = max(1, block_bytes // (raster.row_bytes + 1)), 1
 
     def work(block: tuple[Samples, Samples | None]) -> tuple[bytes, int, int]:
         packed, data = _packed(*block, level)

@@ -116,7 +116,7 @@ def read_image(
         found = inspect(source, "error" if frames == "all" else frames)
         check_pixels(found.header, max_pixels, source.name)
         if in_memory is not None and found.header.nbytes > in_memory and comes_in_bands(source, found):
-            return _read_in_bands(source, found, folder)
+            return _read_in_bands(source, found, in_memory, folder)
         return image_of(source, found, decode(source, found))
 
 
@@ -136,14 +136,14 @@ def image_of(source: Source, found: Inspection, decoded: Decoded) -> Image:
     return Image(pixels, alpha, source.format, profile, metadata, tuple(notes), found.header.bits)
 
 
-def _read_in_bands(source: Source, found: Inspection, folder: Path | None) -> Image:
+def _read_in_bands(source: Source, found: Inspection, most: int, folder: Path | None) -> Image:
     """As `read_image`, for a picture that is neither turned nor transparent."""
     metadata, more = _metadata(source, found)
     spool: Spool | None = None
     profile: Profile | LookUpProfile | None = None
     notes, colour = list[str](), list[str]()
     low, high = np.float32(np.inf), np.float32(-np.inf)
-    for decoded in decode_bands(source, found):
+    for decoded in decode_bands(source, found, most):
         if decoded.pixels.dtype == np.float32:  # NaN stays NaN in both
             low, high = np.minimum(low, decoded.pixels.min()), np.maximum(high, decoded.pixels.max())
         colour.clear()  # every band says the same

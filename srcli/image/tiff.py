@@ -139,7 +139,8 @@ def encode_tiff(
     cmyk: bool = False,
     alpha: bool = False,
     level: int = 6,
-    big: bool | None = None,
+    block_bytes: int = BLOCK_BYTES,
+    classic_limit: int = CLASSIC_LIMIT,
 ) -> None:
     """Write a picture as a TIFF file of deflated strips.
 
@@ -150,12 +151,12 @@ def encode_tiff(
         cmyk: whether the first four channels are inks.
         alpha: whether the last channel is alpha (not premultiplied).
         level: effort of zlib, 0 to 9.
-        big: as BigTIFF; by default where 4 GB could be exceeded.
+        block_bytes: of a strip.
+        classic_limit: bytes of samples beyond which it is a BigTIFF.
     """
     height = raster.shape[0]
-    if big is None:
-        big = height * raster.row_bytes > CLASSIC_LIMIT
-    step, predict = max(1, min(BLOCK_BYTES // raster.row_bytes, height)), raster.dtype != np.float32
+    big = height * raster.row_bytes > classic_limit
+    step, predict = max(1, min(block_bytes // raster.row_bytes, height)), raster.dtype != np.float32
     stream.write(b"II" + (struct.pack("<HHHQ", 43, 8, 0, 0) if big else struct.pack("<HI", 42, 0)))
     position, places = 16 if big else 8, list[tuple[int, int]]()
     for data in in_order(lambda rows: _strip(rows, level, predict), raster.blocks(step)):

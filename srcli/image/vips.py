@@ -65,12 +65,13 @@ def _opened(source: Source, page: int) -> Iterator[Any]:
         raise ValueError(reason_of(error)) from error
 
 
-def decode_rows(source: Source, page: int = 0) -> Iterator[Samples]:
+def decode_rows(source: Source, page: int = 0, most: int = BAND_BYTES) -> Iterator[Samples]:
     """Samples (n, w, channels) from top to bottom as the file stores them, palettes expanded.
 
     Args:
         source: of a format in `LOADERS`.
         page: of a TIFF.
+        most: bytes of rows at once.
 
     Raises:
         ValueError: libvips cannot read it: it is cut off, damaged, or of a kind it does not know.
@@ -78,7 +79,7 @@ def decode_rows(source: Source, page: int = 0) -> Iterator[Samples]:
     with _opened(source, page) as picture:
         region = libvips().Region.new(picture)  # row by row in this thread: several would ask out of order
         dtype, row = np.dtype(DTYPES[picture.format]), (picture.width, picture.bands)
-        step = max(1, BAND_BYTES // (row[0] * row[1] * dtype.itemsize))
+        step = max(1, min(most, BAND_BYTES) // (row[0] * row[1] * dtype.itemsize))
         for top in range(0, picture.height, step):
             rows = min(step, picture.height - top)
             yield np.frombuffer(region.fetch(0, top, row[0], rows), dtype).reshape(rows, *row)

@@ -15,7 +15,6 @@ from srcli.batch.worker import Fatal, Worker
 from srcli.config.presets import load_preset
 from srcli.errors import ModelError, ResourceError
 from srcli.image.read import read_image
-from srcli.image.samples import Spool
 from srcli.image.write import write_image
 from tests.cli.conftest import Bicubic, listing, picture, save
 
@@ -221,16 +220,13 @@ def test_on_an_interrupt_what_the_network_is_done_with_is_written_and_reported(t
 
 
 @pytest.mark.parametrize("name", ["deep.png", "photo.jpg", "alpha.png", "deep.tif"])
-def test_a_picture_that_does_not_fit_into_memory_becomes_the_same_file(tmp_path, monkeypatch, name):
+def test_a_picture_that_does_not_fit_into_memory_becomes_the_same_file(tmp_path, name):
     rng = np.random.default_rng(0)
     samples = rng.integers(1, 255, (40, 30, 4 if "alpha" in name else 3), dtype=np.uint8)
     write_image(tmp_path / name, samples.astype(np.uint16) * 257 if "deep" in name else samples, icc="p3")
     items = [(1, Source(tmp_path / name))]
     done(items, tmp_path / "one", Bicubic())
-    monkeypatch.setattr("srcli.batch.plan.input_bytes", lambda: 0)
-    monkeypatch.setattr(Spool.__init__, "__kwdefaults__", {"in_memory": 0})
-    monkeypatch.setattr("srcli.image.vips.BAND_BYTES", 500)
-    done(items, tmp_path / "two", Bicubic())
+    done(items, tmp_path / "two", Bicubic(), settings(in_memory=0))
     (output,) = listing(tmp_path / "one")
     assert (tmp_path / "one" / output).read_bytes() == (tmp_path / "two" / output).read_bytes()
     assert listing(tmp_path / "two") == [output]

@@ -7,16 +7,10 @@ import pytest
 from PIL import Image as Pillow
 
 from srcli.errors import ImageError
-from srcli.image import vips
 from srcli.image.read import read_image
 from srcli.image.samples import Spool
 from srcli.image.write import write_image
 from tests.image.make import encoded, saved, smooth, texture, tiff
-
-
-@pytest.fixture(autouse=True)
-def _small_bands(monkeypatch):
-    monkeypatch.setattr(vips, "BAND_BYTES", 1000)
 
 
 def same(path, *, spooled=True):
@@ -83,13 +77,3 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path, form):
     with pytest.raises(ImageError, match="damaged or cut off"):
         read_image(path, in_memory=0, folder=tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
-
-
-def test_a_spool_gives_what_it_was_given(tmp_path):
-    samples = texture(50, 7, 3, np.uint16)
-    spool = Spool((50, 7, 3), samples.dtype, tmp_path, in_memory=0)
-    for top in range(0, 50, 8):
-        spool.append(samples[top : top + 8])
-    assert np.array_equal(spool[13:41], samples[13:41])
-    assert np.array_equal(spool[-2:], samples[-2:])
-    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from srcli.errors import ImageError, NothingToDoError, UsageError
 from srcli.image.probe import probe
 from srcli.image.read import read_image
-from tests.image.make import encoded, opened, png16, png_chunk, saved, smooth, texture, tiff
+from tests.image.make import adam7, encoded, opened, png16, png_chunk, raw_png, saved, smooth, texture, tiff
 
 PICTURE = smooth(24, 36)
 
@@ -185,6 +185,27 @@ def test_deep_portable_pixmaps_are_scaled_to_white(white, form):
     image = read_image(form + b"\n# made here\n5 6\n%d\n" % white + samples.astype(">u2").tobytes())
     assert image.pixels.dtype == np.uint16
     assert np.array_equal(image.pixels, np.rint(samples / white * 65535))
+
+
+GRAY = Image.fromarray(smooth(24, 36, 1)[..., 0])
+RARE = {
+    "fax": encoded(GRAY.point(lambda v: 255 * (v > 128), "1"), "TIFF", compression="group4"),
+    "palette": encoded(Image.fromarray(PICTURE).quantize(13), "TIFF"),
+    "PackBits": encoded(PICTURE, "TIFF", compression="packbits"),
+    "JPEG": encoded(PICTURE, "TIFF", compression="jpeg", quality=95),
+    "Adam7": raw_png((24, 36), 8, 2, adam7(PICTURE), interlace=1),
+    "keyed gray": encoded(GRAY, "PNG", transparency=GRAY.getpixel((4, 3))),
+    "keyed colour": encoded(PICTURE, "PNG", transparency=tuple(map(int, PICTURE[3, 4]))),
+}
+
+
+@pytest.mark.parametrize("kind", RARE)
+def test_rare_kinds_are_read_as_pillow_does(kind):
+    image, expected = read_image(RARE[kind]), np.asarray(opened(RARE[kind]).convert("RGBA"))
+    shown = expected[..., 3] > 0
+    assert shown.all() == (image.alpha is None)
+    assert image.alpha is None or np.array_equal(image.alpha > 0, shown)
+    assert np.array_equal((image.pixels + np.zeros((1, 1, 3), np.uint8))[shown], expected[..., :3][shown])
 
 
 def frames(form: str, count: int = 3) -> bytes:
