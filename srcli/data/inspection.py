@@ -130,7 +130,7 @@ def totals(files: Sequence[Inspected]) -> dict[str, Any]:
 
 SIDE, WAVES = 64, 16
 SHOWN = 5  # names in a message
-_BLOCK = 1024  # hashes compared at once
+AT_ONCE = 1024  # hashes that are compared with each other
 Bits = NDArray[np.bool_]
 
 
@@ -178,12 +178,14 @@ def distances(a: Sequence[Bits], b: Sequence[Bits]) -> NDArray[np.int64]:
     return ((left.shape[1] - left @ right.T) / 2).round().astype(np.int64)
 
 
-def near_duplicates(names: Sequence[str], hashes: Sequence[Bits], within: int = SAME) -> list[Match]:
+def near_duplicates(
+    names: Sequence[str], hashes: Sequence[Bits], within: int = SAME, at_once: int = AT_ONCE
+) -> list[Match]:
     """Of pictures that show the same, each but the first, with the first that it is like."""
     found: dict[int, Match] = {}
-    for top in range(0, len(hashes), _BLOCK):
-        for left in range(0, top + 1, _BLOCK):
-            table = distances(hashes[top : top + _BLOCK], hashes[left : left + _BLOCK])
+    for top in range(0, len(hashes), at_once):
+        for left in range(0, top + 1, at_once):
+            table = distances(hashes[top : top + at_once], hashes[left : left + at_once])
             for i, j in np.argwhere(table <= within):
                 later, earlier = int(top + i), int(left + j)
                 if earlier < later and later not in found:

@@ -27,11 +27,13 @@ def gradient_ratio(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
     return energies[0] / energies[1]
 
 
-def patch_distance(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
+def patch_distance(
+    sr: NDArray[np.floating], hr: NDArray[np.floating], *, levels: int = LEVELS, count: int = DIRECTIONS
+) -> float:
     """Sliced Wasserstein distance of small patches of luma, of (h, w, 3) in [0, 1], in 8-bit levels.
 
-    Patches of 7x7 pixels of each level of a Laplacian pyramid (without its rest) are projected onto random directions,
-    the same for all pictures; the distance between the sorted projections is averaged over directions and levels. As
+    Patches of 7x7 pixels of each of the `levels` of a Laplacian pyramid (without its rest) are projected onto `count`
+    random directions, the same for all pictures; the distance between the sorted projections is averaged over directions and levels. As
     in Karras et al. (ICLR 2018), for pairs of pictures.
 
     Raises:
@@ -39,12 +41,12 @@ def patch_distance(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
     """
     if sr.shape != hr.shape:
         raise ValueError(f"sizes differ: {sr.shape} and {hr.shape}")
-    if min(sr.shape[:2]) < SIDE * 2 ** (LEVELS - 1):
-        raise ValueError(f"the picture's sides must have {SIDE * 2 ** (LEVELS - 1)} pixels at least")
+    if min(sr.shape[:2]) < (least := SIDE * 2 ** (levels - 1)):
+        raise ValueError(f"the picture's sides must have {least} pixels at least")
     draw = np.random.Generator(np.random.Philox(0))
     found = []
-    for a, b in zip(*(_bands(luma_of(x)) for x in (sr, hr)), strict=True):
-        directions = draw.standard_normal((SIDE * SIDE, DIRECTIONS))
+    for a, b in zip(*(_bands(luma_of(x), levels) for x in (sr, hr)), strict=True):
+        directions = draw.standard_normal((SIDE * SIDE, count))
         directions /= np.linalg.norm(directions, axis=0)
         room = (a.shape[0] - SIDE + 1, a.shape[1] - SIDE + 1)
         places = draw.permutation(room[0] * room[1])[:PATCHES]
@@ -53,9 +55,9 @@ def patch_distance(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
     return 255 * float(np.mean(found))
 
 
-def _bands(y: F64) -> Iterator[F64]:
+def _bands(y: F64, levels: int) -> Iterator[F64]:
     """Differences between a picture and its blur, each level of half the size."""
-    for _ in range(LEVELS):
+    for _ in range(levels):
         blurred = _blur(y)
         yield y - blurred
         y = blurred[::2, ::2]

@@ -12,10 +12,9 @@ from typer.testing import CliRunner
 from webdataset.tariterators import group_by_keys, tar_file_iterator
 
 from srcli.cli import app
-from srcli.data import inspection as similar
-from srcli.data.inspection import perceptual_hash, turned
 from srcli.data.photos import load_photos
 from tests.data.test_similar import jpeg, photo
+from tests.helpers.benchmark import picture_like
 
 
 def run(*words, code=0):
@@ -33,18 +32,14 @@ def photos(tmp_path):
     return folder
 
 
-def test_check_names_every_kind_of_problem(photos, tmp_path, monkeypatch):
+def test_check_names_every_kind_of_problem(photos, tmp_path):
     assert run("check", photos).stdout == "2 images, 0 findings\n"
     whole = (photos / "deep/b.v2.jpg").read_bytes()
     (photos / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     (photos / "text.png").write_bytes(b"no image")
     Image.fromarray(photo(2, 40, 90)).save(photos / "low.png")
     Image.fromarray(jpeg(photo(0))).save(photos / "again.png")
-    bench = photo(3)
-    Image.fromarray(bench[:, ::-1]).save(photos / "set.png")
-    monkeypatch.setattr(
-        similar, "known_pictures", lambda: (("B100 img_009",) * 8, tuple(turned(perceptual_hash(bench))))
-    )
+    Image.fromarray(picture_like("B100 img_009")[:, ::-1]).save(photos / "set.png")
     lines = run("check", photos, code=7).stdout.splitlines()
     assert lines[-1] == "7 images, 5 findings"
     text = "\n".join(lines)

@@ -7,7 +7,6 @@ import pytest
 import scipy.fft
 from PIL import Image
 
-from srcli.data import inspection as similar
 from srcli.data.inspection import (
     SAME,
     benchmark_matches,
@@ -22,6 +21,7 @@ from srcli.data.inspection import (
 )
 from srcli.data.photos import Photo
 from srcli.errors import ModelError
+from tests.helpers.benchmark import picture_like
 
 
 def photo(seed, h=150, w=200):
@@ -83,13 +83,12 @@ def test_turned_hashes_are_those_of_turned_pictures():
         assert (perceptual_hash(np.ascontiguousarray(expected)) != got).sum() <= 2  # rounding of luma
 
 
-def test_near_duplicates_name_the_first_of_their_kind(monkeypatch):
+@pytest.mark.parametrize("at_once", [2, 99])
+def test_near_duplicates_name_the_first_of_their_kind(at_once):
     a, b = photo(0), photo(1)
     hashes = [perceptual_hash(x) for x in (a, b, jpeg(a), np.ascontiguousarray(b[1:, 1:]), jpeg(jpeg(a), 30))]
-    found = [(m.name, m.other) for m in near_duplicates("abcde", hashes)]
+    found = [(m.name, m.other) for m in near_duplicates("abcde", hashes, at_once=at_once)]
     assert found == [("c", "a"), ("d", "b"), ("e", "a")]
-    monkeypatch.setattr(similar, "_BLOCK", 2)  # compared in pieces
-    assert [(m.name, m.other) for m in near_duplicates("abcde", hashes)] == found
 
 
 def test_the_table_of_benchmarks_holds_every_picture_once():
@@ -108,17 +107,8 @@ def test_hashes_are_written_as_digits():
     np.testing.assert_array_equal(from_hex(to_hex(signs)), signs)
 
 
-@pytest.fixture
-def known(monkeypatch):
-    """One benchmark picture."""
-    pixels = photo(5)
-    turns = tuple(turned(perceptual_hash(pixels)))
-    monkeypatch.setattr(similar, "known_pictures", lambda: (("Set5 img_001",) * 8, turns))
-    return pixels
-
-
-def test_training_on_a_benchmark_is_refused_unless_forced(known):
-    mirrored = np.ascontiguousarray(jpeg(known)[:, ::-1])
+def test_training_on_a_benchmark_is_refused_unless_forced():
+    mirrored = np.ascontiguousarray(jpeg(picture_like("Set5 img_001"))[:, ::-1])
     photos = [Photo("a.png", "a", photo(6)), Photo("b.png", "b", mirrored)]
     assert refuse_benchmarks(photos[:1], force=False) == []
     with pytest.raises(ModelError, match=r"b\.png shows the picture Set5 img_001.*--force"):
@@ -126,5 +116,5 @@ def test_training_on_a_benchmark_is_refused_unless_forced(known):
     assert refuse_benchmarks(photos, force=True) == ["b.png shows the picture Set5 img_001"]
 
 
-def test_no_photo_matches_nothing(known):
+def test_no_photo_matches_nothing():
     assert benchmark_matches([], []) == []

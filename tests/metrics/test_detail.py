@@ -5,7 +5,6 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.stats import wasserstein_distance
 
-from srcli.metrics import detail
 from srcli.metrics.detail import gradient_ratio, patch_distance
 
 
@@ -43,9 +42,7 @@ def test_detail_elsewhere_is_no_distance():
     assert patch_distance(other, x) < 0.3 * patch_distance(gaussian_filter(x, (1, 1, 0)), x)
 
 
-def test_it_is_the_mean_over_directions_of_scipys_distance(monkeypatch):
-    monkeypatch.setattr(detail, "LEVELS", 1)
-    monkeypatch.setattr(detail, "DIRECTIONS", 3)
+def test_it_is_the_mean_over_directions_of_scipys_distance():
     a, b = (np.repeat(picture(seed, side=14)[..., :1], 3, axis=2) for seed in (0, 1))
     luma = [255 * x[..., 0] * 219 / 255 for x in (a, b)]  # of gray pixels
     weights = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256
@@ -59,7 +56,7 @@ def test_it_is_the_mean_over_directions_of_scipys_distance(monkeypatch):
     directions /= np.linalg.norm(directions, axis=0)
     patches = [np.array([y[i : i + 7, j : j + 7].ravel() for i in range(8) for j in range(8)]) for y in bands]
     expected = np.mean([wasserstein_distance(*(p @ directions[:, k] for p in patches)) for k in range(3)])
-    assert patch_distance(a, b) == pytest.approx(expected, rel=1e-3)
+    assert patch_distance(a, b, levels=1, count=3) == pytest.approx(expected, rel=1e-3)
 
 
 def test_pictures_without_detail_are_refused():

@@ -1,6 +1,5 @@
 """Metrics that look through a network: what is said when it is not here, and LPIPS by its definition."""
 
-import hashlib
 import json
 import sys
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ from typer.testing import CliRunner
 
 from srcli.cli import app
 from srcli.errors import ModelError
+from srcli.files import sha256
 from srcli.metrics import METRICS, backbones
 from srcli.metrics.iqa import _network as iqa_network
 from srcli.metrics.perceptual import _dists_network, dists, lpips, lpips_network
@@ -24,11 +24,17 @@ def nothing_here(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("SRCLI_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    for cached in (backbones.checked, lpips_network):
-        cached.cache_clear()
+    for forgotten in (backbones.checked.cache_clear, lpips_network.cache_clear, backbones._named.clear):
+        forgotten()
     yield tmp_path
-    for cached in (backbones.checked, lpips_network):
-        cached.cache_clear()
+    for forgotten in (backbones.checked.cache_clear, lpips_network.cache_clear, backbones._named.clear):
+        forgotten()
+
+
+def published(monkeypatch, name, path):
+    """Let a file be the one that is published as a backbone."""
+    about = SimpleNamespace(file=path.name, digits=sha256(path)[:8], url=f"https://example.org/{path.name}")
+    monkeypatch.setitem(backbones.BACKBONES, name, about)
 
 
 def put_picture(folder):
@@ -45,17 +51,12 @@ def evaluate(*words, code):
     return result
 
 
-def broken(name):
-    """What `import torchvision` says beside a torch that it was not built for."""
-    if name == "lpips":
-        raise RuntimeError("operator torchvision::nms does not exist")
-
-
 def test_a_broken_pair_is_named_with_the_command_that_mends_it(nothing_here, monkeypatch):
     put_picture(nothing_here / "hr")
-    monkeypatch.setattr(
-        backbones, "importlib", SimpleNamespace(import_module=broken, metadata=backbones.importlib.metadata)
-    )
+    built_for_another_torch = 'raise RuntimeError("operator torchvision::nms does not exist")'
+    (nothing_here / "lpips.py").write_text(built_for_another_torch)
+    monkeypatch.syspath_prepend(nothing_here)
+    monkeypatch.delitem(sys.modules, "lpips", raising=False)
     (line,) = evaluate("--metrics", "lpips", code=4).stderr.strip().splitlines()
     assert f"torch {backbones.importlib.metadata.version('torch')}" in line
     assert "torchvision" in line
@@ -87,14 +88,12 @@ def test_a_metric_that_was_asked_for_and_has_no_backbone_says_so_in_its_cell(not
 
 def test_a_local_backbone_is_taken_after_its_hash(nothing_here, monkeypatch):
     put_picture(nothing_here / "hr")
-    monkeypatch.setattr(backbones, "_named", {})
     mine = nothing_here / "mine.pth"
     assert "does not exist" in evaluate("--metrics", "lpips", "--lpips-backbone", "mine.pth", code=4).stderr
     mine.write_bytes(b"not a classifier")
     refused = evaluate("--metrics", "psnr,lpips", "--lpips-backbone", "mine.pth", code=4).stderr
     assert "mine.pth is none of the backbones" in refused
-    digits = hashlib.sha256(mine.read_bytes()).hexdigest()[:8]
-    monkeypatch.setitem(backbones.BACKBONES, "alex", backbones.Backbone(f"alexnet-{digits}.pth", "https://x"))
+    published(monkeypatch, "alex", mine)
     backbones.use(mine)
     assert backbones.checked("alex") == mine
     assert METRICS["lpips"].missing() == backbones.import_problem("lpips")
@@ -118,21 +117,21 @@ def test_backbones_are_found_in_our_folder_and_in_that_of_torch(nothing_here):
 
 
 def test_pull_checks_what_came_and_fetches_nothing_twice(nothing_here, monkeypatch):
-    content = b"weights"
-    file = f"net-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-    monkeypatch.setattr(
-        backbones, "BACKBONES", {"alex": backbones.Backbone(file, f"https://example.org/{file}")}
-    )
-    asked = []
+    content, asked, folder = b"weights", [], nothing_here / "models/metrics/checkpoints"
+    folder.mkdir(parents=True)
+    for backbone in backbones.BACKBONES.values():
+        (folder / backbone.file).touch()
+    (folder / "net.pth").write_bytes(content)
+    published(monkeypatch, "alex", folder / "net.pth")
+    (folder / "net.pth").unlink()
 
     def fetch(url, part):
         asked.append(url)
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(content)
 
-    expected = [nothing_here / "models/metrics/checkpoints" / file]
-    assert backbones.pull(fetch) == backbones.pull(fetch) == expected
-    assert asked == [f"https://example.org/{file}"]
+    assert backbones.pull(fetch)[0] == backbones.pull(fetch)[0] == folder / "net.pth"
+    assert asked == ["https://example.org/net.pth"]
     content = b"other"
     with pytest.raises(ModelError, match="another file"):
         backbones.pull(fetch, to=nothing_here / "copy")
@@ -175,7 +174,7 @@ def test_lpips_equals_its_definition_with_any_backbone(nothing_here, monkeypatch
     path = nothing_here / "models/metrics/checkpoints/alexnet-owt-7be5be79.pth"
     path.parent.mkdir(parents=True)
     torch.save({**state, "classifier.1.weight": torch.zeros(1)}, path)
-    monkeypatch.setattr("srcli.metrics.perceptual.checked", lambda _: path)
+    published(monkeypatch, "alex", path)
     rng = np.random.default_rng(0)
     a, b = rng.random((2, 70, 80, 3))
     linear = [getattr(lpips_network("alex"), f"lin{i}").model[1].weight.detach() for i in range(5)]
@@ -199,7 +198,7 @@ def test_dists_takes_its_backbone_from_the_checked_file(nothing_here, monkeypatc
         if key.startswith("features.") and len(shape) == 4:
             state[key] = torch.randn(shape) * (2 / shape[1:].numel()) ** 0.5
     torch.save(state, path)
-    monkeypatch.setattr("srcli.metrics.perceptual.checked", lambda _: path)
+    published(monkeypatch, "vgg", path)
     _dists_network.cache_clear()
     before = torch.hub.get_dir()
     a, b = np.random.default_rng(0).random((2, 64, 80, 3))

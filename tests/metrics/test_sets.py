@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import linalg
 
 from srcli.errors import ModelError, UsageError
-from srcli.evaluate import scoring as scored
+from srcli.evaluate.run import picture_key, with_set_metrics
 from srcli.evaluate.scoring import score_pictures
 from srcli.metrics import find_metrics
 from srcli.metrics.backbones import BACKBONES
@@ -85,44 +85,28 @@ def test_both_agree_with_torchmetrics():
     assert kernel_distance(*features) == pytest.approx(float(values[1][0]), rel=1e-3)
 
 
-@pytest.fixture
-def seen(monkeypatch):
-    """Features of known meaning in place of Inception's."""
-
-    def features_of(scene):
-        return tuple(x.reshape(-1, 3)[:4].ravel() / 255.0 for x in (scene.sr_8bit, scene.truth))
-
-    monkeypatch.setattr(scored, "features_of", features_of)
-    return features_of
-
-
-def folders(tmp_path, count):
+@pytest.mark.parametrize("count", [6, 1])
+def test_every_row_of_a_set_carries_the_sets_value(tmp_path, count):
     rng = np.random.default_rng(5)
-    pixels = {side: rng.integers(0, 256, (count, 12, 12, 3), np.uint8) for side in ("sr", "hr")}
-    for side, pictures in pixels.items():
+    for side in ("sr", "hr"):
         (tmp_path / side).mkdir()
-        for number, picture in enumerate(pictures):
+        for number, picture in enumerate(rng.integers(0, 256, (count, 12, 12, 3), np.uint8)):
             Image.fromarray(picture).save(tmp_path / side / f"{number}.png")
-    return pixels
-
-
-@pytest.mark.usefixtures("seen")
-def test_every_row_of_a_set_carries_the_sets_value(tmp_path):
-    pixels = folders(tmp_path, 6)
-    found = score_pictures(tmp_path / "sr", tmp_path / "hr", None, metrics=["fid", "psnr", "kid"])
-    a, b = (x.reshape(6, -1, 3)[:, :4].reshape(6, -1) / 255.0 for x in (pixels["sr"], pixels["hr"]))
-    for row in found.rows:
-        assert list(row.metrics) == ["fid", "psnr", "kid"]
-        assert row.metrics["fid"] == pytest.approx(frechet_distance(a, b))
-        assert row.metrics["kid"] == pytest.approx(kernel_distance(a, b))
-    assert len({row.metrics["psnr"] for row in found.rows}) == 6
-
-
-@pytest.mark.usefixtures("seen")
-def test_a_set_of_one_picture_has_no_fid(tmp_path):
-    folders(tmp_path, 1)
-    with pytest.raises(UsageError, match="at least two pictures"):
-        score_pictures(tmp_path / "sr", tmp_path / "hr", None, metrics=["fid"])
+    rows = score_pictures(tmp_path / "sr", tmp_path / "hr", None, metrics=["psnr"]).rows
+    a, b = drawn(0, count, 4), drawn(1, count, 4)  # in place of Inception's features
+    features = {picture_key(row): pair for row, *pair in zip(rows, a, b, strict=True)}
+    metrics = find_metrics(["fid", "psnr", "kid"])
+    if count == 1:
+        with pytest.raises(UsageError, match="at least two pictures"):
+            with_set_metrics(rows, features, metrics)
+        return
+    for row, plain in zip(with_set_metrics(rows, features, metrics), rows, strict=True):
+        expected = {
+            "fid": frechet_distance(a, b),
+            "psnr": plain.metrics["psnr"],
+            "kid": kernel_distance(a, b),
+        }
+        assert list(row.metrics.items()) == list(expected.items())
 
 
 def test_without_weights_the_command_that_gets_them_is_named(tmp_path, monkeypatch):

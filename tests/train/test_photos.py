@@ -8,18 +8,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from srcli.data import inspection as similar
-from srcli.data.inspection import perceptual_hash, turned
 from srcli.data.photos import load_photos
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.train.log import Limits
 from srcli.train.loop import train
 from srcli.train.recipe import read_recipe
+from tests.helpers.benchmark import picture_like
 
 
-def test_a_benchmark_picture_among_the_photos_is_refused_unless_forced(recipe, photos, tmp_path, monkeypatch):
-    signs = perceptual_hash(np.asarray(Image.open(photos / "b.png")))
-    monkeypatch.setattr(similar, "known_pictures", lambda: (("Set14 img_003",) * 8, tuple(turned(signs))))
+def test_a_benchmark_picture_among_the_photos_is_refused_unless_forced(recipe, photos, tmp_path):
+    Image.fromarray(picture_like("Set14 img_003")).save(photos / "b.png")
     settings = read_recipe(recipe)
     with pytest.raises(ModelError, match=r"b\.png shows the picture Set14 img_003"):
         train(settings, [photos], tmp_path / "run")
