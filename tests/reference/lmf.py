@@ -1,7 +1,6 @@
 """LM-LIIF and LM-LTE as the paper and the release say them: unfold, sample, concatenate, modulate; four times.
 
-The weights are read from our decoders; nothing of their arithmetic is. Cell (B, 2) is the target's; `render_cell` is
-the one the render side sees where that differs (multi-scale rendering).
+The weights are read from our decoders; nothing of their arithmetic is.
 """
 
 import math
@@ -57,17 +56,10 @@ def render_input(
     return amplitude * torch.cat([torch.cos(math.pi * angle), torch.sin(math.pi * angle)], dim=-1)
 
 
-def plain(
-    decoder: Modulated,
-    feat: Tensor,
-    lr: Tensor,
-    coord: Tensor,
-    cell: Tensor,
-    render_cell: Tensor | None = None,
-) -> Tensor:
+def plain(decoder: Modulated, feat: Tensor, lr: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
     """Colours (B, Q, 3) at coord (B, Q, 2) with cell (B, 2)."""
     latent = latent_map(decoder, feat, cell)
-    rel = relative_cell(feat, coord, cell if render_cell is None else render_cell)
+    rel = relative_cell(feat, coord, cell)
     if decoder.local_ensemble:
         read = neighbours(feat, coord)
     else:

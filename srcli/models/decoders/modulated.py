@@ -159,11 +159,6 @@ class Modulated(Decoder):
         biases = torch.stack([layer.bias for layer in self.imnet.linears[: self.depth]])
         return scale, torch.addcmul(shift, scale, biases)
 
-    def intensity(self, prepared: LatentField) -> Tensor:
-        """Modulation intensity (B, h, w): the mean absolute shift; low where the image is easy."""
-        units = self.depth * self.width
-        return prepared.latent[..., units : 2 * units].abs().mean(-1)
-
     def query(self, prepared: LatentField, coord: Tensor) -> Tensor:
         sr = self.residual(prepared, coord)
         return sr + bilinear_at(prepared.lr, coord) if self.skip else sr

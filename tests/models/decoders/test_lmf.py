@@ -11,7 +11,7 @@ from srcli.models.decoders import DECODERS, modulated
 from srcli.models.decoders.modulated import Slots
 from srcli.models.sr import Frame, pixel_cell
 from tests.reference.deviation import deviation, gradient_deviation
-from tests.reference.lmf import latent_map, plain
+from tests.reference.lmf import plain
 from tests.reference.sampling import lr_size, queries
 
 DIM = 6
@@ -169,19 +169,6 @@ def test_every_hr_pixel_sits_in_a_slot_of_each_of_its_neighbours(lr, hr, ensembl
         assert (pixels[left] < middle).all()
         assert (pixels[right] >= middle).all()
         assert left.stop == right.start
-
-
-@pytest.mark.parametrize("variant", ["lm-liif", "lm-lte"])
-def test_intensity_is_the_mean_absolute_shift(variant):
-    decoder = build(variant)
-    feat, lr = inputs(5, 6)
-    cell = torch.tensor([[0.1, 0.07]])
-    with torch.no_grad():
-        prepared = decoder.prepare(feat, lr, Frame.whole(lr, cell))
-        shifts = latent_map(decoder, feat, cell.expand(2, 2))[
-            :, 24:48
-        ]  # 3 layers of 8 scales, then as many shifts
-    torch.testing.assert_close(decoder.intensity(prepared), shifts.abs().mean(1), atol=1e-6, rtol=0)
 
 
 @every_variant
