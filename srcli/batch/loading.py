@@ -107,8 +107,7 @@ def _memory_plan(
 ) -> tuple[list[str], int]:
     from srcli.config.base_models import bases_of, locate_base
     from srcli.engine.device import choose_device
-    from srcli.engine.footprint import speed
-    from srcli.engine.memory_plan import plan_memory
+    from srcli.engine.memory_plan import plan_memory, speed
     from srcli.engine.tiling import checked_tile
     from srcli.resources import free_memory
 
@@ -129,7 +128,7 @@ def _memory_plan(
 
 def seconds_needed(upscaler: Upscaler, sources: Sequence[Source]) -> float | None:
     """How long a network takes for its inputs here, by some of their headers; None where none can be read."""
-    from srcli.engine.estimate import seconds_for
+    from srcli.engine.memory_plan import seconds_for
     from srcli.geometry import Size
     from srcli.image.probe import probe
 

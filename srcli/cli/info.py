@@ -35,7 +35,7 @@ def info(
     estimate = None
     if scale is not None:
         from srcli.batch.sizes import parse_scale
-        from srcli.engine.estimate import Estimate
+        from srcli.engine.memory_plan import Estimate
 
         estimate = Estimate(
             parse_scale(scale), options.current(model), device=device, precision=precision, tile=tile

@@ -18,8 +18,8 @@ from srcli.config.presets import Preset
 from srcli.config.sampling import Sampling
 from srcli.engine.device import to_numpy
 from srcli.engine.diffusion_upscaler import DiffusionUpscaler, offload
-from srcli.engine.features import mirrored
 from srcli.engine.noise import checked_seed
+from srcli.engine.normalised_image import mirrored
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Report, Source, part_of
 from srcli.engine.upscaler import Render
 from srcli.errors import UsageError

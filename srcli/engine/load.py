@@ -12,59 +12,38 @@ from srcli.models.sr import ImplicitSR, SelectiveDecoder
 
 
 def load_upscaler(
-    preset: str | Path = DEFAULT_PRESET,  # what to load
+    preset: str | Path = DEFAULT_PRESET,
     *,
-    device: str = "auto",  # where to run
-    precision: str = "auto",  # of the arithmetic
-    tile: str | int = "auto",  # "auto", "none" or pixels
-    sampling: Sampling | None = None,  # for diffusion models; None: as the preset says
-    branch: str | None = None,  # for decoders with several; None: what the decoder selects
-    limit: bool | None = None,  # whether a native picture is kept within its limits; None: as the preset says
+    device: str = "auto",
+    **options: Any,
 ) -> Upscaler:
     """The network of a preset's name, a preset file or a safetensors file, with its weights, in its engine.
 
-    Raises:
-        PresetError: an unknown name.
-        ModelError: weights missing, refused, damaged or of another network.
-        ResourceError: no such device.
-        UsageError: a sampling or branch for a network that has none.
+    Raises UsageError, PresetError (an unknown name), ModelError (weights missing, refused, damaged or of another
+    network) and ResourceError (no such device). `options` are those of `upscaler_for`.
     """
     from srcli.weights.checkpoint import load
 
     choose_device(device)  # before seconds are spent on weights
     loaded = load(preset)
-    return upscaler_for(
-        loaded.network,
-        loaded.preset,
-        device=device,
-        precision=precision,
-        tile=tile,
-        weights_sha256=loaded.sha256,
-        sampling=sampling,
-        branch=branch,
-        limit=limit,
-    )
+    return upscaler_for(loaded.network, loaded.preset, device=device, weights_sha256=loaded.sha256, **options)
 
 
 def upscaler_for(
     network: ImplicitSR,
     preset: Preset,
     *,
-    sampling: Sampling | None = None,
-    branch: str | None = None,
-    **options: Any,
+    sampling: Sampling | None = None,  # of diffusion models; None: as the preset says
+    branch: str | None = None,  # of decoders with several; None: what the decoder selects
+    **options: Any,  # of `Upscaler`
 ) -> Upscaler:
-    """The engine of a network in memory; `options` are those of `Upscaler`.
-
-    Raises:
-        UsageError: a sampling or branch for a network that has none.
-    """
+    """The engine of a network in memory; UsageError for a sampling or branch that it does not have."""
     decoder = network.decoder
     if network.generator is None and (sampling is not None or branch is not None):
         raise UsageError(f"'{preset.name}' is no diffusion model.")
     if branch is not None and not isinstance(decoder, SelectiveDecoder):
         raise UsageError(f"The decoder of '{preset.name}' has no branches.")
-    if isinstance(decoder, SelectiveDecoder) and branch is not None and branch not in decoder.branches:
+    if isinstance(decoder, SelectiveDecoder) and branch not in (None, *decoder.branches):
         raise UsageError(f"The decoder of '{preset.name}' has no branch '{branch}'.")
     if network.generator is None:
         return Upscaler(network, preset, **options)

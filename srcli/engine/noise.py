@@ -17,29 +17,20 @@ from srcli.geometry import Grid, Size
 
 
 def checked_seed(seed: int) -> int:
-    """The seed.
-
-    Raises:
-        UsageError: it is negative or needs more than 64 bits.
-    """
+    """The seed; UsageError if it is negative or needs more than 64 bits."""
     if not 0 <= seed < 1 << 64:
         raise UsageError(f"A seed is a whole number from 0 to 2^64 - 1, got {seed}.")
     return seed
 
 
 def patch_noise(seed: int, patches: Grid, channels: int, *, stream: int = 0) -> NDArray[np.float32]:
-    """Standard normal noise (channels, rows, columns) of a rectangle of patches, see `Grid.patches`.
-
-    Noise of different streams is independent.
-    """
+    """Standard normal (channels, rows, columns) of a rectangle of patches, independent between streams."""
     rows, cols = patches.rows, patches.cols
     out = np.empty((channels, len(rows), len(cols)), np.float32)
+    counter = np.array([0, 0, 0, stream], np.uint64)
     for place, row in enumerate(range(rows.start, rows.stop)):
-        bits = np.random.Philox(
-            key=np.array([seed, row], np.uint64), counter=np.array([0, 0, 0, stream], np.uint64)
-        )
-        generator = np.random.Generator(bits)
-        drawn = generator.standard_normal((cols.stop, channels), np.float32)
+        bits = np.random.Philox(key=np.array([seed, row], np.uint64), counter=counter)
+        drawn = np.random.Generator(bits).standard_normal((cols.stop, channels), np.float32)
         out[:, place] = drawn[cols.start :].T
     return out
 

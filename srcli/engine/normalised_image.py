@@ -1,4 +1,4 @@
-"""What `Upscaler.upscale` takes besides tensors: paths, arrays, PIL images; the result comes in the same form."""
+"""Pictures as networks see them, and what `Upscaler.upscale` takes: paths, arrays, PIL images, tensors."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +10,80 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from torch import Tensor
 
-from srcli.geometry import Size
+from srcli.engine.request import Source
+from srcli.geometry import Box, Size
 from srcli.image.read import Image, bleed, read_image
 from srcli.image.resize import resize
 
 MODES = ("L", "LA", "RGB", "RGBA")  # of PIL, that come back as they are
+
+
+class TensorSource:
+    """A tensor (1, 3, h, w) in [0, 1] as a `Source`."""
+
+    def __init__(self, lr: Tensor) -> None:
+        self.pixels = lr[0].detach().permute(1, 2, 0).cpu().float().numpy()
+        self.size = Size(*self.pixels.shape[:2])
+
+    def strip(self, top: int, bottom: int) -> np.ndarray:
+        """Rows [top, bottom) as (rows, w, 3)."""
+        return self.pixels[top:bottom]
+
+
+class NormalisedImage:
+    """The normalised LR image as the network sees it, mirrored at the bottom and right to a multiple.
+
+    Args:
+        source: the image.
+        mean: of each channel.
+        std: of each channel.
+        multiple: the sides are brought to multiples of it.
+        repeat_edge: see `Encoder`.
+    """
+
+    def __init__(
+        self, source: Source, mean: Tensor, std: Tensor, multiple: int, *, repeat_edge: bool = True
+    ) -> None:
+        self.repeat_edge = repeat_edge
+        self.source = source
+        self.mean = mean.reshape(1, 3, 1, 1)
+        self.std = std.reshape(1, 3, 1, 1)
+        self.inside = Size(*source.size)
+        h, w = (-(-side // multiple) * multiple for side in self.inside)
+        self.size = Size(h, w)
+
+    def box(self, box: Box) -> Tensor:
+        """Pixels (1, 3, h, w) of a box of the padded image, channels_last."""
+        rows, cols = (
+            mirrored(box.top, box.bottom, self.inside.h, repeat_edge=self.repeat_edge),
+            mirrored(box.left, box.right, self.inside.w, repeat_edge=self.repeat_edge),
+        )
+        first, last = int(rows.min()), int(rows.max()) + 1
+        strip = self.source.strip(first, last)[rows - first][:, cols]
+        x = torch.from_numpy(np.ascontiguousarray(strip, dtype=np.float32)).to(self.mean.device)
+        x = x.permute(2, 0, 1).unsqueeze(0)
+        return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+
+class WithLatent(NormalisedImage):
+    """An image with a latent (1, z, h, w) behind its three colours, as the encoder of a diffusion model sees it."""
+
+    def __init__(self, pixels: NormalisedImage, latent: Tensor) -> None:
+        self.__dict__.update(vars(pixels))
+        self.latent = latent
+
+    def box(self, box: Box) -> Tensor:
+        """Pixels (1, 3 + z, h, w) of a box of the padded image, channels_last."""
+        colours = super().box(box)
+        both = torch.cat([colours, self.latent[(..., *box.slices)].to(colours)], dim=1)
+        return both.contiguous(memory_format=torch.channels_last)
+
+
+def mirrored(start: int, stop: int, length: int, *, repeat_edge: bool) -> np.ndarray:
+    """Which of `length` pixels stand at places [start, stop) of an axis that goes on mirrored, however far."""
+    last = 2 * length - 1 if repeat_edge else max(2 * length - 2, 1)
+    index = np.arange(start, stop) % (last + repeat_edge)
+    return np.where(index < length, index, last - index)
 
 
 class Picture(NamedTuple):

@@ -1,4 +1,4 @@
-"""What is asked of an `Upscaler` for one picture, and what it answers: rows, and what happened while they were drawn."""
+"""What is asked of an `Upscaler` for one picture, and what it answers."""
 
 from __future__ import annotations
 
@@ -23,49 +23,39 @@ class Source(Protocol):
     """An image that gives its rows: `size`, and `strip(top, bottom)` as float32 (rows, w, 3) in [0, 1]."""
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Height and width."""
-        ...
+    def size(self) -> tuple[int, int]: ...  # height and width
 
-    def strip(self, top: int, bottom: int) -> np.ndarray:
-        """Rows [top, bottom)."""
-        ...
+    def strip(self, top: int, bottom: int) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
 class RenderRequest:
     """How a picture is enlarged."""
 
-    # of a generative network: factor on the noise. 0, and None, give the mean.
-    temperature: float | None = None
+    temperature: float | None = None  # factor on a generative network's noise; 0 and None give the mean
     temperature_map: TemperatureMap | None = None  # a further factor for every pixel of the output
     seed: int = 0  # which sample, of networks that draw noise; see `srcli.engine.noise`
     sampling: Sampling | None = None  # of a diffusion model, how; None: as `Upscaler.sampling` says
-    # of a latent diffusion model, what was sampled before and stands in the place of a new sample
-    latent: Latent | None = None
-    # called with the top of every band and the scores (n, rows, W) of the branches of a decoder that selects one for
-    # each pixel, of which the highest was chosen
+    latent: Latent | None = None  # sampled before, in the place of a new one of a latent diffusion model
+    # Called with the top of every band and the scores (n, rows, W) of a decoder's branches; the highest is chosen.
     scores: Scores | None = None
     report: Report | None = None  # called with the finished share in [0, 1]
-    # rows may come rounded from the device, as `srcli.image` rounds to 8 bits: a quarter is copied
-    as_bytes: bool = False
+    as_bytes: bool = False  # rows may come rounded to 8 bits from the device, which copies a quarter
 
 
 @dataclass
 class RenderStats:
     """What happened while rows were drawn; complete after the last one."""
 
-    # sides of the tiles that the image was encoded in; of a restorer, those of its latents
-    tile: Size | None = None
-    tiles: int = 0  # how many there were
-    # sides of the tiles that a diffusion model's sample was cut in; None: it was not cut
-    sample_tile: Size | None = None
+    tile: Size | None = None  # that the image was encoded in; of a restorer, in latents
+    tiles: int = 0
+    sample_tile: Size | None = None  # that a diffusion model's sample was cut in; None: it was not cut
     tile_retries: int = 0  # how often tiles had to be smaller, or fewer at a time, for want of memory
     fp32_fallbacks: int = 0  # tiles and predictions computed again in float32
-    # dB between the result, reduced, and the image, where it was projected back; None for equals
-    lr_psnr: float | None = None
-    # what a user should know: how exact tiles were, and what was done again
-    notes: list[str] = field(default_factory=list)
+    lr_psnr: float | None = (
+        None  # dB between the reduced result and the image, if projected back; None: equal
+    )
+    notes: list[str] = field(default_factory=list)  # how exact tiles were, and what was done again
 
     def take(self, other: RenderStats) -> None:
         """Add what happened to another result that this one is made of; tiles and notes are those of the last."""
@@ -79,10 +69,7 @@ PLAIN = RenderRequest()
 
 
 class Rendered(NamedTuple):
-    """Rows of the enlarged image, from top to bottom, and what happened.
-
-    Rows are float32 (n, W, 3), around [0, 1] but not clamped; or uint8, clamped, white at 255.
-    """
+    """Rows from top to bottom, float32 (n, W, 3) around [0, 1] or uint8, and what happened."""
 
     rows: Iterator[np.ndarray]
     stats: RenderStats

@@ -19,8 +19,7 @@ from srcli.engine import latents
 from srcli.engine.device import autocast, is_out_of_memory
 from srcli.engine.diffusion import SMALLEST_TILE, Plan, denoise, plan_tiles
 from srcli.engine.diffusion_upscaler import DiffusionUpscaler
-from srcli.engine.footprint import parameter_bytes
-from srcli.engine.memory_plan import MemoryPlan, plan_memory
+from srcli.engine.memory_plan import MemoryPlan, parameter_bytes, plan_memory
 from srcli.engine.noise import SampleNoise
 from srcli.engine.request import RenderRequest, RenderStats, Report, Source, part_of
 from srcli.errors import ResourceError
@@ -132,9 +131,8 @@ class Restorer(DiffusionUpscaler):
         start = fitting(lambda n: latents.encode(decoder, picture, n, min(overlap, (n or 0) // 2)))
         plan = Plan(
             plan_tiles(size, planned.tile, overlap, generator.multiple_of),
-            planned.batch,
-            overlap,
-            generator.multiple_of,
+            overlap=overlap,
+            multiple_of=generator.multiple_of,
         )
         schedule = scheduler_for(self.diffusion, how)
         with autocast(self.device, self.precision):

@@ -29,12 +29,11 @@ from srcli.engine.device import (
     to_numpy,
     with_fallback,
 )
-from srcli.engine.features import Features, NormalisedImage, TensorSource, WithLatent
+from srcli.engine.features import Features
 from srcli.engine.noise import checked_seed, patch_noise
-from srcli.engine.normalised_image import picture_of
-from srcli.engine.overlap import rows_apart
+from srcli.engine.normalised_image import NormalisedImage, TensorSource, WithLatent, picture_of
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Report, Source
-from srcli.engine.tiling import Band, bands, checked_tile, tile_shape
+from srcli.engine.tiling import Band, bands, checked_tile, overlapping_rows, tile_shape
 from srcli.errors import ModelError, UsageError
 from srcli.geometry import Box, Grid, Size, output_size
 from srcli.models.layers import channels_last, grid_coord
@@ -274,7 +273,9 @@ class Upscaler:
         lr = self._pixels(source)
         mean, std = lr.mean.flatten(), lr.std.flatten()
         if decoder.tiling is not None:
-            yield from (rows[None] for rows in rows_apart(self, lr, target, decoder.tiling, report, stats))
+            yield from (
+                rows[None] for rows in overlapping_rows(self, lr, target, decoder.tiling, report, stats)
+            )
             return
         scale = max(target.h / lr.inside.h, target.w / lr.inside.w)
         encoder = self.network.encoder.for_scale(scale)

@@ -20,8 +20,8 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from srcli.engine.device import autocast
-from srcli.engine.features import NormalisedImage
 from srcli.engine.noise import SampleNoise
+from srcli.engine.normalised_image import NormalisedImage
 from srcli.engine.request import Source
 from srcli.engine.restorer import Restorer
 from srcli.engine.upscaler import Upscaler

@@ -17,7 +17,7 @@ from PIL import features
 from srcli import __version__
 from srcli.config.presets import DEFAULT_PRESET, load_preset
 from srcli.engine.device import choose_device
-from srcli.engine.features import TensorSource
+from srcli.engine.normalised_image import TensorSource
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import SrcliError
 from srcli.evaluate.rows import cache_folder

@@ -18,8 +18,8 @@ from srcli.config.presets import Preset
 from srcli.config.sampling import Sampling, is_sampled
 from srcli.config.temperature import choose, is_generative
 from srcli.engine.branch_map import Selection
-from srcli.engine.features import TensorSource
 from srcli.engine.load import load_upscaler
+from srcli.engine.normalised_image import TensorSource
 from srcli.engine.request import RenderRequest
 from srcli.engine.upscaler import Upscaler
 from srcli.evaluate.cost import Cost, measured

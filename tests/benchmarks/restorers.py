@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from srcli.config.sampling import choose_sampling
-from srcli.engine.features import TensorSource
 from srcli.engine.load import upscaler_for
+from srcli.engine.normalised_image import TensorSource
 from srcli.geometry import Size
 from srcli.image.colour_transfer import ColourFix, fixed
 from srcli.image.read import read_image

@@ -8,9 +8,9 @@ import torch
 
 from srcli.config.presets import parse_preset
 from srcli.config.sampling import Sampling, choose_sampling
-from srcli.engine.features import TensorSource
 from srcli.engine.latent_diffusion_upscaler import Extended, LatentDiffusionUpscaler
 from srcli.engine.load import upscaler_for
+from srcli.engine.normalised_image import TensorSource
 from srcli.engine.request import RenderRequest
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import ModelError, ResourceError, UsageError

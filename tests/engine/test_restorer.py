@@ -12,10 +12,9 @@ from torch.nn.functional import interpolate
 
 from srcli.config.sampling import choose_sampling
 from srcli.engine import latents as latents_module
-from srcli.engine.footprint import cost, without_content
 from srcli.engine.latents import decode, encode
 from srcli.engine.load import upscaler_for
-from srcli.engine.memory_plan import plan_memory
+from srcli.engine.memory_plan import cost, plan_memory, without_content
 from srcli.engine.restorer import Restorer
 from srcli.errors import ResourceError, UsageError
 from srcli.geometry import Size
@@ -254,17 +253,17 @@ def test_memory_that_runs_out_in_the_auto_encoder_makes_smaller_tiles(tiny, monk
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["encoder", "decoder", "generator"])
 def test_predicted_memory_is_within_a_fifth_of_what_the_allocator_gives(kind):
-    from srcli.engine.memory_plan import _Blank
+    from srcli.engine.memory_plan import _Blank, _blank, without_bases
 
     changes = {
         "generator": {"unet": preset().generator.args["unet"] | {"block_out_channels": (32, 64)}},
         "decoder": {"vae": preset().decoder.args["vae"] | {"block_out_channels": (16, 32, 32)}},
     }
-    predicted = _Blank.of(preset(**changes)).cost(kind, Size(64, 64), 1).peak
+    predicted = _blank(without_bases(preset(**changes)).to_json()).cost(kind, Size(64, 64)).peak
     made = network(**changes)
     blank = _Blank.__new__(_Blank)
     blank.network = made
-    call = blank._call(kind, Size(64, 64), 1)
+    call = blank.call(kind, Size(64, 64))
     with torch.inference_mode():
         call()
         with torch.profiler.profile(

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from srcli.config.presets import parse_preset
-from srcli.engine.features import TensorSource
 from srcli.engine.noise import patch_noise
+from srcli.engine.normalised_image import TensorSource
 from srcli.engine.request import RenderRequest
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError

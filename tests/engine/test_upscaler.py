@@ -9,7 +9,7 @@ import torch
 from srcli.config.presets import parse_preset
 from srcli.engine import features as features_module
 from srcli.engine.device import to_numpy
-from srcli.engine.features import TensorSource
+from srcli.engine.normalised_image import TensorSource
 from srcli.engine.request import RenderRequest
 from srcli.engine.tiling import bands
 from srcli.engine.upscaler import Upscaler

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srcli.config.presets import parse_preset
-from srcli.engine.overlap import averaged_rows, tile_starts
+from srcli.engine.tiling import averaged_rows, tile_starts
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
 from srcli.geometry import Box, Size

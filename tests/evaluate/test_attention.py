@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from srcli.cli import app
 from srcli.config.presets import parse_preset
-from srcli.engine.features import TensorSource
+from srcli.engine.normalised_image import TensorSource
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
 from srcli.evaluate.attention import COLOURS, attention_windows, windows_picture

@@ -8,7 +8,7 @@ from srcli.geometry import Size
 
 def render(sr, lr, target, **request):
     """What an engine makes of (1, 3, h, w): float32 or bytes (H, W, 3), and what happened meanwhile."""
-    from srcli.engine.features import TensorSource  # brings torch, which a stand-in does without
+    from srcli.engine.normalised_image import TensorSource  # brings torch, which a stand-in does without
 
     rows, stats = sr.upscale_rows(TensorSource(lr), target, RenderRequest(**request))
     return np.concatenate(list(rows)), stats
