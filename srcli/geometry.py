@@ -69,10 +69,8 @@ class Box(NamedTuple):
 def output_size(size: Size, scale: float | tuple[float, float]) -> Size:
     """Size of an image enlarged by `scale` (one factor, or vertical and horizontal).
 
-    Each side is `round(side * scale)`, half to even as Python rounds, and at least one pixel.
-
-    Raises:
-        ValueError: a factor is not a positive finite number.
+    Each side is `round(side * scale)`, half to even as Python rounds, and at least one pixel. Raises ValueError (a
+    factor is not a positive finite number).
     """
     factors = scale if isinstance(scale, tuple) else (scale, scale)
     for factor in factors:
@@ -91,10 +89,8 @@ def starts(size: int, side: int, overlap: int) -> list[int]:
 def centres(n: int, patch: int = 1) -> F32:
     """Centres of an axis of n pixels in [-1, 1], in LIIF's float32 arithmetic.
 
-    Args:
-        n: pixels of the axis.
-        patch: an odd number; the middle pixels of the ceil(n / patch) patches that cover the axis from its start. That
-            of the last may lie half a patch beyond the end, and so may its coordinate.
+    `patch`: an odd number; the middle pixels of the ceil(n / patch) patches that cover the axis from its start. That of
+    the last may lie half a patch beyond the end, and so may its coordinate.
     """
     step, first = np.float32(2 / n), np.float32(-1 + 1 / n)
     table = step * np.arange(patch // 2, n + patch // 2, patch, dtype=np.float32) + first

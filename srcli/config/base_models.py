@@ -40,8 +40,7 @@ class Base:
 def load_base(name: str) -> Base:
     """The base model called `name`.
 
-    Raises:
-        PresetError: there is none, or its file is no description.
+    Raises PresetError (there is none, or its file is no description).
     """
     for folder in preset_folders():
         path = folder / FOLDER / f"{name}.toml"
@@ -68,8 +67,7 @@ def models_folder() -> Path:
 def locate_base(base: str) -> Path | None:
     """The folder of a base model, or of a path that is one; None where it is not here.
 
-    Raises:
-        PresetError: neither a folder nor a known name.
+    Raises PresetError (neither a folder nor a known name).
     """
     if Path(base).is_dir():
         return Path(base)
@@ -82,9 +80,7 @@ def locate_base(base: str) -> Path | None:
 def find_base(base: str) -> Path:
     """As `locate_base`, for what must be there.
 
-    Raises:
-        PresetError: neither a folder nor a known name.
-        ModelError: it is not here; the message says how to get it.
+    Raises PresetError (neither a folder nor a known name), ModelError (it is not here; the message says how to get it).
     """
     folder = locate_base(base)
     if folder is None:

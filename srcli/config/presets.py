@@ -45,8 +45,7 @@ class Part:
     def from_plain(cls, value: Any, where: str) -> Part:
         """A part from a table with its name and arguments.
 
-        Raises:
-            PresetError: it has no name.
+        Raises PresetError (it has no name).
         """
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             raise PresetError(f"{where}: needs a name.")
@@ -256,13 +255,9 @@ class Preset:
 def parse_preset(table: Mapping[str, Any], *, name: str, where: str | None = None) -> Preset:
     """A preset from nested plain values, as read from TOML or JSON.
 
-    Args:
-        table: the settings; its own `name`, if any, wins over `name`.
-        name: what the preset is called.
-        where: what messages call the place that the table came from; the name by default.
-
-    Raises:
-        PresetError: a key that does not belong, is missing, or has a value of another type.
+    `table`: the settings; its own `name`, if any, wins over `name`. `where`: what messages call the place that the
+    table came from; the name by default. Raises PresetError (a key that does not belong, is missing, or has a value of
+    another type).
     """
     where = where or name
     if "folder" in table:
@@ -281,11 +276,9 @@ def _kind_before(preset: Preset) -> Kind:
 def load_preset(name: str | Path) -> Preset:
     """The preset called `name`, or in the TOML file at the path `name`.
 
-    A path that exists comes first, then `$SRCLI_PRESETS_DIR`, then the presets that came with the package.
-
-    Raises:
-        PresetError: no such preset (with the nearest name), or a file that is no preset.
-        ModelError: it has left the package, and another has taken its place.
+    A path that exists comes first, then `$SRCLI_PRESETS_DIR`, then the presets that came with the package. Raises
+    PresetError (no such preset (with the nearest name), or a file that is no preset), ModelError (it has left the
+    package, and another has taken its place).
     """
     path = Path(name)
     if path.suffix == ".toml" or path.is_file():

@@ -73,8 +73,7 @@ def usual_colour_fix(preset: Preset) -> str:
 def check_sampled(preset: Preset, option: str) -> None:
     """Refuse an option that only diffusion models have.
 
-    Raises:
-        UsageError: the preset samples nothing; the hint lists those that do.
+    Raises UsageError (the preset samples nothing; the hint lists those that do).
     """
     if is_sampled(preset):
         return
@@ -97,8 +96,7 @@ def choose_sampling(
 ) -> Sampling | None:
     """What was asked for and the preset's own values for the rest; None for a preset that samples nothing.
 
-    Raises:
-        UsageError: an unknown sampler, a number that makes no sense, or options that contradict each other.
+    Raises UsageError (an unknown sampler, a number that makes no sense, or options that contradict each other).
     """
     diffusion = preset.diffusion
     if fidelity is not None:
@@ -146,8 +144,7 @@ def _sampler(name: str | None, diffusion: Diffusion) -> Sampler:
 def checked_steps(steps: int, diffusion: Diffusion) -> int:
     """The number of steps.
 
-    Raises:
-        UsageError: none, or more than were trained.
+    Raises UsageError (none, or more than were trained).
     """
     if not 1 <= steps <= diffusion.train_steps:
         raise UsageError(

@@ -39,8 +39,7 @@ def is_generative(preset: Preset) -> bool:
 def check_generative(preset: Preset, option: str) -> None:
     """Refuse an option that only presets with a temperature have.
 
-    Raises:
-        UsageError: the preset draws no noise; the hint lists those that do.
+    Raises UsageError (the preset draws no noise; the hint lists those that do).
     """
     if is_generative(preset):
         return
@@ -54,10 +53,7 @@ def check_generative(preset: Preset, option: str) -> None:
 def choose(preset: Preset, scale: float, asked: Asked = None) -> Chosen | None:
     """The temperature for a picture that is enlarged by `scale`; None for a preset that draws no noise.
 
-    Args:
-        preset: the model.
-        scale: HR side over LR side.
-        asked: a number; "auto" and None mean the preset's own.
+    `asked`: a number; "auto" and None mean the preset's own.
     """
     if not is_generative(preset):
         return None
@@ -76,9 +72,7 @@ def choose(preset: Preset, scale: float, asked: Asked = None) -> Chosen | None:
 def published(scale: float, *, patch: int) -> float:
     """The temperature that LINF's authors use, interpolated over the scale.
 
-    Args:
-        scale: HR side over LR side.
-        patch: side of the patches that the flow draws at once, 1 or more.
+    `patch`: side of the patches that the flow draws at once, 1 or more.
     """
     pixel = _interpolated(PUBLISHED_PIXEL, scale)
     return pixel if patch == 1 else PUBLISHED_PATCH * pixel / PUBLISHED_PIXEL[0][1]
@@ -100,8 +94,7 @@ def _interpolated(table: Sequence[tuple[float, float]], scale: float) -> float:
 def parse_temperature(text: str, option: str = "--temperature") -> float | Literal["auto"]:
     """A temperature as typed: a number from 0 on, or "auto".
 
-    Raises:
-        UsageError: anything else.
+    Raises UsageError (anything else).
     """
     word = text.strip().lower()
     return "auto" if word == "auto" else _number(word, option, "a number from 0 on, or auto")
@@ -110,8 +103,7 @@ def parse_temperature(text: str, option: str = "--temperature") -> float | Liter
 def parse_temperatures(text: str, option: str = "--temps") -> list[float]:
     """Temperatures as typed, in rising order, each once: ``0,.2,.4``, ``0:1:0.05`` (the end included), or both.
 
-    Raises:
-        UsageError: no list of that kind.
+    Raises UsageError (no list of that kind).
     """
     found: set[float] = set()
     for word in text.split(","):

@@ -17,8 +17,7 @@ T = TypeVar("T")
 def read_toml(path: Path) -> dict[str, Any]:
     """The table in a TOML file.
 
-    Raises:
-        PresetError: not readable, not UTF-8, or not TOML; the message has the line.
+    Raises PresetError (not readable, not UTF-8, or not TOML; the message has the line).
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -33,8 +32,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def user_path(key: str) -> Path | None:
     """A path that the user's `config.toml` names; None where it does not.
 
-    Raises:
-        PresetError: the file is not TOML, or names something else than a path.
+    Raises PresetError (the file is not TOML, or names something else than a path).
     """
     import platformdirs
 
@@ -48,9 +46,8 @@ def user_path(key: str) -> Path | None:
 def read_section(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """A dataclass filled from a table of plain values; its annotations are the schema.
 
-    Raises:
-        PresetError: a key that does not belong (with the nearest one), is missing, has another type, or a value that
-            the class refuses.
+    Raises PresetError (a key that does not belong (with the nearest one), is missing, has another type, or a value that
+    the class refuses).
     """
     hints = _hints(typing.cast(Any, cls))
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # T is a dataclass; Python cannot say so
@@ -77,10 +74,7 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     """`value` as the type `hint`: lists become tuples, whole numbers floats where a float is asked for.
 
     A tuple of fixed length also takes a single number, which then stands for each entry. A class with a method
-    `from_plain(value, where)` reads itself.
-
-    Raises:
-        PresetError: the value is of another type.
+    `from_plain(value, where)` reads itself. Raises PresetError (the value is of another type).
     """
     if hint is Any or hint is None:
         return frozen(value)

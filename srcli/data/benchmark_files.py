@@ -48,13 +48,7 @@ def known_hashes(spec: Spec) -> dict[str, str]:
 
 
 def verify(spec: Spec, folder: Path, scales: Sequence[float]) -> Verdict:
-    """Read every picture of a benchmark and compare sizes, numbers and, where they are known, hashes.
-
-    Args:
-        spec: what is expected.
-        folder: where it is.
-        scales: at which pairs are checked.
-    """
+    """Read every picture of a benchmark and compare sizes, numbers and, where they are known, hashes."""
     hashes = known_hashes(spec)
     findings: list[Finding] = []
     hashed = 0
@@ -91,22 +85,9 @@ def make_lr(
 ) -> Iterator[Path]:
     """Write the LR pictures of a folder of HR ones as ``<output>/X<scale>/<name>.png``.
 
-    Args:
-        hr: the folder.
-        output: where to.
-        scales: LR is smaller by these.
-        method: a reduction, or a degradation; what is done to the picture of a number is drawn from it and the seed.
-        seed: for degradations.
-        overwrite: replace what is there.
-
-    Yields:
-        each file that was written.
-
-    Raises:
-        NothingToDoError: `hr` holds no picture.
-        ImageError: an HR picture cannot be read, or is too small.
-        ResourceError: a file cannot be written.
-        UsageError: an unknown method.
+    `method`: a reduction, or a degradation; what is done to the picture of a number is drawn from it and the seed.
+    Yields each file that was written. Raises NothingToDoError (`hr` holds no picture), ImageError (an HR picture cannot
+    be read, or is too small), ResourceError (a file cannot be written), UsageError (an unknown method).
     """
     files = pictures(hr)
     if not files:
@@ -154,9 +135,8 @@ def fetch(
 ) -> list[Path]:
     """Fetch and unpack the archives of a benchmark into `folder`; those that are unpacked already are left alone.
 
-    Raises:
-        ModelError: there is no direct link, no answer, or a damaged archive.
-        ResourceError: the disk is full or the folder is not writable.
+    Raises ModelError (there is no direct link, no answer, or a damaged archive), ResourceError (the disk is full or the
+    folder is not writable).
     """
     if not spec.urls:
         raise ModelError(

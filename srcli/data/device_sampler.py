@@ -29,9 +29,8 @@ _PLACE = (1 << 2 * _COLUMN_BITS) - 1
 def make_sampler(photos: Sequence[Photo], settings: SampleSettings, device: torch.device | str) -> Sampler:
     """The sampler that `settings` ask for; its batches lie on `device` if `settings.on_device`, else on the CPU.
 
-    Raises:
-        UsageError: settings that contradict each other.
-        ResourceError: the photos do not fit into the device's memory.
+    Raises UsageError (settings that contradict each other), ResourceError (the photos do not fit into the device's
+    memory).
     """
     return DeviceSampler(photos, settings, device) if settings.on_device else Sampler(photos, settings)
 
@@ -39,9 +38,8 @@ def make_sampler(photos: Sequence[Photo], settings: SampleSettings, device: torc
 class DeviceSampler(Sampler):
     """`Sampler` on a device.
 
-    Raises:
-        UsageError: settings that contradict each other.
-        ResourceError: the photos do not fit into the device's memory.
+    Raises UsageError (settings that contradict each other), ResourceError (the photos do not fit into the device's
+    memory).
     """
 
     def __init__(self, photos: Sequence[Photo], settings: SampleSettings, device: torch.device | str) -> None:

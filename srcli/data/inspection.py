@@ -48,9 +48,7 @@ class Inspected:
 def inspect(sources: Iterable[Path]) -> Iterator[Inspected]:
     """Every image file of folders, tar shards and files, in order.
 
-    Raises:
-        NothingToDoError: a source does not exist.
-        ImageError: a damaged tar file.
+    Raises NothingToDoError (a source does not exist), ImageError (a damaged tar file).
     """
     for source in sources:
         for path, data in image_files(source):
@@ -70,13 +68,8 @@ def inspect(sources: Iterable[Path]) -> Iterator[Inspected]:
 def findings(files: Sequence[Inspected], *, smallest: int, within: int = SAME) -> list[Finding]:
     """What is wrong: broken and small files, near duplicates, pictures of benchmarks.
 
-    Args:
-        files: from `inspect`.
-        smallest: side in pixels that a training photo needs.
-        within: signs of 255 in which pictures that show the same may differ.
-
-    Raises:
-        NothingToDoError: there is no file at all.
+    `smallest`: side in pixels that a training photo needs. `within`: signs of 255 in which pictures that show the same
+    may differ. Raises NothingToDoError (there is no file at all).
     """
     if not files:
         raise NothingToDoError("there is no image to look at.")
@@ -103,8 +96,7 @@ def findings(files: Sequence[Inspected], *, smallest: int, within: int = SAME) -
 def totals(files: Sequence[Inspected]) -> dict[str, Any]:
     """Numbers, sizes and kinds of the files that can be decoded.
 
-    Raises:
-        NothingToDoError: there is none.
+    Raises NothingToDoError (there is none).
     """
     good = [f for f in files if not f.problem]
     if not good:
@@ -237,17 +229,8 @@ def benchmark_matches(names: Sequence[str], hashes: Sequence[Bits], within: int 
 def refuse_benchmarks(photos: Iterable[Photo], *, force: bool) -> list[str]:
     """Make sure that nothing is trained on that a benchmark measures with.
 
-    Knows Set5, Set14 and B100. Whole pictures are recognised, not parts of them.
-
-    Args:
-        photos: those to train on.
-        force: only say so.
-
-    Returns:
-        With `force`, one line for each match.
-
-    Raises:
-        ModelError: a photo shows a benchmark picture.
+    Knows Set5, Set14 and B100. Whole pictures are recognised, not parts of them. Returns with `force`, one line for
+    each match. Raises ModelError (a photo shows a benchmark picture).
     """
     photos = list(photos)
     matches = benchmark_matches([p.name for p in photos], [perceptual_hash(p.pixels) for p in photos])

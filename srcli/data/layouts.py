@@ -54,9 +54,8 @@ class PairedFolders:
     def items(self, scale: float) -> list[Item]:
         """The pictures at `scale`, by name.
 
-        Raises:
-            NothingToDoError: there is none.
-            ModelError: an HR or LR file without its counterpart, or two files of one name.
+        Raises NothingToDoError (there is none), ModelError (an HR or LR file without its counterpart, or two files of
+        one name).
         """
         items = self._by_scale(scale) or self._beside(scale) or self._in_folders(scale)
         if not items:
@@ -105,8 +104,7 @@ def pair(
 ) -> list[Item]:
     """HR and LR files of the same names; `kinds` is what messages call them.
 
-    Raises:
-        ModelError: a file without its counterpart, or two files of one name.
+    Raises ModelError (a file without its counterpart, or two files of one name).
     """
     high, low = by_name(hr, scale), by_name(lr, scale)
     problems = [
@@ -133,8 +131,7 @@ def some(names: Sequence[str]) -> str:
 def by_name(files: Iterable[Path], scale: float | None) -> dict[str, Path]:
     """Files by the name of their picture.
 
-    Raises:
-        ModelError: two files of one name.
+    Raises ModelError (two files of one name).
     """
     found: dict[str, Path] = {}
     for file in sorted(files):

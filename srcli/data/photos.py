@@ -73,17 +73,13 @@ def load_photos(
 ) -> Photos:
     """Read every image of folders (recursively) and tar shards.
 
-    Args:
-        sources: folders, image files or tar files.
-        smallest: images with a side below this are skipped, and said so.
-        held_out: photographs to hold out besides those the hash chooses.
-        in_memory: bytes of pixels up to which they are held in memory; None for a share of what is free.
-        folder: on whose disk the others lie, in a file without a name; None for the system's place.
-
-    Raises:
-        NothingToDoError: a source does not exist, or no image could be used.
-        ImageError: a damaged tar file.
-        ResourceError: the disk is full.
+    `sources`: folders, image files or tar files.
+    `smallest`: images with a side below this are skipped, and said so.
+    `held_out`: photographs to hold out besides those the hash chooses.
+    `in_memory`: bytes of pixels up to which they are held in memory; None for a share of what is free.
+    `folder`: on whose disk the others lie, in a file without a name; None for the system's place.
+    Raises NothingToDoError (a source does not exist, or no image could be used), ImageError (a damaged tar file),
+    ResourceError (the disk is full).
     """
     store = _Store(input_bytes() if in_memory is None else in_memory, folder)
     found: list[str] = []
@@ -163,9 +159,7 @@ class _Store:
 def image_files(source: Path) -> Iterator[tuple[str, bytes]]:
     """The image files of a folder (with those below it), a tar shard or a file: path inside the source, and content.
 
-    Raises:
-        NothingToDoError: the source does not exist.
-        ImageError: a damaged tar file.
+    Raises NothingToDoError (the source does not exist), ImageError (a damaged tar file).
     """
     if not source.exists():
         raise NothingToDoError(f"{source} does not exist.")
@@ -190,8 +184,7 @@ def image_files(source: Path) -> Iterator[tuple[str, bytes]]:
 def decoded(data: bytes, *, smallest: int = 1) -> U8:
     """The pixels (h, w, 3) of an image file's content.
 
-    Raises:
-        ImageError: no image, truncated, or with a side below `smallest`.
+    Raises ImageError (no image, truncated, or with a side below `smallest`).
     """
     try:
         with Image.open(io.BytesIO(data)) as image:

@@ -22,10 +22,8 @@ F64 = NDArray[np.float64]
 def cropped_to_scale(hr: U8, scale: float) -> tuple[U8, Size]:
     """The part of an HR picture that an LR picture of whole pixels covers, and the size of that LR picture.
 
-    The LIIF family's rule: h = floor(H / scale), then the top left round(h * scale) rows; columns likewise.
-
-    Raises:
-        ImageError: the picture is smaller than one LR pixel.
+    The LIIF family's rule: h = floor(H / scale), then the top left round(h * scale) rows; columns likewise. Raises
+    ImageError (the picture is smaller than one LR pixel).
     """
     size = Size(*(math.floor(side / scale + 1e-9) for side in hr.shape[:2]))
     if min(size) < 1:
@@ -78,8 +76,7 @@ REDUCTIONS: Mapping[str, Callable[[U8, Size], U8]] = MappingProxyType(
 def reduce_by(name: str, hr: U8, size: Size) -> U8:
     """`hr` reduced to `size` in the way called `name`.
 
-    Raises:
-        UsageError: an unknown name.
+    Raises UsageError (an unknown name).
     """
     if name not in REDUCTIONS:
         raise UsageError(f"unknown reduction '{name}'.", hint=suggest(name, REDUCTIONS))

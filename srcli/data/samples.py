@@ -117,8 +117,7 @@ def batch_rng(seed: int, step: int, rank: int = 0) -> np.random.Generator:
 class Sampler:
     """Draws batches from photos, each photo in proportion to its pixels.
 
-    Raises:
-        UsageError: settings that contradict each other, or an unknown degradation.
+    Raises UsageError (settings that contradict each other, or an unknown degradation).
     """
 
     def __init__(self, photos: Sequence[Photo], settings: SampleSettings) -> None:
@@ -139,15 +138,9 @@ class Sampler:
     def drawn(self, seed: int, step: int, numbers: Sequence[int], scales: Range | None = None) -> Batch:
         """The samples of these numbers of a step.
 
-        Each has random numbers of its own, so that a step gives the same samples however it is split over processes
-        or parts.
-
-        Args:
-            seed: of the run.
-            step: which one.
-            numbers: which of the step's samples.
-            scales: smallest and largest scale of this step, instead of the settings'. A photo that is too small for a
-                scale gives the largest that it can.
+        Each has random numbers of its own, so that a step gives the same samples however it is split over processes or
+        parts. `numbers`: which of the step's samples. `scales`: smallest and largest scale of this step, instead of the
+        settings'. A photo that is too small for a scale gives the largest that it can.
         """
         low, high = scales or self.settings.scales
         if self.settings.scale_per == "batch":
@@ -247,11 +240,8 @@ class PairPlan:
 def plan_pairs(photographs: Sequence[Path], ranges: Ranges, *, count: int, seed: int) -> list[PairPlan]:
     """`count` crops spread evenly over photographs, with all their numbers drawn from (seed, number of the pair).
 
-    HR is not sharpened, whatever the ranges say: that is for training, and would change what is measured.
-
-    Raises:
-        NothingToDoError: there is no photograph.
-        ImageError: one cannot be read, or is smaller than a crop.
+    HR is not sharpened, whatever the ranges say: that is for training, and would change what is measured. Raises
+    NothingToDoError (there is no photograph), ImageError (one cannot be read, or is smaller than a crop).
     """
     if not photographs:
         raise NothingToDoError("there is no photograph to cut pairs from.")
@@ -277,15 +267,9 @@ def make_pairs(
 ) -> Iterator[Path]:
     """Write pairs as `<output>/gt/<name>.png` and `<output>/lq/<name>.png`, and what was done to each.
 
-    A call that was interrupted is continued.
-
-    Yields:
-        each LR file that was written.
-
-    Raises:
-        ExistsError: other pairs are there already, and `overwrite` is not given.
-        ImageError: a photograph cannot be read.
-        ResourceError: a file cannot be written.
+    A call that was interrupted is continued. Yields each LR file that was written. Raises ExistsError (other pairs are
+    there already, and `overwrite` is not given), ImageError (a photograph cannot be read), ResourceError (a file cannot
+    be written).
     """
     record = "".join(plan.line(seed) + "\n" for plan in plans)
     try:

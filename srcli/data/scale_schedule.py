@@ -46,12 +46,9 @@ class ScaleSchedule:
     def parse(text: str, joins: tuple[float, ...] = ()) -> ScaleSchedule:
         """The schedule that `text` describes, as in the module's own description; `1:4` alone is uniform.
 
-        Args:
-            text: the kind, then the groups; without groups 1:4, and 4:12 where there are two.
-            joins: see the class; equal shares by default.
-
-        Raises:
-            UsageError: an unknown kind, a range that is no range, or shares that do not rise from 0.
+        `text`: the kind, then the groups; without groups 1:4, and 4:12 where there are two. `joins`: see the class;
+        equal shares by default. Raises UsageError (an unknown kind, a range that is no range, or shares that do not
+        rise from 0).
         """
         words = text.split()
         if len(words) == 1 and words[0][0].isdigit():
@@ -96,12 +93,8 @@ class ScaleSchedule:
     def at(self, step: int, steps: int, *, seed: int, patch: int, largest: float = math.inf) -> StepScales:
         """What step `step` of `steps` sees.
 
-        Args:
-            step: which one.
-            steps: of the whole run.
-            seed: of the run.
-            patch: side of the LR patch, which decides the sizes of a cascade's stages.
-            largest: the scale that the photos allow; the first factor of a cascade gives way to it.
+        `patch`: side of the LR patch, which decides the sizes of a cascade's stages. `largest`: the scale that the
+        photos allow; the first factor of a cascade gives way to it.
         """
         group = self.group(step, steps)
         if len(group) == 1:

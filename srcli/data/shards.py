@@ -28,23 +28,14 @@ def pack(
 ) -> Iterator[Path]:
     """Write `<output>/<prefix>-000000.tar`, .. with every photo that can be used, its bytes unchanged.
 
-    Args:
-        sources: folders, tar shards or files.
-        output: a folder; made if needed.
-        shard_bytes: a shard ends before it would be larger; one photo always fits.
-        prefix: how shards are called.
-        smallest: photos with a side below this are left out.
-        overwrite: replace shards of that name; those that are no longer needed are removed.
-        skipped: called with one line for each file that is left out.
-
-    Yields:
-        each shard once it is complete.
-
-    Raises:
-        NothingToDoError: a source does not exist, or no photo can be used.
-        ImageError: a damaged tar file.
-        ExistsError: there are shards of that name, and `overwrite` is not given.
-        ResourceError: a shard cannot be written.
+    `sources`: folders, tar shards or files.
+    `shard_bytes`: a shard ends before it would be larger; one photo always fits.
+    `smallest`: photos with a side below this are left out.
+    `overwrite`: replace shards of that name; those that are no longer needed are removed.
+    `skipped`: called with one line for each file that is left out.
+    Yields each shard once it is complete. Raises NothingToDoError (a source does not exist, or no photo can be used),
+    ImageError (a damaged tar file), ExistsError (there are shards of that name, and `overwrite` is not given),
+    ResourceError (a shard cannot be written).
     """
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -20,13 +20,8 @@ SHARPEN_BY, SHARPEN_ABOVE = 0.5, 10 / 255
 def degrade(hr: Tensor, degradation: Degradation, size: Size) -> tuple[Tensor, Tensor]:
     """The LR picture of a degradation, and the HR picture that it shows.
 
-    Args:
-        hr: (H, W, 3) uint8.
-        degradation: what is done.
-        size: of LR.
-
-    Returns:
-        LR (h, w, 3) uint8, and HR (H, W, 3) uint8: sharpened where the degradation says so, else `hr`.
+    `hr`: (H, W, 3) uint8. Returns LR (h, w, 3) uint8, and HR (H, W, 3) uint8: sharpened where the degradation says so,
+    else `hr`.
     """
     x = hr.permute(2, 0, 1)[None].float() / 255
     if degradation.sharpen:

@@ -89,10 +89,7 @@ def judge(damage: Damage, quality: int | None = None) -> Verdict:
     """Whether a picture goes to a model that was trained on clean pictures, or to one trained on damaged ones.
 
     The latter takes away detail of clean pictures that is not brought back, so it is picked only from SURE on.
-
-    Args:
-        damage: what was measured.
-        quality: of a JPEG file, from 1 to 100, which is evidence by itself where it is low; None for other files.
+    `quality`: of a JPEG file, from 1 to 100, which is evidence by itself where it is low; None for other files.
     """
     odds = float(signs(damage) @ WEIGHTS)
     if max(damage.noise, damage.coarse_noise) < EXACT and (damage.blur < SHARP or damage.blocks < 0.05):
@@ -129,13 +126,9 @@ def measure(
 ) -> Damage | None:
     """Measure a picture.
 
-    Args:
-        strip: gives rows [top, bottom) as float32 (n, w, 3), sRGB-encoded in [0, 1].
-        size: of the picture.
-        cover: gives its transparency (n, w) in [0, 1]; what is not opaque is not looked at.
-
-    Returns:
-        None for a picture that is too small, or has too few opaque pixels.
+    `strip`: gives rows [top, bottom) as float32 (n, w, 3), sRGB-encoded in [0, 1]. `cover`: gives its transparency (n,
+    w) in [0, 1]; what is not opaque is not looked at. Returns none for a picture that is too small, or has too few
+    opaque pixels.
     """
     if min(size) < SMALLEST:
         return None

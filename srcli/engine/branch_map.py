@@ -49,10 +49,7 @@ PUBLISHED: dict[float, dict[str, float]] = {  # FPLIA, Table 2, percent by scale
 class Selection:
     """The choices of one picture, gathered from top to bottom.
 
-    Args:
-        size: of the output.
-        branches: their names, in the order of the scores.
-        keep_scores: keep the scores as well.
+    `branches`: their names, in the order of the scores.
     """
 
     def __init__(self, size: Size, branches: Sequence[str], *, keep_scores: bool = False) -> None:
@@ -178,8 +175,7 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 def parse_branch(preset: Preset, branch: str | None) -> str | None:
     """The branch of a decoder that has several; None means all of them, chosen pixel by pixel.
 
-    Raises:
-        UsageError: an unknown branch, or a preset whose decoder has none.
+    Raises UsageError (an unknown branch, or a preset whose decoder has none).
     """
     if branch is None:
         return None
@@ -192,8 +188,7 @@ def parse_branch(preset: Preset, branch: str | None) -> str | None:
 def check_selects(preset: Preset, option: str) -> None:
     """Refuse an option about which branch is chosen where there is nothing to choose.
 
-    Raises:
-        UsageError: the preset's decoder has one branch, or mixes them.
+    Raises UsageError (the preset's decoder has one branch, or mixes them).
     """
     if len(_branches(preset, option)) < 2 or preset.decoder.args.get("select", "pixel") != "pixel":
         raise UsageError(f"{option}: '{preset.name}' chooses no branch for each pixel.")

@@ -25,9 +25,7 @@ class Choice(NamedTuple):
 def choose_device(name: str = "auto") -> Choice:
     """The device called `name`; "auto" takes the first of cuda, xpu, mps and cpu that is there.
 
-    Raises:
-        UsageError: an unknown name.
-        ResourceError: a device that this machine does not have.
+    Raises UsageError (an unknown name), ResourceError (a device that this machine does not have).
     """
     present = {
         "cuda": torch.cuda.is_available(),
@@ -63,13 +61,8 @@ def all_devices() -> list[str]:
 def choose_precision(name: str, device: torch.device, *, cpu_bf16: bool = False) -> Precision:
     """The precision called `name`; "auto" is bf16 on a CUDA or XPU device that has it, else fp32.
 
-    Args:
-        name: auto, fp32, bf16 or fp16.
-        device: where it is computed.
-        cpu_bf16: whether "auto" is bf16 on a CPU with instructions for it, too.
-
-    Raises:
-        UsageError: an unknown name.
+    `name`: auto, fp32, bf16 or fp16. `cpu_bf16`: whether "auto" is bf16 on a CPU with instructions for it, too. Raises
+    UsageError (an unknown name).
     """
     if name == "auto":
         half = (device.type == "cuda" and torch.cuda.is_bf16_supported()) or device.type == "xpu"
@@ -107,8 +100,7 @@ def with_fallback(
 ) -> tuple[Tensor, bool]:
     """What `compute` gives in `precision`; where that is NaN or infinity, in float32.
 
-    Returns:
-        The tensor, and whether it was computed again.
+    Returns the tensor, and whether it was computed again.
     """
     with autocast(device, precision):
         found = compute(precision)

@@ -41,11 +41,9 @@ class Tiles(NamedTuple):
 def plan_tiles(size: Size, side: int | None, overlap: int, multiple_of: int = 1) -> Tiles:
     """The tiles of a sample.
 
-    Args:
-        size: of the sample; its sides are multiples of `multiple_of`.
-        side: of the tiles, rounded up to a multiple; None for one that is the sample.
-        overlap: pixels that neighbours share at least, rounded up to a multiple; at most half a tile.
-        multiple_of: tiles begin at multiples of it.
+    `size`: of the sample; its sides are multiples of `multiple_of`. `side`: of the tiles, rounded up to a multiple;
+    None for one that is the sample. `overlap`: pixels that neighbours share at least, rounded up to a multiple; at most
+    half a tile. `multiple_of`: tiles begin at multiples of it.
     """
 
     def whole(pixels: float) -> int:
@@ -125,24 +123,17 @@ def denoise(
 ) -> tuple[Tensor, Plan]:
     """Denoise a sample from noise, or from noise and a start.
 
-    Args:
-        predict: gives the noise (or velocity) in n noisy tiles (n, C, h, w) at the time t (n,), told where they lie.
-        noise: the sample's own (1, C, H, W) at 0, and that of the n-th step at n, on the device to run on.
-        schedule: the sampler, used once.
-        plan: tiles, and how many at a time.
-        by_level: whether `predict` is given sqrt(alpha-bar) for t instead of the step of training.
-        start: a sample to begin from, which gets the noise that belongs before call `begin`; None: noise alone.
-        begin: number of the first call; those before are left out.
-        is_out_of_memory: tells errors that call for fewer or smaller tiles.
-        report: called with the finished share after every step.
-
-    Returns:
-        The sample (1, C, H, W), in the noise's type, and the plan that fitted into memory.
-
-    Raises:
-        ModelError: a prediction is NaN or infinite.
-        ResourceError: memory runs out even with the smallest tiles.
-        UsageError: `begin` is no call, or is not the first without a sample to begin from.
+    `predict`: gives the noise (or velocity) in n noisy tiles (n, C, h, w) at the time t (n,), told where they lie.
+    `noise`: the sample's own (1, C, H, W) at 0, and that of the n-th step at n, on the device to run on.
+    `plan`: tiles, and how many at a time.
+    `by_level`: whether `predict` is given sqrt(alpha-bar) for t instead of the step of training.
+    `start`: a sample to begin from, which gets the noise that belongs before call `begin`; None: noise alone.
+    `begin`: number of the first call; those before are left out.
+    `is_out_of_memory`: tells errors that call for fewer or smaller tiles.
+    `report`: called with the finished share after every step.
+    Returns the sample (1, C, H, W), in the noise's type, and the plan that fitted into memory. Raises ModelError (a
+    prediction is NaN or infinite), ResourceError (memory runs out even with the smallest tiles), UsageError (`begin` is
+    no call, or is not the first without a sample to begin from).
     """
     if not 0 <= begin < schedule.calls or (begin and start is None):
         raise UsageError(f"Sampling cannot begin at call {begin} of {schedule.calls}.")

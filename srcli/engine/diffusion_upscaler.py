@@ -30,15 +30,8 @@ Condition = Callable[[Sequence[Box]], Tensor | tuple[Tensor, ...]]
 class DiffusionUpscaler(Upscaler):
     """An `Upscaler` whose network has a generator, which denoises a sample.
 
-    Attributes:
-        sample_pixels: what the pixels of the sample are, in words.
-        diffusion: what the preset says of the noise.
-
-    Args:
-        network: with a generator.
-        preset: with a section [diffusion].
-        sampling: how, by default; None: as the preset says.
-        options: of `Upscaler`.
+    `sample_pixels`: what the pixels of the sample are, in words. `diffusion`: what the preset says of the noise.
+    `sampling`: how, by default; None: as the preset says.
     """
 
     sample_pixels: str
@@ -107,18 +100,10 @@ class DiffusionUpscaler(Upscaler):
     ) -> Tensor:
         """A sample (1, C, H, W), denormalised.
 
-        Args:
-            condition: for some boxes of the sample, what the generator sees beside the noise, with their axis first.
-            size: of the sample.
-            seed: of the noise.
-            how: it is sampled.
-            report: called with the finished share after every step.
-            stats: takes the tiles, and what was done again.
-            start: a sample that `how.fidelity` begins with.
-
-        Raises:
-            ModelError, ResourceError: see `srcli.engine.diffusion.denoise`.
-            UsageError: fidelity, without anything to be faithful to.
+        `condition`: for some boxes of the sample, what the generator sees beside the noise, with their axis first.
+        `report`: called with the finished share after every step. `stats`: takes the tiles, and what was done again.
+        `start`: a sample that `how.fidelity` begins with. Raises ModelError, ResourceError (see
+        `srcli.engine.diffusion.denoise`), UsageError (fidelity, without anything to be faithful to).
         """
         if how.fidelity and start is None:
             raise UsageError(f"'{self.preset.name}' samples from noise alone: it has no fidelity.")
@@ -145,12 +130,8 @@ class DiffusionUpscaler(Upscaler):
 class Predictor:
     """A generator beside its condition, as `srcli.engine.diffusion.denoise` calls it.
 
-    Args:
-        generator: the network.
-        condition: see `DiffusionUpscaler.sampled`.
-        device: where it runs.
-        precision: it runs in.
-        stats: counts predictions computed again in float32 because half precision gave NaN or infinity.
+    `condition`: see `DiffusionUpscaler.sampled`. `stats`: counts predictions computed again in float32 because half
+    precision gave NaN or infinity.
     """
 
     def __init__(

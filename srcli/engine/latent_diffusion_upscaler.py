@@ -65,11 +65,8 @@ class Extended:
 class LatentDiffusionUpscaler(DiffusionUpscaler):
     """A `DiffusionUpscaler` for a network with a generator of latents.
 
-    Args:
-        network: encoder, decoder and generator.
-        preset: with a section [diffusion].
-        branch: the one whose answers are given, of a decoder with several; None: what the decoder selects.
-        options: of `DiffusionUpscaler`.
+    `network`: encoder, decoder and generator. `branch`: the one whose answers are given, of a decoder with several;
+    None: what the decoder selects.
     """
 
     sample_pixels = "LR pixels"
@@ -92,16 +89,9 @@ class LatentDiffusionUpscaler(DiffusionUpscaler):
     ) -> Latent:
         """Sample the latent of a picture, from which any size is decoded (`RenderRequest.latent`). One, whatever `sampling.average` says.
 
-        Args:
-            source: the LR image.
-            seed: of the noise.
-            sampling: how, if not as `self.sampling` says.
-            report: called with the finished share after every step.
-
-        Raises:
-            UsageError: the seed is none.
-            ModelError: the generator gives NaN or infinity.
-            ResourceError: memory runs out even with the smallest tiles.
+        `sampling`: how, if not as `self.sampling` says. `report`: called with the finished share after every step.
+        Raises UsageError (the seed is none), ModelError (the generator gives NaN or infinity), ResourceError (memory
+        runs out even with the smallest tiles).
         """
         how = sampling or self.sampling
         return self._latent(_extended(source, how), checked_seed(seed), how, report)

@@ -33,12 +33,7 @@ class TensorSource:
 class NormalisedImage:
     """The normalised LR image as the network sees it, mirrored at the bottom and right to a multiple.
 
-    Args:
-        source: the image.
-        mean: of each channel.
-        std: of each channel.
-        multiple: the sides are brought to multiples of it.
-        repeat_edge: see `Encoder`.
+    `multiple`: the sides are brought to multiples of it. `repeat_edge`: see `Encoder`.
     """
 
     def __init__(
@@ -97,12 +92,8 @@ def picture_of(given: Any) -> Picture:
     """A path, `srcli.image.Image`, PIL image, array (h, w), (h, w, c) or (n, h, w, c), or tensor (3, h, w) or (n, 3, h, w).
 
     Arrays have 1 (gray), 2 (and alpha), 3 or 4 (and alpha) channels; integers count up to white, floats lie in [0, 1].
-    A path or an `Image` gives an array (H, W, 3) or with alpha (H, W, 4), sRGB, in the depth of the file.
-
-    Raises:
-        ValueError: another shape.
-        TypeError: another type.
-        SrcliError: a file that cannot be read.
+    A path or an `Image` gives an array (H, W, 3) or with alpha (H, W, 4), sRGB, in the depth of the file. Raises
+    ValueError (another shape), TypeError (another type), SrcliError (a file that cannot be read).
     """
     if isinstance(given, Tensor):
         return _of_tensor(given)

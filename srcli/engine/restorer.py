@@ -86,8 +86,7 @@ class Restorer(DiffusionUpscaler):
     def planned(self, target: Size, how: Sampling | None = None) -> MemoryPlan:
         """Tiles, memory and arithmetic for an output of `target`, fitted to the memory that is free now.
 
-        Raises:
-            ResourceError: not even the smallest tiles fit.
+        Raises ResourceError (not even the smallest tiles fit).
         """
         how, free = how or self.sampling, free_memory(self.device) + parameter_bytes(self.network)
         schedule = scheduler_for(self.diffusion, how)

@@ -48,9 +48,7 @@ class TemperatureMap:
 def temperature_map(asked: str) -> TemperatureMap:
     """The map that "auto" or a picture's path means.
 
-    Raises:
-        UsageError: no such file.
-        ImageError: it is no picture.
+    Raises UsageError (no such file), ImageError (it is no picture).
     """
     if asked == "auto":
         return TemperatureMap("auto", f"auto {LOWEST} {HIGHEST} {KNEE}")
@@ -74,8 +72,7 @@ def texture_factor(source: Source, top: int, bottom: int) -> F32:
 def contrasts(source: Source, top: int, bottom: int) -> tuple[F32, F32]:
     """Contrast per LR pixel around each pixel of LR rows, in the direction of the most and of the least of it.
 
-    Returns:
-        The roots of the structure tensor's eigenvalues, (bottom - top, w) each.
+    Returns the roots of the structure tensor's eigenvalues, (bottom - top, w) each.
     """
     high, low = max(0, top - REACH), min(source.size[0], bottom + REACH)
     luma = source.strip(high, low) @ LUMA

@@ -56,13 +56,9 @@ def tile_shape(
 ) -> Size:
     """Sides of the encoder's tiles, without the halo.
 
-    Args:
-        size: the LR image, padded to `multiple`, of which tile corners and sides are multiples.
-        halo: margin on every side.
-        multiple: see `size`.
-        tile: "none" for the whole image, a number of pixels, or "auto".
-        bytes_per_pixel: memory that the encoder needs per LR pixel.
-        free: bytes that may be spent.
+    `size`: the LR image, padded to `multiple`, of which tile corners and sides are multiples. `multiple`: see `size`.
+    `tile`: "none" for the whole image, a number of pixels, or "auto". `bytes_per_pixel`: memory that the encoder needs
+    per LR pixel.
     """
     if tile == "none":
         return size

@@ -51,16 +51,14 @@ Render = Callable[[Any, Grid], Tensor]  # what was prepared, and where -> see `U
 class Upscaler:
     """A network with its preset, on a device.
 
-    Attributes:
-        preset: what was loaded.
-        device: where it runs; `device_reason` says why.
-        precision: "fp32", "bf16" or "fp16".
-        tile: "auto", "none" or the side asked for.
-        weights_sha256: hash of the weights file, None for a network built in memory.
-        sampling: how a diffusion model samples, where nothing else is asked for; None for others.
-        limits: whether the native picture is kept within its limits, see `srcli.models.limiter`.
-        selects: whether every output pixel is the answer of one of several `branches` of the decoder.
-        samples_pixels: whether pixels come from a sampler, which transparency should not.
+    `device`: where it runs; `device_reason` says why.
+    `precision`: "fp32", "bf16" or "fp16".
+    `tile`: "auto", "none" or the side asked for.
+    `weights_sha256`: hash of the weights file, None for a network built in memory.
+    `sampling`: how a diffusion model samples, where nothing else is asked for; None for others.
+    `limits`: whether the native picture is kept within its limits, see `srcli.models.limiter`.
+    `selects`: whether every output pixel is the answer of one of several `branches` of the decoder.
+    `samples_pixels`: whether pixels come from a sampler, which transparency should not.
     """
 
     sampling: Sampling | None = None
@@ -99,10 +97,8 @@ class Upscaler:
     ) -> Upscaler:
         """The network of a preset's name, a preset file or a safetensors file, with its weights.
 
-        Raises:
-            PresetError: an unknown name.
-            ModelError: weights missing, refused, damaged or of another network.
-            ResourceError: no such device.
+        Raises PresetError (an unknown name), ModelError (weights missing, refused, damaged or of another network),
+        ResourceError (no such device).
         """
         from srcli.engine.load import load_upscaler
 
@@ -135,12 +131,9 @@ class Upscaler:
 
         Tensors (n, 3, h, w) in [0, 1] give float32 on the CPU; one that requires a gradient is enlarged whole, on its
         device, and the result has one. For paths, PIL images and arrays see `srcli.engine.normalised_image.picture_of`;
-        `temperature` and `seed` as in `RenderRequest`, the same for each picture of a batch.
-
-        Raises:
-            ValueError, TypeError: neither or both of scale and size, or a picture of another form.
-            UsageError: see `upscale_rows`; a gradient of a network that draws its pixels.
-            SrcliError: a file that cannot be read.
+        `temperature` and `seed` as in `RenderRequest`, the same for each picture of a batch. Raises ValueError,
+        TypeError (neither or both of scale and size, or a picture of another form), UsageError (see `upscale_rows`; a
+        gradient of a network that draws its pixels), SrcliError (a file that cannot be read).
         """
         if (scale is None) == (size is None):
             raise ValueError("give either scale or size")
@@ -176,8 +169,7 @@ class Upscaler:
     def upscale_rows(self, source: Source, target: Size, request: RenderRequest = PLAIN) -> Rendered:
         """Enlarge an image row by row.
 
-        Raises:
-            UsageError: the request asks for what this network does not have, or its numbers make no sense.
+        Raises UsageError (the request asks for what this network does not have, or its numbers make no sense).
         """
         self._check(request)
         stats = RenderStats()
@@ -243,11 +235,8 @@ class Upscaler:
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """What all temperatures of one sample share: its colours are mean + temperature * direction.
 
-        Yields:
-            Mean and direction of finished rows, from top to bottom: float32 (rows, W, 3) each, of colours in [0, 1].
-
-        Raises:
-            UsageError: the network is not generative, or the seed is none.
+        Yields mean and direction of finished rows, from top to bottom: float32 (rows, W, 3) each, of colours in [0, 1].
+        Raises UsageError (the network is not generative, or the seed is none).
         """
         self._require_generative()
         render = partial(self.rendered, seed=checked_seed(seed))
@@ -328,9 +317,7 @@ class Upscaler:
     def tile_for(self, size: Size, least: int = 0) -> Size:
         """Sides (without the margin) of the tiles in which an LR image of `size` is encoded.
 
-        Args:
-            size: of the LR image.
-            least: numbers that are held at once per LR pixel, where it is more than the encoder needs.
+        `least`: numbers that are held at once per LR pixel, where it is more than the encoder needs.
         """
         encoder = self.network.encoder
         item = 4 if self.precision == "fp32" else 2

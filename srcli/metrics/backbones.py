@@ -152,10 +152,8 @@ def pull(
 ) -> list[Path]:
     """Fetch the backbones that are not here (with `overwrite` all of them), to the folder `to` or that of models.
 
-    `fetch` downloads an address to a file, continuing what is there; what it raises is raised.
-
-    Raises:
-        ModelError: another file than expected.
+    `fetch` downloads an address to a file, continuing what is there; what it raises is raised. Raises ModelError
+    (another file than expected).
     """
     done = []
     for name, backbone in BACKBONES.items():

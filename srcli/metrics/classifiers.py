@@ -72,12 +72,8 @@ CLASSIFIERS: dict[str, type[nn.Module]] = {"squeezenet": SqueezeNet, "vgg19": VG
 def load_classifier(name: str, path: Path) -> nn.Module:
     """The distance called `name` with the weights of a file, ready for use: nothing in it is trained.
 
-    Args:
-        name: a key of CLASSIFIERS.
-        path: torchvision's `.pth`, or the same keys as `.safetensors`; those of the classifying layers are ignored.
-
-    Raises:
-        ModelError: no such file, or one of something else; torchvision cannot be imported.
+    `path`: torchvision's `.pth`, or the same keys as `.safetensors`; those of the classifying layers are ignored.
+    Raises ModelError (no such file, or one of something else; torchvision cannot be imported).
     """
     if problem := import_problem("torchvision"):
         raise ModelError(f"{name}: {problem}")

@@ -33,11 +33,9 @@ def patch_distance(
     """Sliced Wasserstein distance of small patches of luma, of (h, w, 3) in [0, 1], in 8-bit levels.
 
     Patches of 7x7 pixels of each of the `levels` of a Laplacian pyramid (without its rest) are projected onto `count`
-    random directions, the same for all pictures; the distance between the sorted projections is averaged over directions and levels. As
-    in Karras et al. (ICLR 2018), for pairs of pictures.
-
-    Raises:
-        ValueError: shapes differ, or the picture is too small.
+    random directions, the same for all pictures; the distance between the sorted projections is averaged over
+    directions and levels. As in Karras et al. (ICLR 2018), for pairs of pictures. Raises ValueError (shapes differ, or
+    the picture is too small).
     """
     if sr.shape != hr.shape:
         raise ValueError(f"sizes differ: {sr.shape} and {hr.shape}")

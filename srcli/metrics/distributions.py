@@ -14,8 +14,7 @@ FLOOR = (1 / 255) ** 2 / 12  # power of 8-bit rounding noise: differences below 
 def diversity(samples: NDArray[np.integer]) -> float:
     """Standard deviation over results (n, h, w, 3) for one input, mean over all values, in 8-bit levels (LINF).
 
-    Raises:
-        ValueError: fewer than two samples.
+    Raises ValueError (fewer than two samples).
     """
     if len(samples) < 2:
         raise ValueError("diversity needs at least two samples")
@@ -26,10 +25,8 @@ def spectral_distance(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> flo
     """Mean distance in dB of the radial power spectra of luma, of (h, w, 3) in [0, 1].
 
     The spectrum (Hann window, mean over each ring of equal frequency) says how much detail of each size there is,
-    wherever it lies: blur and noise both raise the distance, a shift does not. Ours; there is no paper.
-
-    Raises:
-        ValueError: shapes differ.
+    wherever it lies: blur and noise both raise the distance, a shift does not. Ours; there is no paper. Raises
+    ValueError (shapes differ).
     """
     if sr.shape != hr.shape:
         raise ValueError(f"sizes differ: {sr.shape} and {hr.shape}")

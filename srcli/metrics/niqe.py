@@ -47,9 +47,7 @@ def niqe_srcli(rgb: NDArray[np.floating]) -> float:
 def niqe(rgb: NDArray[np.floating]) -> float:
     """NIQE of (h, w, 3) in [0, 1], luma as BasicSR and pyiqa take it, against the published statistics.
 
-    Raises:
-        ValueError: a side has fewer than 96 pixels.
-        ModelError: the statistics are not here, or are another file.
+    Raises ValueError (a side has fewer than 96 pixels), ModelError (the statistics are not here, or are another file).
     """
     path = _parameters()
     if path is None:

@@ -27,10 +27,8 @@ SMALLEST = 35  # pixels of a side, below which SqueezeNet's last layers have not
 def lpips(sr: NDArray[np.floating], hr: NDArray[np.floating], *, net: str = "alex") -> float:
     """LPIPS of (h, w, 3) in [0, 1], on the whole picture, in float32 on the CPU; 0 for equals.
 
-    Papers use the backbone `alex`; others are vgg and squeeze.
-
-    Raises:
-        ModelError: the backbone is not here or is another file, or the package cannot be imported.
+    Papers use the backbone `alex`; others are vgg and squeeze. Raises ModelError (the backbone is not here or is
+    another file, or the package cannot be imported).
     """
     return _distance(lpips_network(net), sr * 2 - 1, hr * 2 - 1)
 
@@ -38,8 +36,7 @@ def lpips(sr: NDArray[np.floating], hr: NDArray[np.floating], *, net: str = "ale
 def dists(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
     """DISTS of (h, w, 3) in [0, 1] at their own size, in float32 on the CPU; 0 for equals.
 
-    Raises:
-        ModelError: the backbone is not here or is another file, or the package cannot be imported.
+    Raises ModelError (the backbone is not here or is another file, or the package cannot be imported).
     """
     return _distance(_dists_network(), sr, hr)
 
@@ -67,8 +64,7 @@ def _dists_network() -> Any:
 def lpips_network(net: str) -> Any:
     """LPIPS as a function of pictures (B, 3, h, w) in [-1, 1], on the CPU; (B, 1, 1, 1), nothing in it is trained.
 
-    Raises:
-        ModelError: the backbone is not here or is another file, or the package cannot be imported.
+    Raises ModelError (the backbone is not here or is another file, or the package cannot be imported).
     """
     import torch
 
@@ -94,9 +90,7 @@ def lpips_network(net: str) -> Any:
 def squeezenet(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
     """Distance of (h, w, 3) in [0, 1], the whole picture, in float32 on the CPU; 0 for equals.
 
-    Raises:
-        ModelError: the backbone is not here or is another file.
-        ValueError: the picture is too small.
+    Raises ModelError (the backbone is not here or is another file), ValueError (the picture is too small).
     """
     if min(sr.shape[:2]) < SMALLEST:
         raise ValueError(f"the picture's sides must have {SMALLEST} pixels at least")

@@ -99,8 +99,7 @@ PROTOCOLS = {
 def find_protocol(name: str) -> Protocol:
     """The protocol called `name`, perhaps with ``+8bit`` or ``+float`` appended.
 
-    Raises:
-        UsageError: an unknown name.
+    Raises UsageError (an unknown name).
     """
     plain, plus, values = name.strip().lower().replace("_", "-").partition("+")
     if plain not in PROTOCOLS:

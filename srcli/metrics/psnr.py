@@ -13,8 +13,7 @@ LUMA = (
 def psnr(sr: NDArray[np.floating], hr: NDArray[np.floating], *, shave: int = 0) -> float:
     """PSNR in dB of sr against the truth hr, both (h, w) or (h, w, 3) in [0, 1], without `shave` pixels on every side.
 
-    Raises:
-        ValueError: shapes differ, or the border leaves nothing.
+    Raises ValueError (shapes differ, or the border leaves nothing).
     """
     if sr.shape != hr.shape:
         raise ValueError(f"sizes differ: {sr.shape} and {hr.shape}")

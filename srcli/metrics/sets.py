@@ -59,8 +59,7 @@ SET_METRICS = {"fid": frechet_distance, "kid": kernel_distance}
 def inception_features(pixels: NDArray[np.uint8]) -> F64:
     """What Inception-v3 sees in (h, w, 3) 8-bit pixels: (2048,).
 
-    Raises:
-        ModelError: the network's weights are not here or are another file, or torch-fidelity cannot be imported.
+    Raises ModelError (the network's weights are not here or are another file, or torch-fidelity cannot be imported).
     """
     import torch
 

@@ -28,8 +28,7 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al., MS-SSIM
 def ssim(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
     """SSIM of (h, w) or (h, w, c) in [0, 1] over the windows inside the picture, in float64, mean over channels.
 
-    Raises:
-        ValueError: shapes differ, or a side has fewer than 11 pixels, so that no window fits.
+    Raises ValueError (shapes differ, or a side has fewer than 11 pixels, so that no window fits).
     """
     similarity, _ = _means(sr.astype(np.float64, copy=False), hr.astype(np.float64, copy=False))
     return float(similarity.mean())
@@ -38,11 +37,9 @@ def ssim(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
 def ssim_padded(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
     """SSIM of (h, w, 3) in [0, 1] over a window around every pixel, zeros beyond the border, in float32.
 
-    This is the form of the CLIT and FPLIA tables. Its code computes variances in single precision as a mean of
-    squares less a squared mean, which lowers the result by up to 1e-5; so do we, to give their figures.
-
-    Raises:
-        ValueError: shapes differ.
+    This is the form of the CLIT and FPLIA tables. Its code computes variances in single precision as a mean of squares
+    less a squared mean, which lowers the result by up to 1e-5; so do we, to give their figures. Raises ValueError
+    (shapes differ).
     """
     import torch
 
@@ -81,8 +78,7 @@ def _blurred_single(x: Tensor) -> Tensor:
 def ms_ssim(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
     """MS-SSIM of (h, w, 3) in [0, 1] over five scales, each half of the one before; mean over channels.
 
-    Raises:
-        ValueError: shapes differ, or a side has fewer than 161 pixels, so that no window fits at the last scale.
+    Raises ValueError (shapes differ, or a side has fewer than 161 pixels, so that no window fits at the last scale).
     """
     a, b = sr.astype(np.float64, copy=False), hr.astype(np.float64, copy=False)
     smallest = (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1)

@@ -33,10 +33,9 @@ _outlined: dict[str, nn.Module] = {}  # presets share their parts, and a SwinIR 
 def build(preset: Preset) -> ImplicitSR:
     """The network a preset describes, with freshly initialised weights.
 
-    Raises:
-        PresetError: an unknown part, an argument that its constructor does not take, or a generator without
-            the noise that it was trained with or with an encoder that does not fit it.
-        ModelError: it is larger than any network; nothing has been allocated.
+    Raises PresetError (an unknown part, an argument that its constructor does not take, or a generator without the
+    noise that it was trained with or with an encoder that does not fit it), ModelError (it is larger than any network;
+    nothing has been allocated).
     """
     outline(preset)
     return _build(preset, make)
@@ -45,8 +44,7 @@ def build(preset: Preset) -> ImplicitSR:
 def outline(preset: Preset) -> ImplicitSR:
     """The network a preset describes on the meta device: names and shapes without memory; not to be changed.
 
-    Raises:
-        PresetError, ModelError: see `build`.
+    Raises PresetError, ModelError (see `build`).
     """
     with torch.device("meta"), _Bounded(preset.name):
         network = _build(preset, _make_once)
@@ -154,10 +152,8 @@ def _parts(preset: Preset, make: Callable[..., Any]) -> tuple[Encoder, Decoder]:
 def make(table: dict[str, type[M]], kind: str, part: Part, where: str, **given: Any) -> M:
     """One part: looked up by name in `table`, called with its arguments and what is `given` beside them.
 
-    The constructor's signature is the schema: lists become tuples and types are checked by its annotations.
-
-    Raises:
-        PresetError: unknown name or argument, one that is missing, wrong type, or a value that the constructor refuses.
+    The constructor's signature is the schema: lists become tuples and types are checked by its annotations. Raises
+    PresetError (unknown name or argument, one that is missing, wrong type, or a value that the constructor refuses).
     """
     args = check_part(table, kind, part, where, given)
     try:
@@ -170,8 +166,7 @@ def make(table: dict[str, type[M]], kind: str, part: Part, where: str, **given: 
 def check_parts(preset: Preset) -> None:
     """Look up the parts of a preset and their arguments, without building them or asking for base models.
 
-    Raises:
-        PresetError: an unknown part, or an argument that its constructor does not take.
+    Raises PresetError (an unknown part, or an argument that its constructor does not take).
     """
     if preset.kind == "restoration":
         return  # its parts are those of base models, and need diffusers

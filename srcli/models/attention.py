@@ -74,9 +74,8 @@ class PositionBias(nn.Module):
     def along(self, offset: Tensor, axis: int) -> Tensor:
         """The term of one axis: offset (...) float32, where a pixel is 2, -> (..., heads) float32.
 
-        Args:
-            offset: from the window's pixel to the query.
-            axis: 0 is vertical, and holds the layer's bias; 1 is horizontal.
+        `offset`: from the window's pixel to the query. `axis`: 0 is vertical, and holds the layer's bias; 1 is
+        horizontal.
         """
         n = len(self.frequencies)
         with torch.autocast(offset.device.type, enabled=False):  # half precision would cost whole turns
@@ -123,12 +122,8 @@ def present_in(box: Box, lr: Size, size: Size) -> Box:
 def resample(maps: Tensor, box: Box, lr: Size, size: Size, part: Box) -> Tensor:
     """Pixels `part` of a map of `size`, bilinear with zeros outside the LR image.
 
-    Args:
-        maps: (B, C, h, w), the LR map of `box`.
-        box: where it is in the LR image.
-        lr: size of the LR image.
-        size: of the map asked for.
-        part: which of its pixels; `present_in` says which can be.
+    `maps`: (B, C, h, w), the LR map of `box`. `box`: where it is in the LR image. `part`: which of its pixels;
+    `present_in` says which can be.
     """
     out = maps
     axes = (
@@ -175,11 +170,8 @@ def zero_padded(maps: Tensor, box: Box, to: Box) -> Tensor:
 def window_maps(feat: Tensor, seen: Box, window: Box, layers: Sequence[nn.Conv2d]) -> Tensor:
     """3x3 convolutions side by side, and zeros where a window reaches beyond the map: (B, h, w, layers, C).
 
-    Args:
-        feat: (B, C, h, w), the features of `seen`: of `window` and one pixel around it, as far as there are any.
-        seen: where they are, see `seen_through`.
-        window: what is asked for.
-        layers: the convolutions.
+    `feat`: (B, C, h, w), the features of `seen`: of `window` and one pixel around it, as far as there are any. `seen`:
+    where they are, see `seen_through`.
     """
     inside = common(window, seen)
     feat = zero_padded(feat, seen, grown(inside, 1)).contiguous(memory_format=torch.channels_last)
@@ -226,10 +218,7 @@ class Scattered(NamedTuple):
     def weights(self, q: Tensor, k: Tensor, bias: PositionBias) -> Tensor:
         """How queries weigh their windows: (B, Q, side * side, heads) float32.
 
-        Args:
-            q: (B, Q, C), the query itself; see `bilinear`.
-            k: (B * h * w, C), the keys of the padded maps.
-            bias: of positions.
+        `q`: (B, Q, C), the query itself; see `bilinear`. `k`: (B * h * w, C), the keys of the padded maps.
         """
         return self.weigh(q, F.embedding(self.pixels, k), self.bias(bias))
 

@@ -60,14 +60,12 @@ class Table(NamedTuple):
     ) -> Table:
         """The table of `axis`.
 
-        Args:
-            axis: the queries, and the whole map as their LR axis.
-            centre: (n,) the pixel in the middle of each query's window.
-            edge: the map's pixel at which the padded map begins.
-            reach: pixels of a window on each side of its middle.
-            bias: position bias, if any.
-            number: 0 for rows, 1 for columns.
-            own: whether a query is the one of the pixel in the middle, not interpolated.
+        `axis`: the queries, and the whole map as their LR axis.
+        `centre`: (n,) the pixel in the middle of each query's window.
+        `edge`: the map's pixel at which the padded map begins.
+        `reach`: pixels of a window on each side of its middle.
+        `number`: 0 for rows, 1 for columns.
+        `own`: whether a query is the one of the pixel in the middle, not interpolated.
         """
         part = None
         if bias is not None:
@@ -118,10 +116,7 @@ class Piece(NamedTuple):
     def project(self, values: Tensor, width: int, layer: Tensor) -> Tensor:
         """The linear layer at the weighted values of each query: (R * C, n * m, out) float32.
 
-        Args:
-            values: (heads, P, d), the padded map.
-            width: of it.
-            layer: (side * side, heads, d, out), the layer's weight.
+        `values`: (heads, P, d), the padded map. `layer`: (side * side, heads, d, out), the layer's weight.
         """
         windows, queries, area, heads = self.weights.shape
         side = round(area**0.5)
@@ -204,8 +199,7 @@ def _sampled(maps: Tensor, rows: Taps, cols: Taps, at_rows: I64, at_cols: I64) -
 def parts_of(grid: Grid, size: Size, side: int) -> Iterator[tuple[slice, slice, Grid]]:
     """A grid in rectangles that look at about `side` pixels of a map of `size` each way.
 
-    Yields:
-        Rows and columns of the grid, and the rectangle as a grid before that map.
+    Yields rows and columns of the grid, and the rectangle as a grid before that map.
     """
     spans = []
     for axis, n in zip(grid, size, strict=True):

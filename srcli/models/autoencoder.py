@@ -47,17 +47,8 @@ class Sizes:
 class AutoEncoder(nn.Module):
     """Pictures in [-1, 1] to latents and latents to features.
 
-    Args:
-        sizes: its sizes.
-
-    Attributes:
-        factor: side of a picture over side of its latent.
-        out_dim: channels of the features.
-        halo: latent pixels around one that its features depend on, if `local`.
-        local: whether that holds.
-
-    Raises:
-        ValueError: no level, or a width that the groups do not divide.
+    `factor`: side of a picture over side of its latent. `halo`: latent pixels around one that its features depend on,
+    if `local`. `local`: whether that holds. Raises ValueError (no level, or a width that the groups do not divide).
     """
 
     def __init__(self, sizes: Sizes) -> None:
@@ -84,8 +75,7 @@ class AutoEncoder(nn.Module):
     def moments(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and log variance (B, z, h, w) of the latent; no log variance where it is not variational.
 
-        Args:
-            pictures: (B, 3, factor * h, factor * w) in [-1, 1].
+        `pictures`: (B, 3, factor * h, factor * w) in [-1, 1].
         """
         coded = self.quant_conv(self.perc_encoder(pictures))
         if not self.variational:

@@ -19,9 +19,7 @@ OPPONENTS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))  # of red, gre
 class LatentDecoder(Decoder):
     """Pictures to latents, and back.
 
-    Attributes:
-        channels: of the latents.
-        factor: pixels for each latent along a side.
+    `factor`: pixels for each latent along a side.
     """
 
     local = False
@@ -45,14 +43,10 @@ class LatentDecoder(Decoder):
 class Cosines(LatentDecoder):
     """The discrete cosine transform of squares of pixels, of which the highest frequencies are dropped.
 
-    Args:
-        in_dim: not used; the tokens' width.
-        side: of the squares.
-        luma: how many diagonals of luma's frequencies are kept: n gives n (n + 1) / 2 numbers.
-        chroma: and of the two chromas'.
-        rise: frequencies i, j are multiplied by sqrt(1 + rise (i + j)), so that they are told from noise sooner; with 6
-            about halfway, in the logarithm, to deviations that are alike.
-        scaling: what all are multiplied by, so that the strongest has a deviation of about one.
+    `in_dim`: not used; the tokens' width. `luma`: how many diagonals of luma's frequencies are kept: n gives n (n + 1)
+    / 2 numbers. `rise`: frequencies i, j are multiplied by sqrt(1 + rise (i + j)), so that they are told from noise
+    sooner; with 6 about halfway, in the logarithm, to deviations that are alike. `scaling`: what all are multiplied by,
+    so that the strongest has a deviation of about one.
     """
 
     basis: Tensor

@@ -49,9 +49,7 @@ class Inverse(NamedTuple):
 class Flow(nn.Module):
     """Data x (..., dim) to noise z (..., dim), given a condition (..., condition_dim).
 
-    Args:
-        dim: entries of the variable.
-        layers: linear layers with a conditional scale and shift; one linear layer follows.
+    `layers`: linear layers with a conditional scale and shift; one linear layer follows.
     """
 
     def __init__(self, dim: int, layers: int = 10) -> None:

@@ -50,11 +50,8 @@ class Frame:
 def pixel_cell(lr: Size, target: Size, *, cell_clip: float | None = None) -> Tensor:
     """Cell (1, 2) float32 of one pixel of `target`: 2/H, 2/W.
 
-    Args:
-        lr: size of the LR image.
-        target: size of the output.
-        cell_clip: the largest trained scale; beyond it the cell is multiplied by scale / cell_clip, so that the
-            decoder sees the cell of that scale (evaluation of the LTE family).
+    `cell_clip`: the largest trained scale; beyond it the cell is multiplied by scale / cell_clip, so that the decoder
+    sees the cell of that scale (evaluation of the LTE family).
     """
     cell = torch.tensor([[2 / target.h, 2 / target.w]], dtype=torch.float32)
     if cell_clip is not None:

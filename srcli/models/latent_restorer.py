@@ -62,12 +62,9 @@ class DinoTokens(Encoder):
     """The last tokens of a vision transformer, DINO ViT-B/16 in the paper's reading, never trained.
 
     The paper names neither variant nor layer; all tokens of the last layer are taken, the class token included, of the
-    LR picture resized to a square.
-
-    Args:
-        base: a base model's name, or a folder in the layout of transformers; "" builds `vit` with random weights.
-        vit: settings of transformers' `ViTConfig`, for tests.
-        side: of the square; 0: what the transformer was trained with.
+    LR picture resized to a square. `base`: a base model's name, or a folder in the layout of transformers; "" builds
+    `vit` with random weights. `vit`: settings of transformers' `ViTConfig`, for tests. `side`: of the square; 0: what
+    the transformer was trained with.
     """
 
     exact = False
@@ -108,11 +105,9 @@ class DinoTokens(Encoder):
 class AutoEncoder(LatentDecoder):
     """A variational auto-encoder of diffusers: latents to pixels, and back.
 
-    Args:
-        in_dim: not used; the tokens' width.
-        base: a base model's name, or a folder with a subfolder `vae`; "" builds `vae`.
-        vae: settings of `AutoencoderKL`.
-        scaling: what latents are multiplied by, so that their deviation is one; None: what the auto-encoder states.
+    `in_dim`: not used; the tokens' width. `base`: a base model's name, or a folder with a subfolder `vae`; "" builds
+    `vae`. `vae`: settings of `AutoencoderKL`. `scaling`: what latents are multiplied by, so that their deviation is
+    one; None: what the auto-encoder states.
     """
 
     def __init__(
@@ -147,20 +142,18 @@ DECODERS: dict[str, type[LatentDecoder]] = {"latents": AutoEncoder, "cosines": C
 class LGCAA(Generator):
     """The generator: UNet with LGCAA, ControlNet, DPACM's view of the condition, and the projection of the tokens.
 
-    Args:
-        in_dim: width of the tokens.
-        base: a base model's name, or a folder with a subfolder `unet`; "" builds `unet` with random weights.
-        unet: settings of `UNet2DConditionModel`.
-        condition_widths: of the light network that sees the enlarged picture; each after the first halves its size.
-        trains: "attention": of the UNet only self- and cross-attention, the published way; "all" from scratch.
-        control_parts: which LGCAA the ControlNet's copy has; "none": standard attention.
-        dpacm: whether the condition has a view that is trained with; the ablation leaves it out.
-        relative: whether the network is shown how far noisy latents are from those of the enlarged picture with as little
-            signal, and tells how far the answer is; the process stays as it is. So what is not learned yet leaves the
-            picture as it was.
-        checkpointing: computes activations again in the backward pass, for less memory.
-        diffusion: the noise, of which `relative` needs the shares of signal.
-        parts, local_window, logit_scale, normalise_v, clamp, merge_norm, residual_gate, mlp_ratio: see `LocalGlobal`.
+    `base`: a base model's name, or a folder with a subfolder `unet`; "" builds `unet` with random weights.
+    `unet`: settings of `UNet2DConditionModel`.
+    `condition_widths`: of the light network that sees the enlarged picture; each after the first halves its size.
+    `trains`: "attention": of the UNet only self- and cross-attention, the published way; "all" from scratch.
+    `control_parts`: which LGCAA the ControlNet's copy has; "none": standard attention.
+    `dpacm`: whether the condition has a view that is trained with; the ablation leaves it out.
+    `relative`: whether the network is shown how far noisy latents are from those of the enlarged picture with as little
+    signal, and tells how far the answer is; the process stays as it is. So what is not learned yet leaves the picture
+    as it was.
+    `checkpointing`: computes activations again in the backward pass, for less memory.
+    `diffusion`: the noise, of which `relative` needs the shares of signal.
+    `parts, local_window, logit_scale, normalise_v, clamp, merge_norm, residual_gate, mlp_ratio`: see `LocalGlobal`.
     """
 
     kind = "restoration"
@@ -263,8 +256,7 @@ class LGCAA(Generator):
     def viewed(self, picture: Tensor) -> Tensor:
         """DPACM's view (B, 3, h, w) of the condition made of an enlarged picture.
 
-        Raises:
-            PresetError: it was built without.
+        Raises PresetError (it was built without).
         """
         if self.view is None:
             raise PresetError("this generator has no DPACM.", hint="generator.dpacm = true")
@@ -309,9 +301,8 @@ class LatentRestorer(ImplicitSR):
 def assemble(preset: Preset) -> LatentRestorer:
     """The network that a preset with the generator "lgcaa" describes; what comes from base models is loaded.
 
-    Raises:
-        PresetError: an unknown part or argument, or parts that do not fit together.
-        ModelError: a base model is not here.
+    Raises PresetError (an unknown part or argument, or parts that do not fit together), ModelError (a base model is not
+    here).
     """
     assert preset.generator is not None
     if preset.diffusion is None:
@@ -362,11 +353,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _from_folder(kind: Any, folder: Path, part: str = "", **options: Any) -> Any:
-    """A network of diffusers or transformers from its folder, without the network.
-
-    Raises:
-        WeightsError: it is none, lacks weights, or holds others than it should.
-    """
+    """A network of diffusers or transformers from its folder, without the network."""
     where = folder / part
     known: dict[str, Any] = {"local_files_only": True, "torch_dtype": torch.float32, **options}
     if issubclass(kind, ModelMixin):  # transformers reads pickles without running what is in them

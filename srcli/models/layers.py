@@ -119,12 +119,8 @@ def row_chunks(height: int, queries_per_row: int, device: torch.device) -> Itera
 def unfolded_conv(feat: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`Linear(unfold3x3(feat))` as one convolution.
 
-    Unfolding with zero padding orders channels as c*9 + ky*3 + kx, which is a convolution weight's own layout.
-
-    Args:
-        feat: (B, C, h, w).
-        weight: (out, 9C), the linear layer's columns for the unfolded features.
-        bias: (out,).
+    Unfolding with zero padding orders channels as c*9 + ky*3 + kx, which is a convolution weight's own layout. `feat`:
+    (B, C, h, w). `weight`: (out, 9C), the linear layer's columns for the unfolded features. `bias`: (out,).
     """
     kernel = weight.reshape(weight.shape[0], feat.shape[1], 3, 3)
     feat = feat.contiguous(memory_format=torch.channels_last)  # on the CPU: results equal for any tile
@@ -242,13 +238,8 @@ def bilinear_grid(lr: Tensor, grid: Grid) -> Tensor:
 def bicubic_grid(picture: Tensor, grid: Grid, factor: int) -> Tensor:
     """Antialiased bicubic on a rectangle of HR pixels, one axis after the other; see `srcli.geometry.bicubic`.
 
-    Args:
-        picture: (B, C, factor * h, factor * w), of the LR pixels at hand.
-        grid: the rectangle.
-        factor: samples of the picture per LR pixel.
-
-    Returns:
-        (B, C, H, W).
+    `picture`: (B, C, factor * h, factor * w), of the LR pixels at hand. `factor`: samples of the picture per LR pixel.
+    Returns (B, C, H, W).
     """
     out = picture
     for dim, axis in ((2, grid.rows), (3, grid.cols)):
@@ -271,10 +262,8 @@ def bicubic_grid(picture: Tensor, grid: Grid, factor: int) -> Tensor:
 def bicubic_at(picture: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
     """The same at coordinates: picture (B, C, H, W) of the whole image at coord (B, Q, 2) -> (B, Q, C).
 
-    Args:
-        picture: what is read.
-        coord: in [-1, 1], order (y, x).
-        cell: (B, 2) or (1, 2), the size of an output pixel, which stretches the kernel where it is the larger one.
+    `coord`: in [-1, 1], order (y, x). `cell`: (B, 2) or (1, 2), the size of an output pixel, which stretches the kernel
+    where it is the larger one.
     """
     _batch, _channels, height, width = picture.shape
     sides = coord.new_tensor([height, width])
@@ -299,13 +288,9 @@ def window_pad(lr: Tensor, multiple: int, *, always: bool) -> Tensor:
     """LR (B, C, h, w) continued at the bottom and the right until its sides are multiples of `multiple`.
 
     The continuation mirrors the image, edge row included, as often as it takes. Rows and columns are appended, so
-    pixels keep their places: decode the padded image at the same scale and keep the top left.
-
-    Args:
-        lr: the image.
-        multiple: side of a window.
-        always: append a whole window to a side that needs none, as the authors of LTE do in their evaluation;
-            published figures of SwinIR presets have it.
+    pixels keep their places: decode the padded image at the same scale and keep the top left. `always`: append a whole
+    window to a side that needs none, as the authors of LTE do in their evaluation; published figures of SwinIR presets
+    have it.
     """
     for dim in (-2, -1):
         size = lr.shape[dim]

@@ -62,9 +62,8 @@ class Looked(NamedTuple):
 class LocalGlobalAttention(nn.Module):
     """Takes the place of a transformer block's self-attention.
 
-    Args:
-        pretrained: the attention to replace; all projections begin as copies of its own.
-        settings: see `LocalGlobal`; its parts must not be "none".
+    `pretrained`: the attention to replace; all projections begin as copies of its own. `settings`: see `LocalGlobal`;
+    its parts must not be "none".
     """
 
     def __init__(self, pretrained: Attention, settings: LocalGlobal) -> None:
@@ -166,8 +165,7 @@ def _copied(linear: nn.Linear) -> nn.Linear:
 def level_grid(canvas: Size, tokens: int) -> Size:
     """The size of the UNet's level that has so many tokens, each level being half as large, rounded up.
 
-    Raises:
-        ValueError: no level has.
+    Raises ValueError (no level has).
     """
     level = canvas
     while level.h * level.w > tokens:

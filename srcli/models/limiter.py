@@ -37,10 +37,7 @@ Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 class Limiter:
     """Limits native pictures of normalised LR images.
 
-    Args:
-        mean: of each channel.
-        std: of each channel.
-        rule: `limited` or `with_low_frequencies`.
+    `rule`: `limited` or `with_low_frequencies`.
     """
 
     def __init__(
@@ -70,14 +67,9 @@ def set_limiter(network: ImplicitSR, preset: Preset, *, on: bool) -> None:
 def limited(phases: Tensor, lr: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """A native picture within its limits.
 
-    Args:
-        phases: (B, 3, f^2, h, w), the picture in the order of `pixel_shuffle`, normalised.
-        lr: (B, 3, h, w), the LR image, normalised.
-        mean: (1, 3, 1, 1), of the channels.
-        std: (1, 3, 1, 1).
-
-    Returns:
-        (B, 3, f^2, h, w), normalised.
+    `phases`: (B, 3, f^2, h, w), the picture in the order of `pixel_shuffle`, normalised. `lr`: (B, 3, h, w), the LR
+    image, normalised. `mean`: (1, 3, 1, 1), of the channels. `std`: (1, 3, 1, 1). Returns (B, 3, f^2, h, w),
+    normalised.
     """
     seen = (lr * std + mean).clamp(0, 1)
     drawn = (colours_around(seen) <= COLOURS).unsqueeze(1)

@@ -17,12 +17,7 @@ class Block(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Linear attention without a softmax, keys and values normalised, then two layers; added to its input.
-
-    Args:
-        dim: channels.
-        n_heads: heads.
-    """
+    """Linear attention without a softmax, keys and values normalised, then two layers; added to its input."""
 
     def __init__(self, dim: int, n_heads: int) -> None:
         super().__init__()

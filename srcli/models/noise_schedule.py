@@ -32,10 +32,8 @@ def alphas_cumprod(diffusion: Diffusion) -> Tensor:
 class Schedule:
     """A sampler of `diffusers` with its steps; made by `make_scheduler`.
 
-    Attributes:
-        calls: how many predictions it takes.
-        times: the step of training that each is for, (calls,) float32.
-        levels: sqrt(alpha-bar) there, (calls,) float32.
+    `calls`: how many predictions it takes. `times`: the step of training that each is for, (calls,) float32. `levels`:
+    sqrt(alpha-bar) there, (calls,) float32.
     """
 
     def __init__(self, scheduler: Any, times: Tensor, levels: Tensor, *, arguments: dict[str, Any]) -> None:
@@ -73,11 +71,7 @@ class Schedule:
     def step(self, prediction: Tensor, sample: Tensor, call: int, fresh: Tensor | None) -> Tensor:
         """The sample after a step.
 
-        Args:
-            prediction: for the sample as `scaled` gave it.
-            sample: before the step.
-            call: its number.
-            fresh: noise, if it `draws`.
+        `prediction`: for the sample as `scaled` gave it.
         """
         arguments = dict(self._arguments)
         if "eta" in arguments:
@@ -110,14 +104,12 @@ def make_scheduler(
 ) -> Schedule:
     """A sampler, ready for one sample.
 
-    Args:
-        diffusion: the noise of training.
-        sampler: its name. "ddpm" is ancestral sampling, which is DDIM at eta 1.
-        steps: of its schedule, from the noisiest step of training down to a clean sample.
-        eta: share of fresh noise in the steps of ddim.
-        skip: steps at the noisy end that are left out.
-        official: the grid of Kim et al. and FPLIA: steps counted from 1, the last of them down to the noise of the
-            first step of training instead of to none.
+    `sampler`: its name. "ddpm" is ancestral sampling, which is DDIM at eta 1.
+    `steps`: of its schedule, from the noisiest step of training down to a clean sample.
+    `eta`: share of fresh noise in the steps of ddim.
+    `skip`: steps at the noisy end that are left out.
+    `official`: the grid of Kim et al. and FPLIA: steps counted from 1, the last of them down to the noise of the first
+    step of training instead of to none.
     """
     common: dict[str, Any] = {
         "num_train_timesteps": diffusion.train_steps,

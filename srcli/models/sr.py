@@ -20,19 +20,17 @@ from srcli.models.frame import Frame, pixel_cell
 class Encoder(nn.Module):
     """Features of an LR image at its own resolution: (B, 3, h, w) -> (B, out_dim, h, w).
 
-    Attributes:
-        out_dim: channels of the features.
-        multiple_of: LR sides must be multiples of this (8 for SwinIR's windows); the engine pads.
-        repeat_edge: whether the mirrored continuation that completes a side begins with the edge row again, as in the
-            tests of the LIIF family, or with the one before, as CiaoSR does.
-        halo: LR pixels of context with which a tile's features equal the image's, or are as close as `exact` says.
-        exact: whether tiles are exact at that halo.
-        live_channels: numbers held at once per LR pixel, for planning memory; None: four times `out_dim`.
-        practical_halo: less context where the exact one is wasteful; the class says how close it comes.
-        latent_channels: channels of a sampled latent that it expects behind the three colours; 0: none.
-        cpu_tile_bytes: what a tile may take on a CPU; the wider its margin, the more a large one saves.
-        title: what tables of papers call the published network of this class.
-        tile_multiple: tiles begin at multiples of this, where the network has a grid of its own; nothing is padded.
+    `multiple_of`: LR sides must be multiples of this (8 for SwinIR's windows); the engine pads.
+    `repeat_edge`: whether the mirrored continuation that completes a side begins with the edge row again, as in the
+    tests of the LIIF family, or with the one before, as CiaoSR does.
+    `halo`: LR pixels of context with which a tile's features equal the image's, or are as close as `exact` says.
+    `exact`: whether tiles are exact at that halo.
+    `live_channels`: numbers held at once per LR pixel, for planning memory; None: four times `out_dim`.
+    `practical_halo`: less context where the exact one is wasteful; the class says how close it comes.
+    `latent_channels`: channels of a sampled latent that it expects behind the three colours; 0: none.
+    `cpu_tile_bytes`: what a tile may take on a CPU; the wider its margin, the more a large one saves.
+    `title`: what tables of papers call the published network of this class.
+    `tile_multiple`: tiles begin at multiples of this, where the network has a grid of its own; nothing is padded.
     """
 
     title: ClassVar[str | None] = None
@@ -71,15 +69,9 @@ class NativeEncoder(Encoder):
     """The body of a network for one factor, with its own upsampler: the picture at that factor is the native one.
 
     The picture travels as 3 * factor^2 channels at LR resolution, in the order of `pixel_shuffle`, so that tiles, bands
-    and precisions treat it as they treat features. It is float32 always.
-
-    Args:
-        factor: of the network.
-        feat_dim: channels of the features alone.
-        gives: whether `forward` gives the features, the picture, or the features with the picture behind them.
-
-    Attributes:
-        limiter: what bounds the picture, given the picture and the LR image; None: nothing does.
+    and precisions treat it as they treat features. It is float32 always. `feat_dim`: channels of the features alone.
+    `gives`: whether `forward` gives the features, the picture, or the features with the picture behind them. `limiter`:
+    what bounds the picture, given the picture and the LR image; None: nothing does.
     """
 
     def __init__(self, factor: int, feat_dim: int, gives: Gives) -> None:
@@ -117,18 +109,17 @@ class Tiling(NamedTuple):
 class Decoder(nn.Module):
     """Colours at any coordinate from features.
 
-    Attributes:
-        halo: LR pixels around the nearest one that an answer depends on (sampling reach plus convolution
-            context); the rest of the image does not matter to it.
-        local: whether that holds. For decoders that look at the whole image or at all queries it does not: the
-            engine then prepares the whole image at once, with `frame.target` set, and renders it in bands.
-        tiling: a protocol of tiles that replaces the engine's own, where the authors have one and it is asked for.
-        kind: of the presets that have it without a generator.
-        title: what tables of papers call the method; None for ours.
-        cascade_title: the same, with more than one branch.
-        n_branches: how many stages of a cascade it learns one after the other.
-        note: one line on what this decoder's answer depends on, for the output; None where there is nothing to say.
-        needs_lr: whether the LR image itself is read (the bilinear skip).
+    `halo`: LR pixels around the nearest one that an answer depends on (sampling reach plus convolution context); the
+    rest of the image does not matter to it.
+    `local`: whether that holds. For decoders that look at the whole image or at all queries it does not: the engine
+    then prepares the whole image at once, with `frame.target` set, and renders it in bands.
+    `tiling`: a protocol of tiles that replaces the engine's own, where the authors have one and it is asked for.
+    `kind`: of the presets that have it without a generator.
+    `title`: what tables of papers call the method; None for ours.
+    `cascade_title`: the same, with more than one branch.
+    `n_branches`: how many stages of a cascade it learns one after the other.
+    `note`: one line on what this decoder's answer depends on, for the output; None where there is nothing to say.
+    `needs_lr`: whether the LR image itself is read (the bilinear skip).
     """
 
     kind: ClassVar[Kind] = "regression"
@@ -143,11 +134,9 @@ class Decoder(nn.Module):
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> Any:
         """What all queries share.
 
-        Args:
-            feat: (B, C, h, w), features of `frame.box`.
-            lr: (B, 3, h, w), the normalised LR pixels of the same box.
-            frame: where the box sits. At sides of the box that are not sides of the image the outermost results
-                are unreliable; queries must keep `halo` away from those.
+        `feat`: (B, C, h, w), features of `frame.box`. `lr`: (B, 3, h, w), the normalised LR pixels of the same box.
+        `frame`: where the box sits. At sides of the box that are not sides of the image the outermost results are
+        unreliable; queries must keep `halo` away from those.
         """
         raise NotImplementedError
 
@@ -163,11 +152,8 @@ class Decoder(nn.Module):
 class GenerativeDecoder(Decoder):
     """A decoder that gives a distribution of colours, of which every sample is mean + temperature * direction.
 
-    The output is cut into patches from its top left; those at the bottom and the right may reach beyond it.
-    `query` and `render` give the mean, temperature 0.
-
-    Attributes:
-        patch: side of a patch of output pixels that one draw of noise belongs to.
+    The output is cut into patches from its top left; those at the bottom and the right may reach beyond it. `query` and
+    `render` give the mean, temperature 0. `patch`: side of a patch of output pixels that one draw of noise belongs to.
     """
 
     kind = "flow"
@@ -181,30 +167,24 @@ class GenerativeDecoder(Decoder):
     def render_affine(self, prepared: Any, grid: Grid, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and direction, (B, 3, H, W) each, of a rectangle of HR pixels; colours are mean + tau * direction.
 
-        Args:
-            prepared: see `prepare`.
-            grid: the rectangle; its rows and columns begin at multiples of `patch`.
-            noise: (B, noise_channels, rows, columns), standard normal, of the patches `grid.patches(patch)`.
+        `prepared`: see `prepare`. `grid`: the rectangle; its rows and columns begin at multiples of `patch`. `noise`:
+        (B, noise_channels, rows, columns), standard normal, of the patches `grid.patches(patch)`.
         """
         raise NotImplementedError
 
     def sample(self, prepared: Any, coord: Tensor, noise: Tensor | None = None) -> Tensor:
         """Colours (B, Q, noise_channels) of the patches around coord (B, Q, 2), for training.
 
-        Args:
-            prepared: see `prepare`; its frame's cell is the distance of the pixels within a patch.
-            coord: coordinates of the patches' middle pixels.
-            noise: (B, Q, noise_channels), times the temperature; None for the mean.
+        `prepared`: see `prepare`; its frame's cell is the distance of the pixels within a patch. `coord`: coordinates
+        of the patches' middle pixels. `noise`: (B, Q, noise_channels), times the temperature; None for the mean.
         """
         raise NotImplementedError
 
     def log_density(self, prepared: Any, coord: Tensor, hr: Tensor) -> Tensor:
         """Logarithm of the density (B, Q) of the patches around coord (B, Q, 2).
 
-        Args:
-            prepared: see `prepare`.
-            coord: coordinates of the patches' middle pixels.
-            hr: their colours (B, Q, noise_channels), in the normalised domain.
+        `prepared`: see `prepare`. `coord`: coordinates of the patches' middle pixels. `hr`: their colours (B, Q,
+        noise_channels), in the normalised domain.
         """
         raise NotImplementedError
 
@@ -212,9 +192,8 @@ class GenerativeDecoder(Decoder):
 class SelectiveDecoder(Decoder):
     """A decoder with several answers, of which it can give the best one for every pixel, or always the same.
 
-    Attributes:
-        every_branch: names of the answers where the constructor is not told otherwise; its argument is `branches`.
-        branches: names of those that this decoder has, in the order of the scores.
+    `every_branch`: names of the answers where the constructor is not told otherwise; its argument is `branches`.
+    `branches`: names of those that this decoder has, in the order of the scores.
     """
 
     every_branch: ClassVar[tuple[str, ...]]
@@ -244,15 +223,13 @@ class Generator(nn.Module):
     The sample of a latent diffusion model is a latent on the grid of the LR image, whatever the output's size. Its
     values are about standard normal; `denormalised` brings them to the range that the encoder expects.
 
-    Attributes:
-        channels: of the sample.
-        multiple_of: sides of the sample, and of its tiles, are multiples of this.
-        context: sample pixels that neighbouring tiles share at least, where the sample is cut.
-        live_channels: numbers held at once per pixel of the sample, for planning memory.
-        condition_live: the same while the condition is computed, per LR pixel, beyond what the encoder says.
-        kind: of the presets that have it.
-        title: what tables of papers call the method; None for ours.
-        by_level: whether `t` is the share of the signal, sqrt(alpha-bar), instead of the number of the step.
+    `multiple_of`: sides of the sample, and of its tiles, are multiples of this.
+    `context`: sample pixels that neighbouring tiles share at least, where the sample is cut.
+    `live_channels`: numbers held at once per pixel of the sample, for planning memory.
+    `condition_live`: the same while the condition is computed, per LR pixel, beyond what the encoder says.
+    `kind`: of the presets that have it.
+    `title`: what tables of papers call the method; None for ours.
+    `by_level`: whether `t` is the share of the signal, sqrt(alpha-bar), instead of the number of the step.
     """
 
     kind: ClassVar[Kind] = "latent-diffusion"
@@ -267,12 +244,8 @@ class Generator(nn.Module):
     def condition(self, encoder: Encoder, lr: Tensor) -> Any:
         """What the network sees beside the noisy sample.
 
-        Args:
-            encoder: the network's encoder, whose features or auto-encoder may serve.
-            lr: (B, 3, h, w), normalised.
-
-        Returns:
-            (B, C, h, w), on the grid of the sample.
+        `encoder`: the network's encoder, whose features or auto-encoder may serve. `lr`: (B, 3, h, w), normalised.
+        Returns (B, C, h, w), on the grid of the sample.
         """
         raise NotImplementedError
 
@@ -295,11 +268,9 @@ class Generator(nn.Module):
 class OutputGenerator(Generator):
     """A generator whose sample is the output itself, so that each size is sampled anew.
 
-    `condition` gives features on the grid of the LR image; `spread` brings them to the output.
-
-    Attributes:
-        relative: if above 0, the sample is what the output has beyond the LR image enlarged by bicubic interpolation, in
-            units of this (a usual deviation, normalised); 0: the sample is the output.
+    `condition` gives features on the grid of the LR image; `spread` brings them to the output. `relative`: if above 0,
+    the sample is what the output has beyond the LR image enlarged by bicubic interpolation, in units of this (a usual
+    deviation, normalised); 0: the sample is the output.
     """
 
     kind = "pixel-diffusion"
@@ -314,9 +285,8 @@ class OutputGenerator(Generator):
     def spread(self, feat: Tensor, grid: Grid) -> tuple[Tensor, ...]:
         """The condition of a rectangle of output pixels: tensors that all begin with the axis of the batch.
 
-        Args:
-            feat: (1, C, h, w), what `condition` gave for a part of the image.
-            grid: the rectangle; its origins are the corner of that part.
+        `feat`: (1, C, h, w), what `condition` gave for a part of the image. `grid`: the rectangle; its origins are the
+        corner of that part.
         """
         raise NotImplementedError
 
@@ -325,10 +295,8 @@ class ImplicitSR(nn.Module):
     """An encoder and a decoder, and a generator where there is something to sample first.
 
     `forward` is training's path, the engine calls the parts itself. With a generator, what `forward` and `render` are
-    given as `lr` has the latent behind the three colours.
-
-    Attributes:
-        outside: the keys of its state that come from base models as they were; a weights file has the others.
+    given as `lr` has the latent behind the three colours. `outside`: the keys of its state that come from base models
+    as they were; a weights file has the others.
     """
 
     outside: frozenset[str] = frozenset()

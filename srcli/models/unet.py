@@ -19,19 +19,13 @@ class UNet(UNet2DModel):  # type: ignore[misc]  # diffusers is not followed
     The last convolutions of residual blocks, the attentions' last layers and the last convolution begin as zeros, so
     that an untrained network predicts no noise.
 
-    Args:
-        in_channels: of the noisy sample and the condition together.
-        out_channels: of the sample.
-        widths: channels of the levels from fine to coarse.
-        layers: residual blocks of a level on the way down; on the way up there is one more.
-        attention: for each level, whether its residual blocks are followed by self-attention; the middle always has it.
-        n_heads: heads of every attention; None for as many as `head_dim` gives.
-        head_dim: channels of a head.
-        upsample: how sides are doubled before a convolution.
-        groups: of the group norm.
-
-    Raises:
-        ValueError: lists of different lengths, or widths that the groups or heads do not divide.
+    `in_channels`: of the noisy sample and the condition together.
+    `widths`: channels of the levels from fine to coarse.
+    `layers`: residual blocks of a level on the way down; on the way up there is one more.
+    `attention`: for each level, whether its residual blocks are followed by self-attention; the middle always has it.
+    `n_heads`: heads of every attention; None for as many as `head_dim` gives.
+    `upsample`: how sides are doubled before a convolution.
+    Raises ValueError (lists of different lengths, or widths that the groups or heads do not divide).
     """
 
     def __init__(

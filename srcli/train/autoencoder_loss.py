@@ -43,25 +43,19 @@ def autoencoder(
 ) -> tuple[Objective, ...]:
     """Encode `batch.picture`, sample the posterior, decode at a random size, compare.
 
-    Args:
-        branch: which branch of LIA answers, "p" is the perceptual one; "" for a decoder without branches.
-        l1: weight of the mean absolute error.
-        perceptual: weight of the distance in the features of a classifier, for pictures that it can look at.
-        backbone: that classifier.
-        weights: its file.
-        gradient: weight of the mean absolute error of neighbours' differences. Not published, for short runs.
-        spectrum: weight of the mean absolute error of the Fourier amplitudes. Not published, for short runs.
-        kl: weight of the posterior's divergence from the normal distribution, for each colour of the picture.
-        adversary: weight of the hinge loss of a PatchGAN, besides the adaptive factor that equates gradients.
-        adversary_from: the first step with that loss.
-        adversary_width: channels of its first layer.
-        adversary_layers: layers of stride 2.
-        smallest: the smallest target's sides over those of the picture.
-        crop: side of a random square of each target to which decoding and comparison are restricted; 0: all of it.
-
-    Raises:
-        ValueError: a weight below 0.
-        PresetError: a perceptual loss without its file.
+    `branch`: which branch of LIA answers, "p" is the perceptual one; "" for a decoder without branches.
+    `l1`: weight of the mean absolute error.
+    `perceptual`: weight of the distance in the features of a classifier, for pictures that it can look at.
+    `gradient`: weight of the mean absolute error of neighbours' differences. Not published, for short runs.
+    `spectrum`: weight of the mean absolute error of the Fourier amplitudes. Not published, for short runs.
+    `kl`: weight of the posterior's divergence from the normal distribution, for each colour of the picture.
+    `adversary`: weight of the hinge loss of a PatchGAN, besides the adaptive factor that equates gradients.
+    `adversary_from`: the first step with that loss.
+    `adversary_width`: channels of its first layer.
+    `adversary_layers`: layers of stride 2.
+    `smallest`: the smallest target's sides over those of the picture.
+    `crop`: side of a random square of each target to which decoding and comparison are restricted; 0: all of it.
+    Raises ValueError (a weight below 0), PresetError (a perceptual loss without its file).
     """
     if min(l1, perceptual, gradient, spectrum, kl, adversary) < 0:
         raise ValueError("weights of losses are at least 0")
@@ -162,8 +156,7 @@ class _AutoEncoder(TrainingLoss):
 def last_layer(network: ImplicitSR) -> Tensor:
     """The weight of the last layer of the decoder's MLP.
 
-    Raises:
-        PresetError: it has no MLP.
+    Raises PresetError (it has no MLP).
     """
     mlp = getattr(network.decoder, "mlp", None)
     if not isinstance(mlp, MLP):
@@ -185,9 +178,7 @@ def _amplitudes(pictures: Tensor) -> Tensor:
 class PatchGAN(nn.Module):
     """Pictures (B, 3, h, w) to judgements (B, 1, h', w') of overlapping patches, larger for real ones.
 
-    Args:
-        width: channels of the first layer.
-        layers: layers of stride 2; pictures need sides of 3 * 2^layers.
+    `width`: channels of the first layer. `layers`: layers of stride 2; pictures need sides of 3 * 2^layers.
     """
 
     def __init__(self, width: int = 64, layers: int = 3) -> None:
@@ -228,8 +219,7 @@ def generator_loss(made: Tensor) -> Tensor:
 def faithful(network: ImplicitSR, lr: Tensor) -> Tensor:
     """Features of lr (B, 3, h, w) with zeros where those of a latent would be.
 
-    Raises:
-        PresetError: the network does not look at LR and a latent.
+    Raises PresetError (the network does not look at LR and a latent).
     """
     if not isinstance(network.encoder, Perception):
         raise PresetError("This objective needs FPLIA's encoder.", hint='encoder.name = "perception"')
@@ -247,8 +237,7 @@ def perceived(network: ImplicitSR, lr: Tensor, z: Tensor) -> Tensor:
 def autoencoder_of(network: ImplicitSR) -> Any:
     """The network's auto-encoder.
 
-    Raises:
-        PresetError: it has none.
+    Raises PresetError (it has none).
     """
     found = getattr(network.encoder, "autoencoder", None)
     if found is None:
@@ -261,8 +250,7 @@ def autoencoder_of(network: ImplicitSR) -> Any:
 def picture_of(batch: Batch) -> Tensor:
     """The batch's pictures.
 
-    Raises:
-        PresetError: it has none.
+    Raises PresetError (it has none).
     """
     if batch.picture is None:
         raise PresetError(
@@ -286,8 +274,7 @@ def decoded(
 def answers(network: ImplicitSR, prepared: Any, coord: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
     """Colours (B, Q, 3) in float32 by the names of LIA's branches; "" is a decoder without branches.
 
-    Raises:
-        PresetError: a branch of a decoder that has none.
+    Raises PresetError (a branch of a decoder that has none).
     """
     decoder: Any = network.decoder
     if tuple(names) == ("",):

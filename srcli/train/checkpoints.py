@@ -37,9 +37,7 @@ FOLDER = "checkpoints"
 def alone(out: Path) -> Iterator[None]:
     """Inside, no other call trains in folder `out`, which is made if need be.
 
-    Raises:
-        UsageError: one does already.
-        ResourceError: the folder cannot be made or written.
+    Raises UsageError (one does already), ResourceError (the folder cannot be made or written).
     """
     from filelock import FileLock, Timeout
 
@@ -76,11 +74,8 @@ def configuration(recipe: Recipe, photos: Photos, ranks: Ranks) -> dict[str, Any
 def check_configuration(record: Mapping[str, Any], recipe: Recipe, run: Path, *, force: bool) -> None:
     """Refuse to continue the run in folder `run` with another configuration than `record`, unless `force`.
 
-    Settings that the run's record does not know yet had their defaults.
-
-    Raises:
-        UsageError: they differ; the message says in what.
-        WeightsError: the record is damaged.
+    Settings that the run's record does not know yet had their defaults. Raises UsageError (they differ; the message
+    says in what), WeightsError (the record is damaged).
     """
     path = run / CONFIGURATION
     if force or not path.exists():
@@ -119,14 +114,8 @@ def _differences(old: Any, new: Any, where: str = "") -> list[str]:
 def find_state(resume: str, out: Path, *, force: bool) -> Path | None:
     """The trainer's state to continue from, if any.
 
-    Args:
-        resume: "auto": the run in `out`, if there is one; "no": start anew; otherwise a run's folder or its state.
-        out: the run's folder.
-        force: start anew where a run is.
-
-    Raises:
-        ExistsError: `out` holds a run, and another is asked for.
-        NothingToDoError: a path without a state.
+    `resume`: "auto": the run in `out`, if there is one; "no": start anew; otherwise a run's folder or its state. Raises
+    ExistsError (`out` holds a run, and another is asked for), NothingToDoError (a path without a state).
     """
     own = out / STATE
     if resume == "auto":
@@ -154,8 +143,7 @@ def begin_anew(out: Path) -> None:
 def read_state(path: Path, device: torch.device) -> dict[str, Any]:
     """The trainer's state in a file.
 
-    Raises:
-        WeightsError: it is damaged.
+    Raises WeightsError (it is damaged).
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
@@ -169,14 +157,8 @@ def write_checkpoint(
 ) -> None:
     """Write weights and the trainer's state, each file atomically; a better measurement of held-out photos also becomes `best`.
 
-    Args:
-        trainer: the run.
-        out: its folder.
-        validation: what was measured at this step.
-        keep: how many earlier weights stay in `checkpoints`.
-
-    Raises:
-        ResourceError: the disk is full or the folder not writable; what was there before is still there.
+    `validation`: what was measured at this step. `keep`: how many earlier weights stay in `checkpoints`. Raises
+    ResourceError (the disk is full or the folder not writable; what was there before is still there).
     """
     own = [value for name, value in (validation or {}).items() if name.startswith(METRIC)]
     if own and sum(own) / len(own) > trainer.best:

@@ -29,14 +29,9 @@ def latent_diffusion(
 ) -> tuple[Objective, ...]:
     """Mean squared error of the noise in the latents of `batch.picture`, at a random step for each.
 
-    Args:
-        diffusion: the preset's noise.
-        min_snr: clamp of the signal-to-noise ratio (Hang et al., ICCV 2023): errors at steps with a larger one count less,
-            by clamp / ratio; 0: all alike, as published.
-        normalise: bring every channel of the latents to mean 0 and deviation 1, as measured on the first batch.
-
-    Raises:
-        ValueError: a clamp below 0.
+    `min_snr`: clamp of the signal-to-noise ratio (Hang et al., ICCV 2023): errors at steps with a larger one count
+    less, by clamp / ratio; 0: all alike, as published. `normalise`: bring every channel of the latents to mean 0 and
+    deviation 1, as measured on the first batch. Raises ValueError (a clamp below 0).
     """
     if min_snr < 0:
         raise ValueError("min_snr is at least 0")
@@ -119,8 +114,7 @@ def sampled(mean: Tensor, deviation: Tensor | None) -> Tensor:
 def generator_of(network: ImplicitSR) -> Generator:
     """The network's generator.
 
-    Raises:
-        PresetError: it has none.
+    Raises PresetError (it has none).
     """
     if network.generator is None:
         raise PresetError("This objective needs a generator.", hint="A preset such as fplia has one.")
@@ -158,13 +152,8 @@ def noise_level(*, diffusion: Diffusion, smallest: float = 0.25) -> tuple[Object
     samples that.
 
     For each sample a step t is drawn, and the square root of the share uniformly between those of t - 1 and t.
-
-    Args:
-        diffusion: the preset's noise.
-        smallest: the smallest picture's sides over those of `batch.picture`; one size for each batch.
-
-    Raises:
-        ValueError: no such share.
+    `smallest`: the smallest picture's sides over those of `batch.picture`; one size for each batch. Raises ValueError
+    (no such share).
     """
     if not 0 < smallest <= 1:
         raise ValueError("smallest is above 0 and at most 1")
@@ -195,8 +184,7 @@ def noise_level(*, diffusion: Diffusion, smallest: float = 0.25) -> tuple[Object
 def output_generator_of(network: ImplicitSR) -> OutputGenerator:
     """The network's generator of outputs.
 
-    Raises:
-        PresetError: it has none, or one of latents.
+    Raises PresetError (it has none, or one of latents).
     """
     generator = generator_of(network)
     if not isinstance(generator, OutputGenerator):
@@ -207,8 +195,7 @@ def output_generator_of(network: ImplicitSR) -> OutputGenerator:
 def told_noise(network: ImplicitSR, lr: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
     """What a generator of outputs says of the noise in `noisy` (B, 3, H, W), given lr (B, 3, h, w).
 
-    Raises:
-        PresetError: the generator is none of outputs.
+    Raises PresetError (the generator is none of outputs).
     """
     generator = output_generator_of(network)
     grid = Grid.of(Size(*lr.shape[-2:]), Size(*noisy.shape[-2:]))

@@ -34,16 +34,9 @@ def lia_finetune(
     """FPLIA's loss: squared errors of the selected colours and of every branch, latents estimated in one step.
 
     Branches that see the latent count by the signal-to-noise ratio of its step; f, which does not, and the selection
-    count as they are.
-
-    Args:
-        diffusion: the preset's noise.
-        steps: which steps are drawn from, as shares of all of them, lowest and (excluded) highest.
-        clamp: largest weight of a branch's error; 0: none, as published.
-        temperature: of the Gumbel noise: "published" takes 341,000 steps from 1 to 0.001, "short" 80 % of the run.
-
-    Raises:
-        ValueError: no range, or a clamp below 0.
+    count as they are. `steps`: which steps are drawn from, as shares of all of them, lowest and (excluded) highest.
+    `clamp`: largest weight of a branch's error; 0: none, as published. `temperature`: of the Gumbel noise: "published"
+    takes 341,000 steps from 1 to 0.001, "short" 80 % of the run. Raises ValueError (no range, or a clamp below 0).
     """
     if not 0 <= steps[0] < steps[1] <= 1 or clamp < 0:
         raise ValueError("steps rise from 0 to 1 at most, and clamp is at least 0")
@@ -119,10 +112,7 @@ def alignment(
 
     The squared error of the latent that one prediction gives, times the signal-to-noise ratio (which makes it the
     squared error of the noise), and the error of its colours at the batch's coordinates, times the same ("l1": times
-    its square root).
-
-    Raises:
-        ValueError: a weight or clamp below 0.
+    its square root). Raises ValueError (a weight or clamp below 0).
     """
     if min(image, clamp) < 0:
         raise ValueError("image and clamp are at least 0")

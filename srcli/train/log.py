@@ -36,14 +36,9 @@ LOG = "log.jsonl"
 class Record:
     """The log of a run in folder `out`: `log.jsonl`, and TensorBoard's files in `tensorboard/`.
 
-    Args:
-        out: the run's folder.
-        step: where the call begins; lines of later steps, which a killed process may have left, are dropped.
-        tensorboard: whether to write for it.
-
-    Raises:
-        ModelError: TensorBoard is not installed.
-        ResourceError: the folder cannot be written.
+    `step`: where the call begins; lines of later steps, which a killed process may have left, are dropped.
+    `tensorboard`: whether to write for it. Raises ModelError (TensorBoard is not installed), ResourceError (the folder
+    cannot be written).
     """
 
     def __init__(self, out: Path, step: int, *, tensorboard: bool = False) -> None:

@@ -67,25 +67,17 @@ def train(
 ) -> int | None:
     """Train, or continue, the run in folder `out`, and give the signal that ended it; `checkpoints` says what it leaves.
 
-    Args:
-        recipe: what is trained, and how.
-        data: folders, images or tar shards.
-        out: the run's folder.
-        device: where.
-        limits: where this call stops.
-        options: how often it is saved, logged, and so on.
-        init: weights to start a new run from.
-        resume: "auto", "no", or the path of a run to continue in `out`.
-        report: called after every step, in the first process.
-        notify: called with one line per thing that a person should know, in the first process.
-        force: continue a run whose configuration has changed; with resume "no", begin one anew.
-
-    Raises:
-        UsageError: `out` holds a run with another configuration and `force` is not given, or another call trains there.
-        NothingToDoError: no photo can be used, or there is nothing to resume.
-        WeightsError: `init` does not fit, or the trainer's state is damaged.
-        ResourceError: the disk is full; the last checkpoint is still there.
-        SrcliError: no finite loss.
+    `data`: folders, images or tar shards.
+    `options`: how often it is saved, logged, and so on.
+    `init`: weights to start a new run from.
+    `resume`: "auto", "no", or the path of a run to continue in `out`.
+    `report`: called after every step, in the first process.
+    `notify`: called with one line per thing that a person should know, in the first process.
+    `force`: continue a run whose configuration has changed; with resume "no", begin one anew.
+    Raises UsageError (`out` holds a run with another configuration and `force` is not given, or another call trains
+    there), NothingToDoError (no photo can be used, or there is nothing to resume), WeightsError (`init` does not fit,
+    or the trainer's state is damaged), ResourceError (the disk is full; the last checkpoint is still there), SrcliError
+    (no finite loss).
     """
     place = torch.device(device)
     with joined_ranks("nccl" if place.type == "cuda" else "gloo") as ranks, ExitStack() as held:
@@ -211,8 +203,7 @@ def dry_run(
 ) -> None:
     """Build all that `train` would, take one step, tell memory and speed, and write nothing.
 
-    Raises:
-        SrcliError: what `train` would refuse.
+    Raises SrcliError (what `train` would refuse).
     """
     from srcli.evaluate.cost import measured
 

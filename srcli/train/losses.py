@@ -23,9 +23,8 @@ Objective = Callable[[ImplicitSR, Batch], Tensor]
 class TrainingLoss:
     """A loss with more to it than a formula; calling it gives the loss, as with every objective.
 
-    Attributes:
-        discriminator: a network that is trained against this loss, in the same steps and with an optimiser of its own.
-        discriminator_from: the step at which that begins.
+    `discriminator`: a network that is trained against this loss, in the same steps and with an optimiser of its own.
+    `discriminator_from`: the step at which that begins.
     """
 
     discriminator: nn.Module | None = None
@@ -45,10 +44,8 @@ class TrainingLoss:
     def measure(self, network: ImplicitSR, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float] | None:
         """How good the network is at what this stage trains, larger is better, in dB; None: measure it as a whole.
 
-        Args:
-            network: the averaged weights, in evaluation.
-            pairs: LR (1, 3, h, w) and HR (1, 3, H, W) of held-out pictures at the largest scale of `validation.scales`,
-                normalised.
+        `network`: the averaged weights, in evaluation. `pairs`: LR (1, 3, h, w) and HR (1, 3, H, W) of held-out
+        pictures at the largest scale of `validation.scales`, normalised.
         """
         return None
 
@@ -81,9 +78,7 @@ PUBLISHED = "vgg19-dcbb9e9d.pth"
 def classifier(backbone: str, weights: str | None) -> nn.Module:
     """The distance that a perceptual loss is, see `load_classifier`.
 
-    Raises:
-        PresetError: no file is named.
-        ModelError: it is not here or is something else.
+    Raises PresetError (no file is named), ModelError (it is not here or is something else).
     """
     if weights is None:
         own = f"It is torchvision's {PUBLISHED}"
@@ -136,12 +131,8 @@ def perceptual_l1(
 ) -> tuple[Objective, ...]:
     """Mean absolute error of the colours, and the perceptual distance of the square block that they form.
 
-    Needs `data.block`, and a preset with mean and standard deviation 0.5.
-
-    Raises:
-        ValueError: a weight below 0.
-        PresetError: no file.
-        ModelError: the file is not here or is something else.
+    Needs `data.block`, and a preset with mean and standard deviation 0.5. Raises ValueError (a weight below 0),
+    PresetError (no file), ModelError (the file is not here or is something else).
     """
     if min(l1, perceptual) < 0:
         raise ValueError("weights of losses are at least 0")
@@ -179,22 +170,17 @@ def linf_stage_2(
 ) -> tuple[Objective, ...]:
     """LINF's second stage: the density, and the colours at temperature 0.
 
-    Args:
-        nll: weight of the negative log-density.
-        l1: weight of the mean absolute error of the colours at temperature 0.
-        perceptual: weight of the perceptual distance of a sample; needs `data.block`.
-        backbone: whose features the distance compares: "vgg19", as the authors, or "squeezenet".
-        weights: the backbone's file.
-        temperature: of the sample that the perceptual distance sees; the preset's mean and deviation are 0.5.
-        loss: "steps" gives the density an optimiser step of its own, as the authors' code does; "joint" is one weighted
-            sum, as the paper writes it.
-        teacher: a preset or weights file whose self-ensemble (see `Teacher`) the colours at temperature 0 aim at.
-        share: of the teacher in that aim, from 0 to 1; the rest is the true colours.
-
-    Raises:
-        ValueError: a weight below 0, or what `Teacher` refuses.
-        PresetError: a perceptual loss without the backbone's file.
-        ModelError: the file is not here or is something else.
+    `nll`: weight of the negative log-density.
+    `l1`: weight of the mean absolute error of the colours at temperature 0.
+    `perceptual`: weight of the perceptual distance of a sample; needs `data.block`.
+    `backbone`: whose features the distance compares: "vgg19", as the authors, or "squeezenet".
+    `temperature`: of the sample that the perceptual distance sees; the preset's mean and deviation are 0.5.
+    `loss`: "steps" gives the density an optimiser step of its own, as the authors' code does; "joint" is one weighted
+    sum, as the paper writes it.
+    `teacher`: a preset or weights file whose self-ensemble (see `Teacher`) the colours at temperature 0 aim at.
+    `share`: of the teacher in that aim, from 0 to 1; the rest is the true colours.
+    Raises ValueError (a weight below 0, or what `Teacher` refuses), PresetError (a perceptual loss without the
+    backbone's file), ModelError (the file is not here or is something else).
     """
     if min(nll, l1, perceptual) < 0:
         raise ValueError("weights of losses are at least 0")
@@ -275,17 +261,12 @@ class Teacher:
     """What a trained network makes of samples as a self-ensemble; of those that come again it is asked once.
 
     The mean of a network over the eight turned and mirrored copies of its input (Timofte et al., "Seven ways to improve
-    example-based single image super resolution", CVPR 2016) is closer than one pass, at eight times the time. A network that
-    is trained towards that mean keeps some of it for nothing; and the mean is far less noisy than true colours, so that
-    few steps are enough.
-
-    Args:
-        model: a preset with weights that are here, or a weights file.
-        share: of the teacher in what is aimed at, from 0 to 1; the rest is the true colours.
-
-    Raises:
-        ValueError: a share outside 0 to 1, or a teacher that sees other pixels than with mean and deviation 0.5.
-        SrcliError: the teacher is unknown, or its weights are not here.
+    example-based single image super resolution", CVPR 2016) is closer than one pass, at eight times the time. A network
+    that is trained towards that mean keeps some of it for nothing; and the mean is far less noisy than true colours, so
+    that few steps are enough. `model`: a preset with weights that are here, or a weights file. `share`: of the teacher
+    in what is aimed at, from 0 to 1; the rest is the true colours. Raises ValueError (a share outside 0 to 1, or a
+    teacher that sees other pixels than with mean and deviation 0.5), SrcliError (the teacher is unknown, or its weights
+    are not here).
     """
 
     def __init__(self, model: str, share: float) -> None:
@@ -317,14 +298,8 @@ def self_ensemble(*, teacher: str | None = None, share: float = 0.9) -> tuple[Ob
     """Mean squared error to a mix of the true colours and of what a teacher makes of them as a self-ensemble.
 
     Needs presets with mean and standard deviation 0.5. What the teacher says of samples that come again (`data.pool`)
-    is computed once.
-
-    Args:
-        teacher: see `Teacher`; there is no doing without.
-        share: of the teacher in the mix, from 0 to 1.
-
-    Raises:
-        ValueError, SrcliError: no teacher, or as `Teacher` raises.
+    is computed once. `teacher`: see `Teacher`; there is no doing without. `share`: of the teacher in the mix, from 0 to
+    1. Raises ValueError, SrcliError (no teacher, or as `Teacher` raises).
     """
     if teacher is None:
         raise ValueError("a preset or weights file that teaches is needed: objective.teacher")

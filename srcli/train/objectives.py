@@ -52,13 +52,9 @@ def make_objective(
 ) -> tuple[Objective, ...]:
     """The losses of `part`: its name in OBJECTIVES, and that function's keyword arguments.
 
-    Args:
-        part: name and arguments.
-        where: what messages call the place that it came from.
-        diffusion: the noise of the preset, for the objectives that need it.
-
-    Raises:
-        PresetError: an unknown name or argument, a wrong type, a value that is refused, or no noise where it is needed.
+    `where`: what messages call the place that it came from. `diffusion`: the noise of the preset, for the objectives
+    that need it. Raises PresetError (an unknown name or argument, a wrong type, a value that is refused, or no noise
+    where it is needed).
     """
     if part.name not in OBJECTIVES:
         raise PresetError(f"unknown objective '{part.name}' in {where}.", hint=suggest(part.name, OBJECTIVES))

@@ -89,17 +89,12 @@ class ValidationSettings:
 class Recipe:
     """A training run as data: the network (as in a preset) and how it is trained.
 
-    Attributes:
-        preset: the network.
-        data: how samples are cut.
-        held_out: photographs kept for validation besides those that a hash of the name chooses.
-        split_shards: each process reads its own share of the files that are given, instead of all.
-        objective: what is minimised: a name of `srcli.train.objectives`, and its settings.
-        schedule: scales over the run.
-        optim: optimiser, learning rate, length.
-        init: what is taken from weights to start from.
-        validation: how the run is measured.
-        overfit: train on so many samples again and again, to see that a network can learn at all; 0: on all.
+    `held_out`: photographs kept for validation besides those that a hash of the name chooses.
+    `split_shards`: each process reads its own share of the files that are given, instead of all.
+    `objective`: what is minimised: a name of `srcli.train.objectives`, and its settings.
+    `optim`: optimiser, learning rate, length.
+    `init`: what is taken from weights to start from.
+    `overfit`: train on so many samples again and again, to see that a network can learn at all; 0: on all.
     """
 
     preset: Preset
@@ -117,8 +112,7 @@ class Recipe:
     def scale_schedule(self) -> ScaleSchedule:
         """Which scales each step sees.
 
-        Raises:
-            UsageError: the setting describes none.
+        Raises UsageError (the setting describes none).
         """
         low, high = self.data.scales
         return ScaleSchedule.parse(self.schedule.scales or f"uniform {low}:{high}", self.schedule.joins)
@@ -142,9 +136,8 @@ class Recipe:
 def read_recipe(path: Path, changes: Mapping[str, str] | None = None, variant: str | None = None) -> Recipe:
     """A recipe from TOML, with the settings of a variant, then `section.key` values, in place of its own.
 
-    Raises:
-        PresetError: an unknown variant, section or key, or a value of the wrong kind.
-        UsageError: a schedule of scales that is none.
+    Raises PresetError (an unknown variant, section or key, or a value of the wrong kind), UsageError (a schedule of
+    scales that is none).
     """
     table = read_toml(path)
     variants = table.pop("variant", {})
@@ -249,8 +242,7 @@ def _change(table: dict[str, Any], key: str, text: str) -> None:
 def find_recipe(name: str) -> Path:
     """The file of the recipe called `name`: one of the packaged ones, or of `$SRCLI_PRESETS_DIR/recipes`.
 
-    Raises:
-        PresetError: there is none.
+    Raises PresetError (there is none).
     """
     known = {p.stem: p for folder in reversed(preset_folders()) for p in (folder / "recipes").glob("*.toml")}
     if name not in known:

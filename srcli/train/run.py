@@ -36,9 +36,7 @@ NAMED = 5  # new tensors that a message names
 def device_here(name: str) -> torch.device:
     """The device called `name`, as `choose_device`; each of several processes on a machine takes its own GPU.
 
-    Raises:
-        UsageError: an unknown name.
-        ResourceError: a device that this machine does not have.
+    Raises UsageError (an unknown name), ResourceError (a device that this machine does not have).
     """
     device = choose_device(name).device
     if str(device) == "cuda" and "LOCAL_RANK" in os.environ:
@@ -163,16 +161,7 @@ class _TooMuchError(Exception):
 class _Tracker(TorchDispatchMode):
     """Inside, the bytes of all tensors that are made are counted, on any device.
 
-    Attributes:
-        peak: the most that there was at once, beside the gradients of `parameters`.
-        gradients: the most that these were.
-
-    Args:
-        parameters: what is trained.
-        most: bytes.
-
-    Raises:
-        _TooMuchError: there are more than `most` at once.
+    `peak`: the most that there was at once, beside the gradients of `parameters`.
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], most: int) -> None:
@@ -231,16 +220,8 @@ def cut_to_fit(
 
     A pass of one sample is measured, and where it is close one of two: no decoder takes more for each of many. The
     gradient is the same but for the order of sums and for how noise is drawn. A run that had more pieces keeps them, so
-    that it is resumed bit for bit.
-
-    Args:
-        trainer: at the step where it goes on.
-        loader: its samples.
-        notify: called with a line on the memory, if there is more than one piece.
-        always: also if there is one.
-
-    Raises:
-        ResourceError: not even one sample fits.
+    that it is resumed bit for bit. `trainer`: at the step where it goes on. `notify`: called with a line on the memory,
+    if there is more than one piece. Raises ResourceError (not even one sample fits).
     """
     batch, before = trainer.recipe.optim.batch, trainer.pieces
     free = free_memory(trainer.device)

@@ -35,13 +35,8 @@ COMPILE = {"default": "default", "graph": "reduce-overhead"}  # the latter captu
 class Trainer:
     """Network, optimiser, average and position of one run.
 
-    Args:
-        recipe: what is trained, and how.
-        device: where.
-        ranks: the processes that share the steps.
-
-    Raises:
-        PresetError: parts, objective or scales that do not fit together.
+    `ranks`: the processes that share the steps. Raises PresetError (parts, objective or scales that do not fit
+    together).
     """
 
     def __init__(self, recipe: Recipe, device: torch.device, ranks: Ranks = Ranks()) -> None:  # noqa: B008
@@ -101,8 +96,7 @@ class Trainer:
     def restore(self, state: Mapping[str, Any], where: str = "the trainer's state") -> None:
         """Continue from `state`.
 
-        Raises:
-            WeightsError: it is that of another network, or is none.
+        Raises WeightsError (it is that of another network, or is none).
         """
         try:
             load_into(self.network, state["network"], where=where)
@@ -125,13 +119,8 @@ class Trainer:
         """Take trained weights; optimiser and schedule start anew.
 
         A shallower encoder grows. With `init.take = "encoder"` nothing else is taken; otherwise the weights may lack
-        parts (a further branch), but must not have others.
-
-        Returns:
-            The names of the tensors that were not taken.
-
-        Raises:
-            WeightsError: shapes differ, the weights have parts that the network lacks, or none of its parts.
+        parts (a further branch), but must not have others. Returns the names of the tensors that were not taken. Raises
+        WeightsError (shapes differ, the weights have parts that the network lacks, or none of its parts).
         """
         prefix, weights = "encoder.", self.network.grown(weights)
         encoder = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
@@ -321,8 +310,7 @@ class Adversary:
 def make_optimiser(optim: OptimSettings, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimiser that the settings ask for.
 
-    Raises:
-        ResourceError: it needs a package that is not here.
+    Raises ResourceError (it needs a package that is not here).
     """
     if optim.optimiser == "adamw-8bit":
         if importlib.util.find_spec("bitsandbytes") is None:
@@ -342,8 +330,7 @@ def make_optimiser(optim: OptimSettings, parameters: Sequence[nn.Parameter]) -> 
 def freeze(network: nn.Module, beginnings: Sequence[str], where: str) -> None:
     """Keep the parameters whose names begin so from being trained.
 
-    Raises:
-        PresetError: no parameter's name begins so, or none would be left to train.
+    Raises PresetError (no parameter's name begins so, or none would be left to train).
     """
     names = [name for name, _ in network.named_parameters()]
     for beginning in beginnings:
@@ -358,8 +345,7 @@ def freeze(network: nn.Module, beginnings: Sequence[str], where: str) -> None:
 def training_precision(name: str, device: torch.device) -> Precision:
     """The precision called `name`; "auto" is bf16 where the processor computes in it, also on a CPU.
 
-    Raises:
-        UsageError: an unknown name.
+    Raises UsageError (an unknown name).
     """
     if name != "auto" or device.type != "cpu":
         return choose_precision(name, device)

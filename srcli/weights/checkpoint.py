@@ -39,10 +39,8 @@ class Loaded:
 def load(model: str | Path | Preset) -> Loaded:
     """The network that a preset (or its name, its file, or a weights file of ours) stands for, with its weights.
 
-    Raises:
-        PresetError: an unknown name, or a preset that does not describe a network.
-        ModelError: weights missing, refused, or with a wrong hash.
-        WeightsError: weights that do not fit the network.
+    Raises PresetError (an unknown name, or a preset that does not describe a network), ModelError (weights missing,
+    refused, or with a wrong hash), WeightsError (weights that do not fit the network).
     """
     from srcli.models import build
 
@@ -58,9 +56,8 @@ def load(model: str | Path | Preset) -> Loaded:
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU; floating point ones as fp32.
 
-    Raises:
-        ModelError: a pickle (`.pth`, `.ckpt`), which is only read by `models import`.
-        WeightsError: not a safetensors file, or a damaged one.
+    Raises ModelError (a pickle (`.pth`, `.ckpt`), which is only read by `models import`), WeightsError (not a
+    safetensors file, or a damaged one).
     """
     from safetensors.torch import load_file
 
@@ -77,8 +74,7 @@ def read(path: Path) -> dict[str, Tensor]:
 def shapes_inside(path: Path) -> dict[str, tuple[int, ...]]:
     """Key -> shape by the header of a safetensors file, which has been found to agree with the file's size.
 
-    Raises:
-        WeightsError: not a safetensors file, or a damaged one.
+    Raises WeightsError (not a safetensors file, or a damaged one).
     """
     from safetensors import safe_open
 
@@ -100,9 +96,8 @@ def _naming(path: Path) -> Iterator[None]:
 def check_header(preset: Preset, path: Path) -> None:
     """Compare the network that a preset describes with the header of a weights file, before either takes memory.
 
-    Raises:
-        WeightsError: they differ, or the preset comes from the file and describes no network.
-        PresetError, ModelError: the preset comes from elsewhere and describes no network.
+    Raises WeightsError (they differ, or the preset comes from the file and describes no network), PresetError,
+    ModelError (the preset comes from elsewhere and describes no network).
     """
     try:
         own = network_shapes(preset)
@@ -118,8 +113,7 @@ def check_header(preset: Preset, path: Path) -> None:
 def network_shapes(preset: Preset) -> dict[str, tuple[int, ...]]:
     """Key -> shape of the weights of a preset's network, without building it in memory.
 
-    Raises:
-        PresetError, ModelError: see `build`.
+    Raises PresetError, ModelError (see `build`).
     """
     from srcli.models import outline
 
@@ -129,8 +123,7 @@ def network_shapes(preset: Preset) -> dict[str, tuple[int, ...]]:
 def load_into(network: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
     """Copy `state` into `network`, strictly: the same keys with the same shapes.
 
-    Raises:
-        WeightsError: they differ; the message counts the keys of each kind and shows the first of them.
+    Raises WeightsError (they differ; the message counts the keys of each kind and shows the first of them).
     """
     _check_fit(shapes(own_state(network)), shapes(state), where)
     network.load_state_dict(dict(state), strict=not getattr(network, "outside", ()))
@@ -182,8 +175,7 @@ def save(
 ) -> None:
     """Write a network's weights atomically, with the resolved preset in the metadata.
 
-    Raises:
-        ResourceError: the disk is full or the folder is not writable.
+    Raises ResourceError (the disk is full or the folder is not writable).
     """
     save_state(path, own_state(network), preset, half=half, extra=extra)
 

@@ -56,18 +56,13 @@ def import_file(
 ) -> Installed:
     """Convert a checkpoint to safetensors in the folder of models.
 
-    Args:
-        path: `.pth`, `.ckpt` or `.safetensors`, in any published layout, or a folder that `write_folder` made.
-        preset: a preset's name or file; "auto" finds it by keys, shapes and switches.
-        license_id: SPDX identifier of the weights; None takes the preset's, if it states one.
-        output: the file to write instead; without a suffix, a folder with a file for each component.
-        trust_pickle: see `read_foreign`.
-        overwrite: replace an existing file.
-
-    Raises:
-        ModelError: missing, refused, or of unknown licence.
-        WeightsError: damaged, or does not fit.
-        ExistsError: there is such a file already.
+    `path`: `.pth`, `.ckpt` or `.safetensors`, in any published layout, or a folder that `write_folder` made.
+    `preset`: a preset's name or file; "auto" finds it by keys, shapes and switches.
+    `license_id`: SPDX identifier of the weights; None takes the preset's, if it states one.
+    `output`: the file to write instead; without a suffix, a folder with a file for each component.
+    `trust_pickle`: see `read_foreign`.
+    Raises ModelError (missing, refused, or of unknown licence), WeightsError (damaged, or does not fit), ExistsError
+    (there is such a file already).
     """
     if license_id is not None:
         license_id = check_license(license_id)
@@ -135,10 +130,9 @@ def install(
 ) -> Installed:
     """Write a checkpoint that fits `preset` as a weights file, with its hash and card beside it.
 
-    Raises:
-        ExistsError: there is such a file and `overwrite` is not set.
-        WeightsError: it does not fit, holds NaN or infinite values, or `output` has another suffix than `.safetensors`.
-        ResourceError: the disk is full or the folder is not writable.
+    Raises ExistsError (there is such a file and `overwrite` is not set), WeightsError (it does not fit, holds NaN or
+    infinite values, or `output` has another suffix than `.safetensors`), ResourceError (the disk is full or the folder
+    is not writable).
     """
     from srcli.models import build
 
@@ -170,8 +164,7 @@ def install(
 def check_free(output: Path, *, overwrite: bool) -> None:
     """Nothing may be replaced unasked; what a killed run left beside it goes.
 
-    Raises:
-        ExistsError: `output` is there and `overwrite` is not set.
+    Raises ExistsError (`output` is there and `overwrite` is not set).
     """
     remove_leftovers(output.parent)
     if output.exists() and not overwrite:
@@ -183,8 +176,7 @@ def check_free(output: Path, *, overwrite: bool) -> None:
 def remove(path: Path) -> None:
     """Remove a weights file that `install` wrote, with the hash and the card beside it.
 
-    Raises:
-        ResourceError: it cannot be removed.
+    Raises ResourceError (it cannot be removed).
     """
     for each in (path, hash_file(path), path.with_suffix(".md")):
         try:
@@ -233,13 +225,7 @@ def is_folder(path: Path) -> bool:
 def write_folder(path: Path, state: Mapping[str, Tensor], preset: Preset) -> None:
     """Write a network's state as a folder.
 
-    Args:
-        path: the folder; it is made.
-        state: under our keys.
-        preset: what it is.
-
-    Raises:
-        ResourceError: the disk is full or the folder is not writable.
+    Raises ResourceError (the disk is full or the folder is not writable).
     """
     from safetensors.torch import save
 
@@ -297,9 +283,7 @@ def _json(content: Any) -> bytes:
 def read_folder(path: Path) -> tuple[Preset, dict[str, Tensor]]:
     """The preset of a folder, and its state under our keys.
 
-    Raises:
-        ModelError: there is no such folder.
-        WeightsError: its index or one of its files is missing or damaged.
+    Raises ModelError (there is no such folder), WeightsError (its index or one of its files is missing or damaged).
     """
     from srcli.weights.checkpoint import read
 
@@ -335,20 +319,11 @@ def merge(
 ) -> Preset:
     """Write the mean of weights of one network (Wortsman et al. 2022, "model soups", uniform).
 
-    Args:
-        models: presets or weights files of ours; the first says what the result is.
-        output: the file to write, ends in `.safetensors`.
-        encoder: a model whose encoder, with its settings, is taken in place of the mean's; to begin a training from.
-        half: write fp16.
-        overwrite: replace `output`.
-
-    Returns:
-        The preset of the result.
-
-    Raises:
-        ExistsError: `output` is there.
-        WeightsError: it has another suffix, networks or licences differ, or encoder and decoder do not fit.
-        ModelError, PresetError: an input that is missing, refused or unknown.
+    `models`: presets or weights files of ours; the first says what the result is. `output`: the file to write, ends in
+    `.safetensors`. `encoder`: a model whose encoder, with its settings, is taken in place of the mean's; to begin a
+    training from. `half`: write fp16. Returns the preset of the result. Raises ExistsError (`output` is there),
+    WeightsError (it has another suffix, networks or licences differ, or encoder and decoder do not fit), ModelError,
+    PresetError (an input that is missing, refused or unknown).
     """
     import torch
 

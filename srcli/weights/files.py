@@ -40,8 +40,7 @@ def locate(preset: Preset) -> Path | None:
 def find(preset: Preset) -> Path:
     """The weights file of a preset.
 
-    Raises:
-        ModelError: there is none; the message says how to get it.
+    Raises ModelError (there is none; the message says how to get it).
     """
     absent = [base for base in bases_of(preset) if locate_base(base) is None]
     if absent:
@@ -75,12 +74,9 @@ def is_bundled(preset: Preset) -> bool:
 def resolve(model: str | Path) -> Preset:
     """The preset that `-m` names: a preset's name, a preset file, or a weights file of ours; the licence is its file's.
 
-    With ``@`` and digits behind it, its weights must be there and have a SHA-256 that begins with them.
-
-    Raises:
-        PresetError: an unknown name, or a file that is no preset.
-        ModelError: a weights file that is missing, refused, carries no preset or has another hash than was asked for.
-        UsageError: too few or too many digits, or none.
+    With ``@`` and digits behind it, its weights must be there and have a SHA-256 that begins with them. Raises
+    PresetError (an unknown name, or a file that is no preset), ModelError (a weights file that is missing, refused,
+    carries no preset or has another hash than was asked for), UsageError (too few or too many digits, or none).
     """
     path = Path(model)
     name, at, pin = str(model).rpartition("@")
@@ -142,8 +138,7 @@ def renamed(preset: Preset, written: str | None) -> Preset:
 def preset_inside(path: Path) -> Preset:
     """The preset that a weights file of ours carries; its weights are the file itself.
 
-    Raises:
-        ModelError: the file is missing, is no safetensors file, or was not written by srcli.
+    Raises ModelError (the file is missing, is no safetensors file, or was not written by srcli).
     """
     if not path.is_file():
         raise ModelError(f"weights file {path} does not exist.")
@@ -179,8 +174,7 @@ def data_of(model: str | Path) -> str:
 def metadata(path: Path) -> dict[str, str]:
     """The text metadata in the header of a safetensors file, read without touching the tensors.
 
-    Raises:
-        WeightsError: no safetensors file, or a damaged one.
+    Raises WeightsError (no safetensors file, or a damaged one).
     """
     try:
         with path.open("rb") as file:
@@ -219,8 +213,7 @@ def known_hash(preset: Preset, path: Path) -> str | None:
 def check_hash(preset: Preset, path: Path) -> str:
     """The file's SHA-256, compared with the known one.
 
-    Raises:
-        ModelError: they differ.
+    Raises ModelError (they differ).
     """
     found, wanted = sha256(path), known_hash(preset, path)
     if wanted not in (None, found):
@@ -269,8 +262,7 @@ OWN_TERMS = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
 def check_license(license_id: str | None) -> str:
     """The licence, if it is one that can be written down.
 
-    Raises:
-        ModelError: none was given, or it is no SPDX identifier of a usual licence.
+    Raises ModelError (none was given, or it is no SPDX identifier of a usual licence).
     """
     known = {name.lower(): name for name in (*LICENSES, UNSTATED)}
     if license_id is None:

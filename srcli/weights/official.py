@@ -61,13 +61,9 @@ class Checkpoint:
 def read_foreign(path: Path, *, trust_pickle: bool = False) -> Checkpoint:
     """A checkpoint in any of the published layouts.
 
-    Args:
-        path: `.pth`, `.ckpt` or `.safetensors`.
-        trust_pickle: let a pickle run whatever code it holds. Only for files of your own.
-
-    Raises:
-        ModelError: the file is missing, or is a pickle that holds more than `_harmless` values.
-        WeightsError: damaged, or without weights.
+    `path`: `.pth`, `.ckpt` or `.safetensors`. `trust_pickle`: let a pickle run whatever code it holds. Only for files
+    of your own. Raises ModelError (the file is missing, or is a pickle that holds more than `_harmless` values),
+    WeightsError (damaged, or without weights).
     """
     if not path.is_file():
         raise ModelError(f"checkpoint {path} does not exist.")
@@ -120,8 +116,7 @@ def _unreadable(path: Path, error: BaseException) -> ModelError:
 def unwrap(content: Any, where: str) -> Checkpoint:
     """The state dict inside a loaded checkpoint, without its nesting and prefixes.
 
-    Raises:
-        WeightsError: there are no tensors in it.
+    Raises WeightsError (there are no tensors in it).
     """
     import torch
 
@@ -189,13 +184,9 @@ def _renamed(key: str, rules: Iterable[tuple[str, str | None]]) -> str | None:
 def fit(checkpoint: Checkpoint, preset: Preset) -> tuple[Preset, str]:
     """The preset with the switches that the checkpoint states, and how its keys differ from the network's.
 
-    Switches such as `local_ensemble` leave no trace in the keys, so the file's own `args` decide them.
-
-    Returns:
-        The preset, and the differences in words, empty if the checkpoint fits.
-
-    Raises:
-        PresetError: the preset describes no network.
+    Switches such as `local_ensemble` leave no trace in the keys, so the file's own `args` decide them. Returns the
+    preset, and the differences in words, empty if the checkpoint fits. Raises PresetError (the preset describes no
+    network).
     """
     own = network_shapes(preset)
     switches = _switches(preset)
@@ -229,10 +220,8 @@ def _switches(preset: Preset) -> dict[str, Any]:
 def identify(checkpoint: Checkpoint, where: str) -> Preset:
     """The preset that a checkpoint belongs to, by its keys, shapes and switches; its name is not trusted.
 
-    Where a switch in the checkpoint differs from every preset's, the preset is the one that fits otherwise.
-
-    Raises:
-        WeightsError: no preset fits, or several do.
+    Where a switch in the checkpoint differs from every preset's, the preset is the one that fits otherwise. Raises
+    WeightsError (no preset fits, or several do).
     """
     sampled = fplia.is_official(checkpoint.state) or any(
         key.startswith("generator.") for key in checkpoint.state

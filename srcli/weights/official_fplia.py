@@ -69,9 +69,7 @@ def lia_names() -> dict[str, str]:
 def unet_names(attention: Sequence[bool], layers: int) -> dict[str, str]:
     """Layers of diffusers' UNet and what latent diffusion calls them.
 
-    Args:
-        attention: for each level, whether it has self-attention.
-        layers: residual blocks of a level on the way down.
+    `attention`: for each level, whether it has self-attention. `layers`: residual blocks of a level on the way down.
     """
     blocks = {"mid_block.resnets.0": "middle_block.0", "mid_block.resnets.1": "middle_block.2"}
     attentions = {"mid_block.attentions.0": "middle_block.1"}
@@ -103,10 +101,6 @@ def convert(state: Mapping[str, Tensor], preset: Preset) -> dict[str, Tensor]:
 
     The running average of the UNet is preferred to the UNet. What is missing is left out; what belongs nowhere keeps
     its name, so that a strict comparison finds it.
-
-    Args:
-        state: under the authors' keys.
-        preset: of the network.
     """
     out: dict[str, Tensor] = {}
     used: set[str] = set()

@@ -39,10 +39,7 @@ class BlendField(NamedTuple):
 class Blend(Decoder):
     """Colour = MLP(sum_v w_v relu(P_v + W d_v + C c')) + bilinear skip, v the four neighbours.
 
-    Args:
-        in_dim: channels of the features.
-        width: channels of the blended hidden layer.
-        hidden: widths of the MLP after it.
+    `width`: channels of the blended hidden layer.
     """
 
     halo = 2  # one for the convolution, one for the neighbours

@@ -17,8 +17,7 @@ class CanvasField(NamedTuple):
 class Canvas(Decoder):
     """Colours of the LR image, bilinear: what is there before anything is sampled.
 
-    Args:
-        in_dim: channels of the features, which the generator uses and this does not.
+    `in_dim`: channels of the features, which the generator uses and this does not.
     """
 
     halo = 1

@@ -35,11 +35,7 @@ TAPS_AT_EDGE = (LAST, LAST, ALL, FIRST)
 
 
 class CrossScaleAttention(nn.Module):
-    """Non-local features of an image: (B, C, h, w) -> (B, C, h, w); time grows with (h w)^2, memory with h w.
-
-    Args:
-        dim: channels.
-    """
+    """Non-local features of an image: (B, C, h, w) -> (B, C, h, w); time grows with (h w)^2, memory with h w."""
 
     escape_NaN: Tensor  # noqa: N815 - the key in the releases
 

@@ -105,13 +105,9 @@ class Slots(NamedTuple):
 class HIIF(Decoder):
     """1,735,071 parameters by default for 64 channels.
 
-    Args:
-        in_dim: channels of the features.
-        hidden_dim: width of every layer.
-        levels: bits per axis of a query's place, and layers that are told one each.
-        n_heads: heads of the attention.
-        protocol: "whole" asks for all pixels of a grid in one call; "official" for `rows_per_call` rows at a time.
-        rows_per_call: HR rows of a call in the authors' tests.
+    `levels`: bits per axis of a query's place, and layers that are told one each. `protocol`: "whole" asks for all
+    pixels of a grid in one call; "official" for `rows_per_call` rows at a time. `rows_per_call`: HR rows of a call in
+    the authors' tests.
     """
 
     title = "HIIF"
@@ -286,12 +282,8 @@ class HIIF(Decoder):
     ) -> Tensor:
         """The first level (B, Q, dim) from what its four neighbours say.
 
-        Args:
-            first: for the cell's part.
-            parts: of each neighbour, (B, Q, dim).
-            moments: of each neighbour, (B, Q, 2).
-            weights: of each neighbour, (B, Q, 1) or (Q, 1).
-            bits: the first ones, (B, Q, 2) or (Q, 2).
+        `parts`: of each neighbour, (B, Q, dim). `moments`: of each neighbour, (B, Q, 2). `weights`: of each neighbour,
+        (B, Q, 1) or (Q, 1). `bits`: the first ones, (B, Q, 2) or (Q, 2).
         """
         level, *_ = self._all_levels
         weight, bias = self._centred()

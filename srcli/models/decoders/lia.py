@@ -57,25 +57,17 @@ class Rendered(NamedTuple):
 class LIA(SelectiveDecoder):
     """FPAM, FPSM and the MLP; 35,851,535 parameters at the published sizes with all branches.
 
-    Args:
-        in_dim: channels of the features, both streams.
-        perc_dim: how many of them, at the end, are the perceptual stream.
-        branches: any of f, p, pf, fp; one alone needs no choice.
-        dim: channels inside.
-        n_heads: attention heads.
-        radius: LR pixels of a window on each side of its middle, 1 to 12.
-        hidden: widths of the MLP.
-        variant: see above.
-        attention: "fpam", or "liif" for LIIF's four neighbours in its place, which `render` does not speed up.
-        select: "pixel" chooses one branch for all channels of a pixel, "channel" one for each channel; "concat" and
-            "sft" do not choose: a linear layer on all branches, or the first one scaled and shifted by the others.
-
-    Attributes:
-        temperature: of the Gumbel noise in training, where branches vote; a buffer, so that training resumes with it.
-        gains: factors on what the branches add to a native picture; None: they add to the bilinear image, as published.
-
-    Raises:
-        ValueError: no or unknown branches, a branch without its stream, or sizes that do not fit each other.
+    `in_dim`: channels of the features, both streams.
+    `perc_dim`: how many of them, at the end, are the perceptual stream.
+    `branches`: any of f, p, pf, fp; one alone needs no choice.
+    `radius`: LR pixels of a window on each side of its middle, 1 to 12.
+    `variant`: see above.
+    `attention`: "fpam", or "liif" for LIIF's four neighbours in its place, which `render` does not speed up.
+    `select`: "pixel" chooses one branch for all channels of a pixel, "channel" one for each channel; "concat" and "sft"
+    do not choose: a linear layer on all branches, or the first one scaled and shifted by the others.
+    `temperature`: of the Gumbel noise in training, where branches vote; a buffer, so that training resumes with it.
+    `gains`: factors on what the branches add to a native picture; None: they add to the bilinear image, as published.
+    Raises ValueError (no or unknown branches, a branch without its stream, or sizes that do not fit each other).
     """
 
     every_branch = tuple(BRANCHES)
@@ -195,8 +187,7 @@ class LIA(SelectiveDecoder):
     def stand_on_native(self) -> None:
         """Add to the native picture behind the features instead of the bilinear image; branch f begins as the picture.
 
-        Raises:
-            ValueError: branches are joined or mixed, so that none has an answer of its own.
+        Raises ValueError (branches are joined or mixed, so that none has an answer of its own).
         """
         if len(self.branches) > 1 and not self.selects:
             raise ValueError("branches on a native picture are chosen for every pixel")
@@ -218,15 +209,8 @@ class LIA(SelectiveDecoder):
         """Colours (B, Q, 3) float32 of some branches and of what is selected, at coord (B, Q, 2).
 
         In training the selection is drawn with Gumbel noise from torch's global generator, at `temperature`, and
-        gradients pass to all branches; in evaluation it is the branch with the highest score.
-
-        Args:
-            prepared: see `prepare`.
-            coord: where.
-            names: any of the branches, and "selected".
-
-        Raises:
-            ValueError: there is no such branch.
+        gradients pass to all branches; in evaluation it is the branch with the highest score. `prepared`: see
+        `prepare`. `names`: any of the branches, and "selected". Raises ValueError (there is no such branch).
         """
         wanted = (
             self.branches if SELECTED in names else tuple(name for name in self.branches if name in names)
@@ -271,15 +255,9 @@ class LIA(SelectiveDecoder):
     def render_chosen(self, prepared: LIAField, grid: Grid, name: str = SELECTED) -> Rendered:
         """A rectangle of HR pixels: the answers of what is selected, or of one branch, and the votes.
 
-        The fast form of `query`: values pass the linear layers once per LR pixel and offset in the window.
-
-        Args:
-            prepared: see `prepare`.
-            grid: the rectangle.
-            name: a branch, whose votes then are not computed, or "selected".
-
-        Raises:
-            ValueError: there is no such branch.
+        The fast form of `query`: values pass the linear layers once per LR pixel and offset in the window. `prepared`:
+        see `prepare`. `name`: a branch, whose votes then are not computed, or "selected". Raises ValueError (there is
+        no such branch).
         """
         self.check(name)
         images = [rendered(self, _one(prepared, i), grid, name) for i in range(len(prepared.lr))]

@@ -12,11 +12,7 @@ class Ensemble(nn.Module):
     """A branch without attention, after LIIF: the four nearest pixels, blended by area behind one hidden layer.
 
     The hidden layer sees a neighbour's 3x3 features of each of its streams, the offset to it and the size of an HR
-    pixel. The blend is of activations, so that one MLP can follow.
-
-    Args:
-        in_dim: channels of its streams together.
-        out_dim: channels of the blend.
+    pixel. The blend is of activations, so that one MLP can follow. `in_dim`: channels of its streams together.
     """
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
@@ -46,12 +42,7 @@ class Ensemble(nn.Module):
 
 
 class Modulation(nn.Module):
-    """The first branch's features scaled and shifted by those of all others (spatial feature transform).
-
-    Args:
-        count: branches.
-        dim: channels of each.
-    """
+    """The first branch's features scaled and shifted by those of all others (spatial feature transform)."""
 
     def __init__(self, count: int, dim: int) -> None:
         super().__init__()

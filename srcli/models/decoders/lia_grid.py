@@ -45,11 +45,7 @@ class Branch(NamedTuple):
 def rendered(lia: LIA, image: LIAField, grid: Grid, name: str) -> tuple[Tensor, Tensor | None]:
     """Colours (H, W, 3) without the skip, and scores (H, W, n), of one image.
 
-    Args:
-        lia: the decoder.
-        image: a batch of one.
-        grid: the rectangle of HR pixels.
-        name: a branch, for which there are no scores, or "selected".
+    `name`: a branch, for which there are no scores, or "selected".
     """
     names = (name,) if name in lia.branches else lia.branches
     votes = lia.votes and len(names) > 1

@@ -23,11 +23,7 @@ Look = Callable[[Tensor], tuple[list[Tensor], Tensor | None]]
 def plain(lia: LIA, prepared: LIAField, names: Sequence[str], *, votes: bool) -> Look:
     """The function from coordinates (B, Q, 2) to features (B, Q, dim) of some branches, and their scores.
 
-    Args:
-        lia: the decoder.
-        prepared: see `LIA.prepare`.
-        names: the branches.
-        votes: whether there are scores.
+    `prepared`: see `LIA.prepare`. `votes`: whether there are scores.
     """
     if lia.attention == "liif":
         return _ensembles(lia, prepared, names, votes=votes)

@@ -71,21 +71,14 @@ class LIT(Decoder):
     All branches start from the same features and none reads another's answer, so that each is local and tiles show in
     none: equal features give equal colours, bit for bit.
 
-    Args:
-        in_dim: channels of the features.
-        branches: how many; each has its own queries, keys, values and MLP.
-        base_dim: channels inside.
-        n_heads: attention heads.
-        side: of the window in pixels, odd, 1 to 25.
-        hidden: widths of the MLPs.
-        attention: weigh the window; otherwise the nearest pixel's value answers alone, as with side 1.
-        cell: the MLPs are told the size of an HR pixel.
-        local_ensemble: mix the answers of the windows around the four nearest pixels.
-        variant: how offsets are encoded: "code", by the 16 frequencies 2^(2m/3) - 1 of the authors' release, or "paper", by
-            2^l, l = 0 .. 9, of its eq. 6. Nothing that was published has weights for the latter.
-
-    Raises:
-        ValueError: an even side or one beyond 25, heads that do not divide the channels, or no hidden layer.
+    `branches`: how many; each has its own queries, keys, values and MLP.
+    `side`: of the window in pixels, odd, 1 to 25.
+    `attention`: weigh the window; otherwise the nearest pixel's value answers alone, as with side 1.
+    `cell`: the MLPs are told the size of an HR pixel.
+    `local_ensemble`: mix the answers of the windows around the four nearest pixels.
+    `variant`: how offsets are encoded: "code", by the 16 frequencies 2^(2m/3) - 1 of the authors' release, or "paper",
+    by 2^l, l = 0 .. 9, of its eq. 6. Nothing that was published has weights for the latter.
+    Raises ValueError (an even side or one beyond 25, heads that do not divide the channels, or no hidden layer).
     """
 
     title, cascade_title = "LIT", "CLIT"
@@ -135,8 +128,7 @@ class LIT(Decoder):
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LITField:
         """Warns once, at the image's corner, if the scale needs more branches.
 
-        Raises:
-            ValueError: `frame.stages` for more branches than there are, or scales that need different stages.
+        Raises ValueError (`frame.stages` for more branches than there are, or scales that need different stages).
         """
         sizes, lacking = self._sizes(frame)
         if lacking and frame.box.top == frame.box.left == 0:
@@ -188,8 +180,7 @@ class LIT(Decoder):
     def attention_at(self, prepared: LITField, coord: Tensor) -> list[Tensor]:
         """For each branch in use how the queries at coord (B, Q, 2) weigh their windows: (B, Q, heads, side, side).
 
-        Raises:
-            ValueError: a network without attention.
+        Raises ValueError (a network without attention).
         """
         if not self.attention:
             raise ValueError("this network has no attention")

@@ -109,10 +109,7 @@ class LTEField(NamedTuple):
 class LTE(Decoder):
     """Colour = sum_v w_v MLP(A_v * cat[cos, sin](pi (F_v . d_v + P c'))) + bilinear skip; 493,827 parameters.
 
-    Args:
-        in_dim: channels of the features.
-        hidden_dim: channels of amplitudes and of frequencies, 2K.
-        hidden: widths of the MLP.
+    `hidden_dim`: channels of amplitudes and of frequencies, 2K.
     """
 
     title: ClassVar[str | None] = "LTE"

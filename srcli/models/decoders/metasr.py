@@ -31,9 +31,7 @@ class MetaSRField(NamedTuple):
 class MetaSR(Decoder):
     """Colour = unfold(feature) @ MLP(offset, 1 / vertical scale); 445,120 parameters by default.
 
-    Args:
-        in_dim: channels of the features.
-        hidden: width of the MLP's only hidden layer.
+    `hidden`: width of the MLP's only hidden layer.
     """
 
     title = "MetaSR"
@@ -64,8 +62,7 @@ class MetaSR(Decoder):
     def render(self, prepared: MetaSRField, grid: Grid) -> Tensor:
         """The queries of a row that share an LR pixel share a small matrix product.
 
-        Raises:
-            ValueError: the images of the batch have different cells.
+        Raises ValueError (the images of the batch have different cells).
         """
         products, frame = prepared
         if (frame.cell != frame.cell[:1]).any():
@@ -101,10 +98,7 @@ class MetaSR(Decoder):
 def _corners(p: Tensor, cell: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """LR pixel of the lower corner of each HR pixel, and the distance from its corner in LR pixels; one axis.
 
-    Args:
-        p: centres (..., n) of the HR pixels.
-        cell: their size on this axis.
-        size: LR pixels of the whole axis.
+    `p`: centres (..., n) of the HR pixels. `size`: LR pixels of the whole axis.
     """
     corner = p - cell / 2
     index = axis_nearest((corner + EPSILON).clamp(-1 + EPSILON, 1 - EPSILON), size)
@@ -114,8 +108,7 @@ def _corners(p: Tensor, cell: Tensor, size: int) -> tuple[Tensor, Tensor]:
 def _group(index: Tensor) -> tuple[Tensor, int, Tensor]:
     """Queries of a row by the LR pixel they read: the pixels (g,), the most queries of one, the place of each.
 
-    Args:
-        index: LR pixel of each query (n,), ascending.
+    `index`: LR pixel of each query (n,), ascending.
     """
     first, group, counts = torch.unique_consecutive(index, return_inverse=True, return_counts=True)
     most = int(counts.max())

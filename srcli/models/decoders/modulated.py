@@ -144,10 +144,8 @@ class Modulated(Decoder):
     def first_on_grid(self, first: tuple[Tensor, ...], down: Tensor, right: Tensor) -> Tensor:
         """First activations (K, L, B, h, w, c) of the K x L slots of every LR pixel.
 
-        Args:
-            first: tables (B, h, w, *).
-            down: (K, 1, h, 1, 1) vertical offset of each row of slots.
-            right: (L, 1, 1, w, 1) horizontal offset of each column of slots.
+        `first`: tables (B, h, w, *). `down`: (K, 1, h, 1, 1) vertical offset of each row of slots. `right`: (L, 1, 1,
+        w, 1) horizontal offset of each column of slots.
         """
         raise NotImplementedError
 

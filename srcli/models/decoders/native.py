@@ -45,8 +45,7 @@ class NativePicture(NamedTuple):
 class Native(Decoder):
     """The native picture, resampled, or two of them blended by the scale; nothing is learned here.
 
-    Args:
-        in_dim: channels of the features: those of one picture.
+    `in_dim`: channels of the features: those of one picture.
     """
 
     halo = HALO
@@ -74,12 +73,9 @@ class Native(Decoder):
 class OnNative(Decoder):
     """A decoder whose answer is added to the native picture: it is shown a black image, whose bilinear skip is nothing.
 
-    A factor on the answer begins at 0 and is learned, so that training starts from the native picture itself (Bachlechner
-    et al., "ReZero is All You Need", UAI 2021).
-
-    Args:
-        decoder: what is added.
-        feat_dim: channels of the features; those behind them are the picture's.
+    A factor on the answer begins at 0 and is learned, so that training starts from the native picture itself
+    (Bachlechner et al., "ReZero is All You Need", UAI 2021). `feat_dim`: channels of the features; those behind them
+    are the picture's.
     """
 
     def __init__(self, decoder: Decoder, feat_dim: int) -> None:

@@ -39,10 +39,7 @@ class MeanShift(nn.Conv2d):
 class EDSR(Encoder):
     """EDSR-baseline by default: 16 blocks of 64 channels, 1,220,440 parameters with the unused mean shifts.
 
-    Args:
-        n_resblocks: residual blocks.
-        n_feats: channels.
-        mean_shift: hold the releases' unused `sub_mean` and `add_mean`, so that their files load strictly.
+    `mean_shift`: hold the releases' unused `sub_mean` and `add_mean`, so that their files load strictly.
     """
 
     title = "EDSR-baseline"

@@ -18,11 +18,7 @@ FIDELITY = ("edsr", "rdn", "rlfn", "swinir")
 
 
 class LatentFeatures(Encoder):
-    """Features of the latent alone (Kim et al.); the LR image is the generator's matter.
-
-    Args:
-        autoencoder: sizes of the auto-encoder.
-    """
+    """Features of the latent alone (Kim et al.); the LR image is the generator's matter."""
 
     def __init__(self, *, autoencoder: Sizes) -> None:
         super().__init__()
@@ -43,16 +39,9 @@ class LatentFeatures(Encoder):
 class Perception(Encoder):
     """Features of the LR image and, behind them, of the latent (FPLIA).
 
-    Args:
-        fidelity: the network that looks at the LR image: "edsr", "rdn", "rlfn" or "swinir", and its arguments.
-        autoencoder: sizes of the auto-encoder.
-        gives: "both" has the native picture of that network behind the features.
-
-    Attributes:
-        feat_dim: channels of the features alone.
-
-    Raises:
-        ValueError: another network, or one without a native picture where that is asked for.
+    `fidelity`: the network that looks at the LR image: "edsr", "rdn", "rlfn" or "swinir", and its arguments. `gives`:
+    "both" has the native picture of that network behind the features. `feat_dim`: channels of the features alone.
+    Raises ValueError (another network, or one without a native picture where that is asked for).
     """
 
     def __init__(self, *, fidelity: Part, autoencoder: Sizes, gives: Gives = "features") -> None:

@@ -95,16 +95,9 @@ class RLFN(NativeEncoder):
 
     Pixels are expected in [0, 2], that is with mean 0 and deviation 0.5: the release takes 0 to 255, which half
     precision does not bear. The network is scaled by that, exactly. Pixels in [-1, 1] are brought there and back.
-
-    Args:
-        factor: of its upsampler.
-        n_feats: channels.
-        n_blocks: blocks.
-        attention: channels of the attention.
-        small_blocks: blocks of a second body with an upsampler of factor 2, which answers alone up to x2 and together
-            with the first one up to x2.5; 0: there is none.
-        centred: whether pixels are in [-1, 1].
-        gives: see `NativeEncoder`.
+    `small_blocks`: blocks of a second body with an upsampler of factor 2, which answers alone up to x2 and together
+    with the first one up to x2.5; 0: there is none. `centred`: whether pixels are in [-1, 1]. `gives`: see
+    `NativeEncoder`.
     """
 
     UPSTREAM_KEYS = ((r"^(conv_1|block_\d+|conv_2|upsampler)\.", r"encoder.\1."),)

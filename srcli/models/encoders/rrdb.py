@@ -61,13 +61,12 @@ class RRDB(NativeEncoder):
     the samples differ by more than a level, with 80 none of 18,432 in float32 did, and 0.1 % in bf16, which rounds
     differently wherever something differs at all.
 
-    Args:
-        factor: of the native picture, 4 or 2; for 2 the trunk works at half the resolution.
-        n_feats: channels between blocks and of the features.
-        n_blocks: residual-in-residual blocks.
-        growth: channels each dense convolution adds.
-        upsampler: hold the layers behind the trunk; features alone do not run them, but the releases' files have them.
-        gives: see `NativeEncoder`; with factor 2 the picture alone.
+    `factor`: of the native picture, 4 or 2; for 2 the trunk works at half the resolution.
+    `n_feats`: channels between blocks and of the features.
+    `n_blocks`: residual-in-residual blocks.
+    `growth`: channels each dense convolution adds.
+    `upsampler`: hold the layers behind the trunk; features alone do not run them, but the releases' files have them.
+    `gives`: see `NativeEncoder`; with factor 2 the picture alone.
     """
 
     UPSTREAM_KEYS = (

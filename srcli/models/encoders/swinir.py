@@ -112,13 +112,8 @@ class MLPBlock(nn.Module):
 class SwinBlock(nn.Module):
     """Window attention and an MLP, each after a LayerNorm and added to its input.
 
-    Args:
-        dim: channels.
-        n_heads: attention heads.
-        window: side of a window.
-        shift: how far the windows are moved, 0 or half a window.
-        mlp_ratio: hidden width of the MLP over `dim`.
-        drop_path: chance that a sample skips a residual branch in training.
+    `shift`: how far the windows are moved, 0 or half a window. `mlp_ratio`: hidden width of the MLP over `dim`.
+    `drop_path`: chance that a sample skips a residual branch in training.
     """
 
     def __init__(
@@ -192,16 +187,12 @@ class SwinIR(Encoder):
     by half a window the features are wrong at any halo. The true radius is about 211 pixels; the halo of 32 is
     practical: with random weights the error is 1e-5 of the features' standard deviation (24: 1e-4, 16: 3e-3).
 
-    Args:
-        embed_dim: channels of the transformer.
-        depths: blocks per group.
-        n_heads: attention heads.
-        window: side of a window.
-        mlp_ratio: hidden width of the MLPs over `embed_dim`.
-        out_channels: channels of the LIIF family's last convolution; 0 leaves it out, and the features have
-            `embed_dim` channels (CiaoSR).
-        crop: cut the features back to the size of the input (CiaoSR).
-        drop_path: stochastic depth in training, growing linearly to this rate at the last block.
+    `embed_dim`: channels of the transformer.
+    `mlp_ratio`: hidden width of the MLPs over `embed_dim`.
+    `out_channels`: channels of the LIIF family's last convolution; 0 leaves it out, and the features have `embed_dim`
+    channels (CiaoSR).
+    `crop`: cut the features back to the size of the input (CiaoSR).
+    `drop_path`: stochastic depth in training, growing linearly to this rate at the last block.
     """
 
     title = "SwinIR"
@@ -259,8 +250,7 @@ class SwinIR(Encoder):
     def forward(self, lr: Tensor) -> Tensor:
         """(B, 3, h, w) normalised -> (B, out_dim, h', w'), h' and w' the sides padded to multiples of the window.
 
-        Raises:
-            RuntimeError: a side that needs padding is too short to be reflected; pad it with `window_pad`.
+        Raises RuntimeError (a side that needs padding is too short to be reflected; pad it with `window_pad`).
         """
         h, w = lr.shape[-2:]
         padding = (0, -w % self.multiple_of, 0, -h % self.multiple_of)

@@ -28,20 +28,15 @@ GAIN = 2**0.5  # behind it
 class IDM(OutputGenerator):
     """The generator of IDM; its encoder is any that gives features of the LR image.
 
-    Args:
-        condition_dim: channels of those features.
-        widths: channels of the levels from fine to coarse.
-        layers: residual blocks of a level on the way down; on the way up there is one more.
-        attention: for each level, whether its blocks have self-attention; the middle always has it.
-        hidden: channels between the two linear layers of the implicit upsampling.
-        largest: the largest scale seen in training, whose place on the axis of scales is 1; 1 is at 0. Beyond, the
-            network is told 1.
-        dropout: in training, before a residual block's last convolution.
-        groups: of the group norm.
-        relative: see `OutputGenerator`; 0 is the published form. So what is not learned yet leaves the enlarged picture.
-
-    Raises:
-        ValueError: sizes that do not fit each other, or a negative deviation.
+    `widths`: channels of the levels from fine to coarse.
+    `layers`: residual blocks of a level on the way down; on the way up there is one more.
+    `attention`: for each level, whether its blocks have self-attention; the middle always has it.
+    `hidden`: channels between the two linear layers of the implicit upsampling.
+    `largest`: the largest scale seen in training, whose place on the axis of scales is 1; 1 is at 0. Beyond, the
+    network is told 1.
+    `dropout`: in training, before a residual block's last convolution.
+    `relative`: see `OutputGenerator`; 0 is the published form. So what is not learned yet leaves the enlarged picture.
+    Raises ValueError (sizes that do not fit each other, or a negative deviation).
     """
 
     title = "IDM"
@@ -121,9 +116,8 @@ class IDM(OutputGenerator):
     def spread(self, feat: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         """The condition (B, 3, H, W) of a rectangle of output pixels, and the place of the scale (B,) in [0, 1].
 
-        Args:
-            feat: (B, C, h, w), what `condition` gave for a part of the image.
-            grid: the rectangle; its origins are the corner of that part.
+        `feat`: (B, C, h, w), what `condition` gave for a part of the image. `grid`: the rectangle; its origins are the
+        corner of that part.
         """
         wide = Grid(*(_grown(axis) for axis in grid))
         out = feat
@@ -140,10 +134,7 @@ class IDM(OutputGenerator):
     def forward(self, noisy: Tensor, t: Tensor, condition: tuple[Tensor, Tensor]) -> Tensor:
         """The noise (B, 3, H, W) in `noisy`.
 
-        Args:
-            noisy: (B, 3, H, W).
-            t: (B,), the share of the signal in it, sqrt(alpha-bar).
-            condition: see `spread`.
+        `noisy`: (B, 3, H, W). `t`: (B,), the share of the signal in it, sqrt(alpha-bar). `condition`: see `spread`.
         """
         given, place = condition
         given = given.to(noisy.dtype)

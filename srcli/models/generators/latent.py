@@ -18,13 +18,8 @@ from srcli.models.sr import Encoder, Generator
 class LatentGenerator(Generator):
     """A UNet, and what makes latents standard normal.
 
-    Attributes:
-        unet: see `srcli.models.unet`.
-        latent_mean: of the training latents by channel, (1, C, 1, 1).
-        latent_std: their standard deviation.
-
-    Raises:
-        ValueError: sizes that do not fit each other.
+    `unet`: see `srcli.models.unet`. `latent_mean`: of the training latents by channel, (1, C, 1, 1). Raises ValueError
+    (sizes that do not fit each other).
     """
 
     latent_mean: Tensor
