@@ -57,7 +57,7 @@ class _LIAFinetune(TrainingLoss):
         value = (
             published_temperature(step) if self.temperature == "published" else short_temperature(step, steps)
         )
-        if getattr(network.decoder, "votes", False):  # without a choice there is no temperature
+        if getattr(network.decoder, "selects", False):  # without a choice there is no temperature
             network.decoder.get_buffer("temperature").fill_(value)
 
     def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:

@@ -11,6 +11,9 @@ from __future__ import annotations
 import re
 
 from fplia_runs import METRICS, arguments, measured, stage
+from lia_ablations import AblatedLIA
+
+from srcli.models.decoders import DECODERS
 
 LIIF = {"decoder.attention": '"liif"'}
 CASES = {
@@ -30,6 +33,7 @@ CASES = {
 
 def main() -> None:
     """Train, measure, print."""
+    DECODERS["lia"] = AblatedLIA
     parser = arguments(__doc__, "runs/fplia-ablations", "of the stage short-diffusion")
     parser.add_argument("--steps", type=int, default=100)
     args = parser.parse_args()

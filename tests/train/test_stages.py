@@ -307,17 +307,8 @@ def test_all_branches_and_their_votes_learn_from_a_hard_choice(tmp_path):
     assert all(float(parameter.grad.abs().sum()) > 0 for parameter in learning)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"branches": ["f"]},
-        {"branches": ["p", "fp"]},
-        {"select": "concat"},
-        {"select": "sft"},
-        {"attention": "liif"},
-    ],
-)
-def test_ablated_decoders_are_trained_by_the_same_loss(changes, tmp_path):
+@pytest.mark.parametrize("changes", [{"branches": ["f"]}, {"branches": ["p", "fp"]}])
+def test_decoders_of_some_branches_are_trained_by_the_same_loss(changes, tmp_path):
     network = FPLIA | {"decoder": FPLIA["decoder"] | changes}
     trainer = trainer_of(tmp_path, network, {"name": "lia-finetune"}, ["encoder.", "generator."])
     before = weights_of(trainer.network)

@@ -11,7 +11,7 @@ values and confidence belong to the streams and not to the branches, votes are o
 has GELU, and training mixes branches softly instead of choosing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -20,12 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from srcli.models.attention import PositionBias, budget
-from srcli.models.decoders.lia_ablations import Ensemble, Modulation
+from srcli.models.attention import PositionBias, Scattered, budget, grown, window_maps
 from srcli.models.decoders.lia_grid import rendered
-from srcli.models.decoders.lia_plain import plain
 from srcli.models.decoders.native import HALO, NativePicture
-from srcli.models.layers import MLP, bilinear_at, bilinear_grid, conv, last_linear, linear
+from srcli.models.layers import MLP, bilinear_at, bilinear_grid, conv, last_linear, linear, sample_nearest
 from srcli.models.sr import Decoder, Frame, Grid, SelectiveDecoder
 
 BRANCHES = {  # name -> stream of the query, stream of keys and values; in the order of the votes
@@ -36,6 +34,8 @@ BRANCHES = {  # name -> stream of the query, stream of keys and values; in the o
 }
 SELECTED = "selected"
 KEPT = 128 << 20  # bytes of windows that training keeps; beyond, they are computed again for the gradient
+
+Look = Callable[[Tensor], tuple[list[Tensor], Tensor | None]]
 
 
 class LIAField(NamedTuple):
@@ -57,17 +57,10 @@ class Rendered(NamedTuple):
 class LIA(SelectiveDecoder):
     """FPAM, FPSM and the MLP; 35,851,535 parameters at the published sizes with all branches.
 
-    `in_dim`: channels of the features, both streams.
-    `perc_dim`: how many of them, at the end, are the perceptual stream.
-    `branches`: any of f, p, pf, fp; one alone needs no choice.
-    `radius`: LR pixels of a window on each side of its middle, 1 to 12.
-    `variant`: see above.
-    `attention`: "fpam", or "liif" for LIIF's four neighbours in its place, which `render` does not speed up.
-    `select`: "pixel" chooses one branch for all channels of a pixel, "channel" one for each channel; "concat" and "sft"
-    do not choose: a linear layer on all branches, or the first one scaled and shifted by the others.
+    `in_dim` and `perc_dim`: channels of both streams of features, and of the perceptual one at their end. `branches`:
+    any of f, p, pf, fp; one alone needs no choice. `radius`: LR pixels of a window on each side of its middle, 1 to 12.
     `temperature`: of the Gumbel noise in training, where branches vote; a buffer, so that training resumes with it.
     `gains`: factors on what the branches add to a native picture; None: they add to the bilinear image, as published.
-    Raises ValueError (no or unknown branches, a branch without its stream, or sizes that do not fit each other).
     """
 
     every_branch = tuple(BRANCHES)
@@ -93,9 +86,7 @@ class LIA(SelectiveDecoder):
         n_heads: int = 8,
         radius: int = 3,
         hidden: tuple[int, ...] = (256, 256, 256, 256),
-        variant: Literal["code", "paper"] = "code",
-        attention: Literal["fpam", "liif"] = "fpam",
-        select: Literal["pixel", "channel", "concat", "sft"] = "pixel",
+        variant: Literal["code", "paper"] = "code",  # see above
     ) -> None:
         super().__init__()
         self.branches = tuple(name for name in BRANCHES if name in branches)
@@ -105,59 +96,33 @@ class LIA(SelectiveDecoder):
             )
         if radius not in range(1, 13) or n_heads < 1 or dim % n_heads or not hidden:
             raise ValueError(f"cannot make {n_heads} heads of {dim} channels, radius {radius}")
+        count = len(self.branches)
         self.widths = {"fid": in_dim - perc_dim, "perc": perc_dim}
         used = dict.fromkeys(stream for name in self.branches for stream in BRANCHES[name])
         missing = [stream for stream in used if self.widths[stream] < 1]
         if missing:
             raise ValueError(f"branches {', '.join(self.branches)} need features for '{missing[0]}'")
-        self.dim, self.reach, self.n_heads = dim, radius, n_heads
-        self.variant, self.attention, self.select = variant, attention, select
-        self.halo = (radius if attention == "fpam" else 1) + 2
+        self.dim, self.reach, self.n_heads, self.variant = dim, radius, n_heads, variant
+        self.halo = radius + 2
         self.area = (2 * radius + 1) ** 2
         self.streams = nn.ModuleDict({name: nn.Conv2d(self.widths[name], dim, 3, padding=1) for name in used})
-        if attention == "fpam":
-            self._make_windows()
-        else:
-            self._make_ensembles()
-        count = len(self.branches)
-        if self.votes and variant == "code":
-            scores = self._score_width
-            self.vote = nn.Sequential(nn.LayerNorm(count * dim), nn.SiLU(), nn.Linear(count * dim, scores))
-        elif count > 1 and not self.votes:
-            self.merge = nn.Linear(count * dim, dim) if select == "concat" else Modulation(count, dim)
+        width = self.area * dim + 2
+        roles = "qkvc" if self.selects else "qkv"
+        keys = dict.fromkeys(self.key(name, role) for name in self.branches for role in roles)
+        self.convs = nn.ModuleDict({key: nn.Conv2d(dim, dim, 3, padding=1) for key in keys})
+        self.position = PositionBias(n_heads)
+        self.features = nn.ModuleDict({name: nn.Linear(width, dim) for name in self.branches})
+        if self.selects:
+            votes = dim if variant == "code" else count  # in the paper their sum is the scores
+            self.confidence = nn.ModuleDict({name: nn.Linear(width, votes) for name in self.branches})
+            if variant == "code":
+                joined = count * dim
+                self.vote = nn.Sequential(nn.LayerNorm(joined), nn.SiLU(), nn.Linear(joined, count))
+            self.temperature: Tensor
+            self.register_buffer("temperature", torch.ones(()))
         self.norm = nn.LayerNorm(dim)
         self.mlp = MLP(dim, hidden, 3, activation=nn.ReLU if variant == "code" else nn.GELU)
         self.gains: nn.Parameter | None = None
-        self.temperature: Tensor
-        if self.votes:
-            self.register_buffer("temperature", torch.ones(()))
-
-    def _make_windows(self) -> None:
-        dim, width = self.dim, self.area * self.dim + 2
-        roles = "qkvc" if self.votes else "qkv"
-        keys = dict.fromkeys(self.key(name, role) for name in self.branches for role in roles)
-        self.convs = nn.ModuleDict({key: nn.Conv2d(dim, dim, 3, padding=1) for key in keys})
-        self.position = PositionBias(self.n_heads)
-        self.features = nn.ModuleDict({name: nn.Linear(width, dim) for name in self.branches})
-        if self.votes:
-            votes = self._vote_width
-            self.confidence = nn.ModuleDict({name: nn.Linear(width, votes) for name in self.branches})
-
-    def _make_ensembles(self) -> None:
-        dims = {name: self.dim * len(set(BRANCHES[name])) for name in self.branches}
-        self.features = nn.ModuleDict({name: Ensemble(dims[name], self.dim) for name in self.branches})
-        if self.votes:
-            votes = self._vote_width
-            self.confidence = nn.ModuleDict({name: Ensemble(dims[name], votes) for name in self.branches})
-
-    @property
-    def _score_width(self) -> int:
-        return len(self.branches) * (self.dim if self.select == "channel" else 1)
-
-    @property
-    def _vote_width(self) -> int:
-        """Channels of a branch's part in the scores: in the paper their sum is the scores."""
-        return self.dim if self.variant == "code" else self._score_width
 
     def key(self, name: str, role: str) -> str:
         """Which convolution gives a branch its queries (q), keys (k), values (v) or confidence (c)."""
@@ -165,13 +130,8 @@ class LIA(SelectiveDecoder):
         return f"{name if self.variant == 'code' else stream}_{role}"
 
     @property
-    def votes(self) -> bool:
-        """Whether branches vote."""
-        return len(self.branches) > 1 and self.select in ("pixel", "channel")
-
-    @property
     def selects(self) -> bool:
-        return self.votes and self.select == "pixel"
+        return len(self.branches) > 1
 
     def branch(self, name: str) -> Decoder:
         return OneBranch(self, name)
@@ -185,12 +145,7 @@ class LIA(SelectiveDecoder):
         return colours, scores
 
     def stand_on_native(self) -> None:
-        """Add to the native picture behind the features instead of the bilinear image; branch f begins as the picture.
-
-        Raises ValueError (branches are joined or mixed, so that none has an answer of its own).
-        """
-        if len(self.branches) > 1 and not self.selects:
-            raise ValueError("branches on a native picture are chosen for every pixel")
+        """Add to the native picture behind the features instead of the bilinear image; branch f begins as the picture."""
         self.gains = nn.Parameter(torch.tensor([float(name != "f") for name in self.branches]))
         self.halo = max(self.halo, HALO)
 
@@ -206,21 +161,19 @@ class LIA(SelectiveDecoder):
         return self.answers(prepared, coord, (SELECTED,))[SELECTED]
 
     def answers(self, prepared: LIAField, coord: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Colours (B, Q, 3) float32 of some branches and of what is selected, at coord (B, Q, 2).
+        """Colours (B, Q, 3) float32 of some branches, and of "selected", at coord (B, Q, 2).
 
         In training the selection is drawn with Gumbel noise from torch's global generator, at `temperature`, and
-        gradients pass to all branches; in evaluation it is the branch with the highest score. `prepared`: see
-        `prepare`. `names`: any of the branches, and "selected". Raises ValueError (there is no such branch).
+        gradients pass to all branches; in evaluation it is the branch with the highest score.
         """
-        wanted = (
-            self.branches if SELECTED in names else tuple(name for name in self.branches if name in names)
-        )
+        wanted = tuple(name for name in self.branches if name in names or SELECTED in names)
         for name in names:
             self.check(name)
-        look = plain(self, prepared, wanted, votes=self.votes and SELECTED in names)
+        votes = self.selects and SELECTED in names
+        look = self.look(prepared, wanted, votes=votes)
         noise = None
-        if self.training and self.votes and SELECTED in names:
-            shape = (*coord.shape[:2], len(wanted), *([self.dim] if self.select == "channel" else []))
+        if self.training and votes:
+            shape = (*coord.shape[:2], *self.score_shape)
             noise = -torch.empty(shape, device=coord.device).exponential_().log()
 
         def answer(part: Tensor, drawn: Tensor | None) -> tuple[Tensor, ...]:
@@ -248,16 +201,57 @@ class LIA(SelectiveDecoder):
         columns = zip(*answered, strict=True)
         return {name: torch.cat(parts, dim=1) + skip for name, parts in zip(names, columns, strict=True)}
 
+    def look(self, prepared: LIAField, names: Sequence[str], *, votes: bool) -> Look:
+        """The function from coordinates (B, Q, 2) to features (B, Q, dim) of some branches, and their scores, if any."""
+        frame, order = prepared.frame, self.keys(names, "qkvc" if votes else "qkv")
+        window = grown(frame.box, self.reach)
+        rows: dict[str, tuple[Tensor, Tensor]] = {}
+        asked = {stream: [key for key in keys if key.endswith("q")] for stream, keys in order.items()}
+        for stream, keys in order.items():
+            layers = [self.convolution(key) for key in keys]
+            maps = window_maps(prepared.streams[stream], frame.box, window, layers).flatten(0, 2).flatten(1)
+            cut = len(asked[stream]) * self.dim
+            rows[stream] = maps[:, :cut], maps[:, cut:]
+
+        def look(coord: Tensor) -> tuple[list[Tensor], Tensor | None]:
+            near = Scattered.around(sample_nearest(coord, frame.size), coord, frame.size, window, self.reach)
+            seen: dict[str, Tensor] = {}
+            for stream, keys in order.items():
+                ask, others = asked[stream], keys[len(asked[stream]) :]
+                queries, values = rows[stream]
+                if ask:
+                    seen.update(zip(ask, near.bilinear(queries).split(self.dim, dim=-1), strict=True))
+                if others:
+                    windows = F.embedding(near.pixels, values).split(self.dim, dim=-1)
+                    seen.update(zip(others, windows, strict=True))
+            bias = near.bias(self.position)
+            features, confidence = [], []
+            for name in names:
+                q, k, v = (seen[self.key(name, role)] for role in "qkv")
+                # Repeated for each channel of a head: a product that broadcasts takes four times as long here.
+                weights = near.weigh(q, k, bias).to(v.dtype).repeat_interleave(self.dim // self.n_heads, -1)
+                features.append(self._joined(v * weights, self.features[name], frame))
+                if votes:
+                    trust = seen[self.key(name, "c")]
+                    confidence.append(self._joined(trust * weights, self.confidence[name], frame))
+            return features, self.scores(confidence) if votes else None
+
+        return look
+
+    def _joined(self, weighted: Tensor, layer: nn.Module, frame: Frame) -> Tensor:
+        """A branch's linear layer at the weighted values (B, Q, area, dim): (B, Q, out)."""
+        assert isinstance(layer, nn.Linear)
+        out = F.linear(weighted.flatten(2), layer.weight[:, :-2].to(weighted.dtype))
+        return out + self.constant(layer, frame)[:, None].to(out.dtype)
+
     def render(self, prepared: LIAField, grid: Grid) -> Tensor:
         """Only the selected branch is decoded."""
         return self.render_chosen(prepared, grid).colours
 
     def render_chosen(self, prepared: LIAField, grid: Grid, name: str = SELECTED) -> Rendered:
-        """A rectangle of HR pixels: the answers of what is selected, or of one branch, and the votes.
+        """A rectangle of HR pixels: the answers of what is selected, or of one branch, and the votes if selected.
 
-        The fast form of `query`: values pass the linear layers once per LR pixel and offset in the window. `prepared`:
-        see `prepare`. `name`: a branch, whose votes then are not computed, or "selected". Raises ValueError (there is
-        no such branch).
+        The fast form of `query`: values pass the linear layers once per LR pixel and offset in the window.
         """
         self.check(name)
         images = [rendered(self, _one(prepared, i), grid, name) for i in range(len(prepared.lr))]
@@ -271,35 +265,40 @@ class LIA(SelectiveDecoder):
         if name != SELECTED and name not in self.branches:
             raise ValueError(f"no branch '{name}': there are {', '.join(self.branches)}, and '{SELECTED}'")
 
+    @property
+    def score_shape(self) -> tuple[int, ...]:
+        """Of the scores of one pixel."""
+        return (len(self.branches),)
+
     def scores(self, votes: Sequence[Tensor]) -> Tensor:
-        """Scores (.., n) or (.., n, dim) float32 from the branches' votes (.., width)."""
+        """Scores (.., n) float32 from the branches' votes (.., width)."""
         if self.variant == "paper":
-            scores = torch.stack([vote.float() for vote in votes]).sum(0)
-        else:
-            norm, _, last = self.vote
-            assert isinstance(norm, nn.LayerNorm)
-            assert isinstance(last, nn.Linear)
-            joined = torch.cat([vote.float() for vote in votes], dim=-1)
-            joined = F.layer_norm(joined, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
-            scores = last_linear(last, F.silu(joined))
-        return scores if self.select == "pixel" else scores.unflatten(-1, (len(self.branches), self.dim))
+            return torch.stack([vote.float() for vote in votes]).sum(0)
+        norm, _, last = self.vote
+        assert isinstance(norm, nn.LayerNorm)
+        assert isinstance(last, nn.Linear)
+        joined = torch.cat([vote.float() for vote in votes], dim=-1)
+        joined = F.layer_norm(joined, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+        return last_linear(last, F.silu(joined))
 
     def mixed(self, features: Sequence[Tensor], scores: Tensor | None, noise: Tensor | None) -> Tensor:
         """What is selected of all branches' features (.., dim); with noise as in training."""
-        if len(features) == 1:
-            return features[0]
         if scores is None:
-            return self.merge(torch.cat([*features], dim=-1))
-        dim = -1 if self.select == "pixel" else -2
-        share = F.one_hot(scores.argmax(dim), len(features)).movedim(-1, dim).to(features[0].dtype)
-        if noise is not None:
-            soft = ((scores + noise) / self.temperature).softmax(dim)
-            hard = torch.zeros_like(soft).scatter_(dim, soft.argmax(dim, keepdim=True), 1.0)
-            share = soft if self.variant == "paper" else hard + (soft - soft.detach())
-        shares = share.to(features[0].dtype).unbind(dim)
-        if self.select == "pixel":
-            shares = tuple(each.unsqueeze(-1) for each in shares)
-        return torch.stack([f * each for f, each in zip(features, shares, strict=True)]).sum(0)
+            return features[0]
+        share = self.share(scores, noise, -1).to(features[0].dtype)
+        return torch.stack(
+            [f * s.unsqueeze(-1) for f, s in zip(features, share.unbind(-1), strict=True)]
+        ).sum(0)
+
+    def share(self, scores: Tensor, noise: Tensor | None, dim: int) -> Tensor:
+        """Shares of the branches along `dim` of their scores: one of them has all, or in training as drawn."""
+        if noise is None:
+            return F.one_hot(scores.argmax(dim), scores.shape[dim]).movedim(-1, dim)
+        soft = ((scores + noise) / self.temperature).softmax(dim)
+        if self.variant == "paper":
+            return soft
+        hard = torch.zeros_like(soft).scatter_(dim, soft.argmax(dim, keepdim=True), 1.0)
+        return hard + (soft - soft.detach())
 
     def with_gain(self, features: Tensor, name: str) -> Tensor:
         """Features (.., dim) of a branch with its factor behind them, where it has one, so that both are chosen together."""
@@ -328,10 +327,6 @@ class LIA(SelectiveDecoder):
             for name in names:
                 keys[BRANCHES[name][0 if role == "q" else 1]][self.key(name, role)] = None
         return {stream: list(each) for stream, each in keys.items() if each}
-
-    def streams_of(self, name: str) -> tuple[str, ...]:
-        """The streams that a branch looks at."""
-        return tuple(dict.fromkeys(BRANCHES[name]))
 
     def convolution(self, key: str) -> nn.Conv2d:
         """The convolution of this key; see `key`."""

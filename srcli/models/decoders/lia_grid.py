@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from srcli.geometry import Box
 from srcli.models.attention import budget, grown, seen_through, window_maps
 from srcli.models.attention_grid import Maps, Piece, Table, parts_of, pieces
-from srcli.models.decoders.lia_plain import plain
-from srcli.models.layers import grid_coord, row_chunks
 from srcli.models.sr import Grid
 
 if TYPE_CHECKING:
@@ -43,32 +41,18 @@ class Branch(NamedTuple):
 
 
 def rendered(lia: LIA, image: LIAField, grid: Grid, name: str) -> tuple[Tensor, Tensor | None]:
-    """Colours (H, W, 3) without the skip, and scores (H, W, n), of one image.
-
-    `name`: a branch, for which there are no scores, or "selected".
-    """
+    """Colours (H, W, 3) without the skip of a branch or what is selected, and then scores (H, W, n), of one image."""
     names = (name,) if name in lia.branches else lia.branches
-    votes = lia.votes and len(names) > 1
+    votes = lia.selects and len(names) > 1
     out = torch.empty(*grid.size, 3, device=image.lr.device)
-    count = len(names) if votes and lia.selects else 0
-    scores = torch.empty(*grid.size, count, device=out.device)
-    if lia.attention == "liif":
-        look, coord = plain(lia, image, names, votes=votes), grid_coord(grid, image.lr)
-        for rows in row_chunks(grid.size.h, grid.size.w, out.device):
-            features, chosen = look(coord.unflatten(1, grid.size)[:, rows].flatten(1, 2))
-            out[rows] = lia.colours(lia.mixed(features, chosen, None), image)[0].unflatten(
-                0, (-1, grid.size.w)
-            )
-            if count and chosen is not None:
-                scores[rows] = chosen[0].unflatten(0, (-1, grid.size.w))
-        return out, scores if count else None
+    scores = torch.empty(*grid.size, len(names), device=out.device) if votes else None
     layers = {each: _layers(lia, image, each, votes=votes) for each in names}
     for rows, cols, part in parts_of(grid, image.frame.size, budget(out).side):
         for at, colours, chosen in _part(lia, image, part, layers):
             out[rows, cols][at] = colours
-            if count and chosen is not None:
+            if scores is not None and chosen is not None:
                 scores[rows, cols][at] = chosen
-    return out, scores if count else None
+    return out, scores
 
 
 def _layers(lia: LIA, image: LIAField, name: str, *, votes: bool) -> tuple[Layer, Layer | None]:
@@ -108,9 +92,8 @@ def _part(
     for group in zip(*walks, strict=True):
         selected, scores = _features(lia, branches, group)
         first = group[0]
-        colours = first.on_grid(lia.colours(selected, image))
-        shown = None if scores is None or not lia.selects else first.on_grid(scores)
-        yield (first.rows[:, None], first.cols), colours, shown
+        shown = None if scores is None else first.on_grid(scores)
+        yield (first.rows[:, None], first.cols), first.on_grid(lia.colours(selected, image)), shown
 
 
 def _maps(lia: LIA, image: LIAField, names: Sequence[str], box: Box, *, votes: bool) -> dict[str, Tensor]:
@@ -129,11 +112,7 @@ def _features(lia: LIA, branches: Sequence[Branch], group: Sequence[Piece]) -> t
     """What is selected (R * C, n * m, dim) in a rectangle of windows, and the scores."""
     if len(branches) == 1:
         return _projected(lia, branches[0], group[0]), None
-    votes = [_trusted(branch, piece) for branch, piece in zip(branches, group, strict=True)]
-    scores = lia.scores([vote for vote in votes if vote is not None]) if lia.votes else None
-    if scores is None or not lia.selects:
-        features = [_projected(lia, branch, piece) for branch, piece in zip(branches, group, strict=True)]
-        return lia.mixed(features, scores, None), scores
+    scores = lia.scores([_trusted(branch, piece) for branch, piece in zip(branches, group, strict=True)])
     winner = scores.argmax(-1)
     out = torch.empty(*winner.shape, lia.dim + (lia.gains is not None), device=winner.device)
     for number, (branch, piece) in enumerate(zip(branches, group, strict=True)):
@@ -151,9 +130,8 @@ def _projected(lia: LIA, branch: Branch, piece: Piece) -> Tensor:
     return lia.with_gain(projected, branch.name)
 
 
-def _trusted(branch: Branch, piece: Piece) -> Tensor | None:
-    if branch.trust is None or branch.confidence is None:
-        return None
-    return (
-        piece.project(branch.trust, branch.maps.width, branch.confidence.weight) + branch.confidence.constant
-    )
+def _trusted(branch: Branch, piece: Piece) -> Tensor:
+    layer = branch.confidence
+    assert branch.trust is not None
+    assert layer is not None
+    return piece.project(branch.trust, branch.maps.width, layer.weight) + layer.constant

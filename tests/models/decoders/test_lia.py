@@ -10,6 +10,7 @@ from srcli.geometry import Box, Grid, Size
 from srcli.models.decoders.lia import BRANCHES, LIA, SELECTED, LIAField
 from srcli.models.layers import bilinear_at, grid_coord
 from srcli.models.sr import Frame
+from tests.benchmarks.lia_ablations import AblatedLIA
 
 LR = Size(9, 7)
 TARGET = Size(25, 30)
@@ -18,7 +19,8 @@ SMALL = {"dim": 8, "n_heads": 2, "radius": 1, "hidden": (12,)}
 
 def small(**args: object) -> LIA:
     torch.manual_seed(1)
-    decoder = LIA(in_dim=9, perc_dim=4, **{**SMALL, **args}).eval()  # type: ignore[arg-type]
+    made = AblatedLIA if {"select", "attention"} & set(args) else LIA
+    decoder = made(in_dim=9, perc_dim=4, **{**SMALL, **args}).eval()  # type: ignore[arg-type]
     with torch.no_grad():
         for weight in (p for p in decoder.parameters() if p.ndim == 4):
             weight *= (
@@ -48,7 +50,6 @@ FORMS = {
     "two branches": {"branches": ("fp", "f")},
     "one branch": {"branches": ("p",)},
     "by channel": {"select": "channel"},
-    "by channel, paper": {"select": "channel", "variant": "paper"},
     "joined": {"select": "concat"},
     "modulated": {"select": "sft"},
     "without attention": {"attention": "liif"},
