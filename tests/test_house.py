@@ -20,10 +20,10 @@ from srcli.cli import app
 from srcli.config.presets import load_preset
 from srcli.geometry import Grid, Size
 from srcli.metrics import METRICS
-from srcli.models import build
 from srcli.models.decoders import DECODERS
 from srcli.models.layers import grid_coord
 from srcli.models.sr import Frame
+from srcli.weights.build import build
 from srcli.weights.checkpoint import save
 
 ROOT = Path(__file__).parents[1]

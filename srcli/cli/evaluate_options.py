@@ -287,7 +287,7 @@ def asked_branches(request: Request, name: str) -> list[str | None]:
     """The branches of a model that are measured, None for the one that it chooses; other models have one."""
     from srcli.engine.branch_map import parse_branch
     from srcli.evaluate.models import INTERPOLATIONS
-    from srcli.models import branches_of
+    from srcli.weights.build import branches_of
     from srcli.weights.files import resolve
 
     if not request.branch or name in INTERPOLATIONS:

@@ -128,7 +128,7 @@ def explain(request: Request) -> None:
 def _target(request: Request, preset: Preset) -> Path:
     from srcli.config.sampling import is_sampled
     from srcli.config.temperature import check_generative
-    from srcli.models import branches_of
+    from srcli.weights.build import branches_of
 
     if request.samples is not None and not is_sampled(preset):
         check_generative(preset, "--samples")

@@ -121,7 +121,7 @@ def info(
 
     preset = resolve(current(name))
     if preset.folder != preset_folders()[-1]:  # what comes with the package is right, and torch takes seconds
-        from srcli.models import check_parts
+        from srcli.weights.build import check_parts
 
         check_parts(preset)
     model = describe(preset)

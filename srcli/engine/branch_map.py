@@ -195,7 +195,7 @@ def check_selects(preset: Preset, option: str) -> None:
 
 
 def _branches(preset: Preset, option: str) -> tuple[str, ...]:
-    from srcli.models import branches_of  # brings torch
+    from srcli.weights.build import branches_of  # brings torch
 
     if not (found := branches_of(preset)):
         names = [known.name for known in list_presets() if branches_of(known)]

@@ -26,7 +26,7 @@ from srcli.errors import ModelError, PresetError
 from srcli.evaluate.rows import Row
 from srcli.evaluate.tables import Table, number
 from srcli.geometry import Size, output_size
-from srcli.models import build
+from srcli.weights.build import build
 
 if TYPE_CHECKING:
     from srcli.evaluate.models import Model

@@ -97,7 +97,9 @@ def published_kind(preset: Preset) -> tuple[str | None, str | None]:
     """The method that tables print of a network's kind, whatever its size, and the encoder."""
     if preset.kind == "restoration":  # there is no encoder to choose
         return "LGCAA", None
-    from srcli.models import DECODERS, ENCODERS, GENERATORS  # brings torch
+    from srcli.models.decoders import DECODERS  # brings torch
+    from srcli.models.encoders import ENCODERS
+    from srcli.models.generators import GENERATORS
 
     encoder = ENCODERS[preset.encoder.name].title
     if preset.generator is not None:

@@ -1,152 +1,20 @@
-"""Networks as values: a preset goes in, its parts joined together come out."""
+"""Networks, and `make`, which makes one of their parts from what a preset says of it."""
 
-import copy
 import inspect
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
-from srcli.config.presets import Kind, Part, Preset
+from srcli.config.presets import Part
 from srcli.config.toml import convert
-from srcli.errors import ModelError, PresetError, suggest
-from srcli.models.decoders import DECODERS
-from srcli.models.decoders.lia import LIA
-from srcli.models.decoders.native import on_native
-from srcli.models.encoders import ENCODERS
-from srcli.models.generators import GENERATORS
-from srcli.models.sr import Decoder, Encoder, Generator, ImplicitSR, SelectiveDecoder
+from srcli.errors import PresetError, suggest
 
 M = TypeVar("M", bound=nn.Module)
 
-MOST_CALLS = 30_000  # of torch, to set a network up; Stable Diffusion 2 with LGCAA takes 16,000
-MOST_VALUES = 1 << 32  # 16 GiB in float32; the largest published network has 1.3e9
 # What constructors raise for values that make no sense.
 REFUSED = (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError, AssertionError)
-
-_outlined: dict[str, nn.Module] = {}  # presets share their parts, and a SwinIR takes a while to set up
-
-
-def build(preset: Preset) -> ImplicitSR:
-    """The network a preset describes, with freshly initialised weights.
-
-    Raises PresetError (an unknown part, an argument that its constructor does not take, or a generator without the
-    noise that it was trained with or with an encoder that does not fit it), ModelError (it is larger than any network;
-    nothing has been allocated).
-    """
-    outline(preset)
-    return _build(preset, make)
-
-
-def outline(preset: Preset) -> ImplicitSR:
-    """The network a preset describes on the meta device: names and shapes without memory; not to be changed.
-
-    Raises PresetError, ModelError (see `build`).
-    """
-    with torch.device("meta"), _Bounded(preset.name):
-        network = _build(preset, _make_once)
-    values = sum(value.numel() for value in network.state_dict().values())
-    if values > MOST_VALUES:
-        raise ModelError(f"{preset.name} describes a network of {values:.1e} values, more than any has.")
-    return network
-
-
-class _Bounded(TorchFunctionMode):
-    """Inside, a network of too many layers is refused while it is built: even without values they take memory."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name, self.calls = name, 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.calls += func is not torch._C._set_grad_enabled  # an error on the way back would leave it wrong
-        if self.calls > MOST_CALLS:
-            raise ModelError(f"{self.name} describes a network of more layers than any has.")
-        return func(*args, **(kwargs or {}))
-
-
-def _make_once(table: dict[str, type[M]], kind: str, part: Part, where: str, **given: Any) -> M:
-    key = f"{kind} {part} {given}"
-    if key not in _outlined:
-        _outlined[key] = make(table, kind, part, where, **given)
-    return typing.cast("M", _outlined[key])
-
-
-def _build(preset: Preset, make: Callable[..., Any]) -> ImplicitSR:
-    if preset.kind == "restoration":
-        from srcli.models.latent_restorer import assemble
-
-        return assemble(preset)
-    encoder, decoder = _parts(preset, make)
-    if preset.generator is None:
-        _check_kind(preset, preset.decoder, decoder.kind)
-        return ImplicitSR(encoder, decoder)
-    if preset.diffusion is None:
-        raise PresetError(f"{preset.name} has a generator, so it needs a section [diffusion].")
-    generator = make(GENERATORS, "generator", preset.generator, preset.name)
-    _check_kind(preset, preset.generator, generator.kind)
-    try:
-        generator.check(encoder)
-    except ValueError as error:
-        part = f"generator '{preset.generator.name}' in {preset.name}"
-        raise PresetError(f"{part} and encoder '{preset.encoder.name}': {error}") from error
-    return ImplicitSR(encoder, decoder, generator)
-
-
-def _check_kind(preset: Preset, part: Part, kind: Kind) -> None:
-    if preset.kind != kind:
-        raise PresetError(
-            f"{preset.name} is a preset of kind {preset.kind}, and '{part.name}' makes one of kind {kind}.",
-            hint=f'Write kind = "{kind}" beside its title.',
-        )
-
-
-def branches_of(preset: Preset) -> tuple[str, ...]:
-    """Names of the answers of the preset's decoder; none of a decoder with one answer."""
-    decoder = DECODERS.get(preset.decoder.name)
-    if decoder is None or not issubclass(decoder, SelectiveDecoder):
-        return ()
-    return tuple(preset.decoder.args.get("branches", decoder.every_branch))
-
-
-def _skip_of(decoder: Part) -> tuple[Part, Any]:
-    """A decoder's part without the setting of what it adds to, and that."""
-    skip = decoder.args.get("skip", "bilinear")
-    if decoder.name == "native":
-        return decoder, "native"
-    if isinstance(skip, bool):  # LMF has a switch of that name
-        return decoder, "bilinear"
-    return Part(decoder.name, {key: value for key, value in decoder.args.items() if key != "skip"}), skip
-
-
-def _parts(preset: Preset, make: Callable[..., Any]) -> tuple[Encoder, Decoder]:
-    """Encoder and decoder, which answers with the encoder's own picture or adds to it, if the preset says so."""
-    part, skip = _skip_of(preset.decoder)
-    if skip == "bilinear":
-        encoder = make(ENCODERS, "encoder", preset.encoder, preset.name)
-        return encoder, make(DECODERS, "decoder", part, preset.name, in_dim=encoder.out_dim)
-    if skip != "native":
-        raise PresetError(f"decoder.skip in {preset.name} is 'bilinear' or 'native', not '{skip}'.")
-    capable = [name for name, each in ENCODERS.items() if "gives" in inspect.signature(each).parameters]
-    if preset.encoder.name not in capable:
-        raise PresetError(
-            f"{preset.name} asks for a native picture, and encoder '{preset.encoder.name}' gives none.",
-            hint=f"Those that do: {', '.join(capable)}.",
-        )
-    alone = part.name == "native"
-    gives = "picture" if alone else "both"
-    encoder = make(ENCODERS, "encoder", preset.encoder, preset.name, gives=gives)
-    width = encoder.out_dim if alone else encoder.feat_dim
-    decoder = make(DECODERS, "decoder", part, preset.name, in_dim=width)
-    if isinstance(decoder, LIA):
-        if make is _make_once:  # shared with presets that stand on no native picture
-            decoder = copy.deepcopy(decoder)
-        decoder.stand_on_native()
-        return encoder, decoder
-    return encoder, decoder if alone else on_native(decoder, encoder.feat_dim)
 
 
 def make(table: dict[str, type[M]], kind: str, part: Part, where: str, **given: Any) -> M:
@@ -161,19 +29,6 @@ def make(table: dict[str, type[M]], kind: str, part: Part, where: str, **given: 
     except REFUSED as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise PresetError(f"{kind} '{part.name}' in {where}: {reason}") from error
-
-
-def check_parts(preset: Preset) -> None:
-    """Look up the parts of a preset and their arguments, without building them or asking for base models.
-
-    Raises PresetError (an unknown part, or an argument that its constructor does not take).
-    """
-    if preset.kind == "restoration":
-        return  # its parts are those of base models, and need diffusers
-    check_part(ENCODERS, "encoder", preset.encoder, preset.name)
-    check_part(DECODERS, "decoder", _skip_of(preset.decoder)[0], preset.name, ("in_dim",))
-    if preset.generator is not None:
-        check_part(GENERATORS, "generator", preset.generator, preset.name)
 
 
 def check_part(
@@ -199,21 +54,3 @@ def check_part(
 def count_parameters(network: nn.Module) -> int:
     """Number of values in all parameters, the unused ones that checkpoints carry included; no buffers."""
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-__all__ = [
-    "DECODERS",
-    "ENCODERS",
-    "GENERATORS",
-    "Decoder",
-    "Encoder",
-    "Generator",
-    "ImplicitSR",
-    "branches_of",
-    "build",
-    "check_part",
-    "check_parts",
-    "count_parameters",
-    "make",
-    "outline",
-]

@@ -19,7 +19,6 @@ from srcli.config.presets import Preset
 from srcli.data.samples import Batch
 from srcli.engine.device import DTYPES, Precision, choose_precision
 from srcli.errors import PresetError, ResourceError, WeightsError
-from srcli.models import build
 from srcli.models.decoders.lit import STAGE
 from srcli.models.layers import channels_last
 from srcli.models.sr import ImplicitSR
@@ -27,6 +26,7 @@ from srcli.processes import Ranks
 from srcli.resources import free_memory, in_words
 from srcli.train.objectives import Objective, TrainingLoss, make_objective
 from srcli.train.recipe import OptimSettings, Recipe
+from srcli.weights.build import build
 from srcli.weights.checkpoint import load_into, own_state
 
 COMPILE = {"default": "default", "graph": "reduce-overhead"}  # the latter captures CUDA graphs

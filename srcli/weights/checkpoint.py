@@ -21,7 +21,7 @@ from srcli.weights.files import FORMAT, SUFFIX, as_filed, check_hash, damaged, f
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from srcli.models import ImplicitSR
+    from srcli.models.sr import ImplicitSR
 
 SHOWN = 5  # keys of each kind in a message
 
@@ -42,7 +42,7 @@ def load(model: str | Path | Preset) -> Loaded:
     Raises PresetError (an unknown name, or a preset that does not describe a network), ModelError (weights missing,
     refused, or with a wrong hash), WeightsError (weights that do not fit the network).
     """
-    from srcli.models import build
+    from srcli.weights.build import build
 
     preset = as_filed(model) if isinstance(model, Preset) else resolve(model)
     path = find(preset)
@@ -115,7 +115,7 @@ def network_shapes(preset: Preset) -> dict[str, tuple[int, ...]]:
 
     Raises PresetError, ModelError (see `build`).
     """
-    from srcli.models import outline
+    from srcli.weights.build import outline
 
     return shapes(own_state(outline(preset)))
 

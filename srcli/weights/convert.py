@@ -134,7 +134,7 @@ def install(
     infinite values, or `output` has another suffix than `.safetensors`), ResourceError (the disk is full or the folder
     is not writable).
     """
-    from srcli.models import build
+    from srcli.weights.build import build
 
     if output.suffix not in ("", ".safetensors"):
         raise WeightsError(f"{output} must end in .safetensors, or in nothing for a folder.")
@@ -256,7 +256,8 @@ def _settings(preset: Preset, parts: Mapping[str, Any]) -> dict[str, Any]:
     if "unet" in parts and preset.generator is not None:
         import torch
 
-        from srcli.models import GENERATORS, make
+        from srcli.models import make
+        from srcli.models.generators import GENERATORS
 
         with torch.device("meta"):
             unet: Any = make(GENERATORS, "generator", preset.generator, preset.name).unet
@@ -327,7 +328,7 @@ def merge(
     """
     import torch
 
-    from srcli.models import build
+    from srcli.weights.build import build
 
     if output.suffix != SUFFIX:
         raise WeightsError(f"{output} must end in {SUFFIX}.")

@@ -154,7 +154,8 @@ def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def rename(state: Mapping[str, Tensor], preset: Preset) -> dict[str, Tensor]:
     """The state dict under our keys: `encoder.*`, `decoder.*` and `generator.*`."""
-    from srcli.models import DECODERS, ENCODERS
+    from srcli.models.decoders import DECODERS
+    from srcli.models.encoders import ENCODERS
 
     ours = all(key.startswith(("encoder.", "decoder.", "generator.")) for key in state)
     if ours and (_has_decoder(state) or preset.decoder.name == "native"):
@@ -203,14 +204,14 @@ def fit(checkpoint: Checkpoint, preset: Preset) -> tuple[Preset, str]:
 
 def _in_parts(preset: Preset) -> bool:
     """Whether the network is made of parts from our tables, not assembled from base models."""
-    from srcli.models import GENERATORS
+    from srcli.models.generators import GENERATORS
 
     return preset.generator is None or preset.generator.name in GENERATORS
 
 
 def _switches(preset: Preset) -> dict[str, Any]:
     """The arguments of the decoder's constructor that are true or false, as the preset has them."""
-    from srcli.models import DECODERS
+    from srcli.models.decoders import DECODERS
 
     parameters = inspect.signature(DECODERS[preset.decoder.name]).parameters.values()
     values = {p.name: preset.decoder.args.get(p.name, p.default) for p in parameters}

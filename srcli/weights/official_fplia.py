@@ -171,7 +171,8 @@ def _constants(state: Mapping[str, Tensor], preset: Preset, out: Mapping[str, Te
 def _recomputed(fidelity: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tables of a SwinIR."""
     from srcli.config.presets import Part
-    from srcli.models import ENCODERS, make
+    from srcli.models import make
+    from srcli.models.encoders import ENCODERS
 
     args = {key: value for key, value in fidelity.items() if key != "name"}
     buffers = make(ENCODERS, "encoder", Part("swinir", args), "fidelity").state_dict()

@@ -53,7 +53,8 @@ def trained(label: str, changes: Mapping[str, str], args: argparse.Namespace) ->
 
 def parameters(weights: Path) -> tuple[int, int]:
     """Of the extractor and of the generator."""
-    from srcli.models import build, count_parameters
+    from srcli.models import count_parameters
+    from srcli.weights.build import build
     from srcli.weights.files import resolve
 
     network = build(resolve(weights))

@@ -33,9 +33,9 @@ def stage(
     """
     import torch
 
-    from srcli.models import build
     from srcli.train.loop import train
     from srcli.train.recipe import find_recipe, read_recipe
+    from srcli.weights.build import build
     from srcli.weights.checkpoint import read, save_state
 
     length = {

@@ -19,7 +19,7 @@ def main() -> None:
     import torch
 
     from srcli.config.presets import parse_preset
-    from srcli.models import build
+    from srcli.weights.build import build
     from srcli.weights.checkpoint import save
     from tests.cli.test_upscale_killed import killed_again_and_again
     from tests.fuzz.mutants import PRESET

@@ -26,7 +26,7 @@ from srcli.data.samples import Sampler, SampleSettings  # noqa: E402
 from srcli.engine.upscaler import Upscaler  # noqa: E402
 from srcli.metrics.psnr import psnr  # noqa: E402
 from srcli.metrics.ssim import ssim  # noqa: E402
-from srcli.models import DECODERS  # noqa: E402
+from srcli.models.decoders import DECODERS  # noqa: E402
 from srcli.models.sr import ImplicitSR  # noqa: E402
 from srcli.train.objectives import make_objective  # noqa: E402
 

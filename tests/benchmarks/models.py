@@ -36,9 +36,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from srcli.config.presets import DEFAULT_PRESET, Part, list_presets
 from srcli.engine.load import load_upscaler, upscaler_for
 from srcli.geometry import Grid, Size
-from srcli.models import build
 from srcli.models.layers import grid_coord
 from srcli.models.sr import Frame, pixel_cell
+from srcli.weights.build import build
 from srcli.weights.checkpoint import load, load_into
 from srcli.weights.files import is_bundled
 from tests.benchmarks.native_bodies import photographs

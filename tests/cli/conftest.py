@@ -19,7 +19,7 @@ def model(tmp_path_factory):
     import torch
 
     from srcli.config.presets import parse_preset
-    from srcli.models import build
+    from srcli.weights.build import build
     from srcli.weights.checkpoint import save
 
     table = {

@@ -13,7 +13,7 @@ from srcli.engine.upscaler import Upscaler
 from srcli.errors import ModelError
 from srcli.files import sha256
 from srcli.image.provenance import read_provenance
-from srcli.models import build
+from srcli.weights.build import build
 from srcli.weights.checkpoint import save as save_weights
 from tests.cli.conftest import picture, save
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from srcli.cli import app
 from srcli.config.presets import DEFAULT_PRESET, list_presets, load_preset
-from srcli.models import build
+from srcli.weights.build import build
 from srcli.weights.checkpoint import load, save
 
 TINY = """

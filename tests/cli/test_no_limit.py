@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from srcli.cli import app
 from srcli.config.presets import parse_preset
 from srcli.image.provenance import read_provenance
-from srcli.models import build
+from srcli.weights.build import build
 from srcli.weights.checkpoint import save as save_weights
 from tests.cli.conftest import save
 

@@ -12,7 +12,7 @@ from srcli.config.base_models import bases_of, find_base, load_base, locate_base
 from srcli.config.presets import load_preset
 from srcli.errors import ExistsError, ModelError, PresetError, WeightsError
 from srcli.geometry import Size
-from srcli.models import build
+from srcli.weights.build import build
 from srcli.weights.checkpoint import load, load_into, own_state, read, save
 from srcli.weights.download import pull_base, remove_base
 from srcli.weights.files import find

@@ -7,8 +7,12 @@ import pytest
 from srcli.config.base_models import bases_of
 from srcli.config.presets import DEFAULT_PRESET, Part, list_presets, load_preset, parse_preset, preset_folders
 from srcli.errors import ModelError, PresetError
-from srcli.models import DECODERS, ENCODERS, GENERATORS, build, count_parameters
+from srcli.models import count_parameters
+from srcli.models.decoders import DECODERS
+from srcli.models.encoders import ENCODERS
+from srcli.models.generators import GENERATORS
 from srcli.models.sr import OutputGenerator
+from srcli.weights.build import build
 from srcli.weights.files import is_bundled
 
 TINY = """

@@ -15,7 +15,7 @@ from srcli.engine.request import RenderRequest
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Size
-from srcli.models import build
+from srcli.weights.build import build
 from tests.helpers.rendering import render, rows
 
 AUTOENCODER = {

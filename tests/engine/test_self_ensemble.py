@@ -8,7 +8,7 @@ from srcli.batch.postprocess import SelfEnsemble
 from srcli.config.presets import parse_preset
 from srcli.engine.upscaler import Upscaler
 from srcli.geometry import COPIES, Size, dihedral, dihedral_back, dihedral_size
-from srcli.models import build
+from srcli.weights.build import build
 from tests.helpers.rendering import rows
 
 TINY = {

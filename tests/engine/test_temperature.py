@@ -11,8 +11,8 @@ from srcli.engine.request import RenderRequest
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
 from srcli.geometry import Box, Grid, Size, output_size
-from srcli.models import build
 from srcli.models.sr import Frame
+from srcli.weights.build import build
 from tests.helpers.rendering import rows
 
 TINY = {"title": "tiny", "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 16, "mean_shift": False}}

@@ -16,8 +16,8 @@ from srcli.engine.upscaler import Upscaler
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.image.samples import quantise
-from srcli.models import build
 from srcli.models.sr import Encoder
+from srcli.weights.build import build
 from tests.helpers.rendering import rows, upscaled
 
 TINY = {

@@ -13,8 +13,8 @@ from srcli.engine.tiling import averaged_rows, tile_starts
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
 from srcli.geometry import Box, Size
-from srcli.models import build
 from srcli.models.sr import Tiling
+from srcli.weights.build import build
 from tests.helpers.rendering import render, rows, upscaled
 
 EDSR = {"name": "edsr", "n_resblocks": 1, "n_feats": 8, "mean_shift": False}

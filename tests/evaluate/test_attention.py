@@ -15,8 +15,8 @@ from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
 from srcli.evaluate.attention import COLOURS, attention_windows, windows_picture
 from srcli.geometry import Size
-from srcli.models import build
 from srcli.models.sr import Frame
+from srcli.weights.build import build
 from srcli.weights.checkpoint import save
 
 CLIT = {"name": "lit", "branches": 3, "side": 5, "base_dim": 16, "n_heads": 4, "hidden": [8]}

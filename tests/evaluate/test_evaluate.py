@@ -33,8 +33,8 @@ from srcli.evaluate.statistics import bootstrap, compare, gain, wilcoxon
 from srcli.evaluate.tables import latex_text, markdown_text
 from srcli.geometry import Size
 from srcli.metrics import METRICS, Metric
-from srcli.models import build
 from srcli.processes import Ranks
+from srcli.weights.build import build
 from tests.data.test_benchmarks import picture, put
 
 TINY = {

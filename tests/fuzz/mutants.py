@@ -136,7 +136,7 @@ def _checkpoint(*, zipped: bool = True) -> bytes:
 @cache
 def _network() -> dict:
     from srcli.config.presets import parse_preset
-    from srcli.models import build
+    from srcli.weights.build import build
 
     return {
         key: value.clone() for key, value in build(parse_preset(PRESET, name="tiny")).state_dict().items()

@@ -113,8 +113,8 @@ def use_weights(data: bytes, folder: Path) -> None:
 
 def use_preset(data: bytes, folder: Path) -> None:
     """`upscale -m FILE.toml`, and `train --recipe FILE.toml`."""
-    from srcli.models import build
     from srcli.train.recipe import read_recipe
+    from srcli.weights.build import build
 
     path = folder / "mutant.toml"
     path.write_bytes(data)

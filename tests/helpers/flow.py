@@ -5,7 +5,7 @@ import torch
 from srcli.config.presets import parse_preset
 from srcli.engine.upscaler import Upscaler
 from srcli.evaluate.models import Network
-from srcli.models import build
+from srcli.weights.build import build
 from srcli.weights.checkpoint import save
 
 TABLE = {

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from srcli.config.presets import parse_preset
-from srcli.models import build
+from srcli.weights.build import build
 
 UNET = {
     "sample_size": 8,

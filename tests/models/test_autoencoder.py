@@ -8,8 +8,9 @@ import torch
 
 from srcli.config.presets import Part
 from srcli.errors import PresetError
-from srcli.models import ENCODERS, make
+from srcli.models import make
 from srcli.models.autoencoder import AutoEncoder, Sizes
+from srcli.models.encoders import ENCODERS
 
 SMALL = Sizes((8, 16, 16), 1, (16, 8), 1, groups=4)
 LOCAL = replace(SMALL, attention=False, norm="pixel")

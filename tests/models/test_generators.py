@@ -9,7 +9,10 @@ import torch.nn.functional as F
 
 from srcli.config.presets import Part, parse_preset
 from srcli.errors import PresetError
-from srcli.models import ENCODERS, GENERATORS, build, make
+from srcli.models import make
+from srcli.models.encoders import ENCODERS
+from srcli.models.generators import GENERATORS
+from srcli.weights.build import build
 
 SIZES = {"widths": (8, 16), "layers": 1, "attention": (True, False), "n_heads": 2, "groups": 4}
 AUTOENCODER = {

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from srcli.config.presets import Part
 from srcli.errors import PresetError
 from srcli.geometry import Box, Grid, Size
-from srcli.models import DECODERS, GENERATORS, make
+from srcli.models import make
+from srcli.models.decoders import DECODERS
+from srcli.models.generators import GENERATORS
 from srcli.models.generators.idm import IDM, ImplicitUp, NoiseLevel, Pyramid
 from srcli.models.sr import Frame
 

@@ -4,8 +4,9 @@ import pytest
 
 from srcli.config.presets import list_presets, parse_preset
 from srcli.errors import PresetError
-from srcli.models import DECODERS, branches_of, build, outline
+from srcli.models.decoders import DECODERS
 from srcli.models.decoders.linf import LINF
+from srcli.weights.build import branches_of, build, outline
 from tests.engine.test_latent import NATIVE, TINY
 
 BODY = {"title": "t", "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 8, "mean_shift": False}}

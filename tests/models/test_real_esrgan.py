@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from srcli.config.presets import Part, Pixels, Preset, load_preset
 from srcli.engine.load import upscaler_for
 from srcli.geometry import Size
-from srcli.models import build
+from srcli.weights.build import build
 from srcli.weights.checkpoint import load
 from srcli.weights.official import Checkpoint, identify, network_shapes, rename
 from tests.helpers.rendering import render

@@ -9,9 +9,9 @@ from srcli.data.photos import Photo
 from srcli.data.samples import Batch, Sampler, SampleSettings
 from srcli.errors import ModelError, PresetError
 from srcli.geometry import centres, dihedral
-from srcli.models import build
 from srcli.train.losses import Teacher, turned_mean
 from srcli.train.objectives import make_objective
+from srcli.weights.build import build
 from srcli.weights.checkpoint import save
 from tests.helpers.flow import tiny_flow
 

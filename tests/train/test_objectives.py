@@ -11,9 +11,9 @@ from srcli.data.photos import Photo
 from srcli.data.samples import Sampler, SampleSettings
 from srcli.errors import ModelError, PresetError, UsageError
 from srcli.metrics.classifiers import CLASSIFIERS, load_classifier
-from srcli.models import build
 from srcli.models.sr import Frame
 from srcli.train.objectives import OBJECTIVES, make_objective
+from srcli.weights.build import build
 
 
 def network(patch=3):

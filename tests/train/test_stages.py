@@ -12,7 +12,6 @@ from srcli.data.device_sampler import DeviceSampler
 from srcli.data.photos import Photo
 from srcli.data.samples import Batch, Sampler, SampleSettings
 from srcli.errors import PresetError
-from srcli.models import build
 from srcli.models.noise_schedule import alphas_cumprod
 from srcli.models.sr import Frame
 from srcli.train.autoencoder_loss import PatchGAN, adversary_loss, balance
@@ -22,6 +21,7 @@ from srcli.train.fplia_losses import denoised_once, published_temperature, short
 from srcli.train.objectives import OBJECTIVES, make_objective
 from srcli.train.recipe import read_recipe
 from srcli.train.trainer import Trainer
+from srcli.weights.build import build
 
 CPU = torch.device("cpu")
 AUTOENCODER = {

@@ -10,7 +10,7 @@ import torch
 
 from srcli.config.presets import Part, Preset, Weights, load_preset
 from srcli.errors import ModelError, ResourceError, WeightsError
-from srcli.models import build
+from srcli.weights.build import build
 from srcli.weights.checkpoint import load, save
 from srcli.weights.convert import import_file
 from srcli.weights.download import direct, fetch, pull

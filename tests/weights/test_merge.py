@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from srcli.cli import app
 from srcli.config.presets import Part, Preset, Weights
 from srcli.files import sha256
-from srcli.models import build
+from srcli.weights.build import build
 from srcli.weights.checkpoint import load, save
 from srcli.weights.files import metadata, resolve
 

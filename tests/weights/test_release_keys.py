@@ -7,7 +7,7 @@ import torch
 
 from srcli.config.presets import Part, Pixels, Preset, load_preset
 from srcli.geometry import Size
-from srcli.models import build
+from srcli.weights.build import build
 from srcli.weights.checkpoint import load
 from srcli.weights.convert import import_file
 from srcli.weights.official import identify, network_shapes, rename, unwrap

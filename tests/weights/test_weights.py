@@ -16,7 +16,9 @@ import torch
 from srcli.config.presets import Part, Preset, Weights, list_presets, load_preset
 from srcli.errors import ExistsError, ModelError, ResourceError, SrcliError, WeightsError, first_line
 from srcli.files import sha256, write_atomically
-from srcli.models import DECODERS, GENERATORS, build
+from srcli.models.decoders import DECODERS
+from srcli.models.generators import GENERATORS
+from srcli.weights.build import build
 from srcli.weights.checkpoint import load, load_into, read, save
 from srcli.weights.convert import import_file
 from srcli.weights.files import check_license, find, is_bundled, locate, metadata, resolve
@@ -225,8 +227,8 @@ def test_a_preset_that_its_file_does_not_hold_is_refused_before_it_takes_memory(
     path = tmp_path / "x.safetensors"
     save(path, network_of(TINY), TINY)
     rewritten(path, **changes)
-    monkeypatch.setattr("srcli.models.MOST_CALLS", 1000)  # to be quick
-    monkeypatch.setattr("srcli.models.build", lambda preset: pytest.fail("it was built"))
+    monkeypatch.setattr("srcli.weights.build.MOST_CALLS", 1000)  # to be quick
+    monkeypatch.setattr("srcli.weights.build.build", lambda preset: pytest.fail("it was built"))
     with pytest.raises(WeightsError, match=r"x\.safetensors|tiny") as caught:
         load(path) if way == "load" else import_file(path, license_id="MIT")
     assert caught.value.code == 4
@@ -245,7 +247,7 @@ def test_a_header_that_promises_more_than_the_file_holds_is_refused_before_it_ta
     text = json.dumps(header).encode()
     path = tmp_path / "x.safetensors"
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(1000))
-    monkeypatch.setattr("srcli.models.build", lambda preset: pytest.fail("it was built"))
+    monkeypatch.setattr("srcli.weights.build.build", lambda preset: pytest.fail("it was built"))
     with pytest.raises(WeightsError, match=r"x\.safetensors"):
         load(path)
 
@@ -258,7 +260,7 @@ def test_a_header_that_promises_more_than_the_file_holds_is_refused_before_it_ta
 def test_a_preset_of_ones_own_that_is_larger_than_any_network_is_refused(
     tmp_path, monkeypatch, encoder, said
 ):
-    monkeypatch.setattr("srcli.models.MOST_CALLS", 1000)  # to be quick
+    monkeypatch.setattr("srcli.weights.build.MOST_CALLS", 1000)  # to be quick
     path = as_preset_file(tmp_path, replace(TINY, encoder=Part("edsr", encoder)))
     with pytest.raises(ModelError, match=said) as caught:
         build(load_preset(path))

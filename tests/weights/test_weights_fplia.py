@@ -11,7 +11,7 @@ from torch import Tensor
 
 from srcli.config.presets import Diffusion, Part, Preset
 from srcli.errors import ExistsError, ModelError, WeightsError
-from srcli.models import build
+from srcli.weights.build import build
 from srcli.weights.checkpoint import load
 from srcli.weights.convert import import_file, read_folder, write_folder
 from srcli.weights.official import Checkpoint, fit, read_foreign, rename

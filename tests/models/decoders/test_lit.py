@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from srcli.config.presets import parse_preset
 from srcli.engine.upscaler import Upscaler
 from srcli.geometry import Axis, Box, Grid, Size, output_size
-from srcli.models import attention, attention_grid, build
+from srcli.models import attention, attention_grid
 from srcli.models.decoders import lit
 from srcli.models.decoders.lit import LIT, stage_sizes
 from srcli.models.sr import Frame
+from srcli.weights.build import build
 from tests.reference import lit as reference
 from tests.reference.deviation import deviation, gradient_deviation
 from tests.reference.lit_fft import LITFFT

@@ -10,10 +10,10 @@ from PIL import Image
 from srcli.config.presets import parse_preset
 from srcli.errors import PresetError
 from srcli.geometry import Box, Grid, Size, bicubic, output_size
-from srcli.models import build, check_parts
 from srcli.models.decoders.liif import LIIF
 from srcli.models.decoders.native import Native, NativePicture
 from srcli.models.sr import Frame
+from srcli.weights.build import build, check_parts
 from tests.reference.sampling import queries
 
 SIZE = Size(9, 7)

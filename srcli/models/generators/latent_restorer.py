@@ -19,14 +19,12 @@ from diffusers import AutoencoderKL, ControlNetModel, ModelMixin, UNet2DConditio
 from torch import Tensor, nn
 
 from srcli.config.base_models import find_base
-from srcli.config.presets import Diffusion, Preset
+from srcli.config.presets import Diffusion
 from srcli.errors import PresetError, ResourceError, WeightsError, first_line
 from srcli.files import substitute
 from srcli.geometry import Size
-from srcli.models import make
 from srcli.models.cosines import Cosines, LatentDecoder
 from srcli.models.dpacm import RGBView
-from srcli.models.encoders import ENCODERS
 from srcli.models.lgcaa import LocalGlobal, Parts, attention_parameters, place, transformer_blocks
 from srcli.models.noise_schedule import alphas_cumprod
 from srcli.models.sr import Encoder, Generator, ImplicitSR
@@ -296,44 +294,6 @@ class LatentRestorer(ImplicitSR):
             fresh = block.attn1.state_dict()
             grown |= {attention + key: value for key, value in fresh.items() if attention + key not in grown}
         return grown
-
-
-def assemble(preset: Preset) -> LatentRestorer:
-    """The network that a preset with the generator "lgcaa" describes; what comes from base models is loaded.
-
-    Raises PresetError (an unknown part or argument, or parts that do not fit together), ModelError (a base model is not
-    here).
-    """
-    assert preset.generator is not None
-    if preset.diffusion is None:
-        raise PresetError(f"{preset.name} has a generator, so it needs a section [diffusion].")
-    encoder: Encoder = make({**ENCODERS, "dino": DinoTokens}, "encoder", preset.encoder, preset.name)
-    encoder.requires_grad_(requires_grad=False)
-    width = {"in_dim": encoder.out_dim}
-    decoder = make(DECODERS, "decoder", preset.decoder, preset.name, **width)
-    given = {**width, "diffusion": preset.diffusion}
-    generator = make({"lgcaa": LGCAA}, "generator", preset.generator, preset.name, **given)
-    if decoder.channels != generator.channels:
-        raise PresetError(
-            f"the decoder of {preset.name} has {decoder.channels} channels of latents, "
-            f"and its generator {generator.channels}."
-        )
-    network = LatentRestorer(encoder, decoder, generator)
-    network.outside = frozenset(_outside(network, preset))
-    return network
-
-
-def _outside(network: LatentRestorer, preset: Preset) -> set[str]:
-    assert preset.generator is not None
-    keys: set[str] = set()
-    if preset.encoder.name == "dino" and preset.encoder.args.get("base", "dino-vitb16"):
-        keys |= {f"encoder.{key}" for key in network.encoder.state_dict()}
-    if preset.decoder.args.get("base"):
-        keys |= {f"decoder.{key}" for key in network.decoder.state_dict()}
-    if preset.generator.args.get("base"):
-        trained = {name for name, p in network.generator.unet.named_parameters() if p.requires_grad}
-        keys |= {f"generator.unet.{key}" for key in network.generator.unet.state_dict() if key not in trained}
-    return keys
 
 
 @contextmanager
