@@ -85,6 +85,13 @@ def starts(size: int, side: int, overlap: int) -> list[int]:
     return [*range(0, last, side - overlap), last]
 
 
+def mirrored(start: int, stop: int, length: int, *, repeat_edge: bool) -> I64:
+    """Which of `length` pixels stand at places [start, stop) of an axis that goes on mirrored, however far."""
+    last = 2 * length - 1 if repeat_edge else max(2 * length - 2, 1)
+    index = np.arange(start, stop) % (last + repeat_edge)
+    return np.where(index < length, index, last - index)
+
+
 @lru_cache(maxsize=64)
 def centres(n: int, patch: int = 1) -> F32:
     """Centres of an axis of n pixels in [-1, 1], in LIIF's float32 arithmetic.

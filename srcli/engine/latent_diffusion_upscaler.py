@@ -19,11 +19,10 @@ from srcli.config.sampling import Sampling
 from srcli.engine.device import to_numpy
 from srcli.engine.diffusion_upscaler import DiffusionUpscaler, offload
 from srcli.engine.noise import checked_seed
-from srcli.engine.normalised_image import mirrored
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Report, Source, part_of
 from srcli.engine.upscaler import Render
 from srcli.errors import UsageError
-from srcli.geometry import Box, Grid, Size
+from srcli.geometry import Box, Grid, Size, mirrored
 from srcli.models.sr import ImplicitSR, SelectiveDecoder
 
 SAMPLING_SHARE = 0.9  # of the time, for progress

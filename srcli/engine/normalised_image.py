@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from torch import Tensor
 
 from srcli.engine.request import Source
-from srcli.geometry import Box, Size
+from srcli.geometry import Box, Size, mirrored
 from srcli.image.read import Image, bleed, read_image
 from srcli.image.resize import resize
 
@@ -72,13 +72,6 @@ class WithLatent(NormalisedImage):
         colours = super().box(box)
         both = torch.cat([colours, self.latent[(..., *box.slices)].to(colours)], dim=1)
         return both.contiguous(memory_format=torch.channels_last)
-
-
-def mirrored(start: int, stop: int, length: int, *, repeat_edge: bool) -> np.ndarray:
-    """Which of `length` pixels stand at places [start, stop) of an axis that goes on mirrored, however far."""
-    last = 2 * length - 1 if repeat_edge else max(2 * length - 2, 1)
-    index = np.arange(start, stop) % (last + repeat_edge)
-    return np.where(index < length, index, last - index)
 
 
 class Picture(NamedTuple):

@@ -14,10 +14,10 @@ from torch import Tensor
 from srcli.config.sampling import Sampling
 from srcli.engine.device import autocast, to_numpy
 from srcli.engine.diffusion_upscaler import DiffusionUpscaler
-from srcli.engine.normalised_image import NormalisedImage, mirrored
+from srcli.engine.normalised_image import NormalisedImage
 from srcli.engine.request import RenderRequest, RenderStats, Report, Source, part_of
 from srcli.errors import ResourceError
-from srcli.geometry import Box, Grid, Size
+from srcli.geometry import Box, Grid, Size, mirrored
 from srcli.models.sr import OutputGenerator
 from srcli.resources import free_memory
 

@@ -196,6 +196,17 @@ def take(maps: Tensor, rows: I64, cols: I64) -> Tensor:
     return near.index_select(1, tensor(rows, maps)).index_select(2, tensor(cols - left, maps))
 
 
+def grouped(index: Tensor) -> tuple[Tensor, int, Tensor]:
+    """Queries of a row by the LR pixel they read: the pixels (g,), the most queries of one, the place of each.
+
+    `index`: LR pixel of each query (n,), ascending.
+    """
+    first, group, counts = torch.unique_consecutive(index, return_inverse=True, return_counts=True)
+    most = int(counts.max())
+    rank = torch.arange(len(index), device=index.device) - (counts.cumsum(0) - counts)[group]
+    return first, most, group * most + rank
+
+
 def ensemble_weights(grid: Grid, like: Tensor) -> Tensor:
     """Ensemble weights (4, H, W) of a rectangle of HR pixels, in the order of `sample_neighbours`.
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from srcli.geometry import EPSILON, centres
-from srcli.models.layers import MLP, axis_nearest, gather, row_chunks, tensor, unfolded_conv
+from srcli.models.layers import MLP, axis_nearest, gather, grouped, row_chunks, tensor, unfolded_conv
 from srcli.models.sr import Decoder, Frame, Grid
 
 
@@ -72,7 +72,7 @@ class MetaSR(Decoder):
         index_y, dy = _corners(tensor(grid.rows.centres, products), cell[0], frame.size.h)
         index_x, dx = _corners(tensor(grid.cols.centres, products), cell[1], frame.size.w)
         down = dy[:, None] * weight[:, 0] + (cell[0] * (frame.size.h / 2) * weight[:, 2] + bias)
-        first, most, place = _group(index_x)
+        first, most, place = grouped(index_x)
         right = weight.new_zeros(len(first) * most, len(weight)).index_copy(
             0, place, dx[:, None] * weight[:, 1]
         )
@@ -103,14 +103,3 @@ def _corners(p: Tensor, cell: Tensor, size: int) -> tuple[Tensor, Tensor]:
     corner = p - cell / 2
     index = axis_nearest((corner + EPSILON).clamp(-1 + EPSILON, 1 - EPSILON), size)
     return index, (corner - (tensor(centres(size), p)[index] - 1 / size)) * (size / 2)
-
-
-def _group(index: Tensor) -> tuple[Tensor, int, Tensor]:
-    """Queries of a row by the LR pixel they read: the pixels (g,), the most queries of one, the place of each.
-
-    `index`: LR pixel of each query (n,), ascending.
-    """
-    first, group, counts = torch.unique_consecutive(index, return_inverse=True, return_counts=True)
-    most = int(counts.max())
-    rank = torch.arange(len(index), device=index.device) - (counts.cumsum(0) - counts)[group]
-    return first, most, group * most + rank
