@@ -13,6 +13,7 @@ from srcli.models.decoders.lmf import LMLIIF, LMLTE
 from srcli.models.decoders.lte import LTE, LTEPlus
 from srcli.models.decoders.metasr import MetaSR
 from srcli.models.decoders.native import Native
+from srcli.models.decoders.thera import Thera
 from srcli.models.sr import Decoder
 
 DECODERS: dict[str, type[Decoder]] = {
@@ -31,6 +32,7 @@ DECODERS: dict[str, type[Decoder]] = {
     "lte-plus": LTEPlus,
     "metasr": MetaSR,
     "native": Native,
+    "thera": Thera,
 }
 
 __all__ = ["DECODERS"]

@@ -3,6 +3,7 @@
 from srcli.models.encoders.edsr import EDSR
 from srcli.models.encoders.perception import LatentFeatures, Perception
 from srcli.models.encoders.rdn import RDN
+from srcli.models.encoders.refined import Refined
 from srcli.models.encoders.rlfn import RLFN
 from srcli.models.encoders.rrdb import RRDB
 from srcli.models.encoders.srvgg import SRVGG
@@ -14,6 +15,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     "latent": LatentFeatures,
     "perception": Perception,
     "rdn": RDN,
+    "refined": Refined,
     "rlfn": RLFN,
     "rrdb": RRDB,
     "srvgg": SRVGG,

@@ -99,6 +99,8 @@ class WindowAttention(nn.Module):
 class MLPBlock(nn.Module):
     """Linear - GELU - linear."""
 
+    approximate = "none"  # of the GELU
+
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)
@@ -106,7 +108,7 @@ class MLPBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(F.gelu(self.fc1(x), approximate=self.approximate))
 
 
 class SwinBlock(nn.Module):

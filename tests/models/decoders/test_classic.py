@@ -1,4 +1,4 @@
-"""LIIF, MetaSR, LTE and LTE+: the fast forms equal the plain ones, for any scale, band and coordinate."""
+"""LIIF, MetaSR, LTE, LTE+ and Thera: the fast forms equal the plain ones, for any scale, band and coordinate."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from srcli.geometry import Axis, Box, Grid, Size, output_size
 from srcli.models.decoders import DECODERS
 from srcli.models.sr import Frame, pixel_cell
-from tests.reference import liif, lte, metasr
+from tests.reference import liif, lte, metasr, thera
 from tests.reference.deviation import deviation, gradient_deviation
 from tests.reference.sampling import lr_size, queries
 
@@ -27,6 +27,7 @@ VARIANTS = {
     "metasr": ("metasr", {"hidden": 24}, metasr.plain),
     "lte": ("lte", {"hidden_dim": 16, "hidden": (20, 16)}, lte.plain),
     "lte-plus": ("lte-plus", {"hidden_dim": 16, "hidden": (20, 16)}, lte.plain),
+    "thera": ("thera", {"n_components": 20}, thera.plain),
 }
 SCALES = [1, 2, 2.5, 3.3, 4, 12, (2.5, 4.0), (1.7, 1.0)]
 
@@ -44,6 +45,9 @@ def build(variant):
             parameter.normal_(0, 1.4 / fan_in**0.5)
         if name.startswith("lte"):  # within a turn or two, where float32 resolves angles to the bound
             decoder.freq.weight.mul_(0.5)
+        if name == "thera":  # some waves that the blur takes away, and angles as above
+            decoder.components.mul_(5)
+            decoder.k.fill_(1)
     return decoder, plain
 
 
@@ -150,8 +154,9 @@ def test_bfloat16_features_give_float32_colours_nearby(variant):
     assert (rough - exact).square().mean().sqrt() < 0.02 * exact.std()
 
 
-def test_metasr_refuses_a_grid_with_two_cells():
-    decoder, _ = build("metasr")
+@pytest.mark.parametrize("variant", ["metasr", "thera"])
+def test_a_grid_with_two_cells_is_refused(variant):
+    decoder, _ = build(variant)
     feat, lr = inputs(6, 6)
     prepared = decoder.prepare(feat, lr, Frame.whole(lr, torch.tensor([[0.1, 0.1], [0.1, 0.2]])))
     with pytest.raises(ValueError, match="one cell"):

@@ -1,0 +1,132 @@
+"""Thera: its forms agree at every kind of scale, tiles do not show, and a pixel's field is what the docs say of it."""
+
+import pytest
+import torch
+
+from srcli.config.presets import parse_preset
+from srcli.engine.upscaler import Upscaler
+from srcli.geometry import Axis, Grid, Size, output_size
+from srcli.models import build
+from srcli.models.decoders import thera
+from srcli.models.decoders.thera import Thera, offsets
+from srcli.models.layers import grid_coord
+from srcli.models.sr import Frame
+from tests.reference.thera import plain
+
+FEATS = 16  # where convolutions give a tile the same bits
+
+
+def network(tail=None, **decoder):
+    """A small network with features large enough to matter, for mean and deviation 0.5."""
+    torch.manual_seed(4)
+    body = {"name": "edsr", "n_resblocks": 1, "n_feats": FEATS, "mean_shift": False}
+    encoder = body if tail is None else {"name": "refined", "body": body, "tail": tail}
+    preset = parse_preset(
+        {"title": "t", "encoder": encoder, "decoder": {"name": "thera", **decoder}}, name="t"
+    )
+    made = build(preset)
+    made.decoder.bias += torch.tensor([0.1, -0.2, 0.3])
+    return made, preset
+
+
+@pytest.mark.parametrize("tail", [None, "plus"])
+@pytest.mark.parametrize("scale", [0.7, 1.3, 2.5, 3, (2.2, 4.0)])
+def test_tile_size_never_changes_a_bit(tail, scale):
+    made, preset = network(tail)
+    lr = torch.rand(1, 3, 103, 64, generator=torch.Generator().manual_seed(0))
+    whole = Upscaler(made, preset, tile="none").upscale(lr, scale)
+    for tile in (48, 97):
+        assert torch.equal(Upscaler(made, preset, tile=tile).upscale(lr, scale), whole)
+
+
+def test_tiles_of_windows_begin_on_windows():
+    made, preset = network("pro")
+    lr = torch.rand(1, 3, 90, 21, generator=torch.Generator().manual_seed(0))
+    whole = Upscaler(made, preset, tile="none").upscale(lr, 2)
+    assert (Upscaler(made, preset, tile=17).upscale(lr, 2) - whole).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize(("h", "w"), [(3, 2), (8, 8), (9, 15)])
+def test_a_tail_of_windows_gives_the_size_it_is_given(h, w):
+    made, _ = network("pro")
+    assert made.encoder(torch.rand(1, 3, h, w)).shape == (1, 64, h, w)
+
+
+@pytest.mark.parametrize("scale", [0.4, 0.7, 1.0, 1.3, 2.5, 3.5, 7, 12, (1.4, 3.0)])
+def test_render_equals_one_sine_for_every_wave_and_pixel(scale):
+    made, _ = network(n_components=40)
+    lr, decoder = torch.randn(1, 3, 9, 11), made.decoder
+    with torch.no_grad():
+        feat = 10 * made.encoder(lr)
+        size, target = Size(9, 11), output_size(Size(9, 11), scale)
+        frame, grid = Frame.of_grid(lr, target), Grid.of(size, target)
+        prepared, coord = decoder.prepare(feat, lr, frame), grid_coord(grid, lr)
+        expected = plain(decoder, feat, lr, coord, frame.cell)
+        torch.testing.assert_close(decoder.query(prepared, coord), expected, atol=1e-5, rtol=0)
+        # Coordinates are rounded, and frequencies reach 50 rad per LR pixel.
+        rendered = decoder.render(prepared, grid).flatten(2).transpose(1, 2)
+        torch.testing.assert_close(rendered, expected, atol=5e-4 * float(expected.std()), rtol=0)
+
+
+@pytest.mark.parametrize("target", [Size(77, 61), Size(60, 80)])
+def test_fields_are_made_for_some_rows_at_a_time(target, monkeypatch):
+    made, _ = network()
+    lr, seen, fields = torch.randn(1, 3, 30, 20), [], Thera._fields
+
+    def counted(feat, *layer):
+        seen.append(len(feat))
+        return fields(feat, *layer)
+
+    with torch.no_grad():
+        whole = made.render(lr, target)
+        monkeypatch.setattr(Thera, "_fields", staticmethod(counted))
+        monkeypatch.setattr(thera, "HELD", {"cpu": 1})
+        torch.testing.assert_close(made.render(lr, target), whole, atol=1e-5, rtol=0)
+    assert seen == [1] * 30
+
+
+def test_halfway_between_two_pixels_is_the_later_one_everywhere():
+    index, distance = offsets(Axis(4, 10, 0, 10))  # x2.5
+    assert index.tolist() == [0, 0, 1, 1, 1, 2, 2, 3, 3, 3]
+    assert distance[2] == -0.5
+    made, _ = network()
+    size, target = Size(20, 24), Size(50, 60)
+    lr = torch.arange(480.0).reshape(1, 1, 20, 24).expand(1, 3, -1, -1).contiguous()
+    made.decoder.out_conv.weight.data.zero_()
+    made.decoder.out_conv.bias.data.zero_()
+    with torch.no_grad():
+        prepared = made.decoder.prepare(torch.zeros(1, FEATS, *size), lr, Frame.of_grid(lr, target))
+        grid = Grid.of(size, target)
+        queried = made.decoder.query(prepared, grid_coord(grid, lr)).transpose(1, 2).unflatten(2, target)
+        assert torch.equal(made.decoder.render(prepared, grid), queried)
+
+
+def test_blur_of_each_axis_by_its_own_scale_is_a_setting():
+    plainly, _ = network()
+    apart, _ = network(anisotropic=True)
+    lr = torch.randn(1, 3, 8, 9)
+    with torch.no_grad():
+        torch.testing.assert_close(plainly.render(lr, Size(24, 27)), apart.render(lr, Size(24, 27)))
+        tall = Frame.of_grid(lr, Size(8, 36))
+        c, k = apart.decoder.components, apart.decoder.k
+        torch.testing.assert_close(plainly.decoder.decay(tall)[0], torch.exp(-k * c.square().sum(0) / 4))
+        expected = torch.exp(-k * (c[0] ** 2 + c[1] ** 2 / 16))
+        torch.testing.assert_close(apart.decoder.decay(tall)[0], expected)
+
+
+def test_gradient_is_that_of_finite_differences():
+    made, _ = network()
+    decoder, size = made.decoder.double(), Size(5, 6)
+    feat, lr = torch.randn(1, FEATS, *size).double(), torch.zeros(1, 3, *size).double()
+    for cell, blurred in (([[0.1, 0.2]], True), ([[0.0, 0.0]], False)):
+        prepared = decoder.prepare(feat, lr, Frame.whole(lr, torch.tensor(cell).double()))
+        coord = torch.rand(1, 30, 2).double() * 1.9 - 0.95
+        found = decoder.gradient(prepared, coord, blurred=blurred)
+        for axis, length in enumerate(size):
+            step = torch.zeros(2).double()
+            step[axis] = 1e-7
+            difference = decoder.query(prepared, coord + step) - decoder.query(prepared, coord - step)
+            near = (difference.abs() < 1e-3).all(-1)  # not across the border of two fields
+            assert near.float().mean() > 0.9
+            slope = difference / (2e-7 * length / 2)
+            torch.testing.assert_close(found[..., axis][near], slope[near], atol=1e-4, rtol=1e-4)
