@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from srcli.config.presets import Part, Preset, list_presets
 from srcli.errors import ModelError, WeightsError
 from srcli.weights import official_fplia as fplia
+from srcli.weights import official_thera as thera
 from srcli.weights.checkpoint import mismatches, network_shapes, read, shapes
 from srcli.weights.files import SUFFIX, damaged, is_bundled
 
@@ -72,6 +73,13 @@ def read_foreign(path: Path, *, trust_pickle: bool = False) -> Checkpoint:
     import torch
 
     try:
+        with path.open("rb") as file:
+            plain = thera.is_pickle(file.read(64))
+        if plain:
+            state, name = thera.read(path.read_bytes(), trusted=trust_pickle)
+            if not state:
+                raise WeightsError(f"{path} holds no weights.")
+            return Checkpoint(state, name)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the age of the file's format
             with torch.serialization.safe_globals(_harmless()):
@@ -162,6 +170,8 @@ def rename(state: Mapping[str, Tensor], preset: Preset) -> dict[str, Tensor]:
         return dict(state)
     if preset.generator is not None and fplia.is_official(state):
         return fplia.convert(state, preset)
+    if thera.is_official(state):
+        return thera.convert(state, preset)
     parts = (ENCODERS[preset.encoder.name], DECODERS[preset.decoder.name])
     rules = [rule for part in parts for rule in getattr(part, "UPSTREAM_KEYS", ())]
     renamed = {_renamed(key, rules): value for key, value in state.items()}
