@@ -13,6 +13,8 @@ from srcli.errors import PresetError
 from srcli.geometry import COPIES, Size, dihedral_size
 from srcli.metrics.classifiers import load_classifier
 from srcli.models.decoders.linf import unfolded
+from srcli.models.decoders.native import OnNative
+from srcli.models.decoders.thera import Thera
 from srcli.models.layers import pixels_around
 from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR
 from srcli.weights.checkpoint import load
@@ -211,6 +213,33 @@ def linf_stage_2(
         return total
 
     return (density, colours) if loss == "steps" else (both,)
+
+
+def field_l1(*, variation: float = 1e-4) -> tuple[Objective, ...]:
+    """Thera's: mean absolute error of colours in [0, 1], and total variation of the field before it is blurred.
+
+    Needs presets with standard deviation 0.5.
+
+    Args:
+        variation: weight of the mean size of the field's derivatives by the place, in LR pixels.
+
+    Raises:
+        ValueError: a weight below 0.
+    """
+    if variation < 0:
+        raise ValueError("weights of losses are at least 0")
+
+    def loss(network: ImplicitSR, batch: Batch) -> Tensor:
+        decoder, lr = network.decoder, batch.lr
+        prepared = decoder.prepare(network.encoder(lr), lr[:, :3], Frame.whole(lr, batch.cell))
+        error = l1(decoder.query(prepared, batch.coord), batch.hr) / 2
+        field, made = (decoder.decoder, prepared[0]) if isinstance(decoder, OnNative) else (decoder, prepared)
+        if not isinstance(field, Thera):
+            raise PresetError("This objective needs a field to differentiate.", hint='decoder.name = "thera"')
+        steepness = field.gradient(made, batch.coord).abs().mean()
+        return error + variation * steepness * (decoder.factor.abs() if isinstance(decoder, OnNative) else 1)
+
+    return (loss,)
 
 
 class _Asked(NamedTuple):
