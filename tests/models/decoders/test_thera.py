@@ -6,11 +6,11 @@ import torch
 from srcli.config.presets import parse_preset
 from srcli.engine.upscaler import Upscaler
 from srcli.geometry import Axis, Grid, Size, output_size
-from srcli.models import build
 from srcli.models.decoders import thera
 from srcli.models.decoders.thera import Thera, offsets
 from srcli.models.layers import grid_coord
 from srcli.models.sr import Frame
+from srcli.weights.build import build
 from tests.reference.thera import plain
 
 FEATS = 16  # where convolutions give a tile the same bits
