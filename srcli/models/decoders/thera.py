@@ -111,7 +111,7 @@ class Thera(Decoder):
     def _fields(feat: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """M (..., 3, K) and phi (..., K) of features (..., C), in float32: phases bear no less."""
         with no_autocast(feat):
-            found = F.linear(feat.float(), weight, bias).unflatten(-1, (4, -1))
+            found = F.linear(feat.to(weight.dtype), weight, bias).unflatten(-1, (4, -1))
         return found[..., :3, :], found[..., 3, :]
 
     def render(self, prepared: TheraField, grid: Grid) -> Tensor:
