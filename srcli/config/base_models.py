@@ -38,10 +38,7 @@ class Base:
 
 
 def load_base(name: str) -> Base:
-    """The base model called `name`.
-
-    Raises PresetError (there is none, or its file is no description).
-    """
+    """The base model called `name`. Raises PresetError (there is none, or its file is no description)."""
     for folder in preset_folders():
         path = folder / FOLDER / f"{name}.toml"
         if path.name == f"{name}.toml" and path.is_file():

@@ -43,10 +43,7 @@ class Part:
 
     @classmethod
     def from_plain(cls, value: Any, where: str) -> Part:
-        """A part from a table with its name and arguments.
-
-        Raises PresetError (it has no name).
-        """
+        """A part from a table with its name and arguments. Raises PresetError (it has no name)."""
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             raise PresetError(f"{where}: needs a name.")
         return cls(value["name"], {key: frozen(item) for key, item in value.items() if key != "name"})

@@ -142,10 +142,7 @@ def _sampler(name: str | None, diffusion: Diffusion) -> Sampler:
 
 
 def checked_steps(steps: int, diffusion: Diffusion) -> int:
-    """The number of steps.
-
-    Raises UsageError (none, or more than were trained).
-    """
+    """The number of steps. Raises UsageError (none, or more than were trained)."""
     if not 1 <= steps <= diffusion.train_steps:
         raise UsageError(
             f"steps are a number from 1 to {diffusion.train_steps}, the steps of training, got {steps}.",

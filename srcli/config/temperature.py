@@ -92,10 +92,7 @@ def _interpolated(table: Sequence[tuple[float, float]], scale: float) -> float:
 
 
 def parse_temperature(text: str, option: str = "--temperature") -> float | Literal["auto"]:
-    """A temperature as typed: a number from 0 on, or "auto".
-
-    Raises UsageError (anything else).
-    """
+    """A temperature as typed: a number from 0 on, or "auto". Raises UsageError (anything else)."""
     word = text.strip().lower()
     return "auto" if word == "auto" else _number(word, option, "a number from 0 on, or auto")
 

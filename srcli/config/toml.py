@@ -15,10 +15,7 @@ T = TypeVar("T")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The table in a TOML file.
-
-    Raises PresetError (not readable, not UTF-8, or not TOML; the message has the line).
-    """
+    """The table in a TOML file. Raises PresetError (not readable, not UTF-8, or not TOML; the message has the line)."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -148,10 +148,7 @@ def known_benchmarks() -> list[Spec]:
 
 
 def find_spec(name: str) -> Spec:
-    """The benchmark called `name` or an alias of it, in any case.
-
-    Raises UsageError (an unknown name).
-    """
+    """The benchmark called `name` or an alias of it, in any case. Raises UsageError (an unknown name)."""
     specs = known_benchmarks()
     for spec in specs:
         if _plain(name) in map(_plain, spec.names):

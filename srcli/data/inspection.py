@@ -94,10 +94,7 @@ def findings(files: Sequence[Inspected], *, smallest: int, within: int = SAME) -
 
 
 def totals(files: Sequence[Inspected]) -> dict[str, Any]:
-    """Numbers, sizes and kinds of the files that can be decoded.
-
-    Raises NothingToDoError (there is none).
-    """
+    """Numbers, sizes and kinds of the files that can be decoded. Raises NothingToDoError (there is none)."""
     good = [f for f in files if not f.problem]
     if not good:
         raise NothingToDoError("there is no image that can be decoded.")

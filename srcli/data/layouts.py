@@ -129,10 +129,7 @@ def some(names: Sequence[str]) -> str:
 
 
 def by_name(files: Iterable[Path], scale: float | None) -> dict[str, Path]:
-    """Files by the name of their picture.
-
-    Raises ModelError (two files of one name).
-    """
+    """Files by the name of their picture. Raises ModelError (two files of one name)."""
     found: dict[str, Path] = {}
     for file in sorted(files):
         name = picture_name(file.stem, scale)

@@ -74,10 +74,7 @@ REDUCTIONS: Mapping[str, Callable[[U8, Size], U8]] = MappingProxyType(
 
 
 def reduce_by(name: str, hr: U8, size: Size) -> U8:
-    """`hr` reduced to `size` in the way called `name`.
-
-    Raises UsageError (an unknown name).
-    """
+    """`hr` reduced to `size` in the way called `name`. Raises UsageError (an unknown name)."""
     if name not in REDUCTIONS:
         raise UsageError(f"unknown reduction '{name}'.", hint=suggest(name, REDUCTIONS))
     return REDUCTIONS[name](hr, size)

@@ -85,10 +85,7 @@ DEGRADATIONS: Mapping[str, Ranges] = MappingProxyType(
 
 
 def find_degradation(name: str) -> Ranges:
-    """The ranges called `name`.
-
-    Raises UsageError (an unknown name).
-    """
+    """The ranges called `name`. Raises UsageError (an unknown name)."""
     if name not in DEGRADATIONS:
         raise UsageError(f"unknown degradation '{name}'.", hint=suggest(name, [*DEGRADATIONS, "bicubic"]))
     return DEGRADATIONS[name]

@@ -47,10 +47,7 @@ PUBLISHED: dict[float, dict[str, float]] = {  # FPLIA, Table 2, percent by scale
 
 
 class Selection:
-    """The choices of one picture, gathered from top to bottom.
-
-    `branches`: their names, in the order of the scores.
-    """
+    """The choices of one picture, gathered from top to bottom. `branches`: their names, in the order of the scores."""
 
     def __init__(self, size: Size, branches: Sequence[str], *, keep_scores: bool = False) -> None:
         self.size = size

@@ -17,10 +17,7 @@ OPPONENTS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))  # of red, gre
 
 
 class LatentDecoder(Decoder):
-    """Pictures to latents, and back.
-
-    `factor`: pixels for each latent along a side.
-    """
+    """Pictures to latents, and back. `factor`: pixels for each latent along a side."""
 
     local = False
     needs_lr = False

@@ -35,10 +35,7 @@ Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 class Limiter:
-    """Limits native pictures of normalised LR images.
-
-    `rule`: `limited` or `with_low_frequencies`.
-    """
+    """Limits native pictures of normalised LR images. `rule`: `limited` or `with_low_frequencies`."""
 
     def __init__(
         self, mean: tuple[float, float, float], std: tuple[float, float, float], rule: Rule | None = None

@@ -69,10 +69,7 @@ class Schedule:
         return "variance_noise" in self._arguments and self._arguments.get("eta", 1.0) > 0
 
     def step(self, prediction: Tensor, sample: Tensor, call: int, fresh: Tensor | None) -> Tensor:
-        """The sample after a step.
-
-        `prediction`: for the sample as `scaled` gave it.
-        """
+        """The sample after a step. `prediction`: for the sample as `scaled` gave it."""
         arguments = dict(self._arguments)
         if "eta" in arguments:
             self._aim(call)

@@ -78,8 +78,6 @@ def autoencoder(
 
 
 class _AutoEncoder(TrainingLoss):
-    """See `autoencoder`."""
-
     def __init__(
         self,
         compare: Callable[[Tensor, Tensor], Tensor],
@@ -97,7 +95,6 @@ class _AutoEncoder(TrainingLoss):
         self.shown: tuple[Tensor, Tensor] | None = None
 
     def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
-        """See `TrainingLoss.begin`."""
         self.step = step
         if self.discriminator is not None:  # also where it is frozen, which keeps it from the optimiser
             last = last_layer(network)
@@ -105,7 +102,6 @@ class _AutoEncoder(TrainingLoss):
             last.grad = None
 
     def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
-        """The loss of a batch."""
         picture = picture_of(batch)
         mean, logvar = autoencoder_of(network).moments(picture)
         mean = mean.float()
@@ -138,7 +134,6 @@ class _AutoEncoder(TrainingLoss):
         return Box(top, left, top + side - room, left + side - room)
 
     def discriminator_loss(self) -> Tensor:
-        """See `TrainingLoss.discriminator_loss`."""
         assert self.shown is not None
         assert self.discriminator is not None
         return adversary_loss(*(self.discriminator(pictures).float() for pictures in self.shown))
@@ -154,10 +149,7 @@ class _AutoEncoder(TrainingLoss):
 
 
 def last_layer(network: ImplicitSR) -> Tensor:
-    """The weight of the last layer of the decoder's MLP.
-
-    Raises PresetError (it has no MLP).
-    """
+    """The weight of the last layer of the decoder's MLP. Raises PresetError (it has no MLP)."""
     mlp = getattr(network.decoder, "mlp", None)
     if not isinstance(mlp, MLP):
         raise PresetError("An adversary needs a decoder that ends in an MLP.", hint='decoder.name = "lia"')
@@ -202,7 +194,6 @@ class PatchGAN(nn.Module):
                 nn.init.normal_(module.weight, 1, 0.02)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """See the class."""
         return self.layers(pictures)
 
 
@@ -235,10 +226,7 @@ def perceived(network: ImplicitSR, lr: Tensor, z: Tensor) -> Tensor:
 
 
 def autoencoder_of(network: ImplicitSR) -> Any:
-    """The network's auto-encoder.
-
-    Raises PresetError (it has none).
-    """
+    """The network's auto-encoder. Raises PresetError (it has none)."""
     found = getattr(network.encoder, "autoencoder", None)
     if found is None:
         raise PresetError(
@@ -248,10 +236,7 @@ def autoencoder_of(network: ImplicitSR) -> Any:
 
 
 def picture_of(batch: Batch) -> Tensor:
-    """The batch's pictures.
-
-    Raises PresetError (it has none).
-    """
+    """The batch's pictures. Raises PresetError (it has none)."""
     if batch.picture is None:
         raise PresetError(
             "This objective encodes HR pictures.", hint="Set data.picture, as a rule four times data.patch."

@@ -141,10 +141,7 @@ def begin_anew(out: Path) -> None:
 
 
 def read_state(path: Path, device: torch.device) -> dict[str, Any]:
-    """The trainer's state in a file.
-
-    Raises WeightsError (it is damaged).
-    """
+    """The trainer's state in a file. Raises WeightsError (it is damaged)."""
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:

@@ -47,19 +47,15 @@ class Known(NamedTuple):
 
 
 class _LatentDiffusion(TrainingLoss):
-    """See `latent_diffusion`."""
-
     def __init__(self, diffusion: Diffusion, min_snr: float, *, normalise: bool) -> None:
         self.alphas, self.min_snr, self.normalise = alphas_cumprod(diffusion), min_snr, normalise
         self.kept = FeatureCache()
         self.step = 0
 
     def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
-        """See `TrainingLoss.begin`."""
         self.step = step
 
     def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
-        """The loss of a batch."""
         generator = generator_of(network)
         with torch.no_grad():
             if self.step == 0 and self.normalise:  # before conditions are made, which may be latents
@@ -112,10 +108,7 @@ def sampled(mean: Tensor, deviation: Tensor | None) -> Tensor:
 
 
 def generator_of(network: ImplicitSR) -> Generator:
-    """The network's generator.
-
-    Raises PresetError (it has none).
-    """
+    """The network's generator. Raises PresetError (it has none)."""
     if network.generator is None:
         raise PresetError("This objective needs a generator.", hint="A preset such as fplia has one.")
     return network.generator
@@ -182,10 +175,7 @@ def noise_level(*, diffusion: Diffusion, smallest: float = 0.25) -> tuple[Object
 
 
 def output_generator_of(network: ImplicitSR) -> OutputGenerator:
-    """The network's generator of outputs.
-
-    Raises PresetError (it has none, or one of latents).
-    """
+    """The network's generator of outputs. Raises PresetError (it has none, or one of latents)."""
     generator = generator_of(network)
     if not isinstance(generator, OutputGenerator):
         raise PresetError("This objective needs a generator of outputs.", hint='generator.name = "idm"')

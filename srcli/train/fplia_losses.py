@@ -44,8 +44,6 @@ def lia_finetune(
 
 
 class _LIAFinetune(TrainingLoss):
-    """See `lia_finetune`."""
-
     def __init__(
         self, diffusion: Diffusion, steps: tuple[float, float], clamp: float, temperature: str
     ) -> None:
@@ -53,7 +51,6 @@ class _LIAFinetune(TrainingLoss):
         self.low, self.high = (round(share * len(self.alphas)) for share in steps)
 
     def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
-        """See `TrainingLoss.begin`."""
         value = (
             published_temperature(step) if self.temperature == "published" else short_temperature(step, steps)
         )
@@ -61,7 +58,6 @@ class _LIAFinetune(TrainingLoss):
             network.decoder.get_buffer("temperature").fill_(value)
 
     def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
-        """The loss of a batch."""
         with torch.no_grad():
             latent, alpha = denoised_once(network, batch, self.alphas, self.low, self.high)
             feat = network.encoder(torch.cat([batch.lr, latent], dim=1))
@@ -151,10 +147,7 @@ def fidelity() -> tuple[Objective, ...]:
 
 
 class _Fidelity(TrainingLoss):
-    """See `fidelity`."""
-
     def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
-        """The loss of a batch."""
         feat = faithful(network, batch.lr)
         prepared = network.decoder.prepare(feat, batch.lr, Frame.whole(batch.lr, batch.cell))
         colours = answers(network, prepared, batch.coord, (FIDELITY,))[FIDELITY]

@@ -54,7 +54,6 @@ class Denoising(TrainingLoss):
         self.kept = FeatureCache()
 
     def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
-        """See `TrainingLoss.begin`."""
         if self.perceptual and self.distance is None:
             self.distance = self.judge()
 

@@ -36,7 +36,6 @@ class TrainingLoss:
         """Called before every step `step` of `steps`: what follows a schedule is set here."""
 
     def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
-        """The loss of a batch."""
         raise NotImplementedError
 
     def discriminator_loss(self) -> Tensor:

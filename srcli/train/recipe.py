@@ -110,10 +110,7 @@ class Recipe:
 
     @property
     def scale_schedule(self) -> ScaleSchedule:
-        """Which scales each step sees.
-
-        Raises UsageError (the setting describes none).
-        """
+        """Which scales each step sees. Raises UsageError (the setting describes none)."""
         low, high = self.data.scales
         return ScaleSchedule.parse(self.schedule.scales or f"uniform {low}:{high}", self.schedule.joins)
 

@@ -94,10 +94,7 @@ class Trainer:
         }
 
     def restore(self, state: Mapping[str, Any], where: str = "the trainer's state") -> None:
-        """Continue from `state`.
-
-        Raises WeightsError (it is that of another network, or is none).
-        """
+        """Continue from `state`. Raises WeightsError (it is that of another network, or is none)."""
         try:
             load_into(self.network, state["network"], where=where)
             load_into(self.average, state["average"], where=where)
@@ -308,10 +305,7 @@ class Adversary:
 
 
 def make_optimiser(optim: OptimSettings, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser that the settings ask for.
-
-    Raises ResourceError (it needs a package that is not here).
-    """
+    """The optimiser that the settings ask for. Raises ResourceError (it needs a package that is not here)."""
     if optim.optimiser == "adamw-8bit":
         if importlib.util.find_spec("bitsandbytes") is None:
             raise ResourceError(

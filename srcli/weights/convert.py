@@ -223,10 +223,7 @@ def is_folder(path: Path) -> bool:
 
 
 def write_folder(path: Path, state: Mapping[str, Tensor], preset: Preset) -> None:
-    """Write a network's state as a folder.
-
-    Raises ResourceError (the disk is full or the folder is not writable).
-    """
+    """Write a network's state as a folder. Raises ResourceError (the disk is full or the folder is not writable)."""
     from safetensors.torch import save
 
     from srcli.files import write_atomically

@@ -38,10 +38,7 @@ def locate(preset: Preset) -> Path | None:
 
 
 def find(preset: Preset) -> Path:
-    """The weights file of a preset.
-
-    Raises ModelError (there is none; the message says how to get it).
-    """
+    """The weights file of a preset. Raises ModelError (there is none; the message says how to get it)."""
     absent = [base for base in bases_of(preset) if locate_base(base) is None]
     if absent:
         raise missing_bases(absent, and_then=None if locate(preset) else _how(preset))
@@ -211,10 +208,7 @@ def known_hash(preset: Preset, path: Path) -> str | None:
 
 
 def check_hash(preset: Preset, path: Path) -> str:
-    """The file's SHA-256, compared with the known one.
-
-    Raises ModelError (they differ).
-    """
+    """The file's SHA-256, compared with the known one. Raises ModelError (they differ)."""
     found, wanted = sha256(path), known_hash(preset, path)
     if wanted not in (None, found):
         raise ModelError(
