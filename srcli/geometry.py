@@ -273,8 +273,7 @@ class Grid(NamedTuple):
         """The HR pixels of `box` (all of them by default); `origin` is the corner of the LR tensor at hand."""
         box = Box(0, 0, *hr) if box is None else box
         return Grid(
-            Axis(lr.h, hr.h, box.top, box.bottom, origin[0]),
-            Axis(lr.w, hr.w, box.left, box.right, origin[1]),
+            Axis(lr.h, hr.h, box.top, box.bottom, origin[0]), Axis(lr.w, hr.w, box.left, box.right, origin[1])
         )
 
     def patches(self, patch: int) -> Grid:

@@ -21,14 +21,7 @@ from torch import Tensor
 
 from srcli.config.presets import DEFAULT_PRESET, Preset, successor
 from srcli.config.sampling import Sampling
-from srcli.engine.device import (
-    Precision,
-    autocast,
-    choose_device,
-    choose_precision,
-    to_numpy,
-    with_fallback,
-)
+from srcli.engine.device import Precision, autocast, choose_device, choose_precision, to_numpy, with_fallback
 from srcli.engine.features import Features
 from srcli.engine.noise import checked_seed, patch_noise
 from srcli.engine.normalised_image import NormalisedImage, TensorSource, WithLatent, picture_of
@@ -226,12 +219,7 @@ class Upscaler:
         return notes
 
     def affine(
-        self,
-        source: Source,
-        target: Size,
-        *,
-        seed: int = 0,
-        report: Report | None = None,
+        self, source: Source, target: Size, *, seed: int = 0, report: Report | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """What all temperatures of one sample share: its colours are mean + temperature * direction.
 

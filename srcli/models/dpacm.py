@@ -38,11 +38,7 @@ def wasserstein_1(a: Tensor, b: Tensor) -> Tensor:
 
 
 def terms(
-    view: Tensor,
-    hr: Tensor,
-    *,
-    distance: Callable[[Tensor, Tensor], Tensor] | None = None,
-    side: int = 128,
+    view: Tensor, hr: Tensor, *, distance: Callable[[Tensor, Tensor], Tensor] | None = None, side: int = 128
 ) -> Terms:
     """DPACM's two terms for a view (B, 3, h, w) of the condition and the truth (B, 3, H, W), both in [-1, 1].
 

@@ -63,10 +63,7 @@ def configuration(recipe: Recipe, photos: Photos, ranks: Ranks) -> dict[str, Any
     """All that decides what a run becomes, as plain values; the same for all processes."""
     own = [(len(photos.train), len(photos.held_out))]
     train, held_out = map(sum, zip(*(ranks.gathered(own) if recipe.split_shards else own), strict=True))
-    record = recipe.resolved() | {
-        "photos": {"train": train, "held_out": held_out},
-        "processes": ranks.world,
-    }
+    record = recipe.resolved() | {"photos": {"train": train, "held_out": held_out}, "processes": ranks.world}
     plain: dict[str, Any] = json.loads(json.dumps(record))
     return plain
 

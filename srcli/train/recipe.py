@@ -11,13 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from srcli.config.presets import (
-    Part,
-    Preset,
-    load_preset,
-    parse_preset,
-    preset_folders,
-)
+from srcli.config.presets import Part, Preset, load_preset, parse_preset, preset_folders
 from srcli.config.toml import read_section, read_toml
 from srcli.data.samples import SampleSettings
 from srcli.data.scale_schedule import ScaleSchedule

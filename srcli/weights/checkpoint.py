@@ -193,11 +193,7 @@ def save_state(
 
 
 def file_of(
-    state: Mapping[str, Tensor],
-    preset: Preset,
-    *,
-    half: bool = False,
-    extra: Mapping[str, str] | None = None,
+    state: Mapping[str, Tensor], preset: Preset, *, half: bool = False, extra: Mapping[str, str] | None = None
 ) -> bytes:
     """The content of the file that `save_state` writes."""
     from safetensors.torch import save as to_bytes

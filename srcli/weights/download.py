@@ -178,8 +178,7 @@ def _open(url: str, done: int) -> http.client.HTTPResponse:
     if done:
         headers["Range"] = f"bytes={done}-"
     answer: http.client.HTTPResponse = urllib.request.urlopen(
-        urllib.request.Request(url, headers=headers),
-        timeout=TIMEOUT,
+        urllib.request.Request(url, headers=headers), timeout=TIMEOUT
     )
     if answer.headers.get_content_type() == "text/html":
         answer.close()

@@ -4,10 +4,6 @@ from srcli.models.generators.idm import IDM
 from srcli.models.generators.latent import FPLIA, Kim
 from srcli.models.sr import Generator
 
-GENERATORS: dict[str, type[Generator]] = {
-    "fplia": FPLIA,
-    "idm": IDM,
-    "kim": Kim,
-}
+GENERATORS: dict[str, type[Generator]] = {"fplia": FPLIA, "idm": IDM, "kim": Kim}
 
 __all__ = ["GENERATORS"]

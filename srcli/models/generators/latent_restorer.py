@@ -109,12 +109,7 @@ class AutoEncoder(LatentDecoder):
     """
 
     def __init__(
-        self,
-        in_dim: int,
-        *,
-        base: str = "",
-        vae: dict[str, Any] | None = None,
-        scaling: float | None = None,
+        self, in_dim: int, *, base: str = "", vae: dict[str, Any] | None = None, scaling: float | None = None
     ) -> None:
         super().__init__()
         self.vae: AutoencoderKL = (
