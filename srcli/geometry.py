@@ -42,7 +42,6 @@ class Box(NamedTuple):
 
     @property
     def size(self) -> Size:
-        """Height and width of the box."""
         return Size(self.bottom - self.top, self.right - self.left)
 
     def grow(self, margin: int, inside: Size) -> Box:
@@ -62,7 +61,6 @@ class Box(NamedTuple):
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Row and column slices."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
@@ -218,7 +216,6 @@ class Axis:
 
     @property
     def scale(self) -> float:
-        """HR pixels per LR pixel."""
         return self.hr / self.lr
 
     def patches(self, patch: int) -> Axis:
@@ -238,14 +235,12 @@ class Axis:
         )
 
     def nearest(self) -> Nearest:
-        """The nearest LR pixel of each pixel, (n,)."""
         table = nearest(self.lr, self.hr, self.patch)
         return Nearest(
             table.index[self.start : self.stop] - self.origin, table.distance[self.start : self.stop]
         )
 
     def lerp(self) -> Lerp:
-        """Bilinear taps of each pixel, (n,)."""
         table = lerp(self.lr, self.hr, self.patch)
         part = slice(self.start, self.stop)
         return Lerp(table.low[part] - self.origin, table.high[part] - self.origin, table.weight[part])
@@ -282,7 +277,6 @@ class Grid(NamedTuple):
 
     @property
     def size(self) -> Size:
-        """Height and width of the rectangle."""
         return Size(len(self.rows), len(self.cols))
 
 

@@ -225,7 +225,6 @@ class Preset:
 
     @property
     def weights_file(self) -> str:
-        """Name of the weights file."""
         return self.weights.file or f"{self.name}.safetensors"
 
     @property

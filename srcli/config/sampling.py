@@ -33,11 +33,9 @@ class Sampling:
 
     @property
     def calls(self) -> int:
-        """Calls of the generator for one sample."""
         return self.steps - self.skip
 
     def about(self) -> str:
-        """In a few words."""
         words = f"{self.sampler}, {self.calls} steps"
         words += f", eta {self.eta:g}" if self.sampler in WITH_ETA else ""
         words += ", as the authors do" if self.official else ""

@@ -44,7 +44,6 @@ class Spec:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names."""
         return self.title, *self.aliases
 
 

@@ -59,11 +59,9 @@ class DeviceSampler(Sampler):
             self.pixels[start : start + count].copy_(torch.tensor(flat))
 
     def batch(self, size: int, rng: np.random.Generator) -> Batch:
-        """`size` samples drawn with `rng`, on the device."""
         return self._made([rng] * size, self.settings.scales)
 
     def drawn(self, seed: int, step: int, numbers: Sequence[int], scales: Range | None = None) -> Batch:
-        """The samples of these numbers of a step, see `Sampler.drawn`; on the device."""
         low, high = scales or self.settings.scales
         if self.settings.scale_per == "batch":
             low = high = float(batch_rng(seed, step, WHOLE_STEP).uniform(low, high))

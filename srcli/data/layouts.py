@@ -182,7 +182,6 @@ def folders_like(folder: Path, pattern: str) -> list[Path]:
 
 
 def _first(folder: Path, patterns: Sequence[str], scale: float) -> list[Path]:
-    """The folders of the first pattern that has any."""
     for pattern in patterns:
         found = folders_like(folder, pattern.replace("{scale}", f"{scale:g}"))
         if found:

@@ -121,7 +121,6 @@ class _Store:
         self.pictures: list[U8 | tuple[int, tuple[int, ...]]] = []  # or where they begin, and their shape
 
     def add(self, pixels: U8) -> None:
-        """The next picture."""
         if self.held + pixels.nbytes <= self.most:
             self.held += pixels.nbytes
             self.pictures.append(pixels)

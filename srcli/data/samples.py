@@ -132,7 +132,6 @@ class Sampler:
         self.share = np.cumsum(areas) / areas.sum()
 
     def batch(self, size: int, rng: np.random.Generator) -> Batch:
-        """`size` samples drawn with `rng`."""
         return self._joined([self._sample(rng, self.settings.scales) for _ in range(size)])
 
     def drawn(self, seed: int, step: int, numbers: Sequence[int], scales: Range | None = None) -> Batch:
@@ -187,7 +186,6 @@ class Sampler:
         return lr, colours, coord, np.full(2, 2 / side, np.float32), *picture
 
     def _scattered(self, side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of random pixels of a square."""
         wanted = self.settings.queries
         chosen = rng.choice(side * side, min(wanted, side * side), replace=False, shuffle=False)
         if chosen.size < wanted:  # scales just below 1 offer fewer pixels than queries
@@ -211,7 +209,6 @@ class Sampler:
 
 
 def _patches(hr: U8, iy: np.ndarray, ix: np.ndarray, around: int) -> U8:
-    """The squares (n, around^2, 3) of pixels around some pixels."""
     steps = np.arange(around) - around // 2
     rows, cols = (np.clip(at[:, None] + steps, 0, len(hr) - 1) for at in (iy, ix))
     return hr[rows[:, :, None], cols[:, None, :]].reshape(len(iy), -1, 3)
@@ -232,7 +229,6 @@ class PairPlan:
     degradation: Degradation
 
     def line(self, seed: int) -> str:
-        """As recorded."""
         facts = {"name": self.name, "photograph": self.photograph.name, "top": self.top, "left": self.left}
         return json.dumps({**facts, "seed": seed, "degradation": asdict(self.degradation)})
 
@@ -302,7 +298,6 @@ def make_pairs(
 
 
 def _remove_others(output: Path, names: set[str]) -> None:
-    """Pairs of an earlier call that are not made again."""
     for folder in (HR_FOLDER, LR_FOLDER):
         for path in (output / folder).glob("*.png"):
             if path.stem not in names:

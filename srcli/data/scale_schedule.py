@@ -74,7 +74,6 @@ class ScaleSchedule:
 
     @property
     def branches(self) -> int:
-        """How many branches the largest cascade asks for."""
         return max(map(len, self.groups))
 
     @property

@@ -65,12 +65,10 @@ class Selection:
             self.scores[:, top:bottom] = scores
 
     def counts(self) -> dict[str, int]:
-        """Pixels of each branch."""
         counted = np.bincount(self.index.ravel(), minlength=len(self.branches))
         return dict(zip(self.branches, counted.tolist(), strict=True))
 
     def shares(self) -> dict[str, float]:
-        """Percent of the pixels of each branch."""
         return shares(self.counts())
 
     def counts_by_kind(self, lr: Source) -> dict[str, dict[str, int]]:
@@ -86,7 +84,6 @@ class Selection:
         return {k: dict(zip(self.branches, each, strict=True)) for k, each in zip(KINDS, table, strict=True)}
 
     def palette(self) -> U8:
-        """The colours of the branches, (n, 3)."""
         return np.array([_rgb(PALETTE[name]) for name in self.branches], np.uint8)
 
     def over(self, result: U8) -> U8:
@@ -95,7 +92,6 @@ class Selection:
         return np.rint(result * (1 - OVERLAY) + colours * OVERLAY).astype(np.uint8)
 
     def legend(self) -> str:
-        """What the colours mean."""
         return ", ".join(f"{name} {PALETTE[name]} ({ABOUT[name]})" for name in self.branches)
 
 

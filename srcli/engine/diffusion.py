@@ -162,7 +162,6 @@ def denoise(
 
 
 def _blended(predict: Predict, sample: Tensor, time: Tensor, plan: Plan) -> Tensor:
-    """Predictions of all tiles as one of the sample, float32."""
     tiles = plan.tiles
     if len(tiles.boxes) == 1:
         return predict(sample, time.expand(1), tiles.boxes).float()

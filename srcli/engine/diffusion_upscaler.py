@@ -49,7 +49,6 @@ class DiffusionUpscaler(Upscaler):
 
     @property
     def generator(self) -> Generator:
-        """The network's generator."""
         assert self.network.generator is not None
         return self.network.generator
 
@@ -85,7 +84,6 @@ class DiffusionUpscaler(Upscaler):
         return Plan(tiles, batch, overlap, generator.multiple_of)
 
     def first_call(self, schedule: Schedule, how: Sampling) -> int:
-        """The call of the generator that sampling begins with."""
         return schedule.begin_near((1 - how.fidelity) * self.diffusion.train_steps) if how.fidelity else 0
 
     def sampled(
@@ -150,7 +148,6 @@ class Predictor:
         self._warned = False
 
     def __call__(self, noisy: Tensor, t: Tensor, boxes: Sequence[Box]) -> Tensor:
-        """The noise (n, C, h, w) in tiles."""
         condition = self.condition(boxes)
         noisy = noisy.float().contiguous(memory_format=torch.channels_last)
         predicted, again = with_fallback(

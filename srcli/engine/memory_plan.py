@@ -49,8 +49,6 @@ class Cost(NamedTuple):
 
 
 class _Live(TorchDispatchMode):
-    """Counts the bytes of all storages that operations inside make, while they live."""
-
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.most = 0
@@ -204,13 +202,10 @@ def plan_memory(
 
 
 def _halves(side: int) -> list[int | None]:
-    """A side and its halves, down to the smallest."""
     return [side, *(_halves(side // 2) if side // 2 >= SMALLEST else [])]
 
 
 class _Blank:
-    """A network without content, and what its parts cost."""
-
     def __init__(self, preset: Preset) -> None:
         self.mode = without_content()
         with torch.device("meta"):

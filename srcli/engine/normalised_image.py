@@ -26,7 +26,6 @@ class TensorSource:
         self.size = Size(*self.pixels.shape[:2])
 
     def strip(self, top: int, bottom: int) -> np.ndarray:
-        """Rows [top, bottom) as (rows, w, 3)."""
         return self.pixels[top:bottom]
 
 

@@ -71,8 +71,6 @@ class PixelDiffusionUpscaler(DiffusionUpscaler):
         stats: RenderStats,
         start: Tensor | None,
     ) -> Tensor:
-        """One sample (1, 3, H, W), normalised."""
-
         def beside(boxes: Sequence[Box]) -> tuple[Tensor, ...]:
             with autocast(self.device, self.precision):
                 parts = [self._spread(feat, lr.inside, target, box) for box in boxes]

@@ -171,7 +171,6 @@ class Restorer(DiffusionUpscaler):
 
 
 def _smaller(side: int | None, size: Size) -> int:
-    """Half of a tile's side."""
     half = (max(size) if side is None else side) // 2
     if half < SMALLEST_TILE // 2:
         raise ResourceError(

@@ -204,7 +204,6 @@ class Upscaler:
             top += band.shape[1]
 
     def _notes(self, request: RenderRequest, stats: RenderStats) -> list[str]:
-        """What a user should know of an image: how exact its tiles were, and what was done again."""
         notes = []
         encoder, decoder = self.network.encoder, self.network.decoder
         exact = encoder.exact and self.halo >= encoder.halo
@@ -324,7 +323,6 @@ class Upscaler:
     def _band(
         self, features: Features, lr: NormalisedImage, target: Size, cell: Tensor, band: Band, render: Render
     ) -> Tensor:
-        """What `render` gives for a band, (parts, rows, W, 3 or more)."""
         feat = features.rows(band.lr_top, band.lr_bottom)
         x = lr.box(Box(band.lr_top, 0, band.lr_bottom, lr.inside.w))
         blocks = []

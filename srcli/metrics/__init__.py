@@ -53,7 +53,6 @@ class Metric:
         return f"{self.name}{unit} {'↑' if self.higher_is_better else '↓'}"
 
     def best(self, values: Sequence[float]) -> float:
-        """The best of some values."""
         return max(values) if self.higher_is_better else min(values)
 
 

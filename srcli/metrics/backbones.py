@@ -36,7 +36,6 @@ class Backbone:
 
     @property
     def digits(self) -> str:
-        """The first digits of its SHA-256."""
         return self.file.rpartition("-")[2].removesuffix(".pth")
 
 

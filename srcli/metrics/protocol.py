@@ -56,7 +56,6 @@ class Protocol:
         return f"{self.name}/{self.version}"
 
     def describe(self) -> str:
-        """The whole protocol in one line."""
         values = "rounded to 8 bit" if self.rounded else "float, not rounded"
         luma = "luma rounded to 8 bit" if self.rounded_luma else "luma as float"
         return (
@@ -146,17 +145,14 @@ class Scene:
 
     @cached_property
     def hr(self) -> F64:
-        """The truth in [0, 1]."""
         return self.truth / 255
 
     @cached_property
     def sr_luma(self) -> F64:
-        """Luma (H, W) of the result."""
         return luma_of(self.sr, rounded=self.protocol.rounded_luma)
 
     @cached_property
     def hr_luma(self) -> F64:
-        """Luma (H, W) of the truth."""
         return luma_of(self.hr, rounded=self.protocol.rounded_luma)
 
     @property

@@ -29,7 +29,6 @@ class Runs(NamedTuple):
     query: I64
 
     def part(self, first: int, last: int) -> Runs:
-        """The runs [first, last)."""
         return Runs(self.window[first:last], self.query[first:last])
 
     @staticmethod

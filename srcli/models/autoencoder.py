@@ -161,7 +161,6 @@ class Halved(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, 2h, 2w) -> (B, C, h, w)."""
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
@@ -175,7 +174,6 @@ class Middle(nn.Module):
         self.block_2 = ResidualBlock(channels, channels, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> the same shape."""
         x = self.block_1(x)
         return self.block_2(x if self.attn_1 is None else self.attn_1(x))
 
@@ -192,7 +190,6 @@ class ResidualBlock(nn.Module):
         self.nin_shortcut = nn.Conv2d(in_dim, out_dim, 1) if in_dim != out_dim else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_dim, h, w) -> (B, out_dim, h, w)."""
         out = self.conv1(F.silu(self.norm1(x)))
         out = self.conv2(F.silu(self.norm2(out)))
         return out + (x if self.nin_shortcut is None else self.nin_shortcut(x))
@@ -207,7 +204,6 @@ class SelfAttention(nn.Module):
         self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> the same shape."""
         normed = self.norm(x)
         q, k, v = (layer(normed).flatten(2).transpose(1, 2)[:, None] for layer in (self.q, self.k, self.v))
         seen = F.scaled_dot_product_attention(q, k, v)[:, 0]
@@ -223,7 +219,6 @@ class PixelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> the same shape."""
         rows = x.permute(0, 2, 3, 1)
         return F.layer_norm(rows, self.weight.shape, self.weight, self.bias, EPS).permute(0, 3, 1, 2)
 

@@ -79,7 +79,6 @@ class Cosines(LatentDecoder):
         self.channels, self.factor = len(basis), side
 
     def moments(self, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """The deviation is 0."""
         latent = F.conv2d(picture, self.basis.to(picture), stride=self.factor)
         return latent, torch.zeros_like(latent)
 

@@ -35,7 +35,6 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., dim) -> (..., dim)."""
         return F.linear(x, self._weight, self.bias)
 
 
@@ -105,7 +104,6 @@ class Flow(nn.Module):
             return h
 
     def _scales_and_shifts(self, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Both (..., layers, dim)."""
         parts = condition.float().reshape(*condition.shape[:-1], len(self.linears), 2, self.dim)
         return torch.sigmoid(parts[..., 0, :] + SCALE_SHIFT) + SMALLEST_SCALE, parts[..., 1, :]
 

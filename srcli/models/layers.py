@@ -30,12 +30,10 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Linear(in_dim, out_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in_dim) -> (..., out_dim)."""
         return self.layers(x)
 
     @property
     def linears(self) -> list[nn.Linear]:
-        """The linear layers in order."""
         return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
 

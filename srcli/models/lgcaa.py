@@ -152,7 +152,6 @@ class _Projections(nn.Module):
         )
 
     def joined(self, x: Tensor) -> Tensor:
-        """(B, heads, N, d) -> (B, N, C)."""
         return self.to_out(x.transpose(1, 2).flatten(2))
 
 

@@ -65,7 +65,6 @@ class Schedule:
 
     @property
     def draws(self) -> bool:
-        """Whether its steps add fresh noise."""
         return "variance_noise" in self._arguments and self._arguments.get("eta", 1.0) > 0
 
     def step(self, prediction: Tensor, sample: Tensor, call: int, fresh: Tensor | None) -> Tensor:

@@ -128,7 +128,6 @@ class _AutoEncoder(TrainingLoss):
         return loss + self.adversary * balance(fit, fooled, last_layer(network)) * fooled
 
     def _box(self, side: int) -> Box:
-        """A square of a picture with that side."""
         room = side - min(self.crop or side, side)
         top, left = (int(v) for v in torch.randint(room + 1, (2,)))
         return Box(top, left, top + side - room, left + side - room)

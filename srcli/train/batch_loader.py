@@ -34,7 +34,6 @@ class BatchLoader:
         self.bytes = 0
 
     def step(self, step: int, check: Callable[[], None] = lambda: None) -> Parts:
-        """The parts of a step; `check` is called before each."""
         parts = []
         for part in range(self.recipe.optim.accumulate):
             check()

@@ -47,13 +47,11 @@ class Record:
         self.board: SummaryWriter | None = _board(out, step) if tensorboard else None
 
     def start(self, step: int, device: torch.device, processes: int) -> None:
-        """A line that says what runs here."""
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu"
         about = {"srcli": __version__, "torch": torch.__version__, "python": sys.version.split()[0]}
         self._write({"event": "start", "step": step, "device": name, "processes": processes, **about})
 
     def add(self, progress: Progress) -> None:
-        """The line of a step."""
         self._write(asdict(progress))
         if self.board is not None:
             values = {"loss": progress.loss, "lr": progress.lr, "samples/s": progress.samples_per_second}
@@ -65,7 +63,6 @@ class Record:
         self._write({"event": "stop", "step": step, "validation": validation, "within_step": within})
 
     def close(self) -> None:
-        """Flush what is not written yet."""
         if self.board is not None:
             self.board.close()
 

@@ -176,7 +176,6 @@ _SECTIONS: dict[str, type] = {
 
 
 def _check(recipe: Recipe, path: Path) -> None:
-    """Refuse what no run can be made of."""
     optim = recipe.optim
     positive = {"steps": optim.steps, "batch": optim.batch, "accumulate": optim.accumulate, "lr": optim.lr}
     for name, value in positive.items():

@@ -60,12 +60,10 @@ class Run:
 
     @property
     def samples_per_step(self) -> int:
-        """Over all processes."""
         optim = self.recipe.optim
         return optim.batch * optim.accumulate * self.trainer.ranks.world
 
     def validate(self) -> dict[str, float]:
-        """Measure the averaged weights; all processes share the work."""
         trainer = self.trainer
         found = self.validation.measure(trainer.average, trainer.device, trainer.ranks)
         self.validated, self.step_validated = found or None, trainer.step

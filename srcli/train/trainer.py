@@ -79,7 +79,6 @@ class Trainer:
         return replace(preset, training=replace(preset.training, data="; ".join(self.taught) or None))
 
     def state(self) -> dict[str, Any]:
-        """Everything that a resumed run needs; random numbers need only the step."""
         return {
             "network": own_state(self.network),
             "average": own_state(self.average),
@@ -236,7 +235,6 @@ class Trainer:
         torch.manual_seed(int.from_bytes(digest, "big"))
 
     def _normalised(self, batch: Batch) -> Batch:
-        """The batch on the device, its pixels as the network sees them."""
         moved = batch.with_each(lambda value: value.to(self.device, non_blocking=True))
         mean, std = (moved.hr.new_tensor(value) for value in self.recipe.preset.mean_std)
         lr = (moved.lr - mean.reshape(1, 3, 1, 1)) / std.reshape(1, 3, 1, 1)
@@ -278,16 +276,13 @@ class Adversary:
         self.optimiser = make_optimiser(optim, self.parameters)
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs."""
         return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state`."""
         load_into(self.network, state["network"], where="the discriminator's state")
         self.optimiser.load_state_dict(state["optimiser"])
 
     def learn(self, precision: Precision, parts: int) -> None:
-        """Add the gradients of one of `parts` parts of a step."""
         with torch.autocast(self.device.type, DTYPES[precision], enabled=precision != "fp32"):
             loss = self.stage.discriminator_loss() / parts
         loss.backward()

@@ -303,7 +303,6 @@ def check_base(name: str, folder: Path) -> dict[str, str]:
 
 
 def _files(folder: Path) -> list[str]:
-    """Settings and weights in a folder, from there."""
     found = (path for path in folder.rglob("*") if path.suffix in (".json", *WEIGHTS) and path.name != MARK)
     return sorted(path.relative_to(folder).as_posix() for path in found)
 

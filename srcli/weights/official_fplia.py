@@ -135,7 +135,6 @@ def convert(state: Mapping[str, Tensor], preset: Preset) -> dict[str, Tensor]:
 
 
 def _module(rest: str, names: Mapping[str, str]) -> str | None:
-    """Which of the named parts a key belongs to."""
     return next((name for name in names if rest.startswith(f"{name}.")), None)
 
 
@@ -169,7 +168,6 @@ def _constants(state: Mapping[str, Tensor], preset: Preset, out: Mapping[str, Te
 
 
 def _recomputed(fidelity: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tables of a SwinIR."""
     from srcli.config.presets import Part
     from srcli.models import make
     from srcli.models.encoders import ENCODERS

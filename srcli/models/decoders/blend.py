@@ -65,7 +65,6 @@ class Blend(Decoder):
         return self._colour(hidden) + bilinear_at(prepared.lr, coord)
 
     def render(self, prepared: BlendField, grid: Grid) -> Tensor:
-        """1-D tables per row and column, in chunks of whole rows."""
         first, lr, _ = prepared
         columns = first.permute(0, 2, 3, 1)  # pixel-major: a row of channels per LR pixel
         (iy, dy), (ix, dx) = grid.rows.neighbours(), grid.cols.neighbours()

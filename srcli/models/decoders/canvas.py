@@ -30,7 +30,6 @@ class Canvas(Decoder):
         return CanvasField(lr)
 
     def query(self, prepared: CanvasField, coord: Tensor) -> Tensor:
-        """For the whole image."""
         return bilinear_at(prepared.lr, coord)
 
     def render(self, prepared: CanvasField, grid: Grid) -> Tensor:

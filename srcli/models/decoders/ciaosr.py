@@ -70,7 +70,6 @@ class Reach(NamedTuple):
     distance: F32  # one LR pixel is 2
 
     def part(self, queries: slice, start: int) -> Reach:
-        """Some of the queries, with LR pixels counted from `start`."""
         return Reach(self.nearest[queries] - start, self.index[:, queries] - start, self.distance[:, queries])
 
     def runs(self, pixels: int) -> Iterator[slice]:
@@ -153,7 +152,6 @@ class CiaoSR(Decoder):
         return torch.cat(parts, dim=1) + bilinear_at(prepared.lr, coord)
 
     def render(self, prepared: CiaoField, grid: Grid) -> Tensor:
-        """A few LR rows at a time, and of these the queries that fit the cache."""
         lr, frame = prepared.lr, prepared.frame
         if len(frame.cell) > 1:
             raise ValueError("a grid has one cell, not one per image")

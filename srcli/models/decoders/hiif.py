@@ -59,7 +59,6 @@ class Level(nn.Module):
         self.fc2 = nn.Linear(hidden, out_dim)
 
     def hidden(self, x: Tensor) -> Tensor:
-        """The activations between the two linear layers, (.., in_dim) -> (.., hidden)."""
         return F.gelu(linear(self.fc1, self.norm(x)))
 
 
@@ -98,7 +97,6 @@ class Slots(NamedTuple):
     bits: F32
 
     def part(self, queries: slice, start: int) -> Slots:
-        """Some of the queries, with LR pixels counted from `start`."""
         return Slots(self.index[:, queries] - start, self.distance[:, queries], self.bits[:, queries])
 
 
@@ -154,7 +152,6 @@ class HIIF(Decoder):
         return prepared._replace(calls=calls)
 
     def query(self, prepared: HIIFField, coord: Tensor) -> Tensor:
-        """The coordinates are one call."""
         frame, blocks = prepared.frame, (self.conv0, self.conv1)
         first = self._first(prepared, 0, frame.size.h)
         samples, _ = sample_neighbours(coord, frame.size)
@@ -256,7 +253,6 @@ class HIIF(Decoder):
         return self._enter(first, parts, moments, weights, _bits_of(down, right, like)[0])
 
     def _first(self, prepared: HIIFField, top: int, bottom: int) -> First:
-        """The first layer at LR rows [top, bottom)."""
         feat, frame = prepared.feat, prepared.frame
         above = max(top - 1, 0)
         maps = conv(self.freq, feat[:, :, above : bottom + 1])[:, :, top - above : bottom - above]
@@ -343,7 +339,6 @@ def _bits_of(down: Slots, right: Slots, like: Tensor) -> Tensor:
 
 
 def _chunk(like: Tensor) -> int:
-    """Queries per image at once."""
     return max(1, CHUNK.get(like.device.type, ON_GPU) // len(like))
 
 

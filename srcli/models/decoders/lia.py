@@ -157,7 +157,6 @@ class LIA(SelectiveDecoder):
         return LIAField(streams, lr, frame, native)
 
     def query(self, prepared: LIAField, coord: Tensor) -> Tensor:
-        """The slow, plain form, of which memory is bounded, also in training."""
         return self.answers(prepared, coord, (SELECTED,))[SELECTED]
 
     def answers(self, prepared: LIAField, coord: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
@@ -245,7 +244,6 @@ class LIA(SelectiveDecoder):
         return out + self.constant(layer, frame)[:, None].to(out.dtype)
 
     def render(self, prepared: LIAField, grid: Grid) -> Tensor:
-        """Only the selected branch is decoded."""
         return self.render_chosen(prepared, grid).colours
 
     def render_chosen(self, prepared: LIAField, grid: Grid, name: str = SELECTED) -> Rendered:
@@ -267,7 +265,6 @@ class LIA(SelectiveDecoder):
 
     @property
     def score_shape(self) -> tuple[int, ...]:
-        """Of the scores of one pixel."""
         return (len(self.branches),)
 
     def scores(self, votes: Sequence[Tensor]) -> Tensor:
@@ -329,7 +326,6 @@ class LIA(SelectiveDecoder):
         return {stream: list(each) for stream, each in keys.items() if each}
 
     def convolution(self, key: str) -> nn.Conv2d:
-        """The convolution of this key; see `key`."""
         return _conv(self.convs, key)
 
     def constant(self, layer: nn.Linear, frame: Frame) -> Tensor:
@@ -363,7 +359,6 @@ def _conv(layers: nn.ModuleDict, key: str) -> nn.Conv2d:
 
 
 def _one(prepared: LIAField, number: int) -> LIAField:
-    """One image of a batch, as a batch of one."""
     streams, lr, frame, _ = prepared
     cell = frame.cell[number : number + 1] if len(frame.cell) > 1 else frame.cell
     one = slice(number, number + 1)

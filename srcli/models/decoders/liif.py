@@ -84,7 +84,6 @@ class LIIF(Decoder):
         return last_linear(self.imnet.linears[-1], answer)
 
     def render(self, prepared: LIIFField, grid: Grid) -> Tensor:
-        """1-D tables per row and column, in chunks of whole rows."""
         first = prepared.first.permute(0, 2, 3, 1)
         index_y, down = self._tables(grid.rows, first, self._offset[:, 0])
         index_x, right = self._tables(grid.cols, first, self._offset[:, 1])
@@ -109,7 +108,6 @@ class LIIF(Decoder):
         return self.imnet.linears[0].weight[:, self.feat_dim : self.feat_dim + 2]
 
     def _trunk(self, hidden: Tensor) -> Tensor:
-        """The layers between the first and the last."""
         for layer in self.imnet.linears[1:-1]:
             hidden = linear(layer, hidden).relu_()
         return hidden

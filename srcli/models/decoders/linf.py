@@ -103,7 +103,6 @@ class LINF(GenerativeDecoder):
         return LINFField(Waves.of(self, feat, frame), inverse, lr, frame)
 
     def query(self, prepared: LINFField, coord: Tensor) -> Tensor:
-        """The middle pixels of patches around the coordinates, temperature 0."""
         residual = self._mean(prepared, self.conditions(prepared, coord))
         middle = residual.unflatten(-1, (3, -1))[..., self.patch * self.patch // 2]
         return middle + bilinear_at(prepared.lr, coord)
@@ -144,7 +143,6 @@ class LINF(GenerativeDecoder):
         return self._told(waves.unbind(1), weights.unbind(1))
 
     def render(self, prepared: LINFField, grid: Grid) -> Tensor:
-        """Temperature 0."""
         return self._render(prepared, grid, None)[0] + bilinear_grid(prepared.lr, grid)
 
     def render_affine(self, prepared: LINFField, grid: Grid, noise: Tensor) -> tuple[Tensor, Tensor]:

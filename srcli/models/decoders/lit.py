@@ -160,14 +160,12 @@ class LIT(Decoder):
         return found.pop(), max(0, wanted - self.n_branches)
 
     def query(self, prepared: LITField, coord: Tensor) -> Tensor:
-        """Memory is bounded, also in training."""
         sr = torch.zeros((), device=coord.device)
         for branch in range(len(prepared.stages)):
             sr = DISCOUNT * sr + self._answers(prepared, branch, coord)
         return sr + bilinear_at(prepared.lr, coord)
 
     def render(self, prepared: LITField, grid: Grid) -> Tensor:
-        """Values are projected once per pixel of a branch's map and offset in the window."""
         images = []
         for i in range(len(prepared.feat)):
             image = _image(prepared, i)
@@ -328,7 +326,6 @@ def _rows(maps: Tensor, which: int) -> Tensor:
 
 
 def _image(prepared: LITField, number: int) -> LITField:
-    """One image of a batch, as a batch of one."""
     feat, lr, frame, stages = prepared
     cell = frame.cell[number : number + 1] if len(frame.cell) > 1 else frame.cell
     one = slice(number, number + 1)

@@ -58,7 +58,6 @@ class LMCiaoSR(OffsetModulated):
         self.hypernet_q = MLP(value_dim, [latent], 2 * depth * width + 2 * width)
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LatentField:
-        """A few rows of the latent at a time."""
         b, _, h, w = feat.shape
         wide = self._wide(feat).to(feat.dtype).permute(0, 2, 3, 1)
         around = F.pad(feat, (1, 1, 1, 1)).permute(0, 2, 3, 1)

@@ -141,7 +141,6 @@ class LTE(Decoder):
         return last_linear(self._layers[-1], answer) + bilinear_at(prepared.lr, coord)
 
     def render(self, prepared: LTEField, grid: Grid) -> Tensor:
-        """1-D tables per row and column, in chunks of whole rows."""
         lr, waves, weights = prepared.lr, prepared.waves.on_grid(grid), ensemble_weights(grid, prepared.lr)
         (height, width), batch = grid.size, len(lr)
         out = torch.empty(batch, height, width, 3, device=lr.device)
@@ -151,7 +150,6 @@ class LTE(Decoder):
         return out.permute(0, 3, 1, 2) + bilinear_grid(lr, grid)
 
     def _trunk(self, hidden: Tensor) -> Tensor:
-        """The layers before the last."""
         for layer in self._layers[:-1]:
             hidden = linear(layer, hidden).relu_()
         return hidden

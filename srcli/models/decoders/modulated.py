@@ -196,7 +196,6 @@ class Modulated(Decoder):
         return x
 
     def render(self, prepared: LatentField, grid: Grid) -> Tensor:
-        """LR pixel by LR pixel, in pieces that fit a cache."""
         rows, cols = (Slots.of(axis, self.local_ensemble) for axis in grid)
         (down, across), latent = (len(axis.distance.T) for axis in (rows, cols)), prepared.latent
         box = np.s_[:, rows.start : rows.start + down, cols.start : cols.start + across]

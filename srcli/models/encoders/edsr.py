@@ -24,7 +24,6 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
         return x + self.body(x)
 
 
@@ -61,7 +60,6 @@ class EDSR(Encoder):
         self.body = nn.Sequential(*blocks, nn.Conv2d(n_feats, n_feats, 3, padding=1))
 
     def forward(self, lr: Tensor) -> Tensor:
-        """(B, 3, h, w) normalised -> (B, n_feats, h, w)."""
         shallow = self.head(lr)
         return shallow + self.body(shallow)
 

@@ -18,7 +18,6 @@ class DenseLayer(nn.Module):
         self.conv = nn.Sequential(nn.Conv2d(in_dim, growth, 3, padding=1), nn.ReLU(inplace=True))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C + growth, h, w)."""
         return torch.cat([x, self.conv(x)], dim=1)
 
 
@@ -31,7 +30,6 @@ class ResidualDenseBlock(nn.Module):
         self.LFF = nn.Conv2d(n_feats + n_layers * growth, n_feats, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
         return x + self.LFF(self.convs(x))
 
 
@@ -66,7 +64,6 @@ class RDN(Encoder):
         self.GFF = nn.Sequential(fuse, nn.Conv2d(n_feats, n_feats, 3, padding=1))
 
     def forward(self, lr: Tensor) -> Tensor:
-        """(B, 3, h, w) normalised -> (B, n_feats, h, w)."""
         shallow = self.SFENet1(lr)
         x = self.SFENet2(shallow)
         outputs = []

@@ -34,7 +34,6 @@ class ESA(nn.Module):
         self.conv4 = nn.Conv2d(channels, n_feats, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
         h, w = x.shape[-2:]
         near = self.conv1(x)
         pooled = F.max_pool2d(self.conv2(_from_second_cell(near)), 7, stride=3)
@@ -83,7 +82,6 @@ class RLFB(nn.Module):
         self.esa = ESA(n_feats, attention)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
         out = x
         for layer in (self.c1_r, self.c2_r, self.c3_r):
             out = conv_leaky(layer, out, 0.05)
@@ -158,7 +156,6 @@ class RLFN(NativeEncoder):
         return scaled(state)
 
     def features(self, lr: Tensor) -> Tensor:
-        """(B, 3, h, w) -> (B, n_feats, h, w)."""
         first = out = self.conv_1(lr - self.darkest)
         for i in range(self.n_blocks):
             out = self.get_submodule(f"block_{i + 1}")(out)

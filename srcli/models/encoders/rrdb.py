@@ -31,7 +31,6 @@ class DenseBlock(nn.Module):
         self.conv5 = nn.Conv2d(n_feats + 4 * growth, n_feats, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
         dense = x
         for layer in (self.conv1, self.conv2, self.conv3, self.conv4):
             dense = torch.cat([dense, conv_leaky(layer, dense, SLOPE)], dim=1)
@@ -48,7 +47,6 @@ class ResidualInResidual(nn.Module):
         self.RDB3 = DenseBlock(n_feats, growth)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
         return torch.add(x, self.RDB3(self.RDB2(self.RDB1(x))), alpha=RESIDUAL)
 
 
@@ -130,7 +128,6 @@ class RRDB(NativeEncoder):
         return F.pixel_unshuffle(torch.cat(strips, dim=2), self.factor)
 
     def _upsampled(self, feat: Tensor) -> Tensor:
-        """(B, n_feats, h, w) -> (B, 3, 4 h, 4 w) float32."""
         for layer in (self.upconv1, self.upconv2):
             feat = conv_leaky(layer, F.interpolate(feat, scale_factor=2, mode="nearest"), SLOPE)
         feat = conv_leaky(self.HRconv, feat, SLOPE)

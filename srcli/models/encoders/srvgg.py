@@ -30,7 +30,6 @@ class SRVGG(NativeEncoder):
         self.body = nn.Sequential(*layers, nn.Conv2d(n_feats, 3 * factor**2, 3, padding=1))
 
     def features(self, lr: Tensor) -> Tensor:
-        """(B, 3, h, w) normalised -> (B, n_feats, h, w)."""
         return self.body[:-1](lr)
 
     def picture(self, feat: Tensor, lr: Tensor) -> Tensor:

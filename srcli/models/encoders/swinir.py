@@ -107,7 +107,6 @@ class MLPBlock(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., C) -> (..., C)."""
         return self.fc2(F.gelu(self.fc1(x), approximate=self.approximate))
 
 
@@ -166,7 +165,6 @@ class SwinGroup(nn.Module):
         self.conv = nn.Conv2d(dim, dim, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, h, w, C) -> (B, h, w, C)."""
         out = x
         for block in self.residual_group.blocks:
             out = block(out)

@@ -109,7 +109,6 @@ class IDM(OutputGenerator):
             )
 
     def condition(self, encoder: Encoder, lr: Tensor) -> Tensor:
-        """Features of the LR image (B, C, h, w)."""
         features: Tensor = encoder(lr)
         return features
 
@@ -168,7 +167,6 @@ class NoiseLevel(nn.Module):
         self.frequencies = n // 2
 
     def forward(self, level: Tensor) -> Tensor:
-        """(B,) -> (B, n)."""
         steps = torch.arange(self.frequencies, device=level.device) / self.frequencies
         angle = level.float()[:, None] * torch.exp(-math.log(1e4) * steps)
         return self.mlp(torch.cat([angle.sin(), angle.cos()], dim=1))
@@ -191,7 +189,6 @@ class Block(nn.Module):
         self.attention = Attention(out_dim, groups) if attends else nn.Identity()
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
-        """(B, in_dim, h, w) and (B, n) -> (B, out_dim, h, w)."""
         out = self.conv1(F.silu(self.norm1(x))) + self.level(level)[:, :, None, None]
         out = self.conv2(self.dropout(F.silu(self.norm2(out))))
         return self.attention(out + self.shortcut(x))
@@ -207,7 +204,6 @@ class Attention(nn.Module):
         self.out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> the same shape."""
         q, k, v = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).unsqueeze(1).chunk(3, dim=-1)
         seen = F.scaled_dot_product_attention(q, k, v)[:, 0]
         return x + self.out(seen.transpose(1, 2).reshape(x.shape))

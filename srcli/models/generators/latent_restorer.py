@@ -89,7 +89,6 @@ class DinoTokens(Encoder):
         self.halo = self.side
 
     def train(self, mode: bool = True) -> DinoTokens:
-        """Stays in evaluation mode."""
         return super().train(mode=False)
 
     def forward(self, lr: Tensor) -> Tensor:
