@@ -77,6 +77,11 @@ def output_size(size: Size, scale: float | tuple[float, float]) -> Size:
     return Size(max(1, round(size.h * factors[0])), max(1, round(size.w * factors[1])))
 
 
+def spans(length: int, step: int, first: int = 0) -> list[tuple[int, int]]:
+    """[first, length) in pieces of `step`, the last one shorter."""
+    return [(start, min(start + step, length)) for start in range(first, length, step)]
+
+
 def starts(size: int, side: int, overlap: int) -> list[int]:
     """Where pieces of `side` pixels that share `overlap` begin on an axis; the last one ends with the axis."""
     last = max(size - side, 0)

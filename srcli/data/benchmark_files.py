@@ -174,6 +174,3 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 def _inside(folder: Path, name: str) -> bool:
     return (folder / name).resolve().is_relative_to(folder.resolve())
-
-
-__all__ = ["Finding", "Verdict", "fetch", "known_hashes", "make_lr", "verify"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from srcli.config.presets import preset_folders
 from srcli.config.toml import read_section, read_toml, user_path
-from srcli.data.layouts import Item, PairedFolders, folders_like, pictures
+from srcli.data.layouts import Item, PairedFolders, folders_like
 from srcli.data.reduce import cropped_to_scale, reduce_by
 from srcli.errors import ImageError, ModelError, NothingToDoError, UsageError, suggest
 from srcli.geometry import Size
@@ -239,21 +239,3 @@ def open_benchmarks(names: Sequence[str], data: Path | None = None) -> list[Benc
             hint="See what there is: srcli bench list",
         )
     return [open_benchmark(name, data) for name in here]
-
-
-__all__ = [
-    "Benchmark",
-    "Item",
-    "MissingBenchmarkError",
-    "Pair",
-    "Spec",
-    "data_roots",
-    "find_spec",
-    "known_benchmarks",
-    "locate",
-    "open_benchmark",
-    "open_benchmarks",
-    "open_folder",
-    "pictures",
-    "read_rgb",
-]

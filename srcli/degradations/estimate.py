@@ -93,9 +93,8 @@ def judge(damage: Damage, quality: int | None = None) -> Verdict:
     """
     odds = float(signs(damage) @ WEIGHTS)
     if max(damage.noise, damage.coarse_noise) < EXACT and (damage.blur < SHARP or damage.blocks < 0.05):
-        odds = min(
-            odds, -math.log(SURE / (1 - SURE))
-        )  # rendered: no lens draws so sharply on so flat a ground
+        # Rendered: no lens draws so sharply on so flat a ground.
+        odds = min(odds, -math.log(SURE / (1 - SURE)))
     if quality is not None and quality <= LOW_QUALITY:
         odds = max(odds, math.log(SURE / (1 - SURE)) + (LOW_QUALITY - quality) / 8)
     return verdict_of(odds)

@@ -41,47 +41,28 @@ class Ranges:
 _FIRST = (0.2, 0.7, 0.1)
 _SECOND = (0.3, 0.4, 0.3)
 
-DEGRADATIONS: Mapping[str, Ranges] = MappingProxyType(
-    {
-        r.name: r
-        for r in (
-            Ranges(
-                "realesrgan",
-                "Wang et al., Real-ESRGAN, ICCVW 2021 (x4plus): the full range",
-                Stage((0.2, 3), (0.5, 4), (1, 2), _FIRST, (0.15, 1.5), (1, 30), (0.05, 3), (30, 95)),
-                Stage(
-                    (0.2, 1.5),
-                    (0.5, 4),
-                    (1, 2),
-                    _SECOND,
-                    (0.3, 1.2),
-                    (1, 25),
-                    (0.05, 2.5),
-                    (30, 95),
-                    blur=0.8,
-                ),
-            ),
-            Ranges(
-                "realesrgan-stablesr",
-                "Wang et al., StableSR, IJCV 2024: milder",
-                Stage((0.2, 1.5), (0.5, 2), (1, 1.5), _FIRST, (0.3, 1.5), (1, 15), (0.05, 2), (60, 95)),
-                Stage(
-                    (0.2, 1), (0.5, 2), (1, 1.5), _SECOND, (0.6, 1.2), (1, 12), (0.05, 1), (60, 100), blur=0.5
-                ),
-                untouched=0.01,
-            ),
-            Ranges(
-                "realesrgan-seesr",
-                "Wu et al., SeeSR, CVPR 2024, and Yang et al., PASD, ECCV 2024: milder, blur in full",
-                Stage((0.2, 3), (0.5, 4), (1, 2), _FIRST, (0.3, 1.5), (1, 15), (0.05, 2), (60, 95)),
-                Stage(
-                    (0.2, 1.5), (0.5, 4), (1, 2), _SECOND, (0.6, 1.2), (1, 12), (0.05, 1), (60, 100), blur=0.5
-                ),
-                sharpen=False,
-            ),
-        )
-    }
-)
+DEGRADATIONS: Mapping[str, Ranges] = MappingProxyType({r.name: r for r in (
+    Ranges(
+        "realesrgan",
+        "Wang et al., Real-ESRGAN, ICCVW 2021 (x4plus): the full range",
+        Stage((0.2, 3), (0.5, 4), (1, 2), _FIRST, (0.15, 1.5), (1, 30), (0.05, 3), (30, 95)),
+        Stage((0.2, 1.5), (0.5, 4), (1, 2), _SECOND, (0.3, 1.2), (1, 25), (0.05, 2.5), (30, 95), blur=0.8),
+    ),
+    Ranges(
+        "realesrgan-stablesr",
+        "Wang et al., StableSR, IJCV 2024: milder",
+        Stage((0.2, 1.5), (0.5, 2), (1, 1.5), _FIRST, (0.3, 1.5), (1, 15), (0.05, 2), (60, 95)),
+        Stage((0.2, 1), (0.5, 2), (1, 1.5), _SECOND, (0.6, 1.2), (1, 12), (0.05, 1), (60, 100), blur=0.5),
+        untouched=0.01,
+    ),
+    Ranges(
+        "realesrgan-seesr",
+        "Wu et al., SeeSR, CVPR 2024, and Yang et al., PASD, ECCV 2024: milder, blur in full",
+        Stage((0.2, 3), (0.5, 4), (1, 2), _FIRST, (0.3, 1.5), (1, 15), (0.05, 2), (60, 95)),
+        Stage((0.2, 1.5), (0.5, 4), (1, 2), _SECOND, (0.6, 1.2), (1, 12), (0.05, 1), (60, 100), blur=0.5),
+        sharpen=False,
+    ),
+)})  # fmt: skip
 
 
 def find_degradation(name: str) -> Ranges:

@@ -48,10 +48,8 @@ class NormalisedImage:
 
     def box(self, box: Box) -> Tensor:
         """Pixels (1, 3, h, w) of a box of the padded image, channels_last."""
-        rows, cols = (
-            mirrored(box.top, box.bottom, self.inside.h, repeat_edge=self.repeat_edge),
-            mirrored(box.left, box.right, self.inside.w, repeat_edge=self.repeat_edge),
-        )
+        rows = mirrored(box.top, box.bottom, self.inside.h, repeat_edge=self.repeat_edge)
+        cols = mirrored(box.left, box.right, self.inside.w, repeat_edge=self.repeat_edge)
         first, last = int(rows.min()), int(rows.max()) + 1
         strip = self.source.strip(first, last)[rows - first][:, cols]
         x = torch.from_numpy(np.ascontiguousarray(strip, dtype=np.float32)).to(self.mean.device)
@@ -116,24 +114,15 @@ def _of_tensor(given: Tensor) -> Picture:
 
 
 def _of_image(given: Image) -> Picture:
-    colours = given.strip(0, given.size[0])
-    if given.alpha is None:
-        alpha = None
-    else:
-        alpha = given.alpha_strip(0, given.size[0])
-    return _of_channels(
-        colours[None], None if alpha is None else alpha[None], lambda out: _as(out[0], given.pixels.dtype)
-    )
+    colours = given.strip(0, given.size[0])[None]
+    alpha = None if given.alpha is None else given.alpha_strip(0, given.size[0])[None]
+    return _of_channels(colours, alpha, lambda out: _as(out[0], given.pixels.dtype))
 
 
 def _of_pillow(given: Pillow.Image) -> Picture:
-    if given.mode.startswith(("I;16", "F")):
-        picture = _of_array(np.asarray(given))
-        return Picture(picture.colours, lambda sr: Pillow.fromarray(picture.restore(sr)))
-    mode = given.mode
-    if mode not in MODES:
-        mode = "RGBA" if given.has_transparency_data else "RGB"
-    picture = _of_array(np.asarray(given.convert(mode)))
+    if given.mode not in MODES and not given.mode.startswith(("I;16", "F")):
+        given = given.convert("RGBA" if given.has_transparency_data else "RGB")
+    picture = _of_array(np.asarray(given))
     return Picture(picture.colours, lambda sr: Pillow.fromarray(picture.restore(sr)))
 
 
@@ -142,11 +131,8 @@ def _of_array(given: NDArray[Any]) -> Picture:
     if channels not in (1, 2, 3, 4) or 0 in given.shape:
         raise ValueError(f"expected an array (h, w, 3), or a batch (n, h, w, 3), got {given.shape}")
     most = float(np.iinfo(given.dtype).max) if np.issubdtype(given.dtype, np.integer) else 1.0
-    values = (
-        (given / most)
-        .astype(np.float32)
-        .reshape(-1, *given.shape[-3 if given.ndim > 2 else -2 :][:2], channels)
-    )
+    sides = given.shape[-3:-1] if given.ndim > 2 else given.shape
+    values = (given / most).astype(np.float32).reshape(-1, *sides, channels)
     has_alpha = channels in (2, 4)
     colours, alpha = values[..., : channels - has_alpha], values[..., -1] if has_alpha else None
     gray = colours.shape[-1] == 1

@@ -21,7 +21,7 @@ from torch import Tensor
 from srcli.engine.device import autocast
 from srcli.engine.request import RenderStats, Report
 from srcli.errors import UsageError
-from srcli.geometry import Axis, Box, Grid, Size, starts
+from srcli.geometry import Axis, Box, Grid, Size, spans, starts
 from srcli.models.layers import window_pad
 from srcli.models.sr import Frame, Tiling
 
@@ -32,11 +32,6 @@ if TYPE_CHECKING:
 SMALLEST_TILE = 32
 BAND_LR = 1 << 15  # LR pixels decoded at once: prepared maps of 256 channels take 32 MiB
 BAND_HR = 1 << 22  # HR pixels decoded at once: 48 MiB of float colours
-
-
-def spans(length: int, step: int) -> list[tuple[int, int]]:
-    """[0, length) in pieces of `step`, the last one shorter."""
-    return [(start, min(start + step, length)) for start in range(0, length, step)]
 
 
 def checked_tile(tile: str | int) -> str | int:

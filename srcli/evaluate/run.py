@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srcli import __version__
-from srcli.data.benchmarks import Benchmark, Item, Pair
+from srcli.data.benchmarks import Benchmark, Pair
+from srcli.data.layouts import Item
 from srcli.data.reduce import REDUCTIONS
 from srcli.engine.branch_map import Choices
 from srcli.errors import ResourceError, SrcliError, UsageError

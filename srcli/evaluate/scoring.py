@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from srcli import __version__
-from srcli.data.benchmarks import Item, read_rgb
-from srcli.data.layouts import by_name, pair, pictures, some
+from srcli.data.benchmarks import read_rgb
+from srcli.data.layouts import Item, by_name, pair, pictures, some
 from srcli.data.reduce import cropped_to_scale
 from srcli.errors import ImageError, ModelError, NothingToDoError, SrcliError
 from srcli.evaluate.rows import Row

@@ -51,9 +51,8 @@ class VGG(nn.Module):
         super().__init__()
         from torchvision.models.vgg import cfgs, make_layers  # type: ignore[import-untyped]
 
-        self.features = make_layers(cfgs["E"])[
-            :CONV5_4
-        ]  # vgg19() would draw 0.5 GB of classifying layers too
+        # vgg19() would draw 0.5 GB of classifying layers too.
+        self.features = make_layers(cfgs["E"])[:CONV5_4]
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Distance of pictures (B, 3, h, w) in [0, 1], mean over the batch; sides of at least 16 pixels."""

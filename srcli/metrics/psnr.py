@@ -5,9 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-LUMA = (
-    np.array([65.738, 129.057, 25.064]) / 256
-)  # BT.601 studio swing, as the LIIF family weighs a difference
+# BT.601 studio swing, as the LIIF family weighs a difference.
+LUMA = np.array([65.738, 129.057, 25.064]) / 256
 
 
 def psnr(sr: NDArray[np.floating], hr: NDArray[np.floating], *, shave: int = 0) -> float:

@@ -23,23 +23,9 @@ from srcli.models.layers import Sample, tensor
 
 # 2 ** linspace(0, 10, 16) - 1 as float32 gave it to the authors. Phases reach 7000 rad: a last bit here would show.
 FREQUENCIES = (
-    0.0,
-    0.587401032,
-    1.51984215,
-    3.0,
-    5.34960461,
-    9.07936954,
-    15.0,
-    24.3984222,
-    39.3174629,
-    63.0,
-    100.593658,
-    160.269852,
-    255.0,
-    405.374756,
-    644.079407,
-    1023.0,
-)
+    0.0, 0.587401032, 1.51984215, 3.0, 5.34960461, 9.07936954, 15.0, 24.3984222, 39.3174629, 63.0, 100.593658,
+    160.269852, 255.0, 405.374756, 644.079407, 1023.0,
+)  # fmt: skip
 PUBLISHED_FREQUENCIES = tuple(2.0**level for level in range(10))  # eq. 6
 LONGEST = 32  # queries of a run: more of them no longer repay the memory of their weights
 

@@ -66,9 +66,8 @@ def linear(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
     bias = None if layer.bias is None else layer.bias.to(x.dtype)
     weight = layer.weight.flatten(1).to(x.dtype)
     rows = x.numel() // x.shape[-1]
-    batch = (
-        16 if rows % 16 == 0 else 1
-    )  # torch gives a 1x1 convolution to oneDNN for 16 images or several threads
+    # Torch gives a 1x1 convolution to oneDNN for 16 images or several threads.
+    batch = 16 if rows % 16 == 0 else 1
     fast = batch == 16 or torch.get_num_threads() > 1
     if x.device.type != "cpu" or x.dtype != torch.float32 or x.shape[-1] < 32 or not fast:
         return F.linear(x, weight, bias)

@@ -90,9 +90,8 @@ def with_low_frequencies(phases: Tensor, lr: Tensor, mean: Tensor, std: Tensor) 
     factor = math.isqrt(phases.shape[2])
     low, high = -mean / std, (1 - mean) / std
     for deviation, most in LOW:
-        seen = phases.maximum(low.unsqueeze(2)).minimum(
-            high.unsqueeze(2)
-        )  # what is beyond is cut off in the end
+        # What is beyond is cut off in the end.
+        seen = phases.maximum(low.unsqueeze(2)).minimum(high.unsqueeze(2))
         off = _smooth(lr - seen.mean(2), deviation)
         phases = phases + _enlarged(off - off.maximum(-most / std).minimum(most / std), factor)
     return _gray_where_gray(phases, (lr * std + mean).clamp(0, 1))

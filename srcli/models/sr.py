@@ -13,8 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from srcli.config.presets import Kind
-from srcli.geometry import Axis, Grid, Size
-from srcli.models.frame import Frame, pixel_cell
+from srcli.geometry import Axis as Axis
+from srcli.geometry import Grid as Grid
+from srcli.geometry import Size
+from srcli.models.frame import Frame as Frame
+from srcli.models.frame import pixel_cell as pixel_cell
 
 
 class Encoder(nn.Module):
@@ -326,20 +329,3 @@ class ImplicitSR(nn.Module):
         feat = self.encoder.for_scale(frame.scale)(lr)
         prepared = self.decoder.prepare(feat, lr[:, :3], frame)
         return self.decoder.render(prepared, Grid.of(Size(h, w), target))
-
-
-__all__ = [
-    "Axis",
-    "Decoder",
-    "Encoder",
-    "Frame",
-    "GenerativeDecoder",
-    "Generator",
-    "Grid",
-    "ImplicitSR",
-    "NativeEncoder",
-    "OutputGenerator",
-    "SelectiveDecoder",
-    "Tiling",
-    "pixel_cell",
-]

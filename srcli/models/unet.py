@@ -55,9 +55,7 @@ class UNet(UNet2DModel):  # type: ignore[misc]  # diffusers is not followed
             layers_per_block=layers,
             down_block_types=tuple("AttnDownBlock2D" if has else "DownBlock2D" for has in attention),
             up_block_types=tuple("AttnUpBlock2D" if has else "UpBlock2D" for has in reversed(attention)),
-            attention_head_dim=head_dim
-            if n_heads is None
-            else 1,  # one number for all levels: corrected below
+            attention_head_dim=1 if n_heads else head_dim,  # one number for all levels: corrected below
             norm_num_groups=groups,
             norm_eps=1e-5,
             flip_sin_to_cos=True,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from srcli.config.presets import Diffusion
 from srcli.data.samples import Batch
@@ -140,26 +140,14 @@ def denoising(
 
 
 def _judge(backbone: str, weights: str | None) -> Distance:
-    if backbone == "lpips-alex":
-        return _lpips()
-    return _moved(classifier(backbone, weights))
-
-
-def _lpips() -> Distance:
+    """A distance that follows its pictures to their device."""
+    if backbone != "lpips-alex":
+        network = classifier(backbone, weights)
+        return lambda a, b: network.to(a.device)(a, b)
     from srcli.metrics.perceptual import lpips_network
 
-    network = lpips_network("alex")
-
-    def distance(a: Tensor, b: Tensor) -> Tensor:
-        mean: Tensor = network.to(a.device)(a * 2 - 1, b * 2 - 1).mean()
-        return mean
-
-    return distance
-
-
-def _moved(network: nn.Module) -> Distance:
-    """A distance that follows its pictures to their device."""
-    return lambda a, b: network.to(a.device)(a, b)
+    lpips = lpips_network("alex")
+    return lambda a, b: lpips.to(a.device)(a * 2 - 1, b * 2 - 1).mean()
 
 
 def _restorer(network: ImplicitSR) -> Any:

@@ -12,6 +12,7 @@ from srcli.data.samples import Batch
 from srcli.errors import PresetError
 from srcli.geometry import COPIES, Size, dihedral_size
 from srcli.metrics.classifiers import load_classifier
+from srcli.metrics.psnr import LUMA
 from srcli.models.decoders.linf import unfolded
 from srcli.models.decoders.native import OnNative
 from srcli.models.decoders.thera import Thera
@@ -92,8 +93,8 @@ def classifier(backbone: str, weights: str | None) -> nn.Module:
 
 
 def luma_psnr(sr: Tensor, hr: Tensor, border: int) -> float:
-    """PSNR in dB of the luma of (1, 3, h, w) in [-1, 1], without a border; sums of 65.738 R + 129.057 G + 25.064 B."""
-    weight = torch.tensor([65.738, 129.057, 25.064], device=hr.device).view(1, 3, 1, 1) / 256
+    """PSNR in dB of the luma of (1, 3, h, w) in [-1, 1], without a border."""
+    weight = torch.tensor(LUMA, dtype=torch.float32, device=hr.device).view(1, 3, 1, 1)
     error = ((sr.float().clamp(-1, 1) - hr.float()) / 2 * weight).sum(1)
     inside = error[:, border:-border, border:-border]
     return float(-10 * inside.square().mean().log10())

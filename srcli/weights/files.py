@@ -219,37 +219,15 @@ def check_hash(preset: Preset, path: Path) -> str:
 
 
 UNSTATED = "unstated"
-# SPDX identifiers under which weights and code are commonly published; True: commercial use is allowed.
-LICENSES = {
-    "0BSD": True,
-    "AGPL-3.0-only": True,
-    "AGPL-3.0-or-later": True,
-    "Apache-2.0": True,
-    "BSD-2-Clause": True,
-    "BSD-3-Clause": True,
-    "BSL-1.0": True,
-    "CC-BY-4.0": True,
-    "CC-BY-NC-4.0": False,
-    "CC-BY-NC-SA-4.0": False,
-    "CC-BY-NC-ND-4.0": False,
-    "CC-BY-SA-4.0": True,
-    "CC0-1.0": True,
-    "GPL-2.0-only": True,
-    "GPL-2.0-or-later": True,
-    "GPL-3.0-only": True,
-    "GPL-3.0-or-later": True,
-    "ISC": True,
-    "LGPL-2.1-only": True,
-    "LGPL-2.1-or-later": True,
-    "LGPL-3.0-only": True,
-    "LGPL-3.0-or-later": True,
-    "MIT": True,
-    "MIT-0": True,
-    "MPL-2.0": True,
-    "PolyForm-Noncommercial-1.0.0": False,
-    "Unlicense": True,
-    "Zlib": True,
-}
+# SPDX identifiers under which weights and code are commonly published; those of FREE allow commercial use.
+FREE = (
+    "0BSD", "AGPL-3.0-only", "AGPL-3.0-or-later", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BSL-1.0",
+    "CC-BY-4.0", "CC-BY-SA-4.0", "CC0-1.0", "GPL-2.0-only", "GPL-2.0-or-later", "GPL-3.0-only", "GPL-3.0-or-later",
+    "ISC", "LGPL-2.1-only", "LGPL-2.1-or-later", "LGPL-3.0-only", "LGPL-3.0-or-later", "MIT", "MIT-0", "MPL-2.0",
+    "Unlicense", "Zlib",
+)  # fmt: skip
+NON_COMMERCIAL = ("CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC-BY-NC-ND-4.0", "PolyForm-Noncommercial-1.0.0")
+LICENSES = dict.fromkeys(FREE, True) | dict.fromkeys(NON_COMMERCIAL, False)
 OWN_TERMS = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
 
 

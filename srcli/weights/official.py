@@ -33,21 +33,9 @@ NESTED = ("params_ema", "params", "state_dict", "model")
 PREFIXES = ("module.", "model.", "generator.", "_orig_mod.")
 # What unpickling a damaged or foreign file raises; anything else is a bug.
 UNREADABLE = (
-    pickle.UnpicklingError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    ImportError,
-    AssertionError,
-    ArithmeticError,
-    MemoryError,
-    struct.error,
-    OSError,
-)
+    pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError,
+    ImportError, AssertionError, ArithmeticError, MemoryError, struct.error, OSError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -34,5 +34,3 @@ DECODERS: dict[str, type[Decoder]] = {
     "native": Native,
     "thera": Thera,
 }
-
-__all__ = ["DECODERS"]

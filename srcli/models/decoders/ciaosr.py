@@ -260,9 +260,8 @@ def _on_grid(mlp: MLP, first: Tensor, down: Reach, right: Reach, v: int, u: int)
 def _rows(table: Tensor, index: Tensor) -> Tensor:
     """Rows of a table (B, N, c) at index (B, V, Q) -> (B, V, Q, c)."""
     first = torch.arange(len(table), device=table.device).view(-1, 1, 1) * table.shape[1]
-    return F.embedding(
-        first + index, table.flatten(0, 1)
-    )  # its backward is several times faster than an index's
+    # An embedding's backward is several times faster than an index's.
+    return F.embedding(first + index, table.flatten(0, 1))
 
 
 def _reach(axis: Axis, cell: float) -> Reach:

@@ -10,14 +10,13 @@ result instead of 6x6 of the enlarged image. Where a patch reaches, the convolut
 the last two, or only the first (`TAPS`), and the products with the weights run over a few rows of pixels at a time.
 """
 
-from collections.abc import Iterator
 from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srcli.geometry import starts
+from srcli.geometry import spans, starts
 from srcli.models.layers import no_autocast
 
 SHARPNESS = 10.0  # factor on the correlations before the softmax
@@ -70,7 +69,7 @@ class CrossScaleAttention(nn.Module):
         for down, right in product((TAPS_AT_EDGE, TAPS), repeat=2):
             pasted = _pasted(brought, down, right)
             columns = (0, 1) if right is TAPS_AT_EDGE else (1, w)
-            for top, bottom in [(0, 1)] if down is TAPS_AT_EDGE else _spans(1, h, step):
+            for top, bottom in [(0, 1)] if down is TAPS_AT_EDGE else spans(h, step, first=1):
                 left, end = columns
                 seen = F.unfold(around[:, :, top : bottom + 2, left : end + 2], 3)[0]
                 weights = (seen.t() @ patches).softmax(-1)
@@ -121,8 +120,3 @@ def _pasted(
         for (y, rows), (x, cols) in product(enumerate(down), enumerate(right))
     ]
     return torch.stack(parts, dim=1).reshape(-1, h * w)
-
-
-def _spans(start: int, stop: int, step: int) -> Iterator[tuple[int, int]]:
-    for top in range(start, stop, step):
-        yield top, min(top + step, stop)

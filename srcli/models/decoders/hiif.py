@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srcli.geometry import F32, I64, Axis, Box
+from srcli.geometry import F32, I64, Axis, Box, spans
 from srcli.models.layers import (
     bilinear_at,
     bilinear_grid,
@@ -232,7 +232,7 @@ class HIIF(Decoder):
         lr, width = prepared.lr, prepared.frame.size.w
         down, right = (_slots(axis, self.levels) for axis in grid)
         band = max(1, round(BAND.get(lr.device.type, ON_GPU) // width * grid.rows.scale))
-        for start, stop in _spans(grid.size.h, band):
+        for start, stop in spans(grid.size.h, band):
             seen = down.part(slice(start, stop), 0)
             top = int(seen.index.min())
             first = self._first(prepared, top, int(seen.index.max()) + 1)
@@ -346,11 +346,6 @@ def _rectangles(grid: Grid, queries: int) -> Iterator[tuple[slice, slice]]:
     """Rows and columns of pieces of a grid: whole rows, or part of one where that is too long."""
     height, width = grid.size
     across = min(width, queries)
-    for top, bottom in _spans(height, queries // across):
-        for left, right in _spans(width, across):
+    for top, bottom in spans(height, queries // across):
+        for left, right in spans(width, across):
             yield slice(top, bottom), slice(left, right)
-
-
-def _spans(length: int, step: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, length, step):
-        yield start, min(start + step, length)

@@ -186,9 +186,7 @@ class LINF(GenerativeDecoder):
         if self.ensemble == "local":
             each = (last_linear(last, trunk(term)) for term in terms)
             return [Told(condition, share.float()) for condition, share in zip(each, shares, strict=True)]
-        if (
-            self.ensemble == "local-condition"
-        ):  # the weights sum to one, so the last layer may follow the mean
+        if self.ensemble == "local-condition":  # weights sum to one: the last layer may follow the mean
             mixed = sum(weight * trunk(term) for weight, term in zip(weights, terms, strict=True))
             return [Told(last_linear(last, torch.as_tensor(mixed)), 1.0)]
         if self.ensemble == "fourier":

@@ -44,9 +44,7 @@ from srcli.models.sr import Decoder, Frame, Grid
 
 DISCOUNT = 0.75  # of the answer of all branches before
 STAGE = 4  # the largest factor of a stage but the last
-KEPT = (
-    128 << 20
-)  # bytes of weighted values that training keeps; beyond, they are computed again for the gradient
+KEPT = 128 << 20  # bytes of weighted values that training keeps; beyond, they are computed again
 
 
 class Stage(NamedTuple):

@@ -47,10 +47,6 @@ class LatentField(NamedTuple):
     # the box; its cell is the one the *render* side reads (the latent has the target's built in)
     frame: Frame
 
-    def at_cell(self, cell: Tensor) -> LatentField:
-        """The same latent read with another cell (1, 2) or (B, 2), as controllable multi-scale rendering does."""
-        return self._replace(frame=replace(self.frame, cell=cell))
-
 
 class Tables(NamedTuple):
     """The render MLP folded into LR pixels: what a query has to read there, each (B, h, w, ..) float32."""

@@ -21,5 +21,3 @@ ENCODERS: dict[str, type[Encoder]] = {
     "srvgg": SRVGG,
     "swinir": SwinIR,
 }
-
-__all__ = ["ENCODERS"]

@@ -5,5 +5,3 @@ from srcli.models.generators.latent import FPLIA, Kim
 from srcli.models.sr import Generator
 
 GENERATORS: dict[str, type[Generator]] = {"fplia": FPLIA, "idm": IDM, "kim": Kim}
-
-__all__ = ["GENERATORS"]

@@ -105,9 +105,7 @@ class Kim(LatentGenerator):
     """The generator of Kim et al.; 105.4 million parameters at the authors' sizes."""
 
     title = "Kim et al."
-    condition_live = (
-        16 * 4 * 128
-    )  # an LR pixel is 16 of the picture, with the channels of the published auto-encoder
+    condition_live = 16 * 4 * 128  # an LR pixel is 16 of the picture, with the published channels
 
     def check(self, encoder: Encoder) -> None:
         super().check(encoder)
