@@ -181,6 +181,13 @@ class Taps(NamedTuple):
 SHARP = -0.75  # of Keys' kernel; on held-out photographs better than Pillow's -0.5 below x4, and equal beyond
 
 
+def cubic(x: NDArray[np.float64], a: float) -> NDArray[np.float64]:
+    """Keys' kernel, in Pillow's order of operations."""
+    x = np.abs(x)
+    near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
 @lru_cache(maxsize=64)
 def bicubic(old: int, new: int, a: float = SHARP) -> Taps:
     """Antialiased taps of every pixel of a `new`-pixel axis on an `old`-pixel axis, by Keys' cubic kernel.
@@ -193,9 +200,7 @@ def bicubic(old: int, new: int, a: float = SHARP) -> Taps:
     centre = (np.arange(new) + 0.5) * step - 0.5
     offsets = np.arange(math.floor(4 * stretch) + 1)
     index = np.ceil(centre - 2 * stretch - 1e-9).astype(np.int64)[:, None] + offsets
-    x = np.abs(index - centre[:, None]) / stretch
-    near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
-    weight = np.where(x < 1, near, np.where(x < 2, far, 0.0))
+    weight = cubic((index - centre[:, None]) / stretch, a)
     weight /= weight.sum(axis=1, keepdims=True)
     used = np.abs(weight).max(axis=0) > 1e-9
     taps = Taps(np.clip(index[:, used], 0, old - 1), weight[:, used].astype(np.float32))

@@ -13,10 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from srcli.errors import ImageError, UsageError, suggest
-from srcli.geometry import Size
+from srcli.geometry import Size, cubic
 
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
+PILLOW = -0.5  # of Keys' kernel; MATLAB's, too
 
 
 def cropped_to_scale(hr: U8, scale: float) -> tuple[U8, Size]:
@@ -64,7 +65,7 @@ def _taps(old: int, new: int) -> tuple[NDArray[np.int64], F64]:
     centre = (np.arange(new) + 0.5) * old / new - 0.5
     first = np.floor(centre - 2 / shrink).astype(np.int64)
     index = first[:, None] + np.arange(math.ceil(4 / shrink) + 2)
-    weight = _cubic(shrink * (centre[:, None] - index))
+    weight = cubic(shrink * (centre[:, None] - index), PILLOW)
     return np.clip(index, 0, old - 1), weight / weight.sum(axis=1, keepdims=True)
 
 
@@ -110,21 +111,15 @@ def taps(old: int, new: int) -> Taps:
     high = np.minimum((centre + support + 0.5).astype(np.int64), old)
     offset = np.arange(math.ceil(support) * 2 + 1)
     inside = offset < (high - low)[:, None]
-    weight = np.where(inside, _cubic((low[:, None] + offset - centre[:, None] + 0.5) * (1 / stretch)), 0.0)
+    weight = np.where(
+        inside, cubic((low[:, None] + offset - centre[:, None] + 0.5) * (1 / stretch), PILLOW), 0.0
+    )
     total = np.zeros(new)
     for column in weight.T:  # one after the other, as Pillow adds them
         total += column
     scaled = weight / total[:, None] * (1 << BITS)
     rounded = np.where(scaled < 0, scaled - 0.5, scaled + 0.5).astype(np.int32)
     return Taps(low.astype(np.int32), rounded)
-
-
-def _cubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keys' kernel with a = -0.5, in Pillow's order of operations."""
-    x, a = np.abs(x), -0.5
-    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1
-    far = (((x - 5) * x + 8) * x - 4) * a
-    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
 def batch_taps(pairs: list[tuple[int, int]], device: torch.device | str = "cpu") -> BatchTaps:

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from srcli.data.reduce import pillow_bicubic
 from srcli.errors import UsageError
 from srcli.evaluate.rows import json_text
 from srcli.evaluate.tables import columns_text
 from srcli.geometry import Size, output_size
 from srcli.image.read import read_image
-from srcli.image.resize import pillow_bicubic_uint8
 from srcli.image.samples import quantise
 from srcli.metrics import METRICS, Metric, Protocol, Scene, find_protocol, measure
 from srcli.metrics.distributions import channel_distances
@@ -307,7 +307,7 @@ def _draw(model: Model, column: Column, seed: int) -> Draw:
 def _reduced(photo: U8, factor: float | None) -> U8:
     if factor is None:
         return photo
-    return pillow_bicubic_uint8(photo, output_size(Size(*photo.shape[:2]), 1 / factor))
+    return pillow_bicubic(photo, output_size(Size(*photo.shape[:2]), 1 / factor))
 
 
 def _result(photo: U8, lr: U8, model: Model, column: Column, crop: Crop, seed: int) -> GridResult:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from srcli.geometry import cubic
 from srcli.image.samples import F32, Samples, to_float
 
 Kernel = Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]
@@ -30,14 +31,6 @@ def _bilinear(x: F64) -> F64:
     return np.maximum(1 - np.abs(x), 0)
 
 
-def _bicubic(x: F64) -> F64:
-    """Keys' cubic with a = -0.5."""
-    a, x = -0.5, np.abs(x)
-    near = ((a + 2) * x - (a + 3)) * x * x + 1
-    far = (((x - 5) * x + 8) * x - 4) * a
-    return np.where(x < 1, near, np.where(x < 2, far, 0))
-
-
 def _lanczos(x: F64) -> F64:
     return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
 
@@ -45,7 +38,7 @@ def _lanczos(x: F64) -> F64:
 KERNELS: dict[str, Callable[[F64], F64]] = {
     "box": _box,
     "bilinear": _bilinear,
-    "bicubic": _bicubic,
+    "bicubic": partial(cubic, a=-0.5),
     "lanczos": _lanczos,
 }
 
@@ -121,20 +114,6 @@ def resize(picture: Samples, size: tuple[int, int], *, kernel: Kernel = "bicubic
             lambda first, last: to_float(picture[first:last]), (h, w), size, top, bottom, kernel=kernel
         )
     return out
-
-
-def pillow_bicubic_uint8(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Pillow's own 8-bit bicubic (fixed-point, columns first, rounded between the passes), as benchmarks use it.
-
-    Args:
-        picture: (h, w) or (h, w, 3).
-        size: (H, W).
-    """
-    from PIL import Image
-
-    # One axis at a time: Pillow 13 begins with the rows of pictures that lose many more rows than columns.
-    across = Image.fromarray(picture).resize((size[1], picture.shape[0]), Image.Resampling.BICUBIC)
-    return np.asarray(across.resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
 def is_flat(pixels: Samples) -> bool:

@@ -2,7 +2,7 @@
 
 import inspect
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from torch import nn
@@ -11,16 +11,16 @@ from srcli.config.presets import Part
 from srcli.config.toml import convert
 from srcli.errors import PresetError, suggest
 
-M = TypeVar("M", bound=nn.Module)
+M = TypeVar("M")
 
 # What constructors raise for values that make no sense.
 REFUSED = (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, AttributeError, AssertionError)
 
 
-def make(table: dict[str, type[M]], kind: str, part: Part, where: str, **given: Any) -> M:
+def make(table: Mapping[str, Callable[..., M]], kind: str, part: Part, where: str, **given: Any) -> M:
     """One part: looked up by name in `table`, called with its arguments and what is `given` beside them.
 
-    The constructor's signature is the schema: lists become tuples and types are checked by its annotations. Raises
+    A constructor's or function's signature is the schema: lists become tuples and types are checked by its annotations. Raises
     PresetError (unknown name or argument, one that is missing, wrong type, or a value that the constructor refuses).
     """
     args = check_part(table, kind, part, where, given)
@@ -32,13 +32,14 @@ def make(table: dict[str, type[M]], kind: str, part: Part, where: str, **given: 
 
 
 def check_part(
-    table: Mapping[str, type[nn.Module]], kind: str, part: Part, where: str, given: Collection[str] = ()
+    table: Mapping[str, Callable[..., Any]], kind: str, part: Part, where: str, given: Collection[str] = ()
 ) -> dict[str, Any]:
     """The arguments of a part's constructor, typed, without calling it; see `make`."""
     if part.name not in table:
         raise PresetError(f"unknown {kind} '{part.name}' in {where}.", hint=suggest(part.name, table))
     constructor = table[part.name]
-    hints = typing.get_type_hints(constructor.__init__)
+    typed: Any = constructor
+    hints = typing.get_type_hints(typed.__init__ if inspect.isclass(typed) else typed)
     takes = {k: p for k, p in inspect.signature(constructor).parameters.items() if k not in given}
     for key in part.args:
         if key not in takes:

@@ -8,20 +8,17 @@ stage may have beside its loss.
 """
 
 import inspect
-import typing
 from collections.abc import Callable
-from typing import Any
 
 from srcli.config.presets import Diffusion, Part
-from srcli.config.toml import convert
-from srcli.errors import PresetError, suggest
+from srcli.errors import PresetError
+from srcli.models import make
 from srcli.train.autoencoder_loss import autoencoder
 from srcli.train.diffusion_losses import latent_diffusion, noise_level
 from srcli.train.fplia_losses import alignment, fidelity, lia_finetune
 from srcli.train.lgcaa_loss import denoising
 from srcli.train.losses import (
     Objective,
-    TrainingLoss,
     colour_l1,
     colour_l2,
     field_l1,
@@ -58,27 +55,11 @@ def make_objective(
     that need it. Raises PresetError (an unknown name or argument, a wrong type, a value that is refused, or no noise
     where it is needed).
     """
-    if part.name not in OBJECTIVES:
-        raise PresetError(f"unknown objective '{part.name}' in {where}.", hint=suggest(part.name, OBJECTIVES))
-    maker = OBJECTIVES[part.name]
-    hints, known = typing.get_type_hints(maker), list(inspect.signature(maker).parameters)
-    given = {"diffusion": diffusion} if "diffusion" in known else {}
-    if given and diffusion is None:
-        raise PresetError(f"objective '{part.name}' in {where} needs a preset with a section [diffusion].")
-    known = [key for key in known if key not in given]
-    for key in part.args:
-        if key not in known:
+    maker, given = OBJECTIVES.get(part.name), {}
+    if maker is not None and "diffusion" in inspect.signature(maker).parameters:
+        if diffusion is None:
             raise PresetError(
-                f"objective '{part.name}' in {where} takes no '{key}'.", hint=suggest(key, known)
+                f"objective '{part.name}' in {where} needs a preset with a section [diffusion]."
             )
-    args = {
-        key: convert(value, hints.get(key, Any), f"{where}, {part.name}.{key}")
-        for key, value in part.args.items()
-    }
-    try:
-        return maker(**args, **given)
-    except ValueError as error:
-        raise PresetError(f"objective '{part.name}' in {where}: {error}") from error
-
-
-__all__ = ["OBJECTIVES", "Objective", "TrainingLoss", "colour_l1", "make_objective"]
+        given["diffusion"] = diffusion
+    return make(OBJECTIVES, "objective", part, where, **given)

@@ -24,7 +24,8 @@ from srcli.models.layers import channels_last
 from srcli.models.sr import ImplicitSR
 from srcli.processes import Ranks
 from srcli.resources import free_memory, in_words
-from srcli.train.objectives import Objective, TrainingLoss, make_objective
+from srcli.train.losses import Objective, TrainingLoss
+from srcli.train.objectives import make_objective
 from srcli.train.recipe import OptimSettings, Recipe
 from srcli.weights.build import build
 from srcli.weights.checkpoint import load_into, own_state

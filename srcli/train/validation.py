@@ -22,7 +22,7 @@ from srcli.geometry import Size
 from srcli.image.samples import quantise
 from srcli.models.sr import ImplicitSR
 from srcli.processes import Ranks
-from srcli.train.objectives import TrainingLoss
+from srcli.train.losses import TrainingLoss
 from srcli.train.recipe import Recipe
 
 PROTOCOL = "liif-benchmark"  # luma PSNR of float pictures, border = scale, Pillow's bicubic

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from srcli.image.resize import pillow_bicubic_uint8, resize, resize_rows
+from srcli.data.reduce import pillow_bicubic
+from srcli.geometry import Size
+from srcli.image.resize import resize, resize_rows
 from tests.image.make import texture
 
 FILTERS = {
@@ -83,5 +85,5 @@ def test_the_cubic_is_keys_with_minus_one_half():
 def test_the_benchmarks_bicubic_is_pillows():
     picture = texture(21, 30, 3, np.uint8)
     expected = np.asarray(Image.fromarray(picture).resize((13, 9), Image.Resampling.BICUBIC))
-    assert np.array_equal(pillow_bicubic_uint8(picture, (9, 13)), expected)
-    assert np.array_equal(pillow_bicubic_uint8(picture[..., 0], (9, 13)), expected[..., 0])
+    assert np.array_equal(pillow_bicubic(picture, Size(9, 13)), expected)
+    assert np.array_equal(pillow_bicubic(picture[..., 0], Size(9, 13)), expected[..., 0])
