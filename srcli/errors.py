@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+FEW = 24  # names that are listed whole
 NO_MEMORY = (
     "allocate memory",
     "failed to map segment",
@@ -104,9 +105,12 @@ def first_line(error: BaseException, *, last: bool = False) -> str:
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Return ``Did you mean 'x'? Known: a, b`` for an unknown word."""
+    """Return ``Did you mean 'x'? Known: a, b`` for an unknown word; of many names the nearest alone."""
     names = sorted(known)
     close = difflib.get_close_matches(word, names, n=1)
+    if len(names) > FEW:
+        near = difflib.get_close_matches(word, names, n=3, cutoff=0.0)
+        return f"Did you mean '{close[0]}'?" if close else f"Nearest: {', '.join(near)}."
     listed = "Known: " + ", ".join(names) + "."
     return f"Did you mean '{close[0]}'? {listed}" if close else listed
 

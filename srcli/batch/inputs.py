@@ -7,6 +7,7 @@ found in folders and by patterns is filtered to pictures, and the droppings of o
 from __future__ import annotations
 
 import codecs
+import difflib
 import glob
 import os
 import re
@@ -155,7 +156,7 @@ class _Search:
             if glob.has_magic(word):
                 self._add_pattern(word)
             else:
-                self.found.missing.append((word, f"{word} {_problem(word)}."))
+                self.found.missing.append((word, _sentence(f"{word} {_problem(word)}")))
 
     def add_list(self, name: str, stdin: BinaryIO | None) -> None:
         """The files and folders that a list names; patterns mean nothing there."""
@@ -169,7 +170,9 @@ class _Search:
                 meant = f"Write {word.rstrip('/')}/. if that is meant."
                 self.found.missing.append((word, f"the list {name} names the folder '{word}'. {meant}"))
             elif not self._add_existing(word):
-                self.found.missing.append((word, f"{word}, named in the list {name}, {_problem(word)}."))
+                self.found.missing.append(
+                    (word, _sentence(f"{word}, named in the list {name}, {_problem(word)}"))
+                )
 
     def _add_existing(self, word: str) -> bool:
         if os.path.isdir(word):  # noqa: PTH112 - no name is too long for it
@@ -248,6 +251,10 @@ class _Search:
         )
 
 
+def _sentence(text: str) -> str:
+    return text if text.endswith("?") else f"{text}."
+
+
 def _problem(word: str) -> str:
     try:
         os.lstat(word)
@@ -255,7 +262,12 @@ def _problem(word: str) -> str:
         pass
     except OSError as error:  # a closed folder, a name beyond all limits
         return f"cannot be read: {error.strerror}"
-    return "does not exist"
+    folder, name = os.path.split(word)
+    try:
+        near = difflib.get_close_matches(name, os.listdir(folder or os.curdir), n=1, cutoff=0.75)  # noqa: PTH208
+    except (OSError, ValueError):
+        near = []
+    return f"does not exist. Did you mean {os.path.join(folder, near[0])}?" if near else "does not exist"  # noqa: PTH118
 
 
 def _read_list(name: str, stdin: BinaryIO | None) -> list[str]:

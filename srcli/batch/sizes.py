@@ -23,10 +23,15 @@ DEFAULT_DPI = 300.0
 INCHES = {"mm": 1 / 25.4, "cm": 1 / 2.54, "in": 1.0}
 PREFIXES = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
 
+SIDES = {"4k": 3840, "5k": 5120, "8k": 7680}  # of screens that are called so
+PAPERS = {"letter": "8.5x11in", "legal": "8.5x14in", "a0": "841x1189mm", "a1": "594x841mm", "a2": "420x594mm",
+          "a3": "297x420mm", "a4": "210x297mm", "a5": "148x210mm", "a6": "105x148mm"}  # fmt: skip
+
 _NUMBER = r"\d+(?:\.\d+)?"
 _PAPER = re.compile(
     rf"({_NUMBER})\s*[x×]\s*({_NUMBER})\s*(mm|cm|in)(?:\s*@\s*({_NUMBER})\s*(?:dpi)?)?", re.IGNORECASE
 )
+_BOX = re.compile(r"(\d+)\s*[x×]\s*(\d+)(?:\s*(?:px|pixels))?", re.IGNORECASE)
 _PIXELS = re.compile(rf"({_NUMBER})\s*([kmg]?)(?:p|px|pixels)?", re.IGNORECASE)
 
 
@@ -158,10 +163,10 @@ def _box(size: Size, box: Size, fit: Fit) -> Size:
 def size_rule(
     *,
     scale: str | None = None,
-    width: int | None = None,
-    height: int | None = None,
-    max_side: int | None = None,
-    short_side: int | None = None,
+    width: str | int | None = None,
+    height: str | int | None = None,
+    max_side: str | int | None = None,
+    short_side: str | int | None = None,
     megapixels: float | None = None,
     paper: str | None = None,
     fit: str | None = None,
@@ -189,21 +194,14 @@ def size_rule(
     boxed = paper is not None or (width is not None and height is not None)
     if fit is not None and not boxed:
         raise UsageError("--fit needs a box.", hint="Give both --width and --height, or --print.")
-    for name, value in (
-        ("--width", width),
-        ("--height", height),
-        ("--max-side", max_side),
-        ("--short-side", short_side),
-        ("--megapixels", megapixels),
-    ):
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise UsageError(f"{name} must be a positive number, got {value}.")
+    if megapixels is not None and not (math.isfinite(megapixels) and megapixels > 0):
+        raise UsageError(f"--megapixels must be a positive number, got {megapixels}.")
     return SizeRule(
         scale=parse_scale(scale) if scale is not None else (None if named else DEFAULT_SCALE),
-        width=width,
-        height=height,
-        max_side=max_side,
-        short_side=short_side,
+        width=_parse_side("--width", width),
+        height=_parse_side("--height", height),
+        max_side=_parse_side("--max-side", max_side),
+        short_side=_parse_side("--short-side", short_side),
         megapixels=megapixels,
         paper=parse_paper(paper) if paper is not None else None,
         fit=_parse_fit(fit),
@@ -221,6 +219,14 @@ def parse_scale(text: str) -> float:
     percent = word.endswith("%")
     word = word[:-1] if percent else word.removesuffix("x").removesuffix("×")
     hint = "Write a factor such as 4.3, 4.3x or 430%."
+    if box := _BOX.fullmatch(word):
+        size = f"--width {box[1]} --height {box[2]}"
+        raise UsageError(
+            f"--scale {text} may be a size, or two factors.",
+            hint=f"For a size write {size}; for a factor of each side, the size in pixels and --fit exact.",
+        )
+    if side := re.fullmatch(r"(\d+)\s*(px|pixels)", text.strip().lower()):
+        hint = f"For pixels write --width {side[1]} or --max-side {side[1]}."
     try:
         factor = float(word) / (100 if percent else 1)
     except ValueError:
@@ -230,15 +236,39 @@ def parse_scale(text: str) -> float:
     return factor
 
 
+def _parse_side(option: str, text: str | int | None) -> int | None:
+    """Pixels from ``3000``, ``3000px`` or ``4k``."""
+    if text is None:
+        return None
+    word = str(text).strip().lower()
+    if box := _BOX.fullmatch(word):
+        hint = f"Did you mean --width {box[1]} --height {box[2]}?"
+        raise UsageError(f"{option} takes one side, got '{text}'.", hint=hint)
+    if re.fullmatch(r"[\d.]+[x%]", word):
+        raise UsageError(f"{option} takes pixels, got '{text}'.", hint=f"Did you mean --scale {word}?")
+    side = SIDES.get(word)
+    if side is None:
+        found = re.fullmatch(r"(-?\d+)\s*(?:p|px|pixels)?", word)
+        if found is None:
+            raise UsageError(
+                f"{option} takes pixels, got '{text}'.", hint="Write a number such as 3000, or 4k."
+            )
+        side = int(found[1])
+    if side < 1:
+        raise UsageError(f"{option} must be a positive number, got {text}.")
+    return side
+
+
 def parse_paper(text: str) -> Paper:
-    """A print from ``30x40cm@300dpi``; units mm, cm and in; 300 dpi where none is given.
+    """A print from ``30x40cm@300dpi`` or ``A4``; units mm, cm and in; 300 dpi where none is given.
 
     Raises:
         UsageError: not of this form, or zero.
     """
-    match = _PAPER.fullmatch(text.strip())
+    name, at, dpi_text = text.strip().partition("@")
+    match = _PAPER.fullmatch(PAPERS.get(name.strip().lower(), name) + at + dpi_text)
     if match is None:
-        raise UsageError(f"--print {text!r} is not understood.", hint="Write it like 30x40cm@300dpi.")
+        raise UsageError(f"--print {text!r} is not understood.", hint="Write it like 30x40cm@300dpi, or A4.")
     width, height = float(match[1]), float(match[2])
     dpi = float(match[4]) if match[4] else DEFAULT_DPI
     if not all(math.isfinite(x) and x > 0 for x in (width, height, dpi)):

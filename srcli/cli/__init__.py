@@ -1,112 +1,80 @@
 """The command line: one Typer app, errors as exit codes, nothing heavy at import.
 
-A command's module holds a thin function and imports what it needs inside it; its module must import without torch.
+A command's module is imported when the command is named, and imports what it needs inside its functions: without torch.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable
-from functools import partial
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Annotated, Any, ClassVar
 
 import typer
-from typer.core import TyperGroup
 
 from srcli import __version__
-from srcli.cli import (
-    bench,
-    cache,
-    compare,
-    data,
-    doctor,
-    evaluate,
-    evaluate_options,
-    explain,
-    info,
-    models,
-    pareto,
-    sweep,
-    train,
-    upscale,
-    upscale_options,
-)
-from srcli.cli.console import end_lines, mind_streams, print_error
-from srcli.cli.options import OFF, command, renewing
-from srcli.errors import as_ours
+from srcli.cli.command import Group, lighten, name_variables
+from srcli.cli.console import end_lines, mind_streams
 from srcli.files import new_run
 from srcli.processes import end_if_told, mind_signals
 
+COMMANDS = {  # the module of each, and what it does
+    "upscale": ("upscale", "Enlarge pictures by any factor, or to any size."),
+    "models": ("models", "List, inspect, fetch, check and convert models."),
+    "compare": ("compare", "Compare two pictures, or one picture enlarged by several models."),
+    "info": ("info", "Show what a picture or a weights file is, and what enlarging it would take."),
+    "doctor": ("doctor", "Say whether this machine is ready, and what to do if not."),
+    "eval": ("evaluate", "Measure models on benchmarks."),
+    "bench": ("bench", "List, fetch and check benchmarks; make LR pictures."),
+    "pareto": ("pareto", "Draw fidelity against perception, and name the models that nothing beats in both."),
+    "sweep-temperature": ("sweep", "Measure a model at many temperatures, and recommend one for each scale."),
+    "explain": ("explain", "Draw what a network looks at, which branch answers, or how samples differ."),
+    "train": ("train", "Train a network on your own photos, or continue a run."),
+    "data": ("data", "Check, count and pack training photos."),
+    "cache": ("cache", "Show or clear what is kept between runs; models are kept."),
+}
 
-class Group(TyperGroup):
-    """Commands whose errors, but for bugs, become one line on stderr and an exit code."""
+
+class Commands(Mapping[str, Any]):
+    """The commands by name, each imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+@cache
+def _command(name: str) -> Any:
+    module, _ = COMMANDS[name]
+    found = typer.main.get_command(import_module(f"srcli.cli.{module}").app)
+    found.name = name
+    name_variables(found, f"SRCLI_{name}".upper().replace("-", "_"))
+    return found
+
+
+class Root(Group):
+    """All commands."""
+
+    about: ClassVar = {name: about for name, (_, about) in COMMANDS.items()}
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        _name_variables(self, "SRCLI")
+        self.commands: Any = Commands()
 
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except Exception as error:
-            ours = as_ours(error)
-            print_error(ours)
-            raise typer.Exit(ours.code) from error
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The rest."""
+        for param in self.params:
+            lighten(param)
+        return super().parse_args(ctx, args)
 
 
-def _name_variables(group: Any, prefix: str) -> None:
-    """Let every option be given as SRCLI_<COMMAND>_<OPTION>, before what commands share, such as SRCLI_DEVICE."""
-    for name, each in group.commands.items():
-        own = f"{prefix}_{name}".upper().replace("-", "_")
-        for option in each.params:
-            long = [word[2:] for word in option.opts if word.startswith("--")]
-            if long:
-                shared = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
-                option.envvar = [f"{own}_{long[0]}".upper().replace("-", "_"), *shared]
-                option.show_envvar = False  # said once, in the help of `upscale`
-                opposite = [word for word in option.secondary_opts if word.startswith("--")]
-                if opposite and not opposite[0].startswith(
-                    "--no-"
-                ):  # two switches rather than one and its opposite
-                    variable = f"{own}_{opposite[0][2:]}".upper().replace("-", "_")
-                    option.resolve_envvar_value = partial(_either, option.resolve_envvar_value, variable)
-        if hasattr(each, "commands"):
-            _name_variables(each, own)
-
-
-def _either(first: Callable[[Any], str | None], second: str, context: Any) -> str | None:
-    """What the variables of two switches of one option say: the first, the opposite, or nothing."""
-    value, other = first(context), os.environ.get(second, "")
-    if value is not None and value.lower() not in OFF:
-        return value
-    return "0" if other.lower() not in OFF else None
-
-
-app = typer.Typer(
-    cls=Group,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,  # a bug keeps its plain traceback
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command(cls=renewing(upscale_options.MOVED, upscale_options.GONE))(
-    command(upscale_options.Request, upscale.upscale)
-)
-app.command()(command(train.Request, train.train))
-app.command("eval", cls=renewing(evaluate_options.MOVED, {}))(
-    command(evaluate_options.Request, evaluate.evaluate)
-)
-app.command("sweep-temperature")(command(sweep.Request, sweep.sweep_temperature))
-app.command()(command(pareto.Request, pareto.pareto))
-app.command()(compare.compare)
-app.command()(command(explain.Request, explain.explain))
-app.command()(info.info)
-app.command()(doctor.doctor)
-app.add_typer(cache.app, name="cache")
-app.add_typer(bench.app, name="bench")
-app.add_typer(data.app, name="data")
-app.add_typer(models.app, name="models")
+app = typer.Typer(name="srcli", cls=Root, pretty_exceptions_enable=False)  # a bug keeps its plain traceback
 
 
 def _print_version(asked: bool) -> None:
@@ -115,14 +83,17 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(context_settings={"help_option_names": ["-h", "--help"]})
 def root(
     version: Annotated[
         bool,
         typer.Option("--version", "-V", help="Print the version.", is_eager=True, callback=_print_version),
     ] = False,
 ) -> None:
-    """Enlarge images by any factor, train and compare the networks that do it."""
+    """Enlarge images by any factor, train and compare the networks that do it.
+
+    srcli upscale photo.png --scale 4.3
+    """
     new_run()
 
 

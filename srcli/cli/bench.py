@@ -6,31 +6,20 @@ from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
-
+from srcli.cli import options
+from srcli.cli.command import App, argument, option
 from srcli.cli.console import say
-from srcli.cli.options import Offline
 from srcli.errors import CheckError, ModelError, UsageError
 
-app = typer.Typer(no_args_is_help=True, help="List, fetch and check benchmarks; make LR pictures.")
+app = App("List, fetch and check benchmarks; make LR pictures.")
 
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        "--data",
-        metavar="DIR",
-        help="Where benchmarks are.",
-        show_default=False,
-    ),
-]
-Scales = Annotated[str, typer.Option("--scale", "-s", metavar="FACTOR[,..]", help="Scales.")]
+Name = Annotated[str, argument("A benchmark.", "NAME")]
+Data = Annotated[Path | None, option("Where benchmarks are.", "DIR")]
+Scales = Annotated[str, option("Scales.", "-s", "FACTOR[,..]")]
 
 
 @app.command("list")
-def list_benchmarks(
-    data: Data = None,
-    json: Annotated[bool, typer.Option("--json", help="Machine-readable output.")] = False,
-) -> None:
+def list_benchmarks(data: Data = None, json: options.Json = False) -> None:
     """Name, protocol, size and licence of every benchmark, and where it is."""
     from srcli.data.benchmarks import data_roots, known_benchmarks, locate
     from srcli.evaluate.tables import columns_text
@@ -62,11 +51,7 @@ def list_benchmarks(
 
 
 @app.command()
-def fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A benchmark.")],
-    data: Data = None,
-    offline: Offline = False,
-) -> None:
+def fetch(name: Name, data: Data = None, offline: options.Offline = False) -> None:
     """Fetch a benchmark from where its authors put it, after naming its licence."""
     from srcli.data import benchmark_files as bench_files
     from srcli.data.benchmarks import data_roots, find_spec
@@ -81,11 +66,7 @@ def fetch(
 
 
 @app.command()
-def verify(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A benchmark.")],
-    data: Data = None,
-    scale: Scales = "2,3,4",
-) -> None:
+def verify(name: Name, data: Data = None, scale: Scales = "2,3,4") -> None:
     """Read every picture, compare sizes, names, numbers and known hashes; exit code 7 if something is wrong."""
     from srcli.batch.sizes import parse_scale
     from srcli.data import benchmark_files as bench_files
@@ -105,32 +86,29 @@ def verify(
 
 @app.command("make-lr")
 def make_lr(
-    hr: Annotated[
-        str, typer.Argument(metavar="HR_DIR|NAME", help="A folder of HR pictures, or DIV2K-Val-Real.")
-    ],
+    hr: Annotated[str, argument("A folder of HR pictures, or DIV2K-Val-Real.", "HR_DIR|NAME")],
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", metavar="DIR", help="Writes DIR/X<scale>/*.png; of pairs DIR/gt and DIR/lq."
-        ),
+        Path | None, option("Writes DIR/X<scale>/*.png; of pairs DIR/gt and DIR/lq.", "-o", "DIR")
     ] = None,
     scale: Scales = "4",
     method: Annotated[
         Literal["pillow-bicubic", "matlab-bicubic", "realesrgan", "realesrgan-stablesr", "realesrgan-seesr"],
-        typer.Option(help="How LR pictures are made; a degradation is drawn for each from --seed."),
+        option(
+            "pillow-bicubic, matlab-bicubic, realesrgan, realesrgan-stablesr or realesrgan-seesr; a degradation is drawn "
+            "for each from --seed.",
+            "NAME",
+        ),
     ] = "pillow-bicubic",
     data: Data = None,
     source: Annotated[
-        Path | None, typer.Option("--from", metavar="DIR", help="Pairs: the HR pictures to cut them from.")
+        Path | None, option("Pairs: the HR pictures to cut them from.", "--from", "DIR")
     ] = None,
     degradation: Annotated[
-        str, typer.Option(help="Pairs: realesrgan, realesrgan-stablesr or realesrgan-seesr.")
+        str, option("Pairs: realesrgan, realesrgan-stablesr or realesrgan-seesr.", "NAME")
     ] = "realesrgan-stablesr",
-    count: Annotated[
-        int | None, typer.Option("--count", min=1, help="Pairs: how many.", show_default="as published")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of pairs, which ones; of degradations.")] = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    count: Annotated[int | None, option("Pairs: how many (default: as published).", min=1)] = None,
+    seed: Annotated[int, option("Of pairs, which ones; of degradations.", min=0)] = 0,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Write the LR pictures that an evaluation would make by itself, or degraded ones; or pairs for DIV2K-Val-Real.
 

@@ -10,12 +10,14 @@ from typing import Annotated
 
 import typer
 
+from srcli.cli import options
+from srcli.cli.command import App, argument
 from srcli.cli.console import say
 from srcli.errors import ResourceError, UsageError, suggest
 
-app = typer.Typer(no_args_is_help=True, help="Show or clear what is kept between runs; models are kept.")
+app = App("Show or clear what is kept between runs; models are kept.")
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="NAME", help="eval, benchmarks or downloads.")]
+Names = Annotated[list[str] | None, argument("eval, benchmarks or downloads.", "NAME...")]
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def caches() -> list[Cache]:
 
 
 @app.command()
-def info(json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> None:
+def info(json: options.Json = False) -> None:
     """Where the caches are and how large."""
     from srcli.resources import in_words
 
@@ -91,10 +93,7 @@ def info(json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False)
 
 
 @app.command()
-def clear(
-    names: Names = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-) -> None:
+def clear(names: Names = None, yes: options.Yes = False) -> None:
     """Remove cached files: those named, or 'eval' and 'downloads'."""
     known = {cache.name: cache for cache in caches()}
     for name in names or []:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from srcli.cli import options
+from srcli.cli.command import argument, option, single
 from srcli.cli.console import Console, write_file
 from srcli.errors import CheckError, ExistsError, UsageError, suggest
 
@@ -25,142 +24,115 @@ PAGES = (".html", ".htm")
 MOST_COLUMNS = 50
 Check = tuple[str, str, float]
 
-PAIR, GRID = "Two pictures", "One picture, several models"
-
-pair = partial(typer.Option, show_default=False, rich_help_panel=PAIR)
-grid = partial(typer.Option, show_default=False, rich_help_panel=GRID)
-
-Files = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="A B [REF] | PHOTO", help="Two pictures and the truth, or one picture with --model."
-    ),
-]
-Metrics = Annotated[
-    str | None,
-    pair(
-        "--metrics",
-        metavar="NAME[,..]",
-        help="What to measure.  [default: psnr,psnr-y,ssim,spectrum,hist-w1]",
-    ),
-]
-FailOver = Annotated[
-    list[str] | None,
-    pair(
-        "--fail-over",
-        metavar="'METRIC<VALUE'",
-        help="Exit with 7 if this is so, as in 'psnr<30' or 'hist-w1>2'; repeatable.",
-    ),
-]
-Histogram = Annotated[
-    bool,
-    typer.Option(
-        "--histogram", help="Histograms below the pictures, and how far apart they are.", rich_help_panel=PAIR
-    ),
-]
-Html = Annotated[
-    Path | None,
-    pair("--html", metavar="FILE", help="A page with a slider between the two; also -o FILE.html."),
-]
-Models = Annotated[
-    list[str] | None,
-    grid(
-        "--model",
-        "-m",
-        metavar="NAME|FILE",
-        help="A preset, a weights file, or nearest, bilinear, bicubic, lanczos; repeatable, a row each.",
-    ),
-]
-Scales = Annotated[
-    str | None,
-    grid("--scale", "-s", metavar="FACTOR[,..]", help="A column each.  [default: that of --downscale, or 4]"),
-]
-Downscale = Annotated[
-    str | None,
-    grid(
-        "--downscale",
-        metavar="FACTOR[,..]",
-        help="Reduce the picture first, by bicubic interpolation, so that there is a truth.",
-    ),
-]
-Temps = Annotated[
-    str | None,
-    grid("--temps", metavar="T[,..]", help="Temperatures of the noise, a column each: 0,0.5,1 or 0,.2,..,1."),
-]
-Crops = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--crop",
-        metavar="X,Y,W,H",
-        help="A part to show enlarged; repeatable for two pictures.",
-        show_default=False,
-    ),
-]
-Outputs = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="Where to write: a picture, or .html for two pictures; repeatable.",
-        show_default=False,
-    ),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
-Json = Annotated[bool, typer.Option("--json", help="Numbers as JSON.")]
+pair = partial(option, panel="Two pictures")
+grid = partial(option, panel="One picture, several models")
+BASIC = (
+    "metrics", "fail_over", "html", "model", "scale", "downscale", "crop", "output", "overwrite", "device", "json", "quiet"
+)  # fmt: skip
 
 
-def compare(
-    files: Files,
-    crop: Crops = None,
-    metrics: Metrics = None,
-    fail_over: FailOver = None,
-    histogram: Histogram = False,
-    html: Html = None,
-    model: Models = None,
-    scale: Scales = None,
-    downscale: Downscale = None,
-    temps: Temps = None,
-    seed: options.Seed = 0,
-    output: Outputs = None,
-    overwrite: Overwrite = False,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    tile: options.Tile = "auto",
-    json: Json = False,
-    quiet: options.Quiet = False,
-) -> None:
+@dataclass(frozen=True)
+class Request:
+    """The options, in the order of their help."""
+
+    files: Annotated[
+        list[Path],
+        argument("Two pictures and the truth, or one picture with --model.", "A B [REF] | PHOTO"),
+    ]
+    metrics: Annotated[
+        str | None, pair("What to measure (default: psnr,psnr-y,ssim,spectrum,hist-w1).", "NAME[,..]")
+    ] = None
+    fail_over: Annotated[
+        list[str] | None,
+        pair("Exit with 7 if this is so, as in 'psnr<30' or 'hist-w1>2'; repeatable.", "METRIC<VALUE"),
+    ] = None
+    histogram: Annotated[bool, pair("Histograms below the pictures, and how far apart they are.")] = False
+    html: Annotated[Path | None, pair("A page with a slider between the two; also -o FILE.html.")] = None
+    model: Annotated[
+        list[str] | None,
+        grid(
+            "A preset, a weights file, or nearest, bilinear, bicubic, lanczos; repeatable, a row each.",
+            "-m",
+            "NAME|FILE",
+        ),
+    ] = None
+    scale: Annotated[
+        str | None, grid("A column each (default: that of --downscale, or 4).", "-s", "FACTOR[,..]")
+    ] = None
+    downscale: Annotated[
+        str | None,
+        grid("Reduce the picture first, by bicubic interpolation, so that there is a truth.", "FACTOR[,..]"),
+    ] = None
+    temps: Annotated[
+        str | None, grid("Temperatures of the noise, a column each: 0,0.5,1 or 0,.2,..,1.", "T[,..]")
+    ] = None
+    seed: options.Seed = 0
+    crop: Annotated[
+        list[str] | None, option("A part to show enlarged; repeatable for two pictures.", "X,Y,W,H")
+    ] = None
+    output: Annotated[
+        list[Path] | None,
+        option("Where to write: a picture, or .html for two pictures; repeatable.", "-o"),
+    ] = None
+    overwrite: options.Overwrite = False
+    device: options.Device = "auto"
+    precision: options.Precision = "auto"
+    tile: options.Tile = "auto"
+    json: options.Json = False
+    quiet: options.Quiet = False
+
+
+def compare(request: Request) -> None:
     """Compare two pictures, or one picture enlarged by several models.
 
     srcli compare before.png after.png -o look.html
 
     srcli compare ours.png theirs.png truth.png --crop 40,60,32,32 -o side.png
 
-    srcli compare photo.png -m edsr-baseline-blend -m bicubic --downscale 2,3.4 --crop 40,60,32,32 -o grid.png
+    srcli compare photo.png -m rlfn-native -m bicubic --downscale 2,3 -o grid.png
     """
     from srcli.evaluate.compare import parse_crop
 
-    console = Console(quiet=quiet)
-    targets = [*(output or ()), *([html] if html else ())]
-    _check_targets(targets, pages=not model, overwrite=overwrite)
-    crops = [parse_crop(text) for text in crop or ()]
-    if model:
-        if len(files) != 1:
-            raise UsageError(f"--model takes one picture, got {len(files)}.")
-        if metrics or fail_over or histogram or len(crops) > 1:
+    console = Console(quiet=request.quiet)
+    targets = [*(request.output or ()), *([request.html] if request.html else ())]
+    _check_targets(targets, pages=not request.model, overwrite=request.overwrite)
+    crops = [parse_crop(text) for text in request.crop or ()]
+    if request.model:
+        if len(request.files) != 1:
+            raise UsageError(f"--model takes one picture, got {len(request.files)}.")
+        if request.metrics or request.fail_over or request.histogram or len(crops) > 1:
             raise UsageError("--metrics, --fail-over, --histogram and a second --crop go with two pictures.")
-        columns = _columns(scale, downscale, temps)
-        names = list(dict.fromkeys(model))
-        _grid(files[0], names, columns, crops, targets, seed, (device, precision, tile), console, json=json)
-        return
-    if scale or downscale or temps:
-        raise UsageError("--scale, --downscale and --temps go with --model.", hint="Name one: -m bicubic")
-    if len(files) not in (2, 3):
-        raise UsageError(
-            f"Give two pictures, or two and the truth; got {len(files)}.", hint="Or add --model."
+        columns = _columns(request.scale, request.downscale, request.temps)
+        names = list(dict.fromkeys(request.model))
+        _grid(
+            request.files[0],
+            names,
+            columns,
+            crops,
+            targets,
+            request.seed,
+            (request.device, request.precision, request.tile),
+            console,
+            json=request.json,
         )
-    checks = [_check(text) for text in fail_over or ()]
-    _pair(files, crops, _metrics(metrics, checks), checks, targets, console, json=json, histogram=histogram)
+        return
+    if request.scale or request.downscale or request.temps:
+        raise UsageError("--scale, --downscale and --temps go with --model.", hint="Name one: -m bicubic")
+    if len(request.files) not in (2, 3):
+        raise UsageError(
+            f"Give two pictures, or two and the truth; got {len(request.files)}.", hint="Or add --model."
+        )
+    checks = [_check(text) for text in request.fail_over or ()]
+    _pair(
+        request.files,
+        crops,
+        _metrics(request.metrics, checks),
+        checks,
+        targets,
+        console,
+        json=request.json,
+        histogram=request.histogram,
+    )
 
 
 # --- two pictures -------------------------------------------------------------------------------------------------
@@ -392,3 +364,6 @@ def _save_picture(target: Path, pixels: U8) -> None:
     content = BytesIO()
     image.save(content, {"jpg": "jpeg"}.get(form.name, form.name), quality=95)
     write_file(target, content.getvalue())
+
+
+app = single(compare, Request, basic=BASIC)

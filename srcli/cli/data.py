@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from json import dumps
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from srcli.cli import options
+from srcli.cli.command import App, argument, option
 from srcli.cli.console import say
-from srcli.errors import CheckError, UsageError
+from srcli.errors import CheckError
 
-app = typer.Typer(no_args_is_help=True, help="Check, count and pack training photos.")
+app = App("Check, count and pack training photos.")
 
-SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
-
-Sources = Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Folders, tar shards or images.")]
-Smallest = Annotated[int, typer.Option("--smallest", min=1, metavar="PIXELS", help="Side a photo needs.")]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Sources = Annotated[list[Path], argument("Folders, tar shards or images.", "INPUT...")]
+Smallest = Annotated[int, option("Side a photo needs.", "PX", min=1)]
 
 
 @app.command()
-def check(sources: Sources, smallest: Smallest = 48, json: Json = False) -> None:
+def check(sources: Sources, smallest: Smallest = 48, json: options.Json = False) -> None:
     """Name broken and small images, near duplicates, and pictures of Set5, Set14 and B100; exit code 7 if any.
 
     Whole pictures are recognised, mirrored ones of benchmarks too, but not parts cut out of them. Pictures of
@@ -44,7 +40,7 @@ def check(sources: Sources, smallest: Smallest = 48, json: Json = False) -> None
 
 
 @app.command()
-def stats(sources: Sources, json: Json = False) -> None:
+def stats(sources: Sources, json: options.Json = False) -> None:
     """Count images, photographs, pixels, formats and sides."""
     from srcli.data.inspection import SHARES, inspect, totals
 
@@ -64,15 +60,11 @@ def stats(sources: Sources, json: Json = False) -> None:
 @app.command()
 def pack(
     sources: Sources,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Writes DIR/PREFIX-000000.tar, ..")
-    ],
-    shard_size: Annotated[
-        str, typer.Option("--shard-size", metavar="BYTES", help="Most bytes of a shard, such as 500M.")
-    ] = "500M",
-    prefix: Annotated[str, typer.Option("--prefix", help="What shards are called.")] = "photos",
+    output: Annotated[Path, option("Writes DIR/PREFIX-000000.tar, ..", "-o", "DIR")],
+    shard_size: Annotated[str, option("Most bytes of a shard, such as 500M.", "BYTES")] = "500M",
+    prefix: Annotated[str, option("What shards are called.")] = "photos",
     smallest: Smallest = 48,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace shards of that name.")] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Pack photos into tar shards (WebDataset layout); the same photos give the same bytes.
 
@@ -80,7 +72,7 @@ def pack(
     """
     from srcli.data import shards
 
-    most = _bytes(shard_size)
+    most = options.parse_bytes("--shard-size", shard_size)
     written = shards.pack(
         sources,
         output,
@@ -92,11 +84,3 @@ def pack(
     )
     for path in written:
         print(path)
-
-
-def _bytes(text: str) -> int:
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)([kmg]?)b?", text.strip().lower())
-    count = int(float(match[1]) * SIZES[match[2]]) if match else 0
-    if count < 1:
-        raise UsageError(f"--shard-size {text!r} is not a number of bytes.", hint="Write it like 500M or 2G.")
-    return count

@@ -6,17 +6,14 @@ from json import dumps
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from srcli.cli import options
+from srcli.cli.command import option, single
 from srcli.errors import CheckError
 
 
 def doctor(
-    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-    report: Annotated[
-        bool, typer.Option("--report", help="Without the names of your folders, for a report of a bug.")
-    ] = False,
+    json: options.Json = False,
+    report: Annotated[bool, option("Without the names of your folders, for a report of a bug.")] = False,
     device: options.Device = "auto",
 ) -> None:
     """Show versions, devices, codecs and folders, and enlarge a small picture.
@@ -47,3 +44,6 @@ def _private(text: str, report: bool) -> str:
     """The text, for a report without the home folder's name."""
     home = str(Path.home())
     return text.replace(home, "~") if report and len(home) > 1 else text
+
+
+app = single(doctor)

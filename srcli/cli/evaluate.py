@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from srcli.cli.command import single
 from srcli.cli.console import Console, print_error, say
 from srcli.cli.evaluate_options import (
+    BASIC,
+    MOVED,
     Request,
     asked_branches,
     asked_sampling,
@@ -30,7 +33,7 @@ from srcli.cli.evaluation_output import (
     use_backbone,
     write,
 )
-from srcli.cli.options import words
+from srcli.cli.options import settings, words
 from srcli.config.presets import DEFAULT_PRESET
 from srcli.errors import ModelError, SrcliError, UsageError, suggest
 
@@ -200,17 +203,18 @@ def _benchmarks(request: Request) -> list[Benchmark]:
 def _models(request: Request) -> list[Model]:
     from srcli.evaluate.models import distinct_names, open_model
 
+    finish = settings("--finish", request.finish, (), ("tta", "no-limit"))
     opened = [
         open_model(
             name,
             device=request.device,
             precision=request.precision,
             tile=request.tile,
-            tta=request.tta,
+            tta="tta" in finish,
             sampling=partial(asked_sampling, request),
             branch=branch,
             selection=request.selection_stats,
-            limit=False if request.no_limit else None,
+            limit=False if "no-limit" in finish else None,
         )
         for name in dict.fromkeys(words(*(request.model or (DEFAULT_PRESET, "bicubic"))))
         for branch in asked_branches(request, name)
@@ -357,3 +361,6 @@ def _print_references() -> None:
 
     counts = Counter(figure.source for figure in published())
     print(columns_text(["table", "figures"], [[name, str(n)] for name, n in counts.items()]), end="")
+
+
+app = single(evaluate, Request, basic=BASIC, moved=MOVED)

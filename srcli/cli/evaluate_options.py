@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
 from srcli.cli import options
+from srcli.cli.command import DIFFUSION, NOISE, option
 from srcli.config.presets import DEFAULT_PRESET, Preset
 from srcli.config.sampling import Sampling, checked_steps, choose_sampling, is_sampled
 from srcli.errors import UsageError
@@ -22,199 +21,50 @@ MOVED = {  # earlier options, and what to write now
     "--sampler": "--sampling sampler={}",
     "--eta": "--sampling eta={}",
     "--average": "--sampling average={}",
+    "--tta": "--finish tta",
+    "--no-limit": "--finish no-limit",
 }
 
-WHAT, HOW, SHOW, RUN = "What", "How", "Output", "Running"
+BASIC = (
+    "bench", "data", "model", "scale", "limit", "metrics", "protocol", "stats", "reference", "fail_under", "output",
+    "format", "json", "per_image", "save_images", "device", "progress", "quiet",
+)  # fmt: skip
 
-how = partial(typer.Option, show_default=False, rich_help_panel=HOW)
-show = partial(typer.Option, show_default=False, rich_help_panel=SHOW)
-what = partial(typer.Option, show_default=False, rich_help_panel=WHAT)
+what = partial(option, panel="What")
+how = partial(option, panel="How")
+show = partial(option, panel=options.OUTPUT)
+run = partial(option, panel=options.RUN)
 
-# --- what ---------------------------------------------------------------------------------------------------------
-
-Bench = Annotated[
-    list[str] | None,
-    what("--bench", "-b", metavar="NAME[,..]|all", help="Benchmarks; see 'srcli bench list'."),
-]
+Bench = Annotated[list[str] | None, what("Benchmarks; see 'srcli bench list'.", "-b", "NAME[,..]|all")]
 Data = Annotated[
-    Path | None,
-    what("--data", metavar="DIR", help="Where the benchmarks are; without --bench, a folder of HR pictures."),
-]
-LR = Annotated[
-    Path | None,
-    what("--lr", metavar="DIR", help="LR pictures for those in --data, of the same names."),
-]
-Pred = Annotated[
-    Path | None,
-    what("--pred", metavar="DIR", help="Score these pictures, whatever made them, against --ref."),
-]
-Ref = Annotated[
-    Path | None,
-    what("--ref", metavar="DIR", help="HR pictures for --pred."),
-]
-AllowMissing = Annotated[
-    bool,
-    typer.Option(
-        "--allow-missing",
-        help="With --pred: leave out pictures of --ref without a result, and say how many.",
-        rich_help_panel=WHAT,
-    ),
+    Path | None, what("Where the benchmarks are; without --bench, a folder of HR pictures.", "DIR")
 ]
 Models = Annotated[
     list[str] | None,
     what(
-        "--model",
+        "A preset, a weights file, or nearest, bilinear, bicubic, lanczos; repeatable. "
+        f"(default: {DEFAULT_PRESET} and bicubic)",
         "-m",
-        metavar="NAME|FILE",
-        help="A preset, a weights file, or nearest, bilinear, bicubic, lanczos; repeatable.  "
-        f"[default: {DEFAULT_PRESET} and bicubic]",
+        "NAME|FILE",
     ),
 ]
-Scales = Annotated[
-    str | None,
-    what("--scale", "-s", metavar="FACTOR[,..]", help="Scales.  [default: 4]"),
-]
-Limit = Annotated[
-    int | None,
-    what(min=1, help="Only so many pictures of each set."),
-]
-
-# --- how ----------------------------------------------------------------------------------------------------------
-
+Scales = Annotated[str | None, what("Scales (default: 4).", "-s", "FACTOR[,..]")]
+Limit = Annotated[int | None, what("Only so many pictures of each set.", min=1)]
 ProtocolName = Annotated[
     str | None,
     how(
-        "--protocol",
-        metavar="NAME",
-        help="How to measure; NAME+8bit and NAME+float change the rounding.  [default: each benchmark's own]",
+        "How to measure (default: each benchmark's own). NAME+8bit and NAME+float change the rounding.",
+        "NAME",
     ),
 ]
 Metrics = Annotated[
-    str | None,
-    how("--metrics", metavar="NAME[,..]", help="What to measure.  [default: psnr,psnr-y,ssim,lr-psnr]"),
+    str | None, how("What to measure. (default: psnr,psnr-y,ssim,lr-psnr)", "--metrics", "NAME[,..]")
 ]
 LpipsBackbone = Annotated[
     Path | None,
-    how(
-        "--lpips-backbone",
-        metavar="FILE",
-        help="The classifier that LPIPS looks through, where 'srcli models pull metrics' has not fetched it.",
-    ),
+    how("The classifier that LPIPS looks through, where 'srcli models pull metrics' has not fetched it."),
 ]
-ListMetrics = Annotated[
-    bool, typer.Option("--list-metrics", help="Name metrics and protocols, and end.", rich_help_panel=HOW)
-]
-Temperatures = Annotated[
-    str,
-    how(
-        "--temperature",
-        "--temps",
-        "-T",
-        metavar="T[,..]|FIRST:LAST:STEP",
-        help="For models that draw noise.  [default: auto, the model's own for the scale]",
-    ),
-]
-Seeds = Annotated[
-    int,
-    typer.Option(
-        "--seeds", min=1, help="Results per picture, for models that draw noise.", rich_help_panel=HOW
-    ),
-]
-Steps = Annotated[
-    str,
-    how("--steps", metavar="N[,..]", help="Sampling steps, for diffusion models."),
-]
-Official = Annotated[
-    bool,
-    typer.Option("--official", help="Sample diffusion models as their authors do.", rich_help_panel=HOW),
-]
-Branches = Annotated[
-    str,
-    how(
-        "--branch", metavar="f,p,pf,fp,selected", help="Measure branches of FPLIA's decoder, each as a model."
-    ),
-]
-SelectionStats = Annotated[
-    bool,
-    typer.Option(
-        "--selection-stats",
-        help="Count which branch of FPLIA's decoder answers how many pixels, beside the paper.",
-        rich_help_panel=HOW,
-    ),
-]
-Tta = Annotated[
-    bool, typer.Option("--tta", help="Average over the eight flips and rotations.", rich_help_panel=HOW)
-]
-NoLimit = Annotated[
-    bool,
-    typer.Option(
-        "--no-limit",
-        help="Compare networks as they are: leave their own pictures beyond the limits of 'upscale'.",
-        rich_help_panel=HOW,
-    ),
-]
-Stats = Annotated[
-    str,
-    how("--stats", metavar="bootstrap,wilcoxon", help="Intervals of the means, and a test between models."),
-]
-Reference = Annotated[
-    str | None,
-    how("--reference", metavar="builtin|FILE", help="Published figures beside ours."),
-]
-ListReferences = Annotated[
-    bool, typer.Option("--list-references", help="Name the published tables, and end.", rich_help_panel=HOW)
-]
-GroupBy = Annotated[
-    Literal["family"] | None,
-    how("--group-by", help="Gains in percent against the best of each family."),
-]
-FailUnder = Annotated[
-    list[str] | None,
-    how(
-        "--fail-under",
-        metavar="METRIC=VALUE",
-        help="Exit with 7 if the mean of a model is worse; repeatable. Interpolations are exempt.",
-    ),
-]
-Timing = Annotated[
-    int | None,
-    how(
-        "--timing",
-        min=1,
-        metavar="N",
-        help="Only measure time and memory: N runs after a warm-up, no benchmark.",
-    ),
-]
-TimingSize = Annotated[
-    str, typer.Option("--size", metavar="WxH", help="LR size for --timing.", rich_help_panel=HOW)
-]
-
-# --- output -------------------------------------------------------------------------------------------------------
-
-OutputFile = Annotated[
-    Path | None,
-    show("--output", "-o", metavar="FILE", help="Write there instead of to stdout."),
-]
-Format = Annotated[
-    Literal["auto", "table", "json", "jsonl", "csv", "md", "latex"],
-    typer.Option(
-        "--format",
-        "-f",
-        help="auto is that of --output, else table; jsonl and csv have one row per picture.",
-        rich_help_panel=SHOW,
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Same as --format json.", rich_help_panel=SHOW)]
-PerImage = Annotated[
-    bool, typer.Option("--per-image", help="A line for every picture, too.", rich_help_panel=SHOW)
-]
-SaveImages = Annotated[
-    Path | None,
-    show("--save-images", metavar="DIR", help="Keep the results as PNG."),
-]
-Cache = Annotated[
-    bool, typer.Option("--cache/--no-cache", help="Take rows that were measured before.", rich_help_panel=RUN)
-]
+Cache = Annotated[bool, run("Take rows that were measured before.", "--cache/--no-cache")]
 
 
 @dataclass(frozen=True)
@@ -223,42 +73,89 @@ class Request:
 
     bench: Bench = None
     data: Data = None
-    lr: LR = None
-    pred: Pred = None
-    ref: Ref = None
-    allow_missing: AllowMissing = False
+    lr: Annotated[Path | None, what("LR pictures for those in --data, of the same names.", "DIR")] = None
+    pred: Annotated[Path | None, what("Score these pictures, whatever made them, against --ref.", "DIR")] = (
+        None
+    )
+    ref: Annotated[Path | None, what("HR pictures for --pred.", "DIR")] = None
+    allow_missing: Annotated[
+        bool, what("With --pred: leave out pictures of --ref without a result, and say how many.")
+    ] = False
     model: Models = None
     scale: Scales = None
     limit: Limit = None
     protocol: ProtocolName = None
     metrics: Metrics = None
     lpips_backbone: LpipsBackbone = None
-    list_metrics: ListMetrics = False
-    temperature: Temperatures = ""
-    seeds: Seeds = 1
-    steps: Steps = ""
+    list_metrics: Annotated[bool, how("Name metrics and protocols, and end.")] = False
+    temperature: Annotated[
+        str,
+        option(
+            "The model's own for the scale where it is not given, or auto.",
+            "--temperature",
+            "--temps",
+            "-T",
+            "T[,..]|FIRST:LAST:STEP",
+            panel=NOISE,
+        ),
+    ] = ""
+    seeds: Annotated[int, option("Results per picture.", min=1, panel=NOISE)] = 1
+    steps: Annotated[str, option("Sampling steps.", "N[,..]", panel=DIFFUSION)] = ""
     sampling: options.SamplingWords = None
-    official: Official = False
-    branch: Branches = ""
-    selection_stats: SelectionStats = False
-    tta: Tta = False
-    no_limit: NoLimit = False
-    stats: Stats = ""
-    reference: Reference = None
-    list_references: ListReferences = False
-    group_by: GroupBy = None
-    fail_under: FailUnder = None
-    timing: Timing = None
-    size: TimingSize = "128x128"
-    output: OutputFile = None
-    format: Format = "auto"
-    json: Json = False
-    per_image: PerImage = False
-    save_images: SaveImages = None
+    official: Annotated[bool, option("Sample as the authors do.", panel=DIFFUSION)] = False
+    branch: Annotated[
+        str,
+        option(
+            "Measure branches of FPLIA's decoder, each as a model.", "f,p,pf,fp,selected", panel=DIFFUSION
+        ),
+    ] = ""
+    selection_stats: Annotated[
+        bool,
+        option(
+            "Count which branch of FPLIA's decoder answers how many pixels, beside the paper.",
+            panel=DIFFUSION,
+        ),
+    ] = False
+    finish: Annotated[
+        list[str] | None,
+        how(
+            "tta: average over the eight flips and rotations; no-limit: compare networks as they are, beyond the limits "
+            "of 'upscale', too.",
+            "tta|no-limit",
+        ),
+    ] = None
+    stats: Annotated[str, how("Intervals of the means, and a test between models.", "bootstrap,wilcoxon")] = (
+        ""
+    )
+    reference: Annotated[str | None, how("Published figures beside ours.", "builtin|FILE")] = None
+    list_references: Annotated[bool, how("Name the published tables, and end.")] = False
+    group_by: Annotated[
+        Literal["family"] | None, how("Gains in percent against the best of each family.")
+    ] = None
+    fail_under: Annotated[
+        list[str] | None,
+        how(
+            "Exit with 7 if the mean of a model is worse; repeatable. Interpolations are exempt.",
+            "METRIC=VALUE",
+        ),
+    ] = None
+    timing: Annotated[
+        int | None, how("Only measure time and memory: N runs after a warm-up, no benchmark.", min=1)
+    ] = None
+    size: Annotated[str, how("LR size for --timing.", "WxH")] = "128x128"
+    output: Annotated[Path | None, show("Write there instead of to stdout.", "-o")] = None
+    format: Annotated[
+        Literal["auto", "table", "json", "jsonl", "csv", "md", "latex"],
+        show("auto is that of --output, else table; jsonl and csv have one row per picture.", "-f"),
+    ] = "auto"
+    json: options.Json = False
+    per_image: Annotated[bool, show("A line for every picture, too.")] = False
+    save_images: Annotated[Path | None, show("Keep the results as PNG.", "DIR")] = None
     cache: Cache = True
     device: options.Device = "auto"
     precision: options.Precision = "auto"
     tile: options.Tile = "auto"
+    progress: options.Progress = "auto"
     quiet: options.Quiet = False
 
 
@@ -312,8 +209,9 @@ def check_sampling(request: Request, models: Sequence[Model]) -> None:
         words = {word.strip() for word in request.branch.split(",")}
         if words != {"selected"}:
             raise UsageError("--branch: none of these models has branches.")
-    if request.selection_stats and request.tta:
-        raise UsageError("--selection-stats: a mean of eight results has no one choice.", hint="Drop --tta.")
+    if request.selection_stats and "tta" in (request.finish or ()):
+        hint = "Drop --finish tta."
+        raise UsageError("--selection-stats: a mean of eight results has no one choice.", hint=hint)
     if request.selection_stats and not any(getattr(model, "selection", False) for model in models):
         raise UsageError("--selection-stats: none of these models chooses a branch for each pixel.")
     samplings = (getattr(model, "sampling", None) for model in models)

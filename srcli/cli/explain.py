@@ -8,11 +8,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from srcli.cli import options
+from srcli.cli.command import argument, option, single
 from srcli.cli.console import Console, write_file
-from srcli.cli.options import option
 from srcli.errors import ExistsError, UsageError
 
 if TYPE_CHECKING:
@@ -28,60 +26,38 @@ POINT = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*[, ]\s*(-?\d+(?:\.\d+)?)\s*")
 class Request:
     """The options, in the order of their help."""
 
-    photo: Annotated[Path, typer.Argument(metavar="INPUT", help="A picture.", show_default=False)]
+    photo: Annotated[Path, argument("A picture.", "INPUT")]
     model: Annotated[
         str,
         option(
-            "--model",
+            "A network with a LIT or CLIT decoder, with LGCAA, or with branches (FPLIA); with --samples, any that draws "
+            "noise.",
             "-m",
-            metavar="NAME|FILE",
-            help="A network with a LIT or CLIT decoder, with LGCAA, or with branches (FPLIA); with --samples, any that "
-            "draws noise.",
-            show_default=False,
+            "NAME|FILE",
         ),
     ]
     at: Annotated[
         str | None,
         option(
-            metavar="X,Y",
-            help="The point, in pixels of the picture from its top left; fractions lie between pixels. "
-            "Without it LGCAA's outputs are drawn by their length.",
-            show_default=False,
+            "The point, in pixels of the picture from its top left; fractions lie between pixels. Without it LGCAA's "
+            "outputs are drawn by their length.",
+            "X,Y",
         ),
     ] = None
     samples: Annotated[
         int | None,
-        option(
-            "--samples",
-            min=2,
-            help="Draw how far so many samples differ, in 8-bit levels: 8 shades of gray a level.",
-            show_default=False,
-        ),
+        option("Draw how far so many samples differ, in 8-bit levels: 8 shades of gray a level.", min=2),
     ] = None
-    scores: Annotated[
-        Path | None,
-        option("--scores", metavar="FILE.npy", help="Store the scores of all branches.", show_default=False),
-    ] = None
+    scores: Annotated[Path | None, option("Store the scores of all branches.", "FILE.npy")] = None
     seed: options.Seed = 0
     scale: Annotated[
-        str,
-        option(
-            "--scale",
-            "-s",
-            metavar="FACTOR",
-            help="4.3, 4.3x or 430%; decides how many branches a CLIT uses.",
-        ),
+        str, option("4.3, 4.3x or 430%; decides how many branches a CLIT uses.", "-s", "FACTOR")
     ] = "4"
     output: Annotated[
         Path | None,
-        option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="A PNG. (default: INPUT_attention.png, _selection.png or _uncertainty.png)",
-        ),
+        option("A PNG. (default: INPUT_attention.png, _selection.png or _uncertainty.png)", "-o"),
     ] = None
-    overwrite: Annotated[bool, option("--overwrite", help="Replace an existing file.")] = False
+    overwrite: options.Overwrite = False
     device: options.Device = "auto"
     precision: options.Precision = "auto"
     offline: options.Offline = False
@@ -186,3 +162,6 @@ def parse_point(text: str) -> tuple[float, float]:
     if match is None:
         raise UsageError(f"--at {text!r} is no point.", hint="Write X,Y such as 120,80.")
     return float(match[1]), float(match[2])
+
+
+app = single(explain, Request)

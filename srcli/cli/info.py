@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from srcli.cli import options
+from srcli.cli.command import argument, option, single
 from srcli.cli.console import print_error
 from srcli.config.presets import DEFAULT_PRESET
 from srcli.errors import as_ours
@@ -17,13 +18,12 @@ FAILED = 1
 
 
 def info(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Pictures, or weights files.")],
+    files: Annotated[list[Path], argument("Pictures, or weights files.", "FILE...")],
     scale: Annotated[
-        str | None,
-        typer.Option("--scale", "-s", help="Also say what enlarging by this factor would take."),
+        str | None, option("Also say what enlarging by this factor would take.", "-s", "FACTOR")
     ] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="The model for that.")] = DEFAULT_PRESET,
-    json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    model: Annotated[str, option("The model for that.", "-m", "NAME|FILE")] = DEFAULT_PRESET,
+    json: options.Json = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     tile: options.Tile = "auto",
@@ -110,3 +110,6 @@ def _print(facts: dict[str, Any]) -> None:
         if isinstance(value, bool):
             value = "yes" if value else "no"
         print(f"  {name:15} {in_words(value) if name == 'bytes' else value}")
+
+
+app = single(info)

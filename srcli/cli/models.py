@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from srcli.cli import options
+from srcli.cli.command import App, argument, option
 from srcli.cli.console import download_bar, print_columns, say
-from srcli.cli.options import Offline, current
+from srcli.cli.options import current
 from srcli.config.base_models import base_names, find_base, load_base, locate_base
 from srcli.config.presets import Preset, list_presets, preset_folders
 from srcli.errors import ModelError, UsageError
@@ -21,29 +23,25 @@ if TYPE_CHECKING:
 SHOWN = (("set5", "Set5"), ("set14", "Set14"), ("b100", "B100"))
 SCALES = (2, 3, 4, 6, 8)
 
-app = typer.Typer(no_args_is_help=True, help="List, inspect, fetch, check and convert models.")
-
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing weights file.")]
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+app = App("List, inspect, fetch, check and convert models.")
 
 
 @app.command("list")
 def list_models(
     license_id: Annotated[
         str | None,
-        typer.Option(
-            "--license",
-            help="Only models whose weights file allows this: 'commercial', or an SPDX identifier. What taught them is "
+        option(
+            "Only models whose weights file allows this: 'commercial', or an SPDX identifier. What taught them is "
             "another matter, and is shown.",
+            "--license",
+            "LICENCE",
         ),
     ] = None,
     data: Annotated[
         Literal["open"] | None,
-        typer.Option(
-            "--data", help="Only models that open photographs alone have taught, teachers included."
-        ),
+        option("Only models that open photographs alone have taught, teachers included."),
     ] = None,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Name, size, scales and licence of every model, and what those that came with the package reach."""
     from srcli.weights.description import allowed, describe
@@ -112,8 +110,8 @@ def _size(size: int | None) -> str:
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A preset, its TOML file, or a weights file.")],
-    json: Json = False,
+    name: Annotated[str, argument("A preset, its TOML file, or a weights file.", "NAME")],
+    json: options.Json = False,
 ) -> None:
     """Network, training, licence, source and reported figures of one model."""
     from srcli.weights.description import describe, part, temperatures
@@ -169,9 +167,7 @@ def _print_reported(preset: Preset) -> None:
 
 @app.command()
 def path(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="A model; without it, the folder of models.")
-    ] = None,
+    name: Annotated[str | None, argument("A model; without it, the folder of models.", "[NAME]")] = None,
 ) -> None:
     """Where the weights of a model are, or the folder that `pull` and `import` write to."""
     from srcli.weights.files import find, models_folder, resolve
@@ -185,8 +181,7 @@ def path(
 @app.command()
 def verify(
     names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="NAME", help="Models or base models; without any, all that are here."),
+        list[str] | None, argument("Models or base models; without any, all that are here.", "[NAME]...")
     ] = None,
 ) -> None:
     """Hash weights files, base models' too, again and compare; exit code 7 if one is not what it should be."""
@@ -214,10 +209,8 @@ def verify(
 
 @app.command()
 def rm(
-    names: Annotated[
-        list[str], typer.Argument(metavar="NAME", help="Models or base models whose weights are removed.")
-    ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    names: Annotated[list[str], argument("Models or base models whose weights are removed.", "NAME...")],
+    yes: options.Yes = False,
 ) -> None:
     """Remove weights that were pulled or imported; those that came with the package stay."""
     from srcli.weights.convert import remove
@@ -242,17 +235,15 @@ def rm(
 def pull(
     names: Annotated[
         list[str],
-        typer.Argument(
-            metavar="NAME",
-            help="Presets, 'all' for every one with a link, 'metrics' for what LPIPS looks through, "
-            "or base models such as sd2-base.",
+        argument(
+            "Presets, 'all' for every one with a link, 'metrics' for what LPIPS looks through, or base models such as "
+            "sd2-base.",
+            "NAME...",
         ),
     ],
-    to: Annotated[
-        Path | None, typer.Option(help="Folder to write to, instead of the folder of models.")
-    ] = None,
-    offline: Offline = False,
-    overwrite: Overwrite = False,
+    to: Annotated[Path | None, option("Folder to write to, instead of the folder of models.", "DIR")] = None,
+    offline: options.Offline = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Fetch published weights from where their authors put them, check and convert them."""
     from srcli.config.presets import load_preset
@@ -301,28 +292,17 @@ def _pull_backbones(to: Path | None, *, offline: bool, overwrite: bool) -> None:
 
 @app.command("import")
 def import_model(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A .pth, .ckpt or .safetensors file, or a folder.")
-    ],
-    preset: Annotated[
-        str, typer.Option(help="The network it belongs to; 'auto' finds it by its keys.")
-    ] = "auto",
+    file: Annotated[Path, argument("A .pth, .ckpt or .safetensors file, or a folder.", "FILE")],
+    preset: Annotated[str, option("The network it belongs to; auto finds it by its keys.", "NAME")] = "auto",
     license_id: Annotated[
-        str | None,
-        typer.Option("--license", help="SPDX identifier of the weights, or 'unstated'."),
+        str | None, option("SPDX identifier of the weights, or 'unstated'.", "--license", "LICENCE")
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="File to write, instead of one in the folder of models; without a suffix, a folder of parts.",
-        ),
+        option("Write there, not to the folder of models; without a suffix, a folder of parts.", "-o"),
     ] = None,
-    trust_pickle: Annotated[
-        bool, typer.Option("--trust-pickle", help="Let the file run code. Only for files that you made.")
-    ] = False,
-    overwrite: Overwrite = False,
+    trust_pickle: Annotated[bool, option("Let the file run code. Only for files that you made.")] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Convert a checkpoint to safetensors, safely, so that it can be used by name."""
     from srcli.weights.convert import import_file
@@ -342,16 +322,14 @@ def import_model(
 
 @app.command()
 def merge(
-    models: Annotated[
-        list[str], typer.Argument(metavar="MODEL", help="Presets or weights files of one network.")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The weights file to write.")],
+    models: Annotated[list[str], argument("Presets or weights files of one network.", "MODEL...")],
+    output: Annotated[Path, option("The weights file to write.", "-o")],
     encoder: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Take the encoder of this model instead, to train on from there."),
+        option("Take the encoder of this model instead, to train on from there.", "NAME|FILE"),
     ] = None,
-    half: Annotated[bool, typer.Option("--half", help="Write fp16, half the size.")] = False,
-    overwrite: Overwrite = False,
+    half: Annotated[bool, option("Write fp16, half the size.")] = False,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Write the mean of several weights of one network, for example of two ends of a training."""
     from srcli.weights.convert import merge as merge_files

@@ -5,28 +5,22 @@ Every option can also be given by the environment, as SRCLI_<COMMAND>_<OPTION>; 
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Literal, TypeVar
 
-import typer
-from typer.core import TyperCommand
-
+from srcli.cli.command import DIFFUSION, NOISE, option
 from srcli.cli.console import say
 from srcli.config.presets import Preset, successor
 from srcli.config.sampling import Sampling, check_sampled, choose_sampling
 from srcli.errors import ModelError, UsageError, suggest
 from srcli.weights.files import LICENSES, resolve
 
-DRAW, SAMPLE, RUN, REPORT = "Detail", "Diffusion models", "Running", "Reporting"
-OFF = ("", "0", "false", "f", "no", "n", "off")  # what a variable says to leave a switch as it is
+RUN, OUTPUT, REPORT = "Running", "Output", "Reporting"
 
-option = partial(typer.Option, show_envvar=False)  # every option has one: said once, in the command's help
+SAMPLING = ("sampler", "steps", "eta", "average", "fidelity", "branch")
 
-Request = TypeVar("Request")
 Number = TypeVar("Number", int, float)
 
 
@@ -107,8 +101,8 @@ def parse_sampling(
         steps: whether they may say the number of steps.
         official: sample as the authors do.
     """
-    keys = ("sampler", "steps", "eta", "average", "fidelity")
-    given = settings("--sampling", texts, keys if steps else [key for key in keys if key != "steps"])
+    given = settings("--sampling", texts, SAMPLING if steps else [key for key in SAMPLING if key != "steps"])
+    given.pop("branch", None)
     if not given and not official:
         return None
     fidelity, average = (
@@ -126,6 +120,11 @@ def parse_sampling(
         official=official,
         fidelity=fidelity,
     )
+
+
+def sampling_branch(texts: Sequence[str] | None) -> str | None:
+    """The branch that --sampling names, if it does."""
+    return settings("--sampling", texts, SAMPLING).get("branch")
 
 
 def licensed(model: str, wanted: str) -> Preset:
@@ -154,111 +153,39 @@ def current(model: str, note: Callable[[str], None] = say) -> str:
 
 
 Device = Annotated[
-    str,
-    option(
-        "--device",
-        "-d",
-        metavar="auto|cpu|cuda[:N]|mps|xpu",
-        help="Where to run.",
-        envvar="SRCLI_DEVICE",
-        rich_help_panel=RUN,
-    ),
+    str, option("Where to run.", "-d", "auto|cpu|cuda[:N]|mps|xpu", envvar="SRCLI_DEVICE", panel=RUN)
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
-    option(help="Arithmetic; auto is bf16 on a GPU that has it, else fp32.", rich_help_panel=RUN),
+    option("Arithmetic; auto is bf16 on a GPU that has it, else fp32.", panel=RUN),
 ]
 Tile = Annotated[
     str,
     option(
-        "--tile",
+        "Side of the pieces that are looked at; changes memory and time, and the picture only of diffusion models.",
         "-t",
-        metavar="auto|none|PX",
-        help="Side of the pieces that are looked at; changes memory and time, and the picture only of diffusion models.",
-        rich_help_panel=RUN,
+        "auto|none|PX",
+        panel=RUN,
     ),
 ]
-Seed = Annotated[
-    int,
-    option(help="For models that draw random numbers; recorded in the output.", rich_help_panel=DRAW),
-]
+Seed = Annotated[int, option("For models that draw random numbers; recorded in the output.", panel=NOISE)]
 SamplingWords = Annotated[
     list[str] | None,
     option(
-        "--sampling",
-        metavar="KEY=VALUE,..",
-        help="sampler=ddim|ddpm|dpm++|dpm++-sde|unipc|euler; steps=N: calls of the generator; eta=0..1: fresh noise in "
-        "the steps of ddim; average=K: the mean of K samples, closer to the original and smoother, K times the time; "
-        "fidelity=F: for models that restore an enlarged picture, 0 starts from noise alone, near 1 changes little. "
-        "(default: the model's own)",
-        show_default=False,
-        rich_help_panel=SAMPLE,
+        "How a sample is drawn (default: the model's own). sampler=ddim|ddpm|dpm++|dpm++-sde|unipc|euler; steps=N: calls "
+        "of the generator; eta=0..1: fresh noise in the steps of ddim; average=K: the mean of K samples, closer to the "
+        "original and smoother, K times the time; fidelity=F: for models that restore an enlarged picture, 0 starts from "
+        "noise alone, near 1 changes little; branch=f|p|pf|fp|selected: the answer of one branch of FPLIA's decoder, "
+        "f is faithful, p invents most.",
+        "KEY=VALUE,..",
+        panel=DIFFUSION,
     ),
 ]
-Offline = Annotated[
-    bool, option("--offline", help="Never use the network.", envvar="SRCLI_OFFLINE", rich_help_panel=RUN)
+Offline = Annotated[bool, option("Never use the network.", envvar="SRCLI_OFFLINE", panel=RUN)]
+Quiet = Annotated[bool, option("Only errors on stderr.", "-q", panel=REPORT)]
+Json = Annotated[bool, option("Machine-readable output.", panel=REPORT)]
+Overwrite = Annotated[bool, option("Replace what is there.", panel=OUTPUT)]
+Progress = Annotated[
+    Literal["auto", "rich", "plain", "json", "none"], option("Progress on stderr.", panel=REPORT)
 ]
-Quiet = Annotated[bool, option("--quiet", "-q", help="Only errors on stderr.", rich_help_panel=REPORT)]
-
-
-def command(request: type[Request], run: Callable[[Request], None]) -> Callable[..., None]:
-    """A function for Typer, with the name and the help of `run`, and a parameter for every field of `request`.
-
-    Args:
-        request: a dataclass; the types of its fields are those of options.
-        run: what the command does with what was typed.
-    """
-    hints = get_type_hints(request, include_extras=True)
-
-    def call(**words: Any) -> None:
-        run(request(**words))
-
-    fields = inspect.signature(request).parameters.values()
-    parameters = [field.replace(kind=field.KEYWORD_ONLY, annotation=hints[field.name]) for field in fields]
-    call.__name__, call.__doc__, call.__annotations__ = run.__name__, run.__doc__, hints
-    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # mypy does not know it
-    return call
-
-
-def renewing(moved: Mapping[str, str], gone: Mapping[str, str]) -> type[TyperCommand]:
-    """A command that knows its earlier options.
-
-    Args:
-        moved: what to write in place of an option, with {} for its value; that is done, and said.
-        gone: what to do instead of an option that has left; that is the error.
-    """
-
-    class Renewing(TyperCommand):
-        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-            for first, other in (
-                (each.opts[0], each.secondary_opts[0]) for each in self.params if each.secondary_opts
-            ):
-                if {first, other} <= set(args) and not other.startswith("--no-"):
-                    raise UsageError(f"{first} and {other} exclude each other.", hint="Give one of them.")
-            return super().parse_args(ctx, _renewed(args, f"SRCLI_{ctx.info_name}_".upper(), moved, gone))
-
-    return Renewing
-
-
-def _renewed(args: list[str], prefix: str, moved: Mapping[str, str], gone: Mapping[str, str]) -> list[str]:
-    first, rest = [], list(args)
-    for old, new in moved.items():
-        value = os.environ.get(prefix + old.strip("-").upper().replace("-", "_"))
-        if value is not None and ("{}" in new or value.lower() not in OFF):
-            rest[:0] = [old, value] if "{}" in new else [old]
-    kept: list[str] = []
-    while rest and rest[0] != "--":
-        word, equals, value = rest.pop(0).partition("=")
-        if word in gone:
-            raise UsageError(f"{word} has gone.", hint=gone[word])
-        if word not in moved:
-            kept.append(word + equals + value)
-            continue
-        if "{}" in moved[word] and not equals:
-            if not rest:
-                raise UsageError(f"{word} needs a value.")
-            value = rest.pop(0)
-        if not {"-q", "--quiet"}.intersection(args):
-            say(f"{word} is now {moved[word].format('..')}")
-        first += [part.format(value) for part in moved[word].split(" ") if part]
-    return [*first, *kept, *rest]
+Yes = Annotated[bool, option("Do not ask.", "-y")]

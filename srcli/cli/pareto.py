@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
 from srcli.cli import options
+from srcli.cli.command import argument, option, single
 from srcli.cli.console import Console, write_file
 from srcli.cli.options import words
 from srcli.errors import ModelError, NothingToDoError, UsageError
@@ -24,10 +23,9 @@ SUFFIXES: dict[str, Form] = {
     ".png": "png", ".svg": "svg", ".pdf": "pdf", ".html": "html", ".csv": "csv", ".tex": "tex",
     ".json": "json", ".txt": "table",
 }  # fmt: skip
-READ, RUN = "Points", "Measuring models first"
-
-point_option = partial(typer.Option, show_default=False, rich_help_panel=READ)
-run_option = partial(typer.Option, show_default=False, rich_help_panel=RUN)
+point = partial(option, panel="Points")
+run = partial(option, panel="Measuring models first")
+show = partial(option, panel=options.OUTPUT)
 
 
 @dataclass(frozen=True)
@@ -35,100 +33,45 @@ class Request:
     """The options, in the order of their help."""
 
     files: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="FILE...", help="What 'srcli eval' wrote: JSON, JSON lines or CSV.", show_default=False
-        ),
+        list[Path] | None, argument("What 'srcli eval' wrote: JSON, JSON lines or CSV.", "FILE...")
     ] = None
     x: Annotated[
-        str | None,
-        point_option(
-            "--x", metavar="METRIC", help="Along the bottom.  [default: psnr, or another that the rows have]"
-        ),
+        str | None, point("Along the bottom (default: psnr, or another that the rows have).", "METRIC")
     ] = None
     y: Annotated[
-        str | None,
-        point_option(
-            "--y", metavar="METRIC", help="Along the side.  [default: lpips, or another that the rows have]"
-        ),
+        str | None, point("Along the side (default: lpips, or another that the rows have).", "METRIC")
     ] = None
     cost: Annotated[
-        Literal["seconds", "params", "memory", "flops"] | None,
-        point_option(help="What the size of a marker says."),
+        Literal["seconds", "params", "memory", "flops"] | None, point("What the size of a marker says.")
     ] = None
-    reference: Annotated[
-        str | None,
-        point_option(metavar="builtin|FILE", help="Published points too, drawn hollow."),
-    ] = None
-    bench: Annotated[
-        list[str] | None,
-        point_option("--bench", "-b", metavar="NAME[,..]", help="Only these benchmarks."),
-    ] = None
-    scale: Annotated[
-        str | None,
-        point_option("--scale", "-s", metavar="FACTOR[,..]", help="Only these scales."),
-    ] = None
-    protocol: Annotated[
-        str | None,
-        point_option(metavar="NAME", help="Only rows measured by this protocol."),
-    ] = None
-    mix_protocols: Annotated[
-        bool,
-        typer.Option("--mix-protocols", help="Allow unlike protocols in one panel.", rich_help_panel=READ),
-    ] = False
+    reference: Annotated[str | None, point("Published points too, drawn hollow.", "builtin|FILE")] = None
+    bench: Annotated[list[str] | None, point("Only these benchmarks.", "-b", "NAME[,..]")] = None
+    scale: Annotated[str | None, point("Only these scales.", "-s", "FACTOR[,..]")] = None
+    protocol: Annotated[str | None, point("Only rows measured by this protocol.", "NAME")] = None
+    mix_protocols: Annotated[bool, point("Allow unlike protocols in one panel.")] = False
     model: Annotated[
-        list[str] | None,
-        run_option(
-            "--model", "-m", metavar="NAME|FILE", help="Measure this model on --bench and add it; repeatable."
-        ),
+        list[str] | None, run("Measure this model on --bench and add it; repeatable.", "-m", "NAME|FILE")
     ] = None
-    data: Annotated[
-        Path | None,
-        run_option(
-            "--data",
-            metavar="DIR",
-            help="Where the benchmarks are.",
-            envvar="SRCLI_DATA_DIR",
-        ),
-    ] = None
-    lpips_backbone: Annotated[
-        Path | None,
-        run_option("--lpips-backbone", metavar="FILE", help="The classifier that LPIPS looks through."),
-    ] = None
-    limit: Annotated[
-        int | None,
-        run_option(min=1, help="Only so many pictures of each set."),
-    ] = None
+    data: Annotated[Path | None, run("Where the benchmarks are.", "DIR", envvar="SRCLI_DATA_DIR")] = None
+    lpips_backbone: Annotated[Path | None, run("The classifier that LPIPS looks through.")] = None
+    limit: Annotated[int | None, run("Only so many pictures of each set.", min=1)] = None
     device: options.Device = "auto"
     output: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            show_default=False,
-            help="Where to write: .png, .svg, .pdf, .html, .csv, .tex, .json or .txt; repeatable.",
-        ),
+        show("Where to write: .png, .svg, .pdf, .html, .csv, .tex, .json or .txt; repeatable.", "-o"),
     ] = None
-    format: Annotated[Form, typer.Option("--format", "-f", help="The format, where no suffix says it.")] = (
-        "auto"
-    )
-    front: Annotated[bool, typer.Option("--front/--no-front", help="Draw the edge of the front.")] = True
-    hypervolume: Annotated[
-        bool, typer.Option("--hypervolume", help="Print the area that the front dominates.")
-    ] = False
+    format: Annotated[Form, show("The format, where no suffix says it.", "-f")] = "auto"
+    front: Annotated[bool, show("Draw the edge of the front.", "--front/--no-front")] = True
+    hypervolume: Annotated[bool, show("Print the area that the front dominates.")] = False
     hypervolume_from: Annotated[
-        str | None,
-        typer.Option(
-            metavar="X,Y", help="Where that area begins.  [default: the worst values]", show_default=False
-        ),
+        str | None, show("Where that area begins (default: the worst values).", "X,Y")
     ] = None
-    ci: Annotated[bool, typer.Option("--ci", help="95 % bootstrap intervals of the means.")] = False
+    ci: Annotated[bool, show("95 % bootstrap intervals of the means.")] = False
     facet: Annotated[
-        bool,
-        typer.Option("--facet/--no-facet", help="All panels in one picture, or a picture for each."),
+        bool, show("All panels in one picture, or a picture for each.", "--facet/--no-facet")
     ] = True
-    json: Annotated[bool, typer.Option("--json", help="Short for --format json.")] = False
+    json: options.Json = False
+    progress: options.Progress = "auto"
     quiet: options.Quiet = False
 
 
@@ -137,7 +80,7 @@ def pareto(request: Request) -> None:
 
     Panels hold one benchmark at one scale. Without -o the table is printed.
 
-    srcli eval --bench Set5 -m edsr-baseline-blend -m bicubic --metrics psnr-y,ssim -o rows.json
+    srcli eval --bench Set5 --metrics psnr-y,ssim -o rows.json
 
     srcli pareto rows.json --x psnr-y --y ssim -o pareto.png
     """
@@ -398,3 +341,6 @@ def _render(
         return page(svg.decode(), tables).encode()
     assert form in ("png", "svg", "pdf")
     return pareto_picture(panels, form, front=front)
+
+
+app = single(pareto, Request)

@@ -12,6 +12,7 @@ import typer
 
 from srcli.cli import evaluate_options as own
 from srcli.cli import options
+from srcli.cli.command import single
 from srcli.cli.console import Console, write_file
 from srcli.cli.evaluation_output import SECONDS_BETWEEN_LINES, use_backbone
 from srcli.errors import ModelError, UsageError
@@ -25,53 +26,6 @@ if TYPE_CHECKING:
     from srcli.evaluate.sweep import Choice, Rule, Sweep
     from srcli.metrics import Metric
 
-Model = Annotated[
-    str | None,
-    own.what(
-        "--model",
-        "-m",
-        metavar="NAME|FILE",
-        help="A preset with a temperature, or a weights file of one.  [default: the one that came with srcli]",
-    ),
-]
-Temps = Annotated[
-    str,
-    typer.Option(
-        "--temps",
-        "-T",
-        metavar="FIRST:LAST:STEP|T,..",
-        help="Temperatures; more of them cost metrics, hardly any network.",
-        rich_help_panel=own.HOW,
-    ),
-]
-Seeds = Annotated[
-    int,
-    typer.Option("--seeds", min=1, help="Results per picture and temperature.", rich_help_panel=own.HOW),
-]
-Select = Annotated[
-    str | None,
-    own.how(
-        "--select",
-        metavar="METRIC[@LIMIT]",
-        help="The best METRIC within limits; signed numbers count from temperature 0.  "
-        "[default: lpips@psnr>=-0.3dB]",
-    ),
-]
-OutputFolder = Annotated[
-    Path | None,
-    own.show(
-        "--output", "-o", metavar="DIR", help="Write sweep.csv, sweep.json, sweep.png and sweep.svg there."
-    ),
-]
-WritePreset = Annotated[
-    Path | None,
-    own.show(
-        "--write-preset",
-        metavar="FILE.toml",
-        help="Copy the preset there with the recommended temperatures, which 'upscale' then uses.",
-    ),
-]
-
 
 @dataclass(frozen=True)
 class Request:
@@ -79,22 +33,46 @@ class Request:
 
     bench: own.Bench = None
     data: own.Data = None
-    model: Model = None
+    model: Annotated[
+        str | None,
+        own.what(
+            "A preset with a temperature, or a weights file of one (default: the one that came with srcli).",
+            "-m",
+            "NAME|FILE",
+        ),
+    ] = None
     scale: own.Scales = None
     limit: own.Limit = None
-    temps: Temps = "0:1:0.05"
-    seeds: Seeds = 3
+    temps: Annotated[
+        str,
+        own.how("Temperatures; more of them cost metrics, hardly any network.", "-T", "FIRST:LAST:STEP|T,.."),
+    ] = "0:1:0.05"
+    seeds: Annotated[int, own.how("Results per picture and temperature.", min=1)] = 3
     metrics: own.Metrics = None
     lpips_backbone: own.LpipsBackbone = None
     protocol: own.ProtocolName = None
-    select: Select = None
-    output: OutputFolder = None
-    write_preset: WritePreset = None
-    json: own.Json = False
+    select: Annotated[
+        str | None,
+        own.how(
+            "The best METRIC within limits; signed numbers count from temperature 0 (default: lpips@psnr>=-0.3dB).",
+            "METRIC[@LIMIT]",
+        ),
+    ] = None
+    output: Annotated[
+        Path | None, own.show("Write sweep.csv, sweep.json, sweep.png and sweep.svg there.", "-o", "DIR")
+    ] = None
+    write_preset: Annotated[
+        Path | None,
+        own.show(
+            "Copy the preset there with the recommended temperatures, which 'upscale' then uses.", "FILE.toml"
+        ),
+    ] = None
+    json: options.Json = False
     cache: own.Cache = True
     device: options.Device = "auto"
     precision: options.Precision = "auto"
     tile: options.Tile = "auto"
+    progress: options.Progress = "auto"
     quiet: options.Quiet = False
 
 
@@ -312,3 +290,6 @@ def _write_preset(result: Sweep, network: Network, path: Path, console: Console)
     preset = network.upscaler.preset
     write_file(path, with_temperatures(preset, path, result.recommended).encode())
     console.note(f"wrote {path}; use it: srcli upscale PHOTO -m {path}")
+
+
+app = single(sweep_temperature, Request)

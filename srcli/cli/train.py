@@ -7,12 +7,15 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
+from srcli.cli import options
+from srcli.cli.command import option, single
 from srcli.errors import NothingToDoError, UsageError, suggest
 from srcli.resources import duration
 
@@ -30,77 +33,72 @@ SMOOTHED = 0.98  # of the loss that is shown
 BEST_FEW = 6  # measurements that the dashboard lists
 
 
+BASIC = (
+    "recipe", "data", "out", "variant", "init", "resume", "max_steps", "max_minutes", "device", "val", "dry_run",
+    "progress", "quiet",
+)  # fmt: skip
+
+stop = partial(option, panel="Where this call stops")
+keep = partial(option, panel="Keeping")
+change = partial(option, panel="Changing the recipe")
+
+
 @dataclass(frozen=True)
 class Request:
     """The options, in the order of their help."""
 
-    recipe: Annotated[
-        str, typer.Option("--recipe", help="A packaged recipe, or the path of a TOML file.")
-    ] = "quick"
+    recipe: Annotated[str, option("A packaged recipe, or the path of a TOML file.", "NAME|FILE")] = "quick"
     data: Annotated[
-        list[Path] | None, typer.Option("--data", help="Folder, image or tar shard of photos; repeatable.")
+        list[Path] | None, option("Folder, image or tar shard of photos; repeatable.", "PATH")
+    ] = None
+    out: Annotated[
+        Path | None, option("Folder of the run (default: runs/RECIPE).", "--out", "-o", "--output", "DIR")
+    ] = None
+    variant: Annotated[
+        str | None, option("Another way to train that the recipe has, such as short.", "NAME")
+    ] = None
+    init: Annotated[
+        str | None, option("Start from the weights of a preset or safetensors file.", "NAME|FILE")
+    ] = None
+    resume: Annotated[
+        str, option("auto: the run in --out if there is one; no; or the path of a run.", "auto|no|DIR")
+    ] = "auto"
+    max_steps: Annotated[int | None, stop("So many steps in all.", min=1)] = None
+    max_minutes: Annotated[float | None, stop("So many minutes from now.", min=0)] = None
+    max_hours: Annotated[float | None, stop("The same, in hours.", min=0)] = None
+    device: options.Device = "auto"
+    workers: Annotated[
+        int | None,
+        option("Threads that make samples. (default: 4 for a GPU, else 0)", min=0, panel=options.RUN),
     ] = None
     data_on_device: Annotated[
         bool,
-        typer.Option(
-            "--data-on-device", help="Keep all photos in the device's memory and cut samples there."
-        ),
+        option("Keep all photos in the device's memory and cut samples there.", panel=options.RUN),
     ] = False
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder of the run.", show_default="runs/RECIPE")
-    ] = None
-    variant: Annotated[
-        str | None, typer.Option("--variant", help="Another way to train that the recipe has, such as short.")
-    ] = None
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting to change, as section.key=value; repeatable.")
-    ] = None
-    scales: Annotated[
-        str | None,
-        typer.Option("--scales", help="1:4, 'alternate 1:4|4:12' or 'cumulative 1:4|4:12'."),
-    ] = None
-    init: Annotated[
-        str | None, typer.Option("--init", help="Start from the weights of a preset or safetensors file.")
-    ] = None
-    resume: Annotated[
-        str,
-        typer.Option("--resume", help="auto: the run in --out if there is one; no; or the path of a run."),
-    ] = "auto"
-    max_steps: Annotated[
-        int | None, typer.Option("--max-steps", min=1, help="Stop this call after that many steps in all.")
-    ] = None
-    max_minutes: Annotated[
-        float | None, typer.Option("--max-minutes", min=0, help="Stop this call after that many minutes.")
-    ] = None
-    max_hours: Annotated[float | None, typer.Option("--max-hours", min=0, help="The same, in hours.")] = None
-    device: Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda[:i], mps or xpu.")] = "auto"
-    save_every: Annotated[int, typer.Option("--save-every", min=1, help="Steps between checkpoints.")] = 500
-    keep: Annotated[int, typer.Option("--keep", min=0, help="Earlier weights to keep in checkpoints/.")] = 3
-    log: Annotated[str, typer.Option("--log", help="jsonl, or jsonl,tensorboard.")] = "jsonl"
-    log_every: Annotated[
-        int, typer.Option("--log-every", min=1, help="Steps between lines of log.jsonl.")
-    ] = 50
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", min=0, help="Threads that make samples.", show_default="4 for a GPU, else 0"
-        ),
-    ] = None
+    save_every: Annotated[int, keep("Steps between checkpoints.", min=1)] = 500
+    keep: Annotated[int, keep("Earlier weights to keep in checkpoints/.", min=0)] = 3
+    log: Annotated[str, keep("jsonl, or jsonl,tensorboard.", "NAME[,..]")] = "jsonl"
+    log_every: Annotated[int, keep("Steps between lines of log.jsonl.", min=1)] = 50
     val: Annotated[
         str | None,
-        typer.Option("--val", help="Benchmarks to validate on besides held-out photos, as in eval."),
+        keep("Benchmarks to validate on besides held-out photos, as in eval.", "NAME[,..]"),
     ] = None
+    changes: Annotated[
+        list[str] | None,
+        change("A setting to change; repeatable.", "--set", "SECTION.KEY=VALUE"),
+    ] = None
+    scales: Annotated[str | None, change("1:4, 'alternate 1:4|4:12' or 'cumulative 1:4|4:12'.", "RANGES")] = (
+        None
+    )
     overfit: Annotated[
-        int,
-        typer.Option("--overfit", min=0, help="Train on that many samples, to see that a network learns."),
+        int, change("Train on that many samples, to see that a network learns.", min=0, show_default=False)
     ] = 0
+    force: Annotated[bool, change("Continue a run whose configuration has changed.")] = False
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Take one step, tell memory and speed, write nothing.")
+        bool, option("Take one step, tell memory and speed, write nothing.", panel=options.REPORT)
     ] = False
-    force: Annotated[
-        bool, typer.Option("--force", help="Continue a run whose configuration has changed.")
-    ] = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress lines.")] = False
+    progress: options.Progress = "auto"
+    quiet: options.Quiet = False
 
 
 def train(request: Request) -> None:
@@ -320,3 +318,6 @@ class Dashboard:
                 table.add_row(f"{step:,}", *(f"{value:.2f}" for value in values.values()))
             parts.append(table)
         return Group(*parts)
+
+
+app = single(train, Request, basic=BASIC)

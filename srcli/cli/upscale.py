@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,9 +25,10 @@ from srcli.batch.loading import (
 )
 from srcli.batch.naming import Destination, destination, for_samples, output_format
 from srcli.batch.storage import is_uri, plain, stand_in
+from srcli.cli.command import single
 from srcli.cli.console import Console
-from srcli.cli.options import current, go_offline, licensed, parse_sampling, settings
-from srcli.cli.upscale_options import Request, encoding, finishing, worker_count
+from srcli.cli.options import current, go_offline, licensed, parse_sampling, sampling_branch, settings
+from srcli.cli.upscale_options import BASIC, GONE, MOVED, Request, encoding, finishing, worker_count
 from srcli.config.presets import DEFAULT_PRESET, REAL_WORLD_PRESET, Preset
 from srcli.config.sampling import Sampling, is_sampled, usual_colour_fix
 from srcli.config.temperature import Asked, check_generative, is_generative, parse_temperature, warning
@@ -56,9 +58,8 @@ def upscale(request: Request) -> None:
 
     srcli upscale shots/ -r -o big/ --max-side 8000 --format tiff
 
-    Every option can also be set by a variable of the environment, such as SRCLI_UPSCALE_SCALE=4.3.
-
-    Exit codes: 0 done, 1 a picture failed, 2 wrong usage, 3 no input, 4 no weights, 5 no room, 6 the output exists.
+    An option can also be a variable, such as SRCLI_UPSCALE_SCALE=4.3. Exit codes: 0 done, 1 a picture failed, 2 wrong
+    usage, 3 no input, 4 no weights, 5 no room, 6 the output exists.
     """
     from srcli.batch.manifest import parse_shard
     from srcli.batch.session import Batch, Results
@@ -68,7 +69,7 @@ def upscale(request: Request) -> None:
     console = Console(quiet=request.quiet is True, verbose=request.quiet is False, style=request.progress)
     if request.upgrade and request.overwrite is not None:
         raise UsageError("--upgrade contradicts --overwrite and --skip-existing.", hint="Give one of them.")
-    rule = _rule(request)
+    rule = _rule(request, console)
     model = _model(request, console)
     engine, workers = worker_count(request)
     found = _found(request, console)
@@ -122,11 +123,15 @@ def loaded(loading: Loading, device: str, console: Console, sources: Sequence[So
     return upscaler
 
 
-def _rule(request: Request) -> SizeRule:
+def _rule(request: Request, console: Console) -> SizeRule:
     from srcli.batch.sizes import size_rule
 
+    scale = request.scale
+    if scale is not None and re.fullmatch(r"\d+,\d+[x×%]?", scale):
+        scale = scale.replace(",", ".")
+        console.note(f"--scale {request.scale} is taken as {scale}")
     return size_rule(
-        scale=request.scale,
+        scale=scale,
         width=request.width,
         height=request.height,
         max_side=request.max_side,
@@ -159,11 +164,11 @@ def _model(request: Request, console: Console) -> Model:
         word, preset = REAL_WORLD_PRESET, licensed(REAL_WORLD_PRESET, request.license)
     temperature = _temperature(preset, request, console)
     sampling = parse_sampling(preset, request.sampling)
-    branch = None
-    if request.branch is not None:
+    branch = sampling_branch(request.sampling)
+    if branch is not None:
         from srcli.engine.branch_map import parse_branch
 
-        branch = parse_branch(preset, request.branch)
+        branch = parse_branch(preset, branch)
     return Model(word, preset, *temperature, sampling, branch, named=request.model == model)
 
 
@@ -387,3 +392,6 @@ def _say_beforehand(request: Request, model: Model, found: Found, console: Conso
         console.note(f"'{preset.name}' is experimental: see its card, srcli models info {model.word}")
     for suffix, count in sorted(found.passed_over.items()):
         console.note(f"{count} {suffix} {'file is' if count == 1 else 'files are'} passed over")
+
+
+app = single(upscale, Request, basic=BASIC, moved=MOVED, gone=GONE)

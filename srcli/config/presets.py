@@ -7,6 +7,7 @@ is a frozen dataclass; its annotations are the schema, for TOML files and for th
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import os
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from srcli.config.toml import frozen, read_section, read_toml
-from srcli.errors import ModelError, PresetError, suggest
+from srcli.errors import ModelError, PresetError
 
 DEFAULT_PRESET = "rlfn-native"
 REAL_WORLD_PRESET = "real-best"  # for pictures that are damaged
@@ -25,6 +26,12 @@ SUCCESSORS = {  # of presets that leave the package, which are used themselves a
     "edsr-baseline-linf-s": "rlfn-linf-s",
     "edsr-baseline-lit-s": "rlfn-lit-s",
 }
+
+MEANT = {  # words for models in general, and a preset
+    "esrgan": "real-best", "waifu": "realesrgan-x4plus-anime-6b", "anime": "realesrgan-x4plus-anime-6b",
+    "swin": "swinir-liif", "restore": "real-best", "photo": DEFAULT_PRESET, "fast": DEFAULT_PRESET,
+    "default": DEFAULT_PRESET, "best": "real-best", "diffusion": "fplia-small",
+}  # fmt: skip
 
 Kind = Literal["regression", "flow", "latent-diffusion", "pixel-diffusion", "restoration"]
 # Of parts in presets and weights files written before these said their kind.
@@ -289,7 +296,22 @@ def load_preset(name: str | Path) -> Preset:
         raise ModelError(
             f"'{name}' has left; its successor '{new}' is another network.", hint=f"Name it: {new}"
         )
-    raise PresetError(f"unknown preset '{name}'.", hint=suggest(str(name), _names()))
+    nearest = _nearest(str(name))
+    known = f"Did you mean {', '.join(nearest[:-1])} or {nearest[-1]}? " if len(nearest) > 1 else ""
+    raise PresetError(f"unknown preset '{name}'.", hint=f"{known}See: srcli models list --all")
+
+
+def _nearest(name: str) -> list[str]:
+    """Three presets: what the word stands for, then those that look alike."""
+    names = sorted(_names())
+    word = name.lower().replace("_", "-")
+    meant = [preset for key, preset in MEANT.items() if key in word.replace("-", "")]
+
+    def unlike(known: str) -> float:
+        begins = known.partition("-")[0] == word.partition("-")[0]
+        return -difflib.SequenceMatcher(None, word, known).ratio() - 0.3 * begins
+
+    return [known for known in dict.fromkeys((*meant, *sorted(names, key=unlike))) if known in names][:3]
 
 
 def successor(name: str | Path) -> str | None:

@@ -45,7 +45,7 @@ def check_generative(preset: Preset, option: str) -> None:
         return
     names = [known.name for known in list_presets() if is_generative(known)]
     raise UsageError(
-        f"{option}: the preset '{preset.name}' has no temperature, its results are always the same.",
+        f"{option}: the preset '{preset.name}' has no temperature.",
         hint=f"Presets with one: {', '.join(names)}." if names else "No preset here has one.",
     )
 

@@ -82,7 +82,7 @@ def test_a_missing_section_is_named(tmp_path):
 
 
 def test_an_unknown_name_suggests_the_nearest():
-    with pytest.raises(PresetError, match="Did you mean 'edsr-baseline-blend'") as caught:
+    with pytest.raises(PresetError, match="Did you mean edsr-baseline-blend, ") as caught:
         load_preset("edsr-baseline-blen")
     assert caught.value.code == 2
 

@@ -1,0 +1,424 @@
+"""How commands are put together: from a dataclass of options or a function, with help of one screen and errors in a line.
+
+Options that few need are told by --help-all, those of a method (noise, diffusion) where -m names a model that has it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from math import inf
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.models import OptionInfo
+
+from srcli.cli.console import print_error, say
+from srcli.cli.mistakes import as_usage, check_words, no_command, typed_value
+from srcli.config.presets import Preset
+from srcli.config.sampling import is_sampled
+from srcli.config.temperature import is_generative
+from srcli.errors import UsageError, as_ours
+
+NOISE, DIFFUSION = "Models that draw noise", "Diffusion models"
+METHODS: dict[str, tuple[Callable[[Preset], bool], str]] = {  # which models have it, and one of them
+    NOISE: (lambda preset: is_generative(preset) or is_sampled(preset), "rlfn-linf-s"),
+    DIFFUSION: (is_sampled, "fplia-small"),
+}
+WRONG_USAGE: Any = typer.BadParameter.__mro__[1]  # what Typer raises for all of it
+OFF = ("", "0", "false", "f", "no", "n", "off")  # what a variable says to leave a switch as it is
+ON = ("1", "true", "t", "yes", "y", "on")
+WIDEST, LEFT = 110, 32  # columns of help, and of the names of options
+KINDS = {int: "N", float: "N", Path: "FILE", str: "TEXT"}
+
+Request = TypeVar("Request")
+
+
+def option(text: str, *words: str, panel: str | None = None, **more: Any) -> Any:
+    """An option with its help; words with a dash are its names (the long one is the field's), the other stands for a value."""
+    names = [word for word in words if word.startswith("-")]
+    metavar = next((word for word in words if not word.startswith("-")), None)
+    return typer.Option(*names, help=text, metavar=metavar, rich_help_panel=panel, show_envvar=False, **more)
+
+
+def argument(text: str, metavar: str) -> Any:
+    """What is typed without a name."""
+    return typer.Argument(help=text, metavar=metavar, show_default=False)
+
+
+class Plain:
+    """What our commands and groups have in common: help as text, and flags without Typer's way to plain values.
+
+    That way takes a fifth of a second, for the library that checks types.
+    """
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """As Typer's."""
+        found = super().get_help_option(ctx)  # type: ignore[misc]
+        if found is not None:
+            lighten(found)
+        return found
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As `help_text`."""
+        formatter.write(help_text(self, ctx) + "\n")
+
+
+def lighten(flag: Any) -> None:
+    """Let a flag be nothing where it is absent."""
+    process = partial(type(flag).process_value, flag)
+    flag.process_value = lambda ctx, value: process(ctx, value) if value else None
+
+
+class Command(Plain, TyperCommand):
+    """A command with our help and errors, which knows its earlier options.
+
+    Attributes:
+        basic: options that --help tells, in the names of fields; all where it is empty.
+        kinds: by parameter, the type of its values and what else was said of it.
+        moved: what to write in place of an earlier option, with {} for its value; that is done, and said.
+        gone: what to do instead of an option that has left; that is the error.
+    """
+
+    basic: tuple[str, ...] = ()
+    kinds: Mapping[str, tuple[Any, Any]] = {}
+    moved: Mapping[str, str] = {}
+    gone: Mapping[str, str] = {}
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        for param in self.params:
+            kind, about = self.kinds[param.name]
+            setattr(param, "process_value", partial(_processed, param, kind, about, param.process_value))  # noqa: B010
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Values from what was typed, or its help."""
+        own = args[: args.index("--")] if "--" in args else args
+        wanted = {"-h", "--help", "--help-all"}.intersection(own)
+        if wanted and not ctx.resilient_parsing:
+            print(help_text(self, ctx, full="--help-all" in wanted, model=typed_value(own, "-m", "--model")))
+            raise typer.Exit
+        try:
+            check_words(own, self)
+            for first, other in (
+                (each.opts[0], each.secondary_opts[0]) for each in self.params if each.secondary_opts
+            ):
+                if {first, other} <= set(own) and not other.startswith("--no-"):
+                    raise UsageError(f"{first} and {other} exclude each other.", hint="Give one of them.")
+            prefix = f"SRCLI_{ctx.info_name}_".upper()
+            return super().parse_args(ctx, _renewed(args, prefix, self.moved, self.gone))
+        except WRONG_USAGE as error:
+            raise as_usage(error, ctx, own) from None
+
+
+class Group(Plain, TyperGroup):
+    """Commands whose errors, but for bugs, become one line on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            ours = as_usage(error, ctx, ()) if isinstance(error, WRONG_USAGE) else as_ours(error)
+            print_error(ours)
+            raise typer.Exit(ours.code) from error
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that was named, and what follows."""
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            raise no_command(args, ctx)
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The rest; help where nothing was typed."""
+        if not args and not ctx.resilient_parsing:
+            print(help_text(self, ctx))
+            raise typer.Exit(UsageError.code)
+        try:
+            return super().parse_args(ctx, args)
+        except WRONG_USAGE as error:
+            ours = as_usage(error, ctx, args)
+            if ctx.parent is not None:
+                raise ours from None
+            print_error(ours)
+            raise typer.Exit(ours.code) from None
+
+
+class App(typer.Typer):
+    """Commands below one name."""
+
+    def __init__(self, about: str = "") -> None:
+        super().__init__(help=about, cls=Group, add_completion=False, pretty_exceptions_enable=False,
+                         context_settings={"help_option_names": ["-h", "--help"]})  # fmt: skip
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Any], Any]:
+        """A decorator: the function becomes a command, and is left as it is."""
+        settings["kinds"] = {}
+        add = super().command(name, cls=type("Command", (Command,), settings))
+
+        def decorate(call: Any) -> Any:
+            settings["kinds"].update(_complete(call))
+            add(call)
+            return call
+
+        return decorate
+
+
+def single(run: Any, request: type | None = None, **settings: Any) -> App:
+    """One command alone: a function of options, or of a dataclass of them; `settings` are attributes of `Command`."""
+    app = App()
+    app.command(**settings)(run if request is None else command(request, run))
+    return app
+
+
+def command(request: type[Request], run: Callable[[Request], None]) -> Callable[..., None]:
+    """A function for Typer, with the name and the help of `run`, and a parameter for every field of `request`.
+
+    Args:
+        request: a dataclass; the types of its fields are those of options.
+        run: what the command does with what was typed.
+    """
+    hints = get_type_hints(request, include_extras=True)
+
+    def call(**words: Any) -> None:
+        run(request(**words))
+
+    fields = inspect.signature(request).parameters.values()
+    parameters = [field.replace(kind=field.KEYWORD_ONLY, annotation=hints[field.name]) for field in fields]
+    call.__name__, call.__doc__, call.__annotations__ = run.__name__, run.__doc__, hints
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # mypy does not know it
+    return call
+
+
+def _complete(call: Any) -> dict[str, tuple[Any, Any]]:
+    """Give every option its long name, and a word for its value; returns kinds and what else was said."""
+    found = {}
+    call.__annotations__ = get_type_hints(call, include_extras=True)  # once: each time makes other objects
+    for name, hint in call.__annotations__.items():
+        if name != "return":
+            kind, about = get_args(hint)
+            found[name] = kind, about
+            if isinstance(about, OptionInfo):
+                decls = about.param_decls or ()
+                if not any(word.startswith("--") for word in decls):
+                    about.param_decls = (f"--{name.strip('_').replace('_', '-')}", *decls)
+                about.metavar = about.metavar or _word_for(kind)
+    return found
+
+
+def _processed(param: Any, kind: Any, about: Any, process: Callable[..., Any], ctx: Any, value: Any) -> Any:
+    if value is None or value is param.default or param.value_is_missing(value):
+        return process(ctx, None) if param.required else param.default
+    try:
+        return _converted(kind, about, value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), ctx=ctx, param=param) from None
+
+
+def _converted(kind: Any, about: Any, value: Any) -> Any:
+    """A value of a kind from words; raises ValueError."""
+    args = [arg for arg in get_args(kind) if arg is not type(None)]
+    if get_origin(kind) is list:
+        return [_converted(args[0], about, each) for each in value]
+    if get_origin(kind) is Literal:
+        if value not in args:
+            raise ValueError(value)
+        return value
+    if args:  # or None
+        return _converted(args[0], about, value)
+    if kind is bool:
+        if not isinstance(value, bool) and value.lower() not in (*OFF, *ON):
+            raise ValueError(value)
+        return value if isinstance(value, bool) else value.lower() in ON
+    found = kind(value)
+    if kind in (int, float) and not (-inf if about.min is None else about.min) <= found <= (
+        inf if about.max is None else about.max
+    ):
+        raise ValueError(value)
+    return found
+
+
+def _word_for(kind: Any) -> str | None:
+    if get_origin(kind) is Literal:
+        return "|".join(get_args(kind))
+    return KINDS.get(kind) or next((word for part in get_args(kind) if (word := _word_for(part))), None)
+
+
+def name_variables(command: Any, prefix: str) -> None:
+    """Let every option be given as PREFIX_<OPTION>, before what commands share, such as SRCLI_DEVICE."""
+    for name, each in getattr(command, "commands", {}).items():
+        name_variables(each, f"{prefix}_{name}".upper().replace("-", "_"))
+    for option in command.params:
+        long = [word[2:] for word in option.opts if word.startswith("--")]
+        if not long:
+            continue
+        shared = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
+        option.envvar = [f"{prefix}_{long[0]}".upper().replace("-", "_"), *shared]
+        opposite = [word for word in option.secondary_opts if word.startswith("--")]
+        if opposite and not opposite[0].startswith("--no-"):  # two switches, not one and its opposite
+            variable = f"{prefix}_{opposite[0][2:]}".upper().replace("-", "_")
+            option.resolve_envvar_value = partial(_either, option.resolve_envvar_value, variable)
+
+
+def _either(first: Callable[[Any], str | None], second: str, context: Any) -> str | None:
+    """What the variables of two switches of one option say: the first, the opposite, or nothing."""
+    value, other = first(context), os.environ.get(second, "")
+    if value is not None and value.lower() not in OFF:
+        return value
+    return "0" if other.lower() not in OFF else None
+
+
+# --- help ---------------------------------------------------------------------------------------------------------
+
+
+def help_text(command: Any, ctx: Any, *, full: bool = False, model: str | None = None) -> str:
+    """What --help prints, or for `full` --help-all; with the options of the methods of a `model`."""
+    width = min(shutil.get_terminal_size().columns, WIDEST)
+    lines = [f"Usage: {ctx.command_path} {_usage(command)}", ""]
+    for paragraph in (command.help or "").strip().split("\n\n"):
+        text = " ".join(paragraph.split())
+        is_example = text.startswith("srcli ")
+        if is_example and lines[-1] == "" and lines[-2].startswith("  srcli"):
+            lines.pop()
+        lines += [f"  {text}", ""] if is_example else [*_wrapped(text, width), ""]
+    found = list(sections(command, ctx, full=full, model=model))
+    column = min(LEFT, 4 + max((len(left) for _, rows in found for left, _ in rows), default=0))
+    for heading, rows in found:
+        lines += [_bold(heading), *(line for row in rows for line in _row(*row, column, width)), ""]
+    return "\n".join(lines + _more(command, ctx, full=full, model=model, width=width)).rstrip()
+
+
+def sections(
+    command: Any, ctx: Any, *, full: bool = True, model: str | None = None
+) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Headings with arguments, commands and options, each as what is typed and what it does."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for name in getattr(command, "commands", ()):
+        about = (
+            getattr(command, "about", {}).get(name) or command.commands[name].help.strip().partition("\n")[0]
+        )
+        found.setdefault("Commands", []).append((name, about))
+    preset = _preset(model)
+    basic = set() if full else set(getattr(command, "basic", ()))
+    for each in command.params:
+        if each.param_type_name == "argument":
+            if each.help:
+                found.setdefault("Arguments", []).append((each.metavar or each.name.upper(), each.help))
+            continue
+        panel = _panel(each)
+        if panel in METHODS:
+            if preset is None or not METHODS[panel][0](preset):
+                continue
+        elif basic and each.name.strip("_") not in basic:
+            continue
+        text = each.help if full or not basic else _first_sentence(each.help)
+        found.setdefault(panel, []).append((_names(each), text + _default(each)))
+    yield from sorted(found.items(), key=lambda item: item[0] in METHODS)
+
+
+def _panel(param: Any) -> str:
+    return param.rich_help_panel or "Options"
+
+
+def _preset(model: str | None) -> Preset | None:
+    if model is None:
+        return None
+    from srcli.weights.files import resolve
+
+    return resolve(model)
+
+
+def _usage(command: Any) -> str:
+    words = [
+        each.metavar or each.name.upper() for each in command.params if each.param_type_name == "argument"
+    ]
+    return " ".join(["COMMAND" if hasattr(command, "commands") else "[OPTIONS]", *words])
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=[.;])\s", text, maxsplit=1)[0].rstrip(";.") + "."
+
+
+def _names(option: Any) -> str:
+    short = [word for word in (*option.opts, *option.secondary_opts) if not word.startswith("--")]
+    long = [word for word in option.opts if word.startswith("--")][:1]
+    long += [word for word in option.secondary_opts if word.startswith("--")][:1]
+    value = "" if option.is_flag or option.metavar is None else f" {option.metavar}"
+    return ("/".join(short) + ", " if short else "    ") + "/".join(long) + value
+
+
+def _default(option: Any) -> str:
+    value = option.default
+    if option.is_flag or value in (None, "", []) or not option.show_default or "(default" in option.help:
+        return ""
+    return f" (default: {value})"
+
+
+def _row(left: str, right: str, column: int, width: int) -> list[str]:
+    lines = _wrapped(right, width - column)
+    if len(left) > column - 4:
+        return [f"  {left}", *(" " * column + line for line in lines)]
+    return [f"  {left}".ljust(column) + lines[0], *(" " * column + line for line in lines[1:])]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _bold(text: str) -> str:
+    plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if plain else f"\x1b[1m{text}\x1b[0m"
+
+
+def _more(command: Any, ctx: Any, *, full: bool, model: str | None, width: int) -> list[str]:
+    """What else there is to read."""
+    if hasattr(command, "commands"):
+        return _wrapped(f"{ctx.command_path} COMMAND --help tells what a command does.", width)
+    texts = (
+        [] if full or not getattr(command, "basic", ()) else [f"All options: {ctx.command_path} --help-all"]
+    )
+    if model is None and full:
+        for heading, (_, example) in METHODS.items():
+            names = [
+                _names(each).split()[-1 if each.is_flag else -2]
+                for each in command.params
+                if _panel(each) == heading
+            ]
+            if names:
+                texts.append(f"{heading}: {', '.join(names)}; see {ctx.command_path} -m {example} --help-all")
+    return [line for text in texts for line in _wrapped(text, width)]
+
+
+# --- earlier options ----------------------------------------------------------------------------------------------
+
+
+def _renewed(args: list[str], prefix: str, moved: Mapping[str, str], gone: Mapping[str, str]) -> list[str]:
+    first, rest = [], list(args)
+    for old, new in moved.items():
+        value = os.environ.get(prefix + old.strip("-").upper().replace("-", "_"))
+        if value is not None and ("{}" in new or value.lower() not in OFF):
+            rest[:0] = [old, value] if "{}" in new else [old]
+    kept: list[str] = []
+    while rest and rest[0] != "--":
+        word, equals, value = rest.pop(0).partition("=")
+        if word in gone:
+            raise UsageError(f"{word} has gone.", hint=gone[word])
+        if word not in moved:
+            kept.append(word + equals + value)
+            continue
+        if "{}" in moved[word] and not equals:
+            if not rest:
+                raise UsageError(f"{word} needs a value.")
+            value = rest.pop(0)
+        if not {"-q", "--quiet"}.intersection(args):
+            say(f"{word} is now {moved[word].format('..')}")
+        first += [part.format(value) for part in moved[word].split(" ") if part]
+    return [*first, *kept, *rest]
