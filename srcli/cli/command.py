@@ -8,9 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from math import inf
@@ -21,7 +19,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.models import OptionInfo
 
-from srcli.cli.console import print_error, say
+from srcli.cli.console import print_error, say, terminal_width, wrapped
 from srcli.cli.mistakes import as_usage, check_words, no_command, typed_value
 from srcli.config.presets import Preset
 from srcli.config.sampling import is_sampled
@@ -36,7 +34,7 @@ METHODS: dict[str, tuple[Callable[[Preset], bool], str]] = {  # which models hav
 WRONG_USAGE: Any = typer.BadParameter.__mro__[1]  # what Typer raises for all of it
 OFF = ("", "0", "false", "f", "no", "n", "off")  # what a variable says to leave a switch as it is
 ON = ("1", "true", "t", "yes", "y", "on")
-WIDEST, LEFT = 110, 32  # columns of help, and of the names of options
+LEFT = 32  # columns of the names of options
 KINDS = {int: "N", float: "N", Path: "FILE", str: "TEXT"}
 
 Request = TypeVar("Request")
@@ -281,14 +279,14 @@ def _either(first: Callable[[Any], str | None], second: str, context: Any) -> st
 
 def help_text(command: Any, ctx: Any, *, full: bool = False, model: str | None = None) -> str:
     """What --help prints, or for `full` --help-all; with the options of the methods of a `model`."""
-    width = min(shutil.get_terminal_size().columns, WIDEST)
+    width = terminal_width()
     lines = [f"Usage: {ctx.command_path} {_usage(command)}", ""]
     for paragraph in (command.help or "").strip().split("\n\n"):
         text = " ".join(paragraph.split())
         is_example = text.startswith("srcli ")
         if is_example and lines[-1] == "" and lines[-2].startswith("  srcli"):
             lines.pop()
-        lines += [f"  {text}", ""] if is_example else [*_wrapped(text, width), ""]
+        lines += [f"  {text}", ""] if is_example else [*wrapped(text, width), ""]
     found = list(sections(command, ctx, full=full, model=model))
     column = min(LEFT, 4 + max((len(left) for _, rows in found for left, _ in rows), default=0))
     for heading, rows in found:
@@ -363,14 +361,10 @@ def _default(option: Any) -> str:
 
 
 def _row(left: str, right: str, column: int, width: int) -> list[str]:
-    lines = _wrapped(right, width - column)
+    lines = wrapped(right, width - column)
     if len(left) > column - 4:
         return [f"  {left}", *(" " * column + line for line in lines)]
     return [f"  {left}".ljust(column) + lines[0], *(" " * column + line for line in lines[1:])]
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _bold(text: str) -> str:
@@ -381,7 +375,7 @@ def _bold(text: str) -> str:
 def _more(command: Any, ctx: Any, *, full: bool, model: str | None, width: int) -> list[str]:
     """What else there is to read."""
     if hasattr(command, "commands"):
-        return _wrapped(f"{ctx.command_path} COMMAND --help tells what a command does.", width)
+        return wrapped(f"{ctx.command_path} COMMAND --help tells what a command does.", width)
     texts = (
         [] if full or not getattr(command, "basic", ()) else [f"All options: {ctx.command_path} --help-all"]
     )
@@ -394,7 +388,7 @@ def _more(command: Any, ctx: Any, *, full: bool, model: str | None, width: int) 
             ]
             if names:
                 texts.append(f"{heading}: {', '.join(names)}; see {ctx.command_path} -m {example} --help-all")
-    return [line for text in texts for line in _wrapped(text, width)]
+    return [line for text in texts for line in wrapped(text, width)]
 
 
 # --- earlier options ----------------------------------------------------------------------------------------------

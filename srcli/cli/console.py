@@ -8,7 +8,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -168,12 +170,33 @@ def write_file(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def terminal_width(*, most: int = 110) -> int:
+    """Columns of the terminal, at most those that read well; plenty where nobody looks."""
+    return min(shutil.get_terminal_size((most, 24)).columns, most)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Lines of whole words."""
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def print_wrapped(text: str) -> None:
+    """A paragraph on stdout."""
+    print("\n".join(wrapped(text, terminal_width())))
+
+
 def print_columns(rows: Iterable[Iterable[str]]) -> None:
-    """Rows of cells on stdout, in columns."""
+    """Rows of cells on stdout, in columns; the last one is wrapped at words where the terminal ends."""
     table = [tuple(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    left = sum(widths[:-1]) + 2 * len(widths[:-1])
+    room = max(terminal_width() - left, 20)
+    for *cells, last in table:
+        start = "".join(f"{cell:{width}}  " for cell, width in zip(cells, widths, strict=False))
+        lines = wrapped(last, room) if sys.stdout.isatty() or "COLUMNS" in os.environ else [last]
+        for line in lines or [""]:
+            print((start + line).rstrip())
+            start = " " * left
 
 
 def print_error(error: SrcliError, *, label: str | None = None) -> None:

@@ -11,28 +11,26 @@ import typer
 
 from srcli.cli import options
 from srcli.cli.command import App, argument, option
-from srcli.cli.console import download_bar, print_columns, say
+from srcli.cli.console import download_bar, print_columns, print_wrapped, say
 from srcli.cli.options import current
 from srcli.config.base_models import base_names, find_base, load_base, locate_base
-from srcli.config.presets import Preset, list_presets, preset_folders
+from srcli.config.presets import DEFAULT_PRESET, Preset, list_presets, preset_folders
 from srcli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from srcli.weights.convert import Installed
-
-SHOWN = (("set5", "Set5"), ("set14", "Set14"), ("b100", "B100"))
-SCALES = (2, 3, 4, 6, 8)
 
 app = App("List, inspect, fetch, check and convert models.")
 
 
 @app.command("list")
 def list_models(
+    everything: Annotated[bool, option("Published networks without weights here, too.", "--all")] = False,
     license_id: Annotated[
         str | None,
         option(
-            "Only models whose weights file allows this: 'commercial', or an SPDX identifier. What taught them is "
-            "another matter, and is shown.",
+            "Only models whose weights file allows this: 'commercial', or an SPDX identifier. What taught them is another "
+            "matter, and is shown.",
             "--license",
             "LICENCE",
         ),
@@ -43,53 +41,64 @@ def list_models(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Name, size, scales and licence of every model, and what those that came with the package reach."""
+    """Models that can be used, the default first: what for, size, licence, speed and fidelity."""
     from srcli.weights.description import allowed, describe
     from srcli.weights.files import as_filed
 
-    presets = {preset.name: as_filed(preset) for preset in list_presets()}
-    rows = [row for row in map(describe, presets.values()) if allowed(row["license"], license_id)]
-    rows = [row for row in rows if row["open_data"] or data is None]
+    rows = [describe(as_filed(preset)) for preset in list_presets()]
+    rows = [row for row in rows if allowed(row["license"], license_id) and (row["open_data"] or data is None)]
     if json:
         print(dumps(rows, indent=2))
         return
-    header = ("NAME", "PARAMS", "SCALES", "SIZE", "LICENCE", "WEIGHTS", "DATA")
-    shown = None if license_id or data else -1  # what taught them where that may matter
-    print_columns(line[:shown] for line in (header, *map(_row, rows)))
-    _print_shipped([presets[row["name"]] for row in rows if row["bundled"]])
-    if license_id is None and data is None:
+    usable = sorted((row for row in rows if row["available"]), key=_rank)
+    others = [row for row in rows if not row["available"]]
+    filtered = bool(license_id or data)
+    if usable:
+        print_columns([("  NAME", "SIZE", "LICENCE", "S/MP", "DB", "FOR"), *map(_usable_row, usable)])
+        print()
+        print_wrapped(
+            "*: the default. S/MP: seconds on a CPU for a megapixel at x4; DB: luma PSNR on Set5 x4. Use one: -m NAME; "
+            "more of one: srcli models info NAME"
+        )
+    if everything or filtered:
+        _print_others(others)
+    elif others:
+        print_wrapped(f"{len(others)} networks have no weights here: srcli models list --all")
+    if filtered and rows:
+        print()
+        print_columns([("NAME", "TAUGHT BY"), *((row["name"], row["data"] or "not stated") for row in rows)])
+    elif everything:
         print("\nbase models, which presets such as lgcaa stand on:")
         print_columns(_base_rows())
 
 
-def _row(model: dict[str, Any]) -> tuple[str, ...]:
-    low, high = model["scales"]
+def _rank(model: dict[str, Any]) -> tuple[Any, ...]:
+    return (model["name"] != DEFAULT_PRESET, not model["bundled"], model["experimental"], model["name"])
+
+
+def _usable_row(model: dict[str, Any]) -> tuple[str, ...]:
     return (
-        model["name"],
-        "-" if model["params"] is None else f"{model['params'] / 1e6:.2f} M",
-        f"{low:g}-{high:g}",
+        f"{'*' if model['name'] == DEFAULT_PRESET else ' '} {model['name']}",
         _size(model["size"]),
         model["license"],
-        _state(model) + (", experimental" if model["experimental"] else ""),
-        model["data"] or "not stated",
+        _figure(model["cpu_seconds_per_megapixel"]),
+        _figure(model["psnr_y"].get("set5", {}).get("4")),
+        (model["purpose"] or model["title"]) + (", experimental" if model["experimental"] else ""),
     )
 
 
-def _print_shipped(presets: Sequence[Preset]) -> None:
+def _print_others(models: Sequence[dict[str, Any]]) -> None:
+    """Networks without weights here, by the family of their encoders."""
     rows = []
-    for preset in presets:
-        figures = {(row.benchmark, row.scale): row.psnr_y for row in preset.reported}
-        first = [preset.name, _figure(preset.cost.cpu), _figure(preset.cost.gpu), preset.training.data or "-"]
-        measured = [(bench, label) for bench, label in SHOWN if any(at[0] == bench for at in figures)]
-        for bench, label in measured or [("", "-")]:
-            shown = [_figure(figures.get((bench, scale))) for scale in SCALES]
-            rows.append((first[0], label, *shown, *first[1:]))
-            first = [""] * 4
+    for family in dict.fromkeys(model["encoder"] for model in models):
+        rows.append((f"{family}:", "", "", "", ""))
+        for model in (each for each in models if each["encoder"] == family):
+            params = "-" if model["params"] is None else f"{model['params'] / 1e6:.2f} M"
+            scales = "{:g}-{:g}".format(*model["scales"])
+            rows.append((f"  {model['name']}", params, scales, model["license"], _state(model)))
     if rows:
-        print(
-            "\ncame with the package; luma PSNR in dB by scale (protocol liif-benchmark/1), seconds per megapixel at x4:"
-        )
-        print_columns([("NAME", "SET", *(f"X{scale}" for scale in SCALES), "CPU", "GPU", "DATA"), *rows])
+        print()
+        print_columns([("NETWORKS", "PARAMS", "SCALES", "LICENCE", "WEIGHTS"), *rows])
 
 
 def _figure(value: float | None) -> str:
@@ -101,7 +110,7 @@ def _state(model: dict[str, Any]) -> str:
         return "bundled"
     if model["available"]:
         return "here"
-    return "to be fetched (models pull)" if model["published"] else "none published"
+    return "models pull" if model["published"] else "none published"
 
 
 def _size(size: int | None) -> str:

@@ -214,6 +214,7 @@ class Preset:
     # what the network is, which decides how it is run. Where a file does not say, a generator means latent-diffusion,
     # a section [temperature] flow, and neither of them regression.
     kind: Kind = "regression"
+    purpose: str | None = None  # what it is for, in a few words
     weights: Weights = Weights()
     params: int | None = None  # parameters of the network, all parts
     paper: str | None = None  # link to the paper

@@ -15,6 +15,7 @@ def describe(preset: Preset) -> dict[str, Any]:
     return {
         "name": preset.name,
         "title": preset.title,
+        "purpose": preset.purpose,
         "bundled": is_bundled(preset),
         "available": path is not None,
         "published": bool(preset.weights.links),
