@@ -218,13 +218,8 @@ def linf_stage_2(
 def field_l1(*, variation: float = 1e-4) -> tuple[Objective, ...]:
     """Thera's: mean absolute error of colours in [0, 1], and total variation of the field before it is blurred.
 
-    Needs presets with standard deviation 0.5.
-
-    Args:
-        variation: weight of the mean size of the field's derivatives by the place, in LR pixels.
-
-    Raises:
-        ValueError: a weight below 0.
+    Needs presets with standard deviation 0.5. `variation`: weight of the mean size of the field's derivatives by the
+    place, in LR pixels. Raises ValueError (a weight below 0).
     """
     if variation < 0:
         raise ValueError("weights of losses are at least 0")

@@ -123,13 +123,8 @@ def is_pickle(start: bytes) -> bool:
 def read(content: bytes, *, trusted: bool = False) -> tuple[dict[str, Tensor], str | None]:
     """The arrays of a plain pickle under the paths of their dictionaries, such as `out_conv/kernel`, and its own name.
 
-    Args:
-        content: the file.
-        trusted: run what the file names, beyond what is known here.
-
-    Raises:
-        UnpicklingError: it names something else; the message says GLOBAL and what.
-        Exception: whatever a damaged pickle leads to.
+    `trusted`: run what the file names, beyond what is known here. Raises UnpicklingError (it names something else; the
+    message says GLOBAL and what), Exception (whatever a damaged pickle leads to).
     """
     import torch
 
@@ -194,12 +189,7 @@ def is_official(state: Mapping[str, Tensor]) -> bool:
 
 
 def convert(state: Mapping[str, Tensor], preset: Preset) -> dict[str, Tensor]:
-    """The state of one of Thera's checkpoints under the keys of our network, for pixels of mean `MEAN` and deviation 0.5.
-
-    Args:
-        state: under the authors' keys.
-        preset: of the network.
-    """
+    """The state of one of Thera's checkpoints under the keys of our network, for pixels of mean `MEAN` and deviation 0.5."""
     import torch
 
     out = {"decoder.bias": 2 * torch.tensor(MEAN)}

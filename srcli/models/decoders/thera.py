@@ -10,8 +10,6 @@ do not depend on the pixel, and sin(a + b) = sin a cos b + cos a sin b: with A_k
 B_k = M_k e_k sin phi_k a picture is a product of A and B with small tables, without a sine per pixel. Exact up to rounding.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -41,14 +39,9 @@ class TheraField(NamedTuple):
 class Thera(Decoder):
     """Colour = field of the nearest LR pixel + its colour; 8,385 parameters by default on 64 channels.
 
-    Args:
-        in_dim: channels of the features.
-        n_components: waves of a field: 32 ("air") or 512 ("plus", "pro").
-        anisotropic: blur each axis by its own scale; otherwise both by the mean area, and nothing changes where the
-            scales are equal.
-
-    Attributes:
-        bias: a constant colour; the published networks add the mean of their pixels twice.
+    `n_components`: waves of a field: 32 ("air") or 512 ("plus", "pro"). `anisotropic`: blur each axis by its own scale;
+    otherwise both by the mean area, and nothing changes where the scales are equal. `bias`: a constant colour; the
+    published networks add the mean of their pixels twice.
     """
 
     title = "Thera"
@@ -79,10 +72,8 @@ class Thera(Decoder):
     def gradient(self, prepared: TheraField, coord: Tensor, *, blurred: bool = False) -> Tensor:
         """Derivative (B, Q, 3, 2) of the field by the place (y, x), in LR pixels, at coord (B, Q, 2).
 
-        Args:
-            prepared: see `prepare`.
-            coord: where.
-            blurred: of the field as the frame's cell blurs it; otherwise of the sharp one, t = 0.
+        `prepared`: see `prepare`. `blurred`: of the field as the frame's cell blurs it; otherwise of the sharp one, t =
+        0.
         """
         matrix, angle, _ = self._waves(prepared, coord)
         waves = angle.cos() * self.decay(prepared.frame).unsqueeze(1) if blurred else angle.cos()
@@ -117,8 +108,7 @@ class Thera(Decoder):
     def render(self, prepared: TheraField, grid: Grid) -> Tensor:
         """As many LR rows at a time as memory allows.
 
-        Raises:
-            ValueError: the images of the batch have different cells.
+        Raises ValueError (the images of the batch have different cells).
         """
         feat, lr, frame = prepared
         if (frame.cell != frame.cell[:1]).any():

@@ -5,8 +5,6 @@ https://arxiv.org/abs/2311.17643; in the order of the authors' code. `plus` are 
 a SwinIR that looks at features instead of colours.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 from torch import Tensor, nn
@@ -74,14 +72,9 @@ class Refined(Encoder):
     """Features of another encoder, refined at their own resolution.
 
     Tiles of `plus` are exact where the body's are. `pro` has SwinIR's windows, which begin at multiples of 8 of the
-    picture; its 32 pixels of context are as practical as there.
-
-    Args:
-        body: the other encoder, "edsr" or "rdn", and its arguments.
-        tail: what is behind it, "plus" with 128 or "pro" with 64 channels.
-
-    Raises:
-        ValueError: a body whose features are not at the picture's resolution, or that needs a latent.
+    picture; its 32 pixels of context are as practical as there. `body`: the other encoder, "edsr" or "rdn", and its
+    arguments. `tail`: what is behind it, "plus" with 128 or "pro" with 64 channels. Raises ValueError (a body whose
+    features are not at the picture's resolution, or that needs a latent).
     """
 
     def __init__(self, *, body: Part, tail: Literal["plus", "pro"]) -> None:
