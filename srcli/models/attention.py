@@ -58,11 +58,7 @@ class PositionBias(nn.Module):
         self.proj = nn.Linear(4 * len(frequencies), n_heads)
 
     def along(self, offset: Tensor, axis: int) -> Tensor:
-        """The term of one axis: offset (...) float32, where a pixel is 2, -> (..., heads) float32.
-
-        `offset`: from the window's pixel to the query. `axis`: 0 is vertical, and holds the layer's bias; 1 is
-        horizontal.
-        """
+        """An axis' term, 0's with the layer's bias: offset (...) to the query, a pixel is 2, -> (..., heads)."""
         n = len(self.frequencies)
         with torch.autocast(offset.device.type, enabled=False):  # half precision would cost whole turns
             angle = offset.unsqueeze(-1) * offset.new_tensor(self.frequencies)
@@ -106,11 +102,7 @@ def present_in(box: Box, lr: Size, size: Size) -> Box:
 
 
 def resample(maps: Tensor, box: Box, lr: Size, size: Size, part: Box) -> Tensor:
-    """Pixels `part` of a map of `size`, bilinear with zeros outside the LR image.
-
-    `maps`: (B, C, h, w), the LR map of `box`. `box`: where it is in the LR image. `part`: which of its pixels;
-    `present_in` says which can be.
-    """
+    """Pixels `part` of a map of `size`, bilinear with zeros outside the image; `maps` is the LR map of `box`."""
     out = maps
     axes = (
         (2, box.top, lr.h, size.h, part.top, part.bottom),
@@ -154,11 +146,7 @@ def zero_padded(maps: Tensor, box: Box, to: Box) -> Tensor:
 
 
 def window_maps(feat: Tensor, seen: Box, window: Box, layers: Sequence[nn.Conv2d]) -> Tensor:
-    """3x3 convolutions side by side, and zeros where a window reaches beyond the map: (B, h, w, layers, C).
-
-    `feat`: (B, C, h, w), the features of `seen`: of `window` and one pixel around it, as far as there are any. `seen`:
-    where they are, see `seen_through`.
-    """
+    """3x3 convolutions of the features of `seen`, side by side, with zeros beyond the map: (B, h, w, layers, C)."""
     inside = common(window, seen)
     feat = zero_padded(feat, seen, grown(inside, 1)).contiguous(memory_format=torch.channels_last)
     weight = torch.cat([layer.weight for layer in layers]).contiguous(memory_format=torch.channels_last)
@@ -202,10 +190,7 @@ class Scattered(NamedTuple):
         return window_offsets(p, middle, n, self.reach)
 
     def weights(self, q: Tensor, k: Tensor, bias: PositionBias) -> Tensor:
-        """How queries weigh their windows: (B, Q, side * side, heads) float32.
-
-        `q`: (B, Q, C), the query itself; see `bilinear`. `k`: (B * h * w, C), the keys of the padded maps.
-        """
+        """How queries q (B, Q, C) weigh their windows of keys (B * h * w, C): (B, Q, side * side, heads) float32."""
         return self.weigh(q, F.embedding(self.pixels, k), self.bias(bias))
 
     def bias(self, bias: PositionBias) -> Tensor:

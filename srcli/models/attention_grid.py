@@ -57,14 +57,9 @@ class Table(NamedTuple):
     def of(
         axis: Axis, centre: I64, edge: int, reach: int, bias: PositionBias | None, number: int, *, own: bool
     ) -> Table:
-        """The table of `axis`.
+        """The table of an axis with its queries' middle pixels (n,); `edge` is where the padded map begins.
 
-        `axis`: the queries, and the whole map as their LR axis.
-        `centre`: (n,) the pixel in the middle of each query's window.
-        `edge`: the map's pixel at which the padded map begins.
-        `reach`: pixels of a window on each side of its middle.
-        `number`: 0 for rows, 1 for columns.
-        `own`: whether a query is the one of the pixel in the middle, not interpolated.
+        With `own` a query is that of the middle pixel, not interpolated. `number`: 0 for rows, 1 for columns.
         """
         part = None
         if bias is not None:
@@ -113,10 +108,7 @@ class Piece(NamedTuple):
         return values.view(tall, wide, n, m, -1).transpose(1, 2).reshape(tall * n, wide * m, -1)
 
     def project(self, values: Tensor, width: int, layer: Tensor) -> Tensor:
-        """The linear layer at the weighted values of each query: (R * C, n * m, out) float32.
-
-        `values`: (heads, P, d), the padded map. `layer`: (side * side, heads, d, out), the layer's weight.
-        """
+        """The layer (area, heads, d, out) at the weighted values (heads, P, d) of queries: (R * C, n * m, out)."""
         windows, queries, area, heads = self.weights.shape
         side = round(area**0.5)
         steps = torch.arange(area, device=values.device)
@@ -196,10 +188,7 @@ def _sampled(maps: Tensor, rows: Taps, cols: Taps, at_rows: I64, at_cols: I64) -
 
 
 def parts_of(grid: Grid, size: Size, side: int) -> Iterator[tuple[slice, slice, Grid]]:
-    """A grid in rectangles that look at about `side` pixels of a map of `size` each way.
-
-    Yields rows and columns of the grid, and the rectangle as a grid before that map.
-    """
+    """Rectangles of a grid that look at about `side` pixels of a map of `size` each way, and where they lie in it."""
     spans = []
     for axis, n in zip(grid, size, strict=True):
         step = max(1, side * axis.hr // n)

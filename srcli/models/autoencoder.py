@@ -47,8 +47,8 @@ class Sizes:
 class AutoEncoder(nn.Module):
     """Pictures in [-1, 1] to latents and latents to features.
 
-    `factor`: side of a picture over side of its latent. `halo`: latent pixels around one that its features depend on,
-    if `local`. `local`: whether that holds. Raises ValueError (no level, or a width that the groups do not divide).
+    `factor`: side of a picture over side of its latent. `halo`: latent pixels that features depend on, if they are
+    `local`.
     """
 
     def __init__(self, sizes: Sizes) -> None:
@@ -73,10 +73,7 @@ class AutoEncoder(nn.Module):
             channels_last(self)
 
     def moments(self, pictures: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Mean and log variance (B, z, h, w) of the latent; no log variance where it is not variational.
-
-        `pictures`: (B, 3, factor * h, factor * w) in [-1, 1].
-        """
+        """Mean and, if variational, log variance (B, z, h, w) of pictures (B, 3, factor * h, ..) in [-1, 1]."""
         coded = self.quant_conv(self.perc_encoder(pictures))
         if not self.variational:
             return coded, None

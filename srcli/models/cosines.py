@@ -40,10 +40,9 @@ class LatentDecoder(Decoder):
 class Cosines(LatentDecoder):
     """The discrete cosine transform of squares of pixels, of which the highest frequencies are dropped.
 
-    `in_dim`: not used; the tokens' width. `luma`: how many diagonals of luma's frequencies are kept: n gives n (n + 1)
-    / 2 numbers. `rise`: frequencies i, j are multiplied by sqrt(1 + rise (i + j)), so that they are told from noise
-    sooner; with 6 about halfway, in the logarithm, to deviations that are alike. `scaling`: what all are multiplied by,
-    so that the strongest has a deviation of about one.
+    `luma`, `chroma`: how many diagonals of frequencies are kept: n gives n (n + 1) / 2 numbers. `rise`: frequencies i,
+    j are multiplied by sqrt(1 + rise (i + j)), so that they are told from noise sooner; with 6 about halfway, in the
+    logarithm, to deviations that are alike. `scaling`: brings the strongest to a deviation of about one.
     """
 
     basis: Tensor

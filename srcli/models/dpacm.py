@@ -42,9 +42,8 @@ def terms(
 ) -> Terms:
     """DPACM's two terms for a view (B, 3, h, w) of the condition and the truth (B, 3, H, W), both in [-1, 1].
 
-    `hr`: reduced by area to the view's size, which the paper leaves open. `distance`: a perceptual distance of pictures
-    in [0, 1], mean over the batch; None: 0. `side`: both pictures are enlarged for it until their shorter side has so
-    many pixels.
+    The truth is reduced by area to the view's size, which the paper leaves open. `distance`: of pictures in [0, 1],
+    enlarged to `side` pixels at least; None: 0.
     """
     hr = F.interpolate(hr, size=view.shape[-2:], mode="area")
     distribution = wasserstein_1(view, hr).mean()

@@ -46,10 +46,7 @@ class Inverse(NamedTuple):
 
 
 class Flow(nn.Module):
-    """Data x (..., dim) to noise z (..., dim), given a condition (..., condition_dim).
-
-    `layers`: linear layers with a conditional scale and shift; one linear layer follows.
-    """
+    """Data x (..., dim) to noise z (..., dim), given a condition (..., condition_dim)."""
 
     def __init__(self, dim: int, layers: int = 10) -> None:
         super().__init__()

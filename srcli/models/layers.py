@@ -114,10 +114,9 @@ def row_chunks(height: int, queries_per_row: int, device: torch.device) -> Itera
 
 
 def unfolded_conv(feat: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`Linear(unfold3x3(feat))` as one convolution.
+    """`Linear(unfold3x3(feat))` as one convolution: feat (B, C, h, w), weight (out, 9C), bias (out,).
 
-    Unfolding with zero padding orders channels as c*9 + ky*3 + kx, which is a convolution weight's own layout. `feat`:
-    (B, C, h, w). `weight`: (out, 9C), the linear layer's columns for the unfolded features. `bias`: (out,).
+    Unfolding with zero padding orders channels as c*9 + ky*3 + kx, which is a convolution weight's own layout.
     """
     kernel = weight.reshape(weight.shape[0], feat.shape[1], 3, 3)
     feat = feat.contiguous(memory_format=torch.channels_last)  # on the CPU: results equal for any tile
@@ -194,10 +193,7 @@ def take(maps: Tensor, rows: I64, cols: I64) -> Tensor:
 
 
 def grouped(index: Tensor) -> tuple[Tensor, int, Tensor]:
-    """Queries of a row by the LR pixel they read: the pixels (g,), the most queries of one, the place of each.
-
-    `index`: LR pixel of each query (n,), ascending.
-    """
+    """Queries by the LR pixel they read, ascending: the pixels (g,), the most queries of one, each's place."""
     first, group, counts = torch.unique_consecutive(index, return_inverse=True, return_counts=True)
     most = int(counts.max())
     rank = torch.arange(len(index), device=index.device) - (counts.cumsum(0) - counts)[group]
@@ -244,11 +240,7 @@ def bilinear_grid(lr: Tensor, grid: Grid) -> Tensor:
 
 
 def bicubic_grid(picture: Tensor, grid: Grid, factor: int) -> Tensor:
-    """Antialiased bicubic on a rectangle of HR pixels, one axis after the other; see `srcli.geometry.bicubic`.
-
-    `picture`: (B, C, factor * h, factor * w), of the LR pixels at hand. `factor`: samples of the picture per LR pixel.
-    Returns (B, C, H, W).
-    """
+    """Antialiased bicubic, axis by axis: (B, C, factor * h, factor * w) of the LR pixels to (B, C, H, W)."""
     out = picture
     for dim, axis in ((2, grid.rows), (3, grid.cols)):
         index, weight = axis.bicubic(factor)
@@ -270,8 +262,7 @@ def bicubic_grid(picture: Tensor, grid: Grid, factor: int) -> Tensor:
 def bicubic_at(picture: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
     """The same at coordinates: picture (B, C, H, W) of the whole image at coord (B, Q, 2) -> (B, Q, C).
 
-    `coord`: in [-1, 1], order (y, x). `cell`: (B, 2) or (1, 2), the size of an output pixel, which stretches the kernel
-    where it is the larger one.
+    The size of an output pixel, cell (B or 1, 2), stretches the kernel where it is the larger one.
     """
     _batch, _channels, height, width = picture.shape
     sides = coord.new_tensor([height, width])
@@ -295,10 +286,8 @@ def bicubic_at(picture: Tensor, coord: Tensor, cell: Tensor) -> Tensor:
 def window_pad(lr: Tensor, multiple: int, *, always: bool) -> Tensor:
     """LR (B, C, h, w) continued at the bottom and the right until its sides are multiples of `multiple`.
 
-    The continuation mirrors the image, edge row included, as often as it takes. Rows and columns are appended, so
-    pixels keep their places: decode the padded image at the same scale and keep the top left. `always`: append a whole
-    window to a side that needs none, as the authors of LTE do in their evaluation; published figures of SwinIR presets
-    have it.
+    The continuation mirrors the image, edge row included. `always`: append a whole window to a side that needs none, as
+    the authors of LTE do in their evaluation; published figures of SwinIR presets have it.
     """
     for dim in (-2, -1):
         size = lr.shape[dim]

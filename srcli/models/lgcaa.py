@@ -60,11 +60,7 @@ class Looked(NamedTuple):
 
 
 class LocalGlobalAttention(nn.Module):
-    """Takes the place of a transformer block's self-attention.
-
-    `pretrained`: the attention to replace; all projections begin as copies of its own. `settings`: see `LocalGlobal`;
-    its parts must not be "none".
-    """
+    """Takes the place of a transformer block's self-attention, whose projections its own begin as copies of."""
 
     def __init__(self, pretrained: Attention, settings: LocalGlobal) -> None:
         super().__init__()
@@ -162,10 +158,7 @@ def _copied(linear: nn.Linear) -> nn.Linear:
 
 
 def level_grid(canvas: Size, tokens: int) -> Size:
-    """The size of the UNet's level that has so many tokens, each level being half as large, rounded up.
-
-    Raises ValueError (no level has).
-    """
+    """The size of the UNet's level of so many tokens, each half as large, rounded up; ValueError for none."""
     level = canvas
     while level.h * level.w > tokens:
         level = Size(-(-level.h // 2), -(-level.w // 2))

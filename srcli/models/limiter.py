@@ -62,11 +62,9 @@ def set_limiter(network: ImplicitSR, preset: Preset, *, on: bool) -> None:
 
 
 def limited(phases: Tensor, lr: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """A native picture within its limits.
+    """A native picture (B, 3, f^2, h, w), in the order of `pixel_shuffle`, of lr (B, 3, h, w) within its limits.
 
-    `phases`: (B, 3, f^2, h, w), the picture in the order of `pixel_shuffle`, normalised. `lr`: (B, 3, h, w), the LR
-    image, normalised. `mean`: (1, 3, 1, 1), of the channels. `std`: (1, 3, 1, 1). Returns (B, 3, f^2, h, w),
-    normalised.
+    All are normalised, by mean and std (1, 3, 1, 1).
     """
     seen = (lr * std + mean).clamp(0, 1)
     drawn = (colours_around(seen) <= COLOURS).unsqueeze(1)

@@ -32,8 +32,8 @@ def alphas_cumprod(diffusion: Diffusion) -> Tensor:
 class Schedule:
     """A sampler of `diffusers` with its steps; made by `make_scheduler`.
 
-    `calls`: how many predictions it takes. `times`: the step of training that each is for, (calls,) float32. `levels`:
-    sqrt(alpha-bar) there, (calls,) float32.
+    It takes `calls` predictions, at `times` (steps of training) where sqrt(alpha-bar) is `levels`; (calls,) float32
+    both.
     """
 
     def __init__(self, scheduler: Any, times: Tensor, levels: Tensor, *, arguments: dict[str, Any]) -> None:
@@ -100,10 +100,7 @@ def make_scheduler(
 ) -> Schedule:
     """A sampler, ready for one sample.
 
-    `sampler`: its name. "ddpm" is ancestral sampling, which is DDIM at eta 1.
-    `steps`: of its schedule, from the noisiest step of training down to a clean sample.
-    `eta`: share of fresh noise in the steps of ddim.
-    `skip`: steps at the noisy end that are left out.
+    `sampler`: "ddpm" is ancestral sampling, which is DDIM at eta 1. `skip`: steps at the noisy end that are left out.
     `official`: the grid of Kim et al. and FPLIA: steps counted from 1, the last of them down to the noise of the first
     step of training instead of to none.
     """

@@ -21,32 +21,21 @@ from srcli.models.frame import pixel_cell as pixel_cell
 
 
 class Encoder(nn.Module):
-    """Features of an LR image at its own resolution: (B, 3, h, w) -> (B, out_dim, h, w).
+    """Features of an LR image at its own resolution: (B, 3, h, w) -> (B, out_dim, h, w)."""
 
-    `multiple_of`: LR sides must be multiples of this (8 for SwinIR's windows); the engine pads.
-    `repeat_edge`: whether the mirrored continuation that completes a side begins with the edge row again, as in the
-    tests of the LIIF family, or with the one before, as CiaoSR does.
-    `halo`: LR pixels of context with which a tile's features equal the image's, or are as close as `exact` says.
-    `exact`: whether tiles are exact at that halo.
-    `live_channels`: numbers held at once per LR pixel, for planning memory; None: four times `out_dim`.
-    `practical_halo`: less context where the exact one is wasteful; the class says how close it comes.
-    `latent_channels`: channels of a sampled latent that it expects behind the three colours; 0: none.
-    `cpu_tile_bytes`: what a tile may take on a CPU; the wider its margin, the more a large one saves.
-    `title`: what tables of papers call the published network of this class.
-    `tile_multiple`: tiles begin at multiples of this, where the network has a grid of its own; nothing is padded.
-    """
-
-    title: ClassVar[str | None] = None
+    title: ClassVar[str | None] = None  # what tables of papers call the published network of this class
     out_dim: int
-    latent_channels: int = 0
-    multiple_of: int = 1
+    latent_channels: int = 0  # of a sampled latent that it expects behind the three colours
+    multiple_of: int = 1  # of which LR sides must be multiples (8 for SwinIR's windows); the engine pads
+    # Whether the mirrored continuation that completes a side begins with the edge row again, as in the tests of the
+    # LIIF family, or with the one before, as CiaoSR does.
     repeat_edge: bool = True
-    halo: int
-    exact: bool = True
-    practical_halo: int | None = None
-    cpu_tile_bytes: int = 512 << 20
-    live_channels: int | None = None
-    tile_multiple: int = 1
+    halo: int  # LR pixels of context with which a tile's features equal the image's
+    exact: bool = True  # whether they do at that halo; otherwise they come close
+    practical_halo: int | None = None  # less context, where the exact one is wasteful
+    cpu_tile_bytes: int = 512 << 20  # what a tile may take; the wider its margin, the more a large one saves
+    live_channels: int | None = None  # numbers held at once per LR pixel; None: four times `out_dim`
+    tile_multiple: int = 1  # at whose multiples tiles begin, where the network has a grid of its own
 
     def for_scale(self, scale: float) -> Callable[[Tensor], Tensor]:
         """What computes the features for an output `scale` times as large: itself, or a part that is enough."""
@@ -110,36 +99,28 @@ class Tiling(NamedTuple):
 
 
 class Decoder(nn.Module):
-    """Colours at any coordinate from features.
+    """Colours at any coordinate from features."""
 
-    `halo`: LR pixels around the nearest one that an answer depends on (sampling reach plus convolution context); the
-    rest of the image does not matter to it.
-    `local`: whether that holds. For decoders that look at the whole image or at all queries it does not: the engine
-    then prepares the whole image at once, with `frame.target` set, and renders it in bands.
-    `tiling`: a protocol of tiles that replaces the engine's own, where the authors have one and it is asked for.
-    `kind`: of the presets that have it without a generator.
-    `title`: what tables of papers call the method; None for ours.
-    `cascade_title`: the same, with more than one branch.
-    `n_branches`: how many stages of a cascade it learns one after the other.
-    `note`: one line on what this decoder's answer depends on, for the output; None where there is nothing to say.
-    `needs_lr`: whether the LR image itself is read (the bilinear skip).
-    """
-
-    kind: ClassVar[Kind] = "regression"
-    title: ClassVar[str | None] = None
-    cascade_title: ClassVar[str | None] = None
-    n_branches: int = 1
-    halo: int = 2
+    kind: ClassVar[Kind] = "regression"  # of the presets that have it without a generator
+    title: ClassVar[str | None] = None  # what tables of papers call the method; None for ours
+    cascade_title: ClassVar[str | None] = None  # the same, with more than one branch
+    n_branches: int = 1  # stages of a cascade that it learns one after the other
+    halo: int = (
+        2  # LR pixels around the nearest one that an answer depends on: sampling reach and convolutions
+    )
+    # Whether that holds. Where a decoder looks at the whole image or at all queries, the engine prepares the whole
+    # image at once, with `frame.target` set, and renders it in bands.
     local: bool = True
-    tiling: Tiling | None = None
-    note: str | None = None
+    tiling: Tiling | None = (
+        None  # a protocol of tiles in the place of the engine's own, where it is asked for
+    )
+    note: str | None = None  # one line on what this decoder's answer depends on, for the output
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> Any:
-        """What all queries share.
+        """What all queries share, from features (B, C, h, w) and normalised LR pixels (B, 3, h, w) of `frame.box`.
 
-        `feat`: (B, C, h, w), features of `frame.box`. `lr`: (B, 3, h, w), the normalised LR pixels of the same box.
-        `frame`: where the box sits. At sides of the box that are not sides of the image the outermost results are
-        unreliable; queries must keep `halo` away from those.
+        At sides of the box that are not sides of the image the outermost results are unreliable; queries must keep
+        `halo` away from those.
         """
         raise NotImplementedError
 
@@ -170,25 +151,21 @@ class GenerativeDecoder(Decoder):
     def render_affine(self, prepared: Any, grid: Grid, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and direction, (B, 3, H, W) each, of a rectangle of HR pixels; colours are mean + tau * direction.
 
-        `prepared`: see `prepare`. `grid`: the rectangle; its rows and columns begin at multiples of `patch`. `noise`:
-        (B, noise_channels, rows, columns), standard normal, of the patches `grid.patches(patch)`.
+        The rectangle begins at multiples of `patch`. `noise`: (B, noise_channels, rows, columns) of
+        `grid.patches(patch)`.
         """
         raise NotImplementedError
 
     def sample(self, prepared: Any, coord: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Colours (B, Q, noise_channels) of the patches around coord (B, Q, 2), for training.
+        """Colours (B, Q, noise_channels) of the patches with middle pixels at coord (B, Q, 2), for training.
 
-        `prepared`: see `prepare`; its frame's cell is the distance of the pixels within a patch. `coord`: coordinates
-        of the patches' middle pixels. `noise`: (B, Q, noise_channels), times the temperature; None for the mean.
+        The frame's cell is the distance of the pixels within a patch. `noise` is times the temperature; None for the
+        mean.
         """
         raise NotImplementedError
 
     def log_density(self, prepared: Any, coord: Tensor, hr: Tensor) -> Tensor:
-        """Logarithm of the density (B, Q) of the patches around coord (B, Q, 2).
-
-        `prepared`: see `prepare`. `coord`: coordinates of the patches' middle pixels. `hr`: their colours (B, Q,
-        noise_channels), in the normalised domain.
-        """
+        """Log-density (B, Q) of the patches hr (B, Q, noise_channels) with middle pixels at coord (B, Q, 2)."""
         raise NotImplementedError
 
 
@@ -225,31 +202,19 @@ class Generator(nn.Module):
 
     The sample of a latent diffusion model is a latent on the grid of the LR image, whatever the output's size. Its
     values are about standard normal; `denormalised` brings them to the range that the encoder expects.
-
-    `multiple_of`: sides of the sample, and of its tiles, are multiples of this.
-    `context`: sample pixels that neighbouring tiles share at least, where the sample is cut.
-    `live_channels`: numbers held at once per pixel of the sample, for planning memory.
-    `condition_live`: the same while the condition is computed, per LR pixel, beyond what the encoder says.
-    `kind`: of the presets that have it.
-    `title`: what tables of papers call the method; None for ours.
-    `by_level`: whether `t` is the share of the signal, sqrt(alpha-bar), instead of the number of the step.
     """
 
-    kind: ClassVar[Kind] = "latent-diffusion"
-    title: ClassVar[str | None] = None
+    kind: ClassVar[Kind] = "latent-diffusion"  # of the presets that have it
+    title: ClassVar[str | None] = None  # what tables of papers call the method; None for ours
     channels: int = 3
-    multiple_of: int = 1
-    context: int = 16
-    live_channels: int = 1024
-    condition_live: int = 0
-    by_level: bool = False
+    multiple_of: int = 1  # of which sides of the sample, and of its tiles, are multiples
+    context: int = 16  # sample pixels that neighbouring tiles share at least
+    live_channels: int = 1024  # numbers held at once per pixel of the sample, for planning memory
+    condition_live: int = 0  # the same per LR pixel while the condition is computed, beyond the encoder's
+    by_level: bool = False  # whether `t` is the share of the signal, sqrt(alpha-bar), instead of the step
 
     def condition(self, encoder: Encoder, lr: Tensor) -> Any:
-        """What the network sees beside the noisy sample.
-
-        `encoder`: the network's encoder, whose features or auto-encoder may serve. `lr`: (B, 3, h, w), normalised.
-        Returns (B, C, h, w), on the grid of the sample.
-        """
+        """What the network sees beside the noisy sample of lr (B, 3, h, w): (B, C, h, w), on the grid of the sample."""
         raise NotImplementedError
 
     def check(self, encoder: Encoder) -> None:
@@ -288,8 +253,7 @@ class OutputGenerator(Generator):
     def spread(self, feat: Tensor, grid: Grid) -> tuple[Tensor, ...]:
         """The condition of a rectangle of output pixels: tensors that all begin with the axis of the batch.
 
-        `feat`: (1, C, h, w), what `condition` gave for a part of the image. `grid`: the rectangle; its origins are the
-        corner of that part.
+        `feat`: (1, C, h, w), what `condition` gave for a part of the image, whose corner are the grid's origins.
         """
         raise NotImplementedError
 

@@ -17,15 +17,10 @@ class UNet(UNet2DModel):  # type: ignore[misc]  # diffusers is not followed
     """Residual levels that halve the sides and double them again, told the step by an added embedding.
 
     The last convolutions of residual blocks, the attentions' last layers and the last convolution begin as zeros, so
-    that an untrained network predicts no noise.
-
-    `in_channels`: of the noisy sample and the condition together.
-    `widths`: channels of the levels from fine to coarse.
-    `layers`: residual blocks of a level on the way down; on the way up there is one more.
-    `attention`: for each level, whether its residual blocks are followed by self-attention; the middle always has it.
-    `n_heads`: heads of every attention; None for as many as `head_dim` gives.
-    `upsample`: how sides are doubled before a convolution.
-    Raises ValueError (lists of different lengths, or widths that the groups or heads do not divide).
+    that an untrained network predicts no noise. `widths`: channels of the levels from fine to coarse. `layers`:
+    residual blocks of a level on the way down; on the way up there is one more. `attention`: for each level, whether
+    its blocks are followed by self-attention; the middle always has it. `n_heads`: of every attention; None for as many
+    as `head_dim` gives.
     """
 
     def __init__(

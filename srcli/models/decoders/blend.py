@@ -37,10 +37,7 @@ class BlendField(NamedTuple):
 
 
 class Blend(Decoder):
-    """Colour = MLP(sum_v w_v relu(P_v + W d_v + C c')) + bilinear skip, v the four neighbours.
-
-    `width`: channels of the blended hidden layer.
-    """
+    """Colour = MLP(sum_v w_v relu(P_v + W d_v + C c')) + bilinear skip, v the four neighbours."""
 
     halo = 2  # one for the convolution, one for the neighbours
 

@@ -15,10 +15,7 @@ class CanvasField(NamedTuple):
 
 
 class Canvas(Decoder):
-    """Colours of the LR image, bilinear: what is there before anything is sampled.
-
-    `in_dim`: channels of the features, which the generator uses and this does not.
-    """
+    """Colours of the LR image, bilinear: what is there before anything is sampled."""
 
     halo = 1
 

@@ -96,13 +96,9 @@ class Reach(NamedTuple):
 class CiaoSR(Decoder):
     """1,428,614 parameters for 64 channels, 3,167,918 for 180.
 
-    `hidden`: widths of each of the three MLPs.
-    `protocol`: "whole" decodes the image as one; "official" as the authors evaluate scales up to 4, in overlapping
-    tiles that know nothing of each other and are averaged.
-    `tile`: side of those tiles in LR pixels, and of the windows.
-    `overlap`: how many LR pixels neighbouring tiles, or windows, share.
-    `whole_up_to`: LR pixels up to which the cross-scale attention sees the image as a whole. Beyond, where it would
-    cost more than everything else, it is computed in overlapping windows that are averaged.
+    `protocol`: "whole" decodes the image as one; "official" as the authors evaluate scales up to 4, in tiles of `tile`
+    LR pixels that share `overlap`, know nothing of each other and are averaged. The cross-scale attention sees up to
+    `whole_up_to` LR pixels as a whole; beyond, where it would cost more than all else, such tiles of them.
     """
 
     title = "CiaoSR"

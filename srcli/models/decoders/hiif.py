@@ -104,8 +104,7 @@ class HIIF(Decoder):
     """1,735,071 parameters by default for 64 channels.
 
     `levels`: bits per axis of a query's place, and layers that are told one each. `protocol`: "whole" asks for all
-    pixels of a grid in one call; "official" for `rows_per_call` rows at a time. `rows_per_call`: HR rows of a call in
-    the authors' tests.
+    pixels of a grid in one call; "official" for `rows_per_call` rows at a time.
     """
 
     title = "HIIF"
@@ -276,11 +275,7 @@ class HIIF(Decoder):
     def _enter(
         self, first: First, parts: list[Tensor], moments: list[Tensor], weights: list[Tensor], bits: Tensor
     ) -> Tensor:
-        """The first level (B, Q, dim) from what its four neighbours say.
-
-        `parts`: of each neighbour, (B, Q, dim). `moments`: of each neighbour, (B, Q, 2). `weights`: of each neighbour,
-        (B, Q, 1) or (Q, 1). `bits`: the first ones, (B, Q, 2) or (Q, 2).
-        """
+        """The first level (B, Q, dim) from its neighbours' parts, moments (B, Q, 2) and weights (.., Q, 1)."""
         level, *_ = self._all_levels
         weight, bias = self._centred()
         beside = F.linear(bits, weight[:, -2:]) + first.constant.unsqueeze(1)

@@ -57,10 +57,10 @@ class Rendered(NamedTuple):
 class LIA(SelectiveDecoder):
     """FPAM, FPSM and the MLP; 35,851,535 parameters at the published sizes with all branches.
 
-    `in_dim` and `perc_dim`: channels of both streams of features, and of the perceptual one at their end. `branches`:
-    any of f, p, pf, fp; one alone needs no choice. `radius`: LR pixels of a window on each side of its middle, 1 to 12.
-    `temperature`: of the Gumbel noise in training, where branches vote; a buffer, so that training resumes with it.
-    `gains`: factors on what the branches add to a native picture; None: they add to the bilinear image, as published.
+    `perc_dim`: how many of the features are the perceptual stream, at their end. `branches`: any of f, p, pf, fp; one
+    alone needs no choice. `radius`: LR pixels of a window on each side of its middle, 1 to 12. `temperature`: of the
+    Gumbel noise in training; a buffer, so that training resumes with it. `gains`: factors on what the branches add to a
+    native picture; None: they add to the bilinear image, as published.
     """
 
     every_branch = tuple(BRANCHES)

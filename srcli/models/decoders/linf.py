@@ -55,18 +55,12 @@ class LINFField(NamedTuple):
 class LINF(GenerativeDecoder):
     """Residuals of patches by a flow; 705,216 parameters for single pixels, 836,760 for 3x3.
 
-    `patch`: side of a patch, 1 or 3.
-    `hidden_dim`: channels of amplitudes and of frequencies, 2K.
-    `hidden`: widths of the MLP that makes the condition.
-    `flow_layers`: conditional layers of the flow.
-    `ensemble`: "fourier" concatenates the neighbours, each multiplied by its weight; "fourier-unweighted" leaves the
-    weights out; "local" is the paper's local ensemble (eq. 8): a flow for each neighbour, all from the same noise, and
-    the weighted mean of the four outputs. "local-condition" takes the mean of the four conditions before one flow;
-    weights files of format 1 call that "local" and load under this name.
-    `protocol`: where a patch looks whose middle pixel lies beyond the output, which happens at the bottom or the right
-    of sizes that are one more than a multiple of three: "extrapolated" continues the grid; "official" sends it to the
-    centre of the image, as the authors' zero padding of coordinates does.
-    Raises ValueError (another patch than 1 or 3).
+    `patch`: side of a patch, 1 or 3. `ensemble`: "fourier" concatenates the neighbours, each multiplied by its weight;
+    "fourier-unweighted" leaves the weights out; "local" is the paper's local ensemble (eq. 8): a flow for each
+    neighbour, all from the same noise, and the weighted mean of the four outputs; "local-condition" takes the mean of
+    the four conditions before one flow. `protocol`: where a patch looks whose middle pixel lies beyond the output, at
+    the bottom or the right of sizes that are one more than a multiple of three: "extrapolated" continues the grid;
+    "official" sends it to the centre of the image, as the authors' zero padding of coordinates does.
     """
 
     title = "LINF"

@@ -67,16 +67,11 @@ class LIT(Decoder):
     """LIT (one branch), CLIT-2, CLIT-3; 5,328,651 parameters with one branch.
 
     All branches start from the same features and none reads another's answer, so that each is local and tiles show in
-    none: equal features give equal colours, bit for bit.
-
-    `branches`: how many; each has its own queries, keys, values and MLP.
-    `side`: of the window in pixels, odd, 1 to 25.
-    `attention`: weigh the window; otherwise the nearest pixel's value answers alone, as with side 1.
-    `cell`: the MLPs are told the size of an HR pixel.
-    `local_ensemble`: mix the answers of the windows around the four nearest pixels.
-    `variant`: how offsets are encoded: "code", by the 16 frequencies 2^(2m/3) - 1 of the authors' release, or "paper",
-    by 2^l, l = 0 .. 9, of its eq. 6. Nothing that was published has weights for the latter.
-    Raises ValueError (an even side or one beyond 25, heads that do not divide the channels, or no hidden layer).
+    none. `side`: of the window in pixels, odd, 1 to 25. `attention`: weigh the window; otherwise the nearest pixel's
+    value answers alone. `cell`: the MLPs are told the size of an HR pixel. `local_ensemble`: mix the answers of the
+    windows around the four nearest pixels. `variant`: how offsets are encoded: "code", by the 16 frequencies 2^(2m/3) -
+    1 of the authors' release, or "paper", by 2^l, l = 0 .. 9, of its eq. 6. Nothing that was published has weights for
+    the latter.
     """
 
     title, cascade_title = "LIT", "CLIT"
@@ -124,10 +119,7 @@ class LIT(Decoder):
         return len(self.imnets)
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> LITField:
-        """Warns once, at the image's corner, if the scale needs more branches.
-
-        Raises ValueError (`frame.stages` for more branches than there are, or scales that need different stages).
-        """
+        """Warns at the image's corner if the scale needs more branches; ValueError for scales with different stages."""
         sizes, lacking = self._sizes(frame)
         if lacking and frame.box.top == frame.box.left == 0:
             warnings.warn(
@@ -174,10 +166,7 @@ class LIT(Decoder):
         return torch.stack(images).permute(0, 3, 1, 2) + bilinear_grid(prepared.lr, grid)
 
     def attention_at(self, prepared: LITField, coord: Tensor) -> list[Tensor]:
-        """For each branch in use how the queries at coord (B, Q, 2) weigh their windows: (B, Q, heads, side, side).
-
-        Raises ValueError (a network without attention).
-        """
+        """How queries at coord (B, Q, 2) weigh their windows, (B, Q, heads, side, side), for each branch in use."""
         if not self.attention:
             raise ValueError("this network has no attention")
         side, pictures = 2 * self.reach + 1, []

@@ -23,11 +23,9 @@ CHUNK_CPU, CHUNK_GPU = 1 << 11, 1 << 16  # LR pixels at once, some 16 kB each
 class LMCiaoSR(OffsetModulated):
     """734,998 parameters for 64 channels; bilinear skip, in training too (the release leaves it out there).
 
-    `hidden`: units of the hidden layers of queries, keys and values.
-    `depth`: hidden layers of the render MLP.
-    `width`: units in each; half the code that it reads.
-    `latent`: units of the latent MLP's hidden layer.
-    `window`: side in LR pixels of the windows of the cross-scale attention, in images of more than a window's area.
+    `hidden`, `latent`: units of the hidden layers of queries, keys and values, and of the latent MLP. `depth`, `width`:
+    hidden layers of the render MLP, and their units. `window`: LR pixels of a side of the cross-scale attention's
+    windows.
     """
 
     UPSTREAM_KEYS = ((r"^imnet_q\.", "decoder.imnet."),)

@@ -27,12 +27,8 @@ def _conv(layer: nn.Conv2d, feat: Tensor) -> Tensor:
 class LMLIIF(OffsetModulated):
     """LM-LIIF: latent from the unfolded features and the cell; render MLP on (code, offset, cell); no skip.
 
-    `depth`: hidden layers of the render MLP.
-    `latent`: units of the latent MLP's hidden layer.
-    `feat_unfold`: whether the latent MLP sees the 3x3 neighbourhood.
-    `local_ensemble`: blend the four neighbours' colours; otherwise the nearest LR pixel answers alone.
-    `cell_decode`: whether both MLPs see the cell.
-    `mod_input`: whether the render MLP reads a code of the latent; otherwise it reads the feature itself.
+    `depth`, `width`: hidden layers of the render MLP, and their units. `latent`: units of the latent MLP's hidden
+    layer. `mod_input`: whether the render MLP reads a code of the latent; otherwise it reads the feature itself.
     """
 
     skip = False
@@ -82,13 +78,9 @@ class LMLIIF(OffsetModulated):
 class LMLTE(Modulated):
     """LM-LTE: Fourier features with learned amplitudes and frequencies on both sides; bilinear skip.
 
-    `hidden_dim`: amplitudes, and twice the number of frequencies, of the latent side.
-    `depth`: hidden layers of the render MLP.
-    `width`: units in each; also the amplitudes of the render side.
-    `latent`: units of the latent MLP's hidden layer.
-    `local_ensemble`: blend the four neighbours' colours; otherwise the nearest LR pixel answers alone.
-    `mod_input`: whether amplitudes and frequencies of the render side come from the latent; otherwise those of the
-    latent side are read again.
+    `hidden_dim`: amplitudes, and twice the number of frequencies, of the latent side; `width` of the render side.
+    `mod_input`: whether those of the render side come from the latent; otherwise those of the latent side are read
+    again.
     """
 
     skip = True

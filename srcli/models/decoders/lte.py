@@ -107,10 +107,7 @@ class LTEField(NamedTuple):
 
 
 class LTE(Decoder):
-    """Colour = sum_v w_v MLP(A_v * cat[cos, sin](pi (F_v . d_v + P c'))) + bilinear skip; 493,827 parameters.
-
-    `hidden_dim`: channels of amplitudes and of frequencies, 2K.
-    """
+    """Colour = sum_v w_v MLP(A_v * cat[cos, sin](pi (F_v . d_v + P c'))) + bilinear skip; 493,827 parameters."""
 
     title: ClassVar[str | None] = "LTE"
     halo = 2  # one for the convolutions, one for the neighbours

@@ -29,10 +29,7 @@ class MetaSRField(NamedTuple):
 
 
 class MetaSR(Decoder):
-    """Colour = unfold(feature) @ MLP(offset, 1 / vertical scale); 445,120 parameters by default.
-
-    `hidden`: width of the MLP's only hidden layer.
-    """
+    """Colour = unfold(feature) @ MLP(offset, 1 / vertical scale); 445,120 parameters by default."""
 
     title = "MetaSR"
     halo = 2  # one for the unfolding; the corner of a pixel may lie one LR pixel up or left of its centre's
@@ -60,10 +57,7 @@ class MetaSR(Decoder):
         return (at * hidden.unsqueeze(-2)).sum(-1)
 
     def render(self, prepared: MetaSRField, grid: Grid) -> Tensor:
-        """The queries of a row that share an LR pixel share a small matrix product.
-
-        Raises ValueError (the images of the batch have different cells).
-        """
+        """The queries of a row that share an LR pixel share a small matrix product; ValueError for different cells."""
         products, frame = prepared
         if (frame.cell != frame.cell[:1]).any():
             raise ValueError("a grid has one cell, the same for every image of the batch")
@@ -96,10 +90,7 @@ class MetaSR(Decoder):
 
 
 def _corners(p: Tensor, cell: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """LR pixel of the lower corner of each HR pixel, and the distance from its corner in LR pixels; one axis.
-
-    `p`: centres (..., n) of the HR pixels. `size`: LR pixels of the whole axis.
-    """
+    """LR pixel of the lower corner of HR pixels with centres p (..., n), and the distance from its corner."""
     corner = p - cell / 2
     index = axis_nearest((corner + EPSILON).clamp(-1 + EPSILON, 1 - EPSILON), size)
     return index, (corner - (tensor(centres(size), p)[index] - 1 / size)) * (size / 2)

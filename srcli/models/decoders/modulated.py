@@ -138,11 +138,7 @@ class Modulated(Decoder):
         raise NotImplementedError
 
     def first_on_grid(self, first: tuple[Tensor, ...], down: Tensor, right: Tensor) -> Tensor:
-        """First activations (K, L, B, h, w, c) of the K x L slots of every LR pixel.
-
-        `first`: tables (B, h, w, *). `down`: (K, 1, h, 1, 1) vertical offset of each row of slots. `right`: (L, 1, 1,
-        w, 1) horizontal offset of each column of slots.
-        """
+        """First activations (K, L, B, h, w, c) of all slots, at offsets (K, 1, h, 1, 1) and (L, 1, 1, w, 1)."""
         raise NotImplementedError
 
     def modulation(self, latent: Tensor) -> tuple[Tensor, Tensor]:

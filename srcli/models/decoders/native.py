@@ -43,10 +43,7 @@ class NativePicture(NamedTuple):
 
 
 class Native(Decoder):
-    """The native picture, resampled, or two of them blended by the scale; nothing is learned here.
-
-    `in_dim`: channels of the features: those of one picture.
-    """
+    """The native picture, resampled, or two of them blended by the scale; nothing is learned here."""
 
     halo = HALO
 

@@ -39,9 +39,8 @@ class LatentFeatures(Encoder):
 class Perception(Encoder):
     """Features of the LR image and, behind them, of the latent (FPLIA).
 
-    `fidelity`: the network that looks at the LR image: "edsr", "rdn", "rlfn" or "swinir", and its arguments. `gives`:
-    "both" has the native picture of that network behind the features. `feat_dim`: channels of the features alone.
-    Raises ValueError (another network, or one without a native picture where that is asked for).
+    `fidelity`: the network that looks at the LR image, and its arguments. `gives`: "both" has the native picture of
+    that network behind the features.
     """
 
     def __init__(self, *, fidelity: Part, autoencoder: Sizes, gives: Gives = "features") -> None:

@@ -37,10 +37,8 @@ class RDN(Encoder):
     """RDN of configuration B by default: 16 blocks of 8 layers, 21,973,952 parameters.
 
     Tiles are exact with 131 pixels of context, one per 3x3 convolution on the longest path. The influence of far pixels
-    dies out long before: with random weights features equal the image's to rounding (2e-6 of their standard deviation)
-    from 16 pixels on; 48, the practical halo, leave room for trained ones. `n_feats`: channels between blocks and of
-    the output (G0). `n_blocks`: residual dense blocks (D). `n_layers`: dense layers in a block (C). `growth`: channels
-    each dense layer adds (G).
+    dies out long before: with random weights features equal the image's to rounding from 16 pixels on; 48, the
+    practical halo, leave room for trained ones.
     """
 
     title = "RDN"

@@ -92,10 +92,9 @@ class RLFN(NativeEncoder):
     """RLFN with its upsampler; six blocks of 52 channels, 543,740 parameters at x4.
 
     Pixels are expected in [0, 2], that is with mean 0 and deviation 0.5: the release takes 0 to 255, which half
-    precision does not bear. The network is scaled by that, exactly. Pixels in [-1, 1] are brought there and back.
-    `small_blocks`: blocks of a second body with an upsampler of factor 2, which answers alone up to x2 and together
-    with the first one up to x2.5; 0: there is none. `centred`: whether pixels are in [-1, 1]. `gives`: see
-    `NativeEncoder`.
+    precision does not bear; the network is scaled by that, exactly. `centred`: they are in [-1, 1]. `small_blocks`:
+    blocks of a second body for factor 2, which answers alone up to x2 and together with the first one up to x2.5; 0:
+    there is none.
     """
 
     UPSTREAM_KEYS = ((r"^(conv_1|block_\d+|conv_2|upsampler)\.", r"encoder.\1."),)

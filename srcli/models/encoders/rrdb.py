@@ -53,18 +53,12 @@ class ResidualInResidual(nn.Module):
 class RRDB(NativeEncoder):
     """RRDB with 23 blocks of 64 channels by default: 16,697,987 parameters with the upsampler.
 
-    Tiles are exact with 347 pixels of context, one per convolution on the longest path, 349 for the picture. The influence
-    of far pixels dies out before. Of LINF's features, with random weights, nothing is left 16 pixels away (2e-6 of their
-    deviation); 48 leave room for trained ones. Real-ESRGAN looks far on damaged photographs: with 64 pixels up to 0.3 % of
-    the samples differ by more than a level, with 80 none of 18,432 in float32 did, and 0.1 % in bf16, which rounds
-    differently wherever something differs at all.
-
-    `factor`: of the native picture, 4 or 2; for 2 the trunk works at half the resolution.
-    `n_feats`: channels between blocks and of the features.
-    `n_blocks`: residual-in-residual blocks.
-    `growth`: channels each dense convolution adds.
-    `upsampler`: hold the layers behind the trunk; features alone do not run them, but the releases' files have them.
-    `gives`: see `NativeEncoder`; with factor 2 the picture alone.
+    Tiles are exact with 347 pixels of context, one per convolution on the longest path, 349 for the picture. Of LINF's
+    features nothing is left 16 pixels away; 48 leave room for trained ones. Real-ESRGAN looks far on damaged
+    photographs: with 64 pixels up to 0.3 % of the samples differ by more than a level, with 80 none of 18,432 in
+    float32 did. `factor`: of the native picture, 4 or 2; for 2 the trunk works at half the resolution, and gives the
+    picture alone. `upsampler`: hold the layers behind the trunk; features alone do not run them, but the releases'
+    files have them.
     """
 
     UPSTREAM_KEYS = (

@@ -12,10 +12,7 @@ from srcli.models.sr import Gives, NativeEncoder
 
 
 class SRVGG(NativeEncoder):
-    """Convolutions of 3x3 with PReLU; what they give is added to the nearest pixel. 1,213,296 parameters by default.
-
-    `n_convs`: convolutions between the first and the last. `gives`: see `NativeEncoder`.
-    """
+    """Convolutions of 3x3 with PReLU; what they give is added to the nearest pixel. 1,213,296 parameters by default."""
 
     UPSTREAM_KEYS = ((r"^body\.", "encoder.body."),)
 

@@ -111,11 +111,7 @@ class MLPBlock(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Window attention and an MLP, each after a LayerNorm and added to its input.
-
-    `shift`: how far the windows are moved, 0 or half a window. `mlp_ratio`: hidden width of the MLP over `dim`.
-    `drop_path`: chance that a sample skips a residual branch in training.
-    """
+    """Window attention and an MLP, each after a LayerNorm and added to its input; windows are moved by `shift`."""
 
     def __init__(
         self, dim: int, n_heads: int, window: int, *, shift: int, mlp_ratio: float, drop_path: float
@@ -182,17 +178,12 @@ class PatchEmbed(nn.Module):
 class SwinIR(Encoder):
     """SwinIR: 6 groups of 6 blocks by default, 11,603,044 parameters.
 
-    Sides are padded by reflection at the bottom and the right to multiples of the window, and the features keep
-    the padded size unless `crop`. A tile's corner must lie on a multiple of the window in the padded image; off
-    by half a window the features are wrong at any halo. The true radius is about 211 pixels; the halo of 32 is
-    practical: with random weights the error is 1e-5 of the features' standard deviation (24: 1e-4, 16: 3e-3).
-
-    `embed_dim`: channels of the transformer.
-    `mlp_ratio`: hidden width of the MLPs over `embed_dim`.
-    `out_channels`: channels of the LIIF family's last convolution; 0 leaves it out, and the features have `embed_dim`
-    channels (CiaoSR).
-    `crop`: cut the features back to the size of the input (CiaoSR).
-    `drop_path`: stochastic depth in training, growing linearly to this rate at the last block.
+    Sides are padded by reflection at the bottom and the right to multiples of the window, and the features keep the
+    padded size unless `crop` (CiaoSR). A tile's corner must lie on a multiple of the window in the padded image; off by
+    half a window the features are wrong at any halo. The true radius is about 211 pixels; the halo of 32 is practical:
+    with random weights the error is 1e-5 of the features' standard deviation (24: 1e-4, 16: 3e-3). `out_channels`: of
+    the LIIF family's last convolution; 0 leaves it out (CiaoSR). `drop_path`: stochastic depth in training, growing
+    linearly to this rate.
     """
 
     title = "SwinIR"

@@ -28,15 +28,9 @@ GAIN = 2**0.5  # behind it
 class IDM(OutputGenerator):
     """The generator of IDM; its encoder is any that gives features of the LR image.
 
-    `widths`: channels of the levels from fine to coarse.
-    `layers`: residual blocks of a level on the way down; on the way up there is one more.
-    `attention`: for each level, whether its blocks have self-attention; the middle always has it.
-    `hidden`: channels between the two linear layers of the implicit upsampling.
-    `largest`: the largest scale seen in training, whose place on the axis of scales is 1; 1 is at 0. Beyond, the
-    network is told 1.
-    `dropout`: in training, before a residual block's last convolution.
-    `relative`: see `OutputGenerator`; 0 is the published form. So what is not learned yet leaves the enlarged picture.
-    Raises ValueError (sizes that do not fit each other, or a negative deviation).
+    `attention`: for each level, whether its blocks have self-attention; the middle always has it. `hidden`: channels
+    between the two layers of the implicit upsampling. `largest`: the largest scale seen in training, whose place on the
+    axis of scales is 1; 1 is at 0. `relative`: see `OutputGenerator`; 0 is the published form.
     """
 
     title = "IDM"
@@ -113,11 +107,7 @@ class IDM(OutputGenerator):
         return features
 
     def spread(self, feat: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        """The condition (B, 3, H, W) of a rectangle of output pixels, and the place of the scale (B,) in [0, 1].
-
-        `feat`: (B, C, h, w), what `condition` gave for a part of the image. `grid`: the rectangle; its origins are the
-        corner of that part.
-        """
+        """The condition (B, 3, H, W) of a rectangle of output pixels, and the place of the scale (B,) in [0, 1]."""
         wide = Grid(*(_grown(axis) for axis in grid))
         out = feat
         for dim, axis in ((2, wide.rows), (3, wide.cols)):
@@ -131,10 +121,7 @@ class IDM(OutputGenerator):
         return out, out.new_full((len(out),), place)
 
     def forward(self, noisy: Tensor, t: Tensor, condition: tuple[Tensor, Tensor]) -> Tensor:
-        """The noise (B, 3, H, W) in `noisy`.
-
-        `noisy`: (B, 3, H, W). `t`: (B,), the share of the signal in it, sqrt(alpha-bar). `condition`: see `spread`.
-        """
+        """The noise in `noisy` (B, 3, H, W), in which the share of the signal is t (B,), given what `spread` gives."""
         given, place = condition
         given = given.to(noisy.dtype)
         level, pyramid = self.level(t), self.pyramid(given)

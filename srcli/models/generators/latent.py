@@ -16,11 +16,7 @@ from srcli.models.sr import Encoder, Generator
 
 
 class LatentGenerator(Generator):
-    """A UNet, and what makes latents standard normal.
-
-    `unet`: see `srcli.models.unet`. `latent_mean`: of the training latents by channel, (1, C, 1, 1). Raises ValueError
-    (sizes that do not fit each other).
-    """
+    """A UNet, see `srcli.models.unet`, and what makes latents standard normal: their mean and deviation by channel."""
 
     latent_mean: Tensor
     latent_std: Tensor

@@ -60,9 +60,8 @@ class DinoTokens(Encoder):
     """The last tokens of a vision transformer, DINO ViT-B/16 in the paper's reading, never trained.
 
     The paper names neither variant nor layer; all tokens of the last layer are taken, the class token included, of the
-    LR picture resized to a square. `base`: a base model's name, or a folder in the layout of transformers; "" builds
-    `vit` with random weights. `vit`: settings of transformers' `ViTConfig`, for tests. `side`: of the square; 0: what
-    the transformer was trained with.
+    LR picture resized to a square of `side` (0: what the transformer was trained with). `base`: a base model's name, or
+    a folder in the layout of transformers; "" builds `vit`, settings of `ViTConfig`, with random weights.
     """
 
     exact = False
@@ -102,9 +101,8 @@ class DinoTokens(Encoder):
 class AutoEncoder(LatentDecoder):
     """A variational auto-encoder of diffusers: latents to pixels, and back.
 
-    `in_dim`: not used; the tokens' width. `base`: a base model's name, or a folder with a subfolder `vae`; "" builds
-    `vae`. `vae`: settings of `AutoencoderKL`. `scaling`: what latents are multiplied by, so that their deviation is
-    one; None: what the auto-encoder states.
+    `base`: a base model's name, or a folder with a subfolder `vae`; "" builds `vae`, settings of `AutoencoderKL`.
+    `scaling`: what latents are multiplied by, so that their deviation is one; None: what the auto-encoder states.
     """
 
     def __init__(
@@ -134,18 +132,13 @@ DECODERS: dict[str, type[LatentDecoder]] = {"latents": AutoEncoder, "cosines": C
 class LGCAA(Generator):
     """The generator: UNet with LGCAA, ControlNet, DPACM's view of the condition, and the projection of the tokens.
 
-    `base`: a base model's name, or a folder with a subfolder `unet`; "" builds `unet` with random weights.
-    `unet`: settings of `UNet2DConditionModel`.
-    `condition_widths`: of the light network that sees the enlarged picture; each after the first halves its size.
-    `trains`: "attention": of the UNet only self- and cross-attention, the published way; "all" from scratch.
-    `control_parts`: which LGCAA the ControlNet's copy has; "none": standard attention.
-    `dpacm`: whether the condition has a view that is trained with; the ablation leaves it out.
-    `relative`: whether the network is shown how far noisy latents are from those of the enlarged picture with as little
-    signal, and tells how far the answer is; the process stays as it is. So what is not learned yet leaves the picture
-    as it was.
-    `checkpointing`: computes activations again in the backward pass, for less memory.
-    `diffusion`: the noise, of which `relative` needs the shares of signal.
-    `parts, local_window, logit_scale, normalise_v, clamp, merge_norm, residual_gate, mlp_ratio`: see `LocalGlobal`.
+    `base`: a base model's name, or a folder with a subfolder `unet`; "" builds `unet`, settings of
+    `UNet2DConditionModel`. `condition_widths`: of the light network that sees the enlarged picture; each after the
+    first halves its size. `trains`: "attention": of the UNet only self- and cross-attention, the published way; "all"
+    from scratch. `control_parts`: which LGCAA the ControlNet's copy has. `dpacm`: whether the condition has a view that
+    is trained with. `relative`: whether the network is shown how far noisy latents are from those of the enlarged
+    picture with as little signal, and tells how far the answer is, so that what is not learned yet leaves the picture
+    as it was. The others: see `LocalGlobal`.
     """
 
     kind = "restoration"
@@ -213,10 +206,7 @@ class LGCAA(Generator):
         return found.flatten(2).transpose(1, 2)
 
     def forward(self, noisy: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The noise in `noisy` (B, channels, h, w) at the steps t (B,) or (), or the velocity where that is learned.
-
-        Sides are multiples of `multiple_of`.
-        """
+        """The noise, or velocity, in `noisy` (B, channels, h, w), sides multiples of `multiple_of`, at t (B,)."""
         if not self.relative:
             return self._told(noisy, t, condition)
         assert condition.latent is not None
@@ -246,10 +236,7 @@ class LGCAA(Generator):
         )[0]
 
     def viewed(self, picture: Tensor) -> Tensor:
-        """DPACM's view (B, 3, h, w) of the condition made of an enlarged picture.
-
-        Raises PresetError (it was built without).
-        """
+        """DPACM's view (B, 3, h, w) of the condition made of an enlarged picture; PresetError without DPACM."""
         if self.view is None:
             raise PresetError("this generator has no DPACM.", hint="generator.dpacm = true")
         return self.view(self.control.controlnet_cond_embedding(picture))
