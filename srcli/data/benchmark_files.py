@@ -83,11 +83,11 @@ def verify(spec: Spec, folder: Path, scales: Sequence[float]) -> Verdict:
 def make_lr(
     hr: Path, output: Path, scales: Sequence[float], method: str, *, seed: int = 0, overwrite: bool = False
 ) -> Iterator[Path]:
-    """Write the LR pictures of a folder of HR ones as ``<output>/X<scale>/<name>.png``.
+    """Write the LR pictures of a folder of HR ones as ``<output>/X<scale>/<name>.png``; yields those that were written.
 
-    `method`: a reduction, or a degradation; what is done to the picture of a number is drawn from it and the seed.
-    Yields each file that was written. Raises NothingToDoError (`hr` holds no picture), ImageError (an HR picture cannot
-    be read, or is too small), ResourceError (a file cannot be written), UsageError (an unknown method).
+    `method`: a reduction, or a degradation, drawn from the seed and the picture's number. Raises NothingToDoError (no
+    HR picture), ImageError (one cannot be read, or is too small), ResourceError (the disk), UsageError (an unknown
+    method).
     """
     files = pictures(hr)
     if not files:
@@ -135,8 +135,7 @@ def fetch(
 ) -> list[Path]:
     """Fetch and unpack the archives of a benchmark into `folder`; those that are unpacked already are left alone.
 
-    Raises ModelError (there is no direct link, no answer, or a damaged archive), ResourceError (the disk is full or the
-    folder is not writable).
+    Raises ModelError (no direct link, no answer, or a damaged archive), ResourceError (it cannot be written).
     """
     if not spec.urls:
         raise ModelError(

@@ -73,19 +73,13 @@ class Benchmark:
     made: str = "bicubic"  # how given LR files were made
 
     def items(self, scale: float) -> list[Item]:
-        """Its pictures at a scale, by name.
-
-        Raises NothingToDoError (there is none), ModelError (LR and HR files do not pair up).
-        """
+        """Its pictures at a scale, by name. Raises NothingToDoError (none), ModelError (LR and HR do not pair up)."""
         if self.folders is None:
             return [Item(name, hr) for name, hr in self.arrays.items()]
         return self.folders.items(scale)
 
     def load(self, item: Item, scale: float, reduction: str) -> Pair:
-        """The pictures of an item; LR is made by `reduction` where none is given.
-
-        Raises ImageError (a file that cannot be read, or sizes that do not fit the scale).
-        """
+        """The pictures of an item; LR is made by `reduction` where none is given. Raises ImageError."""
         hr = read_rgb(item.hr)
         if item.lr is None:
             crop, size = cropped_to_scale(hr, scale)
@@ -97,10 +91,7 @@ class Benchmark:
 
 
 def cropped_to_lr(hr: U8, lr: U8, scale: float, where: str) -> U8:
-    """The top left part of an HR picture that an LR picture covers.
-
-    Raises ImageError (sizes that differ by more than the rest of a division).
-    """
+    """The top left part of an HR picture that an LR picture covers. Raises ImageError (sizes that do not fit)."""
     target = Size(round(lr.shape[0] * scale), round(lr.shape[1] * scale))
     rest = hr.shape[0] - target.h, hr.shape[1] - target.w
     if min(rest) < 0 or max(rest) >= max(scale, 1):
@@ -112,10 +103,9 @@ def cropped_to_lr(hr: U8, lr: U8, scale: float, where: str) -> U8:
 
 
 def read_rgb(source: Path | U8) -> U8:
-    """A picture as (h, w, 3) 8-bit; gray becomes three equal channels, profile and rotation are ignored.
+    """A picture as (h, w, 3) 8-bit, as published evaluations read files: gray repeated, profile and rotation ignored.
 
-    That is how the published evaluations read their files. Raises ImageError (no picture, truncated, or of more than 8
-    bits).
+    Raises ImageError (no picture, truncated, or of more than 8 bits).
     """
     if not isinstance(source, Path):
         return source
@@ -194,8 +184,7 @@ def locate(spec: Spec, roots: Sequence[Path]) -> Path | None:
 def open_benchmark(name: str, data: Path | None = None) -> Benchmark:
     """The benchmark called `name`, or the pictures in the folder `name`.
 
-    Raises UsageError (an unknown name), MissingBenchmarkError (its pictures are not here; the message says where it was
-    looked for, the hint where to get it).
+    Raises UsageError (an unknown name), MissingBenchmarkError (not here; says where it was looked for, and is got).
     """
     if os.sep in name and Path(name).is_dir():
         return open_folder(Path(name))
@@ -213,10 +202,7 @@ def open_benchmark(name: str, data: Path | None = None) -> Benchmark:
 
 
 def open_folder(hr: Path, lr: Path | None = None, *, name: str | None = None) -> Benchmark:
-    """The pictures in a folder of any known layout, or HR pictures in one folder and LR in another.
-
-    Raises NothingToDoError (a folder does not exist).
-    """
+    """Pictures in a folder of any known layout, or HR and LR in two. Raises NothingToDoError (no folder)."""
     for folder in (hr, lr):
         if folder is not None and not folder.is_dir():
             raise NothingToDoError(f"{folder} is no folder.")
@@ -225,10 +211,7 @@ def open_folder(hr: Path, lr: Path | None = None, *, name: str | None = None) ->
 
 
 def open_benchmarks(names: Sequence[str], data: Path | None = None) -> list[Benchmark]:
-    """The benchmarks called so; "all" is every known one that is here.
-
-    Raises UsageError (an unknown name), MissingBenchmarkError (a named one is not here, or none at all).
-    """
+    """The benchmarks called so; "all" is every known one that is here. Raises as `open_benchmark`."""
     if [name.lower() for name in names] != ["all"]:
         return [open_benchmark(name, data) for name in names]
     roots = data_roots(data)

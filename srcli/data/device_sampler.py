@@ -27,20 +27,12 @@ _PLACE = (1 << 2 * _COLUMN_BITS) - 1
 
 
 def make_sampler(photos: Sequence[Photo], settings: SampleSettings, device: torch.device | str) -> Sampler:
-    """The sampler that `settings` ask for; its batches lie on `device` if `settings.on_device`, else on the CPU.
-
-    Raises UsageError (settings that contradict each other), ResourceError (the photos do not fit into the device's
-    memory).
-    """
+    """The sampler that `settings` ask for; its batches lie on `device` if `settings.on_device`, else on the CPU."""
     return DeviceSampler(photos, settings, device) if settings.on_device else Sampler(photos, settings)
 
 
 class DeviceSampler(Sampler):
-    """`Sampler` on a device.
-
-    Raises UsageError (settings that contradict each other), ResourceError (the photos do not fit into the device's
-    memory).
-    """
+    """`Sampler` on a device. Raises ResourceError (the photos do not fit into its memory), and as `Sampler`."""
 
     def __init__(self, photos: Sequence[Photo], settings: SampleSettings, device: torch.device | str) -> None:
         super().__init__(photos, settings)

@@ -46,10 +46,7 @@ class Inspected:
 
 
 def inspect(sources: Iterable[Path]) -> Iterator[Inspected]:
-    """Every image file of folders, tar shards and files, in order.
-
-    Raises NothingToDoError (a source does not exist), ImageError (a damaged tar file).
-    """
+    """Every image file of folders, tar shards and files, in order; raises as `image_files`."""
     for source in sources:
         for path, data in image_files(source):
             name = str(source) if source.name == path else f"{source}/{path}"
@@ -66,11 +63,7 @@ def inspect(sources: Iterable[Path]) -> Iterator[Inspected]:
 
 
 def findings(files: Sequence[Inspected], *, smallest: int, within: int = SAME) -> list[Finding]:
-    """What is wrong: broken and small files, near duplicates, pictures of benchmarks.
-
-    `smallest`: side in pixels that a training photo needs. `within`: signs of 255 in which pictures that show the same
-    may differ. Raises NothingToDoError (there is no file at all).
-    """
+    """What is wrong: broken files, sides below `smallest`, near duplicates (`within` signs of 255), benchmarks."""
     if not files:
         raise NothingToDoError("there is no image to look at.")
     good = [f for f in files if f.signs is not None]
@@ -224,11 +217,7 @@ def benchmark_matches(names: Sequence[str], hashes: Sequence[Bits], within: int 
 
 
 def refuse_benchmarks(photos: Iterable[Photo], *, force: bool) -> list[str]:
-    """Make sure that nothing is trained on that a benchmark measures with.
-
-    Knows Set5, Set14 and B100. Whole pictures are recognised, not parts of them. Returns with `force`, one line for
-    each match. Raises ModelError (a photo shows a benchmark picture).
-    """
+    """Raise ModelError if a photo shows a picture of Set5, Set14 or B100 as a whole; with `force`, a line for each."""
     photos = list(photos)
     matches = benchmark_matches([p.name for p in photos], [perceptual_hash(p.pixels) for p in photos])
     lines = [f"{match.name} shows the picture {match.other}" for match in matches]

@@ -52,11 +52,7 @@ class PairedFolders:
     lr: tuple[str, ...] = ()
 
     def items(self, scale: float) -> list[Item]:
-        """The pictures at `scale`, by name.
-
-        Raises NothingToDoError (there is none), ModelError (an HR or LR file without its counterpart, or two files of
-        one name).
-        """
+        """The pictures at `scale`, by name. Raises NothingToDoError (none), ModelError (files that do not pair up)."""
         items = self._by_scale(scale) or self._beside(scale) or self._in_folders(scale)
         if not items:
             raise NothingToDoError(f"the folder {self.folder} holds no image that an evaluation can use.")
@@ -102,10 +98,7 @@ def pair(
     *,
     kinds: tuple[str, str] = ("HR", "LR"),
 ) -> list[Item]:
-    """HR and LR files of the same names; `kinds` is what messages call them.
-
-    Raises ModelError (a file without its counterpart, or two files of one name).
-    """
+    """HR and LR files of the same names; `kinds` is what messages call them. Raises ModelError (no pairs)."""
     high, low = by_name(hr, scale), by_name(lr, scale)
     problems = [
         f"{len(names)} {kind} without {other} ({some(sorted(names))})"

@@ -73,13 +73,10 @@ def load_photos(
 ) -> Photos:
     """Read every image of folders (recursively) and tar shards.
 
-    `sources`: folders, image files or tar files.
-    `smallest`: images with a side below this are skipped, and said so.
-    `held_out`: photographs to hold out besides those the hash chooses.
-    `in_memory`: bytes of pixels up to which they are held in memory; None for a share of what is free.
-    `folder`: on whose disk the others lie, in a file without a name; None for the system's place.
-    Raises NothingToDoError (a source does not exist, or no image could be used), ImageError (a damaged tar file),
-    ResourceError (the disk is full).
+    Those with a side below `smallest` are skipped, and said so. `held_out`: photographs to hold out besides those the
+    hash chooses. `in_memory`: bytes of pixels up to which they are held in memory; None for a share of what is free.
+    `folder`: on whose disk the others lie, in a file without a name. Raises NothingToDoError (no source, or no image
+    that can be used), ImageError (a damaged tar file), ResourceError (the disk is full).
     """
     store = _Store(input_bytes() if in_memory is None else in_memory, folder)
     found: list[str] = []
@@ -156,7 +153,7 @@ class _Store:
 
 
 def image_files(source: Path) -> Iterator[tuple[str, bytes]]:
-    """The image files of a folder (with those below it), a tar shard or a file: path inside the source, and content.
+    """Image files of a folder and those below, a tar shard or a file: path inside the source, and content.
 
     Raises NothingToDoError (the source does not exist), ImageError (a damaged tar file).
     """
@@ -181,10 +178,7 @@ def image_files(source: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def decoded(data: bytes, *, smallest: int = 1) -> U8:
-    """The pixels (h, w, 3) of an image file's content.
-
-    Raises ImageError (no image, truncated, or with a side below `smallest`).
-    """
+    """The pixels (h, w, 3) of an image file's content. Raises ImageError (none, truncated, or below `smallest`)."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             pixels = np.asarray(image.convert("RGB"))

@@ -23,8 +23,8 @@ PILLOW = -0.5  # of Keys' kernel; MATLAB's, too
 def cropped_to_scale(hr: U8, scale: float) -> tuple[U8, Size]:
     """The part of an HR picture that an LR picture of whole pixels covers, and the size of that LR picture.
 
-    The LIIF family's rule: h = floor(H / scale), then the top left round(h * scale) rows; columns likewise. Raises
-    ImageError (the picture is smaller than one LR pixel).
+    The LIIF family's rule: h = floor(H / scale), then the top left round(h * scale) rows; columns likewise. ImageError
+    for less than one LR pixel.
     """
     size = Size(*(math.floor(side / scale + 1e-9) for side in hr.shape[:2]))
     if min(size) < 1:

@@ -115,10 +115,7 @@ def batch_rng(seed: int, step: int, rank: int = 0) -> np.random.Generator:
 
 
 class Sampler:
-    """Draws batches from photos, each photo in proportion to its pixels.
-
-    Raises UsageError (settings that contradict each other, or an unknown degradation).
-    """
+    """Draws batches from photos, in proportion to their pixels. Raises UsageError (settings that contradict)."""
 
     def __init__(self, photos: Sequence[Photo], settings: SampleSettings) -> None:
         if settings.around % 2 == 0 or settings.block % settings.around:
@@ -135,11 +132,10 @@ class Sampler:
         return self._joined([self._sample(rng, self.settings.scales) for _ in range(size)])
 
     def drawn(self, seed: int, step: int, numbers: Sequence[int], scales: Range | None = None) -> Batch:
-        """The samples of these numbers of a step.
+        """The samples of these numbers of a step, each from its own random numbers, however the step is split.
 
-        Each has random numbers of its own, so that a step gives the same samples however it is split over processes or
-        parts. `numbers`: which of the step's samples. `scales`: smallest and largest scale of this step, instead of the
-        settings'. A photo that is too small for a scale gives the largest that it can.
+        `scales`: smallest and largest of this step; a photo that is too small for a scale gives the largest that it
+        can.
         """
         low, high = scales or self.settings.scales
         if self.settings.scale_per == "batch":
@@ -236,8 +232,8 @@ class PairPlan:
 def plan_pairs(photographs: Sequence[Path], ranges: Ranges, *, count: int, seed: int) -> list[PairPlan]:
     """`count` crops spread evenly over photographs, with all their numbers drawn from (seed, number of the pair).
 
-    HR is not sharpened, whatever the ranges say: that is for training, and would change what is measured. Raises
-    NothingToDoError (there is no photograph), ImageError (one cannot be read, or is smaller than a crop).
+    HR is not sharpened, whatever the ranges say: that is for training. Raises NothingToDoError (no photograph),
+    ImageError (one cannot be read, or is smaller than a crop).
     """
     if not photographs:
         raise NothingToDoError("there is no photograph to cut pairs from.")
@@ -261,11 +257,10 @@ def plan_pairs(photographs: Sequence[Path], ranges: Ranges, *, count: int, seed:
 def make_pairs(
     plans: Sequence[PairPlan], output: Path, *, seed: int, overwrite: bool = False
 ) -> Iterator[Path]:
-    """Write pairs as `<output>/gt/<name>.png` and `<output>/lq/<name>.png`, and what was done to each.
+    """Write pairs as `<output>/gt/<name>.png` and `<output>/lq/<name>.png`, and what was done to each; yields LR files.
 
-    A call that was interrupted is continued. Yields each LR file that was written. Raises ExistsError (other pairs are
-    there already, and `overwrite` is not given), ImageError (a photograph cannot be read), ResourceError (a file cannot
-    be written).
+    A call that was interrupted is continued. Raises ExistsError (other pairs are there, without `overwrite`),
+    ImageError (a photograph cannot be read), ResourceError (a file cannot be written).
     """
     record = "".join(plan.line(seed) + "\n" for plan in plans)
     try:

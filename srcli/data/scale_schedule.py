@@ -44,11 +44,9 @@ class ScaleSchedule:
 
     @staticmethod
     def parse(text: str, joins: tuple[float, ...] = ()) -> ScaleSchedule:
-        """The schedule that `text` describes, as in the module's own description; `1:4` alone is uniform.
+        """The schedule that `text` describes, see the module; `1:4` alone is uniform, joins are equal by default.
 
-        `text`: the kind, then the groups; without groups 1:4, and 4:12 where there are two. `joins`: see the class;
-        equal shares by default. Raises UsageError (an unknown kind, a range that is no range, or shares that do not
-        rise from 0).
+        Raises UsageError (an unknown kind, a range that is no range, or shares that do not rise from 0).
         """
         words = text.split()
         if len(words) == 1 and words[0][0].isdigit():
@@ -92,8 +90,8 @@ class ScaleSchedule:
     def at(self, step: int, steps: int, *, seed: int, patch: int, largest: float = math.inf) -> StepScales:
         """What step `step` of `steps` sees.
 
-        `patch`: side of the LR patch, which decides the sizes of a cascade's stages. `largest`: the scale that the
-        photos allow; the first factor of a cascade gives way to it.
+        `patch`, of the LR patch, decides the sizes of a cascade's stages, whose first factor gives way to the photos'
+        `largest`.
         """
         group = self.group(step, steps)
         if len(group) == 1:

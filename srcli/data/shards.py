@@ -26,16 +26,12 @@ def pack(
     overwrite: bool = False,
     skipped: Callable[[str], None] = lambda _line: None,
 ) -> Iterator[Path]:
-    """Write `<output>/<prefix>-000000.tar`, .. with every photo that can be used, its bytes unchanged.
+    """Write `<output>/<prefix>-000000.tar`, .. with every photo that can be used, its bytes unchanged; yields shards.
 
-    `sources`: folders, tar shards or files.
-    `shard_bytes`: a shard ends before it would be larger; one photo always fits.
-    `smallest`: photos with a side below this are left out.
-    `overwrite`: replace shards of that name; those that are no longer needed are removed.
-    `skipped`: called with one line for each file that is left out.
-    Yields each shard once it is complete. Raises NothingToDoError (a source does not exist, or no photo can be used),
-    ImageError (a damaged tar file), ExistsError (there are shards of that name, and `overwrite` is not given),
-    ResourceError (a shard cannot be written).
+    A shard ends before it would be larger than `shard_bytes`; one photo always fits. `smallest`: sides below are left
+    out, of which `skipped` is told. `overwrite` replaces shards of that name. Raises NothingToDoError (no source, or no
+    photo that can be used), ImageError (a damaged tar file), ExistsError (there are such shards), ResourceError (it
+    cannot be written).
     """
     try:
         output.mkdir(parents=True, exist_ok=True)

@@ -107,11 +107,7 @@ def in_words(percent: Mapping[str, float]) -> str:
 
 
 def kinds(lr: Source) -> U8:
-    """What every pixel of an LR picture belongs to, as a number into `KINDS`.
-
-    By the local structure tensor: flat where contrast is low in all directions, an edge where it is high in one, and
-    texture where it is high in both.
-    """
+    """What pixels of an LR picture belong to, into `KINDS`: flat, or contrast high in one direction (edge) or both."""
     stronger, weaker = contrasts(lr, 0, lr.size[0])
     kind = np.where(weaker < DIRECTED * stronger, 1, 2)
     return np.where(stronger < FLAT, 0, kind).astype(np.uint8)
@@ -166,10 +162,7 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 
 
 def parse_branch(preset: Preset, branch: str | None) -> str | None:
-    """The branch of a decoder that has several; None means all of them, chosen pixel by pixel.
-
-    Raises UsageError (an unknown branch, or a preset whose decoder has none).
-    """
+    """The branch of a decoder that has several; None: all, chosen pixel by pixel. UsageError for others."""
     if branch is None:
         return None
     known = _branches(preset, "--branch")
@@ -179,10 +172,7 @@ def parse_branch(preset: Preset, branch: str | None) -> str | None:
 
 
 def check_selects(preset: Preset, option: str) -> None:
-    """Refuse an option about which branch is chosen where there is nothing to choose.
-
-    Raises UsageError (the preset's decoder has one branch, or mixes them).
-    """
+    """Raise UsageError for an option about the choice of branches where there is nothing to choose."""
     if len(_branches(preset, option)) < 2 or preset.decoder.args.get("select", "pixel") != "pixel":
         raise UsageError(f"{option}: '{preset.name}' chooses no branch for each pixel.")
 

@@ -61,8 +61,7 @@ def all_devices() -> list[str]:
 def choose_precision(name: str, device: torch.device, *, cpu_bf16: bool = False) -> Precision:
     """The precision called `name`; "auto" is bf16 on a CUDA or XPU device that has it, else fp32.
 
-    `name`: auto, fp32, bf16 or fp16. `cpu_bf16`: whether "auto" is bf16 on a CPU with instructions for it, too. Raises
-    UsageError (an unknown name).
+    With `cpu_bf16` it is bf16 on a CPU with instructions for it, too. Raises UsageError (an unknown name).
     """
     if name == "auto":
         half = (device.type == "cuda" and torch.cuda.is_bf16_supported()) or device.type == "xpu"
@@ -98,10 +97,7 @@ def with_fallback(
     what: str,  # is computed again, in words, with its verb
     quiet: bool = False,  # do not warn of it
 ) -> tuple[Tensor, bool]:
-    """What `compute` gives in `precision`; where that is NaN or infinity, in float32.
-
-    Returns the tensor, and whether it was computed again.
-    """
+    """What `compute` gives in `precision`, or in float32 where that is not finite, and whether it was again."""
     with autocast(device, precision):
         found = compute(precision)
     if precision == "fp32" or bool(torch.isfinite(found).all()):

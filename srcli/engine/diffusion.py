@@ -39,11 +39,10 @@ class Tiles(NamedTuple):
 
 
 def plan_tiles(size: Size, side: int | None, overlap: int, multiple_of: int = 1) -> Tiles:
-    """The tiles of a sample.
+    """The tiles of a sample, whose sides are multiples of `multiple_of` as all corners are.
 
-    `size`: of the sample; its sides are multiples of `multiple_of`. `side`: of the tiles, rounded up to a multiple;
-    None for one that is the sample. `overlap`: pixels that neighbours share at least, rounded up to a multiple; at most
-    half a tile. `multiple_of`: tiles begin at multiples of it.
+    `side`: of the tiles, rounded up to a multiple; None for one that is the sample. `overlap`: pixels that neighbours
+    share at least; at most half a tile.
     """
 
     def whole(pixels: float) -> int:
@@ -121,19 +120,13 @@ def denoise(
     is_out_of_memory: Callable[[BaseException], bool] = lambda error: isinstance(error, MemoryError),
     report: Callable[[float], None] | None = None,
 ) -> tuple[Tensor, Plan]:
-    """Denoise a sample from noise, or from noise and a start.
+    """Denoise a sample (1, C, H, W) from noise, or from noise and a start; and the plan that fitted into memory.
 
-    `predict`: gives the noise (or velocity) in n noisy tiles (n, C, h, w) at the time t (n,), told where they lie.
-    `noise`: the sample's own (1, C, H, W) at 0, and that of the n-th step at n, on the device to run on.
-    `plan`: tiles, and how many at a time.
-    `by_level`: whether `predict` is given sqrt(alpha-bar) for t instead of the step of training.
-    `start`: a sample to begin from, which gets the noise that belongs before call `begin`; None: noise alone.
-    `begin`: number of the first call; those before are left out.
-    `is_out_of_memory`: tells errors that call for fewer or smaller tiles.
-    `report`: called with the finished share after every step.
-    Returns the sample (1, C, H, W), in the noise's type, and the plan that fitted into memory. Raises ModelError (a
-    prediction is NaN or infinite), ResourceError (memory runs out even with the smallest tiles), UsageError (`begin` is
-    no call, or is not the first without a sample to begin from).
+    `predict` gives the noise (or velocity) in n noisy tiles (n, C, h, w) at the time t (n,), told where they lie.
+    `noise`: the sample's own (1, C, H, W) at 0, and that of the n-th step at n. `by_level`: t is sqrt(alpha-bar)
+    instead of the step of training. `start`: gets the noise that belongs before call `begin`, the first one made; None:
+    noise alone. Raises ModelError (a prediction is NaN or infinite), ResourceError (memory runs out even with the
+    smallest tiles), UsageError (`begin` is no call, or is not the first without a start).
     """
     if not 0 <= begin < schedule.calls or (begin and start is None):
         raise UsageError(f"Sampling cannot begin at call {begin} of {schedule.calls}.")

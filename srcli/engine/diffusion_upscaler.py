@@ -28,11 +28,7 @@ Condition = Callable[[Sequence[Box]], Tensor | tuple[Tensor, ...]]
 
 
 class DiffusionUpscaler(Upscaler):
-    """An `Upscaler` whose network has a generator, which denoises a sample.
-
-    `sample_pixels`: what the pixels of the sample are, in words. `diffusion`: what the preset says of the noise.
-    `sampling`: how, by default; None: as the preset says.
-    """
+    """An `Upscaler` whose network has a generator, which denoises a sample of `sample_pixels` (in words)."""
 
     sample_pixels: str
     samples_pixels = True
@@ -96,12 +92,10 @@ class DiffusionUpscaler(Upscaler):
         stats: RenderStats,
         start: Tensor | None = None,
     ) -> Tensor:
-        """A sample (1, C, H, W), denormalised.
+        """A sample (1, C, H, W), denormalised; `start` is what `how.fidelity` begins with.
 
-        `condition`: for some boxes of the sample, what the generator sees beside the noise, with their axis first.
-        `report`: called with the finished share after every step. `stats`: takes the tiles, and what was done again.
-        `start`: a sample that `how.fidelity` begins with. Raises ModelError, ResourceError (see
-        `srcli.engine.diffusion.denoise`), UsageError (fidelity, without anything to be faithful to).
+        `condition` gives, for boxes of the sample, what the generator sees beside the noise. Raises ModelError,
+        ResourceError (see `denoise`), UsageError (fidelity, without anything to be faithful to).
         """
         if how.fidelity and start is None:
             raise UsageError(f"'{self.preset.name}' samples from noise alone: it has no fidelity.")
@@ -126,11 +120,7 @@ class DiffusionUpscaler(Upscaler):
 
 
 class Predictor:
-    """A generator beside its condition, as `srcli.engine.diffusion.denoise` calls it.
-
-    `condition`: see `DiffusionUpscaler.sampled`. `stats`: counts predictions computed again in float32 because half
-    precision gave NaN or infinity.
-    """
+    """A generator beside its condition, as `denoise` calls it; counts in `stats` what is computed again in float32."""
 
     def __init__(
         self,

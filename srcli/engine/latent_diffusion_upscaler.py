@@ -62,11 +62,7 @@ class Extended:
 
 
 class LatentDiffusionUpscaler(DiffusionUpscaler):
-    """A `DiffusionUpscaler` for a network with a generator of latents.
-
-    `network`: encoder, decoder and generator. `branch`: the one whose answers are given, of a decoder with several;
-    None: what the decoder selects.
-    """
+    """A `DiffusionUpscaler` for a network with a generator of latents; `branch` always answers, if it is set."""
 
     sample_pixels = "LR pixels"
 
@@ -86,11 +82,10 @@ class LatentDiffusionUpscaler(DiffusionUpscaler):
     def latent(
         self, source: Source, *, seed: int = 0, sampling: Sampling | None = None, report: Report | None = None
     ) -> Latent:
-        """Sample the latent of a picture, from which any size is decoded (`RenderRequest.latent`). One, whatever `sampling.average` says.
+        """One latent of a picture, from which any size is decoded (`RenderRequest.latent`).
 
-        `sampling`: how, if not as `self.sampling` says. `report`: called with the finished share after every step.
-        Raises UsageError (the seed is none), ModelError (the generator gives NaN or infinity), ResourceError (memory
-        runs out even with the smallest tiles).
+        Raises UsageError (the seed is none), ModelError (the generator gives NaN or infinity), ResourceError (no
+        memory).
         """
         how = sampling or self.sampling
         return self._latent(_extended(source, how), checked_seed(seed), how, report)

@@ -65,11 +65,8 @@ def encode(
 ) -> Tensor:
     """Latents (1, C, h, w) float32 of a picture (1, 3, H, W) in [-1, 1], both on the picture's device.
 
-    `decoder`: its auto-encoder runs where it is.
-    `picture`: sides are multiples of the decoder's factor.
-    `side`: of the tiles, in latent pixels; None for no tiles.
-    `overlap`: latent pixels that neighbours share.
-    `passes`: see the module; 0 leaves every tile its own statistics.
+    Tiles have `side` latent pixels (None: no tiles) and share `overlap`. `passes`: see the module; 0 leaves every tile
+    its own statistics.
     """
     factor = decoder.factor
     size = Size(*(length // factor for length in picture.shape[-2:]))

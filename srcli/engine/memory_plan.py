@@ -161,10 +161,7 @@ def plan_memory(
     free: int,  # bytes, weights included
     calls: int | None = None,  # of the generator for one sample; None: all of `sampling`
 ) -> MemoryPlan:
-    """Plan a picture, with tiles as large as memory allows and no larger than the preset's.
-
-    Raises ResourceError where not even the smallest tiles fit.
-    """
+    """Plan a picture, with tiles as large as memory allows and no larger than the preset's; else ResourceError."""
     assert preset.diffusion is not None
     model = _blank(without_bases(preset).to_json())
     multiple, factor = model.network.generator.multiple_of, model.network.decoder.factor
@@ -216,10 +213,7 @@ class _Blank:
         self.known: dict[tuple[str, Size], Cost] = {}
 
     def cost(self, kind: str, size: Size) -> Cost:
-        """Of "encoder" or "decoder" (pixels to latents, and back) or "generator", on a sample of that size.
-
-        Or of "tokens": what looks at an LR picture of that size.
-        """
+        """Of "encoder", "decoder" or "generator" on a sample of that size, or of "tokens" on an LR picture of it."""
         if (kind, size) not in self.known:
             with self.mode:
                 self.known[kind, size] = cost(self.call(kind, size))

@@ -30,10 +30,7 @@ class TensorSource:
 
 
 class NormalisedImage:
-    """The normalised LR image as the network sees it, mirrored at the bottom and right to a multiple.
-
-    `multiple`: the sides are brought to multiples of it. `repeat_edge`: see `Encoder`.
-    """
+    """The LR image as the network sees it, normalised, mirrored at the bottom and right to a multiple."""
 
     def __init__(
         self, source: Source, mean: Tensor, std: Tensor, multiple: int, *, repeat_edge: bool = True

@@ -50,11 +50,7 @@ class Enlarged:
 
 
 class Restorer(DiffusionUpscaler):
-    """A latent restorer with its preset, on a device.
-
-    Its auto-encoder, which overflows in half precision, runs in float32 whatever the precision; `tile` counts latent
-    pixels.
-    """
+    """A latent restorer; `tile` counts latent pixels. Its auto-encoder overflows in half precision, and has float32."""
 
     network: LatentRestorer
 
@@ -84,10 +80,7 @@ class Restorer(DiffusionUpscaler):
             request.report(1.0)
 
     def planned(self, target: Size, how: Sampling | None = None) -> MemoryPlan:
-        """Tiles, memory and arithmetic for an output of `target`, fitted to the memory that is free now.
-
-        Raises ResourceError (not even the smallest tiles fit).
-        """
+        """Tiles, memory and arithmetic for an output of `target` in the memory that is free now, or ResourceError."""
         how, free = how or self.sampling, free_memory(self.device) + parameter_bytes(self.network)
         schedule = scheduler_for(self.diffusion, how)
         calls = schedule.calls - self.first_call(schedule, how)

@@ -46,10 +46,7 @@ class TemperatureMap:
 
 
 def temperature_map(asked: str) -> TemperatureMap:
-    """The map that "auto" or a picture's path means.
-
-    Raises UsageError (no such file), ImageError (it is no picture).
-    """
+    """The map that "auto" or a picture's path means. Raises UsageError (no such file), ImageError (no picture)."""
     if asked == "auto":
         return TemperatureMap("auto", f"auto {LOWEST} {HIGHEST} {KNEE}")
     from srcli.image.read import read_image
@@ -70,10 +67,7 @@ def texture_factor(source: Source, top: int, bottom: int) -> F32:
 
 
 def contrasts(source: Source, top: int, bottom: int) -> tuple[F32, F32]:
-    """Contrast per LR pixel around each pixel of LR rows, in the direction of the most and of the least of it.
-
-    Returns the roots of the structure tensor's eigenvalues, (bottom - top, w) each.
-    """
+    """Contrast per LR pixel of rows (bottom - top, w), in the direction of the most and of the least of it."""
     high, low = max(0, top - REACH), min(source.size[0], bottom + REACH)
     luma = source.strip(high, low) @ LUMA
     missing = REACH - (top - high), REACH - (low - bottom)

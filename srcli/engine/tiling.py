@@ -49,11 +49,9 @@ def checked_tile(tile: str | int) -> str | int:
 def tile_shape(
     size: Size, halo: int, multiple: int, *, tile: str | int, bytes_per_pixel: int, free: int
 ) -> Size:
-    """Sides of the encoder's tiles, without the halo.
+    """Sides of the encoder's tiles, without the halo, of an LR image that is padded to `multiple` as tiles are.
 
-    `size`: the LR image, padded to `multiple`, of which tile corners and sides are multiples. `multiple`: see `size`.
-    `tile`: "none" for the whole image, a number of pixels, or "auto". `bytes_per_pixel`: memory that the encoder needs
-    per LR pixel.
+    `tile`: "none" for the whole image, a number of pixels, or "auto", as many as `free` bytes hold.
     """
     if tile == "none":
         return size
@@ -97,10 +95,7 @@ class Block(NamedTuple):
 
 
 def bands(lr: Size, hr: Size, halo: int, patch: int = 1) -> Iterator[Band]:
-    """The output's rows in bands, from top to bottom.
-
-    The decoder looks `halo` LR pixels around the nearest one; bands and blocks begin at multiples of `patch`.
-    """
+    """The output's rows in bands that begin at multiples of `patch`; the decoder looks `halo` LR pixels around."""
     scale = hr.h / lr.h
     wanted = max(8, BAND_LR // lr.w)
     rows = _whole(min(hr.h, BAND_HR // hr.w, round(wanted * scale)), patch)

@@ -42,22 +42,12 @@ Render = Callable[[Any, Grid], Tensor]  # what was prepared, and where -> see `U
 
 
 class Upscaler:
-    """A network with its preset, on a device.
+    """A network with its preset, on a device."""
 
-    `device`: where it runs; `device_reason` says why.
-    `precision`: "fp32", "bf16" or "fp16".
-    `tile`: "auto", "none" or the side asked for.
-    `weights_sha256`: hash of the weights file, None for a network built in memory.
-    `sampling`: how a diffusion model samples, where nothing else is asked for; None for others.
-    `limits`: whether the native picture is kept within its limits, see `srcli.models.limiter`.
-    `selects`: whether every output pixel is the answer of one of several `branches` of the decoder.
-    `samples_pixels`: whether pixels come from a sampler, which transparency should not.
-    """
-
-    sampling: Sampling | None = None
-    selects: bool = False
+    sampling: Sampling | None = None  # how a diffusion model samples, where nothing else is asked for
+    selects: bool = False  # whether every output pixel is the answer of one of several `branches`
     branches: tuple[str, ...] = ()
-    samples_pixels: bool = False
+    samples_pixels: bool = False  # whether pixels come from a sampler, which transparency should not
 
     def __init__(
         self,
@@ -123,10 +113,9 @@ class Upscaler:
         """Enlarge a picture by `scale`, or to `size` (H, W); the result has the form of what is given.
 
         Tensors (n, 3, h, w) in [0, 1] give float32 on the CPU; one that requires a gradient is enlarged whole, on its
-        device, and the result has one. For paths, PIL images and arrays see `srcli.engine.normalised_image.picture_of`;
-        `temperature` and `seed` as in `RenderRequest`, the same for each picture of a batch. Raises ValueError,
-        TypeError (neither or both of scale and size, or a picture of another form), UsageError (see `upscale_rows`; a
-        gradient of a network that draws its pixels), SrcliError (a file that cannot be read).
+        device, and the result has one. For paths, PIL images and arrays see `srcli.engine.normalised_image.picture_of`.
+        Raises ValueError, TypeError (neither or both of scale and size, or a picture of another form), UsageError (see
+        `upscale_rows`; a gradient of a network that draws its pixels), SrcliError (a file that cannot be read).
         """
         if (scale is None) == (size is None):
             raise ValueError("give either scale or size")
@@ -160,10 +149,7 @@ class Upscaler:
         return sr.clamp(0, 1).to(lr.device)
 
     def upscale_rows(self, source: Source, target: Size, request: RenderRequest = PLAIN) -> Rendered:
-        """Enlarge an image row by row.
-
-        Raises UsageError (the request asks for what this network does not have, or its numbers make no sense).
-        """
+        """Enlarge an image row by row. UsageError for a request that this network cannot meet."""
         self._check(request)
         stats = RenderStats()
         return Rendered(self._noted(source, target, request, stats), stats)
@@ -222,8 +208,7 @@ class Upscaler:
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """What all temperatures of one sample share: its colours are mean + temperature * direction.
 
-        Yields mean and direction of finished rows, from top to bottom: float32 (rows, W, 3) each, of colours in [0, 1].
-        Raises UsageError (the network is not generative, or the seed is none).
+        Yields both of finished rows, float32 (rows, W, 3). Raises UsageError (not generative, or no seed).
         """
         self._require_generative()
         render = partial(self.rendered, seed=checked_seed(seed))
@@ -302,10 +287,7 @@ class Upscaler:
         )
 
     def tile_for(self, size: Size, least: int = 0) -> Size:
-        """Sides (without the margin) of the tiles in which an LR image of `size` is encoded.
-
-        `least`: numbers that are held at once per LR pixel, where it is more than the encoder needs.
-        """
+        """Sides, without margin, of the tiles of an LR image; `least` are numbers held per LR pixel at least."""
         encoder = self.network.encoder
         item = 4 if self.precision == "fp32" else 2
         live = max(encoder.live_channels or LIVE_TENSORS * encoder.out_dim, least)

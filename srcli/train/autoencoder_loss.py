@@ -43,19 +43,12 @@ def autoencoder(
 ) -> tuple[Objective, ...]:
     """Encode `batch.picture`, sample the posterior, decode at a random size, compare.
 
-    `branch`: which branch of LIA answers, "p" is the perceptual one; "" for a decoder without branches.
-    `l1`: weight of the mean absolute error.
-    `perceptual`: weight of the distance in the features of a classifier, for pictures that it can look at.
-    `gradient`: weight of the mean absolute error of neighbours' differences. Not published, for short runs.
-    `spectrum`: weight of the mean absolute error of the Fourier amplitudes. Not published, for short runs.
-    `kl`: weight of the posterior's divergence from the normal distribution, for each colour of the picture.
-    `adversary`: weight of the hinge loss of a PatchGAN, besides the adaptive factor that equates gradients.
-    `adversary_from`: the first step with that loss.
-    `adversary_width`: channels of its first layer.
-    `adversary_layers`: layers of stride 2.
-    `smallest`: the smallest target's sides over those of the picture.
-    `crop`: side of a random square of each target to which decoding and comparison are restricted; 0: all of it.
-    Raises ValueError (a weight below 0), PresetError (a perceptual loss without its file).
+    Weights: `l1` of the mean absolute error, `perceptual` of a distance in a classifier's features, `gradient` and
+    `spectrum` of errors of neighbours' differences and of Fourier amplitudes (not published, for short runs), `kl` of
+    the posterior's divergence for each colour, `adversary` of a PatchGAN's hinge loss besides the adaptive factor that
+    equates gradients. `branch`: of LIA, "p" is the perceptual one; "" for a decoder without. `smallest`: the smallest
+    target's sides over the picture's. `crop`: side of a random square that is compared; 0: all. Raises ValueError (a
+    weight below 0), PresetError (a perceptual loss without its file).
     """
     if min(l1, perceptual, gradient, spectrum, kl, adversary) < 0:
         raise ValueError("weights of losses are at least 0")
@@ -167,10 +160,7 @@ def _amplitudes(pictures: Tensor) -> Tensor:
 
 
 class PatchGAN(nn.Module):
-    """Pictures (B, 3, h, w) to judgements (B, 1, h', w') of overlapping patches, larger for real ones.
-
-    `width`: channels of the first layer. `layers`: layers of stride 2; pictures need sides of 3 * 2^layers.
-    """
+    """Pictures (B, 3, h, w), sides of 3 * 2^layers at least, to judgements (B, 1, h', w'), larger for real ones."""
 
     def __init__(self, width: int = 64, layers: int = 3) -> None:
         super().__init__()
@@ -207,10 +197,7 @@ def generator_loss(made: Tensor) -> Tensor:
 
 
 def faithful(network: ImplicitSR, lr: Tensor) -> Tensor:
-    """Features of lr (B, 3, h, w) with zeros where those of a latent would be.
-
-    Raises PresetError (the network does not look at LR and a latent).
-    """
+    """Features of lr (B, 3, h, w) with zeros for those of a latent; PresetError for an encoder that sees none."""
     if not isinstance(network.encoder, Perception):
         raise PresetError("This objective needs FPLIA's encoder.", hint='encoder.name = "perception"')
     return network.encoder.beside(lr)
@@ -256,10 +243,7 @@ def decoded(
 
 
 def answers(network: ImplicitSR, prepared: Any, coord: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """Colours (B, Q, 3) in float32 by the names of LIA's branches; "" is a decoder without branches.
-
-    Raises PresetError (a branch of a decoder that has none).
-    """
+    """Colours (B, Q, 3) float32 by the names of LIA's branches, "" for a decoder without, else PresetError."""
     decoder: Any = network.decoder
     if tuple(names) == ("",):
         return {"": decoder.query(prepared, coord).float()}

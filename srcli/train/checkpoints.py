@@ -35,10 +35,7 @@ FOLDER = "checkpoints"
 
 @contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Inside, no other call trains in folder `out`, which is made if need be.
-
-    Raises UsageError (one does already), ResourceError (the folder cannot be made or written).
-    """
+    """Inside, no other call trains in folder `out`, which is made. Raises UsageError, ResourceError."""
     from filelock import FileLock, Timeout
 
     try:
@@ -69,10 +66,10 @@ def configuration(recipe: Recipe, photos: Photos, ranks: Ranks) -> dict[str, Any
 
 
 def check_configuration(record: Mapping[str, Any], recipe: Recipe, run: Path, *, force: bool) -> None:
-    """Refuse to continue the run in folder `run` with another configuration than `record`, unless `force`.
+    """Refuse to continue a run with another configuration than `record`, unless `force`.
 
-    Settings that the run's record does not know yet had their defaults. Raises UsageError (they differ; the message
-    says in what), WeightsError (the record is damaged).
+    Settings that the run's record does not know yet had their defaults. Raises UsageError (they differ), WeightsError
+    (the record is damaged).
     """
     path = run / CONFIGURATION
     if force or not path.exists():
@@ -149,10 +146,10 @@ def read_state(path: Path, device: torch.device) -> dict[str, Any]:
 def write_checkpoint(
     trainer: Trainer, out: Path, validation: Mapping[str, float] | None = None, *, keep: int = 3
 ) -> None:
-    """Write weights and the trainer's state, each file atomically; a better measurement of held-out photos also becomes `best`.
+    """Write weights and the trainer's state, each file atomically; a better measurement also becomes `best`.
 
-    `validation`: what was measured at this step. `keep`: how many earlier weights stay in `checkpoints`. Raises
-    ResourceError (the disk is full or the folder not writable; what was there before is still there).
+    `keep`: how many earlier weights stay. Raises ResourceError (the disk is full or the folder not writable; what was
+    there before is still there).
     """
     own = [value for name, value in (validation or {}).items() if name.startswith(METRIC)]
     if own and sum(own) / len(own) > trainer.best:

@@ -29,9 +29,8 @@ def latent_diffusion(
 ) -> tuple[Objective, ...]:
     """Mean squared error of the noise in the latents of `batch.picture`, at a random step for each.
 
-    `min_snr`: clamp of the signal-to-noise ratio (Hang et al., ICCV 2023): errors at steps with a larger one count
-    less, by clamp / ratio; 0: all alike, as published. `normalise`: bring every channel of the latents to mean 0 and
-    deviation 1, as measured on the first batch. Raises ValueError (a clamp below 0).
+    `min_snr`: errors at steps with a larger signal-to-noise ratio count less (Hang et al., ICCV 2023); 0: all alike, as
+    published. `normalise`: bring every channel of the latents to mean 0 and deviation 1, by the first batch.
     """
     if min_snr < 0:
         raise ValueError("min_snr is at least 0")
@@ -142,11 +141,8 @@ def noise_level(*, diffusion: Diffusion, smallest: float = 0.25) -> tuple[Object
     """IDM's loss: mean absolute error of the noise in pictures of a random size, at a continuous share of the signal.
 
     Of the velocity, where the preset's generator tells that; of what pictures have beyond the enlarged LR, where it
-    samples that.
-
-    For each sample a step t is drawn, and the square root of the share uniformly between those of t - 1 and t.
-    `smallest`: the smallest picture's sides over those of `batch.picture`; one size for each batch. Raises ValueError
-    (no such share).
+    samples that. The square root of the share is drawn uniformly between those of a random step and the one before.
+    `smallest`: the smallest picture's sides over those of `batch.picture`.
     """
     if not 0 < smallest <= 1:
         raise ValueError("smallest is above 0 and at most 1")
@@ -183,10 +179,7 @@ def output_generator_of(network: ImplicitSR) -> OutputGenerator:
 
 
 def told_noise(network: ImplicitSR, lr: Tensor, noisy: Tensor, level: Tensor) -> Tensor:
-    """What a generator of outputs says of the noise in `noisy` (B, 3, H, W), given lr (B, 3, h, w).
-
-    Raises PresetError (the generator is none of outputs).
-    """
+    """What a generator of outputs says of the noise in `noisy` (B, 3, H, W), given lr (B, 3, h, w)."""
     generator = output_generator_of(network)
     grid = Grid.of(Size(*lr.shape[-2:]), Size(*noisy.shape[-2:]))
     return generator(noisy, level, generator.spread(generator.condition(network.encoder, lr), grid))

@@ -34,9 +34,9 @@ def lia_finetune(
     """FPLIA's loss: squared errors of the selected colours and of every branch, latents estimated in one step.
 
     Branches that see the latent count by the signal-to-noise ratio of its step; f, which does not, and the selection
-    count as they are. `steps`: which steps are drawn from, as shares of all of them, lowest and (excluded) highest.
-    `clamp`: largest weight of a branch's error; 0: none, as published. `temperature`: of the Gumbel noise: "published"
-    takes 341,000 steps from 1 to 0.001, "short" 80 % of the run. Raises ValueError (no range, or a clamp below 0).
+    count as they are. `steps`: drawn from, as shares of all. `clamp`: largest weight of an error; 0: none, as
+    published. `temperature`: of the Gumbel noise: "published" takes 341,000 steps from 1 to 0.001, "short" 80 % of the
+    run.
     """
     if not 0 <= steps[0] < steps[1] <= 1 or clamp < 0:
         raise ValueError("steps rise from 0 to 1 at most, and clamp is at least 0")
@@ -107,8 +107,7 @@ def alignment(
     """Kim et al.'s alignment: the generator learns from latents and, through the frozen decoder, from colours.
 
     The squared error of the latent that one prediction gives, times the signal-to-noise ratio (which makes it the
-    squared error of the noise), and the error of its colours at the batch's coordinates, times the same ("l1": times
-    its square root). Raises ValueError (a weight or clamp below 0).
+    squared error of the noise), and the error of its colours, times the same ("l1": times its square root).
     """
     if min(image, clamp) < 0:
         raise ValueError("image and clamp are at least 0")
@@ -139,10 +138,7 @@ FIDELITY = "f"
 
 
 def fidelity() -> tuple[Objective, ...]:
-    """Mean squared error of LIA's branch f at the batch's coordinates; no latent is seen.
-
-    FPLIA (arXiv 2606.21910) trains the extractor and this branch first. Written from the paper.
-    """
+    """Mean squared error of LIA's branch f, which FPLIA trains first, with the extractor; no latent is seen."""
     return (_Fidelity(),)
 
 

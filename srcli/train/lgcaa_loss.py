@@ -33,10 +33,8 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 class Denoising(TrainingLoss):
     """Mean squared error of the noise, + lambda_w * Wasserstein-1 + lambda_p * perceptual distance of DPACM's view.
 
-    With `diffusion.prediction` "v_prediction" the error is that of the velocity instead. Latents and tokens of samples
-    that come again are computed once. `wasserstein`: lambda_w, the paper's lambda_1. `perceptual`: lambda_p, the
-    paper's lambda_2. `judge`: makes the distance of pictures in [0, 1]; called before the first step, unless lambda_p
-    is 0. `side`: pictures are enlarged to so many pixels for it.
+    With `diffusion.prediction` "v_prediction" it is that of the velocity. Latents and tokens of samples that come again
+    are computed once. `judge` makes the distance of pictures in [0, 1], before the first step.
     """
 
     def __init__(
@@ -126,15 +124,10 @@ def denoising(
     weights: str | None = None,
     side: int = 128,
 ) -> tuple[Objective, ...]:
-    """See `Denoising`.
+    """See `Denoising`; `wasserstein` and `perceptual` are the paper's lambda_1 and lambda_2, 0 for its ablations.
 
-    Whether that file is there is found out before the first step.
-
-    `wasserstein`: the paper's lambda_1; 0 for the ablation without.
-    `perceptual`: the paper's lambda_2; 0 for the ablation without.
-    `backbone`: what the perceptual distance looks through; the paper takes LPIPS with AlexNet.
-    `weights`: the file of a backbone other than LPIPS, whose own files `models pull metrics` gets.
-    `side`: pictures are enlarged to so many pixels for it; AlexNet sees nothing below 64.
+    `weights`: the file of a backbone other than LPIPS. `side`: pictures are enlarged to so many pixels for it; AlexNet
+    sees nothing below 64.
     """
     return (Denoising(diffusion, wasserstein, perceptual, partial(_judge, backbone, weights), side),)
 

@@ -36,9 +36,8 @@ LOG = "log.jsonl"
 class Record:
     """The log of a run in folder `out`: `log.jsonl`, and TensorBoard's files in `tensorboard/`.
 
-    `step`: where the call begins; lines of later steps, which a killed process may have left, are dropped.
-    `tensorboard`: whether to write for it. Raises ModelError (TensorBoard is not installed), ResourceError (the folder
-    cannot be written).
+    Lines of steps after `step`, which a killed process may have left, are dropped. Raises ModelError (TensorBoard is
+    not installed), ResourceError (the folder cannot be written).
     """
 
     def __init__(self, out: Path, step: int, *, tensorboard: bool = False) -> None:

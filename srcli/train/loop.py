@@ -65,19 +65,14 @@ def train(
     notify: Callable[[str], None] = lambda _line: None,
     force: bool = False,
 ) -> int | None:
-    """Train, or continue, the run in folder `out`, and give the signal that ended it; `checkpoints` says what it leaves.
+    """Train, or continue, the run in folder `out`, and give the signal that ended it; see `checkpoints`.
 
-    `data`: folders, images or tar shards.
-    `options`: how often it is saved, logged, and so on.
-    `init`: weights to start a new run from.
-    `resume`: "auto", "no", or the path of a run to continue in `out`.
-    `report`: called after every step, in the first process.
-    `notify`: called with one line per thing that a person should know, in the first process.
-    `force`: continue a run whose configuration has changed; with resume "no", begin one anew.
-    Raises UsageError (`out` holds a run with another configuration and `force` is not given, or another call trains
-    there), NothingToDoError (no photo can be used, or there is nothing to resume), WeightsError (`init` does not fit,
-    or the trainer's state is damaged), ResourceError (the disk is full; the last checkpoint is still there), SrcliError
-    (no finite loss).
+    `data`: folders, images or tar shards. `init`: weights to start a new run from. `resume`: "auto", "no", or the path
+    of a run to continue in `out`. `report` is called after every step, `notify` with lines for people, both in the
+    first process. `force`: continue a run whose configuration has changed; with resume "no", begin one anew. Raises
+    UsageError (`out` holds a run with another configuration, or another call trains there), NothingToDoError (no photo
+    can be used, or there is nothing to resume), WeightsError (`init` does not fit, or the state is damaged),
+    ResourceError (the disk is full; the last checkpoint is still there), SrcliError (no finite loss).
     """
     place = torch.device(device)
     with joined_ranks("nccl" if place.type == "cuda" else "gloo") as ranks, ExitStack() as held:
@@ -201,10 +196,7 @@ def dry_run(
     notify: Callable[[str], None] = lambda _line: None,
     force: bool = False,
 ) -> None:
-    """Build all that `train` would, take one step, tell memory and speed, and write nothing.
-
-    Raises SrcliError (what `train` would refuse).
-    """
+    """Build all that `train` would, take one step, tell memory and speed, write nothing; raises as `train`."""
     from srcli.evaluate.cost import measured
 
     place = torch.device(device)

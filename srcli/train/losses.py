@@ -44,10 +44,10 @@ class TrainingLoss:
         raise NotImplementedError
 
     def measure(self, network: ImplicitSR, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float] | None:
-        """How good the network is at what this stage trains, larger is better, in dB; None: measure it as a whole.
+        """How good the network is at what this stage trains, in dB, larger is better; None: measure it as a whole.
 
-        `network`: the averaged weights, in evaluation. `pairs`: LR (1, 3, h, w) and HR (1, 3, H, W) of held-out
-        pictures at the largest scale of `validation.scales`, normalised.
+        `pairs`: normalised LR (1, 3, h, w) and HR (1, 3, H, W) of held-out pictures at the largest scale of
+        `validation.scales`.
         """
         return None
 
@@ -78,10 +78,7 @@ PUBLISHED = "vgg19-dcbb9e9d.pth"
 
 
 def classifier(backbone: str, weights: str | None) -> nn.Module:
-    """The distance that a perceptual loss is, see `load_classifier`.
-
-    Raises PresetError (no file is named), ModelError (it is not here or is something else).
-    """
+    """The distance of a perceptual loss. Raises PresetError (no file is named), ModelError (not here, or another)."""
     if weights is None:
         own = f"It is torchvision's {PUBLISHED}"
         other = f"Its Caffe weights are not published; --set objective.backbone=vgg19 takes torchvision's {PUBLISHED}"
@@ -133,8 +130,7 @@ def perceptual_l1(
 ) -> tuple[Objective, ...]:
     """Mean absolute error of the colours, and the perceptual distance of the square block that they form.
 
-    Needs `data.block`, and a preset with mean and standard deviation 0.5. Raises ValueError (a weight below 0),
-    PresetError (no file), ModelError (the file is not here or is something else).
+    Needs `data.block`, and a preset with mean and standard deviation 0.5. Raises as `classifier`.
     """
     if min(l1, perceptual) < 0:
         raise ValueError("weights of losses are at least 0")
@@ -172,17 +168,11 @@ def linf_stage_2(
 ) -> tuple[Objective, ...]:
     """LINF's second stage: the density, and the colours at temperature 0.
 
-    `nll`: weight of the negative log-density.
-    `l1`: weight of the mean absolute error of the colours at temperature 0.
-    `perceptual`: weight of the perceptual distance of a sample; needs `data.block`.
-    `backbone`: whose features the distance compares: "vgg19", as the authors, or "squeezenet".
-    `temperature`: of the sample that the perceptual distance sees; the preset's mean and deviation are 0.5.
-    `loss`: "steps" gives the density an optimiser step of its own, as the authors' code does; "joint" is one weighted
-    sum, as the paper writes it.
-    `teacher`: a preset or weights file whose self-ensemble (see `Teacher`) the colours at temperature 0 aim at.
-    `share`: of the teacher in that aim, from 0 to 1; the rest is the true colours.
-    Raises ValueError (a weight below 0, or what `Teacher` refuses), PresetError (a perceptual loss without the
-    backbone's file), ModelError (the file is not here or is something else).
+    `nll`, `l1`, `perceptual`: weights of the negative log-density, of the absolute error of the colours at temperature
+    0, and of the perceptual distance of a sample at `temperature`, which needs `data.block`. `loss`: "steps" gives the
+    density an optimiser step of its own, as the authors' code does; "joint" is one weighted sum, as the paper writes
+    it. `teacher`: whose self-ensemble the colours aim at with `share`, see `Teacher`. Raises ValueError (a weight below
+    0), and as `Teacher` and `classifier`.
     """
     if min(nll, l1, perceptual) < 0:
         raise ValueError("weights of losses are at least 0")
@@ -287,10 +277,9 @@ class Teacher:
     The mean of a network over the eight turned and mirrored copies of its input (Timofte et al., "Seven ways to improve
     example-based single image super resolution", CVPR 2016) is closer than one pass, at eight times the time. A network
     that is trained towards that mean keeps some of it for nothing; and the mean is far less noisy than true colours, so
-    that few steps are enough. `model`: a preset with weights that are here, or a weights file. `share`: of the teacher
-    in what is aimed at, from 0 to 1; the rest is the true colours. Raises ValueError (a share outside 0 to 1, or a
-    teacher that sees other pixels than with mean and deviation 0.5), SrcliError (the teacher is unknown, or its weights
-    are not here).
+    that few steps are enough. `share`: of the teacher in what is aimed at, from 0 to 1; the rest is the true colours.
+    Raises ValueError (another share, or a teacher with another mean and deviation than 0.5), SrcliError (it is unknown,
+    or not here).
     """
 
     def __init__(self, model: str, share: float) -> None:
@@ -319,12 +308,7 @@ class Teacher:
 
 
 def self_ensemble(*, teacher: str | None = None, share: float = 0.9) -> tuple[Objective, ...]:
-    """Mean squared error to a mix of the true colours and of what a teacher makes of them as a self-ensemble.
-
-    Needs presets with mean and standard deviation 0.5. What the teacher says of samples that come again (`data.pool`)
-    is computed once. `teacher`: see `Teacher`; there is no doing without. `share`: of the teacher in the mix, from 0 to
-    1. Raises ValueError, SrcliError (no teacher, or as `Teacher` raises).
-    """
+    """Mean squared error to a mix of the true colours and of what a teacher makes of them, see `Teacher`."""
     if teacher is None:
         raise ValueError("a preset or weights file that teaches is needed: objective.teacher")
     guide = Teacher(teacher, share)

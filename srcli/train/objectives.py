@@ -51,9 +51,7 @@ def make_objective(
 ) -> tuple[Objective, ...]:
     """The losses of `part`: its name in OBJECTIVES, and that function's keyword arguments.
 
-    `where`: what messages call the place that it came from. `diffusion`: the noise of the preset, for the objectives
-    that need it. Raises PresetError (an unknown name or argument, a wrong type, a value that is refused, or no noise
-    where it is needed).
+    Raises PresetError (as `make`, or no noise of a preset where it is needed).
     """
     maker, given = OBJECTIVES.get(part.name), {}
     if maker is not None and "diffusion" in inspect.signature(maker).parameters:

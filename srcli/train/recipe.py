@@ -127,8 +127,7 @@ class Recipe:
 def read_recipe(path: Path, changes: Mapping[str, str] | None = None, variant: str | None = None) -> Recipe:
     """A recipe from TOML, with the settings of a variant, then `section.key` values, in place of its own.
 
-    Raises PresetError (an unknown variant, section or key, or a value of the wrong kind), UsageError (a schedule of
-    scales that is none).
+    Raises PresetError (an unknown variant, section or key, or a wrong value), UsageError (no schedule of scales).
     """
     table = read_toml(path)
     variants = table.pop("variant", {})
@@ -230,10 +229,7 @@ def _change(table: dict[str, Any], key: str, text: str) -> None:
 
 
 def find_recipe(name: str) -> Path:
-    """The file of the recipe called `name`: one of the packaged ones, or of `$SRCLI_PRESETS_DIR/recipes`.
-
-    Raises PresetError (there is none).
-    """
+    """The file of a recipe, packaged or of `$SRCLI_PRESETS_DIR/recipes`. Raises PresetError (there is none)."""
     known = {p.stem: p for folder in reversed(preset_folders()) for p in (folder / "recipes").glob("*.toml")}
     if name not in known:
         raise PresetError(f"unknown recipe '{name}'.", hint=suggest(name, known))

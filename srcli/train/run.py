@@ -34,10 +34,7 @@ NAMED = 5  # new tensors that a message names
 
 
 def device_here(name: str) -> torch.device:
-    """The device called `name`, as `choose_device`; each of several processes on a machine takes its own GPU.
-
-    Raises UsageError (an unknown name), ResourceError (a device that this machine does not have).
-    """
+    """As `choose_device`; each of several processes on a machine takes its own GPU."""
     device = choose_device(name).device
     if str(device) == "cuda" and "LOCAL_RANK" in os.environ:
         device = choose_device(f"cuda:{os.environ['LOCAL_RANK']}").device
@@ -157,10 +154,7 @@ class _TooMuchError(Exception):
 
 
 class _Tracker(TorchDispatchMode):
-    """Inside, the bytes of all tensors that are made are counted, on any device.
-
-    `peak`: the most that there was at once, beside the gradients of `parameters`.
-    """
+    """Inside, bytes of all tensors that are made are counted, on any device; `peak` is beside parameters' gradients."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], most: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -214,12 +208,11 @@ class _Tracker(TorchDispatchMode):
 def cut_to_fit(
     trainer: Trainer, loader: BatchLoader, notify: Callable[[str], None], *, always: bool = False
 ) -> None:
-    """Set the pieces in which `trainer` passes a batch through: as few as fit into the memory.
+    """Set the pieces in which `trainer` passes a batch through: as few as fit into the memory, else ResourceError.
 
     A pass of one sample is measured, and where it is close one of two: no decoder takes more for each of many. The
     gradient is the same but for the order of sums and for how noise is drawn. A run that had more pieces keeps them, so
-    that it is resumed bit for bit. `trainer`: at the step where it goes on. `notify`: called with a line on the memory,
-    if there is more than one piece. Raises ResourceError (not even one sample fits).
+    that it is resumed bit for bit.
     """
     batch, before = trainer.recipe.optim.batch, trainer.pieces
     free = free_memory(trainer.device)

@@ -34,11 +34,7 @@ COMPILE = {"default": "default", "graph": "reduce-overhead"}  # the latter captu
 
 
 class Trainer:
-    """Network, optimiser, average and position of one run.
-
-    `ranks`: the processes that share the steps. Raises PresetError (parts, objective or scales that do not fit
-    together).
-    """
+    """Network, optimiser, average and position of one run; PresetError for what does not fit together."""
 
     def __init__(self, recipe: Recipe, device: torch.device, ranks: Ranks = Ranks()) -> None:  # noqa: B008
         torch.manual_seed(recipe.optim.seed)
@@ -113,11 +109,11 @@ class Trainer:
             ) from None
 
     def start_from(self, weights: Mapping[str, Tensor], where: str) -> list[str]:
-        """Take trained weights; optimiser and schedule start anew.
+        """Take trained weights, and give the names of the tensors that were not; optimiser and schedule start anew.
 
         A shallower encoder grows. With `init.take = "encoder"` nothing else is taken; otherwise the weights may lack
-        parts (a further branch), but must not have others. Returns the names of the tensors that were not taken. Raises
-        WeightsError (shapes differ, the weights have parts that the network lacks, or none of its parts).
+        parts (a further branch), but must not have others. Raises WeightsError (shapes differ, or parts are too many or
+        none).
         """
         prefix, weights = "encoder.", self.network.grown(weights)
         encoder = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
@@ -318,10 +314,7 @@ def make_optimiser(optim: OptimSettings, parameters: Sequence[nn.Parameter]) -> 
 
 
 def freeze(network: nn.Module, beginnings: Sequence[str], where: str) -> None:
-    """Keep the parameters whose names begin so from being trained.
-
-    Raises PresetError (no parameter's name begins so, or none would be left to train).
-    """
+    """Keep parameters whose names begin so from being trained; PresetError if there are none, or none are left."""
     names = [name for name, _ in network.named_parameters()]
     for beginning in beginnings:
         if not any(name.startswith(beginning) for name in names):
@@ -333,10 +326,7 @@ def freeze(network: nn.Module, beginnings: Sequence[str], where: str) -> None:
 
 
 def training_precision(name: str, device: torch.device) -> Precision:
-    """The precision called `name`; "auto" is bf16 where the processor computes in it, also on a CPU.
-
-    Raises UsageError (an unknown name).
-    """
+    """The precision called `name`; "auto" is bf16 where the processor computes in it, also on a CPU."""
     if name != "auto" or device.type != "cpu":
         return choose_precision(name, device)
     try:

@@ -31,12 +31,10 @@ SHOWN = 4  # pictures on the sheet of samples
 
 
 class Validation:
-    """The pictures that one run is measured on.
+    """The pictures that one run is measured on: centres of photos held out, and further sets.
 
-    `recipe`: says how many and at which scales. `held_out`: photos that are not trained on; the centre of some of them
-    is taken. `benchmarks`: further sets, as `srcli eval` knows them. `stages`: of the objective; one that measures what
-    it trains replaces all other measurements. Raises UsageError (a scale at which the border of the protocol leaves
-    nothing of a picture).
+    One of the `stages` that measures what it trains replaces all other measurements. Raises UsageError (a scale at
+    which the border of the protocol leaves nothing of a picture).
     """
 
     def __init__(
@@ -60,10 +58,7 @@ class Validation:
         self.whole = True  # whether the network can enlarge pictures yet
 
     def measure(self, network: ImplicitSR, device: torch.device, ranks: Ranks = Ranks()) -> dict[str, float]:  # noqa: B008
-        """Mean PSNR in dB by scale (and set, other than the run's own); empty without pictures.
-
-        Raises ImageError (a picture could not be measured).
-        """
+        """Mean PSNR in dB by scale (and set, other than the run's own); ImageError for what could not be measured."""
         if not self.sets:
             return {}
         for stage in self.stages:

@@ -36,19 +36,15 @@ _outlined: dict[str, nn.Module] = {}  # presets share their parts, and a SwinIR 
 def build(preset: Preset) -> ImplicitSR:
     """The network a preset describes, with freshly initialised weights.
 
-    Raises PresetError (an unknown part, an argument that its constructor does not take, or a generator without the
-    noise that it was trained with or with an encoder that does not fit it), ModelError (it is larger than any network;
-    nothing has been allocated).
+    Raises PresetError (an unknown part or argument, a generator without its noise, or parts that do not fit together),
+    ModelError (it is larger than any network; nothing has been allocated).
     """
     outline(preset)
     return _build(preset, make)
 
 
 def outline(preset: Preset) -> ImplicitSR:
-    """The network a preset describes on the meta device: names and shapes without memory; not to be changed.
-
-    Raises PresetError, ModelError (see `build`).
-    """
+    """As `build`, on the meta device: names and shapes without memory; not to be changed."""
     with torch.device("meta"), _Bounded(preset.name):
         network = _build(preset, _make_once)
     values = sum(value.numel() for value in network.state_dict().values())
@@ -151,10 +147,7 @@ def _parts(preset: Preset, make: Callable[..., Any]) -> tuple[Encoder, Decoder]:
 
 
 def check_parts(preset: Preset) -> None:
-    """Look up the parts of a preset and their arguments, without building them or asking for base models.
-
-    Raises PresetError (an unknown part, or an argument that its constructor does not take).
-    """
+    """Look up a preset's parts and arguments, without building them; PresetError for others."""
     if preset.kind == "restoration":
         return  # its parts are those of base models, and need diffusers
     check_part(ENCODERS, "encoder", preset.encoder, preset.name)
@@ -164,11 +157,7 @@ def check_parts(preset: Preset) -> None:
 
 
 def assemble(preset: Preset) -> LatentRestorer:
-    """The network that a preset with the generator "lgcaa" describes; what comes from base models is loaded.
-
-    Raises PresetError (an unknown part or argument, or parts that do not fit together), ModelError (a base model is not
-    here).
-    """
+    """As `build`, of the generator "lgcaa"; what comes from base models is loaded, ModelError if it is not here."""
     from srcli.models.generators import latent_restorer as lgcaa  # brings diffusers
 
     assert preset.generator is not None

@@ -39,8 +39,8 @@ class Loaded:
 def load(model: str | Path | Preset) -> Loaded:
     """The network that a preset (or its name, its file, or a weights file of ours) stands for, with its weights.
 
-    Raises PresetError (an unknown name, or a preset that does not describe a network), ModelError (weights missing,
-    refused, or with a wrong hash), WeightsError (weights that do not fit the network).
+    Raises PresetError (no such preset, or none of a network), ModelError (weights missing, refused, or with a wrong
+    hash), WeightsError (weights that do not fit the network).
     """
     from srcli.weights.build import build
 
@@ -56,8 +56,7 @@ def load(model: str | Path | Preset) -> Loaded:
 def read(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, on the CPU; floating point ones as fp32.
 
-    Raises ModelError (a pickle (`.pth`, `.ckpt`), which is only read by `models import`), WeightsError (not a
-    safetensors file, or a damaged one).
+    Raises ModelError (a pickle, which is only read by `models import`), WeightsError (another file, or a damaged one).
     """
     from safetensors.torch import load_file
 
@@ -72,10 +71,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def shapes_inside(path: Path) -> dict[str, tuple[int, ...]]:
-    """Key -> shape by the header of a safetensors file, which has been found to agree with the file's size.
-
-    Raises WeightsError (not a safetensors file, or a damaged one).
-    """
+    """Key -> shape by a safetensors file's header, which agrees with the file's size; WeightsError for any other."""
     from safetensors import safe_open
 
     with _naming(path), safe_open(path, framework="numpy") as file:
@@ -96,8 +92,7 @@ def _naming(path: Path) -> Iterator[None]:
 def check_header(preset: Preset, path: Path) -> None:
     """Compare the network that a preset describes with the header of a weights file, before either takes memory.
 
-    Raises WeightsError (they differ, or the preset comes from the file and describes no network), PresetError,
-    ModelError (the preset comes from elsewhere and describes no network).
+    Raises WeightsError (they differ, or the preset inside describes no network), PresetError, ModelError (as `build`).
     """
     try:
         own = network_shapes(preset)
@@ -111,20 +106,14 @@ def check_header(preset: Preset, path: Path) -> None:
 
 
 def network_shapes(preset: Preset) -> dict[str, tuple[int, ...]]:
-    """Key -> shape of the weights of a preset's network, without building it in memory.
-
-    Raises PresetError, ModelError (see `build`).
-    """
+    """Key -> shape of the weights of a preset's network, without building it in memory; raises as `build`."""
     from srcli.weights.build import outline
 
     return shapes(own_state(outline(preset)))
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
-    """Copy `state` into `network`, strictly: the same keys with the same shapes.
-
-    Raises WeightsError (they differ; the message counts the keys of each kind and shows the first of them).
-    """
+    """Copy `state` into `network`, strictly: the same keys with the same shapes, else WeightsError."""
     _check_fit(shapes(own_state(network)), shapes(state), where)
     network.load_state_dict(dict(state), strict=not getattr(network, "outside", ()))
 
@@ -173,10 +162,7 @@ def save(
     half: bool = False,  # floating point values in fp16, half the size; they are read back as fp32
     extra: Mapping[str, str] | None = None,  # more metadata, such as the source or the number of steps
 ) -> None:
-    """Write a network's weights atomically, with the resolved preset in the metadata.
-
-    Raises ResourceError (the disk is full or the folder is not writable).
-    """
+    """Write a network's weights atomically, with the resolved preset in the metadata. Raises ResourceError."""
     save_state(path, own_state(network), preset, half=half, extra=extra)
 
 

@@ -56,13 +56,11 @@ def import_file(
 ) -> Installed:
     """Convert a checkpoint to safetensors in the folder of models.
 
-    `path`: `.pth`, `.ckpt` or `.safetensors`, in any published layout, or a folder that `write_folder` made.
-    `preset`: a preset's name or file; "auto" finds it by keys, shapes and switches.
-    `license_id`: SPDX identifier of the weights; None takes the preset's, if it states one.
-    `output`: the file to write instead; without a suffix, a folder with a file for each component.
-    `trust_pickle`: see `read_foreign`.
-    Raises ModelError (missing, refused, or of unknown licence), WeightsError (damaged, or does not fit), ExistsError
-    (there is such a file already).
+    `path`: `.pth`, `.ckpt` or `.safetensors`, in any published layout, or a folder that `write_folder` made. `preset`:
+    a name or file; "auto" finds it by keys, shapes and switches. `license_id`: SPDX; None takes the preset's, if it
+    states one. `output`: the file to write instead; without a suffix, a folder with a file for each component. Raises
+    ModelError (missing, refused, or of unknown licence), WeightsError (damaged, or does not fit), ExistsError (there is
+    such a file already).
     """
     if license_id is not None:
         license_id = check_license(license_id)
@@ -130,9 +128,8 @@ def install(
 ) -> Installed:
     """Write a checkpoint that fits `preset` as a weights file, with its hash and card beside it.
 
-    Raises ExistsError (there is such a file and `overwrite` is not set), WeightsError (it does not fit, holds NaN or
-    infinite values, or `output` has another suffix than `.safetensors`), ResourceError (the disk is full or the folder
-    is not writable).
+    Raises ExistsError (there is one, without `overwrite`), WeightsError (it does not fit, holds NaN or infinite values,
+    or `output` has another suffix than `.safetensors`), ResourceError (it cannot be written).
     """
     from srcli.weights.build import build
 
@@ -162,10 +159,7 @@ def install(
 
 
 def check_free(output: Path, *, overwrite: bool) -> None:
-    """Nothing may be replaced unasked; what a killed run left beside it goes.
-
-    Raises ExistsError (`output` is there and `overwrite` is not set).
-    """
+    """Remove what a killed run left; ExistsError if `output` is there and is not to be overwritten."""
     remove_leftovers(output.parent)
     if output.exists() and not overwrite:
         raise ExistsError(
@@ -174,10 +168,7 @@ def check_free(output: Path, *, overwrite: bool) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a weights file that `install` wrote, with the hash and the card beside it.
-
-    Raises ResourceError (it cannot be removed).
-    """
+    """Remove a weights file that `install` wrote, with hash and card; ResourceError if it cannot be removed."""
     for each in (path, hash_file(path), path.with_suffix(".md")):
         try:
             each.unlink(missing_ok=True)
@@ -279,10 +270,7 @@ def _json(content: Any) -> bytes:
 
 
 def read_folder(path: Path) -> tuple[Preset, dict[str, Tensor]]:
-    """The preset of a folder, and its state under our keys.
-
-    Raises ModelError (there is no such folder), WeightsError (its index or one of its files is missing or damaged).
-    """
+    """A folder's preset, and its state under our keys. Raises ModelError (no such folder), WeightsError (damaged)."""
     from srcli.weights.checkpoint import read
 
     if not is_folder(path):
@@ -315,13 +303,12 @@ def merge(
     half: bool = False,
     overwrite: bool = False,
 ) -> Preset:
-    """Write the mean of weights of one network (Wortsman et al. 2022, "model soups", uniform).
+    """Write the mean of weights of one network (Wortsman et al. 2022, "model soups", uniform); gives its preset.
 
-    `models`: presets or weights files of ours; the first says what the result is. `output`: the file to write, ends in
-    `.safetensors`. `encoder`: a model whose encoder, with its settings, is taken in place of the mean's; to begin a
-    training from. `half`: write fp16. Returns the preset of the result. Raises ExistsError (`output` is there),
-    WeightsError (it has another suffix, networks or licences differ, or encoder and decoder do not fit), ModelError,
-    PresetError (an input that is missing, refused or unknown).
+    The first of `models` says what the result is. `encoder`: a model whose encoder, with its settings, is taken in
+    place of the mean's; to begin a training from. Raises ExistsError (`output` is there), WeightsError (another suffix
+    than `.safetensors`, networks or licences differ, or encoder and decoder do not fit), ModelError, PresetError (an
+    input).
     """
     import torch
 

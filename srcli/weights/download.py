@@ -34,11 +34,10 @@ def pull(
     overwrite: bool = False,  # replace an existing weights file
     report: Report | None = None,  # told how far it is
 ) -> Installed:
-    """Fetch a preset's published weights and install them.
+    """Fetch a preset's published weights and install them; an interrupted download is continued by the next call.
 
-    An interrupted download is kept and continued by the next call. The links are tried in turn. Raises ModelError
-    (nothing is published, offline, no link answers with a file, or a wrong hash), WeightsError (what came is damaged or
-    does not fit), ResourceError (the disk is full or the folder is not writable).
+    Raises ModelError (nothing is published, offline, no link answers with a file, or a wrong hash), WeightsError (what
+    came is damaged or does not fit), ResourceError (it cannot be written).
     """
     folder = folder or models_folder()
     if not preset.weights.links:
@@ -147,8 +146,7 @@ def direct(link: str) -> str:
 def fetch(url: str, target: Path, *, report: Report | None = None) -> None:
     """Download `url` to `target`, continuing what is there.
 
-    Raises ModelError (no answer, an error, a page instead of a file, or a connection that broke (what came is kept)),
-    ResourceError (the disk is full or the folder is not writable).
+    Raises ModelError (no answer, an error, a page instead of a file, or a broken connection), ResourceError (the disk).
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -216,12 +214,10 @@ WEIGHTS = (".safetensors", ".bin")
 def pull_base(
     name: str, *, folder: Path | None = None, offline: bool = False, overwrite: bool = False
 ) -> Path:
-    """Fetch a base model; what is there already is continued, or left alone where it is whole.
+    """Fetch a base model to a folder of its own, with the commit beside the weights; what is whole is left alone.
 
-    `folder`: where its own folder is made, instead of the folder of models. `overwrite`: fetch it again where it is
-    whole. Returns its folder, with the commit that was fetched in a file beside the weights. Raises PresetError (an
-    unknown name), ModelError (offline, or the Hub does not answer with the files), ResourceError (the disk is full or
-    the folder not writable), ExistsError (a folder of that name that is not ours).
+    Raises PresetError (an unknown name), ModelError (offline, or the Hub does not answer with the files), ResourceError
+    (it cannot be written), ExistsError (a folder of that name that is not ours).
     """
     about = load_base(name)
     target = (folder or models_folder()) / name
@@ -286,8 +282,8 @@ def _fetched(about: Base, target: Path) -> str:
 def check_base(name: str, folder: Path) -> dict[str, str]:
     """Hash the files of a base model again and compare them with what was fetched.
 
-    Returns for every file "ok" or "WRONG"; "MISSING" for one that was fetched and is gone, or that the base model
-    cannot do without; "no hash recorded" in a folder that was not fetched by us. Raises PresetError (an unknown name).
+    Gives for every file "ok" or "WRONG"; "MISSING" for one that was fetched and is gone, or that the base model cannot
+    do without; "no hash recorded" in a folder that was not fetched by us.
     """
     mark = folder / MARK
     recorded: dict[str, str] = json.loads(mark.read_text("utf-8")).get("files", {}) if mark.is_file() else {}
@@ -308,10 +304,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def remove_base(name: str) -> Path:
-    """Remove a base model that was fetched.
-
-    Raises ModelError (it is not here), ResourceError (it cannot be removed, or lies in a folder of the user's).
-    """
+    """Remove a base model that was fetched. Raises ModelError (not here), ResourceError (a folder of the user's)."""
     folder = find_base(name)
     if not (folder / MARK).is_file():
         raise ResourceError(f"{folder} was not fetched by srcli and stays.")

@@ -72,8 +72,8 @@ def resolve(model: str | Path) -> Preset:
     """The preset that `-m` names: a preset's name, a preset file, or a weights file of ours; the licence is its file's.
 
     With ``@`` and digits behind it, its weights must be there and have a SHA-256 that begins with them. Raises
-    PresetError (an unknown name, or a file that is no preset), ModelError (a weights file that is missing, refused,
-    carries no preset or has another hash than was asked for), UsageError (too few or too many digits, or none).
+    PresetError (an unknown name, or no preset), ModelError (weights that are missing, refused, carry no preset or have
+    another hash), UsageError (too few or too many digits, or none).
     """
     path = Path(model)
     name, at, pin = str(model).rpartition("@")
@@ -133,10 +133,7 @@ def renamed(preset: Preset, written: str | None) -> Preset:
 
 
 def preset_inside(path: Path) -> Preset:
-    """The preset that a weights file of ours carries; its weights are the file itself.
-
-    Raises ModelError (the file is missing, is no safetensors file, or was not written by srcli).
-    """
+    """The preset that a weights file of ours carries; its weights are the file. Raises ModelError (not such a file)."""
     if not path.is_file():
         raise ModelError(f"weights file {path} does not exist.")
     text = metadata(path).get("preset")
@@ -169,10 +166,7 @@ def data_of(model: str | Path) -> str:
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """The text metadata in the header of a safetensors file, read without touching the tensors.
-
-    Raises WeightsError (no safetensors file, or a damaged one).
-    """
+    """The text metadata in a safetensors file's header, read without touching the tensors. Raises WeightsError."""
     try:
         with path.open("rb") as file:
             start = file.read(8)
@@ -232,10 +226,7 @@ OWN_TERMS = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
 
 
 def check_license(license_id: str | None) -> str:
-    """The licence, if it is one that can be written down.
-
-    Raises ModelError (none was given, or it is no SPDX identifier of a usual licence).
-    """
+    """The licence, if it is an SPDX identifier of a usual one, or of own terms. Raises ModelError."""
     known = {name.lower(): name for name in (*LICENSES, UNSTATED)}
     if license_id is None:
         raise ModelError(

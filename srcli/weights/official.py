@@ -48,11 +48,9 @@ class Checkpoint:
 
 
 def read_foreign(path: Path, *, trust_pickle: bool = False) -> Checkpoint:
-    """A checkpoint in any of the published layouts.
+    """A checkpoint in any of the published layouts; `trust_pickle` lets a pickle run whatever code it holds.
 
-    `path`: `.pth`, `.ckpt` or `.safetensors`. `trust_pickle`: let a pickle run whatever code it holds. Only for files
-    of your own. Raises ModelError (the file is missing, or is a pickle that holds more than `_harmless` values),
-    WeightsError (damaged, or without weights).
+    Raises ModelError (missing, or a pickle with more than `_harmless` values), WeightsError (damaged, or no weights).
     """
     if not path.is_file():
         raise ModelError(f"checkpoint {path} does not exist.")
@@ -110,10 +108,7 @@ def _unreadable(path: Path, error: BaseException) -> ModelError:
 
 
 def unwrap(content: Any, where: str) -> Checkpoint:
-    """The state dict inside a loaded checkpoint, without its nesting and prefixes.
-
-    Raises WeightsError (there are no tensors in it).
-    """
+    """The state dict inside a loaded checkpoint, without nesting and prefixes. Raises WeightsError (no tensors)."""
     import torch
 
     name: Any = None
@@ -181,11 +176,9 @@ def _renamed(key: str, rules: Iterable[tuple[str, str | None]]) -> str | None:
 
 
 def fit(checkpoint: Checkpoint, preset: Preset) -> tuple[Preset, str]:
-    """The preset with the switches that the checkpoint states, and how its keys differ from the network's.
+    """The preset with the switches that the checkpoint states, and how its keys differ from the network's, in words.
 
-    Switches such as `local_ensemble` leave no trace in the keys, so the file's own `args` decide them. Returns the
-    preset, and the differences in words, empty if the checkpoint fits. Raises PresetError (the preset describes no
-    network).
+    Switches such as `local_ensemble` leave no trace in the keys, so the file's own `args` decide them.
     """
     own = network_shapes(preset)
     switches = _switches(preset)

@@ -67,10 +67,7 @@ def lia_names() -> dict[str, str]:
 
 
 def unet_names(attention: Sequence[bool], layers: int) -> dict[str, str]:
-    """Layers of diffusers' UNet and what latent diffusion calls them.
-
-    `attention`: for each level, whether it has self-attention. `layers`: residual blocks of a level on the way down.
-    """
+    """Layers of diffusers' UNet with `layers` residual blocks on the way down, and latent diffusion's names."""
     blocks = {"mid_block.resnets.0": "middle_block.0", "mid_block.resnets.1": "middle_block.2"}
     attentions = {"mid_block.attentions.0": "middle_block.1"}
     names = dict(ENDS)
