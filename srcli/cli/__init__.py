@@ -15,7 +15,7 @@ import typer
 
 from srcli import __version__
 from srcli.cli.command import Group, lighten, name_variables
-from srcli.cli.console import end_lines, mind_streams
+from srcli.cli.streams import end_lines, mind_streams
 from srcli.files import new_run
 from srcli.processes import end_if_told, mind_signals
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from srcli.cli import options
 from srcli.cli.command import App, argument, option
-from srcli.cli.console import say
+from srcli.cli.console import downloading, say
 from srcli.errors import CheckError, ModelError, UsageError
 
 app = App("List, fetch and check benchmarks; make LR pictures.")
@@ -51,7 +51,9 @@ def list_benchmarks(data: Data = None, json: options.Json = False) -> None:
 
 
 @app.command()
-def fetch(name: Name, data: Data = None, offline: options.Offline = False) -> None:
+def fetch(
+    name: Name, data: Data = None, offline: options.Offline = False, progress: options.Progress = "auto"
+) -> None:
     """Fetch a benchmark from where its authors put it, after naming its licence."""
     from srcli.data import benchmark_files as bench_files
     from srcli.data.benchmarks import data_roots, find_spec
@@ -61,7 +63,12 @@ def fetch(name: Name, data: Data = None, offline: options.Offline = False) -> No
     folder = data_roots(data)[0] / spec.title
     if offline:
         raise ModelError(f"{spec.title} is not fetched: offline.", hint=f"It is at {spec.source}.")
-    for path in bench_files.fetch(spec, folder, download.fetch, say):
+
+    def get(url: str, archive: Path) -> None:
+        with downloading(archive.name, progress) as report:
+            download.fetch(url, archive, report=report)
+
+    for path in bench_files.fetch(spec, folder, get, say):
         print(path)
 
 

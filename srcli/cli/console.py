@@ -5,7 +5,6 @@ Rich is loaded only where a bar is drawn. Elsewhere there is plain text without 
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -18,9 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from srcli.errors import ResourceError, SrcliError
-from srcli.files import write_error
-from srcli.resources import duration
+from srcli.errors import SrcliError
+from srcli.resources import duration, in_words
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -45,6 +43,7 @@ class Meter:
     label: str = ""
     current: float = 0.0
     share: float = 0.0
+    failed: int = 0
     is_begun: bool = False  # a line tells less than the whole of the file
 
     def begin(self, label: str, pixels: int) -> None:
@@ -77,79 +76,6 @@ class Meter:
         """Time left, None before anything is known."""
         passed = time.monotonic() - self.started
         return self.left * passed / self.done if self.done > 0 and passed > 0 else None
-
-
-class Lines(io.TextIOWrapper):
-    """Text for whom it may concern: where its place is full, the rest is dropped and work goes on.
-
-    Attributes:
-        lost: why something was dropped.
-    """
-
-    lost: OSError | None = None
-
-    def write(self, text: str) -> int:
-        """As in `io.TextIOWrapper`."""
-        try:
-            return super().write(text)
-        except BrokenPipeError:  # nobody reads on
-            raise
-        except OSError as error:
-            self.drop(error)
-        return len(text)
-
-    def flush(self) -> None:
-        """As in `io.TextIOWrapper`."""
-        try:
-            super().flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            self.drop(error)
-
-    def drop(self, error: OSError) -> None:
-        """Send what waits in buffers, and all that follows, nowhere."""
-        self.lost = error
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, self.fileno())
-        os.close(null)
-
-
-def mind_streams() -> None:
-    """Put the null device where the caller has closed stdin, stdout or stderr, and `Lines` over the last two.
-
-    Python leaves None for a closed one, and the next file to be opened would get the stream's number.
-    """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        stream: Any = getattr(sys, name)
-        if stream is None:
-            handle = os.open(os.devnull, os.O_RDWR)
-            stream = os.fdopen(handle, "w" if number else "r", encoding="utf-8", errors="replace")
-        if number and isinstance(stream, io.TextIOWrapper):
-            kept = {key: getattr(stream, key) for key in ("encoding", "errors", "line_buffering")}
-            if kept["errors"] == "strict":  # names are bytes, and no reason to end
-                kept["errors"] = (
-                    "surrogateescape" if kept["encoding"].lower() == "utf-8" else "backslashreplace"
-                )
-            stream = Lines(stream.detach(), **kept)
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
-
-
-def end_lines(code: Any) -> Any:
-    """Write what waits for standard output; `code`, or 5 where it is full and work went on without it."""
-    lines = sys.stdout
-    if not isinstance(lines, Lines):  # Typer's, which is silent: nobody reads on
-        return code
-    try:
-        lines.flush()
-    except BrokenPipeError as error:
-        lines.drop(error)
-        return code or 1
-    if lines.lost is None or code == ResourceError.code:
-        return code
-    print_error(write_error("standard output", lines.lost))
-    return code or ResourceError.code
 
 
 def say(line: str) -> None:
@@ -249,6 +175,8 @@ class Console:
 
     def error(self, error: SrcliError, label: str | None = None) -> None:
         """An error, in one line on stderr."""
+        if self._meter is not None:
+            self._meter.failed += 1
         if self._bar is not None:
             self._bar.stop()
         print_error(error, label=label)
@@ -271,16 +199,11 @@ class Console:
     def progress(self, files: int) -> Iterator[None]:
         """Inside, `file` shows how far the work on `files` files is."""
         self._meter = Meter(files)
-        self._reported = self._meter.started
         try:
-            if self.style == "rich":
-                with _bar() as self._bar:
-                    self._bar.add_task("", total=1.0, left="")
-                    yield
-            else:
+            with self._drawn("loading the model"):
                 yield
         finally:
-            self._bar = self._meter = None
+            self._meter = None
 
     @contextmanager
     def file(self, label: str, pixels: int) -> Iterator[Callable[[float], None]]:
@@ -299,41 +222,85 @@ class Console:
         finally:
             meter.end()
 
-    def _report(self, meter: Meter) -> None:
+    @contextmanager
+    def counting(
+        self, what: str, shown: Callable[[float, float], str] = "{:g}/{:g}".format
+    ) -> Iterator[Callable[[str, float, float | None], None]]:
+        """Inside, what is yielded shows how much is done: of a label, how much, and of how much in all if that is known.
+
+        Args:
+            what: is counted, for words: pictures.
+            shown: how much is done, and of how much in all, in words.
+        """
+        started = time.monotonic()
+
+        def report(label: str, done: float, total: float | None) -> None:
+            if not self._is_due() or (not done and self._bar is None):
+                return
+            passed = time.monotonic() - started
+            left = passed * (total - done) / done if total and done else None
+            words = f"{shown(done, total or done)} {what}".rstrip() + _left(left)
+            event = {"input": label, "done": done, "total": total, "seconds_left": left and round(left, 1)}
+            self._show(label, done, total, words, event)
+
+        with self._drawn(""):
+            yield report
+
+    @contextmanager
+    def _drawn(self, what: str) -> Iterator[None]:
+        """A bar inside, if that is the style; at once, with what is done first."""
+        self._reported = time.monotonic()
+        try:
+            if self.style == "rich":
+                with _bar() as self._bar:
+                    self._bar.add_task(what, total=None, left="")
+                    yield
+            else:
+                yield
+        finally:
+            self._bar = None
+
+    def _is_due(self, *, at_once: bool = False) -> bool:
         now = time.monotonic()
-        is_last = meter.is_begun and meter.share > 0.9999
-        if self.style == "none" or (now - self._reported < INTERVAL[self.style] and not is_last):
-            return
-        self._reported, meter.is_begun = now, meter.share <= 0.9999
+        if self.style == "none" or (now - self._reported < INTERVAL[self.style] and not at_once):
+            return False
+        self._reported = now
+        return True
+
+    def _report(self, meter: Meter) -> None:
+        if self._is_due(at_once=meter.is_begun and meter.share > 0.9999):
+            meter.is_begun = meter.share <= 0.9999
+            words = f"{meter.share:.0%}, {_describe(meter)}" if self._bar is None else _describe(meter)
+            self._show(meter.label, meter.done, meter.done + meter.left, words, _event(meter))
+
+    def _show(self, label: str, done: float, total: float | None, words: str, event: dict[str, Any]) -> None:
         if self._bar is not None:
-            self._bar.update(
-                self._bar.task_ids[0],
-                description=meter.label[-40:],
-                completed=meter.done,
-                total=meter.done + meter.left,
-                left=_describe(meter),
-            )
+            task = self._bar.task_ids[0]
+            self._bar.update(task, description=label[-40:], completed=done, total=total, left=words)
         elif self.style == "json":
-            self._say(json.dumps(_event(meter), ensure_ascii=False))
+            self._say(json.dumps({"event": "progress", **event}, ensure_ascii=False))
         else:
-            self._say(f"{meter.label}: {meter.share:.0%}, {_describe(meter)}")
+            self._say(f"{label}: {words}")
 
 
 def _describe(meter: Meter) -> str:
-    count = f"{meter.finished + 1}/{meter.files}" if meter.files > 1 else ""
-    left = meter.seconds
-    time_left = "" if left is None else f"{duration(left)} left"
-    return ", ".join(part for part in (count, time_left) if part) or "started"
+    parts = [f"{meter.finished + 1}/{meter.files}"] if meter.files > 1 else []
+    parts += [f"{meter.failed} failed"] if meter.failed else []
+    return (", ".join(parts) + _left(meter.seconds)).removeprefix(", ") or "started"
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f", {duration(seconds)} left"
 
 
 def _event(meter: Meter) -> dict[str, Any]:
     left = meter.seconds
     return {
-        "event": "progress",
         "input": meter.label,
         "share": round(meter.share, 4),
         "file": meter.finished + 1,
         "files": meter.files,
+        "failed": meter.failed,
         "megapixels": round(meter.done / 1e6, 3),
         "seconds_left": None if left is None else round(left, 1),
     }
@@ -348,7 +315,7 @@ def _bar() -> Iterator[Progress]:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[left]}", markup=False),
     )
     # Redirecting would send results, which belong on stdout, to stderr.
     bar = Progress(
@@ -363,15 +330,11 @@ def _bar() -> Iterator[Progress]:
 
 
 @contextmanager
-def download_bar(name: str) -> Iterator[Callable[[int, int | None], None] | None]:
-    """A progress bar on a terminal, nothing elsewhere."""
-    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
-        yield None
-        return
-    from rich.console import Console as Terminal
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+def downloading(name: str, style: Style) -> Iterator[Callable[[int, int | None], None]]:
+    """Inside, what is yielded shows how many bytes of `name` are there, and of how many."""
 
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress("{task.description}", *columns, console=Terminal(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    def shown(done: float, total: float) -> str:
+        return f"{in_words(int(done))} of {in_words(int(total))}"
+
+    with Console(style=style).counting("", shown) as report:
+        yield lambda done, total: report(name, done, total)

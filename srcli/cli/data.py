@@ -8,7 +8,7 @@ from typing import Annotated
 
 from srcli.cli import options
 from srcli.cli.command import App, argument, option
-from srcli.cli.console import say
+from srcli.cli.console import Console
 from srcli.errors import CheckError
 
 app = App("Check, count and pack training photos.")
@@ -65,6 +65,7 @@ def pack(
     prefix: Annotated[str, option("What shards are called.")] = "photos",
     smallest: Smallest = 48,
     overwrite: options.Overwrite = False,
+    progress: options.Progress = "auto",
 ) -> None:
     """Pack photos into tar shards (WebDataset layout); the same photos give the same bytes.
 
@@ -73,14 +74,17 @@ def pack(
     from srcli.data import shards
 
     most = options.parse_bytes("--shard-size", shard_size)
-    written = shards.pack(
-        sources,
-        output,
-        shard_bytes=most,
-        prefix=prefix,
-        smallest=smallest,
-        overwrite=overwrite,
-        skipped=lambda line: say(f"skipped {line}"),
-    )
-    for path in written:
-        print(path)
+    console = Console(style=progress)
+    with console.counting("", lambda done, _: f"{done:g} photos") as report:
+        written = shards.pack(
+            sources,
+            output,
+            shard_bytes=most,
+            prefix=prefix,
+            smallest=smallest,
+            overwrite=overwrite,
+            skipped=lambda line: console.note(f"skipped {line}"),
+            report=lambda name, count: report(name, count, None),
+        )
+        for path in written:
+            console.result(str(path))

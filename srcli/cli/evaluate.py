@@ -25,11 +25,11 @@ from srcli.cli.evaluate_options import (
 )
 from srcli.cli.evaluation_output import (
     Chosen,
-    Progress,
     chosen_format,
     finish,
     refuse_rows_for_choices,
     render,
+    told,
     use_backbone,
     write,
 )
@@ -61,7 +61,7 @@ def evaluate(request: Request) -> None:
     from srcli.batch.sizes import DEFAULT_SCALE, parse_scale
     from srcli.processes import joined_ranks
 
-    console = Console(quiet=request.quiet)
+    console = Console(quiet=request.quiet, style=request.progress)
     chosen: Chosen = "json" if request.json else chosen_format(request.format, request.output)
     if request.selection_stats:
         refuse_rows_for_choices(chosen)
@@ -77,16 +77,17 @@ def evaluate(request: Request) -> None:
     wanted, absent, notes = _metrics(request.metrics, thresholds, scored=scored)
     opened: list[Model] = []
     with joined_ranks() as ranks:
-        progress = Progress(quiet=request.quiet or ranks.rank > 0)
+        if ranks.rank > 0:
+            console.style = "none"
         if scored:
-            found = _score(request, scales, wanted, progress)
+            found = _score(request, scales, wanted, console)
         else:
             sets = [] if request.timing is not None else _benchmarks(request)
             opened = _models(request)
             if request.timing is not None:
                 _time(request, opened, scales, chosen, console)
                 return
-            found = _measured(request, opened, sets, scales, wanted, ranks, progress, console)
+            found = _measured(request, opened, sets, scales, wanted, ranks, console)
         if ranks.rank > 0:
             raise typer.Exit(1 if found.failures else 0)
     found.notes += [*_limits(opened), *notes]
@@ -242,30 +243,31 @@ def _measured(
     scales: list[float],
     metrics: list[Metric],
     ranks: Ranks,
-    progress: Progress,
     console: Console,
 ) -> Evaluation:
     from srcli.evaluate.rows import RowCache
     from srcli.evaluate.run import evaluate as run
 
-    return run(
-        models,
-        sets,
-        scales,
-        protocol=request.protocol,
-        metrics=metrics,
-        temperatures=_temperatures(request.temperature, models, scales, console),
-        seeds=range(request.seeds),
-        steps=asked_steps(request),
-        limit=request.limit,
-        cache=RowCache() if request.cache else None,
-        save_images=request.save_images,
-        ranks=ranks,
-        report=progress,
-    )
+    temperatures = _temperatures(request.temperature, models, scales, console)
+    with told(console) as report:
+        return run(
+            models,
+            sets,
+            scales,
+            protocol=request.protocol,
+            metrics=metrics,
+            temperatures=temperatures,
+            seeds=range(request.seeds),
+            steps=asked_steps(request),
+            limit=request.limit,
+            cache=RowCache() if request.cache else None,
+            save_images=request.save_images,
+            ranks=ranks,
+            report=report,
+        )
 
 
-def _score(request: Request, scales: list[float], metrics: list[Metric], progress: Progress) -> Evaluation:
+def _score(request: Request, scales: list[float], metrics: list[Metric], console: Console) -> Evaluation:
     from srcli.evaluate.scoring import score_pictures
     from srcli.metrics import find_protocol
 
@@ -276,16 +278,17 @@ def _score(request: Request, scales: list[float], metrics: list[Metric], progres
         raise UsageError(f"{how.name} leaves out a border that depends on the scale.", hint="Say it: -s 4")
     if request.scale and len(scales) > 1:
         raise UsageError("--pred has pictures of one scale; give a single -s.")
-    return score_pictures(
-        request.pred,
-        request.ref,
-        scales[0] if request.scale else None,
-        protocol=how,
-        metrics=metrics,
-        limit=request.limit,
-        allow_missing=request.allow_missing,
-        report=progress,
-    )
+    with told(console) as report:
+        return score_pictures(
+            request.pred,
+            request.ref,
+            scales[0] if request.scale else None,
+            protocol=how,
+            metrics=metrics,
+            limit=request.limit,
+            allow_missing=request.allow_missing,
+            report=report,
+        )
 
 
 def _time(

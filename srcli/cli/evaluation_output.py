@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from srcli.cli.console import Console, print_error, say, write_file
 from srcli.errors import CheckError, SrcliError, UsageError
-from srcli.resources import duration
 
 if TYPE_CHECKING:
     from srcli.evaluate.report import Options
@@ -25,26 +24,21 @@ SUFFIXES: dict[str, Chosen] = {
     ".tex": "latex",
     ".txt": "table",
 }
-SECONDS_BETWEEN_LINES = 10.0
 
 
-class Progress:
-    """A line on stderr every few seconds, and every failure at once."""
+@contextmanager
+def told(console: Console, draws: int = 1) -> Iterator[Callable[[Row | Failure, int, int], None]]:
+    """What an evaluation reports to, inside: on which of its pictures it is. Each has so many `draws`."""
+    at = [0, 0]  # the picture that is measured, and its results so far
 
-    def __init__(self, *, quiet: bool) -> None:
-        self.quiet = quiet
-        self.started = self.printed = time.monotonic()
+    with console.counting("pictures") as show:
 
-    def __call__(self, outcome: Row | Failure, done: int, total: int) -> None:
-        """Told by the evaluation."""
-        now = time.monotonic()
-        if self.quiet or now - self.printed < SECONDS_BETWEEN_LINES or done == 0:
-            return
-        self.printed = now
-        left = duration((now - self.started) * (total - done) / done)
-        print(
-            f"{outcome.benchmark} x{outcome.scale:g}: {done}/{total} pictures, {left} left", file=sys.stderr
-        )
+        def report(outcome: Row | Failure, number: int, total: int) -> None:
+            at[:] = number, at[1] + 1 if number == at[0] else 1
+            done = number - 1 + min(at[1] / draws, 1) if number else 0
+            show(f"{outcome.benchmark} x{outcome.scale:g}", round(done, 2), total)
+
+        yield report
 
 
 def use_backbone(path: Path | None) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from srcli.cli import options
 from srcli.cli.command import App, argument, option
-from srcli.cli.console import download_bar, print_columns, print_wrapped, say
+from srcli.cli.console import Style, downloading, print_columns, print_wrapped, say
 from srcli.cli.options import current
 from srcli.config.base_models import base_names, find_base, load_base, locate_base
 from srcli.config.presets import DEFAULT_PRESET, Preset, list_presets, preset_folders
@@ -253,6 +253,7 @@ def pull(
     to: Annotated[Path | None, option("Folder to write to, instead of the folder of models.", "DIR")] = None,
     offline: options.Offline = False,
     overwrite: options.Overwrite = False,
+    progress: options.Progress = "auto",
 ) -> None:
     """Fetch published weights from where their authors put them, check and convert them."""
     from srcli.config.presets import load_preset
@@ -260,7 +261,7 @@ def pull(
     from srcli.weights.files import locate
 
     if "metrics" in names:
-        _pull_backbones(to, offline=offline, overwrite=overwrite)
+        _pull_backbones(to, progress, offline=offline, overwrite=overwrite)
         names = [name for name in names if name != "metrics"]
     bases, names = _split_bases(names)
     for name in bases:
@@ -275,12 +276,12 @@ def pull(
         for link in preset.weights.links[:1]:
             say(f"{preset.name} from {link}")
             say(f"licence: weights {preset.weights.license}, code {preset.code_license or 'unstated'}")
-        with download_bar(preset.name) as report:
+        with downloading(preset.name, progress) as report:
             installed = download.pull(preset, folder=to, offline=offline, overwrite=overwrite, report=report)
         _print_installed(installed)
 
 
-def _pull_backbones(to: Path | None, *, offline: bool, overwrite: bool) -> None:
+def _pull_backbones(to: Path | None, progress: Style, *, offline: bool, overwrite: bool) -> None:
     from srcli.metrics import backbones
     from srcli.weights import download
 
@@ -292,7 +293,7 @@ def _pull_backbones(to: Path | None, *, offline: bool, overwrite: bool) -> None:
             )
         terms = next(b.license for b in backbones.BACKBONES.values() if b.url == url)
         say(f"{url}, {terms}")
-        with download_bar(part.name) as report:
+        with downloading(part.name, progress) as report:
             download.fetch(url, part, report=report)
 
     for path in backbones.pull(fetch, to=to, overwrite=overwrite):

@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal, TypeVar
 
-from srcli.cli.command import DIFFUSION, NOISE, option
+from srcli.cli.command import option
 from srcli.cli.console import say
+from srcli.cli.help import DIFFUSION, NOISE
 from srcli.config.presets import Preset, successor
 from srcli.config.sampling import Sampling, check_sampled, choose_sampling
 from srcli.errors import ModelError, UsageError, suggest

@@ -86,7 +86,7 @@ def pareto(request: Request) -> None:
     """
     from srcli.evaluate.panels import panels
 
-    console = Console(quiet=request.quiet)
+    console = Console(quiet=request.quiet, style=request.progress)
     targets = [(path, _form(path, request.format)) for path in request.output or ()]
     rows = _chosen(_read(request.files or []), request)
     axes = _axes(request, rows)
@@ -239,7 +239,7 @@ def _title(name: str) -> str:
 def _measured(request: Request, metrics: list[str], console: Console) -> list[Row]:
     if not request.model:
         return []
-    from srcli.cli.evaluation_output import Progress, finish, use_backbone
+    from srcli.cli.evaluation_output import finish, told, use_backbone
     from srcli.data.benchmarks import open_benchmarks
     from srcli.evaluate.models import distinct_names, open_model
     from srcli.evaluate.rows import RowCache
@@ -257,16 +257,17 @@ def _measured(request: Request, metrics: list[str], console: Console) -> list[Ro
             )
     opened = [open_model(name, device=request.device) for name in dict.fromkeys(request.model)]
     distinct_names(opened)
-    found = evaluate(
-        opened,
-        open_benchmarks(words(*request.bench), request.data),
-        _scales(request.scale) or [4.0],
-        protocol=request.protocol,
-        metrics=wanted,
-        limit=request.limit,
-        cache=RowCache(),
-        report=Progress(quiet=console.quiet),
-    )
+    with told(console) as report:
+        found = evaluate(
+            opened,
+            open_benchmarks(words(*request.bench), request.data),
+            _scales(request.scale) or [4.0],
+            protocol=request.protocol,
+            metrics=wanted,
+            limit=request.limit,
+            cache=RowCache(),
+            report=report,
+        )
     finish(found, {})
     return found.rows
 

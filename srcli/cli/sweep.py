@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,15 +12,12 @@ from srcli.cli import evaluate_options as own
 from srcli.cli import options
 from srcli.cli.command import single
 from srcli.cli.console import Console, write_file
-from srcli.cli.evaluation_output import SECONDS_BETWEEN_LINES, use_backbone
+from srcli.cli.evaluation_output import told, use_backbone
 from srcli.errors import ModelError, UsageError
-from srcli.resources import duration
 
 if TYPE_CHECKING:
     from srcli.data.benchmarks import Benchmark
     from srcli.evaluate.models import Network
-    from srcli.evaluate.rows import Row
-    from srcli.evaluate.run import Failure
     from srcli.evaluate.sweep import Choice, Rule, Sweep
     from srcli.metrics import Metric
 
@@ -91,7 +86,7 @@ def sweep_temperature(request: Request) -> None:
     from srcli.evaluate.sweep import DEFAULT_RULE, parse_rule, sweep
     from srcli.processes import joined_ranks
 
-    console, write_preset = Console(quiet=request.quiet), request.write_preset
+    console, write_preset = Console(quiet=request.quiet, style=request.progress), request.write_preset
     values = parse_temperatures(request.temps)
     if (text := warning(values)) is not None:
         console.note(f"warning: {text}")
@@ -104,20 +99,23 @@ def sweep_temperature(request: Request) -> None:
     sets = _benchmarks(request)
     network = _network(request)
     with joined_ranks() as ranks:
-        result = sweep(
-            network,
-            sets,
-            scales,
-            values,
-            rule=rule,
-            metrics=wanted,
-            seeds=range(request.seeds),
-            protocol=request.protocol,
-            limit=request.limit,
-            cache=RowCache() if request.cache else None,
-            ranks=ranks,
-            report=Progress(len(values) * request.seeds, quiet=request.quiet or ranks.rank > 0),
-        )
+        if ranks.rank > 0:
+            console.style = "none"
+        with told(console, len(values) * request.seeds) as report:
+            result = sweep(
+                network,
+                sets,
+                scales,
+                values,
+                rule=rule,
+                metrics=wanted,
+                seeds=range(request.seeds),
+                protocol=request.protocol,
+                limit=request.limit,
+                cache=RowCache() if request.cache else None,
+                ranks=ranks,
+                report=report,
+            )
     if ranks.rank > 0:
         raise typer.Exit(1 if result.found.failures else 0)
     if result.found.cached:
@@ -129,37 +127,6 @@ def sweep_temperature(request: Request) -> None:
             _write_preset(result, network, write_preset, console)
     if code := finish(result.found, {}):
         raise typer.Exit(code)
-
-
-class Progress:
-    """A line on stderr every few seconds: how many pictures are done, and what is left.
-
-    Args:
-        draws: results per picture.
-        quiet: say nothing.
-    """
-
-    def __init__(self, draws: int, *, quiet: bool) -> None:
-        self.draws = draws
-        self.quiet = quiet
-        self.started = self.printed = time.monotonic()
-        self.seen = 0  # results of the picture that is being measured
-        self.picture = 0
-
-    def __call__(self, outcome: Row | Failure, number: int, total: int) -> None:
-        """Told by the evaluation about a result of picture `number`."""
-        self.seen = self.seen + 1 if number == self.picture else 1
-        self.picture = number
-        now = time.monotonic()
-        if self.quiet or now - self.printed < SECONDS_BETWEEN_LINES:
-            return
-        self.printed = now
-        share = (number - 1 + min(self.seen / self.draws, 1)) / total
-        left = duration((now - self.started) * (1 - share) / share)
-        print(
-            f"{outcome.benchmark} x{outcome.scale:g}: picture {number} of {total}, {left} left",
-            file=sys.stderr,
-        )
 
 
 # --- words to values ----------------------------------------------------------------------------------------------

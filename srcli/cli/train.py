@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,8 +17,9 @@ import typer
 
 from srcli.cli import options
 from srcli.cli.command import option, single
+from srcli.cli.console import Console, Style
 from srcli.errors import NothingToDoError, UsageError, suggest
-from srcli.resources import duration
+from srcli.resources import duration, in_words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,6 +33,7 @@ LOGS = ("jsonl", "tensorboard")
 SECONDS_BETWEEN_LINES = 10.0
 SMOOTHED = 0.98  # of the loss that is shown
 BEST_FEW = 6  # measurements that the dashboard lists
+CURVE, BLOCKS = 50, "▁▂▃▄▅▆▇█"
 
 
 BASIC = (
@@ -121,7 +124,7 @@ def train(request: Request) -> None:
     from srcli.train.run import device_here
 
     first = os.environ.get("RANK", "0") == "0"
-    screen = Dashboard(settings.optim.steps, quiet=request.quiet or not first)
+    screen = Dashboard(settings.optim.steps, "none" if request.quiet or not first else request.progress)
     same: dict[str, Any] = {
         "device": str(device_here(request.device)),
         "init": None if request.init is None else _weights(request.init),
@@ -143,6 +146,9 @@ def train(request: Request) -> None:
             **same,
         )
     if first:
+        screen.note(
+            screen.ending(f"srcli train --recipe {request.recipe} --data {request.data[0]} -o {folder}")
+        )
         print(folder / "last.safetensors")
     if stopped is not None:
         raise typer.Exit(128 + stopped)
@@ -217,32 +223,27 @@ def _weights(init: str) -> Path:
 
 
 class Dashboard:
-    """Progress of a run, on stderr; a context manager.
+    """Progress of a run of `steps` on stderr, shown in a style; a context manager."""
 
-    Args:
-        steps: of the whole run.
-        quiet: show nothing.
-        live: draw a dashboard; None: on a terminal.
-    """
-
-    def __init__(self, steps: int, *, quiet: bool = False, live: bool | None = None) -> None:
+    def __init__(self, steps: int, style: Style = "auto") -> None:
         self.steps = steps
-        self.quiet = quiet
-        terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        self.draws = (terminal if live is None else live) and not quiet
+        self.style = Console(style=style).style
         self.loss: float | None = None
+        self.losses: list[float] = []  # a curve: smoothed, one in so many steps
         self.measured: list[tuple[int, Mapping[str, float]]] = []
         self.began: tuple[float, int] | None = None
-        self.shown = 0.0
+        self.step = self.shown = 0.0
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        if self.draws:
-            from rich.console import Console
+        if self.style == "rich":
+            from rich.console import Console as Terminal
             from rich.live import Live
+            from rich.text import Text
 
-            self._live = Live(console=Console(stderr=True), auto_refresh=False, redirect_stdout=False)
-            self._live.start()
+            text = Text("looking through the photos, making the network")
+            self._live = Live(text, console=Terminal(stderr=True), auto_refresh=False, redirect_stdout=False)
+            self._live.start(refresh=True)
         return self
 
     def __exit__(
@@ -254,11 +255,9 @@ class Dashboard:
 
     def note(self, line: str) -> None:
         """A line that stays."""
-        if self.quiet:
-            return
         if self._live is not None:
             self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
+        elif self.style != "none":
             print(line, file=sys.stderr, flush=True)
 
     def report(self, progress: Progress) -> None:
@@ -267,28 +266,49 @@ class Dashboard:
         self.began = self.began or (now, progress.step - 1)
         share = SMOOTHED if self.loss is not None else 0.0
         self.loss = share * (self.loss or 0.0) + (1 - share) * progress.loss
+        self.step = progress.step
+        self.losses.append(self.loss)
+        if len(self.losses) > 2 * CURVE:
+            self.losses = self.losses[::2]
         if progress.validation:
             self.measured.append((progress.step, progress.validation))
         pause = 0.5 if self._live else SECONDS_BETWEEN_LINES
-        if self.quiet or (not progress.validation and now - self.shown < pause):
+        if self.style == "none" or (not progress.validation and now - self.shown < pause):
             return
         self.shown = now
         if self._live is not None:
             self._live.update(self._drawn(progress), refresh=True)
+        elif self.style == "json":
+            event = {
+                "event": "progress",
+                "steps": self.steps,
+                **asdict(progress),
+                "seconds_left": self._seconds(),
+            }
+            print(json.dumps(event), file=sys.stderr, flush=True)
         else:
             print(self._line(progress), file=sys.stderr, flush=True)
 
-    def left(self, step: int) -> str:
+    def ending(self, command: str) -> str:
+        """Where the run stopped, and the command that goes on."""
+        if self.step >= self.steps:
+            return f"done: {self.steps:,} steps"
+        return f"stopped at step {self.step:,} of {self.steps:,}; it goes on with: {command}"
+
+    def left(self) -> str:
         """Time that the rest of the run takes at this call's speed, in words."""
-        if self.began is None or step <= self.began[1] + 1:  # one step says little
-            return "?"
-        seconds = (time.monotonic() - self.began[0]) / (step - self.began[1]) * (self.steps - step)
-        return duration(seconds)
+        seconds = self._seconds()
+        return "?" if seconds is None else duration(seconds)
+
+    def _seconds(self) -> float | None:
+        if self.began is None or self.step <= self.began[1] + 1:  # one step says little
+            return None
+        return (time.monotonic() - self.began[0]) / (self.step - self.began[1]) * (self.steps - self.step)
 
     def _line(self, progress: Progress) -> str:
         line = (
             f"step {progress.step}/{self.steps}  loss {progress.loss:.4f}  lr {progress.lr:.1e}  "
-            f"{progress.samples_per_second:.3g} samples/s  {self.left(progress.step)} left"
+            f"{progress.samples_per_second:.3g} samples/s  {self.left()} left"
         )
         if progress.skipped:
             line += f"  {progress.skipped} skipped"
@@ -303,21 +323,54 @@ class Dashboard:
         from rich.text import Text
 
         facts = Table.grid(padding=(0, 2))
-        facts.add_row(f"step {progress.step:,}/{self.steps:,}", f"{self.left(progress.step)} left")
+        share = progress.step / self.steps
+        facts.add_row(f"step {progress.step:,}/{self.steps:,}, {share:.0%}", f"{self.left()} left")
         facts.add_row(f"loss {self.loss:.4f}", f"learning rate {progress.lr:.2e}")
         facts.add_row(
             f"{progress.samples_per_second:.3g} samples/s",
             f"{progress.data_share:.0%} of the time waits for samples",
         )
-        if progress.skipped:
-            facts.add_row(f"{progress.skipped} steps skipped", "no finite loss")
-        parts: list[RenderableType] = [ProgressBar(self.steps, progress.step), facts]
+        facts.add_row(f"memory {in_words(_memory())}", f"{progress.skipped} steps skipped: no finite loss")
+        bar = Table.grid()  # a bar alone ends no line
+        bar.add_row(ProgressBar(self.steps, progress.step, width=60))
+        parts: list[RenderableType] = [bar, facts]
+        parts.append(Text(f"loss      {sparkline(self.losses)}"))
         if self.measured:
+            first = next(iter(self.measured[-1][1]))
+            curve = [values[first] for _, values in self.measured]
+            best = max(self.measured, key=lambda each: each[1][first])
+            parts.append(
+                Text(f"held out  {sparkline(curve)}  best {best[1][first]:.2f} dB at step {best[0]:,}")
+            )
             table = Table("step", *self.measured[-1][1], title=Text("held out, dB"), title_justify="left")
             for step, values in self.measured[-BEST_FEW:]:
                 table.add_row(f"{step:,}", *(f"{value:.2f}" for value in values.values()))
             parts.append(table)
         return Group(*parts)
+
+
+def sparkline(values: Sequence[float], columns: int = CURVE) -> str:
+    """A curve in one line of blocks, from the least value to the largest; the last of each stretch is shown."""
+    if not values:
+        return ""
+    stretch = -(-len(values) // columns)
+    shown = values[::-1][::stretch][::-1]
+    low, high = min(shown), max(shown)
+    steps = [round((value - low) / (high - low or 1) * (len(BLOCKS) - 1)) for value in shown]
+    return "".join(BLOCKS[step] for step in steps)
+
+
+def _memory() -> int:
+    """Bytes in use at most: of the GPU where there is one, else of the process."""
+    import torch
+
+    if torch.cuda.is_available() and (most := torch.cuda.max_memory_allocated()):
+        return most
+    try:
+        from resource import RUSAGE_SELF, getrusage
+    except ImportError:  # Windows
+        return 0
+    return getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 app = single(train, Request, basic=BASIC)

@@ -25,11 +25,12 @@ def pack(
     smallest: int = 1,
     overwrite: bool = False,
     skipped: Callable[[str], None] = lambda _line: None,
+    report: Callable[[str, int], None] = lambda _name, _count: None,
 ) -> Iterator[Path]:
     """Write `<output>/<prefix>-000000.tar`, .. with every photo that can be used, its bytes unchanged; yields shards.
 
     A shard ends before it would be larger than `shard_bytes`; one photo always fits. `smallest`: sides below are left
-    out, of which `skipped` is told. `overwrite` replaces shards of that name. Raises NothingToDoError (no source, or no
+    out, of which `skipped` is told, as `report` of others. `overwrite` replaces shards of that name. Raises NothingToDoError (no source, or no
     photo that can be used), ImageError (a damaged tar file), ExistsError (there are such shards), ResourceError (it
     cannot be written).
     """
@@ -43,7 +44,7 @@ def pack(
             f"{output} holds shards called {prefix} already.", hint="--overwrite replaces them."
         )
     written = set()
-    for number, members in enumerate(_shards(_members(sources, smallest, skipped), shard_bytes)):
+    for number, members in enumerate(_shards(_members(sources, smallest, skipped, report), shard_bytes)):
         path = output / f"{prefix}-{number:06d}.tar"
         _write(path, members)
         written.add(path)
@@ -54,7 +55,12 @@ def pack(
         path.unlink()
 
 
-def _members(sources: Sequence[Path], smallest: int, skipped: Callable[[str], None]) -> Iterator[Member]:
+def _members(
+    sources: Sequence[Path],
+    smallest: int,
+    skipped: Callable[[str], None],
+    report: Callable[[str, int], None],
+) -> Iterator[Member]:
     """Names and contents. WebDataset ends a sample's name at the first dot, so names have none but the last."""
     taken: set[str] = set()
     for source in sources:
@@ -70,6 +76,7 @@ def _members(sources: Sequence[Path], smallest: int, skipped: Callable[[str], No
             while key in taken:  # a.png and a.jpg, or the same name in two sources
                 key, again = f"{base}-{again}", again + 1
             taken.add(key)
+            report(path, len(taken))
             yield key + name.suffix.lower(), data
 
 

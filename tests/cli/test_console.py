@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 
 from srcli.cli import console as module
-from srcli.cli.console import Console, Meter, duration, print_error
+from srcli.cli.console import Console, Meter, downloading, duration, print_error
 from srcli.errors import ImageError
 
 
@@ -108,3 +108,40 @@ def test_an_error_is_one_line_that_names_its_input_once(capsys):
     print_error(ImageError("a.png is\nempty."), label="a.png")
     print_error(ImageError("it is empty."), label="a.png")
     assert capsys.readouterr().err == "error: a.png is empty.\nerror: a.png: it is empty.\n"
+
+
+def test_countable_things_are_told_in_every_style(clock, capsys):
+    for style, expected in (
+        ("plain", ["a: 1/4 pictures, 30.0 s left", "b: 2/4 pictures, 20.0 s left"]),
+        ("none", []),
+        ("json", ['{"event": "progress", "input": "a", "done": 1, "total": 4, "seconds_left": 30.0}']),
+    ):
+        with Console(style=style).counting("pictures") as report:
+            for label, done in (("a", 1), ("b", 2)):
+                clock[0] += 10
+                report(label, done, 4)
+                report(label, done, 4)  # too soon
+        assert capsys.readouterr().err.splitlines()[: len(expected) or None] == expected
+
+
+def test_a_download_is_told_in_bytes(clock, capsys):
+    with downloading("net.pth", "plain") as report:
+        report(0, None)
+        clock[0] += 10
+        report(2_000_000, 8_000_000)
+    assert capsys.readouterr().err == "net.pth: 2.0 MB of 8.0 MB, 30.0 s left\n"
+
+
+def test_the_bar_moves_at_once_and_counts_failures(clock, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, for Rich
+    console = Console(style="rich")
+    with console.progress(3):
+        with console.file("a.png", 1000):
+            console.error(ImageError("oh"), "a.png")
+        with console.file("b.png", 1000) as report:
+            clock[0] += 1
+            report(0.5)
+            console._bar.refresh()
+    shown = capsys.readouterr().err
+    assert "loading the model" in shown
+    assert "2/3, 1 failed" in shown

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from srcli.cli import app
-from srcli.cli.console import mind_streams
+from srcli.cli.streams import mind_streams
 from tests.cli.conftest import listing, picture, save
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="a shell")

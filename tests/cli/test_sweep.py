@@ -11,7 +11,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from srcli.cli import app
-from srcli.cli.sweep import Progress
+from srcli.cli.console import Console
+from srcli.cli.evaluation_output import told
 from srcli.config.presets import list_presets, load_preset
 from srcli.config.temperature import choose
 from tests.helpers.flow import save_flow
@@ -159,12 +160,14 @@ def test_a_high_temperature_is_warned_about_and_measured(here, flow):
 def test_progress_says_what_is_left_in_parts_of_a_picture(monkeypatch, capsys):
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    progress = Progress(4, quiet=False)
     outcome = SimpleNamespace(benchmark="Set5", scale=4)
-    for number in (1, 1, 1, 1, 2, 2):
-        clock[0] += 11
-        progress(outcome, number, 2)
-    left = [line.partition(", ")[2] for line in capsys.readouterr().err.splitlines()]
+    with told(Console(style="plain"), 4) as progress:
+        for number in (1, 1, 1, 1, 2, 2):
+            clock[0] += 11
+            progress(outcome, number, 2)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "Set5 x4: 0.25/2 pictures, 1 min 17 s left"
+    left = [line.partition(", ")[2] for line in lines]
     assert left == [
         "1 min 17 s left",
         "1 min 06 s left",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -144,19 +145,30 @@ def test_a_terminal_signal_saves_and_exits_with_143(place):
     assert not list((place / "run").glob(".srcli-*"))
 
 
-def test_the_dashboard_shows_progress_and_measurements(capsys):
-    with Dashboard(100, live=True) as screen:
+def test_the_dashboard_shows_progress_and_measurements(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, for Rich
+    with Dashboard(100, "rich") as screen:
         screen.note("two photos")
-        screen.report(Progress(1, 0.5, 1e-3, 33.0, 0.25, 1, {"psnr-y x2": 31.234}))
-    shown = capsys.readouterr().err
-    for word in ("two photos", "step 1/100", "33 samples/s", "25% of the time", "31.23", "1 steps skipped"):
-        assert word in shown
-    plain = Dashboard(100, live=False)
+        for step in range(1, 41):
+            validation = {"psnr-y x2": 31.234 - abs(step - 20) / 100} if step % 10 == 0 else None
+            screen.report(Progress(step, 0.5 / step, 1e-3, 33.0, 0.25, 1, validation))
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
+    assert re.search(r"━\s*\n\s*step 40/100, 40%", shown)
+    for word in (
+        "looking through the photos", "two photos", "step 40/100, 40%", "33 samples/s", "25% of the time", "31.23",
+        "1 steps skipped", "learning rate 1.00e-03", "memory ", " left", "best 31.23 dB at step 20", "loss      █",
+        "held out  ▄█▄▁",
+    ):  # fmt: skip
+        assert word in shown, shown
+    plain = Dashboard(100, "plain")
     plain.report(Progress(1, 0.5, 1e-3, 33.0, validation={"psnr-y x2": 31.234}))
     plain.report(Progress(2, 0.5, 1e-3, 33.0))
     assert capsys.readouterr().err.count("\n") == 1
-    quiet = Dashboard(100, quiet=True, live=True)
-    with quiet:
+    assert plain.ending("srcli train ..") == "stopped at step 2 of 100; it goes on with: srcli train .."
+    lines = Dashboard(100, "json")
+    lines.report(Progress(1, 0.5, 1e-3, 33.0, validation={"psnr-y x2": 31.234}))
+    assert json.loads(capsys.readouterr().err)["validation"] == {"psnr-y x2": 31.234}
+    with Dashboard(100, "none") as quiet:
         quiet.note("nothing")
         quiet.report(Progress(1, 0.5, 1e-3, 33.0, validation={"psnr-y x2": 31.234}))
     assert capsys.readouterr().err == ""
