@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -51,6 +52,19 @@ def free_memory(device: torch.device) -> int:
         return free
     pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     return pages * os.sysconf("SC_PAGE_SIZE") // 2 if pages > 0 else ASSUMED_FREE
+
+
+def used_memory() -> int:
+    """Bytes in use at most: of the GPU where there is one, else of the process."""
+    import torch
+
+    if torch.cuda.is_available() and (most := torch.cuda.max_memory_allocated()):
+        return most
+    try:
+        from resource import RUSAGE_SELF, getrusage
+    except ImportError:  # Windows
+        return 0
+    return getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _system_memory(root: Path) -> int | None:

@@ -34,10 +34,14 @@ def doctor(
             lines += [f"  {name:18} {value}" for name, value in facts.items()]
         lines.append("checks")
         lines += [f"  {c.name:18} {'ok' if c.ok else 'FAILED'}: {c.detail}" for c in found.checks]
+        if found.ok:
+            lines += ["", "All is well: srcli is ready to use."]
         print(_private("\n".join(lines), report))
     if not found.ok:
         wrong = ", ".join(check.name for check in found.checks if not check.ok)
-        raise CheckError(f"not as it should be: {wrong}.", hint="Report it with: srcli doctor --report")
+        what = next(check.detail for check in found.checks if not check.ok)
+        hint = f"First mend this: {what.rstrip('.')}. Or report it with: srcli doctor --report"
+        raise CheckError(f"not as it should be: {wrong}.", hint=hint)
 
 
 def _private(text: str, report: bool) -> str:

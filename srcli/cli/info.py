@@ -77,7 +77,23 @@ def _picture(path: Path) -> dict[str, Any]:
         "frames": header.frames,
         "profile": header.profile,
         "orientation": header.orientation,
+        "made": _made(path),
     }
+
+
+def _made(path: Path) -> str | None:
+    """How srcli made a picture, in a line; None for another's."""
+    from srcli.image.provenance import read_provenance
+
+    made = read_provenance(path)
+    if made is None:
+        return None
+    parts = [(made.get("model") or {}).get("name", "resized")]
+    if "in_size" in made and "out_size" in made:
+        parts.append(f"x{made['out_size'][0] / made['in_size'][0]:.3g}")
+    parts += [f"{name} {made[name]:g}" for name in ("temperature", "seed") if name in made]
+    parts += [f"from {made['in_size'][0]}x{made['in_size'][1]}"] if "in_size" in made else []
+    return f"by srcli: {', '.join(parts)}"
 
 
 def _weights(path: Path) -> dict[str, Any]:

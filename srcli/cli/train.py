@@ -19,7 +19,7 @@ from srcli.cli import options
 from srcli.cli.command import option, single
 from srcli.cli.console import Console, Style
 from srcli.errors import NothingToDoError, UsageError, suggest
-from srcli.resources import duration, in_words
+from srcli.resources import duration, in_words, used_memory
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -330,7 +330,9 @@ class Dashboard:
             f"{progress.samples_per_second:.3g} samples/s",
             f"{progress.data_share:.0%} of the time waits for samples",
         )
-        facts.add_row(f"memory {in_words(_memory())}", f"{progress.skipped} steps skipped: no finite loss")
+        facts.add_row(
+            f"memory {in_words(used_memory())}", f"{progress.skipped} steps skipped: no finite loss"
+        )
         bar = Table.grid()  # a bar alone ends no line
         bar.add_row(ProgressBar(self.steps, progress.step, width=60))
         parts: list[RenderableType] = [bar, facts]
@@ -358,19 +360,6 @@ def sparkline(values: Sequence[float], columns: int = CURVE) -> str:
     low, high = min(shown), max(shown)
     steps = [round((value - low) / (high - low or 1) * (len(BLOCKS) - 1)) for value in shown]
     return "".join(BLOCKS[step] for step in steps)
-
-
-def _memory() -> int:
-    """Bytes in use at most: of the GPU where there is one, else of the process."""
-    import torch
-
-    if torch.cuda.is_available() and (most := torch.cuda.max_memory_allocated()):
-        return most
-    try:
-        from resource import RUSAGE_SELF, getrusage
-    except ImportError:  # Windows
-        return 0
-    return getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 app = single(train, Request, basic=BASIC)

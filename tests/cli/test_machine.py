@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from srcli.cli import app
 from srcli.evaluate import diagnosis as doctor
+from tests.cli.conftest import picture, save
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +113,11 @@ def test_weights_of_the_package_are_not_removed():
     result = srcli("models", "rm", "edsr-baseline-blend", "-y")
     assert result.exit_code == 2
     assert "stays" in result.stderr
+
+
+def test_info_tells_how_a_picture_was_made(upscale, engine, folder):
+    save(folder / "photo.png", picture())
+    assert upscale("photo.png", "-s", "3", "-o", "made.webp").exit_code == 0
+    told = CliRunner().invoke(app, ["info", "made.webp"]).stdout
+    assert "by srcli: tiny, x3, from 30x20" in told
+    assert "made" not in CliRunner().invoke(app, ["info", "photo.png"]).stdout
