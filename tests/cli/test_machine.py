@@ -119,5 +119,5 @@ def test_info_tells_how_a_picture_was_made(upscale, engine, folder):
     save(folder / "photo.png", picture())
     assert upscale("photo.png", "-s", "3", "-o", "made.webp").exit_code == 0
     told = CliRunner().invoke(app, ["info", "made.webp"]).stdout
-    assert "by srcli: tiny, x3, from 30x20" in told
+    assert "by srcli: tiny, x3, seed 0, from 30x20" in told
     assert "made" not in CliRunner().invoke(app, ["info", "photo.png"]).stdout
