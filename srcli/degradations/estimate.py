@@ -34,6 +34,7 @@ VARIES = np.array([1.1, 0.9, 0.9, 1.0, 0.45])
 FARTHEST = 3.0  # beyond that much of it nothing was fitted
 SURE = 0.85  # 99 % of clean photographs and all pages stay below 0.82; a flat drawing in the tests does not
 EXACT, SHARP = 0.005, 0.5  # levels and pixels: of what is rendered by program, not photographed
+PIXEL_SHARP = 0.35  # pixels: of small text; of photographs hardly any but noisy ones
 LOW_QUALITY = 72  # of JPEG files: people save at 75 or more by default
 # Of `signs`, fitted by tests/benchmarks/damage.py.
 WEIGHTS = np.array(
@@ -92,7 +93,10 @@ def judge(damage: Damage, quality: int | None = None) -> Verdict:
     `quality`: of a JPEG file, from 1 to 100, which is evidence by itself where it is low; None for other files.
     """
     odds = float(signs(damage) @ WEIGHTS)
-    if max(damage.noise, damage.coarse_noise) < EXACT and (damage.blur < SHARP or damage.blocks < 0.05):
+    flat = max(damage.noise, damage.coarse_noise) < EXACT and (damage.blur < SHARP or damage.blocks < 0.05)
+    # Small text leaves no quiet places, but means of 2x2 of its pixels are rougher than they are; those of noise are smoother.
+    rough = max(0.1, damage.noise) if damage.blur < PIXEL_SHARP else max(1.0, 10 * damage.noise)
+    if flat or (damage.coarse_noise > rough and damage.blur < SHARP + 0.1):
         # Rendered: no lens draws so sharply on so flat a ground.
         odds = min(odds, -math.log(SURE / (1 - SURE)))
     if quality is not None and quality <= LOW_QUALITY:
