@@ -44,13 +44,25 @@ def test_attention_equals_its_slow_form(size):
     torch.testing.assert_close(esa(x), plain_attention(esa, x), atol=1e-5, rtol=0)
 
 
+def test_the_convolution_behind_the_shuffle_knows_no_phase():
+    """Its weights are at the picture's resolution: what the body says, shuffled, then a plain convolution."""
+    network, lr = body(refine=5), torch.rand(1, 3, 13, 18)
+    before = network.upsampler[0](network.features(lr))
+    picture = network.refine(F.leaky_relu(F.pixel_shuffle(before, 4), 0.05))
+    torch.testing.assert_close(F.pixel_shuffle(network(lr), 4), picture, atol=1e-5, rtol=0)
+    centred = body(refine=5, centred=True)
+    centred.load_state_dict(network.state_dict())
+    torch.testing.assert_close(centred(lr - 1), network(lr) - 1, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (2, 7), (16, 16), (5, 40)])
 def test_small_pictures_have_a_picture(size):
     assert body()(torch.rand(1, 3, *size)).shape == (1, 48, *size)
 
 
-def test_a_tile_on_the_grid_sees_what_the_picture_sees():
-    network, lr = body(), torch.rand(1, 3, 150, 90)
+@pytest.mark.parametrize("refine", [0, 6])
+def test_a_tile_on_the_grid_sees_what_the_picture_sees(refine):
+    network, lr = body(refine=refine), torch.rand(1, 3, 150, 90)
     with torch.inference_mode():
         whole = network(lr)
         tile = network(lr[..., 30:, :])

@@ -94,7 +94,8 @@ class RLFN(NativeEncoder):
     Pixels are expected in [0, 2], that is with mean 0 and deviation 0.5: the release takes 0 to 255, which half
     precision does not bear; the network is scaled by that, exactly. `centred`: they are in [-1, 1]. `small_blocks`:
     blocks of a second body for factor 2, which answers alone up to x2 and together with the first one up to x2.5; 0:
-    there is none.
+    there is none. `refine`: channels that are shuffled, from which a 3x3 convolution makes the colours; 0: the shuffle
+    gives them.
     """
 
     UPSTREAM_KEYS = ((r"^(conv_1|block_\d+|conv_2|upsampler)\.", r"encoder.\1."),)
@@ -112,10 +113,11 @@ class RLFN(NativeEncoder):
         attention: int = 16,
         small_blocks: int = 0,
         centred: bool = False,
+        refine: int = 0,
         gives: Gives = "features",
     ) -> None:
         super().__init__(factor, n_feats, gives)
-        self.halo = 21 * n_blocks + 3
+        self.halo = 21 * n_blocks + 3 + bool(refine)
         self.live_channels = 6 * n_feats
         self.n_blocks = n_blocks
         self.darkest = -1.0 if centred else 0.0
@@ -123,7 +125,8 @@ class RLFN(NativeEncoder):
         for i in range(n_blocks):
             self.add_module(f"block_{i + 1}", RLFB(n_feats, attention))
         self.conv_2 = nn.Conv2d(n_feats, n_feats, 3, padding=1)
-        self.upsampler = nn.ModuleList([nn.Conv2d(n_feats, 3 * factor**2, 3, padding=1)])
+        self.upsampler = nn.ModuleList([nn.Conv2d(n_feats, (refine or 3) * factor**2, 3, padding=1)])
+        self.refine = nn.Conv2d(refine, 3, 3, padding=1) if refine else None
         self.small: RLFN | None = None
         if small_blocks:
             if gives != "picture":
@@ -164,7 +167,11 @@ class RLFN(NativeEncoder):
         (last,) = self.upsampler
         assert isinstance(last, nn.Conv2d)
         with no_autocast(feat):
-            return conv(last, feat.float()) + self.darkest
+            picture = conv(last, feat.float())
+            if self.refine is not None:  # at the picture's resolution, where no phase has weights of its own
+                shuffled = F.leaky_relu(F.pixel_shuffle(picture, self.factor), 0.05)
+                picture = F.pixel_unshuffle(conv(self.refine, shuffled), self.factor)
+            return picture + self.darkest
 
 
 def scaled(state: Mapping[str, Tensor], by: float = 127.5) -> dict[str, Tensor]:
