@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from math import inf
@@ -72,12 +73,14 @@ class Command(Plain, TyperCommand):
     Attributes:
         basic: options that --help tells, in the names of fields; all where it is empty.
         kinds: by parameter, the type of its values and what else was said of it.
+        bare: what is meant by an option that no X,Y follows.
         moved: what to write in place of an earlier option, with {} for its value; that is done, and said.
         gone: what to do instead of an option that has left; that is the error.
     """
 
     basic: tuple[str, ...] = ()
     kinds: Mapping[str, tuple[Any, Any]] = {}
+    bare: Mapping[str, str] = {}
     moved: Mapping[str, str] = {}
     gone: Mapping[str, str] = {}
 
@@ -96,6 +99,11 @@ class Command(Plain, TyperCommand):
             raise typer.Exit
         try:
             check_words(own, self)
+            after = [*args[1:], ""]
+            args = [
+                f"{word}={self.bare[word]}" if word in self.bare and not re.match(r"\d+,", next_) else word
+                for word, next_ in zip(args, after, strict=True)
+            ]
             for first, other in (
                 (each.opts[0], each.secondary_opts[0]) for each in self.params if each.secondary_opts
             ):

@@ -28,7 +28,8 @@ from srcli.batch.storage import is_uri, plain, stand_in
 from srcli.cli.command import single
 from srcli.cli.console import Console
 from srcli.cli.options import current, go_offline, licensed, parse_sampling, sampling_branch, settings
-from srcli.cli.upscale_options import BASIC, GONE, MOVED, Request, encoding, finishing, worker_count
+from srcli.cli.preview import show_part
+from srcli.cli.upscale_options import BARE, BASIC, GONE, MOVED, Request, encoding, finishing, worker_count
 from srcli.config.presets import DEFAULT_PRESET, REAL_WORLD_PRESET, Preset
 from srcli.config.sampling import Sampling, is_sampled, usual_colour_fix
 from srcli.config.temperature import Asked, check_generative, is_generative, parse_temperature, warning
@@ -71,6 +72,9 @@ def upscale(request: Request) -> None:
         raise UsageError("--upgrade contradicts --overwrite and --skip-existing.", hint="Give one of them.")
     rule = _rule(request, console)
     model = _model(request, console)
+    if request.preview is not None:
+        show_part(request, rule, console)
+        return
     engine, workers = worker_count(request)
     found = _found(request, console)
     place = _place(request, found, engine)
@@ -164,8 +168,7 @@ def _model(request: Request, console: Console) -> Model:
         word, preset = REAL_WORLD_PRESET, licensed(REAL_WORLD_PRESET, request.license)
     temperature = _temperature(preset, request, console)
     sampling = parse_sampling(preset, request.sampling)
-    branch = sampling_branch(request.sampling)
-    if branch is not None:
+    if (branch := sampling_branch(request.sampling)) is not None:
         from srcli.engine.branch_map import parse_branch
 
         branch = parse_branch(preset, branch)
@@ -394,4 +397,4 @@ def _say_beforehand(request: Request, model: Model, found: Found, console: Conso
         console.note(f"{count} {suffix} {'file is' if count == 1 else 'files are'} passed over")
 
 
-app = single(upscale, Request, basic=BASIC, moved=MOVED, gone=GONE)
+app = single(upscale, Request, basic=BASIC, bare=BARE, moved=MOVED, gone=GONE)
