@@ -47,7 +47,9 @@ class Request:
         pair("Exit with 7 if this is so, as in 'psnr<30' or 'hist-w1>2'; repeatable.", "METRIC<VALUE"),
     ] = None
     histogram: Annotated[bool, pair("Histograms below the pictures, and how far apart they are.")] = False
-    html: Annotated[Path | None, pair("A page with a slider between the two; also -o FILE.html.")] = None
+    html: Annotated[
+        Path | None, pair("A page with a slider between any two of the pictures; also -o FILE.html.")
+    ] = None
     model: Annotated[
         list[str] | None,
         grid(
@@ -72,7 +74,7 @@ class Request:
     ] = None
     output: Annotated[
         list[Path] | None,
-        option("Where to write: a picture, or .html for two pictures; repeatable.", "-o"),
+        option("Where to write: a picture, or a page (.html); repeatable.", "-o"),
     ] = None
     overwrite: options.Overwrite = False
     device: options.Device = "auto"
@@ -95,7 +97,7 @@ def compare(request: Request) -> None:
 
     console = Console(quiet=request.quiet)
     targets = [*(request.output or ()), *([request.html] if request.html else ())]
-    _check_targets(targets, pages=not request.model, overwrite=request.overwrite)
+    _check_targets(targets, overwrite=request.overwrite)
     crops = [parse_crop(text) for text in request.crop or ()]
     if request.model:
         if len(request.files) != 1:
@@ -184,8 +186,7 @@ def _pair(
             shown = pictures
             if len(crops) == 1:
                 shown = [replace(p, pixels=cut(p.pixels, crops[0])) for p in pictures]
-            text = page(shown[0], shown[1], numbers, reference=shown[2] if rest else None)
-            write_file(target, text.encode())
+            write_file(target, page(shown, numbers).encode())
         else:
             _save_picture(target, _side_by_side(pictures, crops, numbers, histogram=histogram))
         console.note(f"wrote {target}")
@@ -278,8 +279,11 @@ def _grid(
     json: bool,
 ) -> None:
     from srcli.evaluate.compare import Crop, check_crop, enlarge_all, load_picture, results_text
-    from srcli.evaluate.contact_sheet import draw_grid
+    from srcli.evaluate.contact_sheet import draw_grid, enlarged_pictures, page
     from srcli.evaluate.models import distinct_names, open_model
+
+    if len({column.scale for column in columns}) > 1 and any(t.suffix.lower() in PAGES for t in targets):
+        raise UsageError("a page shows pictures of one size.", hint="Give one --scale.")
 
     photo = load_picture(path)
     crop = crops[0] if crops else Crop(0, 0, photo.size[1], photo.size[0])
@@ -299,7 +303,10 @@ def _grid(
     )
     console.result(results_text(found, json=json).rstrip("\n"), asked=True)
     for target in targets:
-        _save_picture(target, draw_grid(found, photo.pixels, crop, photo.label))
+        if target.suffix.lower() in PAGES:
+            write_file(target, page(enlarged_pictures(found), ()).encode())
+        else:
+            _save_picture(target, draw_grid(found, photo.pixels, crop, photo.label))
         console.note(f"wrote {target}")
 
 
@@ -343,8 +350,8 @@ def _series(text: str | None) -> list[float]:
 # --- writing ------------------------------------------------------------------------------------------------------
 
 
-def _check_targets(targets: list[Path], *, pages: bool, overwrite: bool) -> None:
-    known = (*PICTURES, *PAGES) if pages else PICTURES
+def _check_targets(targets: list[Path], *, overwrite: bool) -> None:
+    known = (*PICTURES, *PAGES)
     for target in targets:
         if target.suffix.lower() not in known:
             raise UsageError(

@@ -214,30 +214,53 @@ def _cell(shown: GridResult, size: tuple[int, int]) -> Cell:
     return Cell(fitted(shown.pixels, size), caption)
 
 
+def enlarged_pictures(grid: Grid) -> list[Picture]:
+    """The results of a grid whose columns are of one scale as pictures of one size, with the input and the original."""
+    found = [
+        Picture(f"{name} {shown.column.head}" if len(grid.columns) > 1 else name, shown.pixels)
+        for name, line in grid.results.items()
+        for shown in line
+        if shown
+    ]
+    size = found[0].size
+    found.append(Picture("input", resized(grid.inputs[0], size, Image.Resampling.NEAREST)))
+    if grid.original is not None:
+        found.append(Picture("original", fitted(grid.original, size)))
+    return found
+
+
 # --- pages -------------------------------------------------------------------------------------------------------
 
 PAGE = Template(Path(__file__).with_name("compare.html").read_text("utf-8"))
 
 
-def page(a: Picture, b: Picture, numbers: Sequence[Measured], *, reference: Picture | None = None) -> str:
-    """The page, with `a` on the left and `b`, of the same size, on the right; it loads nothing from anywhere.
+def page(pictures: Sequence[Picture], numbers: Sequence[Measured]) -> str:
+    """The page for pictures of one size, the first two left and right at first; it loads nothing from anywhere.
 
-    `numbers` fill a table; of a `reference` the histogram is drawn too.
+    `numbers` fill a table; the histograms are those of the first three.
     """
+    a, b, *more = pictures
     shown, gain = difference(a.pixels, b.pixels)
-    title = html.escape(f"{a.label} and {b.label}")
-    pictures = [a, b, *([reference] if reference else [])]
+    names = [html.escape(picture.label) for picture in pictures]
+    choices = [
+        "".join(f"<option{' selected' * (n == at)}>{name}</option>" for n, name in enumerate(names))
+        for at in (0, 1)
+    ]
     return PAGE.substitute(
-        title=title,
+        title=" and ".join(names[:2]) if not more else f"{', '.join(names[:-1])} and {names[-1]}",
         gain=gain,
         width=a.size[1],
-        left=html.escape(a.label),
-        right=html.escape(b.label),
+        left=names[0],
+        right=names[1],
+        names="&#10;".join(names),
+        lefts=choices[0],
+        rights=choices[1],
         first=_data(a.pixels),
         second=_data(b.pixels),
+        more="".join(f'<img class="more" alt="" hidden src="{_data(picture.pixels)}">\n' for picture in more),
         difference=_data(shown),
         numbers=_numbers(numbers),
-        histograms=_plots(pictures),
+        histograms=_plots(pictures[:3]),
         notes="".join(f"<p>{html.escape(note)}</p>\n" for p in pictures for note in p.notes),
         version=__version__,
     )

@@ -150,7 +150,7 @@ def test_series_of_numbers_can_be_continued():
         (["hr.png", "bad.png", "-o", "a.docx"], 2, "suffix is not known"),
         (["hr.png", "bad.png", "-o", "good.png"], 6, "good.png exists"),
         (["hr.png", "bad.png", "-m", "bicubic"], 2, "--model takes one picture"),
-        (["hr.png", "-m", "bicubic", "-o", "a.html"], 2, "suffix is not known"),
+        (["hr.png", "-m", "bicubic", "-s", "2,3", "-o", "a.html"], 2, "one size"),
         (["hr.png", "-m", "bicubic", "-s", "2,3", "--downscale", "2,3"], 2, "Only one"),
         (["hr.png", "-m", "bicubic", "--downscale", "1"], 2, "above 1"),
         (["hr.png", "-m", "bicubic", "--temps", "0,1"], 2, "none of these models draws noise"),
@@ -231,7 +231,7 @@ def test_the_slider_of_the_page_moves_by_keys_and_mouse(compare, folder, tmp_pat
     with browser(tmp_path / "profile") as page:
         page.send("/url", {"url": (folder / "look.html").as_uri()})
         sizes = page.ask("[...document.images].map(i => [i.complete, i.naturalWidth, i.naturalHeight])")
-        assert sizes == [[True, 64, 48]] * 3
+        assert sizes == [[True, 64, 48]] * 4
         edge = "getComputedStyle(document.getElementById('b')).clipPath"
         value = "Number(document.getElementById('slide').value)"
         assert page.ask("document.activeElement.id") == "slide"
@@ -252,5 +252,30 @@ def test_the_slider_of_the_page_moves_by_keys_and_mouse(compare, folder, tmp_pat
         assert page.ask(value) == pytest.approx(25, abs=1)
         page.ask("document.querySelector('input[value=\"2\"]').click()")
         assert page.ask("document.getElementById('a').getBoundingClientRect().width") == 128
+        logged = page.send("/se/log", {"type": "browser"})
+        assert [entry["message"] for entry in logged if entry["level"] == "SEVERE"] == []
+
+
+@pytest.mark.skipif(
+    not (shutil.which("chromium") and shutil.which("chromedriver")), reason="no chromium with its driver here"
+)
+def test_the_page_of_several_models_shows_any_two_of_them(compare, folder, tmp_path):
+    words = ["-m", "bicubic", "-m", "nearest", "-m", "lanczos", "--downscale", "2", "-o", "models.html"]
+    assert compare("hr.png", *words).exit_code == 0
+    with browser(tmp_path / "profile") as page:
+        page.send("/url", {"url": (folder / "models.html").as_uri()})
+        names = "[...document.getElementById('{}').options].map(o => o.text)"
+        assert page.ask(names.format("left")) == ["bicubic", "nearest", "lanczos", "input", "original"]
+        shown = "[document.getElementById('l').textContent, document.getElementById('r').textContent]"
+        assert page.ask(shown) == ["bicubic", "nearest"]
+        before = page.ask("document.getElementById('b').src")
+        page.press("n")
+        assert page.ask(shown) == ["bicubic", "lanczos"]
+        assert page.ask("document.getElementById('b').src") != before
+        page.ask(
+            "(c => { c.selectedIndex = 4; c.dispatchEvent(new Event('change')) })(document.getElementById('left'))"
+        )
+        assert page.ask(shown) == ["original", "lanczos"]
+        assert page.ask("document.getElementById('a').naturalWidth") == 64
         logged = page.send("/se/log", {"type": "browser"})
         assert [entry["message"] for entry in logged if entry["level"] == "SEVERE"] == []

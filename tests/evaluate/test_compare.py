@@ -252,16 +252,16 @@ def test_the_page_loads_nothing_and_takes_names_as_text():
     bad = "<script>alert(1)</script>\"'&.png"
     a, b = Picture(bad, smooth(), ("a note <b>",)), Picture("b.png", noise())
     numbers = [measured(a, b, find_metrics(["psnr", "spectrum"]), find_protocol("rgb"))]
-    text = page(a, b, numbers, reference=Picture("truth", noise()))
+    text = page([a, b, Picture("truth", noise())], numbers)
     tags = Tags()
     tags.feed(text)
     names = [tag for tag, _ in tags.found]
     assert names.count("script") == 1
     assert "b" not in names
     links = [v for _, attrs in tags.found for k, v in attrs.items() if k in ("src", "href")]
-    assert len(links) == 3
+    assert len(links) == 4
     assert all(link.startswith("data:image/png;base64,") for link in links)
     assert "http" not in re.sub(r"base64,[^\"]*|http-equiv", "", text)
     (slide,) = [attrs for tag, attrs in tags.found if attrs.get("id") == "slide"]
-    assert slide["data-names"].split("\n") == [bad, "b.png"]
+    assert slide["data-names"].split("\n") == [bad, "b.png", "truth"]
     assert f"{numbers[0].values['psnr']:.2f}" in text
