@@ -1,19 +1,23 @@
 """Making LR pictures from HR ones: which part of the picture, which size, which bicubic."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from srcli.errors import ImageError, UsageError, suggest
 from srcli.geometry import Size, cubic
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
@@ -131,6 +135,8 @@ def batch_taps(pairs: list[tuple[int, int]], device: torch.device | str = "cpu")
     for place, part in enumerate(parts):
         first[place, : part.first.size] = part.first
         weight[place, : part.weight.shape[0], : part.weight.shape[1]] = part.weight
+    import torch
+
     return BatchTaps(*(torch.from_numpy(x).to(device, non_blocking=True) for x in (first, weight)))
 
 
@@ -151,6 +157,8 @@ def bicubic(pictures: Tensor, size: Size) -> Tensor:
 
 
 def _along_columns(pictures: Tensor, by: BatchTaps) -> Tensor:
+    import torch  # where a batch needs it: a comparison of two pictures does not
+
     b, height, width, channels = pictures.shape
     shape = b, height, by.first.shape[1], channels
     total = torch.full(shape, 1 << (BITS - 1), dtype=torch.int32, device=pictures.device)
