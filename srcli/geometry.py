@@ -9,7 +9,7 @@ computed for the whole axis in a fixed order of operations, so that a tile reads
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ I64 = NDArray[np.int64]
 EPSILON = 1e-6  # the ensemble's shift and clamp, LIIF
 SIDES = (-1, 1)  # the two neighbours per axis, in the ensemble's order
 COPIES = 8  # flips and rotations of a picture, itself among them
+ROTATIONS = (0, 3, 5, 6)  # those of them without a flip
 
 
 class Size(NamedTuple):
@@ -318,10 +319,11 @@ def self_ensemble(
     pixels: NDArray[Any],  # the picture
     target: Size,  # size of the result
     dtype: DTypeLike = np.float32,  # that is summed in
+    copies: Sequence[int] = range(COPIES),
 ) -> NDArray[Any]:
-    """The mean (H, W, 3) of what `enlarge` makes of the `COPIES` of a picture (h, w, 3), each turned back."""
+    """The mean (H, W, 3) of what `enlarge` makes of the `copies` of a picture (h, w, 3), each turned back."""
     total = np.zeros((*target, 3), dtype)
-    for which in range(COPIES):
+    for which in copies:
         total += dihedral_back(enlarge(dihedral(pixels, which), dihedral_size(target, which)), which)
-    total /= COPIES
+    total /= len(copies)
     return total

@@ -59,13 +59,8 @@ def read_foreign(path: Path, *, trust_pickle: bool = False) -> Checkpoint:
     import torch
 
     try:
-        with path.open("rb") as file:
-            plain = thera.is_pickle(file.read(64))
-        if plain:
-            state, name = thera.read(path.read_bytes(), trusted=trust_pickle)
-            if not state:
-                raise WeightsError(f"{path} holds no weights.")
-            return Checkpoint(state, name)
+        if thera.is_pickle(path):
+            return unwrap(thera.read(path.read_bytes()), str(path))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the age of the file's format
             with torch.serialization.safe_globals(_harmless()):

@@ -1,18 +1,16 @@
 """Thera: every LR pixel is a small field of sine waves, blurred by the heat equation to the size of an output pixel.
 
 Becker et al., "Thera: Aliasing-Free Arbitrary-Scale Super-Resolution with Neural Heat Fields", TMLR 2025,
-https://arxiv.org/abs/2311.17643. Written from the paper and the authors' code, which differ in places: the code counts.
+https://arxiv.org/abs/2311.17643. Where the paper and the authors' code differ, the code counts.
 
-At offset d (y, x) from the centre of the nearest LR pixel, in LR pixels, the field is
-sum_k M_k sin(c_k.d + phi_k) exp(-|c_k|^2 kappa t): frequencies c and kappa are the network's, colours M and phases phi the
-pixel's, and t is the area of an output pixel in LR pixels, so that what it cannot hold is not there. Frequencies and decay
-do not depend on the pixel, and sin(a + b) = sin a cos b + cos a sin b: with A_k = M_k e_k cos phi_k and
-B_k = M_k e_k sin phi_k a picture is a product of A and B with small tables, without a sine per pixel. Exact up to rounding.
+At offset d (y, x) from the centre of the nearest LR pixel the field is sum_k M_k sin(c_k.d + phi_k) exp(-|c_k|^2 kappa t).
+Frequencies c and kappa are the network's, colours M and phases phi the pixel's; t is the area of an output pixel in LR
+pixels. With A_k = M_k e_k cos phi_k and B_k = M_k e_k sin phi_k, e_k the decay, a picture is a product of A and B with
+small tables of sines and cosines: exact up to rounding, and no sine for a wave and pixel.
 """
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,27 +22,23 @@ from srcli.models.layers import gather, grouped, no_autocast, take, tensor
 from srcli.models.sr import Axis, Decoder, Frame, Grid
 
 FADED = 1e-9  # of a wave's height; what is left is no level of any picture
-QUERIES = 16384  # at once
 HELD = {"cpu": 1 << 22}  # numbers of A and B at once: 16 MiB
 
 
-class TheraField(NamedTuple):
-    """What the fields are made from, those of the LR pixels of the frame's box; the fields are made band by band."""
-
-    feat: Tensor  # (B, C, h, w)
-    lr: Tensor  # (B, 3, h, w)
-    frame: Frame
+Field = tuple[
+    Tensor, Tensor, Frame
+]  # features (B, C, h, w) and LR pixels (B, 3, h, w): fields are made band by band
 
 
 class Thera(Decoder):
     """Colour = field of the nearest LR pixel + its colour; 8,385 parameters by default on 64 channels.
 
-    `n_components`: waves of a field: 32 ("air") or 512 ("plus", "pro"). `anisotropic`: blur each axis by its own scale;
-    otherwise both by the mean area, and nothing changes where the scales are equal. `bias`: a constant colour; the
-    published networks add the mean of their pixels twice.
+    `n_components`: waves of a field: 32 ("air") or 512 ("plus", "pro"). `anisotropic`: blur each axis by its own scale,
+    which the authors leave open; otherwise both by the mean area. `bias`: a constant colour; the published networks add
+    the mean of their pixels.
     """
 
-    title = "Thera"
+    title = "Thera Air"
     halo = 1  # between two LR pixels `srcli.geometry` takes the even one, here it is the later one
     bias: Tensor
 
@@ -57,68 +51,51 @@ class Thera(Decoder):
         self.k = nn.Parameter(torch.tensor(math.sqrt(math.log(4)) / (2 * math.pi**2)))
         self.register_buffer("bias", torch.zeros(3))
 
-    def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> TheraField:
-        return TheraField(feat, lr, frame)
+    def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> Field:
+        return feat, lr, frame
 
-    def query(self, prepared: TheraField, coord: Tensor) -> Tensor:
-        decay = self.decay(prepared.frame).unsqueeze(1)
-        out = []
-        for part in coord.split(QUERIES, dim=1):
-            matrix, angle, index = self._waves(prepared, part)
-            field = (matrix @ (angle.sin() * decay).unsqueeze(-1)).squeeze(-1)
-            out.append(field + self.bias + gather(prepared.lr, index).float())
-        return torch.cat(out, dim=1)
+    def query(self, prepared: Field, coord: Tensor) -> Tensor:
+        _, lr, frame = prepared
+        matrix, angle, index = self._waves(prepared, coord)
+        waves = angle.sin() * self.decay(frame).unsqueeze(1)
+        return (matrix @ waves.unsqueeze(-1)).squeeze(-1) + self.bias + gather(lr, index).float()
 
-    def gradient(self, prepared: TheraField, coord: Tensor, *, blurred: bool = False) -> Tensor:
-        """Derivative (B, Q, 3, 2) of the field by the place (y, x), in LR pixels, at coord (B, Q, 2).
-
-        `prepared`: see `prepare`. `blurred`: of the field as the frame's cell blurs it; otherwise of the sharp one, t =
-        0.
-        """
+    def gradient(self, prepared: Field, coord: Tensor) -> Tensor:
+        """Derivative (B, Q, 3, 2) of the field by the place (y, x) in LR pixels; with a cell of 0, of the sharp field."""
         matrix, angle, _ = self._waves(prepared, coord)
-        waves = angle.cos() * self.decay(prepared.frame).unsqueeze(1) if blurred else angle.cos()
+        waves = angle.cos() * self.decay(prepared[2]).unsqueeze(1)
         return (matrix * waves.unsqueeze(-2)) @ self.components.T
 
     def decay(self, frame: Frame) -> Tensor:
         """Height (B, K) that the blur of an output pixel leaves of each wave."""
-        variance = (frame.rel_cell / 2).square()  # (B, 2): t of each axis
-        if not self.anisotropic:
-            variance = variance.prod(-1, keepdim=True).sqrt()
-        return torch.exp(-self.k * (self.components.square() * variance.unsqueeze(-1)).sum(1))
+        t = (frame.rel_cell / 2).square()  # (B, 2), of each axis
+        t = t if self.anisotropic else t.prod(-1, keepdim=True).sqrt()
+        return torch.exp(-self.k * (self.components.square() * t.unsqueeze(-1)).sum(1))
 
-    def _waves(self, prepared: TheraField, coord: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _waves(self, prepared: Field, coord: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """M (B, Q, 3, K), angles (B, Q, K) and flat index (B, Q) of the nearest LR pixels of coord (B, Q, 2)."""
-        feat, _, (h, w) = prepared.feat, prepared.lr, prepared.frame.size
-        size = coord.new_tensor([h, w])
+        feat, _, frame = prepared
+        size = coord.new_tensor(frame.size)
         place = (coord + 1) * (size / 2)
         nearest = (place + 1e-6 * size).floor().clamp(min=0).minimum(size - 1)  # coordinates are rounded
-        offset = place - nearest - 0.5
-        index = (nearest[..., 0] * w + nearest[..., 1]).long()
-        matrix, phase = self._fields(gather(feat, index), self.out_conv.weight, self.out_conv.bias)
-        with no_autocast(feat):
-            return matrix, offset @ self.components + phase, index
+        index = (nearest @ coord.new_tensor([frame.size.w, 1])).long()
+        matrix, phase = _fields(gather(feat, index), self.out_conv.weight, self.out_conv.bias)
+        with no_autocast(coord):
+            return matrix, (place - nearest - 0.5) @ self.components + phase, index
 
-    @staticmethod
-    def _fields(feat: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """M (..., 3, K) and phi (..., K) of features (..., C), in float32: phases bear no less."""
-        with no_autocast(feat):
-            found = F.linear(feat.to(weight.dtype), weight, bias).unflatten(-1, (4, -1))
-        return found[..., :3, :], found[..., 3, :]
-
-    def render(self, prepared: TheraField, grid: Grid) -> Tensor:
-        """As many LR rows at a time as memory allows.
-
-        Raises ValueError (the images of the batch have different cells).
-        """
+    def render(self, prepared: Field, grid: Grid) -> Tensor:
+        """As many LR rows at a time as memory allows. Raises ValueError (the images have different cells)."""
         feat, lr, frame = prepared
         if (frame.cell != frame.cell[:1]).any():
             raise ValueError("a grid has one cell, the same for every image of the batch")
-        rows, cols = offsets(grid.rows).index, offsets(grid.cols).index
+        rows, cols = offsets(grid.rows)[0], offsets(grid.cols)[0]
         out = take(lr.permute(0, 2, 3, 1).float(), rows, cols).permute(0, 3, 1, 2) + self.bias[:, None, None]
         decay = self.decay(frame)[0]
         kept = decay > FADED
-        weight = self.out_conv.weight.unflatten(0, (4, -1))[:, kept].flatten(0, 1)
-        bias = self.out_conv.bias.unflatten(0, (4, -1))[:, kept].flatten()
+        weight, bias = (
+            value.unflatten(0, (4, -1))[:, kept].flatten(0, 1)
+            for value in (self.out_conv.weight, self.out_conv.bias)
+        )
         whole = grid.rows.hr % grid.rows.lr == grid.cols.hr % grid.cols.lr == 0
         picture = (_repeated if whole else _rotated)(self.components[:, kept], grid)
         needed, columns = np.unique(rows), tensor(np.unique(cols), feat)
@@ -126,41 +103,43 @@ class Thera(Decoder):
         for image, pixels in enumerate(feat.permute(0, 2, 3, 1)):
             for some in np.split(needed, range(step, len(needed), step)):
                 near = pixels.index_select(0, tensor(some, feat)).index_select(1, columns)
-                matrix, phase = self._fields(near, weight, bias)
-                matrix, phase = matrix * decay[kept], phase.unsqueeze(-2)
-                waves = torch.cat([matrix * phase.cos(), matrix * phase.sin()], dim=-1)
+                matrix, phase = _fields(near, weight, bias)
+                waves = (matrix * decay[kept]).repeat(1, 1, 1, 2) * _both(phase.cos(), phase.sin()).unsqueeze(
+                    -2
+                )
                 first, last = (int(at) for at in np.searchsorted(rows, [some[0], some[-1] + 1]))
                 out[image, :, first:last] += picture(waves, first, last)
         return out
 
 
-class Offsets(NamedTuple):
-    """For each pixel of an axis the nearest LR pixel and its distance from that one's centre in LR pixels, both (n,)."""
+def _fields(feat: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """M (..., 3, K) and phi (..., K) of features (..., C), in float32: phases bear no less."""
+    with no_autocast(feat):
+        found = F.linear(feat.to(weight.dtype), weight, bias).unflatten(-1, (4, -1))
+    return found[..., :3, :], found[..., 3, :]
 
-    index: I64  # type: ignore[assignment]  # hides tuple.index
-    distance: F32
+
+def _both(first: Tensor, second: Tensor) -> Tensor:
+    return torch.cat([first, second], dim=-1)
 
 
-def offsets(axis: Axis) -> Offsets:
-    """In whole numbers: halfway between two LR pixels it is the later one, and equal distances are equal bits."""
+def offsets(axis: Axis) -> tuple[I64, F32]:
+    """Nearest LR pixel of each pixel of an axis, and the distance from its centre in LR pixels, both (n,).
+
+    In whole numbers: halfway between two LR pixels it is the later one, and equal distances are equal bits.
+    """
     place = (2 * np.arange(axis.start, axis.stop) + 1) * axis.lr  # in 2 * hr-ths of an LR pixel
     index = place // (2 * axis.hr)
     distance = (place - (2 * index + 1) * axis.hr) / (2 * axis.hr)
-    return Offsets(index - axis.origin, distance.astype(np.float32))
+    return index - axis.origin, distance.astype(np.float32)
 
 
-Picture = Callable[
-    [Tensor, int, int], Tensor
-]  # A and B (n, w, 3, 2K) of LR rows, output rows -> (3, rows, W)
-
-
-def _repeated(components: Tensor, grid: Grid) -> Picture:
-    """For whole scales: every LR pixel has the same distances, so that one table serves all."""
+def _repeated(components: Tensor, grid: Grid) -> Callable[[Tensor, int, int], Tensor]:
+    """For whole scales: every LR pixel has the same distances, so that one table serves all; see `_rotated`."""
     sides = [axis.hr // axis.lr for axis in grid]
-    down, right = (tensor(offsets(Axis(1, side, 0, side)).distance, components) for side in sides)
+    down, right = (tensor(offsets(Axis(1, side, 0, side))[1], components) for side in sides)
     angle = (down[:, None, None] * components[0] + right[:, None] * components[1]).flatten(0, 1)
-    table = torch.cat([angle.sin(), angle.cos()], dim=-1).T
-    left = grid.cols.start % sides[1]
+    table, left = _both(angle.sin(), angle.cos()).T, grid.cols.start % sides[1]
 
     def picture(waves: Tensor, first: int, last: int) -> Tensor:
         tiles = (waves.flatten(0, 2) @ table).unflatten(0, waves.shape[:3]).unflatten(-1, sides)
@@ -171,25 +150,29 @@ def _repeated(components: Tensor, grid: Grid) -> Picture:
     return picture
 
 
-def _rotated(components: Tensor, grid: Grid) -> Picture:
-    """For other scales: A and B are turned by the angle of each output row, then those of a column share a product."""
+def _rotated(components: Tensor, grid: Grid) -> Callable[[Tensor, int, int], Tensor]:
+    """For other scales: A and B are turned by the angle of an output row, then the pixels of a column share a product.
+
+    What it gives makes of A and B (n, w, 3, 2K) of some LR rows the output rows [first, last) that are theirs, (3, rows, W).
+    """
     (rows, down), (cols, right) = offsets(grid.rows), offsets(grid.cols)
-    angle = tensor(down, components)[:, None] * components[0]
-    cos, sin = angle.cos().unsqueeze(1), angle.sin().unsqueeze(1)
+    angle = tensor(down, components)[:, None, None] * components[0]
+    cos, sin = angle.cos(), angle.sin()
     angle = tensor(right, components)[:, None] * components[1]
     columns, most, place = grouped(tensor(cols, components))
     table = components.new_zeros(len(columns) * most, 2 * components.shape[1])
-    table = table.index_copy(0, place, torch.cat([angle.sin(), angle.cos()], dim=-1)).unflatten(0, (-1, most))
+    table = table.index_copy(0, place, _both(angle.sin(), angle.cos())).unflatten(0, (-1, most))
 
     def picture(waves: Tensor, first: int, last: int) -> Tensor:
         out = []
-        for wave, count in zip(waves, np.unique(rows[first:last], return_counts=True)[1], strict=True):
-            a, b = wave.unsqueeze(1).chunk(2, dim=-1)  # (w, 1, 3, K)
-            c, s = cos[first : first + count], sin[first : first + count]
-            turned = torch.cat([a * c - b * s, a * s + b * c], dim=-1)  # (w, count, 3, 2K)
+        for wave, count in zip(
+            waves.unsqueeze(2), np.unique(rows[first:last], return_counts=True)[1], strict=True
+        ):
+            (a, b), part = wave.chunk(2, dim=-1), slice(first, first := first + count)
+            c, s = cos[part], sin[part]
+            turned = _both(a * c - b * s, a * s + b * c)  # (w, count, 3, 2K)
             seen = (table @ turned.flatten(1, 2).transpose(1, 2)).flatten(0, 1)[place]
             out.append(seen.unflatten(1, (-1, 3)).permute(2, 1, 0))
-            first += count
         return torch.cat(out, dim=1)
 
     return picture

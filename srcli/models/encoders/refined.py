@@ -1,8 +1,7 @@
 """An encoder with more layers behind it: the larger two of Thera's three networks.
 
 Becker et al., "Thera: Aliasing-Free Arbitrary-Scale Super-Resolution with Neural Heat Fields", TMLR 2025,
-https://arxiv.org/abs/2311.17643; in the order of the authors' code. `plus` are blocks of ConvNeXt, `pro` is the body of
-a SwinIR that looks at features instead of colours.
+https://arxiv.org/abs/2311.17643; `plus` are blocks of ConvNeXt, `pro` is the body of a SwinIR.
 """
 
 from typing import Literal
@@ -30,13 +29,9 @@ class ConvNeXtBlock(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.residual = nn.Sequential(
-            nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False),
-            ChannelNorm(dim, eps=1e-6),
-            nn.Conv2d(dim, 4 * dim, 1),
-            nn.GELU("tanh"),
-            nn.Conv2d(4 * dim, dim, 1),
-        )
+        first = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False)
+        wide, narrow = nn.Conv2d(dim, 4 * dim, 1), nn.Conv2d(4 * dim, dim, 1)
+        self.residual = nn.Sequential(first, ChannelNorm(dim, eps=1e-6), wide, nn.GELU("tanh"), narrow)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
@@ -44,7 +39,7 @@ class ConvNeXtBlock(nn.Module):
 
 
 class SwinTail(SwinIR):
-    """A SwinIR on features (B, in_dim, h, w) -> (B, 64, h, w), which completes windows at their border itself."""
+    """A SwinIR on features (B, in_dim, h, w) -> (B, 64, h, w), mirrored at its own end to whole windows."""
 
     def __init__(self, in_dim: int) -> None:
         super().__init__(depths=(7, 6), crop=True, drop_path=0.0)
@@ -52,29 +47,24 @@ class SwinTail(SwinIR):
         for module in self.modules():
             if isinstance(module, MLPBlock):
                 module.approximate = "tanh"
-            if isinstance(module, WindowAttention):  # releases carry no tables that follow from sizes
+            if isinstance(module, WindowAttention):  # no stored tables of what follows from sizes
                 index = module.relative_position_index
                 module.register_buffer("relative_position_index", index, persistent=False)
-            if "attn_mask" in module._buffers:
-                del module.attn_mask
+            module._buffers.pop("attn_mask", None)
 
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[-2:]
         for dim, length in ((2, h), (3, w)):
-            if (
-                more := -length % self.multiple_of
-            ):  # mirrored by itself, also where there are fewer pixels than that
-                x = x.index_select(dim, tensor(mirrored(0, length + more, length, repeat_edge=False), x))
+            whole = -(-length // self.multiple_of) * self.multiple_of
+            x = x.index_select(dim, tensor(mirrored(0, whole, length, repeat_edge=False), x))
         return super().forward(x)[:, :, :h, :w]
 
 
 class Refined(Encoder):
     """Features of another encoder, refined at their own resolution.
 
-    Tiles of `plus` are exact where the body's are. `pro` has SwinIR's windows, which begin at multiples of 8 of the
-    picture; its 32 pixels of context are as practical as there. `body`: the other encoder, "edsr" or "rdn", and its
-    arguments. `tail`: what is behind it, "plus" with 128 or "pro" with 64 channels. Raises ValueError (a body whose
-    features are not at the picture's resolution, or that needs a latent).
+    `body`: "edsr" or "rdn", and its arguments. `tail`: "plus", of 128 channels, whose tiles are exact where the body's are;
+    "pro", of 64, whose tiles begin at multiples of 8 and have SwinIR's practical context.
     """
 
     def __init__(self, *, body: Part, tail: Literal["plus", "pro"]) -> None:
@@ -82,28 +72,30 @@ class Refined(Encoder):
         from srcli.models import make
         from srcli.models.encoders import ENCODERS
 
+        if body.name not in ("edsr", "rdn"):
+            raise ValueError(f"body must be edsr or rdn, got '{body.name}'")
         self.body = make(ENCODERS, "encoder", body, "body")
-        if self.body.multiple_of != 1 or self.body.latent_channels:
-            raise ValueError(f"'{body.name}' cannot be the body")
-        self.tail: nn.Sequential | SwinTail
+        self.tail: nn.Module = _plus(self.body.out_dim)
+        self.out_dim, more, self.exact = WIDTHS[-1][0], 16, True
         if tail == "pro":
-            self.tail = SwinTail(self.body.out_dim)
-            self.out_dim, more, self.tile_multiple = self.tail.out_dim, self.tail.halo, self.tail.multiple_of
-        else:
-            self.tail = plus(self.body.out_dim)
-            self.out_dim, more = WIDTHS[-1][0], len(self.tail)
-        self.halo, self.exact = self.body.halo + more, self.body.exact and tail == "plus"
+            self.tail = swin = SwinTail(self.body.out_dim)
+            self.out_dim, more, self.exact, self.tile_multiple = (
+                swin.out_dim,
+                swin.halo,
+                False,
+                swin.multiple_of,
+            )
+        self.halo = self.body.halo + more
         if self.body.practical_halo is not None:
             self.practical_halo = self.body.practical_halo + more
-        self.live_channels = max(1024, self.body.live_channels or 0)
+        self.live_channels = 1024
 
     def forward(self, lr: Tensor) -> Tensor:
         """(B, 3, h, w) normalised -> (B, out_dim, h, w)."""
         return self.tail(self.body(lr))
 
 
-def plus(in_dim: int) -> nn.Sequential:
-    """The tail "plus", (B, in_dim, h, w) -> (B, 128, h, w)."""
+def _plus(in_dim: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for dim, blocks in WIDTHS:
         if dim != in_dim:
