@@ -203,15 +203,19 @@ def _benchmarks(request: Request) -> list[Benchmark]:
 
 def _models(request: Request) -> list[Model]:
     from srcli.evaluate.models import distinct_names, open_model
+    from srcli.geometry import COPIES, ROTATIONS
 
-    finish = settings("--finish", request.finish, (), ("tta", "no-limit"))
+    finish = settings("--finish", request.finish, ("tta",), ("tta", "no-limit"))
+    views = finish.get("tta")
+    if views not in (None, "", "rotations:4"):
+        raise UsageError(f"--finish tta is over all eight copies, or tta=rotations:4, not '{views}'.")
     opened = [
         open_model(
             name,
             device=request.device,
             precision=request.precision,
             tile=request.tile,
-            tta="tta" in finish,
+            tta=() if views is None else ROTATIONS if views else range(COPIES),
             sampling=partial(asked_sampling, request),
             branch=branch,
             selection=request.selection_stats,

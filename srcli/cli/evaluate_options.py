@@ -120,9 +120,9 @@ class Request:
     finish: Annotated[
         list[str] | None,
         how(
-            "tta: average over the eight flips and rotations; no-limit: compare networks as they are, beyond the limits "
-            "of 'upscale', too.",
-            "tta|no-limit",
+            "tta: average over the eight flips and rotations, tta=rotations:4 over those without a flip; no-limit: compare "
+            "networks as they are, beyond the limits of 'upscale', too.",
+            "tta[=rotations:4]|no-limit",
         ),
     ] = None
     stats: Annotated[str, how("Intervals of the means, and a test between models.", "bootstrap,wilcoxon")] = (
@@ -210,7 +210,7 @@ def check_sampling(request: Request, models: Sequence[Model]) -> None:
         words = {word.strip() for word in request.branch.split(",")}
         if words != {"selected"}:
             raise UsageError("--branch: none of these models has branches.")
-    if request.selection_stats and "tta" in (request.finish or ()):
+    if request.selection_stats and any("tta" in text for text in request.finish or ()):
         hint = "Drop --finish tta."
         raise UsageError("--selection-stats: a mean of eight results has no one choice.", hint=hint)
     if request.selection_stats and not any(getattr(model, "selection", False) for model in models):

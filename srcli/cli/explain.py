@@ -48,6 +48,7 @@ class Request:
         int | None,
         option("Draw how far so many samples differ, in 8-bit levels: 8 shades of gray a level.", min=2),
     ] = None
+    field: Annotated[bool, option("Draw how steep the field of a network with a Thera decoder is.")] = False
     scores: Annotated[Path | None, option("Store the scores of all branches.", "FILE.npy")] = None
     seed: options.Seed = 0
     scale: Annotated[
@@ -55,7 +56,7 @@ class Request:
     ] = "4"
     output: Annotated[
         Path | None,
-        option("A PNG. (default: INPUT_attention.png, _selection.png or _uncertainty.png)", "-o"),
+        option("A PNG. (default: INPUT_attention.png, _selection.png, _uncertainty.png or _field.png)", "-o"),
     ] = None
     overwrite: options.Overwrite = False
     device: options.Device = "auto"
@@ -93,6 +94,11 @@ def explain(request: Request) -> None:
 
         content, told = deviation_picture(upscaler, image, size, request.samples, seed=request.seed)
         console.note(told)
+    elif request.field:
+        from srcli.evaluate.draws import field_picture
+
+        content, told = field_picture(upscaler, image, size)
+        console.note(told)
     elif upscaler.selects or request.scores is not None:
         content = _selection(upscaler, image, size, request, console)
     else:
@@ -108,7 +114,8 @@ def _target(request: Request, preset: Preset) -> Path:
 
     if request.samples is not None and not is_sampled(preset):
         check_generative(preset, "--samples")
-    what = "uncertainty" if request.samples else "selection" if branches_of(preset) else "attention"
+    what = "selection" if branches_of(preset) else "attention"
+    what = "field" if request.field else "uncertainty" if request.samples else what
     target = request.output or request.photo.with_name(f"{request.photo.stem}_{what}.png")
     if target.suffix.lower() != ".png":
         raise UsageError(f"the picture is a PNG, not {target.name}.", hint="End --output with .png")

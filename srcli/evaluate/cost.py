@@ -229,5 +229,5 @@ def flops(row: Row) -> float | None:
     if row.width is None or row.height is None or row.family == "interpolation":
         return None
     each = flops_per_pixel(re.split("[@+]", row.model)[0], row.scale, row.steps)
-    views = 8 if "+tta" in row.model else 1
+    views = 4 if "+tta4" in row.model else 8 if "+tta" in row.model else 1
     return None if each is None else each * row.width * row.height * views

@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
@@ -13,8 +14,11 @@ from srcli.engine.branch_map import Selection, in_words
 from srcli.engine.request import RenderRequest
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
-from srcli.geometry import Size
+from srcli.geometry import Grid, Size
 from srcli.image.read import Image
+from srcli.models.decoders.thera import Thera
+from srcli.models.layers import grid_coord
+from srcli.models.sr import Frame
 
 GRAY_PER_LEVEL = 8  # a deviation of 32 levels is white
 
@@ -50,6 +54,29 @@ def deviation_picture(
     deviation = np.sqrt(np.maximum(squares - total**2 / samples, 0) / (samples - 1))
     gray = np.rint(np.minimum(deviation.mean(axis=2) * GRAY_PER_LEVEL, 255)).astype(np.uint8)
     return _png(gray), f"diversity {deviation.mean():.2f} levels over {samples} samples"
+
+
+def field_picture(upscaler: Upscaler, image: Image, target: Size) -> tuple[bytes, str]:
+    """How steep the blurred field of a Thera decoder is at each output pixel, as a gray PNG, and its scale in words.
+
+    Raises:
+        UsageError: the network has another decoder.
+    """
+    network = upscaler.network
+    field = getattr(network.decoder, "decoder", network.decoder)  # on a native picture, or alone
+    if not isinstance(field, Thera):
+        raise UsageError(f"'{upscaler.preset.name}' has no field.", hint="--field is for a Thera decoder.")
+    lr = torch.from_numpy(image.strip(0, image.size[0])).permute(2, 0, 1)[None].float().to(upscaler.device)
+    mean, std = (torch.tensor(v, device=lr.device).view(1, 3, 1, 1) for v in upscaler.preset.mean_std)
+    x = (lr - mean) / std
+    with torch.inference_mode():
+        feat, frame = network.encoder(x)[:, : field.out_conv.in_features], Frame.of_grid(x, target)
+        parts = grid_coord(Grid.of(frame.size, target), x).split(1 << 14, dim=1)
+        slopes = torch.cat([field.gradient((feat, x, frame), part) for part in parts], dim=1)
+    steep = (slopes.norm(dim=-1).mean(-1) * 255 * std.mean()).reshape(target).cpu().numpy()
+    white = max(float(np.quantile(steep, 0.995)), 1e-6)
+    gray = np.rint(np.minimum(steep / white, 1) * 255).astype(np.uint8)
+    return _png(gray), f"white: {white:.1f} levels per input pixel or more; mean {steep.mean():.1f}"
 
 
 def _levels(upscaler: Upscaler, image: Image, target: Size, request: RenderRequest) -> NDArray[np.uint8]:

@@ -25,7 +25,7 @@ from srcli.engine.upscaler import Upscaler
 from srcli.evaluate.cost import Cost, measured
 from srcli.evaluate.published import published_kind, published_name
 from srcli.evaluate.rows import digest
-from srcli.geometry import Size, self_ensemble
+from srcli.geometry import COPIES, Size, self_ensemble
 from srcli.weights.files import resolve
 
 U8 = NDArray[np.uint8]
@@ -229,11 +229,12 @@ def _tensor(lr: U8) -> torch.Tensor:
 
 
 class SelfEnsemble(Model):
-    """A model's mean over the eight flips and rotations of its input (Timofte et al., 2016)."""
+    """A model's mean over flips and rotations of its input, see `dihedral` (Timofte et al., 2016)."""
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self.name = f"{model.name}+tta"
+    def __init__(self, model: Model, copies: Sequence[int] = range(COPIES)) -> None:
+        self.model, self.copies = model, copies
+        self.mark = "tta" if len(copies) == COPIES else f"tta{len(copies)}"
+        self.name = f"{model.name}+{self.mark}"
         self.family, self.params, self.weights = model.family, model.params, model.weights
         self.device, self.precision = model.device, model.precision
         self.published_kind, self.limit = (
@@ -245,7 +246,7 @@ class SelfEnsemble(Model):
     def identity(self) -> str | None:
         """That of the model, marked."""
         inner = self.model.identity
-        return None if inner is None else f"{inner} tta"
+        return None if inner is None else f"{inner} {self.mark}"
 
     def draws(
         self, scale: float, temperatures: Sequence[float], seeds: Sequence[int], steps: Sequence[int]
@@ -254,7 +255,7 @@ class SelfEnsemble(Model):
         return self.model.draws(scale, temperatures, seeds, steps)
 
     def enlarge(self, lr: U8, size: Size, draw: Draw) -> Result:
-        """The mean of the eight results, float in [0, 1]."""
+        """The mean of the results, float in [0, 1]."""
         costs = []
 
         def enlarged(copy: U8, goal: Size) -> NDArray[np.float32]:
@@ -262,7 +263,7 @@ class SelfEnsemble(Model):
             costs.append(result.cost)
             return as_float(result.pixels)
 
-        total = self_ensemble(enlarged, lr, size, np.float64)
+        total = self_ensemble(enlarged, lr, size, np.float64, self.copies)
         return Result(total.astype(np.float32), _sum(costs))
 
 
@@ -296,7 +297,7 @@ def open_model(
     device: str = "auto",
     precision: str = "auto",
     tile: str | int = "auto",
-    tta: bool = False,
+    tta: Sequence[int] = (),
     sampling: Callable[[Preset], Sampling | None] | None = None,
     branch: str | None = None,
     selection: bool = False,
@@ -304,7 +305,7 @@ def open_model(
 ) -> Model:
     """The interpolation, preset or weights file called `name`; device, precision and tile are those of `Upscaler`.
 
-    `tta` averages over eight views. `sampling` says how a preset is sampled, by default as it says itself. With a
+    `tta` averages over these copies of `dihedral`. `sampling` says how a preset is sampled, by default as it says itself. With a
     `branch` of a decoder that has several the model is called NAME/BRANCH; `selection` counts which branch answers
     where, for models that choose. `limit=False` leaves results beyond their limits; a model that has some is called
     NAME+no-limit then.
@@ -323,7 +324,7 @@ def open_model(
         engine = load_upscaler(name, **running, sampling=how, branch=branch, limit=limit)
         shown = None if branch is None else f"{engine.preset.name}/{branch}"
         model = Network(engine, shown, selection=selection)
-    return SelfEnsemble(model) if tta else model
+    return SelfEnsemble(model, tta) if tta else model
 
 
 def distinct_names(models: Sequence[Model]) -> None:

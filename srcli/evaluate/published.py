@@ -101,6 +101,9 @@ def published_kind(preset: Preset) -> tuple[str | None, str | None]:
     from srcli.models.encoders import ENCODERS
     from srcli.models.generators import GENERATORS
 
+    if preset.encoder.name == "refined":
+        body, tail = preset.encoder.args["body"], preset.encoder.args["tail"]
+        return f"Thera {tail.capitalize()}", ENCODERS[body["name"]].title
     encoder = ENCODERS[preset.encoder.name].title
     if preset.generator is not None:
         return GENERATORS[preset.generator.name].title, encoder

@@ -35,16 +35,18 @@ DECODERS: dict[str, tuple[str, dict[str, Any]]] = {
     "linf-unweighted": ("linf", {"ensemble": "fourier-unweighted"}),
     "linf-local": ("linf", {"ensemble": "local"}),
     "linf-3x3": ("linf", {"patch": 3}),
+    "thera": ("thera", {}),
+    "thera-512": ("thera", {"n_components": 512}),
 }
 PRESET, OLD = "EDSR 8x64 + blend", "EDSR-baseline + liif, plain"  # whole networks
 
 
 def plain_form(name: str) -> Callable:
     """The plain form of a decoder."""
-    from tests.reference import ciaosr, hiif, liif, linf, lit, lmf, lte, metasr
+    from tests.reference import ciaosr, hiif, liif, linf, lit, lmf, lte, metasr, thera
 
     forms = {"liif": liif, "metasr": metasr, "lte": lte, "lte-plus": lte, "lm-liif": lmf, "lm-lte": lmf}
-    forms |= {"lit": lit, "ciaosr": ciaosr, "hiif": hiif, "linf": linf}
+    forms |= {"lit": lit, "ciaosr": ciaosr, "hiif": hiif, "linf": linf, "thera": thera}
     return forms[DECODERS[name][0]].plain
 
 

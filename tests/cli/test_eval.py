@@ -223,6 +223,21 @@ def test_results_are_kept_as_pictures_and_tta_changes_them(here, model):
         assert np.abs(np.asarray(a, int) - np.asarray(b, int)).max() > 0
 
 
+def test_tta_averages_over_all_copies_or_over_rotations(here, model):
+    eight, same, four, again = (
+        run(*SET5, *words, "-m", model, "--json").stdout
+        for words in (["--tta"], ["--finish", "tta"], *[["--finish", "no-limit,tta=rotations:4"]] * 2)
+    )
+    assert eight == same
+    assert four == again
+    assert '"tiny+tta"' in eight
+    assert '"tiny+tta4"' in four
+    assert (
+        "tta=rotations:4, not 'rotations:8'"
+        in run(*SET5, "--finish", "tta=rotations:8", "-m", model, code=2).stderr
+    )
+
+
 def test_timing_needs_no_benchmark(here, model):
     text = run("--timing", "1", "--size", "20x16", "-s", "2,3", "-m", model).stdout
     assert [line.split()[1:3] for line in text.splitlines() if line.startswith("tiny")] == [

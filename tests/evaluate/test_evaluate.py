@@ -31,7 +31,7 @@ from srcli.evaluate.run import evaluate
 from srcli.evaluate.scoring import score_pictures
 from srcli.evaluate.statistics import bootstrap, compare, gain, wilcoxon
 from srcli.evaluate.tables import latex_text, markdown_text
-from srcli.geometry import Size
+from srcli.geometry import ROTATIONS, Size
 from srcli.metrics import METRICS, Metric
 from srcli.processes import Ranks
 from srcli.weights.build import build
@@ -316,6 +316,16 @@ def test_self_ensemble_is_the_mean_over_eight_views(network):
     result = SelfEnsemble(network).enlarge(lr, Size(40, 30), Draw())
     np.testing.assert_allclose(result.pixels, np.mean(views, axis=0), atol=1e-6)
     assert SelfEnsemble(network).name == "tiny+tta"
+
+
+def test_rotations_alone_are_the_mean_over_four_views(network):
+    lr, views = smooth(20, 16), []
+    for turns in range(4):
+        size = Size(30, 40) if turns % 2 else Size(40, 30)
+        y = network.enlarge(np.ascontiguousarray(np.rot90(lr, turns)), size, Draw()).pixels
+        views.append(np.rot90(y, -turns))
+    result = SelfEnsemble(network, ROTATIONS).enlarge(lr, Size(40, 30), Draw())
+    np.testing.assert_allclose(result.pixels, np.mean(views, axis=0), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["nearest", "bilinear", "bicubic", "lanczos"])

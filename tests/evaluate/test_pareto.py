@@ -310,6 +310,7 @@ def test_operations_are_those_of_the_encoder_and_of_at_most_a_plain_decoder(tmp_
     sized = replace(row(str(path), 30, 0.1), width=10, height=20)
     assert flops(sized) == count * 200
     assert flops(replace(sized, model=f"{path}+tta")) == 8 * count * 200
+    assert flops(replace(sized, model=f"{path}+tta4")) == 4 * count * 200
     assert flops(replace(sized, width=None)) is None
 
 
