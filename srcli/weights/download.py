@@ -18,7 +18,7 @@ from srcli.config.presets import Preset
 from srcli.errors import ExistsError, ModelError, ResourceError, WeightsError
 from srcli.files import sha256, write_atomically, write_error
 from srcli.weights.convert import Installed, install
-from srcli.weights.files import SUFFIX, models_folder
+from srcli.weights.files import SUFFIX, UNSTATED, check_license, models_folder
 from srcli.weights.official import fit, read_foreign
 
 BLOCK = 1 << 20
@@ -97,7 +97,9 @@ def _install(
         installed = install(
             checkpoint,
             stated,
-            preset.weights.license,
+            _stated_license(source["source"])
+            if preset.weights.license == UNSTATED
+            else preset.weights.license,
             folder / preset.weights_file,
             source=source,
             overwrite=overwrite,
@@ -109,6 +111,21 @@ def _install(
         raise
     part.unlink()
     return installed
+
+
+def _stated_license(link: str) -> str:
+    """What the model card beside a file on the Hub says now; unstated where there is none, or none that is known."""
+    hub = re.match(r"(https?://[^/]+/[^/]+/[^/]+)/resolve/([^/]+)/", link)
+    try:
+        if hub is None:
+            return UNSTATED
+        with _open(f"{hub[1]}/raw/{hub[2]}/README.md", 0) as answer:
+            card = answer.read(BLOCK).decode("utf-8", "replace")
+        header = re.match(r"---\s*\n(.*?)\n---", card, re.DOTALL)
+        found = header and re.search(r"^license:\s*['\"]?([\w.-]+)", header[1], re.MULTILINE)
+        return check_license(found[1]) if found else UNSTATED
+    except (OSError, http.client.HTTPException, ModelError):
+        return UNSTATED
 
 
 def _fetch_any(preset: Preset, folder: Path, report: Report | None) -> tuple[Path, str]:

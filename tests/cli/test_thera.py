@@ -38,7 +38,7 @@ def run(*words):
         (["-s", "1.3"], (13, 10)),
         (["-s", "2.5"], (25, 20)),
         (["-s", "12"], (120, 96)),
-        (["--size", "31x9", "--fit", "exact"], (31, 9)),
+        (["-W", "31", "-H", "9", "--fit", "exact"], (31, 9)),
     ],
 )
 def test_sizes_of_every_kind_come_out(field, folder, words, size):

@@ -114,6 +114,27 @@ def test_a_pulled_release_becomes_a_model_that_loads_by_name(site, folder, tmp_p
     assert left == {"tiny.safetensors", "tiny.safetensors.sha256", "tiny.md"}
 
 
+@pytest.mark.parametrize(
+    ("card", "stated"),
+    [
+        (b"---\ntags: [x]\nlicense: apache-2.0\n---\n# x", "Apache-2.0"),
+        (b"---\nlicense: 'mit'\n---\n", "MIT"),
+        (b"---\nlicense: my-own\n---\n", "unstated"),
+        (b"# license: mit", "unstated"),
+        (None, "unstated"),
+    ],
+)
+def test_the_licence_is_the_one_that_the_model_card_states_now(site, folder, tmp_path, card, stated):
+    _, site.files["/them/x/resolve/main/x.pth"] = release(tmp_path)
+    if card is not None:
+        site.files["/them/x/raw/main/README.md"] = card
+    preset = published(site, "/them/x/resolve/main/x.pth")
+    assert pull(preset).preset.weights.license == stated
+    assert load(preset).preset.weights.license == stated
+    ours = replace(preset, weights=replace(preset.weights, license="CC0-1.0"))
+    assert pull(ours, overwrite=True).preset.weights.license == "CC0-1.0"
+
+
 def test_our_own_format_is_pulled_as_well(site, folder, tmp_path):
     network, _ = release(tmp_path)
     save(tmp_path / "x.safetensors", network, TINY)
