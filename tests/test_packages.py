@@ -17,6 +17,7 @@ NOT_IMPORTED = {
     "accelerate": "starts the processes of `srcli train`, which need nothing of it",
     "imagecodecs": "tifffile imports it",
     "spandrel": "for networks of other projects",
+    "mkdocs-material": "builds the site of docs/",
 }
 
 

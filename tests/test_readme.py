@@ -30,7 +30,7 @@ def test_the_upscale_commands_plan_what_they_say(line, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "0")  # for --shard auto
     monkeypatch.setenv("WORLD_SIZE", "1")
     Path("shots").mkdir()
-    for name in ("photo.png", "poster.png", "a.jpg", "shots/b.png"):
+    for name in ("photo.png", "poster.png", "a.jpg", "old.jpg", "shots/b.png"):
         Image.new("RGB", (20, 16)).save(name)
     result = CliRunner().invoke(app, [*shlex.split(line)[1:], "--dry-run"])
     assert result.exit_code == (1 if "--status" in line else 0), result.output  # 1: nothing is done yet

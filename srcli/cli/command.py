@@ -102,7 +102,7 @@ class Command(Plain, TyperCommand):
             after = [*args[1:], ""]
             args = [
                 f"{word}={self.bare[word]}" if word in self.bare and not re.match(r"\d+,", next_) else word
-                for word, next_ in zip(args, after, strict=True)
+                for word, next_ in zip(args, after, strict=False)
             ]
             for first, other in (
                 (each.opts[0], each.secondary_opts[0]) for each in self.params if each.secondary_opts

@@ -18,6 +18,7 @@ METHODS: dict[str, tuple[Callable[[Preset], bool], str]] = {  # which models hav
     NOISE: (lambda preset: is_generative(preset) or is_sampled(preset), "rlfn-linf-s"),
     DIFFUSION: (is_sampled, "fplia-small"),
 }
+ANY = "*"  # stands for models of all methods
 LEFT = 32  # columns of the names of options
 
 
@@ -31,7 +32,7 @@ def help_text(command: Any, ctx: Any, *, full: bool = False, model: str | None =
         if is_example and lines[-1] == "" and lines[-2].startswith("  srcli"):
             lines.pop()
         lines += [f"  {text}", ""] if is_example else [*wrapped(text, width), ""]
-    found = list(sections(command, ctx, full=full, model=model))
+    found = list(sections(command, full=full, model=model))
     column = min(LEFT, 4 + max((len(left) for _, rows in found for left, _ in rows), default=0))
     for heading, rows in found:
         lines += [_bold(heading), *(line for row in rows for line in _row(*row, column, width)), ""]
@@ -39,7 +40,7 @@ def help_text(command: Any, ctx: Any, *, full: bool = False, model: str | None =
 
 
 def sections(
-    command: Any, ctx: Any, *, full: bool = True, model: str | None = None
+    command: Any, *, full: bool = True, model: str | None = None
 ) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Headings with arguments, commands and options, each as what is typed and what it does."""
     found: dict[str, list[tuple[str, str]]] = {}
@@ -57,7 +58,7 @@ def sections(
             continue
         panel = _panel(each)
         if panel in METHODS:
-            if preset is None or not METHODS[panel][0](preset):
+            if model != ANY and (preset is None or not METHODS[panel][0](preset)):
                 continue
         elif basic and each.name.strip("_") not in basic:
             continue
@@ -71,11 +72,11 @@ def _panel(param: Any) -> str:
 
 
 def _preset(model: str | None) -> Preset | None:
-    if model is None:
+    if model in (None, ANY):
         return None
     from srcli.weights.files import resolve
 
-    return resolve(model)
+    return resolve(str(model))
 
 
 def _usage(command: Any) -> str:
@@ -133,3 +134,19 @@ def _more(command: Any, ctx: Any, *, full: bool, model: str | None, width: int) 
             if names:
                 texts.append(f"{heading}: {', '.join(names)}; see {ctx.command_path} -m {example} --help-all")
     return [line for text in texts for line in wrapped(text, width)]
+
+
+def markdown(command: Any, name: str) -> str:
+    """The page of a command: all that --help-all tells, and the options of methods."""
+    lines = [f"# {name}", "", f"`{name} {_usage(command)}`", ""]
+    for paragraph in (command.help or "").strip().split("\n\n"):
+        text = " ".join(paragraph.split())
+        lines += ["```sh", text, "```", ""] if text.startswith("srcli ") else [text, ""]
+    for heading, rows in sections(command, model=ANY):
+        lines += [f"## {heading}", ""]
+        lines += [
+            f"- `{left.strip()}`  \n  {right.replace('<', '&lt;').replace('*', '&#42;')}"
+            for left, right in rows
+        ]
+        lines.append("")
+    return "\n".join(lines)

@@ -98,3 +98,7 @@ def test_the_list_of_commands_tells_what_each_says_of_itself():
     for (name, *rest), command in ((path, command) for path, command in ALL.items() if path):
         if not rest and hasattr(command, "commands"):
             assert " ".join(command.help.split()) in " ".join(text.split()), name
+
+
+def test_a_command_without_words_runs(folder):
+    assert CliRunner().invoke(app, ["cache", "info"]).exit_code == 0
