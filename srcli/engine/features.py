@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from srcli.engine.device import Precision, is_out_of_memory, with_fallback
+from srcli.engine.device import Precision, is_finite, is_out_of_memory, with_fallback
 from srcli.engine.normalised_image import NormalisedImage
 from srcli.engine.request import RenderStats
 from srcli.engine.tiling import SMALLEST_TILE, tile_rows
@@ -92,7 +92,7 @@ class Features:
         )
         self.stats.fp32_fallbacks += again
         self._warned |= again
-        if not bool(torch.isfinite(features).all()):
+        if not is_finite(features):
             raise ModelError("The encoder gives NaN or infinity in fp32: the weights are damaged.")
         return features.contiguous(memory_format=torch.channels_last)
 

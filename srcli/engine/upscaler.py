@@ -21,7 +21,15 @@ from torch import Tensor
 
 from srcli.config.presets import DEFAULT_PRESET, Preset, successor
 from srcli.config.sampling import Sampling
-from srcli.engine.device import Precision, autocast, choose_device, choose_precision, to_numpy, with_fallback
+from srcli.engine.device import (
+    Precision,
+    autocast,
+    choose_device,
+    choose_precision,
+    is_finite,
+    to_numpy,
+    with_fallback,
+)
 from srcli.engine.features import Features
 from srcli.engine.noise import checked_seed, patch_noise
 from srcli.engine.normalised_image import NormalisedImage, TensorSource, WithLatent, picture_of
@@ -326,7 +334,7 @@ class Upscaler:
 
     def finished(self, prepared: Any, grid: Grid, render: Render) -> Tensor:
         colours = render(prepared, grid)
-        if not bool(torch.isfinite(colours).all()):
+        if not is_finite(colours):
             raise ModelError(
                 f"The decoder gives NaN or infinity in {self.precision}.", hint="Try --precision fp32."
             )
@@ -351,6 +359,6 @@ class Upscaler:
             return render(self.network.decoder.prepare(kept, lr, frame), grid)
 
         colours, _ = with_fallback(compute, self.device, self.precision, what="that part is")
-        if not bool(torch.isfinite(colours).all()):
+        if not is_finite(colours):
             raise ModelError("The decoder gives NaN or infinity in fp32: the weights are damaged.")
         return colours

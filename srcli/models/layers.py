@@ -84,14 +84,21 @@ def conv(layer: nn.Conv2d, feat: Tensor) -> Tensor:
     return F.conv2d(feat, layer.weight.to(feat.dtype), bias, padding=layer.padding)
 
 
-def conv_leaky(layer: nn.Conv2d, x: Tensor, slope: float) -> Tensor:
-    """The convolution of x and leaky ReLU; in one pass over memory, to the same bits, where oneDNN runs it in float32."""
-    own = x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
-    if not (own and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()):
-        return F.leaky_relu(layer(x), slope, inplace=True)
+def fused_conv(layer: nn.Conv2d, x: Tensor, slope: float | None = None) -> Tensor:
+    """The convolution of x, and leaky ReLU if there is a `slope`, in one pass over memory where oneDNN can.
+
+    torch gives a 1x1 convolution of one image to a slower kernel, and autocast casts, convolves and bends in three passes.
+    """
+    precise, on_cpu = not torch.is_autocast_enabled("cpu"), x.device.type == "cpu"
+    if torch.is_grad_enabled() or not (on_cpu and torch.backends.mkldnn.is_available()):
+        out = layer(x)
+        return out if slope is None else F.leaky_relu(out, slope, inplace=True)
+    dtype = x.dtype if precise else torch.get_autocast_dtype("cpu")
+    bias = None if layer.bias is None else layer.bias.to(dtype)
     settings = (layer.padding, layer.stride, layer.dilation)
+    after = ("none", [], "") if slope is None else ("leaky_relu", [slope], "")
     return torch.ops.mkldnn._convolution_pointwise(
-        x, layer.weight, layer.bias, *map(list, settings), layer.groups, "leaky_relu", [slope], ""
+        x.to(dtype), layer.weight.to(dtype), bias, *map(list, settings), layer.groups, *after
     )
 
 

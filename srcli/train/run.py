@@ -228,8 +228,8 @@ def cut_to_fit(
     most = min(trainer.ranks.gathered([most]))
     if not most:
         raise ResourceError(
-            f"a step on one sample takes more than {in_words(max(0, room))} of memory beside the weights, and "
-            f"{in_words(free)} are free.",
+            f"gradients and the optimizer's state take {in_words(trainer.bytes_to_come)}, and with them a step on one sample "
+            f"takes more than may be used of the {in_words(free)} of memory that are free.",
             hint="Lower data.patch or data.queries with --set, take a smaller network, or free some memory.",
         )
     pieces = (n for n in range(min(before, batch), batch + 1) if batch % n == 0 and batch // n <= most)

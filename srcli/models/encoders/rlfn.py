@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srcli.models.layers import conv, conv_leaky, no_autocast
+from srcli.models.layers import conv, fused_conv, no_autocast
 from srcli.models.sr import Gives, NativeEncoder, small_share
 
 CELL = 6  # LR pixels that a cell of the pooled map stands for: a stride of 2 times a stride of 3
@@ -35,15 +35,15 @@ class ESA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[-2:]
-        near = self.conv1(x)
-        pooled = F.max_pool2d(self.conv2(_from_second_cell(near)), 7, stride=3)
+        near = fused_conv(self.conv1, x)
+        pooled = F.max_pool2d(fused_conv(self.conv2, _from_second_cell(near)), 7, stride=3)
         rows, cols = -(-h // CELL), -(-w // CELL)
         # The first cell, and those at the end whose windows reach beyond the picture, repeat their neighbour; so does the
         # convolution's margin.
         down, across = rows - 1 - pooled.shape[2], cols - 1 - pooled.shape[3]
         pooled = F.pad(pooled, (2, across + 1, 2, down + 1), mode="replicate")
         seen = _enlarged(_enlarged(self.conv3(pooled), 2, h), 3, w)
-        weight = self.conv4(seen + self.conv_f(near))
+        weight = fused_conv(self.conv4, seen + fused_conv(self.conv_f, near))
         return x * weight.sigmoid() if torch.is_grad_enabled() else weight.sigmoid_().mul_(x)
 
 
@@ -53,13 +53,12 @@ def _enlarged(cells: Tensor, dim: int, length: int) -> Tensor:
     The weights repeat with every cell, so that they are the same bits wherever a tile begins; `F.interpolate` computes
     them from the distance to the corner.
     """
-    place = torch.arange(length, device=cells.device) - CELL // 2
-    low = torch.div(place, CELL, rounding_mode="floor")
     last = cells.shape[dim] - 1
-    below = cells.index_select(dim, low.clamp(min=0))
-    above = cells.index_select(dim, (low + 1).clamp(max=last))
-    share = ((place - low * CELL + 0.5) / CELL).to(cells.dtype)
-    return torch.lerp(below, above, share.reshape([-1 if axis == dim else 1 for axis in range(4)]))
+    at = torch.arange(-1, last + 1, device=cells.device)  # of the cell before, for each middle of two cells
+    below, above = (cells.index_select(dim, (at + k).clamp(0, last)).unsqueeze(dim + 1) for k in (0, 1))
+    share = (torch.arange(CELL, device=cells.device) + 0.5) / CELL
+    share = share.to(cells.dtype).reshape([-1 if axis == dim + 1 else 1 for axis in range(5)])
+    return torch.lerp(below, above, share).flatten(dim, dim + 1).narrow(dim, CELL // 2, length)
 
 
 def _from_second_cell(x: Tensor) -> Tensor:
@@ -84,8 +83,8 @@ class RLFB(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = x
         for layer in (self.c1_r, self.c2_r, self.c3_r):
-            out = conv_leaky(layer, out, 0.05)
-        return self.esa(self.c5(out + x if torch.is_grad_enabled() else out.add_(x)))
+            out = fused_conv(layer, out, 0.05)
+        return self.esa(fused_conv(self.c5, out + x if torch.is_grad_enabled() else out.add_(x)))
 
 
 class RLFN(NativeEncoder):
@@ -158,10 +157,10 @@ class RLFN(NativeEncoder):
         return scaled(state)
 
     def features(self, lr: Tensor) -> Tensor:
-        first = out = self.conv_1(lr - self.darkest)
+        first = out = fused_conv(self.conv_1, lr - self.darkest)
         for i in range(self.n_blocks):
             out = self.get_submodule(f"block_{i + 1}")(out)
-        return self.conv_2(out) + first
+        return fused_conv(self.conv_2, out) + first
 
     def picture(self, feat: Tensor, lr: Tensor) -> Tensor:
         (last,) = self.upsampler

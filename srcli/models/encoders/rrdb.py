@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srcli.models.layers import conv, conv_leaky, no_autocast
+from srcli.models.layers import conv, fused_conv, no_autocast
 from srcli.models.sr import Gives, NativeEncoder
 
 RESIDUAL = 0.2  # the factor on every residual branch
@@ -33,7 +33,7 @@ class DenseBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         dense = x
         for layer in (self.conv1, self.conv2, self.conv3, self.conv4):
-            dense = torch.cat([dense, conv_leaky(layer, dense, SLOPE)], dim=1)
+            dense = torch.cat([dense, fused_conv(layer, dense, SLOPE)], dim=1)
         return torch.add(x, self.conv5(dense), alpha=RESIDUAL)
 
 
@@ -123,7 +123,7 @@ class RRDB(NativeEncoder):
 
     def _upsampled(self, feat: Tensor) -> Tensor:
         for layer in (self.upconv1, self.upconv2):
-            feat = conv_leaky(layer, F.interpolate(feat, scale_factor=2, mode="nearest"), SLOPE)
-        feat = conv_leaky(self.HRconv, feat, SLOPE)
+            feat = fused_conv(layer, F.interpolate(feat, scale_factor=2, mode="nearest"), SLOPE)
+        feat = fused_conv(self.HRconv, feat, SLOPE)
         with no_autocast(feat):
             return conv(self.conv_last, feat.float())
