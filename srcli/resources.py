@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import sys
@@ -25,6 +26,18 @@ GROUPS = {
     "": ("", "memory.max", "memory.current", "inactive_file"),  # version 2
     "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
+
+
+def keep_freed_memory() -> None:
+    """From here on this process keeps what it frees, up to 256 MB, for what it takes next.
+
+    glibc gives the memory of a layer's result back to the kernel and asks for it again with the next layer; finding and
+    clearing it page by page takes up to a third of a network's time. Elsewhere nothing changes.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        set_option = ctypes.CDLL(None).mallopt
+        set_option(-3, 32 << 20)  # M_MMAP_THRESHOLD, its highest value: above it memory is always given back
+        set_option(-1, 256 << 20)  # M_TRIM_THRESHOLD
 
 
 def available_memory(root: Path = ROOT) -> int | None:

@@ -24,6 +24,7 @@ from srcli.batch.render import Engine
 from srcli.batch.worker import Fatal, Item, Outcome, Worker
 from srcli.errors import ModelError, ResourceError, SrcliError, as_ours
 from srcli.processes import ENDING, mind_signals
+from srcli.resources import keep_freed_memory
 
 PATIENCE = 5.0  # seconds that a process gets to clean up
 TRIES = 2  # workers that one picture may cost
@@ -231,6 +232,7 @@ def serve(work: Work, device: str, pipe: Connection) -> None:
 def worker_on(work: Work, device: str) -> Worker:
     """A worker whose network is loaded by the first picture that needs it."""
     os.environ["OMP_NUM_THREADS"] = str(work.threads)
+    keep_freed_memory()
 
     @lru_cache(maxsize=1)
     def engine() -> Engine:

@@ -18,6 +18,7 @@ from srcli.cli.command import Group, lighten, name_variables
 from srcli.cli.streams import end_lines, mind_streams
 from srcli.files import new_run
 from srcli.processes import end_if_told, mind_signals
+from srcli.resources import keep_freed_memory
 
 COMMANDS = {  # the module of each, and what it does
     "upscale": ("upscale", "Enlarge pictures by any factor, or to any size."),
@@ -101,6 +102,7 @@ def main() -> None:
     """Run the command line and exit."""
     mind_streams()
     mind_signals()
+    keep_freed_memory()
     code: object = None
     try:
         app(prog_name="srcli")
