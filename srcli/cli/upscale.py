@@ -65,9 +65,7 @@ def upscale(request: Request) -> None:
     from srcli.batch.manifest import parse_shard
     from srcli.batch.session import Batch, Results
 
-    if request.offline:
-        go_offline()
-    console = Console(quiet=request.quiet is True, verbose=request.quiet is False, style=request.progress)
+    console = _console(request)
     if request.upgrade and request.overwrite is not None:
         raise UsageError("--upgrade contradicts --overwrite and --skip-existing.", hint="Give one of them.")
     rule = _rule(request, console)
@@ -114,6 +112,12 @@ def upscale(request: Request) -> None:
     _say_beforehand(request, model, found, console)
     if code := batch.run(found):
         raise typer.Exit(code)
+
+
+def _console(request: Request) -> Console:
+    if request.offline:
+        go_offline()
+    return Console(quiet=request.quiet is True, verbose=request.quiet is False, style=request.progress)
 
 
 def loaded(loading: Loading, device: str, console: Console, sources: Sequence[Source]) -> Engine:
