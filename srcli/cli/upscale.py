@@ -71,13 +71,12 @@ def upscale(request: Request) -> None:
     rule = _rule(request, console)
     model = _model(request, console)
     if request.preview is not None:
-        show_part(request, rule, console)
-        return
+        return show_part(request, rule, console)
     engine, workers = worker_count(request)
     found = _found(request, console)
     place = _place(request, found, engine)
     selection = _selection(model, request, len(found.sources) * request.samples)
-    share = None if request.shard is None else parse_shard(request.shard, os.environ)
+    share = parse_shard(request.shard, os.environ) if request.shard else None
     record = _manifest(request, share)
     limit = None if finishing(request).limit else False
     loading = Loading(model.word, request.precision, request.tile, model.sampling, model.branch, limit)
@@ -110,8 +109,7 @@ def upscale(request: Request) -> None:
     if request.status:
         raise typer.Exit(batch.status(found))
     _say_beforehand(request, model, found, console)
-    if code := batch.run(found):
-        raise typer.Exit(code)
+    raise typer.Exit(batch.run(found))
 
 
 def _console(request: Request) -> Console:
