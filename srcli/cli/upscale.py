@@ -65,7 +65,9 @@ def upscale(request: Request) -> None:
     from srcli.batch.manifest import parse_shard
     from srcli.batch.session import Batch, Results
 
-    console = _console(request)
+    if request.offline:
+        go_offline()
+    console = Console(quiet=request.quiet is True, verbose=request.quiet is False, style=request.progress)
     if request.upgrade and request.overwrite is not None:
         raise UsageError("--upgrade contradicts --overwrite and --skip-existing.", hint="Give one of them.")
     rule = _rule(request, console)
@@ -110,12 +112,6 @@ def upscale(request: Request) -> None:
         raise typer.Exit(batch.status(found))
     _say_beforehand(request, model, found, console)
     raise typer.Exit(batch.run(found))
-
-
-def _console(request: Request) -> Console:
-    if request.offline:
-        go_offline()
-    return Console(quiet=request.quiet is True, verbose=request.quiet is False, style=request.progress)
 
 
 def loaded(loading: Loading, device: str, console: Console, sources: Sequence[Source]) -> Engine:
