@@ -241,3 +241,13 @@ def sha256(path: Path) -> str:
 def _sha256(path: Path, *_state: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder(name: str) -> Path:
+    """Where something is kept between runs: below `$SRCLI_CACHE_DIR` or the user's cache."""
+    import platformdirs
+
+    return (
+        Path(os.environ.get("SRCLI_CACHE_DIR") or platformdirs.user_cache_dir("srcli", appauthor=False))
+        / name
+    )

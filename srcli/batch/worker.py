@@ -90,6 +90,7 @@ class Worker:
         engine: gives the network; called only where one is needed.
         watch: called with a label and the output's pixels; inside, the work is done and its share reported.
         stdout: takes the bytes of a result that has no path.
+        noticed: the first damaged picture; after it none is measured.
     """
 
     settings: Settings
@@ -97,6 +98,7 @@ class Worker:
     engine: Callable[[], Engine]
     watch: Watch = lambda _label, _pixels: nullcontext()
     stdout: BinaryIO | None = None
+    noticed: list[str] = field(default_factory=list)
 
     def process(self, item: Item, data: bytes | None = None) -> Iterator[Record]:
         """What became of one input: a record for each of its samples.
@@ -173,7 +175,10 @@ class Worker:
         started = time.monotonic()
         with memory_errors_of(jobs[0]):
             results = [self._loaded(job, picture) for job in jobs]
-            notes = [NOTICE] * noticed(results[0].images[0], jobs[0], self.settings)
+            notes = []
+            if not self.noticed and noticed(results[0].images[0], jobs[0], self.settings):
+                self.noticed.append(picture.source.label)
+                notes = [NOTICE]
         results = [replace(loaded, warned=[*warned]) for loaded in results]
         results[0] = replace(results[0], seconds=time.monotonic() - started, notes=notes)
         return results

@@ -65,13 +65,12 @@ class Cache:
 
 def caches() -> list[Cache]:
     """All of them."""
-    from srcli.data.benchmarks import cached_benchmarks
-    from srcli.evaluate.rows import cache_folder
+    from srcli.files import cache_folder
     from srcli.weights.files import models_folder
 
     return [
-        Cache("eval", "rows that 'srcli eval' has measured", cache_folder()),
-        Cache("benchmarks", "pictures that 'srcli bench fetch' got", cached_benchmarks()),
+        Cache("eval", "rows that 'srcli eval' has measured", cache_folder("eval")),
+        Cache("benchmarks", "pictures that 'srcli bench fetch' got", cache_folder("benchmarks")),
         Cache("downloads", "interrupted downloads of models", models_folder(), "**/*.download*"),
     ]
 

@@ -15,7 +15,7 @@ from srcli.cli.console import Style, downloading, print_columns, print_wrapped, 
 from srcli.cli.options import current
 from srcli.config.base_models import base_names, find_base, load_base, locate_base
 from srcli.config.presets import DEFAULT_PRESET, Preset, list_presets, preset_folders
-from srcli.errors import ModelError, UsageError
+from srcli.errors import ModelError, PresetError, UsageError, WeightsError
 
 if TYPE_CHECKING:
     from srcli.weights.convert import Installed
@@ -130,7 +130,13 @@ def info(
     if preset.folder != preset_folders()[-1]:  # what comes with the package is right, and torch takes seconds
         from srcli.weights.build import check_parts
 
-        check_parts(preset)
+        try:
+            check_parts(preset)
+        except PresetError as error:
+            if Path(name).suffix != ".safetensors":
+                raise
+            what = f"the preset inside {name} describes no network: {error}"
+            raise WeightsError(what, hint="Get the file again, or a newer srcli.") from error
     model = describe(preset)
     path = locate(preset)
     digest = preset.weights.sha256 if path is None else known_hash(preset, path)

@@ -68,8 +68,6 @@ def upscale(request: Request) -> None:
     if request.offline:
         go_offline()
     console = Console(quiet=request.quiet is True, verbose=request.quiet is False, style=request.progress)
-    if request.upgrade and request.overwrite is not None:
-        raise UsageError("--upgrade contradicts --overwrite and --skip-existing.", hint="Give one of them.")
     rule = _rule(request, console)
     model = _model(request, console)
     if request.preview is not None:
@@ -160,6 +158,8 @@ class Model:
 
 
 def _model(request: Request, console: Console) -> Model:
+    if request.upgrade and request.overwrite is not None:
+        raise UsageError("--upgrade contradicts --overwrite and --skip-existing.", hint="Give one of them.")
     model = current(request.model or DEFAULT_PRESET, console.note)
     word, preset = model, licensed(model, request.license)
     if request.degradation == "real" and preset.training.degradation is None:

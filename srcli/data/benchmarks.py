@@ -19,6 +19,7 @@ from srcli.config.toml import read_section, read_toml, user_path
 from srcli.data.layouts import Item, PairedFolders, folders_like
 from srcli.data.reduce import cropped_to_scale, reduce_by
 from srcli.errors import ImageError, ModelError, NothingToDoError, UsageError, suggest
+from srcli.files import cache_folder
 from srcli.geometry import Size
 
 U8 = NDArray[np.uint8]
@@ -156,15 +157,7 @@ def data_roots(data: Path | None = None) -> list[Path]:
         return [data]
     own = os.environ.get("SRCLI_DATA_DIR")
     named = [Path(own) if own else None, user_path("data_dir")]
-    return [*(root for root in named if root is not None), cached_benchmarks()]
-
-
-def cached_benchmarks() -> Path:
-    """Where `srcli bench fetch` puts pictures: below `$SRCLI_CACHE_DIR` or the user's cache."""
-    import platformdirs
-
-    cache = os.environ.get("SRCLI_CACHE_DIR") or platformdirs.user_cache_dir("srcli", appauthor=False)
-    return Path(cache) / "benchmarks"
+    return [*(root for root in named if root is not None), cache_folder("benchmarks")]
 
 
 def locate(spec: Spec, roots: Sequence[Path]) -> Path | None:

@@ -20,7 +20,7 @@ from srcli.engine.device import choose_device
 from srcli.engine.normalised_image import TensorSource
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import SrcliError
-from srcli.evaluate.rows import cache_folder
+from srcli.files import cache_folder
 from srcli.geometry import Size
 from srcli.metrics.backbones import import_problem
 from srcli.resources import available_memory, free_memory, in_words
@@ -127,7 +127,7 @@ def _codecs() -> dict[str, str]:
 def _folders() -> dict[str, str]:
     folders = {
         "models": models_folder(),
-        "evaluation cache": cache_folder(),
+        "evaluation cache": cache_folder("eval"),
         "bundled models": bundled_folder(),
     }
     return {name: str(path) for name, path in folders.items()}

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from srcli import __version__
 from srcli.errors import ResourceError, UsageError
-from srcli.files import atomic_write
+from srcli.files import atomic_write, cache_folder
 
 T = TypeVar("T")
 GIVEN, MADE = "given", "made here"
@@ -244,16 +243,6 @@ def csv_text(tables: Sequence[Mapping[str, Any]]) -> str:
 # --- kept from one run to the next -------------------------------------------------------------------------------
 
 
-def cache_folder() -> Path:
-    """Where rows are kept: below `$SRCLI_CACHE_DIR` or the user's cache."""
-    own = os.environ.get("SRCLI_CACHE_DIR")
-    if own:
-        return Path(own) / "eval"
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("srcli", appauthor=False)) / "eval"
-
-
 def row_key(*parts: object) -> str:
     """A name for everything that a row depends on; the program's version is one of the parts."""
     text = json.dumps([__version__, *map(str, parts)])
@@ -270,7 +259,7 @@ class RowCache:
     """Rows in a folder, one small file each; a file that is damaged counts as absent."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder or cache_folder()
+        self.folder = folder or cache_folder("eval")
 
     def get(self, key: str, metrics: Iterable[str]) -> Row | None:
         """The row with at least these metrics, in this order, or None."""

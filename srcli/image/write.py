@@ -181,43 +181,23 @@ def plan_output(
     compress_level: int = 6,
     max_bytes: int | None = None,
 ) -> OutputPlan:
-    """Decide everything about an output file before any work is done.
+    """Decide everything about an output file of `size` (height, width) before any work is done.
 
-    Args:
-        image: the source, whose depth, profile and metadata are kept unless said otherwise.
-        size: (height, width) of the output.
-        output_format: png, jpg, webp, tiff, avif or gif, and what it cannot hold is given up with a note; None takes
-            the source's, or PNG (TIFF for float) with a note where that cannot hold the depth or transparency.
-        bit_depth: keep, 8, 10 or 12 (of AVIF), 16 or 32f.
-        icc: keep the source's space and profile; convert to srgb or p3 and embed that; strip converts to sRGB
-            and embeds nothing.
-        metadata: keep, safe (without place, serial numbers, owner and maker notes), or strip.
-        background: RGB in [0, 1] under transparent pixels where the format has no transparency.
-        keep_alpha: False leaves transparency out and shows the colours as they are.
-        dither: add noise before rounding.
-        quality: 1 to 100, of JPEG, WebP and AVIF.
-        lossless: for WebP and AVIF.
-        chroma: subsampling of JPEG and AVIF.
-        compress_level: 0 to 9, of PNG and TIFF.
-        max_bytes: of a JPEG, WebP or AVIF file: the highest quality up to `quality` that fits is taken.
-
-    Raises:
-        UsageError: an option has a value it cannot have.
-        ResourceError: the format cannot hold this size.
+    Depth, profile and metadata are the source's unless said otherwise; what the format cannot hold is given up with a
+    note. `output_format` None takes the source's, or PNG (TIFF for float) where that cannot hold the depth or alpha.
+    `icc` srgb or p3 converts and embeds that, strip converts to sRGB and embeds nothing. `metadata` safe drops place,
+    serial numbers, owner and maker notes. `background` is RGB in [0, 1]; `keep_alpha` False shows colours as they are.
+    `max_bytes` takes the highest quality up to `quality` that fits. Raises UsageError, ResourceError (too large for it).
     """
     _check_numbers(quality, compress_level, background)
     wanted, has_alpha = depth_wanted(image.depth, bit_depth), image.alpha is not None and keep_alpha
     chosen, notes = choose_format(image.format, output_format, wanted, bit_depth, alpha=has_alpha)
     name, alpha = chosen.name, has_alpha and chosen.alpha
     check_format_limits(name, size)
-    if bit_depth in AVIF_BITS:
-        _check_bits(name, bit_depth)
     depth, bits = _stored_depth(image, chosen, wanted, bit_depth, notes)
     if has_alpha and not alpha:
         notes.append(f"{name} has no transparency: the picture is laid on the background colour")
-    if max_bytes is not None and (lossless or name not in OPTIONS["max_bytes"][1]):
-        notes.append(f"{'lossless ' * lossless}{name} has no quality to choose: max-bytes is ignored")
-        max_bytes = None
+    max_bytes = _bytes_wanted(max_bytes, name, lossless, notes)
     # libheif writes no gray, and Pillow, which writes AVIF of 8 bits, none with alpha.
     as_rgb = not chosen.gray or (name == "avif" and (alpha or lossless or depth != "8"))
     kind, profile, embedded = _colour(image, chosen, icc if chosen.icc else "strip", alpha, as_rgb, notes)
@@ -227,8 +207,6 @@ def plan_output(
         depth = "16"
         notes.append(f"'{profile.name}' works by tables: written with 16 bits")
     about, more = prepare(image.metadata, metadata, size)
-    if lossless and name == "jpg":
-        notes.append("JPEG cannot be lossless; lossless is ignored")
     encoding = Encoding(
         quality=quality,
         lossless=lossless,
@@ -248,10 +226,22 @@ def plan_output(
     )
 
 
+def _bytes_wanted(most: int | None, name: str, lossless: bool, notes: list[str]) -> int | None:
+    """The limit that holds for a format; notes say what is ignored."""
+    if lossless and name == "jpg":
+        notes.append("JPEG cannot be lossless; lossless is ignored")
+    if most is None or not (lossless or name not in OPTIONS["max_bytes"][1]):
+        return most
+    notes.append(f"{'lossless ' * lossless}{name} has no quality to choose: max-bytes is ignored")
+    return None
+
+
 def _stored_depth(
     image: Image, chosen: Format, wanted: Depth, bit_depth: BitDepth, notes: list[str]
 ) -> tuple[Depth, int]:
     """The depth that is stored, and its bits in an AVIF."""
+    if bit_depth in AVIF_BITS:
+        _check_bits(chosen.name, bit_depth)
     depths = depths_of(chosen, image.format, bit_depth)
     depth = wanted if wanted in depths else depths[-1]
     if depth != wanted:

@@ -116,7 +116,7 @@ def _loop(
     workers = options.workers if options.workers is not None else 4 * (trainer.device.type == "cuda")
 
     def ending(*, reached: bool) -> int:
-        """A signal's number, LIMIT, or 0: what any process has seen, so that all stop at the same place."""
+        # A signal's number, LIMIT, or 0: what any process has seen, so that all stop at the same place.
         return max(trainer.ranks.gathered([stopped() or LIMIT * reached]))
 
     def check() -> None:
@@ -147,30 +147,61 @@ def _loop(
                 if due:
                     with within_pass():
                         progress.validation = run.validate() or None
-                if record and (due or trainer.step % options.log_every == 0 or trainer.step == begin + 1):
-                    record.add(progress)
-                if report:
-                    report(progress)
-                if record and (due or trainer.step % options.save_every == 0):
-                    write_checkpoint(trainer, out, progress.validation, keep=options.keep)
-                    if due:
-                        with within_pass() if trainer.ranks.world == 1 else nullcontext():
-                            run.write_samples(out)
+                first = trainer.step == begin + 1
+                _keep_step(run, out, options, progress, record, report, within_pass, due=due, first=first)
         except StoppedError:
             trainer.drop_gradients()
         if within or run.step_validated != trainer.step:  # stopped in between
-            if run.step_validated != trainer.step:
-                run.validated = None
-                with suppress(StoppedError), within_pass():
-                    run.validate()
-            if record:
-                write_checkpoint(trainer, out, keep=options.keep)
-                record.stop(trainer.step, run.validated, within=within)
+            _stop_between(run, out, options.keep, record, within_pass, within=within)
             if within:
                 notify(f"stopped within step {trainer.step + 1}, which is done again when the run goes on")
             if report and progress and run.validated:
                 report(replace(progress, validation=run.validated))
     return ending(reached=False) or None
+
+
+def _keep_step(
+    run: Run,
+    out: Path,
+    options: RunOptions,
+    progress: Progress,
+    record: Record | None,
+    report: Report | None,
+    within_pass: Callable[[], AbstractContextManager[object]],
+    *,
+    due: bool,
+    first: bool,
+) -> None:
+    """Log a step, tell of it, and keep its weights and pictures where they are `due`."""
+    trainer = run.trainer
+    if record and (due or trainer.step % options.log_every == 0 or first):
+        record.add(progress)
+    if report:
+        report(progress)
+    if record and (due or trainer.step % options.save_every == 0):
+        write_checkpoint(trainer, out, progress.validation, keep=options.keep)
+    if record and due:
+        with within_pass() if trainer.ranks.world == 1 else nullcontext():
+            run.write_samples(out)
+
+
+def _stop_between(
+    run: Run,
+    out: Path,
+    keep: int,
+    record: Record | None,
+    within_pass: Callable[[], AbstractContextManager[object]],
+    *,
+    within: bool,
+) -> None:
+    """Measure and keep what a call that ends between two measurements, or `within` a step, has made."""
+    if run.step_validated != run.trainer.step:
+        run.validated = None
+        with suppress(StoppedError), within_pass():
+            run.validate()
+    if record:
+        write_checkpoint(run.trainer, out, keep=keep)
+        record.stop(run.trainer.step, run.validated, within=within)
 
 
 def _check_finite(run: Run, out: Path, parts: Parts) -> None:

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from srcli.cli import app
@@ -235,6 +237,18 @@ def test_info_refuses_a_preset_that_describes_no_network(tmp_path):
         result = run("info", path)
         assert result.exit_code == 2
         assert said in one_line(result)
+
+
+def test_info_of_a_weights_file_of_an_unknown_network_is_refused_as_by_upscale(tmp_path, model):
+    with safe_open(model, "pt") as file:
+        about = file.metadata()
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    table = json.loads(about["preset"])
+    table["decoder"] = {"name": "nonesuch"}
+    save_file(tensors, tmp_path / "new.safetensors", {**about, "preset": json.dumps(table)})
+    result = run("info", tmp_path / "new.safetensors")
+    assert result.exit_code == 4
+    assert "unknown decoder 'nonesuch'" in one_line(result)
 
 
 def test_verify_finds_a_changed_file(release, tmp_path):
