@@ -142,7 +142,7 @@ def test_standard_input_without_an_output_is_2(refused):
 
 def test_an_unknown_model_is_2_with_a_suggestion(refused):
     line = refused(2, "photo.png", use="edsr-baseline-blent")
-    assert "Did you mean 'edsr-baseline-blend'" in line
+    assert "Did you mean edsr-baseline-blend, " in line
 
 
 @pytest.mark.parametrize("words", [["-d", "abacus"], ["-t", "tiny"], ["-t", "3"]])
