@@ -62,10 +62,7 @@ def models_folder() -> Path:
 
 
 def locate_base(base: str) -> Path | None:
-    """The folder of a base model, or of a path that is one; None where it is not here.
-
-    Raises PresetError (neither a folder nor a known name).
-    """
+    """The folder of a base model, or of a path that is one; None where it is not here. Raises PresetError."""
     if Path(base).is_dir():
         return Path(base)
     about = load_base(base)
@@ -75,10 +72,7 @@ def locate_base(base: str) -> Path | None:
 
 
 def find_base(base: str) -> Path:
-    """As `locate_base`, for what must be there.
-
-    Raises PresetError (neither a folder nor a known name), ModelError (it is not here; the message says how to get it).
-    """
+    """As `locate_base`, but raises ModelError, which says how to get it, where it is not here."""
     folder = locate_base(base)
     if folder is None:
         raise missing_bases([base])

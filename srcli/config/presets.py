@@ -278,11 +278,9 @@ def _kind_before(preset: Preset) -> Kind:
 
 
 def load_preset(name: str | Path) -> Preset:
-    """The preset called `name`, or in the TOML file at the path `name`.
+    """The preset at the path `name`, or of that name in `$SRCLI_PRESETS_DIR` or the package.
 
-    A path that exists comes first, then `$SRCLI_PRESETS_DIR`, then the presets that came with the package. Raises
-    PresetError (no such preset (with the nearest name), or a file that is no preset), ModelError (it has left the
-    package, and another has taken its place).
+    Raises PresetError (no such preset, or a file that is none), ModelError (another has taken its place).
     """
     path = Path(name)
     if path.suffix == ".toml" or path.is_file():

@@ -69,10 +69,7 @@ def usual_colour_fix(preset: Preset) -> str:
 
 
 def check_sampled(preset: Preset, option: str) -> None:
-    """Refuse an option that only diffusion models have.
-
-    Raises UsageError (the preset samples nothing; the hint lists those that do).
-    """
+    """Refuse an option that only diffusion models have: UsageError, with a hint that lists them."""
     if is_sampled(preset):
         return
     names = [known.name for known in list_presets() if is_sampled(known)]

@@ -37,10 +37,7 @@ def is_generative(preset: Preset) -> bool:
 
 
 def check_generative(preset: Preset, option: str) -> None:
-    """Refuse an option that only presets with a temperature have.
-
-    Raises UsageError (the preset draws no noise; the hint lists those that do).
-    """
+    """Refuse an option that only presets with a temperature have: UsageError, with a hint that lists them."""
     if is_generative(preset):
         return
     names = [known.name for known in list_presets() if is_generative(known)]
@@ -51,10 +48,7 @@ def check_generative(preset: Preset, option: str) -> None:
 
 
 def choose(preset: Preset, scale: float, asked: Asked = None) -> Chosen | None:
-    """The temperature for a picture that is enlarged by `scale`; None for a preset that draws no noise.
-
-    `asked`: a number; "auto" and None mean the preset's own.
-    """
+    """The temperature for a scale; None for a preset that draws no noise. "auto" and None: the preset's own."""
     if not is_generative(preset):
         return None
     if isinstance(asked, float | int):
@@ -70,10 +64,7 @@ def choose(preset: Preset, scale: float, asked: Asked = None) -> Chosen | None:
 
 
 def published(scale: float, *, patch: int) -> float:
-    """The temperature that LINF's authors use, interpolated over the scale.
-
-    `patch`: side of the patches that the flow draws at once, 1 or more.
-    """
+    """LINF's authors' temperature, interpolated over the scale; `patch`: side of what the flow draws at once."""
     pixel = _interpolated(PUBLISHED_PIXEL, scale)
     return pixel if patch == 1 else PUBLISHED_PATCH * pixel / PUBLISHED_PIXEL[0][1]
 
@@ -98,10 +89,7 @@ def parse_temperature(text: str, option: str = "--temperature") -> float | Liter
 
 
 def parse_temperatures(text: str, option: str = "--temps") -> list[float]:
-    """Temperatures as typed, in rising order, each once: ``0,.2,.4``, ``0:1:0.05`` (the end included), or both.
-
-    Raises UsageError (no list of that kind).
-    """
+    """Temperatures in rising order, of ``0,.2,.4``, ``0:1:0.05`` (the end included), or both. Raises UsageError."""
     found: set[float] = set()
     for word in text.split(","):
         if word.strip():

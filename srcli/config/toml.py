@@ -27,10 +27,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def user_path(key: str) -> Path | None:
-    """A path that the user's `config.toml` names; None where it does not.
-
-    Raises PresetError (the file is not TOML, or names something else than a path).
-    """
+    """A path that the user's `config.toml` names; None where it does not. Raises PresetError."""
     import platformdirs
 
     config = Path(platformdirs.user_config_dir("srcli", appauthor=False)) / "config.toml"
@@ -41,11 +38,7 @@ def user_path(key: str) -> Path | None:
 
 
 def read_section(cls: type[T], table: Mapping[str, Any], where: str) -> T:
-    """A dataclass filled from a table of plain values; its annotations are the schema.
-
-    Raises PresetError (a key that does not belong (with the nearest one), is missing, has another type, or a value that
-    the class refuses).
-    """
+    """A dataclass filled from a table of plain values; its annotations are the schema. Raises PresetError."""
     hints = _hints(typing.cast(Any, cls))
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]  # T is a dataclass; Python cannot say so
     for key in table:

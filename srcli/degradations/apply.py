@@ -18,11 +18,7 @@ SHARPEN_BY, SHARPEN_ABOVE = 0.5, 10 / 255
 
 
 def degrade(hr: Tensor, degradation: Degradation, size: Size) -> tuple[Tensor, Tensor]:
-    """The LR picture of a degradation, and the HR picture that it shows.
-
-    `hr`: (H, W, 3) uint8. Returns LR (h, w, 3) uint8, and HR (H, W, 3) uint8: sharpened where the degradation says so,
-    else `hr`.
-    """
+    """LR (h, w, 3) and HR of a degradation of `hr` (H, W, 3), all uint8; HR is sharpened where it says so."""
     x = hr.permute(2, 0, 1)[None].float() / 255
     if degradation.sharpen:
         x = sharpened(x)

@@ -22,10 +22,7 @@ _SECOND = _signed(0x94D049BB133111EB)
 
 
 def bits(keys: Tensor, count: int) -> Tensor:
-    """The first numbers of each stream: evenly distributed whole numbers in [0, 2^32).
-
-    `keys`: (B,) int64, one for each stream. Returns (B, count) int64, on the device of the keys.
-    """
+    """The first `count` numbers of each stream, in [0, 2^32): keys (B,), all int64, to (B, count)."""
     return bits_at(keys, torch.arange(count, device=keys.device))
 
 

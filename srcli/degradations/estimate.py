@@ -186,10 +186,7 @@ def _starts(side: int) -> list[int]:
 
 
 def _steps(luma: F32, opaque: F32) -> NDArray[np.float64]:
-    """Sum and count (2, 8) of the steps between neighbouring rows, by the lower one's place in the grid.
-
-    A step is the part of a difference that the slopes on both sides do not explain.
-    """
+    """Sum and count (2, 8) of what slopes do not explain of the steps between rows, by the lower one's place."""
     apart = np.diff(luma, axis=0)
     step = np.abs(apart[1:-1] - (apart[:-2] + apart[2:]) / 2)
     used = (step < STEP_LIMIT) & (opaque[2:-1] == 1)
@@ -208,10 +205,7 @@ def _blocks(steps: NDArray[np.float64]) -> float:
 
 
 def _roughness(luma: F32, opaque: F32) -> NDArray[np.floating]:
-    """Standard deviation in levels that noise would have, for every block that is opaque and not clipped.
-
-    The filter is blind to constants and slopes (Immerkaer, 1996).
-    """
+    """Standard deviation in levels that noise would have, for every opaque, unclipped block (Immerkaer, 1996)."""
     bend = luma[:-2] - 2 * luma[1:-1] + luma[2:]
     bend = (bend[:, :-2] - 2 * bend[:, 1:-1] + bend[:, 2:]) / 6
     inside = luma[1:-1, 1:-1]

@@ -34,10 +34,7 @@ _TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
 
 
 def jpeg(picture: Tensor, quality: float) -> Tensor:
-    """A picture (1, 3, h, w) in [0, 1] as it looks after JPEG with 4:2:0 chroma, in [0, 1].
-
-    `picture`: values outside [0, 1] are clipped first. `quality`: above 0, up to 100.
-    """
+    """A picture (1, 3, h, w), clipped to [0, 1], as it looks after JPEG with 4:2:0 chroma; 0 < quality <= 100."""
     h, w = picture.shape[-2:]
     padded = _padded(picture.clamp(0, 1) * 255)
     luma, chroma = _mixed(padded, _TO_YCBCR).split([1, 2], dim=1)

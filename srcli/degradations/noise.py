@@ -53,10 +53,7 @@ def _poisson(picture: Tensor, noise: Noise) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _counts(brightest: int, device: torch.device) -> Tensor:
-    """Poisson distributions of the 256 levels: cumulative probabilities (256, counts), in parts of 2^32.
-
-    The entry for level v and count k is v * 2^32 + the probability of at most k.
-    """
+    """Cumulative Poisson probabilities (256, counts) of the levels, in parts of 2^32, each plus its level * 2^32."""
     rate = torch.arange(256, dtype=torch.float64)[:, None] * brightest / 255
     count = torch.arange(brightest + math.ceil(8 * math.sqrt(brightest)) + 20, dtype=torch.float64)
     single = torch.exp(torch.xlogy(count, rate) - rate - torch.lgamma(count + 1))

@@ -112,10 +112,7 @@ def as_torch_home(path: Path) -> Iterator[None]:
 
 
 def missing(name: str, package: str, *, asked: bool = False) -> str | None:
-    """What keeps a metric that needs a backbone and a package from working, with the command that helps.
-
-    Importing a package takes seconds: unless a person `asked` for the metric, it is tried only if the backbone is here.
-    """
+    """What keeps a metric with a backbone from working; imports its `package` (seconds) only if here or `asked` for."""
     here = locate(name) is not None
     have = " (or name the file that you have: --lpips-backbone FILE)" if package == "lpips" else ""
     problems = [] if here else [f"its backbone {BACKBONES[name].file} is not here. Get it: {PULL}{have}"]

@@ -17,10 +17,7 @@ KERNEL = np.array([1, 4, 6, 4, 1]) / 16
 
 
 def gradient_ratio(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
-    """Mean squared difference of neighbours' luma in (h, w, 3), over that of the truth: below 1 is too smooth.
-
-    ValueError where the truth is flat.
-    """
+    """Mean squared step of luma between neighbours in (h, w, 3), over the truth's; ValueError where that is flat."""
     energies = [sum(float(np.square(np.diff(luma_of(x), axis=a)).mean()) for a in (0, 1)) for x in (sr, hr)]
     if not energies[1]:
         raise ValueError("the truth is flat")

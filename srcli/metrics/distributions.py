@@ -12,10 +12,7 @@ FLOOR = (1 / 255) ** 2 / 12  # power of 8-bit rounding noise: differences below 
 
 
 def diversity(samples: NDArray[np.integer]) -> float:
-    """Standard deviation over results (n, h, w, 3) for one input, mean over all values, in 8-bit levels (LINF).
-
-    Raises ValueError (fewer than two samples).
-    """
+    """LINF's standard deviation over results (n, h, w, 3) for one input, mean over all values; ValueError for n < 2."""
     if len(samples) < 2:
         raise ValueError("diversity needs at least two samples")
     return float(np.std(samples.astype(np.float64), axis=0, ddof=1).mean())

@@ -17,10 +17,7 @@ NOTICE = "computed by pyiqa, under PolyForm Noncommercial 1.0.0: not for commerc
 
 
 def missing(*, asked: bool = False) -> str | None:
-    """What keeps these metrics from working, with the command that helps.
-
-    Importing pyiqa takes seconds: that is tried only if a person `asked` for one of them.
-    """
+    """What keeps these metrics from working; importing pyiqa takes seconds, so only if a person `asked` for one."""
     if not asked:
         import importlib.util
 

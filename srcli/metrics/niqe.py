@@ -45,10 +45,7 @@ def niqe_srcli(rgb: NDArray[np.floating]) -> float:
 
 
 def niqe(rgb: NDArray[np.floating]) -> float:
-    """NIQE of (h, w, 3) in [0, 1], luma as BasicSR and pyiqa take it, against the published statistics.
-
-    Raises ValueError (a side has fewer than 96 pixels), ModelError (the statistics are not here, or are another file).
-    """
+    """NIQE of (h, w, 3) in [0, 1], luma as BasicSR and pyiqa. Raises ValueError (sides < 96), ModelError (statistics)."""
     path = _parameters()
     if path is None:
         raise ModelError(f"niqe cannot be measured: {missing()}")

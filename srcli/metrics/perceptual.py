@@ -34,10 +34,7 @@ def lpips(sr: NDArray[np.floating], hr: NDArray[np.floating], *, net: str = "ale
 
 
 def dists(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
-    """DISTS of (h, w, 3) in [0, 1] at their own size, in float32 on the CPU; 0 for equals.
-
-    Raises ModelError (the backbone is not here or is another file, or the package cannot be imported).
-    """
+    """DISTS of (h, w, 3) in [0, 1] at their own size, in float32 on the CPU; 0 for equals. Raises ModelError."""
     return _distance(_dists_network(), sr, hr)
 
 
@@ -62,10 +59,7 @@ def _dists_network() -> Any:
 
 @lru_cache(maxsize=3)
 def lpips_network(net: str) -> Any:
-    """LPIPS as a function of pictures (B, 3, h, w) in [-1, 1], on the CPU; (B, 1, 1, 1), nothing in it is trained.
-
-    Raises ModelError (the backbone is not here or is another file, or the package cannot be imported).
-    """
+    """LPIPS of (B, 3, h, w) in [-1, 1], on the CPU: (B, 1, 1, 1). Nothing in it is trained. Raises ModelError."""
     import torch
 
     path = checked(net)
@@ -88,10 +82,7 @@ def lpips_network(net: str) -> Any:
 
 
 def squeezenet(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
-    """Distance of (h, w, 3) in [0, 1], the whole picture, in float32 on the CPU; 0 for equals.
-
-    Raises ModelError (the backbone is not here or is another file), ValueError (the picture is too small).
-    """
+    """Distance of (h, w, 3) in [0, 1] in float32 on the CPU; 0 for equals. Raises ModelError, ValueError (too small)."""
     if min(sr.shape[:2]) < SMALLEST:
         raise ValueError(f"the picture's sides must have {SMALLEST} pixels at least")
     return _distance(squeezenet_network(), sr, hr)

@@ -96,10 +96,7 @@ PROTOCOLS = {
 
 
 def find_protocol(name: str) -> Protocol:
-    """The protocol called `name`, perhaps with ``+8bit`` or ``+float`` appended.
-
-    Raises UsageError (an unknown name).
-    """
+    """The protocol called `name`, perhaps with ``+8bit`` or ``+float`` appended. Raises UsageError."""
     plain, plus, values = name.strip().lower().replace("_", "-").partition("+")
     if plain not in PROTOCOLS:
         raise UsageError(f"unknown protocol '{name}'.", hint=suggest(plain, PROTOCOLS))

@@ -10,10 +10,7 @@ LUMA = np.array([65.738, 129.057, 25.064]) / 256
 
 
 def psnr(sr: NDArray[np.floating], hr: NDArray[np.floating], *, shave: int = 0) -> float:
-    """PSNR in dB of sr against the truth hr, both (h, w) or (h, w, 3) in [0, 1], without `shave` pixels on every side.
-
-    Raises ValueError (shapes differ, or the border leaves nothing).
-    """
+    """PSNR in dB of (h, w) or (h, w, 3) in [0, 1], without `shave` pixels on every side. Raises ValueError (shapes)."""
     if sr.shape != hr.shape:
         raise ValueError(f"sizes differ: {sr.shape} and {hr.shape}")
     difference = shaved(sr.astype(np.float64) - hr, shave)

@@ -57,10 +57,7 @@ SET_METRICS = {"fid": frechet_distance, "kid": kernel_distance}
 
 
 def inception_features(pixels: NDArray[np.uint8]) -> F64:
-    """What Inception-v3 sees in (h, w, 3) 8-bit pixels: (2048,).
-
-    Raises ModelError (the network's weights are not here or are another file, or torch-fidelity cannot be imported).
-    """
+    """What Inception-v3 sees in (h, w, 3) 8-bit pixels: (2048,). Raises ModelError (weights or torch-fidelity)."""
     import torch
 
     x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).unsqueeze(0)

@@ -26,10 +26,7 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al., MS-SSIM
 
 
 def ssim(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
-    """SSIM of (h, w) or (h, w, c) in [0, 1] over the windows inside the picture, in float64, mean over channels.
-
-    Raises ValueError (shapes differ, or a side has fewer than 11 pixels, so that no window fits).
-    """
+    """SSIM of (h, w[, c]) in [0, 1] in float64, over windows inside the picture. Raises ValueError (sides < 11)."""
     similarity, _ = _means(sr.astype(np.float64, copy=False), hr.astype(np.float64, copy=False))
     return float(similarity.mean())
 
@@ -76,10 +73,7 @@ def _blurred_single(x: Tensor) -> Tensor:
 
 
 def ms_ssim(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
-    """MS-SSIM of (h, w, 3) in [0, 1] over five scales, each half of the one before; mean over channels.
-
-    Raises ValueError (shapes differ, or a side has fewer than 161 pixels, so that no window fits at the last scale).
-    """
+    """MS-SSIM of (h, w, 3) in [0, 1] over five scales, mean over channels. Raises ValueError (a side < 161)."""
     a, b = sr.astype(np.float64, copy=False), hr.astype(np.float64, copy=False)
     smallest = (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1)
     if min(a.shape[:2]) <= smallest:
