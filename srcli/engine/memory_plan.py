@@ -30,7 +30,7 @@ from srcli.engine.diffusion import plan_tiles
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import ResourceError
 from srcli.geometry import Size, output_size
-from srcli.models.generators.latent_restorer import Condition, LatentRestorer
+from srcli.models.latent_restorer import Condition, LatentRestorer
 from srcli.weights.build import assemble
 
 SHARE = 0.8  # of the free memory that is planned with

@@ -24,7 +24,7 @@ from srcli.engine.noise import SampleNoise
 from srcli.engine.request import RenderRequest, RenderStats, Report, Source, part_of
 from srcli.errors import ResourceError
 from srcli.geometry import Box, Size
-from srcli.models.generators.latent_restorer import Condition, LatentRestorer
+from srcli.models.latent_restorer import Condition, LatentRestorer
 from srcli.models.noise_schedule import scheduler_for
 from srcli.resources import free_memory
 

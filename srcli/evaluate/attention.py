@@ -30,7 +30,7 @@ from srcli.evaluate.plots import file_of
 from srcli.geometry import F32, Box, Size, nearest_index
 from srcli.models.decoders.lit import LIT
 from srcli.models.decoders.native import OnNative
-from srcli.models.generators.latent_restorer import Condition
+from srcli.models.latent_restorer import Condition
 from srcli.models.lgcaa import LocalGlobalAttention, Looked, level_grid
 from srcli.models.noise_schedule import alphas_cumprod
 from srcli.models.sr import Frame, NativeEncoder, pixel_cell

@@ -97,18 +97,9 @@ def published_kind(preset: Preset) -> tuple[str | None, str | None]:
     """The method that tables print of a network's kind, whatever its size, and the encoder."""
     if preset.kind == "restoration":  # there is no encoder to choose
         return "LGCAA", None
-    from srcli.models.decoders import DECODERS  # brings torch
-    from srcli.models.encoders import ENCODERS
-    from srcli.models.generators import GENERATORS
+    from srcli.weights.build import titles  # brings torch
 
-    if preset.encoder.name == "refined":
-        body, tail = preset.encoder.args["body"], preset.encoder.args["tail"]
-        return f"Thera {tail.capitalize()}", ENCODERS[body["name"]].title
-    encoder = ENCODERS[preset.encoder.name].title
-    if preset.generator is not None:
-        return GENERATORS[preset.generator.name].title, encoder
-    decoder = DECODERS[preset.decoder.name]
-    return decoder.title if preset.decoder.args.get("branches", 1) == 1 else decoder.cascade_title, encoder
+    return titles(preset)
 
 
 @dataclass(frozen=True)

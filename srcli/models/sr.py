@@ -26,6 +26,9 @@ class Encoder(nn.Module):
     title: ClassVar[str | None] = None  # what tables of papers call the published network of this class
     out_dim: int
     latent_channels: int = 0  # of a sampled latent that it expects behind the three colours
+    fidelity_dim: int = (
+        0  # channels of `faithful`, for generators that look at them; 0: it is no such encoder
+    )
     multiple_of: int = 1  # of which LR sides must be multiples (8 for SwinIR's windows); the engine pads
     # Whether the mirrored continuation that completes a side begins with the edge row again, as in the tests of the
     # LIIF family, or with the one before, as CiaoSR does.
@@ -40,6 +43,11 @@ class Encoder(nn.Module):
     def for_scale(self, scale: float) -> Callable[[Tensor], Tensor]:
         """What computes the features for an output `scale` times as large: itself, or a part that is enough."""
         return self
+
+    def faithful(self, lr: Tensor) -> Tensor:
+        """Features of lr (B, 3, h, w) alone, without those of a sampled latent."""
+        features: Tensor = self(lr)
+        return features
 
     def grown(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """What to start from, given the state of a smaller encoder of the family; as it is where growth is unknown."""

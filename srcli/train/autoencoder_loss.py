@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from srcli.data.samples import Batch
 from srcli.errors import PresetError
 from srcli.geometry import Box, Grid, Size
-from srcli.models.encoders.perception import Perception
 from srcli.models.layers import MLP, grid_coord
 from srcli.models.sr import Frame, ImplicitSR, pixel_cell
 from srcli.train.losses import Objective, TrainingLoss, classifier, luma_psnr
@@ -198,16 +197,20 @@ def generator_loss(made: Tensor) -> Tensor:
 
 def faithful(network: ImplicitSR, lr: Tensor) -> Tensor:
     """Features of lr (B, 3, h, w) with zeros for those of a latent; PresetError for an encoder that sees none."""
-    if not isinstance(network.encoder, Perception):
+    encoder: Any = network.encoder
+    if not encoder.fidelity_dim:
         raise PresetError("This objective needs FPLIA's encoder.", hint='encoder.name = "perception"')
-    return network.encoder.beside(lr)
+    features: Tensor = encoder.beside(lr)
+    return features
 
 
 def perceived(network: ImplicitSR, lr: Tensor, z: Tensor) -> Tensor:
     """Features of a latent (B, z, h, w), not normalised, and of LR (B, 3, h, w) what branch p needs, or zeros."""
-    feat, encoder = autoencoder_of(network).decode(z), network.encoder
-    if isinstance(encoder, Perception) and encoder.out_dim > encoder.feat_dim:  # the native picture
-        return encoder.beside(lr, feat)
+    feat: Tensor = autoencoder_of(network).decode(z)
+    encoder: Any = network.encoder
+    if encoder.fidelity_dim and encoder.out_dim > encoder.feat_dim:  # the native picture
+        feat = encoder.beside(lr, feat)
+        return feat
     return F.pad(feat, (0, 0, 0, 0, encoder.out_dim - feat.shape[1], 0))
 
 

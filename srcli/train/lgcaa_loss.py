@@ -24,7 +24,7 @@ from srcli.train.diffusion_losses import with_noise, without_noise
 from srcli.train.losses import FeatureCache, Objective, TrainingLoss, classifier, luma_psnr
 
 if TYPE_CHECKING:
-    from srcli.models.generators.latent_restorer import LatentRestorer
+    from srcli.models.latent_restorer import LatentRestorer
 
 MEASURED_AT = {"psnr-y from noise": 1.0, "psnr-y one step": 0.25}  # shares of the noise steps
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -57,7 +57,7 @@ class Denoising(TrainingLoss):
 
     def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
         """The loss of a batch; times and noise come from torch's own generator."""
-        from srcli.models.generators.latent_restorer import Condition  # diffusers with it
+        from srcli.models.latent_restorer import Condition  # diffusers with it
 
         restorer, hr = _restorer(network), _picture(batch)
         enlarged = F.interpolate(batch.lr, size=hr.shape[-2:], mode="bicubic").clamp(-1, 1)

@@ -23,7 +23,7 @@ from srcli.models.generators import GENERATORS
 from srcli.models.sr import Decoder, Encoder, ImplicitSR, SelectiveDecoder
 
 if TYPE_CHECKING:
-    from srcli.models.generators.latent_restorer import LatentRestorer
+    from srcli.models.latent_restorer import LatentRestorer
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -109,6 +109,18 @@ def branches_of(preset: Preset) -> tuple[str, ...]:
     return tuple(preset.decoder.args.get("branches", decoder.every_branch))
 
 
+def titles(preset: Preset) -> tuple[str | None, str | None]:
+    """What tables of papers call the preset's method, and its encoder."""
+    if preset.encoder.name == "refined":
+        body, tail = preset.encoder.args["body"], preset.encoder.args["tail"]
+        return f"Thera {tail.capitalize()}", ENCODERS[body["name"]].title
+    encoder = ENCODERS[preset.encoder.name].title
+    if preset.generator is not None:
+        return GENERATORS[preset.generator.name].title, encoder
+    decoder = DECODERS[preset.decoder.name]
+    return decoder.title if preset.decoder.args.get("branches", 1) == 1 else decoder.cascade_title, encoder
+
+
 def _skip_of(decoder: Part) -> tuple[Part, Any]:
     """A decoder's part without the setting of what it adds to, and that."""
     skip = decoder.args.get("skip", "bilinear")
@@ -158,7 +170,7 @@ def check_parts(preset: Preset) -> None:
 
 def assemble(preset: Preset) -> LatentRestorer:
     """As `build`, of the generator "lgcaa"; what comes from base models is loaded, ModelError if it is not here."""
-    from srcli.models.generators import latent_restorer as lgcaa  # brings diffusers
+    from srcli.models import latent_restorer as lgcaa  # brings diffusers
 
     assert preset.generator is not None
     if preset.diffusion is None:

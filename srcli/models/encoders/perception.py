@@ -56,7 +56,7 @@ class Perception(Encoder):
         self.fidelity = make(
             ENCODERS, "encoder", fidelity, "fidelity", **({"gives": gives} if native else {})
         )
-        self.fidelity_dim: int = getattr(self.fidelity, "feat_dim", self.fidelity.out_dim)
+        self.fidelity_dim = getattr(self.fidelity, "feat_dim", self.fidelity.out_dim)
         self.autoencoder = AutoEncoder(autoencoder)
         self.latent_channels = autoencoder.z_channels
         self.feat_dim = self.fidelity_dim + self.autoencoder.out_dim

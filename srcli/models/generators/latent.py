@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srcli.models.encoders.perception import Perception
 from srcli.models.sr import Encoder, Generator
 
 
@@ -87,13 +86,12 @@ class FPLIA(LatentGenerator):
 
     def check(self, encoder: Encoder) -> None:
         super().check(encoder)
-        if not isinstance(encoder, Perception):
+        if not encoder.fidelity_dim:
             raise ValueError("the generator needs the features of an encoder such as 'perception'")
         self._check_condition(encoder.fidelity_dim)
 
     def condition(self, encoder: Encoder, lr: Tensor) -> Tensor:
         """Features of the encoder's fidelity network: (B, C, h, w)."""
-        assert isinstance(encoder, Perception)
         return encoder.faithful(lr)
 
 
@@ -109,7 +107,7 @@ class Kim(LatentGenerator):
 
     def condition(self, encoder: Encoder, lr: Tensor) -> Tensor:
         """The latent of the LR image, each of whose pixels is repeated to the size of a picture: (B, z, h, w)."""
-        seen: Any = encoder  # LatentFeatures, or Perception
+        seen: Any = encoder  # an encoder with an auto-encoder
         autoencoder = seen.autoencoder
         picture = F.interpolate(lr, scale_factor=float(autoencoder.factor), mode="nearest")
         return self.normalised(autoencoder.moments(picture)[0])
