@@ -67,16 +67,15 @@ def load_photos(
     sources: Sequence[Path],
     *,
     smallest: int,
-    held_out: Iterable[str] = (),
+    held_out: Iterable[str] = (),  # photographs to hold out besides those the hash chooses
     in_memory: int | None = None,
-    folder: Path | None = None,
+    folder: Path | None = None,  # on whose disk the pixels of the others lie, in a file without a name
 ) -> Photos:
     """Read every image of folders (recursively) and tar shards.
 
-    Those with a side below `smallest` are skipped, and said so. `held_out`: photographs to hold out besides those the
-    hash chooses. `in_memory`: bytes of pixels up to which they are held in memory; None for a share of what is free.
-    `folder`: on whose disk the others lie, in a file without a name. Raises NothingToDoError (no source, or no image
-    that can be used), ImageError (a damaged tar file), ResourceError (the disk is full).
+    Those with a side below `smallest` are skipped, and said so. `in_memory`: bytes of pixels up to which they are held
+    in memory; None for a share of what is free. Raises NothingToDoError (no source, or no image that can be used),
+    ImageError (a damaged tar file), ResourceError (the disk is full).
     """
     store = _Store(input_bytes() if in_memory is None else in_memory, folder)
     found: list[str] = []

@@ -22,17 +22,16 @@ def pack(
     *,
     shard_bytes: int,
     prefix: str = "photos",
-    smallest: int = 1,
+    smallest: int = 1,  # photos with a smaller side are left out, of which `skipped` is told
     overwrite: bool = False,
     skipped: Callable[[str], None] = lambda _line: None,
-    report: Callable[[str, int], None] = lambda _name, _count: None,
+    report: Callable[[str, int], None] = lambda _name, _count: None,  # told of every other photo
 ) -> Iterator[Path]:
     """Write `<output>/<prefix>-000000.tar`, .. with every photo that can be used, its bytes unchanged; yields shards.
 
-    A shard ends before it would be larger than `shard_bytes`; one photo always fits. `smallest`: sides below are left
-    out, of which `skipped` is told, as `report` of others. `overwrite` replaces shards of that name. Raises NothingToDoError (no source, or no
-    photo that can be used), ImageError (a damaged tar file), ExistsError (there are such shards), ResourceError (it
-    cannot be written).
+    A shard ends before it would be larger than `shard_bytes`; one photo always fits. `overwrite` replaces shards of
+    that name. Raises NothingToDoError (no source, or no photo that can be used), ImageError (a damaged tar file),
+    ExistsError (there are such shards), ResourceError (it cannot be written).
     """
     try:
         output.mkdir(parents=True, exist_ok=True)

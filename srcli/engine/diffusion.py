@@ -110,11 +110,11 @@ class Plan:
 @torch.no_grad()
 def denoise(
     predict: Predict,
-    noise: Noise,
+    noise: Noise,  # the sample's own (1, C, H, W) at 0, and that of the n-th step at n
     schedule: Schedule,
     plan: Plan,
     *,
-    by_level: bool = False,
+    by_level: bool = False,  # t is sqrt(alpha-bar) instead of the step of training
     start: Tensor | None = None,
     begin: int = 0,
     is_out_of_memory: Callable[[BaseException], bool] = lambda error: isinstance(error, MemoryError),
@@ -123,10 +123,9 @@ def denoise(
     """Denoise a sample (1, C, H, W) from noise, or from noise and a start; and the plan that fitted into memory.
 
     `predict` gives the noise (or velocity) in n noisy tiles (n, C, h, w) at the time t (n,), told where they lie.
-    `noise`: the sample's own (1, C, H, W) at 0, and that of the n-th step at n. `by_level`: t is sqrt(alpha-bar)
-    instead of the step of training. `start`: gets the noise that belongs before call `begin`, the first one made; None:
-    noise alone. Raises ModelError (a prediction is NaN or infinite), ResourceError (memory runs out even with the
-    smallest tiles), UsageError (`begin` is no call, or is not the first without a start).
+    `start`: gets the noise that belongs before call `begin`, the first one made; None: noise alone. Raises ModelError
+    (a prediction is NaN or infinite), ResourceError (memory runs out even with the smallest tiles), UsageError (`begin`
+    is no call, or is not the first without a start).
     """
     if not 0 <= begin < schedule.calls or (begin and start is None):
         raise UsageError(f"Sampling cannot begin at call {begin} of {schedule.calls}.")

@@ -17,12 +17,12 @@ OPPONENTS = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))  # of red, gre
 
 
 class LatentDecoder(Decoder):
-    """Pictures to latents, and back. `factor`: pixels for each latent along a side."""
+    """Pictures to latents, and back."""
 
     local = False
     needs_lr = False
     channels: int
-    factor: int
+    factor: int  # pixels for each latent along a side
 
     def encode(self, picture: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> scaled latents (B, channels, H / factor, W / factor), the most likely ones."""
@@ -42,7 +42,7 @@ class Cosines(LatentDecoder):
 
     `luma`, `chroma`: how many diagonals of frequencies are kept: n gives n (n + 1) / 2 numbers. `rise`: frequencies i,
     j are multiplied by sqrt(1 + rise (i + j)), so that they are told from noise sooner; with 6 about halfway, in the
-    logarithm, to deviations that are alike. `scaling`: brings the strongest to a deviation of about one.
+    logarithm, to deviations that are alike.
     """
 
     basis: Tensor
@@ -56,7 +56,7 @@ class Cosines(LatentDecoder):
         luma: int = 4,
         chroma: int = 2,
         rise: float = 6.0,
-        scaling: float = 2.0,
+        scaling: float = 2.0,  # brings the strongest to a deviation of about one
     ) -> None:
         super().__init__()
         waves = []

@@ -135,10 +135,9 @@ class LGCAA(Generator):
     `base`: a base model's name, or a folder with a subfolder `unet`; "" builds `unet`, settings of
     `UNet2DConditionModel`. `condition_widths`: of the light network that sees the enlarged picture; each after the
     first halves its size. `trains`: "attention": of the UNet only self- and cross-attention, the published way; "all"
-    from scratch. `control_parts`: which LGCAA the ControlNet's copy has. `dpacm`: whether the condition has a view that
-    is trained with. `relative`: whether the network is shown how far noisy latents are from those of the enlarged
-    picture with as little signal, and tells how far the answer is, so that what is not learned yet leaves the picture
-    as it was. The others: see `LocalGlobal`.
+    from scratch. `relative`: whether the network is shown how far noisy latents are from those of the enlarged picture
+    with as little signal, and tells how far the answer is, so that what is not learned yet leaves the picture as it
+    was. The others: see `LocalGlobal`.
     """
 
     kind = "restoration"
@@ -151,8 +150,8 @@ class LGCAA(Generator):
         unet: dict[str, Any] | None = None,
         condition_widths: tuple[int, ...] = (16, 32, 96, 256),
         trains: Literal["attention", "all"] = "attention",
-        control_parts: Parts = "none",
-        dpacm: bool = True,
+        control_parts: Parts = "none",  # which LGCAA the ControlNet's copy has
+        dpacm: bool = True,  # whether the condition has a view that is trained with
         relative: bool = False,
         checkpointing: bool = False,
         parts: Parts = "both",

@@ -91,16 +91,15 @@ class Schedule:
 
 def make_scheduler(
     diffusion: Diffusion,
-    sampler: Sampler,
+    sampler: Sampler,  # "ddpm" is ancestral sampling, which is DDIM at eta 1
     steps: int,
     eta: float = 0.0,
     *,
-    skip: int = 0,
+    skip: int = 0,  # steps at the noisy end that are left out
     official: bool = False,
 ) -> Schedule:
     """A sampler, ready for one sample.
 
-    `sampler`: "ddpm" is ancestral sampling, which is DDIM at eta 1. `skip`: steps at the noisy end that are left out.
     `official`: the grid of Kim et al. and FPLIA: steps counted from 1, the last of them down to the noise of the first
     step of training instead of to none.
     """

@@ -145,11 +145,11 @@ class GenerativeDecoder(Decoder):
     """A decoder that gives a distribution of colours, of which every sample is mean + temperature * direction.
 
     The output is cut into patches from its top left; those at the bottom and the right may reach beyond it. `query` and
-    `render` give the mean, temperature 0. `patch`: side of a patch of output pixels that one draw of noise belongs to.
+    `render` give the mean, temperature 0.
     """
 
     kind = "flow"
-    patch: int = 1
+    patch: int = 1  # side of a patch of output pixels that one draw of noise belongs to
 
     @property
     def noise_channels(self) -> int:
@@ -181,11 +181,10 @@ class SelectiveDecoder(Decoder):
     """A decoder with several answers, of which it can give the best one for every pixel, or always the same.
 
     `every_branch`: names of the answers where the constructor is not told otherwise; its argument is `branches`.
-    `branches`: names of those that this decoder has, in the order of the scores.
     """
 
     every_branch: ClassVar[tuple[str, ...]]
-    branches: tuple[str, ...]
+    branches: tuple[str, ...]  # names of this decoder's answers, in the order of the scores
 
     @property
     def selects(self) -> bool:

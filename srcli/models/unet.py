@@ -17,10 +17,8 @@ class UNet(UNet2DModel):  # type: ignore[misc]  # diffusers is not followed
     """Residual levels that halve the sides and double them again, told the step by an added embedding.
 
     The last convolutions of residual blocks, the attentions' last layers and the last convolution begin as zeros, so
-    that an untrained network predicts no noise. `widths`: channels of the levels from fine to coarse. `layers`:
-    residual blocks of a level on the way down; on the way up there is one more. `attention`: for each level, whether
-    its blocks are followed by self-attention; the middle always has it. `n_heads`: of every attention; None for as many
-    as `head_dim` gives.
+    that an untrained network predicts no noise. `attention`: for each level, whether its blocks are followed by
+    self-attention; the middle always has it.
     """
 
     def __init__(
@@ -28,10 +26,10 @@ class UNet(UNet2DModel):  # type: ignore[misc]  # diffusers is not followed
         *,
         in_channels: int,
         out_channels: int,
-        widths: tuple[int, ...],
-        layers: int,
+        widths: tuple[int, ...],  # channels of the levels from fine to coarse
+        layers: int,  # residual blocks of a level on the way down; on the way up there is one more
         attention: tuple[bool, ...],
-        n_heads: int | None = None,
+        n_heads: int | None = None,  # of every attention; None for as many as `head_dim` gives
         head_dim: int = 32,
         upsample: Literal["nearest", "bilinear"] = "nearest",
         groups: int = 32,

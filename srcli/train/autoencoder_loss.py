@@ -25,7 +25,7 @@ SMALLEST = {"squeezenet": 35, "vgg19": 16}  # pixels of a side that a backbone c
 
 def autoencoder(
     *,
-    branch: Literal["p", ""] = "p",
+    branch: Literal["p", ""] = "p",  # of LIA, "p" is the perceptual one; "" for a decoder without
     l1: float = 1.0,
     perceptual: float = 0.0,
     backbone: Literal["vgg19", "squeezenet"] = "vgg19",
@@ -37,17 +37,15 @@ def autoencoder(
     adversary_from: int = 0,
     adversary_width: int = 64,
     adversary_layers: int = 3,
-    smallest: float = 0.25,
-    crop: int = 0,
+    smallest: float = 0.25,  # the smallest target's sides over the picture's
+    crop: int = 0,  # side of a random square that is compared; 0: all
 ) -> tuple[Objective, ...]:
     """Encode `batch.picture`, sample the posterior, decode at a random size, compare.
 
     Weights: `l1` of the mean absolute error, `perceptual` of a distance in a classifier's features, `gradient` and
     `spectrum` of errors of neighbours' differences and of Fourier amplitudes (not published, for short runs), `kl` of
     the posterior's divergence for each colour, `adversary` of a PatchGAN's hinge loss besides the adaptive factor that
-    equates gradients. `branch`: of LIA, "p" is the perceptual one; "" for a decoder without. `smallest`: the smallest
-    target's sides over the picture's. `crop`: side of a random square that is compared; 0: all. Raises ValueError (a
-    weight below 0), PresetError (a perceptual loss without its file).
+    equates gradients. Raises ValueError (a weight below 0), PresetError (a perceptual loss without its file).
     """
     if min(l1, perceptual, gradient, spectrum, kl, adversary) < 0:
         raise ValueError("weights of losses are at least 0")

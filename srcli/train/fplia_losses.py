@@ -27,16 +27,15 @@ FALL, EVERY, LAST = 0.98, 1000, 342  # the published temperature: what it falls 
 def lia_finetune(
     *,
     diffusion: Diffusion,
-    steps: tuple[float, float] = (0.02, 0.98),
-    clamp: float = 0.0,
+    steps: tuple[float, float] = (0.02, 0.98),  # the steps of noise that are drawn from, as shares of all
+    clamp: float = 0.0,  # largest weight of an error; 0: none, as published
     temperature: Literal["published", "short"] = "published",
 ) -> tuple[Objective, ...]:
     """FPLIA's loss: squared errors of the selected colours and of every branch, latents estimated in one step.
 
     Branches that see the latent count by the signal-to-noise ratio of its step; f, which does not, and the selection
-    count as they are. `steps`: drawn from, as shares of all. `clamp`: largest weight of an error; 0: none, as
-    published. `temperature`: of the Gumbel noise: "published" takes 341,000 steps from 1 to 0.001, "short" 80 % of the
-    run.
+    count as they are. `temperature`: of the Gumbel noise: "published" takes 341,000 steps from 1 to 0.001, "short" 80 %
+    of the run.
     """
     if not 0 <= steps[0] < steps[1] <= 1 or clamp < 0:
         raise ValueError("steps rise from 0 to 1 at most, and clamp is at least 0")

@@ -121,14 +121,10 @@ def denoising(
     wasserstein: float = 2.0,
     perceptual: float = 0.3,
     backbone: Literal["lpips-alex", "squeezenet", "vgg19"] = "lpips-alex",
-    weights: str | None = None,
-    side: int = 128,
+    weights: str | None = None,  # the file of a backbone other than LPIPS
+    side: int = 128,  # pictures are enlarged to so many pixels for the backbone; AlexNet sees nothing below 64
 ) -> tuple[Objective, ...]:
-    """See `Denoising`; `wasserstein` and `perceptual` are the paper's lambda_1 and lambda_2, 0 for its ablations.
-
-    `weights`: the file of a backbone other than LPIPS. `side`: pictures are enlarged to so many pixels for it; AlexNet
-    sees nothing below 64.
-    """
+    """See `Denoising`; `wasserstein` and `perceptual` are the paper's lambda_1 and lambda_2, 0 for its ablations."""
     return (Denoising(diffusion, wasserstein, perceptual, partial(_judge, backbone, weights), side),)
 
 

@@ -53,26 +53,24 @@ class RunOptions:
 
 def train(
     recipe: Recipe,
-    data: list[Path],
+    data: list[Path],  # folders, images or tar shards
     out: Path,
     *,
     device: str = "cpu",
     limits: Limits | None = None,
     options: RunOptions = RunOptions(),
-    init: Path | None = None,
-    resume: str = "auto",
+    init: Path | None = None,  # weights to start a new run from
+    resume: str = "auto",  # "auto", "no", or the path of a run to continue in `out`
     report: Report | None = None,
     notify: Callable[[str], None] = lambda _line: None,
-    force: bool = False,
+    force: bool = False,  # continue a run whose configuration has changed; with resume "no", begin one anew
 ) -> int | None:
     """Train, or continue, the run in folder `out`, and give the signal that ended it; see `checkpoints`.
 
-    `data`: folders, images or tar shards. `init`: weights to start a new run from. `resume`: "auto", "no", or the path
-    of a run to continue in `out`. `report` is called after every step, `notify` with lines for people, both in the
-    first process. `force`: continue a run whose configuration has changed; with resume "no", begin one anew. Raises
-    UsageError (`out` holds a run with another configuration, or another call trains there), NothingToDoError (no photo
-    can be used, or there is nothing to resume), WeightsError (`init` does not fit, or the state is damaged),
-    ResourceError (the disk is full; the last checkpoint is still there), SrcliError (no finite loss).
+    `report` is called after every step, `notify` with lines for people, both in the first process. Raises UsageError
+    (`out` holds a run with another configuration, or another call trains there), NothingToDoError (no photo can be
+    used, or there is nothing to resume), WeightsError (`init` does not fit, or the state is damaged), ResourceError
+    (the disk is full; the last checkpoint is still there), SrcliError (no finite loss).
     """
     place = torch.device(device)
     with joined_ranks("nccl" if place.type == "cuda" else "gloo") as ranks, ExitStack() as held:

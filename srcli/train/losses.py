@@ -28,11 +28,10 @@ class TrainingLoss:
     """A loss with more to it than a formula; calling it gives the loss, as with every objective.
 
     `discriminator`: a network that is trained against this loss, in the same steps and with an optimiser of its own.
-    `discriminator_from`: the step at which that begins.
     """
 
     discriminator: nn.Module | None = None
-    discriminator_from: int = 0
+    discriminator_from: int = 0  # the step at which the discriminator begins
 
     def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
         """Called before every step `step` of `steps`: what follows a schedule is set here."""
@@ -164,7 +163,7 @@ def linf_stage_2(
     weights: str | None = None,
     temperature: float = 0.8,
     loss: Literal["steps", "joint"] = "steps",
-    teacher: str | None = None,
+    teacher: str | None = None,  # whose self-ensemble the colours aim at with `share`, see `Teacher`
     share: float = 0.9,
 ) -> tuple[Objective, ...]:
     """LINF's second stage: the density, and the colours at temperature 0.
@@ -172,8 +171,7 @@ def linf_stage_2(
     `nll`, `l1`, `perceptual`: weights of the negative log-density, of the absolute error of the colours at temperature
     0, and of the perceptual distance of a sample at `temperature`, which needs `data.block`. `loss`: "steps" gives the
     density an optimiser step of its own, as the authors' code does; "joint" is one weighted sum, as the paper writes
-    it. `teacher`: whose self-ensemble the colours aim at with `share`, see `Teacher`. Raises ValueError (a weight below
-    0), and as `Teacher` and `classifier`.
+    it. Raises ValueError (a weight below 0), and as `Teacher` and `classifier`.
     """
     if min(nll, l1, perceptual) < 0:
         raise ValueError("weights of losses are at least 0")

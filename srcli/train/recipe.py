@@ -83,24 +83,19 @@ class ValidationSettings:
 class Recipe:
     """A training run as data: the network (as in a preset) and how it is trained.
 
-    `held_out`: photographs kept for validation besides those that a hash of the name chooses.
-    `split_shards`: each process reads its own share of the files that are given, instead of all.
     `objective`: what is minimised: a name of `srcli.train.objectives`, and its settings.
-    `optim`: optimiser, learning rate, length.
-    `init`: what is taken from weights to start from.
-    `overfit`: train on so many samples again and again, to see that a network can learn at all; 0: on all.
     """
 
     preset: Preset
     data: SampleSettings = field(default_factory=SampleSettings)
-    held_out: tuple[str, ...] = ()
-    split_shards: bool = False
+    held_out: tuple[str, ...] = ()  # photographs kept for validation besides those a hash of the name chooses
+    split_shards: bool = False  # each process reads its own share of the files that are given, instead of all
     objective: Part = Part("l1")  # noqa: RUF009 - an immutable value
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
-    optim: OptimSettings = field(default_factory=OptimSettings)
-    init: InitSettings = field(default_factory=InitSettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)  # optimiser, learning rate, length
+    init: InitSettings = field(default_factory=InitSettings)  # what is taken from weights to start from
     validation: ValidationSettings = field(default_factory=ValidationSettings)
-    overfit: int = 0
+    overfit: int = 0  # train on so many samples again and again, to see that it can learn at all; 0: on all
 
     @property
     def scale_schedule(self) -> ScaleSchedule:

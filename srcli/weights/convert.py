@@ -46,21 +46,18 @@ class Installed:
 
 
 def import_file(
-    path: Path,
+    path: Path,  # `.pth`, `.ckpt` or `.safetensors`, in any published layout, or a folder that `write_folder` made
     *,
-    preset: str = "auto",
-    license_id: str | None,
-    output: Path | None = None,
+    preset: str = "auto",  # a name or file; "auto" finds it by keys, shapes and switches
+    license_id: str | None,  # SPDX; None takes the preset's, if it states one
+    output: Path | None = None,  # file to write; without a suffix, a folder with a file for each component
     trust_pickle: bool = False,
     overwrite: bool = False,
 ) -> Installed:
     """Convert a checkpoint to safetensors in the folder of models.
 
-    `path`: `.pth`, `.ckpt` or `.safetensors`, in any published layout, or a folder that `write_folder` made. `preset`:
-    a name or file; "auto" finds it by keys, shapes and switches. `license_id`: SPDX; None takes the preset's, if it
-    states one. `output`: the file to write instead; without a suffix, a folder with a file for each component. Raises
-    ModelError (missing, refused, or of unknown licence), WeightsError (damaged, or does not fit), ExistsError (there is
-    such a file already).
+    Raises ModelError (missing, refused, or of unknown licence), WeightsError (damaged, or does not fit), ExistsError
+    (there is such a file already).
     """
     if license_id is not None:
         license_id = check_license(license_id)
@@ -95,7 +92,7 @@ def _choose(checkpoint: Checkpoint, path: Path, preset: str, inside: Preset | No
         chosen = preset_inside(Path(preset)) if Path(preset).suffix == SUFFIX else load_preset(preset)
     elif inside is not None:
         chosen = inside
-    elif _is_ours(path):
+    elif path.suffix == SUFFIX and "preset" in metadata(path):
         chosen = preset_inside(path)
         check_header(chosen, path)
     else:
@@ -109,10 +106,6 @@ def _choose(checkpoint: Checkpoint, path: Path, preset: str, inside: Preset | No
             hint="Is it a checkpoint of another preset? --preset auto finds it.",
         )
     return chosen, stated
-
-
-def _is_ours(path: Path) -> bool:
-    return path.suffix == SUFFIX and "preset" in metadata(path)
 
 
 def install(
@@ -217,8 +210,6 @@ def write_folder(path: Path, state: Mapping[str, Tensor], preset: Preset) -> Non
     """Write a network's state as a folder. Raises ResourceError (the disk is full or the folder is not writable)."""
     from safetensors.torch import save
 
-    from srcli.files import write_atomically
-
     parts: dict[str, dict[str, Tensor]] = {}
     folders = {k: v for k, v in COMPONENTS.items() if k != "lia" or preset.decoder.name == "lia"}
     for key, value in state.items():
@@ -271,8 +262,6 @@ def _json(content: Any) -> bytes:
 
 def read_folder(path: Path) -> tuple[Preset, dict[str, Tensor]]:
     """A folder's preset, and its state under our keys. Raises ModelError (no such folder), WeightsError (damaged)."""
-    from srcli.weights.checkpoint import read
-
     if not is_folder(path):
         raise ModelError(f"{path} is no model: it has no {INDEX}.")
     try:

@@ -103,8 +103,7 @@ class Slots(NamedTuple):
 class HIIF(Decoder):
     """1,735,071 parameters by default for 64 channels.
 
-    `levels`: bits per axis of a query's place, and layers that are told one each. `protocol`: "whole" asks for all
-    pixels of a grid in one call; "official" for `rows_per_call` rows at a time.
+    `protocol`: "whole" asks for all pixels of a grid in one call; "official" for `rows_per_call` rows at a time.
     """
 
     title = "HIIF"
@@ -115,7 +114,7 @@ class HIIF(Decoder):
         *,
         in_dim: int,
         hidden_dim: int = 256,
-        levels: int = 6,
+        levels: int = 6,  # bits per axis of a query's place, and layers that are told one each
         n_heads: int = 16,
         protocol: Literal["whole", "official"] = "whole",
         rows_per_call: int = 300,

@@ -57,10 +57,8 @@ class Rendered(NamedTuple):
 class LIA(SelectiveDecoder):
     """FPAM, FPSM and the MLP; 35,851,535 parameters at the published sizes with all branches.
 
-    `perc_dim`: how many of the features are the perceptual stream, at their end. `branches`: any of f, p, pf, fp; one
-    alone needs no choice. `radius`: LR pixels of a window on each side of its middle, 1 to 12. `temperature`: of the
-    Gumbel noise in training; a buffer, so that training resumes with it. `gains`: factors on what the branches add to a
-    native picture; None: they add to the bilinear image, as published.
+    `temperature`: of the Gumbel noise in training; a buffer, so that training resumes with it. `gains`: factors on what
+    the branches add to a native picture; None: they add to the bilinear image, as published.
     """
 
     every_branch = tuple(BRANCHES)
@@ -80,11 +78,11 @@ class LIA(SelectiveDecoder):
         self,
         *,
         in_dim: int,
-        perc_dim: int = 0,
-        branches: tuple[str, ...] = ("f", "p", "pf", "fp"),
+        perc_dim: int = 0,  # how many of the features are the perceptual stream, at their end
+        branches: tuple[str, ...] = ("f", "p", "pf", "fp"),  # any of f, p, pf, fp; one alone needs no choice
         dim: int = 256,
         n_heads: int = 8,
-        radius: int = 3,
+        radius: int = 3,  # LR pixels of a window on each side of its middle, 1 to 12
         hidden: tuple[int, ...] = (256, 256, 256, 256),
         variant: Literal["code", "paper"] = "code",  # see above
     ) -> None:

@@ -55,12 +55,12 @@ class LINFField(NamedTuple):
 class LINF(GenerativeDecoder):
     """Residuals of patches by a flow; 705,216 parameters for single pixels, 836,760 for 3x3.
 
-    `patch`: side of a patch, 1 or 3. `ensemble`: "fourier" concatenates the neighbours, each multiplied by its weight;
-    "fourier-unweighted" leaves the weights out; "local" is the paper's local ensemble (eq. 8): a flow for each
-    neighbour, all from the same noise, and the weighted mean of the four outputs; "local-condition" takes the mean of
-    the four conditions before one flow. `protocol`: where a patch looks whose middle pixel lies beyond the output, at
-    the bottom or the right of sizes that are one more than a multiple of three: "extrapolated" continues the grid;
-    "official" sends it to the centre of the image, as the authors' zero padding of coordinates does.
+    `ensemble`: "fourier" concatenates the neighbours, each multiplied by its weight; "fourier-unweighted" leaves the
+    weights out; "local" is the paper's local ensemble (eq. 8): a flow for each neighbour, all from the same noise, and
+    the weighted mean of the four outputs; "local-condition" takes the mean of the four conditions before one flow.
+    `protocol`: where a patch looks whose middle pixel lies beyond the output, at the bottom or the right of sizes that
+    are one more than a multiple of three: "extrapolated" continues the grid; "official" sends it to the centre of the
+    image, as the authors' zero padding of coordinates does.
     """
 
     title = "LINF"
@@ -70,7 +70,7 @@ class LINF(GenerativeDecoder):
         self,
         *,
         in_dim: int,
-        patch: int = 1,
+        patch: int = 1,  # side of a patch, 1 or 3
         hidden_dim: int = 256,
         hidden: tuple[int, ...] = (256, 256, 256),
         flow_layers: int = 10,

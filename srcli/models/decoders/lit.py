@@ -67,11 +67,8 @@ class LIT(Decoder):
     """LIT (one branch), CLIT-2, CLIT-3; 5,328,651 parameters with one branch.
 
     All branches start from the same features and none reads another's answer, so that each is local and tiles show in
-    none. `side`: of the window in pixels, odd, 1 to 25. `attention`: weigh the window; otherwise the nearest pixel's
-    value answers alone. `cell`: the MLPs are told the size of an HR pixel. `local_ensemble`: mix the answers of the
-    windows around the four nearest pixels. `variant`: how offsets are encoded: "code", by the 16 frequencies 2^(2m/3) -
-    1 of the authors' release, or "paper", by 2^l, l = 0 .. 9, of its eq. 6. Nothing that was published has weights for
-    the latter.
+    none. `variant`: how offsets are encoded: "code", by the 16 frequencies 2^(2m/3) - 1 of the authors' release, or
+    "paper", by 2^l, l = 0 .. 9, of its eq. 6. Nothing that was published has weights for the latter.
     """
 
     title, cascade_title = "LIT", "CLIT"
@@ -83,11 +80,11 @@ class LIT(Decoder):
         branches: int = 1,
         base_dim: int = 256,
         n_heads: int = 8,
-        side: int = 7,
+        side: int = 7,  # of the window in pixels, odd, 1 to 25
         hidden: tuple[int, ...] = (256, 256, 256, 256),
-        attention: bool = True,
-        cell: bool = True,
-        local_ensemble: bool = False,
+        attention: bool = True,  # weigh the window; otherwise the nearest pixel's value answers alone
+        cell: bool = True,  # the MLPs are told the size of an HR pixel
+        local_ensemble: bool = False,  # mix the answers of the windows around the four nearest pixels
         variant: Literal["code", "paper"] = "code",
     ) -> None:
         super().__init__()

@@ -24,8 +24,7 @@ class LMCiaoSR(OffsetModulated):
     """734,998 parameters for 64 channels; bilinear skip, in training too (the release leaves it out there).
 
     `hidden`, `latent`: units of the hidden layers of queries, keys and values, and of the latent MLP. `depth`, `width`:
-    hidden layers of the render MLP, and their units. `window`: LR pixels of a side of the cross-scale attention's
-    windows.
+    hidden layers of the render MLP, and their units.
     """
 
     UPSTREAM_KEYS = ((r"^imnet_q\.", "decoder.imnet."),)
@@ -41,7 +40,7 @@ class LMCiaoSR(OffsetModulated):
         depth: int = 8,
         width: int = 16,
         latent: int = 288,
-        window: int = 48,
+        window: int = 48,  # LR pixels of a side of the cross-scale attention's windows
     ) -> None:
         super().__init__(in_dim=2 * width + 2, depth=depth, width=width, local_ensemble=True)
         if window < 1:

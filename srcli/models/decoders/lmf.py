@@ -27,8 +27,8 @@ def _conv(layer: nn.Conv2d, feat: Tensor) -> Tensor:
 class LMLIIF(OffsetModulated):
     """LM-LIIF: latent from the unfolded features and the cell; render MLP on (code, offset, cell); no skip.
 
-    `depth`, `width`: hidden layers of the render MLP, and their units. `latent`: units of the latent MLP's hidden
-    layer. `mod_input`: whether the render MLP reads a code of the latent; otherwise it reads the feature itself.
+    `depth`, `width`: hidden layers of the render MLP, and their units. `mod_input`: whether the render MLP reads a code
+    of the latent; otherwise it reads the feature itself.
     """
 
     skip = False
@@ -39,7 +39,7 @@ class LMLIIF(OffsetModulated):
         in_dim: int = 64,
         depth: int = 6,
         width: int = 16,
-        latent: int = 208,
+        latent: int = 208,  # units of the latent MLP's hidden layer
         feat_unfold: bool = True,
         local_ensemble: bool = True,
         cell_decode: bool = True,

@@ -34,13 +34,12 @@ class Thera(Decoder):
     """Colour = field of the nearest LR pixel + its colour; 8,385 parameters by default on 64 channels.
 
     `n_components`: waves of a field: 32 ("air") or 512 ("plus", "pro"). `anisotropic`: blur each axis by its own scale,
-    which the authors leave open; otherwise both by the mean area. `bias`: a constant colour; the published networks add
-    the mean of their pixels.
+    which the authors leave open; otherwise both by the mean area.
     """
 
     title = "Thera Air"
     halo = 1  # between two LR pixels `srcli.geometry` takes the even one, here it is the later one
-    bias: Tensor
+    bias: Tensor  # a constant colour; the published networks add the mean of their pixels
 
     def __init__(self, *, in_dim: int, n_components: int = 32, anisotropic: bool = False) -> None:
         super().__init__()

@@ -91,10 +91,9 @@ class RLFN(NativeEncoder):
     """RLFN with its upsampler; six blocks of 52 channels, 543,740 parameters at x4.
 
     Pixels are expected in [0, 2], that is with mean 0 and deviation 0.5: the release takes 0 to 255, which half
-    precision does not bear; the network is scaled by that, exactly. `centred`: they are in [-1, 1]. `small_blocks`:
-    blocks of a second body for factor 2, which answers alone up to x2 and together with the first one up to x2.5; 0:
-    there is none. `refine`: channels that are shuffled, from which a 3x3 convolution makes the colours; 0: the shuffle
-    gives them.
+    precision does not bear; the network is scaled by that, exactly. `small_blocks`: blocks of a second body for factor
+    2, which answers alone up to x2 and together with the first one up to x2.5; 0: there is none. `refine`: channels
+    that are shuffled, from which a 3x3 convolution makes the colours; 0: the shuffle gives them.
     """
 
     UPSTREAM_KEYS = ((r"^(conv_1|block_\d+|conv_2|upsampler)\.", r"encoder.\1."),)
@@ -111,7 +110,7 @@ class RLFN(NativeEncoder):
         n_blocks: int = 6,
         attention: int = 16,
         small_blocks: int = 0,
-        centred: bool = False,
+        centred: bool = False,  # pixels are in [-1, 1] instead
         refine: int = 0,
         gives: Gives = "features",
     ) -> None:

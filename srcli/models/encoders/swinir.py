@@ -181,9 +181,7 @@ class SwinIR(Encoder):
     Sides are padded by reflection at the bottom and the right to multiples of the window, and the features keep the
     padded size unless `crop` (CiaoSR). A tile's corner must lie on a multiple of the window in the padded image; off by
     half a window the features are wrong at any halo. The true radius is about 211 pixels; the halo of 32 is practical:
-    with random weights the error is 1e-5 of the features' standard deviation (24: 1e-4, 16: 3e-3). `out_channels`: of
-    the LIIF family's last convolution; 0 leaves it out (CiaoSR). `drop_path`: stochastic depth in training, growing
-    linearly to this rate.
+    with random weights the error is 1e-5 of the features' standard deviation (24: 1e-4, 16: 3e-3).
     """
 
     title = "SwinIR"
@@ -206,9 +204,9 @@ class SwinIR(Encoder):
         n_heads: int = 6,
         window: int = 8,
         mlp_ratio: float = 2.0,
-        out_channels: int = 64,
+        out_channels: int = 64,  # of the LIIF family's last convolution; 0 leaves it out (CiaoSR)
         crop: bool = False,
-        drop_path: float = 0.1,
+        drop_path: float = 0.1,  # stochastic depth in training, growing linearly to this rate
     ) -> None:
         super().__init__()
         self.multiple_of, self.crop, self.repeat_edge = window, crop, not crop

@@ -28,9 +28,7 @@ GAIN = 2**0.5  # behind it
 class IDM(OutputGenerator):
     """The generator of IDM; its encoder is any that gives features of the LR image.
 
-    `attention`: for each level, whether its blocks have self-attention; the middle always has it. `hidden`: channels
-    between the two layers of the implicit upsampling. `largest`: the largest scale seen in training, whose place on the
-    axis of scales is 1; 1 is at 0. `relative`: see `OutputGenerator`; 0 is the published form.
+    `attention`: for each level, whether its blocks have self-attention; the middle always has it.
     """
 
     title = "IDM"
@@ -43,11 +41,11 @@ class IDM(OutputGenerator):
         widths: tuple[int, ...] = (64, 128, 256, 512, 512),
         layers: int = 2,
         attention: tuple[bool, ...] = (False, False, False, True, False),
-        hidden: int = 256,
-        largest: float = 4.0,
+        hidden: int = 256,  # channels between the two layers of the implicit upsampling
+        largest: float = 4.0,  # the largest scale seen in training, whose place on the axis of scales is 1; 1 is at 0
         dropout: float = 0.2,
         groups: int = 32,
-        relative: float = 0.0,
+        relative: float = 0.0,  # see `OutputGenerator`; 0 is the published form
     ) -> None:
         super().__init__()
         if len(widths) != len(attention) or len(widths) < 2:
