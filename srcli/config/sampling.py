@@ -105,7 +105,9 @@ def choose_sampling(
             raise UsageError("--official settles how is sampled.", hint="Leave out sampler, steps and eta.")
         own = diffusion.official
         return Sampling(own.sampler, own.steps, own.eta, own.skip, True, average, own.window)
-    chosen = _sampler(sampler, diffusion)
+    if sampler is not None and sampler not in SAMPLERS:
+        raise UsageError(f"unknown sampler '{sampler}'.", hint=suggest(sampler, SAMPLERS))
+    chosen = typing.cast(Sampler, sampler or diffusion.sampler)
     count = diffusion.steps if steps is None else checked_steps(steps, diffusion)
     if eta is None:
         share = diffusion.eta if chosen in WITH_ETA else 0.0
@@ -128,12 +130,6 @@ def _check_fidelity(preset: Preset, fidelity: float) -> None:
         )
     if not 0 <= fidelity < 1:
         raise UsageError(f"--sampling fidelity takes a number from 0 up to 1, got {fidelity:g}.")
-
-
-def _sampler(name: str | None, diffusion: Diffusion) -> Sampler:
-    if name is not None and name not in SAMPLERS:
-        raise UsageError(f"unknown sampler '{name}'.", hint=suggest(name, SAMPLERS))
-    return typing.cast(Sampler, name or diffusion.sampler)
 
 
 def checked_steps(steps: int, diffusion: Diffusion) -> int:

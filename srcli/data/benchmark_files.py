@@ -160,7 +160,11 @@ def _unpack(archive: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as file:
             names = [info for info in file.infolist() if not info.is_dir()]
-            outside = [i.filename for i in names if not _inside(folder, i.filename)]
+            outside = [
+                i.filename
+                for i in names
+                if not (folder / i.filename).resolve().is_relative_to(folder.resolve())
+            ]
             if outside:
                 raise ModelError(f"{archive} holds a file outside its own folder: {outside[0]}.")
             file.extractall(folder)
@@ -169,7 +173,3 @@ def _unpack(archive: Path, folder: Path) -> None:
         raise ModelError(f"{archive} is no archive, or is damaged.", hint="Fetch it again.") from error
     except OSError as error:
         raise ResourceError(f"cannot unpack {archive}: {error.strerror}.") from error
-
-
-def _inside(folder: Path, name: str) -> bool:
-    return (folder / name).resolve().is_relative_to(folder.resolve())

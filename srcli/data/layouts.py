@@ -72,7 +72,8 @@ class PairedFolders:
     def _beside(self, scale: float) -> list[Item]:
         """`*_HR` and `*_LR<s>` in one folder, or in several such folders."""
         items: list[Item] = []
-        for folder in [self.folder, *_all(self.folder, self.lr, scale)]:
+        names = [pattern.replace("{scale}", f"{scale:g}") for pattern in self.lr]
+        for folder in [self.folder, *(found for name in names for found in folders_like(self.folder, name))]:
             hr = _ending(pictures(folder), "HR")
             lr = [file for file in pictures(folder) if re.search(rf"_LR({scale:g})?$", file.stem)]
             if hr and lr:
@@ -180,10 +181,6 @@ def _first(folder: Path, patterns: Sequence[str], scale: float) -> list[Path]:
         if found:
             return found
     return []
-
-
-def _all(folder: Path, patterns: Sequence[str], scale: float) -> list[Path]:
-    return [f for p in patterns for f in folders_like(folder, p.replace("{scale}", f"{scale:g}"))]
 
 
 def _ending(files: Iterable[Path], word: str) -> list[Path]:

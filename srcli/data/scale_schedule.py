@@ -58,7 +58,10 @@ class ScaleSchedule:
                 hint=f"{suggest(known, KINDS)} Such as: alternate 1:4|4:12",
             )
         kind, *rest = words
-        groups = tuple(_group(part, text) for part in (rest[0] if rest else DEFAULTS[kind]).split("|"))
+        groups = tuple(
+            tuple(_range(part, text) for part in group.split("x"))
+            for group in (rest[0] if rest else DEFAULTS[kind]).split("|")
+        )
         if (kind == "uniform") != (len(groups) == 1):
             raise UsageError(f"'{text}': uniform has one group of scales, {KINDS[1]} and {KINDS[2]} several.")
         shares = joins or tuple(i / len(groups) for i in range(len(groups)))
@@ -118,10 +121,6 @@ def _cascade(factors: list[float], patch: int, largest: float) -> StepScales:
         factors = [max(1.0, largest / rest), *factors[1:]]
     *stages, scale = accumulate(factors, mul)
     return StepScales((scale, scale), tuple(Size(round(patch * s), round(patch * s)) for s in stages))
-
-
-def _group(text: str, where: str) -> Group:
-    return tuple(_range(part, where) for part in text.split("x"))
 
 
 def _range(text: str, where: str) -> Range:

@@ -51,15 +51,12 @@ class Features:
     def _rows(self, top: int, bottom: int) -> Tensor:
         while self._done < bottom:
             tiles = next(self._tiles)
-            self._strips.append((tiles[0].top, self._row_of_tiles(tiles)))
+            whole = Box(tiles[0].top, 0, tiles[0].bottom, self.pixels.size.w)
+            self._strips.append((whole.top, _assembled(whole, [(box, self._tile(box)) for box in tiles])))
             self._done = tiles[0].bottom
         self._strips = [(at, strip) for at, strip in self._strips if at + strip.shape[2] > top]
         parts = [strip[:, :, max(0, top - at) : bottom - at] for at, strip in self._strips if at < bottom]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-
-    def _row_of_tiles(self, tiles: list[Box]) -> Tensor:
-        whole = Box(tiles[0].top, 0, tiles[0].bottom, self.pixels.size.w)
-        return _assembled(whole, [(box, self._tile(box)) for box in tiles])
 
     def _tile(self, box: Box) -> Tensor:
         try:

@@ -25,7 +25,7 @@ from srcli.data.samples import Batch
 from srcli.errors import ModelError, ResourceError
 from srcli.files import write_atomically, write_error
 from srcli.processes import ENDING
-from srcli.train.recipe import OptimSettings, Recipe
+from srcli.train.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -211,6 +211,7 @@ def model_card(
     objective = f"objective {recipe.objective.name}{settings}"
     optimiser = {"adam": "Adam", "adamw": "AdamW", "adamw-8bit": "AdamW in 8 bits"}[optim.optimiser]
     decay = "cosine decay" if optim.decay == "cosine" else f"x{optim.factor:g} at {list(optim.milestones)}"
+    batch = f"{optim.batch}" if optim.accumulate == 1 else f"{optim.accumulate}x{optim.batch}"
     photographs = len(Counter(photo.photograph for photo in photos.train))
     lines = [
         f"# {preset.title}",
@@ -221,7 +222,7 @@ def model_card(
         f"- Data: {'; '.join(taught)}; {len(photos.train)} images of {photographs} "
         f"photographs, {pixels:.0f} megapixels; {len(photos.held_out)} images held out"
         + ("; counted in the first process's share of the files." if recipe.split_shards else "."),
-        f"- Recipe: {step} of {optim.steps} steps, batch {_batch(optim)}, LR patch {recipe.data.patch}, "
+        f"- Recipe: {step} of {optim.steps} steps, batch {batch}, LR patch {recipe.data.patch}, "
         f"{recipe.data.queries} queries, scales {recipe.scale_schedule}, {objective}, {optimiser} {optim.lr:g} with "
         f"{decay}, EMA {optim.ema:g}, {optim.precision}, seed {optim.seed}.",
         f"- Made with srcli {__version__} (`srcli train`); the weights are the "
@@ -238,7 +239,3 @@ def model_card(
             "| " + " | ".join(f"{value:.2f} dB" for value in validation.values()) + " |",
         ]
     return "\n".join(lines) + "\n"
-
-
-def _batch(optim: OptimSettings) -> str:
-    return f"{optim.batch}" if optim.accumulate == 1 else f"{optim.accumulate}x{optim.batch}"

@@ -17,8 +17,8 @@ from srcli.data.samples import SampleSettings
 from srcli.data.scale_schedule import ScaleSchedule
 from srcli.errors import PresetError, suggest
 
-# what a preset says of other weights
-NOT_INHERITED = ("params", "weights", "training", "reported", "cost")
+# what a preset says of itself, and of other weights
+NOT_INHERITED = ("name", "params", "weights", "training", "reported", "cost")
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,8 @@ def read_recipe(path: Path, changes: Mapping[str, str] | None = None, variant: s
         _change(table, key, text)
     name = table.get("preset", path.stem)
     if "preset" in table:
-        table = _merged(_network(table.pop("preset")), table)
+        network = load_preset(table.pop("preset")).to_dict()
+        table = _merged({key: value for key, value in network.items() if key not in NOT_INHERITED}, table)
     data = dict(table.pop("data", {}))
     held_out = data.pop("held_out", ())
     split = data.pop("split_shards", False)
@@ -184,12 +185,6 @@ def _check(recipe: Recipe, path: Path) -> None:
     if recipe.validation.every <= 0 or not recipe.validation.scales:
         raise PresetError(f"{path.name} [validation]: it needs scales, and steps between measurements.")
     recipe.scale_schedule  # noqa: B018 - raises
-
-
-def _network(preset: str) -> dict[str, Any]:
-    """What a preset says of its network, apart from how it is called."""
-    plain = load_preset(preset).to_dict()
-    return {key: value for key, value in plain.items() if key not in ("name", *NOT_INHERITED)}
 
 
 def _objective(value: Any, path: Path) -> Part:

@@ -16,7 +16,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from srcli.data.benchmarks import Benchmark
 from srcli.data.device_sampler import make_sampler
 from srcli.data.inspection import refuse_benchmarks
-from srcli.data.photos import Photo, Photos, load_photos
+from srcli.data.photos import Photos, load_photos
 from srcli.data.samples import Batch
 from srcli.engine.device import choose_device, is_out_of_memory
 from srcli.errors import ResourceError
@@ -124,7 +124,9 @@ def prepare(
     if note:
         notify(note)
     cut_to_fit(trainer, loader, notify, always=dry)
-    held_out = _together(photos.held_out, ranks) if recipe.split_shards else photos.held_out
+    held_out = photos.held_out
+    if recipe.split_shards:  # what any process holds out, on all of them
+        held_out = sorted(ranks.gathered(list(held_out)), key=lambda photo: photo.name)
     return Run(
         recipe, photos, trainer, loader, Validation(recipe, held_out, benchmarks, trainer.stages), record
     )
@@ -139,11 +141,6 @@ def _teachers(recipe: Recipe, data: Sequence[Path], init: Path | None) -> list[s
     if judge := args.get("weights"):
         found.append(f"features of {Path(judge).name} (ImageNet)")
     return found
-
-
-def _together(held_out: Sequence[Photo], ranks: Ranks) -> list[Photo]:
-    """The photos that any process holds out, by name, on all of them."""
-    return sorted(ranks.gathered(list(held_out)), key=lambda photo: photo.name)
 
 
 SHARE = 0.9  # of the free memory that a step may take; kernels need some that is not seen here

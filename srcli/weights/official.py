@@ -144,7 +144,8 @@ def rename(state: Mapping[str, Tensor], preset: Preset) -> dict[str, Tensor]:
     from srcli.models.encoders import ENCODERS
 
     ours = all(key.startswith(("encoder.", "decoder.", "generator.")) for key in state)
-    if ours and (_has_decoder(state) or preset.decoder.name == "native"):
+    has_decoder = any(key.startswith("decoder.") for key in state)
+    if ours and (has_decoder or preset.decoder.name == "native"):
         return dict(state)
     if preset.generator is not None and fplia.is_official(state):
         return fplia.convert(state, preset)
@@ -157,10 +158,6 @@ def rename(state: Mapping[str, Tensor], preset: Preset) -> dict[str, Tensor]:
     for part in parts:
         named = part.from_release(named) if hasattr(part, "from_release") else named
     return named
-
-
-def _has_decoder(state: Iterable[str]) -> bool:
-    return any(key.startswith("decoder.") for key in state)
 
 
 def _renamed(key: str, rules: Iterable[tuple[str, str | None]]) -> str | None:

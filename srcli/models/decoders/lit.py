@@ -139,7 +139,11 @@ class LIT(Decoder):
             return frame.stages, 0
         if self.n_branches == 1:
             return (), 0
-        targets = {frame.target} if frame.target else {_target(cell) for cell in frame.cell.tolist()}
+        targets = (
+            {frame.target}
+            if frame.target
+            else {Size(round(2 / y), round(2 / x)) for y, x in frame.cell.tolist()}
+        )
         found = {stage_sizes(frame.size, target, self.n_branches) for target in targets}
         if len(found) > 1:
             raise ValueError("a batch of one LR size needs one scale, or the sizes of its stages")
@@ -336,7 +340,3 @@ def stage_sizes(lr: Size, target: Size, branches: int) -> tuple[Size, ...]:
 
     count = min(stages_needed(lr, target), branches)
     return tuple(Size(side(lr.h, target.h, i), side(lr.w, target.w, i)) for i in range(1, count))
-
-
-def _target(cell: list[float]) -> Size:
-    return Size(round(2 / cell[0]), round(2 / cell[1]))
