@@ -52,9 +52,7 @@ class RenderStats:
     sample_tile: Size | None = None  # that a diffusion model's sample was cut in; None: it was not cut
     tile_retries: int = 0  # how often tiles had to be smaller, or fewer at a time, for want of memory
     fp32_fallbacks: int = 0  # tiles and predictions computed again in float32
-    lr_psnr: float | None = (
-        None  # dB between the reduced result and the image, if projected back; None: equal
-    )
+    lr_psnr: float | None = None  # dB of the reduced result, if projected back; None: it equals the image
     notes: list[str] = field(default_factory=list)  # how exact tiles were, and what was done again
 
     def take(self, other: RenderStats) -> None:

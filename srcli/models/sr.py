@@ -26,9 +26,7 @@ class Encoder(nn.Module):
     title: ClassVar[str | None] = None  # what tables of papers call the published network of this class
     out_dim: int
     latent_channels: int = 0  # of a sampled latent that it expects behind the three colours
-    fidelity_dim: int = (
-        0  # channels of `faithful`, for generators that look at them; 0: it is no such encoder
-    )
+    fidelity_dim: int = 0  # channels of `faithful`, for generators that look at them; 0: it has none
     multiple_of: int = 1  # of which LR sides must be multiples (8 for SwinIR's windows); the engine pads
     # Whether the mirrored continuation that completes a side begins with the edge row again, as in the tests of the
     # LIIF family, or with the one before, as CiaoSR does.
@@ -113,15 +111,11 @@ class Decoder(nn.Module):
     title: ClassVar[str | None] = None  # what tables of papers call the method; None for ours
     cascade_title: ClassVar[str | None] = None  # the same, with more than one branch
     n_branches: int = 1  # stages of a cascade that it learns one after the other
-    halo: int = (
-        2  # LR pixels around the nearest one that an answer depends on: sampling reach and convolutions
-    )
+    halo: int = 2  # LR pixels around the nearest one that an answer depends on: sampling and convolutions
     # Whether that holds. Where a decoder looks at the whole image or at all queries, the engine prepares the whole
     # image at once, with `frame.target` set, and renders it in bands.
     local: bool = True
-    tiling: Tiling | None = (
-        None  # a protocol of tiles in the place of the engine's own, where it is asked for
-    )
+    tiling: Tiling | None = None  # a protocol of tiles in the place of the engine's own, where asked for
     note: str | None = None  # one line on what this decoder's answer depends on, for the output
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> Any:
