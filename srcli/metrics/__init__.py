@@ -12,8 +12,7 @@ from typing import Literal
 from srcli.errors import ImageError, UsageError, suggest
 from srcli.geometry import Size
 from srcli.metrics.backbones import missing as missing_backbone
-from srcli.metrics.detail import gradient_ratio, patch_distance
-from srcli.metrics.distributions import histogram_distance, spectral_distance
+from srcli.metrics.distributions import gradient_ratio, histogram_distance, patch_distance, spectral_distance
 from srcli.metrics.iqa import NOTICE as IQA_NOTICE
 from srcli.metrics.iqa import iqa
 from srcli.metrics.iqa import missing as missing_iqa

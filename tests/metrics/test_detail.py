@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.stats import wasserstein_distance
 
-from srcli.metrics.detail import gradient_ratio, patch_distance
+from srcli.metrics.distributions import gradient_ratio, patch_distance
 
 
 def picture(seed=0, side=64):
