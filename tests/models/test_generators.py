@@ -134,7 +134,7 @@ def test_sizes_that_do_not_fit_are_refused(args):
 @pytest.mark.slow
 def test_other_networks_are_built_without_diffusers():
     code = (
-        "import sys; from srcli.models import build; from srcli.config.presets import load_preset;"
+        "import sys; from srcli.weights.build import build; from srcli.config.presets import load_preset;"
         "build(load_preset('edsr-baseline-blend')); assert 'diffusers' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""LIT, CLIT and the old LIT behind their golden files."""
+"""LIT and CLIT behind their golden files."""
 
 from typing import Any
 
@@ -11,16 +11,12 @@ from srcli.models.encoders import ENCODERS
 from srcli.models.layers import grid_coord
 from srcli.models.sr import Frame, ImplicitSR
 from tests.parity.golden import Golden, Method, Outputs
-from tests.reference.lit_fft import LITFFT
 
 
 def build(args: dict[str, Any]) -> nn.Module:
-    """An encoder with as many branches as the file says; LIT with a frequency branch has a second encoding."""
+    """An encoder with as many branches as the file says."""
     encoder = ENCODERS[args["encoder_spec"]["name"].removesuffix("-baseline")]()
     hidden = tuple(args["imnet_spec"]["args"]["hidden_list"])
-    if "pe_spec" in args:
-        fft = LITFFT(in_dim=encoder.out_dim, base_dim=args["base_dim"], n_heads=args["head"], hidden=hidden)
-        return ImplicitSR(encoder, fft)
     decoder = LIT(
         in_dim=encoder.out_dim,
         branches=args["imnet_num"],

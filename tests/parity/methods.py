@@ -111,7 +111,6 @@ METHODS: dict[str, Method] = {
     "linf_patch": LINF_METHOD,
     "linf_patch_rrdb": LINF_METHOD,
     "lit": LIT_METHOD,
-    "lit_fft": LIT_METHOD,
     "lm_ciaosr": LM_CIAOSR,
     "lm_liif": modulated("lm-liif"),
     "lm_liif_depth8": modulated("lm-liif"),

@@ -44,7 +44,6 @@ from srcli.models.sr import Decoder, Frame, Grid
 
 DISCOUNT = 0.75  # of the answer of all branches before
 STAGE = 4  # the largest factor of a stage but the last
-KEPT = 128 << 20  # bytes of weighted values that training keeps; beyond, they are computed again
 
 
 class Stage(NamedTuple):
@@ -72,6 +71,7 @@ class LIT(Decoder):
     """
 
     title, cascade_title = "LIT", "CLIT"
+    kept = 128 << 20  # bytes of weighted values for the gradient; beyond, they are computed again
 
     def __init__(
         self,
@@ -251,7 +251,7 @@ class LIT(Decoder):
 
         per_query = len(coord) * first.shape[1] * v.element_size()
         parts = coord.split(max(1, budget(v).gathered // per_query), dim=1)
-        if torch.is_grad_enabled() and coord.shape[1] * per_query > KEPT:
+        if torch.is_grad_enabled() and coord.shape[1] * per_query > self.kept:
             again = [checkpoint(mixed, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
             return torch.cat(again, dim=1)
         return torch.cat([mixed(part) for part in parts], dim=1)

@@ -1,0 +1,136 @@
+"""Every decoder: the fast forms equal the plain one, for any scale, band, box and coordinate."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from srcli.geometry import Axis, Box, Grid, Size, output_size
+from srcli.models.sr import Frame
+from tests.helpers.decoders import CASES, build, inputs, prepare
+from tests.reference.deviation import deviation, gradient_deviation
+from tests.reference.sampling import lr_size, queries
+
+SCALES = [0.6, 1, 1.5, 2, 2.5, 3.3, 4, 17, (2.5, 4.0), (1.7, 1.0)]
+every_case = pytest.mark.parametrize("case", CASES)
+LOCAL = [case for case in CASES if build(case).local]
+
+
+def check(case, decoder, feat, lr, target, cell_clip, bound):
+    """That `render` and `query` give the plain form's picture."""
+    frame = Frame.of_grid(lr, target, cell_clip=cell_clip)
+    coord = queries(*target).expand(len(lr), -1, -1)
+    with torch.no_grad():
+        prepared = prepare(decoder, feat, lr, frame)
+        expected = CASES[case].plain(decoder, feat, lr, coord, frame.cell.expand(len(lr), 2))
+        assert deviation(decoder.query(prepared, coord), expected) < bound
+        rendered = decoder.render(prepared, Grid.of(frame.size, target)).flatten(2).transpose(1, 2)
+        assert deviation(rendered, expected) < bound
+
+
+@every_case
+@pytest.mark.parametrize("scale", SCALES, ids=str)
+def test_render_and_query_equal_the_plain_form(case, scale):
+    size = lr_size(scale)
+    *_, bound, cell_clip = CASES[case]
+    check(case, build(case), *inputs(*size), output_size(size, scale), cell_clip, bound)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "published" not in case])
+def test_more_than_is_worked_on_at_once_changes_nothing(case):
+    w = 42 if build(case).local else 84  # beyond 96 pixels of a side, 2048 and 4096 queries, 8192 LR pixels
+    check(case, build(case), *inputs(99, w, batch=1), Size(125, 3 * w // 2), None, 5e-5)
+
+
+@every_case
+@settings(deadline=None, max_examples=8)
+@given(st.integers(2, 12), st.integers(2, 12), st.integers(0, 2**16))
+def test_query_equals_the_plain_form_at_scattered_coordinates_with_a_cell_per_image(case, h, w, seed):
+    decoder = build(case)
+    feat, lr = inputs(h, w)
+    rng = torch.Generator().manual_seed(seed)
+    coord = torch.rand(2, 40, 2, generator=rng) * 2 - 1
+    cell = (2 / torch.tensor([h, w])) / (1 + 2.9 * torch.rand(2, 2, generator=rng))
+    with torch.no_grad():
+        found = decoder.query(decoder.prepare(feat, lr, Frame.whole(lr, cell)), coord)
+        expected = CASES[case].plain(decoder, feat, lr, coord, cell)
+    assert deviation(found, expected) < CASES[case].bound
+
+
+@every_case
+def test_gradients_equal_those_of_the_plain_form(case):
+    decoder = build(case)
+    feat, lr = inputs(5, 6)
+    feat.requires_grad_()
+    coord, cell = torch.rand(2, 60, 2) * 2 - 1, torch.tensor([[2 / 85, 2 / 102]]).expand(2, 2)  # three stages
+    wanted = [feat, *decoder.parameters()]
+    fast = decoder.query(prepare(decoder, feat, lr, Frame.whole(lr, cell)), coord)
+    slow = CASES[case].plain(decoder, feat, lr, coord, cell)
+    assert gradient_deviation(fast, slow, wanted) < CASES[case].bound
+
+
+@every_case
+@pytest.mark.parametrize("scale", [2, (1.7, 4.6), 6.3], ids=str)
+def test_bands_and_boxes_of_the_image_render_as_the_whole(case, scale):
+    decoder = build(case)
+    h, w = size = Size(17, 14)
+    feat, lr = inputs(h, w, batch=1)
+    target = output_size(size, scale)
+    frame = Frame.of_grid(lr, target)
+    with torch.no_grad():
+        prepared = prepare(decoder, feat, lr, frame)
+        whole = decoder.render(prepared, Grid.of(size, target))
+        for top, bottom in pairwise((0, target.h // 3, target.h)):
+            band = decoder.render(prepared, Grid.of(size, target, Box(top, 0, bottom, target.w)))
+            torch.testing.assert_close(band, whole[:, :, top:bottom], atol=CASES[case].bound, rtol=1e-6)
+        if not decoder.local:
+            return
+        for box in (Box(target.h // 3, 0, target.h, target.w), Box(9, 7, target.h - 8, target.w - 5)):
+            top, bottom = Axis(h, target.h, box.top, box.bottom).source(decoder.halo)
+            left, right = Axis(w, target.w, box.left, box.right).source(decoder.halo)
+            seen = (..., slice(top, bottom), slice(left, right))
+            part = Frame(size, Box(top, left, bottom, right), frame.cell, target)
+            grid = Grid.of(size, target, box, origin=(top, left))
+            rendered = decoder.render(prepare(decoder, feat[seen], lr[seen], part), grid)
+            # The kernels sum in an order of their own for every shape; the numbers summed are the same.
+            torch.testing.assert_close(rendered, whole[..., *box.slices], atol=5e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("case", LOCAL)
+@settings(deadline=None, max_examples=8)
+@given(st.floats(-1, 1), st.floats(-1, 1), st.sampled_from([1, 2.3, 6.5, 18]))
+def test_answers_depend_on_nothing_beyond_the_halo(case, y, x, scale):
+    decoder, n = build(case), 17
+    feat, lr = inputs(n, n, batch=1)
+    feat.requires_grad_()
+    prepared = prepare(decoder, feat, lr, Frame.of_grid(lr, output_size(Size(n, n), scale)))
+    (gradient,) = torch.autograd.grad(decoder.query(prepared, torch.tensor([[[y, x]]])).sum(), feat)
+    rows, cols = gradient[0].abs().sum(0).nonzero().T
+    pixel = [min(int((at + 1) / 2 * n), n - 1) for at in (y, x)]
+    assert (rows - pixel[0]).abs().max() <= decoder.halo
+    assert (cols - pixel[1]).abs().max() <= decoder.halo
+
+
+@every_case
+@pytest.mark.parametrize("autocast", [True, False])
+def test_bfloat16_features_give_float32_colours_nearby(case, autocast):
+    decoder = build(case)
+    feat, lr = inputs(8, 8, batch=1)
+    frame, grid = Frame.of_grid(lr, Size(26, 26)), Grid.of(Size(8, 8), Size(26, 26))
+    with torch.no_grad():
+        exact = decoder.render(decoder.prepare(feat, lr, frame), grid)
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            rough = decoder.render(decoder.prepare(feat.bfloat16(), lr, frame), grid)
+    assert rough.dtype == torch.float32
+    assert (rough - exact).square().mean().sqrt() < 0.05 * exact.std()
+
+
+@pytest.mark.parametrize("case", ["metasr", "ciaosr", "thera"])
+def test_a_grid_with_two_cells_is_refused(case):
+    decoder = build(case)
+    feat, lr = inputs(6, 6)
+    prepared = decoder.prepare(feat, lr, Frame.whole(lr, torch.tensor([[0.1, 0.1], [0.1, 0.2]])))
+    with pytest.raises(ValueError, match="one cell"):
+        decoder.render(prepared, Grid.of(Size(6, 6), Size(12, 12)))
