@@ -129,23 +129,24 @@ def _entry(table: Path, name: str) -> int | None:
     return None
 
 
-def input_bytes() -> int:
+def input_bytes(root: Path = ROOT) -> int:
     """Bytes of samples up to which an input is held in memory; larger ones lie on the disk, where they can."""
-    free = available_memory()
+    free = available_memory(root)
     return LEAST_INPUT if free is None else max(LEAST_INPUT, int(free * INPUT_SHARE))
 
 
-def check_memory(need: int, *, gathered: bool = False) -> None:
+def check_memory(need: int, *, gathered: bool = False, root: Path = ROOT) -> None:
     """Refuse work that needs more memory than there is.
 
     Args:
         need: bytes.
         gathered: whether another format would need less.
+        root: of the system's files.
 
     Raises:
         ResourceError: `need` bytes are more than is available.
     """
-    free = available_memory()
+    free = available_memory(root)
     if free is not None and need > free:
         raise ResourceError(
             f"about {in_words(need)} of memory are needed and {in_words(free)} are free.",

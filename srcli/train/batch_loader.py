@@ -25,8 +25,10 @@ class BatchLoader:
     second. Two processes therefore see what one sees with twice the batch.
     """
 
-    def __init__(self, recipe: Recipe, sampler: Sampler, ranks: Ranks, *, pinned: bool = False) -> None:
-        self.recipe, self.sampler, self.ranks, self.pinned = recipe, sampler, ranks, pinned
+    def __init__(
+        self, recipe: Recipe, sampler: Sampler, ranks: Ranks, *, pinned: bool = False, room: int = KEPT
+    ) -> None:
+        self.recipe, self.sampler, self.ranks, self.pinned, self.room = recipe, sampler, ranks, pinned, room
         self.schedule = recipe.scale_schedule
         sides = (min(photo.pixels.shape[:2]) for photo in sampler.photos)
         self.largest = max(sides) / recipe.data.patch
@@ -77,7 +79,7 @@ class BatchLoader:
             if one is None:
                 one = draw(seed, step, [number], scales)
                 # Threads may make the same sample at once: the one that is kept is counted.
-                if self.bytes < KEPT and self.kept.setdefault(number, one) is one:
+                if self.bytes < self.room and self.kept.setdefault(number, one) is one:
                     self.bytes += sum(part.nbytes for part in one if isinstance(part, torch.Tensor))
             parts.append(one)
         lr, hr, coord, cell = (torch.cat(column) for column in list(zip(*parts, strict=True))[:4])

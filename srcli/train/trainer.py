@@ -325,12 +325,12 @@ def freeze(network: nn.Module, beginnings: Sequence[str], where: str) -> None:
         raise PresetError(f"optim.freeze leaves nothing of {where} to train.")
 
 
-def training_precision(name: str, device: torch.device) -> Precision:
+def training_precision(name: str, device: torch.device, cpuinfo: Path = Path("/proc/cpuinfo")) -> Precision:
     """The precision called `name`; "auto" is bf16 where the processor computes in it, also on a CPU."""
     if name != "auto" or device.type != "cpu":
         return choose_precision(name, device)
     try:
-        flags = Path("/proc/cpuinfo").read_text("utf-8")
+        flags = cpuinfo.read_text("utf-8")
     except OSError:  # not Linux
         return "fp32"
     return "bf16" if {"avx512_bf16", "amx_bf16"} & set(flags.split()) else "fp32"

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 from srcli.config.presets import Part, Preset, list_presets
 from srcli.errors import ModelError, WeightsError
 from srcli.weights import official_fplia as fplia
-from srcli.weights import official_thera as thera
 from srcli.weights.checkpoint import mismatches, network_shapes, read, shapes
 from srcli.weights.files import SUFFIX, damaged, is_bundled
 
@@ -57,6 +56,8 @@ def read_foreign(path: Path, *, trust_pickle: bool = False) -> Checkpoint:
     if path.suffix == SUFFIX:
         return Checkpoint(read(path))
     import torch
+
+    from srcli.weights import official_thera as thera  # with NumPy
 
     try:
         if thera.is_pickle(path):
@@ -142,6 +143,7 @@ def rename(state: Mapping[str, Tensor], preset: Preset) -> dict[str, Tensor]:
     """The state dict under our keys: `encoder.*`, `decoder.*` and `generator.*`."""
     from srcli.models.decoders import DECODERS
     from srcli.models.encoders import ENCODERS
+    from srcli.weights import official_thera as thera
 
     ours = all(key.startswith(("encoder.", "decoder.", "generator.")) for key in state)
     has_decoder = any(key.startswith("decoder.") for key in state)

@@ -148,19 +148,9 @@ def figures(sr, hr, taught, plain):
 
 
 TITLES = (
-    "PSNR O",
-    "PSNR T",
-    "SqN O/T's",
-    "SqN T/bicubic's",
-    "LR PSNR",
-    "gradients",
-    "niqe-srcli",
-    "fine/T's",
-    "blocks",
-    "phases",
-    "4 px %",
-    "CPU s/MP",
-)
+    "PSNR O", "PSNR T", "SqN O/T's", "SqN T/bicubic's", "LR PSNR", "gradients", "niqe-srcli", "fine/T's",
+    "blocks", "phases", "4 px %", "CPU s/MP",
+)  # fmt: skip
 
 
 def enlarged(engine, lr):

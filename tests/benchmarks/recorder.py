@@ -169,149 +169,59 @@ def make_inputs(work: Path) -> None:
 
 
 TINY = """
-[encoder]
-name = "edsr"
-n_resblocks = 1
-n_feats = 8
-mean_shift = false
+encoder = {name = "edsr", n_resblocks = 1, n_feats = 8, mean_shift = false}
 """
 RULES = """
-[optim]
-steps = 4
-batch = 2
-lr = 1e-3
-warmup = 1
-ema = 0.9
-precision = "fp32"
-[validation]
-every = 100
+optim = {steps = 4, batch = 2, lr = 1e-3, warmup = 1, ema = 0.9, precision = "fp32"}
+validation = {every = 100}
 """
-FROZEN = RULES.replace("[validation]", 'freeze = ["encoder.", "decoder."]\n[validation]')
+FROZEN = RULES.replace('"fp32"', '"fp32", freeze = ["encoder.", "decoder."]')
 AUTOENCODER = """
-[encoder]
-name = "latent"
-[encoder.autoencoder]
-widths = [8, 8, 8]
-resblocks = 1
-decoder_widths = [8, 8]
-decoder_resblocks = 1
-attention = false
-norm = "pixel"
+encoder = {name = "latent", autoencoder = {widths = [8, 8, 8], resblocks = 1, decoder_widths = [8, 8], \
+decoder_resblocks = 1, attention = false, norm = "pixel"}}
 """
 RECIPES = {
-    "tiny": f"""
-title = "tiny"
-{TINY}
-[decoder]
-name = "blend"
-width = 8
-hidden = [8]
-[data]
-patch = 16
-queries = 64
-scales = [1.0, 4.0]
-{RULES}""",
-    "pixel": f"""
-title = "pixel"
-{TINY}
-[decoder]
-name = "canvas"
-[generator]
-name = "idm"
-condition_dim = 8
-widths = [8, 16]
-layers = 1
-attention = [false, true]
-hidden = 8
-largest = 4
-dropout = 0.0
-groups = 4
-relative = 0.1
-[diffusion]
-train_steps = 100
-beta_schedule = "linear"
-prediction = "v_prediction"
-near_input = true
-sampler = "ddpm"
-steps = 3
-[objective]
-name = "noise-level"
-[data]
-patch = 12
-queries = 1
-scales = [4.0, 4.0]
-picture = 48
-{RULES}""",
-    "latent": f"""
-title = "latent"
-{AUTOENCODER}
-[decoder]
-name = "liif"
-hidden = [16]
-feat_unfold = false
-[generator]
-name = "kim"
-condition_dim = 3
-widths = [8, 16]
-layers = 1
-attention = [false, true]
-head_dim = 8
-groups = 4
-[diffusion]
-sampler = "dpm++-sde"
-steps = 3
-colour_fix = "lowpass"
-[objective]
-name = "latent-diffusion"
-min_snr = 5.0
-[data]
-patch = 12
-queries = 1
-scales = [4.0, 4.0]
-picture = 48
-{FROZEN}""",
-    "restoration": f"""
-title = "restoration"
-{TINY}
-[decoder]
-name = "cosines"
-side = 4
-[generator]
-name = "lgcaa"
-trains = "all"
-relative = true
-condition_widths = [8, 8, 8]
-local_window = 4
-[generator.unet]
-sample_size = 8
-in_channels = 16
-out_channels = 16
-block_out_channels = [8, 16]
-down_block_types = ["CrossAttnDownBlock2D", "DownBlock2D"]
-up_block_types = ["UpBlock2D", "CrossAttnUpBlock2D"]
-layers_per_block = 1
-cross_attention_dim = 8
-attention_head_dim = 2
-norm_num_groups = 4
-use_linear_projection = true
-[diffusion]
-beta_start = 0.00085
-beta_end = 0.012
-prediction = "v_prediction"
-sampler = "ddpm"
-steps = 3
-tile = 16
-[objective]
-name = "lgcaa"
-wasserstein = 0.0
-perceptual = 0.0
-[data]
-patch = 16
-picture = 32
-queries = 1
-scales = [2, 2]
-degradation = "realesrgan-seesr"
-{RULES}""",
+    "tiny": 'title = "tiny"'
+    + TINY
+    + """decoder = {name = "blend", width = 8, hidden = [8]}
+data = {patch = 16, queries = 64, scales = [1.0, 4.0]}
+"""
+    + RULES,
+    "pixel": 'title = "pixel"'
+    + TINY
+    + """decoder = {name = "canvas"}
+generator = {name = "idm", condition_dim = 8, widths = [8, 16], layers = 1, attention = [false, true], \
+hidden = 8, largest = 4, dropout = 0.0, groups = 4, relative = 0.1}
+diffusion = {train_steps = 100, beta_schedule = "linear", prediction = "v_prediction", near_input = true, \
+sampler = "ddpm", steps = 3}
+objective = {name = "noise-level"}
+data = {patch = 12, queries = 1, scales = [4.0, 4.0], picture = 48}
+"""
+    + RULES,
+    "latent": 'title = "latent"'
+    + AUTOENCODER
+    + """decoder = {name = "liif", hidden = [16], feat_unfold = false}
+generator = {name = "kim", condition_dim = 3, widths = [8, 16], layers = 1, attention = [false, true], \
+head_dim = 8, groups = 4}
+diffusion = {sampler = "dpm++-sde", steps = 3, colour_fix = "lowpass"}
+objective = {name = "latent-diffusion", min_snr = 5.0}
+data = {patch = 12, queries = 1, scales = [4.0, 4.0], picture = 48}
+"""
+    + FROZEN,
+    "restoration": 'title = "restoration"'
+    + TINY
+    + """decoder = {name = "cosines", side = 4}
+generator = {name = "lgcaa", trains = "all", relative = true, condition_widths = [8, 8, 8], \
+local_window = 4, unet = {sample_size = 8, in_channels = 16, out_channels = 16, block_out_channels = [8, \
+16], down_block_types = ["CrossAttnDownBlock2D", "DownBlock2D"], up_block_types = ["UpBlock2D", \
+"CrossAttnUpBlock2D"], layers_per_block = 1, cross_attention_dim = 8, attention_head_dim = 2, \
+norm_num_groups = 4, use_linear_projection = true}}
+diffusion = {beta_start = 0.00085, beta_end = 0.012, prediction = "v_prediction", sampler = "ddpm", \
+steps = 3, tile = 16}
+objective = {name = "lgcaa", wasserstein = 0.0, perceptual = 0.0}
+data = {patch = 16, picture = 32, queries = 1, scales = [2, 2], degradation = "realesrgan-seesr"}
+"""
+    + RULES,
 }
 
 

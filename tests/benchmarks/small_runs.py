@@ -15,26 +15,12 @@ sys.path.insert(0, str(ROOT))
 
 SCALES = (2, 4, 6, 12)
 SMALL = {
-    "encoder.name": "edsr",
-    "encoder.n_resblocks": "4",
-    "encoder.n_feats": "16",
-    "data.patch": "12",
-    "data.queries": "144",
-    "data.shrink": "0.3",
-    "data.scales": "[1.0, 4.0]",
-    "optim.batch": "8",
-    "optim.lr": "1e-3",
-    "optim.lr_end": "1e-5",
-    "optim.decay": '"cosine"',
-    "optim.milestones": "[]",
-    "optim.warmup": "30",
-    "optim.clip": "1.0",
-    "optim.ema": "0.99",
-    "validation.every": "1000000",
-    "validation.scales": str(list(SCALES)),
-    "validation.photos": "12",
-    "validation.crop": "240",
-}
+    "encoder.name": "edsr", "encoder.n_resblocks": "4", "encoder.n_feats": "16", "data.patch": "12",
+    "data.queries": "144", "data.shrink": "0.3", "data.scales": "[1.0, 4.0]", "optim.batch": "8",
+    "optim.lr": "1e-3", "optim.lr_end": "1e-5", "optim.decay": '"cosine"', "optim.milestones": "[]",
+    "optim.warmup": "30", "optim.clip": "1.0", "optim.ema": "0.99", "validation.every": "1000000",
+    "validation.scales": str(list(SCALES)), "validation.photos": "12", "validation.crop": "240",
+}  # fmt: skip
 ON_EDSR = {  # the encoder of edsr-baseline-blend, which stays as it is: only decoders are compared
     "encoder.n_resblocks": "16",
     "encoder.n_feats": "64",

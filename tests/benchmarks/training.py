@@ -134,16 +134,10 @@ def report(args: argparse.Namespace, words: list[str]) -> None:
         floor = found["rate"] / found["operations"]
         print(path.stem, json.dumps(found), file=sys.stderr, flush=True)  # recipes may take minutes each
         table.add_row(
-            path.stem,
-            str(found["batch"]),
-            found["precision"],
-            f"{found['operations'] / 1e9:.2f}",
-            f"{found['rate'] / 1e12:.3f}",
-            f"{floor:.1f}",
-            f"{found['speed']:.1f}",
-            f"{found['speed'] / floor:.0%}",
-            f"{found['share']:.1%}",
-        )
+            path.stem, str(found["batch"]), found["precision"], f"{found['operations'] / 1e9:.2f}",
+            f"{found['rate'] / 1e12:.3f}", f"{floor:.1f}", f"{found['speed']:.1f}",
+            f"{found['speed'] / floor:.0%}", f"{found['share']:.1%}",
+        )  # fmt: skip
     Console(width=120).print(table)
 
 

@@ -86,11 +86,20 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def engine(monkeypatch):
+def in_place(monkeypatch):
+    """`in_place(engine)` puts a stand-in in the place of the network, and gives it back."""
+
+    def put(engine, of="srcli.cli.upscale.loaded"):
+        monkeypatch.setattr(of, lambda *_: engine)
+        return engine
+
+    return put
+
+
+@pytest.fixture
+def engine(in_place):
     """The stand-in, in place of the network."""
-    bicubic = Bicubic()
-    monkeypatch.setattr("srcli.cli.upscale.loaded", lambda *_: bicubic)
-    return bicubic
+    return in_place(Bicubic())
 
 
 @pytest.fixture

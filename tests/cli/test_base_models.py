@@ -1,13 +1,13 @@
 """Base models by `srcli models`: shown, fetched, checked, removed; and what is said where they are not here."""
 
 import json
-from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from srcli.cli import app
 from srcli.config.base_models import load_base
+from tests.helpers.hub import serve
 
 FILES = load_base("sd2-base").files
 
@@ -19,13 +19,12 @@ def folder(tmp_path, monkeypatch):
     for name in ("SRCLI_SD2_BASE", "SRCLI_DINO_VITB16"):
         monkeypatch.delenv(name, raising=False)
 
-    def snapshot(repository, *, revision, local_dir, allow_patterns):
-        for file in allow_patterns:
-            (local_dir / file).parent.mkdir(parents=True, exist_ok=True)
-            (local_dir / file).write_text(json.dumps(file))
+    def put(to, patterns):
+        for file in patterns:
+            (to / file).parent.mkdir(parents=True, exist_ok=True)
+            (to / file).write_text(json.dumps(file))
 
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: SimpleNamespace(sha="abc"))
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    serve(monkeypatch, put, "abc")
     return tmp_path / "sd2-base"
 
 
@@ -34,7 +33,7 @@ def run(*args, **given):
 
 
 def line(name):
-    return next(line for line in run("list").stdout.splitlines() if line.startswith(name))
+    return next(line for line in run("list", "--all").stdout.splitlines() if line.startswith(name))
 
 
 def test_list_tells_how_to_get_a_base_model_and_then_where_it_is(folder):
@@ -43,7 +42,7 @@ def test_list_tells_how_to_get_a_base_model_and_then_where_it_is(folder):
     assert "Open RAIL++-M" in line("sd2-base")
     assert run("pull", "sd2-base").exit_code == 0
     assert line("sd2-base").endswith(f"here: {folder}")
-    rows = {row["name"]: row for row in json.loads(run("list", "--json").stdout)}
+    rows = {row["name"]: row for row in json.loads(run("list", "--all", "--json").stdout)}
     paths = {each["name"]: each["path"] for each in rows["lgcaa"]["bases"]}
     assert paths == {"sd2-base": str(folder), "dino-vitb16": None}
     assert rows["edsr-baseline-blend"]["bases"] == []

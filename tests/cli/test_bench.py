@@ -73,13 +73,16 @@ def test_verify_finds_a_whole_set_whole_and_names_every_problem(own_set, tmp_pat
     assert run("verify", "Urban100", code=4).stderr.startswith("error: Urban100 is not here")
 
 
-def test_verify_compares_hashes_where_they_are_known(own_set, tmp_path, monkeypatch):
+def test_verify_compares_hashes_where_they_are_known(own_set, tmp_path):
     a, b = (put(tmp_path / f"data/Mine/{name}.png", seed=i) for i, name in enumerate("ab"))
     known = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in (a, b)}
-    monkeypatch.setattr(bench_files, "known_hashes", lambda _: known)
-    assert "2 files with a known hash" in run("verify", "mine").stdout
+    asked = find_spec("mine"), tmp_path / "data/Mine", [2.0], known
+    found = bench_files.verify(*asked)
+    assert (found.hashed, found.findings) == (2, [])
     put(b, seed=9)
-    assert "b.png: is not the file it should be" in run("verify", "mine", code=7).stdout
+    (finding,) = bench_files.verify(*asked).findings
+    assert finding.name == "b.png"
+    assert "is not the file it should be" in finding.problem
 
 
 @pytest.mark.parametrize(("name", "files"), [("Set5", 30), ("Set14", 28), ("B100", 200)])

@@ -12,13 +12,13 @@ from srcli.image.provenance import read_provenance
 from tests.cli.conftest import Bicubic, picture, save
 from tests.degradations.test_estimate import jpeg, leaves, noisy
 
+SECOND = "srcli.batch.loading.Loading.__call__"
+
 
 @pytest.fixture
-def real(monkeypatch):
+def real(in_place):
     """The stand-in for the network of damaged pictures."""
-    bicubic = Bicubic()
-    monkeypatch.setattr("srcli.batch.loading.Loading.__call__", lambda *_: bicubic)
-    return bicubic
+    return in_place(Bicubic(), SECOND)
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_damage_is_told_of_once_where_nobody_asked(upscale, engine, real, folder
 
 @pytest.mark.parametrize(("share", "level"), [(None, 200), ("1", 200), ("0.25", 125), ("0", 100)])
 def test_the_dial_mixes_the_faithful_picture_and_the_restored_one(
-    upscale, folder, shots, share, level, monkeypatch
+    upscale, folder, shots, share, level, in_place
 ):
     class Level(Bicubic):
         def __init__(self, value):
@@ -180,8 +180,8 @@ def test_the_dial_mixes_the_faithful_picture_and_the_restored_one(
             for top in range(0, target.h, step):
                 yield np.full((min(step, target.h - top), target.w, 3), self.value, np.float32)
 
-    monkeypatch.setattr("srcli.cli.upscale.loaded", lambda *_: Level(200))
-    monkeypatch.setattr("srcli.batch.loading.Loading.__call__", lambda *_: Level(100))
+    in_place(Level(200))
+    in_place(Level(100), SECOND)
     words = () if share is None else ("--restore", share)
     result = upscale("damaged.png", "-s", "2", "--degradation", "real", *words, "--json")
     (record,) = records(result)

@@ -51,10 +51,8 @@ def direction(shape, seed, top):
 
 
 @pytest.fixture
-def noisy(monkeypatch):
-    engine = Noisy()
-    monkeypatch.setattr("srcli.cli.upscale.loaded", lambda *_: engine)
-    return engine
+def noisy(in_place):
+    return in_place(Noisy())
 
 
 @pytest.fixture

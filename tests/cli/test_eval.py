@@ -207,13 +207,6 @@ def test_a_missing_result_is_no_better_mean(here):
     assert "goes with --pred" in run(*SET5, "--allow-missing", code=2).stderr
 
 
-def test_a_second_run_takes_the_rows_of_the_first(here, model, monkeypatch):
-    first = run(*SET5, "-m", model, "--json").stdout
-    monkeypatch.setattr("srcli.engine.upscaler.Upscaler.upscale", None)
-    assert run(*SET5, "-m", model, "--json").stdout == first
-    monkeypatch.undo()
-
-
 def test_results_are_kept_as_pictures_and_tta_changes_them(here, model):
     run(*SET5, "-m", model, "--save-images", "out")
     run(*SET5, "-m", model, "--save-images", "out", "--tta")
@@ -283,18 +276,8 @@ def timeless(document):
 def test_two_processes_give_the_table_of_one(here, model):
     (here / "data/Set5/HR/p3.png").write_text("no picture")
     words = [
-        sys.executable,
-        "-m",
-        "srcli",
-        "eval",
-        *SET5,
-        "-m",
-        str(model),
-        "-s",
-        "2,3",
-        "--no-cache",
-        "--json",
-    ]
+        sys.executable, "-m", "srcli", "eval", *SET5, "-m", str(model), "-s", "2,3", "--no-cache", "--json",
+    ]  # fmt: skip
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

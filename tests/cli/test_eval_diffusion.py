@@ -28,20 +28,9 @@ def test_a_sweep_over_steps_has_a_row_for_each_and_pareto_reads_them(fplia, plac
     assert sampled[0]["psnr"] != sampled[1]["psnr"]
     assert all(row["steps"] is None for row in found if row["family"] != "diffusion")
     words = [
-        *SET5,
-        "-m",
-        fplia,
-        "-s",
-        2,
-        "--limit",
-        1,
-        "--steps",
-        "1,2",
-        "--metrics",
-        "psnr",
-        "-o",
+        *SET5, "-m", fplia, "-s", 2, "--limit", 1, "--steps", "1,2", "--metrics", "psnr", "-o",
         "rows.jsonl",
-    ]
+    ]  # fmt: skip
     run(*words)
     done = CliRunner().invoke(
         app, ["pareto", "rows.jsonl", "--x", "seconds", "--y", "psnr", "-o", "front.svg"]

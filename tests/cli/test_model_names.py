@@ -19,14 +19,8 @@ from tests.cli.conftest import picture, save
 
 TINY = """
 title = "Tiny"
-[encoder]
-name = "edsr"
-n_resblocks = 1
-n_feats = 8
-[decoder]
-name = "blend"
-width = 8
-hidden = [8]
+encoder = {name = "edsr", n_resblocks = 1, n_feats = 8}
+decoder = {name = "blend", width = 8, hidden = [8]}
 """
 
 

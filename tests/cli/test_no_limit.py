@@ -52,18 +52,8 @@ def pixels(path):
 
 def test_a_result_beyond_its_limits_is_another_one_and_says_so(native, folder):
     words = (
-        "upscale",
-        "photo.png",
-        "-s",
-        4,
-        "-m",
-        native,
-        "--device",
-        "cpu",
-        "--json",
-        "--manifest",
-        "m.jsonl",
-    )
+        "upscale", "photo.png", "-s", 4, "-m", native, "--device", "cpu", "--json", "--manifest", "m.jsonl",
+    )  # fmt: skip
     kept = json.loads(run(*words).stdout)
     limited = pixels("photo_x4.png")
     assert kept["limit"] is read_provenance(folder / "photo_x4.png")["limit"] is True
@@ -94,18 +84,9 @@ def test_eval_says_in_its_header_whether_there_was_a_limit_and_keeps_the_figures
     y, x = np.mgrid[:48, :48]
     save(folder / "shots" / "a.png", np.stack([(x // 8 + y // 8) % 2 * 255] * 3, -1).astype(np.uint8))
     words = (
-        "eval",
-        "--data",
-        "shots",
-        "-s",
-        4,
-        "-m",
-        f"{native},bicubic",
-        "--device",
-        "cpu",
-        "--metrics",
+        "eval", "--data", "shots", "-s", 4, "-m", f"{native},bicubic", "--device", "cpu", "--metrics",
         "psnr",
-    )
+    )  # fmt: skip
     both = [run(*words), run(*words, "--no-limit"), run(*words), run(*words, "--no-limit", "--tta")]
     notes = ["limit on for native", "limit off for native+no-limit", "limit on for native", "+no-limit+tta"]
     for done, note in zip(both, notes, strict=True):

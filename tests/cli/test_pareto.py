@@ -138,20 +138,9 @@ def test_models_are_measured_first_where_asked(pareto, folder, monkeypatch):
     for name in "ab":
         save(folder / "data" / "Set5" / f"{name}.png", picture(48, 64))
     words = (
-        "-m",
-        "bicubic",
-        "-m",
-        "nearest",
-        "-b",
-        "Set5",
-        "--data",
-        "data",
-        "--x",
-        "psnr-y",
-        "--y",
-        "ssim",
+        "-m", "bicubic", "-m", "nearest", "-b", "Set5", "--data", "data", "--x", "psnr-y", "--y", "ssim",
         "--json",
-    )
+    )  # fmt: skip
     result = pareto(*words)
     assert result.exit_code == 0, result.output
     (panel,) = json.loads(result.stdout)["panels"]

@@ -45,20 +45,9 @@ def test_a_picture_is_restored_and_the_record_says_how(tiny, photo, folder):
     again = run("upscale", photo, "-m", tiny, "-s", 2.5, "-o", "out.png", "--device", "cpu", "--seed", 7)
     assert "up to date" in again.stdout
     other = run(
-        "upscale",
-        photo,
-        "-m",
-        tiny,
-        "-s",
-        2.5,
-        "-o",
-        "out.png",
-        "--sampling",
-        "fidelity=0.5",
-        "--seed",
-        7,
+        "upscale", photo, "-m", tiny, "-s", 2.5, "-o", "out.png", "--sampling", "fidelity=0.5", "--seed", 7,
         "--json",
-    )
+    )  # fmt: skip
     assert json.loads(other.stdout)["fingerprint"] != record["fingerprint"]
 
 

@@ -1,6 +1,5 @@
 """What a shell, a service or a container may do to a process: no streams, few files, no home, another locale."""
 
-import io
 import os
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import pytest
 from typer.testing import CliRunner
 
 from srcli.cli import app
-from srcli.cli.streams import mind_streams
 from tests.cli.conftest import listing, picture, save
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="a shell")
@@ -26,17 +24,6 @@ def shell(folder, words, *, before="", environment=None):
     return subprocess.run(
         ["/bin/sh", "-c", line], env=known, cwd=folder, capture_output=True, timeout=120, check=False
     )
-
-
-@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
-def test_a_closed_stream_becomes_the_null_device(monkeypatch, name):
-    for each in ("stdin", "stdout", "stderr"):
-        monkeypatch.setattr(sys, each, None if each == name else io.StringIO())
-        monkeypatch.setattr(sys, f"__{each}__", None)
-    mind_streams()
-    stream = getattr(sys, name)
-    assert stream.buffer.read() == b"" if name == "stdin" else stream.write("x") == 1
-    stream.close()
 
 
 def test_without_streams_home_locale_and_terminal_it_works_all_the_same(folder):

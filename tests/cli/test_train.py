@@ -72,17 +72,9 @@ def test_the_dry_run_tells_and_writes_nothing(place):
 
 def test_scales_and_settings_arrive_in_the_record(place):
     train(
-        "-o",
-        "run",
-        "--max-steps",
-        1,
-        "--scales",
-        "alternate 1:2|2:4",
-        "--set",
-        "optim.lr=3e-4",
-        "--overfit",
-        2,
-    )
+        "-o", "run", "--max-steps", 1, "--scales", "alternate 1:2|2:4", "--set", "optim.lr=3e-4",
+        "--overfit", 2,
+    )  # fmt: skip
     record = json.loads((place / "run" / "config.resolved.json").read_text())
     assert record["schedule"]["scales"] == "alternate 1:2|2:4"
     assert record["optim"]["lr"] == 3e-4

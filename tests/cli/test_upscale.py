@@ -298,16 +298,6 @@ def test_what_a_format_cannot_hold_changes_the_format_with_a_note(upscale, engin
     assert "jpg cannot hold 16 bits" in result.stderr
 
 
-def test_an_animation_needs_a_choice(upscale, engine, folder):
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
-    frames[0].save(folder / "a.webp", save_all=True, append_images=frames[1:], lossless=True)
-    result = upscale("a.webp")
-    assert result.exit_code == 1
-    assert "--frames first" in result.stderr
-    assert upscale("a.webp", "--frames", "2", "-o", "b.png").exit_code == 0
-    assert (np.asarray(Image.open(folder / "b.png")) == [0, 255, 0]).all()
-
-
 # --- streams --------------------------------------------------------------------------------------------------
 
 
@@ -324,14 +314,6 @@ def test_standard_input_can_go_to_a_file_or_a_folder(upscale, engine, folder, ph
     assert upscale("-", "-o", "a.jpg", data=data).exit_code == 0
     assert upscale("-", "-o", "b/", data=data).exit_code == 0
     assert listing(folder) == ["a.jpg", "b/stdin_x4.png", "photo.png"]
-
-
-def test_a_list_comes_from_standard_input(upscale, engine, folder):
-    for name in ("a b.png", "ü.png"):
-        save(folder / name, picture())
-    result = upscale("@-", "-s", "2", "-o", "out", data="a b.png\0ü.png\0")
-    assert result.exit_code == 0, result.stderr
-    assert listing(folder / "out") == ["a b_x2.png", "ü_x2.png"]
 
 
 def test_json_says_what_happened(upscale, engine, photo, model):
@@ -399,14 +381,6 @@ def test_a_folder_is_mirrored_and_a_second_run_has_nothing_to_do(upscale, engine
     assert {name: (folder / "in/out" / name).stat().st_mtime_ns for name in results} == before
 
 
-def test_results_beside_their_inputs_are_not_enlarged_again(upscale, engine, folder, photo):
-    assert upscale(folder).exit_code == 0
-    again = upscale(folder)
-    assert again.exit_code == 0
-    assert listing(folder) == ["photo.png", "photo_x4.png"]
-    assert "1 picture is left out" in again.stderr
-
-
 def test_a_failure_does_not_stop_the_rest(upscale, engine, folder):
     save(folder / "a.png", picture())
     (folder / "b.png").write_bytes(b"")
@@ -433,18 +407,6 @@ def test_a_bug_in_one_picture_is_reported_and_the_rest_is_done(upscale, engine, 
     assert listing(folder) == ["a.png", "b.png", "b_x4.png"]
     assert "Traceback" in result.stderr
     assert "ZeroDivisionError: oh" in result.stderr
-
-
-def test_two_inputs_for_one_output_fail_and_the_rest_is_done(upscale, engine, folder):
-    for name in ("a/p.png", "b/p.png", "b/q.png"):
-        save(folder / name, picture())
-    result = upscale("a", "b", "-o", "out")
-    assert result.exit_code == 1
-    assert re.search(r"a/p\.png and b/p\.png would both be written to out/p_x4\.png", result.stderr)
-    assert len(engine.calls) == 1
-    assert listing(folder / "out") == ["q_x4.png"]
-    assert upscale("a", "b", "-o", "named", "--name", "{stem}_{parent}").exit_code == 0
-    assert listing(folder / "named") == ["p_a.png", "p_b.png", "q_b.png"]
 
 
 # --- what is there already ------------------------------------------------------------------------------------

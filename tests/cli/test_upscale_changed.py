@@ -1,5 +1,6 @@
 """Outputs that somebody has changed since: they carry srcli's record and are theirs all the same."""
 
+import hashlib
 import json
 import os
 import zlib
@@ -10,7 +11,7 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from srcli.errors import ExistsError
-from srcli.image.provenance import check_unchanged, read_provenance
+from srcli.image.provenance import check_unchanged, read_provenance, recorded_write
 from srcli.image.read import read_image
 from srcli.image.write import plan_output
 from tests.cli.conftest import picture, save
@@ -118,20 +119,14 @@ def test_a_rating_makes_it_somebodys(upscale, engine, folder, photo):
     assert upscale("photo.png", "-o", "big.jpg", "-s", "2").exit_code == 6
 
 
-def test_a_large_file_is_named_by_all_of_its_blocks(folder, monkeypatch):
-    from srcli.image.provenance import recorded_write
-
-    about = {}
-    token = b"blake2b-" + b"0" * 44
-    rest = np.random.default_rng(0).bytes(500)
-    monkeypatch.setattr("srcli.image.provenance.BLOCK", 64)  # the name lies across them
+def test_a_large_file_is_named_by_all_of_its_blocks(folder):
+    about, token = {}, b"blake2b-" + b"0" * 44
+    rest, at = np.random.default_rng(0).bytes(3 << 20), (1 << 20) - 20  # the name lies across two blocks
     with recorded_write(folder / "x", about) as stream:
-        stream.write(rest[:100] + token + rest[100:] + token)
+        stream.write(rest[:at] + token + rest[at:] + token)
     name = about["content"]
-    assert (folder / "x").read_bytes() == rest[:100] + name.encode() + rest[100:] + name.encode()
-    import hashlib
-
-    assert name == f"blake2b-{600 + 4:012x}{hashlib.blake2b(rest).hexdigest()[:32]}"
+    assert (folder / "x").read_bytes() == rest[:at] + name.encode() + rest[at:] + name.encode()
+    assert name == f"blake2b-{len(rest) + 104:012x}{hashlib.blake2b(rest).hexdigest()[:32]}"
     check_unchanged(folder / "x", name)
 
 

@@ -51,7 +51,7 @@ def python(*words, cwd):
     ],
 )
 def test_what_is_missing_is_a_usage_error(upscale, engine, folder, monkeypatch, words, message):
-    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     save(folder / "a.png", picture())
     if words[0] != "a.png":
         import fsspec

@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from srcli.weights.build import build
 from srcli.weights.checkpoint import load, load_into, own_state, read, save
 from srcli.weights.download import pull_base, remove_base
 from srcli.weights.files import find
+from tests.helpers.hub import serve
 from tests.helpers.latent import base_folders, preset
 
 
@@ -35,20 +35,7 @@ def models(tmp_path, monkeypatch):
 @pytest.fixture
 def hub(folders, monkeypatch):
     """A Hub that has the tiny folder under the name that is asked for; a list of what was asked."""
-    asked = []
-
-    def info(self, repository, revision):
-        asked.append((repository, revision))
-        return SimpleNamespace(sha="0123abc")
-
-    def snapshot(repository, *, revision, local_dir, allow_patterns):
-        asked.append((repository, revision, tuple(allow_patterns)))
-        shutil.copytree(folders[0], local_dir, dirs_exist_ok=True)
-        return str(local_dir)
-
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", info)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    return asked
+    return serve(monkeypatch, lambda to, _: shutil.copytree(folders[0], to, dirs_exist_ok=True), "0123abc")
 
 
 def based(folders, **changes):

@@ -17,14 +17,8 @@ from srcli.weights.files import is_bundled
 
 TINY = """
 title = "Tiny"
-[encoder]
-name = "edsr"
-n_resblocks = 1
-n_feats = 8
-[decoder]
-name = "blend"
-width = 8
-hidden = [8]
+encoder = {name = "edsr", n_resblocks = 1, n_feats = 8}
+decoder = {name = "blend", width = 8, hidden = [8]}
 """
 PACKAGED = list_presets()
 
@@ -78,7 +72,7 @@ def test_what_is_derived_cannot_be_set(tmp_path, table, word):
 
 def test_a_missing_section_is_named(tmp_path):
     with pytest.raises(PresetError, match="'decoder' is missing"):
-        load_preset(write(tmp_path, TINY.split("[decoder]")[0]))
+        load_preset(write(tmp_path, TINY.split("decoder")[0]))
 
 
 def test_an_unknown_name_suggests_the_nearest():

@@ -16,6 +16,7 @@ from srcli.engine.upscaler import Upscaler
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.weights.build import build
+from tests.helpers.presets import write_preset
 from tests.helpers.rendering import render, rows
 
 AUTOENCODER = {
@@ -173,7 +174,7 @@ def test_the_engine_gives_what_the_parts_give_by_hand():
     np.testing.assert_allclose(found, by_hand[0].permute(1, 2, 0).numpy(), atol=2e-5)
 
 
-def test_large_canvases_are_cut_into_equal_tiles_and_memory_may_shrink_how_many_at_a_time(monkeypatch):
+def test_large_canvases_are_cut_into_equal_tiles():
     lr = photo(24, 44)
     sr = engine(tile=16)
     calls = count_calls(sr)
@@ -182,11 +183,6 @@ def test_large_canvases_are_cut_into_equal_tiles_and_memory_may_shrink_how_many_
     assert whole.stats.sample_tile == (16, 16)
     stats = render(sr, lr, Size(30, 60), latent=whole)[1]
     assert any("blended tiles of 16x16" in note for note in stats.notes)
-    monkeypatch.setattr("srcli.engine.diffusion_upscaler.CPU_BATCH_MEMORY", 1)
-    calls.clear()
-    alone = sr.latent(TensorSource(lr), seed=2)
-    assert {shape[0] for shape in calls} == {1}
-    torch.testing.assert_close(alone.values, whole.values, rtol=1e-4, atol=2e-3)
 
 
 def test_the_preset_decides_from_which_size_on_a_canvas_is_cut():
@@ -308,15 +304,11 @@ def test_a_network_without_a_generator_has_the_plain_engine():
         upscaler_for(build(preset), preset, device="cpu", branch="f")
 
 
-def test_operations_are_counted_for_any_number_of_steps(monkeypatch):
+def test_operations_are_counted_for_any_number_of_steps(tmp_path):
     from srcli.evaluate.cost import flops_per_pixel
 
-    monkeypatch.setattr(
-        "srcli.evaluate.cost.load_preset", lambda name: parse_preset(PRESETS[name], name=name)
-    )
-    one, two, five = (flops_per_pixel("fplia", 2.0, steps) for steps in (1, 2, 5))
+    preset = str(write_preset(tmp_path, TINY))
+    one, two, five = (flops_per_pixel(preset, 2.0, steps) for steps in (1, 2, 5))
     assert two > one
     assert five == pytest.approx(one + 4 * (two - one), rel=0.02)  # branches chosen cost differently
-    assert flops_per_pixel("fplia", 2.0) == pytest.approx(
-        one + 2 * (two - one), rel=0.02
-    )  # the preset's own three
+    assert flops_per_pixel(preset, 2.0) == pytest.approx(one + 2 * (two - one), rel=0.02)  # its own three

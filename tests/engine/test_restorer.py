@@ -11,7 +11,6 @@ import torch
 from torch.nn.functional import interpolate
 
 from srcli.config.sampling import choose_sampling
-from srcli.engine import latents as latents_module
 from srcli.engine.latents import decode, encode
 from srcli.engine.load import upscaler_for
 from srcli.engine.memory_plan import cost, plan_memory, without_content
@@ -81,26 +80,14 @@ def test_a_generator_that_knows_the_answer_gives_it_back(tiny):
     knowing.generator = Known(knowing.decoder, alphas, target)
     engine = restorer(knowing, tile="none")
     engine.planned = lambda size, how: plan_memory(preset(), size, engine.sampling, free=1 << 40, tile="none")
-    seen = {}
-    whole = latents_module.decode
-    engine_module = __import__("srcli.engine.restorer", fromlist=["latents"])
-
-    def spy(decoder, latent, *args, **kwargs):
-        seen["latent"] = latent
-        return whole(decoder, latent, *args, **kwargs)
-
-    engine_module.latents.decode = spy
-    try:
-        engine.upscale(picture(), 3)
-    finally:
-        engine_module.latents.decode = whole
-    torch.testing.assert_close(seen["latent"], target.expand_as(seen["latent"]), atol=2e-3, rtol=1e-3)
+    seen = []
+    knowing.decoder.vae.post_quant_conv.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    engine.upscale(picture(), 3)
+    torch.testing.assert_close(seen[0], target.expand_as(seen[0]), atol=2e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_what_is_told_relative_to_the_enlarged_picture_leaves_it_alone_where_it_is_nothing(
-    prediction, monkeypatch
-):
+def test_what_is_told_relative_to_the_enlarged_picture_leaves_it_alone_where_it_is_nothing(prediction):
     net = network(
         decoder={"name": "cosines", "luma": 7, "chroma": 7},
         generator={"relative": True, "unet": {**UNET, "in_channels": 48, "out_channels": 48}},
@@ -113,7 +100,7 @@ def test_what_is_told_relative_to_the_enlarged_picture_leaves_it_alone_where_it_
         seen.append(float(noisy.square().mean() / (1 - share).mean()))
         return noisy / (1 - share).sqrt() * (1 if prediction == "epsilon" else share.sqrt())
 
-    monkeypatch.setattr(net.generator, "_told", told)
+    net.generator._told = told
     engine = restorer(net, tile=8, diffusion={"prediction": prediction})
     lr = picture()
     target = Size(*(4 * side for side in lr.shape[-2:]))
@@ -231,21 +218,19 @@ def test_results_are_counted_while_they_live():
         assert cost(lambda: torch.empty(30, 40) @ torch.empty(40, 50)).flops == 2 * 30 * 40 * 50
 
 
-def test_memory_that_runs_out_in_the_auto_encoder_makes_smaller_tiles(tiny, monkeypatch):
+def test_memory_that_runs_out_in_the_auto_encoder_makes_smaller_tiles():
     lr, seen = picture(40, 40), []
-    engine = restorer(tiny)
-    whole = latents_module.decode
+    engine = restorer(network())
 
-    def fails_once(decoder, latent, side, overlap):
-        seen.append(side)
+    def fails_once(_, given):
+        seen.append(given[0].shape[-2:].numel())
         if len(seen) == 1:
             raise MemoryError
-        return whole(decoder, latent, side, overlap)
 
-    monkeypatch.setattr("srcli.engine.restorer.latents.decode", fails_once)
+    engine.network.decoder.vae.post_quant_conv.register_forward_pre_hook(fails_once)
     restored, stats = upscaled(engine, lr, 4)
     assert bool(torch.isfinite(restored).all())
-    assert len(seen) == 2
+    assert max(seen[1:]) < seen[0]
     assert stats.tile_retries == 1
     assert any("memory ran out" in note for note in stats.notes)
 

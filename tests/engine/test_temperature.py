@@ -7,7 +7,6 @@ import torch
 from srcli.config.presets import parse_preset
 from srcli.engine.noise import patch_noise
 from srcli.engine.normalised_image import TensorSource
-from srcli.engine.request import RenderRequest
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
 from srcli.geometry import Box, Grid, Size, output_size
@@ -45,19 +44,6 @@ def test_tile_size_never_changes_a_sample(kind, scale):
     assert torch.equal(samples[0], samples[2])
 
 
-@every_patch
-def test_bands_and_blocks_never_change_the_noise(kind, monkeypatch):
-    lr, target = photo(40, 50), Size(122, 151)
-    whole = rows(upscaler(kind), lr, target, temperature=1.0, seed=1)
-    monkeypatch.setattr("srcli.engine.tiling.BAND_HR", 4000)
-    monkeypatch.setattr("srcli.engine.tiling.BAND_LR", 300)
-    cut = list(
-        upscaler(kind).upscale_rows(TensorSource(lr), target, RenderRequest(temperature=1.0, seed=1)).rows
-    )
-    assert len(cut) > 3
-    np.testing.assert_allclose(np.concatenate(cut), whole, atol=5e-6)
-
-
 def test_images_do_not_depend_on_those_before():
     lr, other = photo(20, 20), photo(31, 17, seed=1)
     sr = upscaler("patches")
@@ -68,17 +54,18 @@ def test_images_do_not_depend_on_those_before():
 
 
 @pytest.mark.parametrize("kind", ["pixels", "patches", "official"])
-@pytest.mark.parametrize("tau", [0.1, 0.5, 1.0, 1.7])
-def test_mean_plus_temperature_times_direction_is_a_direct_sample(kind, tau):
-    lr = photo(20, 23)
-    target = output_size(Size(20, 23), 3.3)
+@pytest.mark.parametrize(
+    ("tau", "size", "scale"), [(0.1, (20, 23), 3.3), (1.7, (200, 190), 1.3)]
+)  # two bands
+def test_mean_plus_temperature_times_direction_is_a_direct_sample(kind, tau, size, scale):
+    lr, target = photo(*size), output_size(Size(*size), scale)
     sr = upscaler(kind)
     parts = list(sr.affine(TensorSource(lr), target, seed=4))
     mean, direction = (np.concatenate(column) for column in zip(*parts, strict=True))
     assert mean.shape == direction.shape == (*target, 3)
     assert mean.dtype == direction.dtype == np.float32
     # A direct sample: the temperature inside the noise, one call for the whole image.
-    decoder, grid = sr.network.decoder, Grid.of(Size(20, 23), target)
+    decoder, grid = sr.network.decoder, Grid.of(Size(*size), target)
     noise = torch.from_numpy(patch_noise(4, grid.patches(decoder.patch), decoder.noise_channels))[None]
     x = (lr - 0.5) / 0.5
     with torch.inference_mode():

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from srcli.config.presets import load_preset, parse_preset
-from srcli.data.benchmarks import Benchmark, open_folder
+from srcli.data.benchmarks import Benchmark
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import ImageError, ModelError, UsageError
 from srcli.evaluate.cost import time_model
@@ -111,16 +111,6 @@ def test_rows_come_by_benchmark_scale_model_and_picture(few):
     assert [(r.scale, r.model, r.image) for r in found.rows] == [
         (scale, model, image) for scale in (2, 3) for model in ("nearest", "bicubic") for image in "ab"
     ]
-
-
-def test_a_corrupt_picture_is_named_and_the_others_are_finished(tmp_path):
-    put(tmp_path / "a.png", 40, 40)
-    put(tmp_path / "c.png", 40, 40)
-    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:900])
-    found = evaluate([open_model("bicubic")], [open_folder(tmp_path)], [2])
-    assert [row.image for row in found.rows] == ["a", "c"]
-    assert [(f.image, f.model) for f in found.failures] == [("b", None)]
-    assert "b.png" in found.failures[0].message
 
 
 def test_a_metric_that_is_not_a_number_fails_that_picture(few):

@@ -37,18 +37,8 @@ from tests.image.make import (
 SIDE = 24
 EDGES = (0, 1, 2, 3, 7, 8, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 WORDS = (
-    b"0",
-    b"-1",
-    b"1e400",
-    b"nan",
-    b"99999999999999999999",
-    b'""',
-    b"[]",
-    b"{}",
-    b"[[]]",
-    b"true",
-    b"null",
-)
+    b"0", b"-1", b"1e400", b"nan", b"99999999999999999999", b'""', b"[]", b"{}", b"[[]]", b"true", b"null",
+)  # fmt: skip
 XMP = (
     b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
     b'<rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6">'

@@ -47,16 +47,8 @@ def use_picture(path: Path, *, enlarge: bool) -> bool:
     if enlarge:
         out = path.parent / "out"
         words = [
-            "upscale",
-            str(path),
-            "-s",
-            "2",
-            "-o",
-            f"{out}/",
-            "--overwrite",
-            "-m",
-            str(tiny(path.parent)),
-        ]
+            "upscale", str(path), "-s", "2", "-o", f"{out}/", "--overwrite", "-m", str(tiny(path.parent)),
+        ]  # fmt: skip
         words += ["--frames", "all", "--max-pixels", f"in={MAX_PIXELS}", "--device", "cpu", "--json"]
         upscale.loaded = engine  # type: ignore[assignment]  # once for all
     code, said, told = run(words)

@@ -9,29 +9,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 KINDS = ("text", "one-bit", "unsharp", "flat", "checker", "drawing")
 WORDS = [
-    "The",
-    "quick",
-    "brown",
-    "fox",
-    "jumps",
-    "over",
-    "13",
-    "lazy",
-    "dogs;",
-    "Falls",
-    "Übung",
-    "straße;",
-    "if",
-    "(a[i]",
-    "!=",
-    "b)",
-    "return",
-    "{x:",
-    "0};",
-    "3.14",
-    "%",
-    "€",
-]
+    "The", "quick", "brown", "fox", "jumps", "over", "13", "lazy", "dogs;", "Falls", "Übung", "straße;",
+    "if", "(a[i]", "!=", "b)", "return", "{x:", "0};", "3.14", "%", "€",
+]  # fmt: skip
 PHOTO = Path(__file__).parents[2] / "docs" / "images" / "photo.png"
 
 

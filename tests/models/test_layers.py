@@ -6,17 +6,9 @@ import sys
 import pytest
 
 HEAVY = (
-    "torch",
-    "torchvision",
-    "numpy",
-    "cv2",
-    "scipy",
-    "diffusers",
-    "lpips",
-    "PIL",
-    "matplotlib",
+    "torch", "torchvision", "numpy", "cv2", "scipy", "diffusers", "lpips", "PIL", "matplotlib",
     "huggingface_hub",
-)
+)  # fmt: skip
 PROGRAM = """
 import sys
 sys.argv = ["srcli", *{args!r}]

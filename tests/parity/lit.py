@@ -18,15 +18,9 @@ def build(args: dict[str, Any]) -> nn.Module:
     encoder = ENCODERS[args["encoder_spec"]["name"].removesuffix("-baseline")]()
     hidden = tuple(args["imnet_spec"]["args"]["hidden_list"])
     decoder = LIT(
-        in_dim=encoder.out_dim,
-        branches=args["imnet_num"],
-        base_dim=args["base_dim"],
-        n_heads=args["head"],
-        side=2 * args["r"] + 1,
-        hidden=hidden,
-        attention=args["local_attn"],
-        cell=args["is_cell"],
-    )
+        in_dim=encoder.out_dim, branches=args["imnet_num"], base_dim=args["base_dim"], n_heads=args["head"],
+        side=2 * args["r"] + 1, hidden=hidden, attention=args["local_attn"], cell=args["is_cell"],
+    )  # fmt: skip
     return ImplicitSR(encoder, decoder)
 
 

@@ -6,29 +6,11 @@ from PIL import Image
 
 RECIPE = """
 title = "tiny"
-[encoder]
-name = "edsr"
-n_resblocks = 1
-n_feats = 8
-mean_shift = false
-[decoder]
-name = "blend"
-width = 8
-hidden = [8]
-[data]
-patch = 12
-queries = 36
-[optim]
-steps = 12
-batch = 2
-lr = 2e-3
-warmup = 2
-ema = 0.9
-[validation]
-every = 6
-scales = [2]
-photos = 1
-crop = 32
+encoder = {name = "edsr", n_resblocks = 1, n_feats = 8, mean_shift = false}
+decoder = {name = "blend", width = 8, hidden = [8]}
+data = {patch = 12, queries = 36}
+optim = {steps = 12, batch = 2, lr = 2e-3, warmup = 2, ema = 0.9}
+validation = {every = 6, scales = [2], photos = 1, crop = 32}
 """
 
 

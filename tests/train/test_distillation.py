@@ -81,19 +81,13 @@ def test_the_loss_is_the_squared_error_to_the_mix(teacher, share):
     assert float(loss(net, batch).detach()) == pytest.approx(float(expected.mean()), rel=1e-5)
 
 
-def test_a_teacher_learns_nothing_and_is_asked_once_about_samples_that_come_again(teacher, monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        "srcli.train.losses.turned_mean", lambda net, b: asked.append(len(b.lr)) or turned_mean(net, b)
-    )
-    (loss,) = make_objective(Part("self-ensemble", {"teacher": str(teacher)}))
-    net, values = network(1), []
-    for numbers in ((0, 1), (1, 2), (0, 2)):
-        value = loss(net, drawn(numbers)._replace(numbers=numbers))
-        value.backward()
-        values.append(float(value.detach()))
-    assert asked == [2, 1]
-    assert values[2] == pytest.approx(float(loss(net, drawn((0, 2))).detach()), rel=1e-6)
+def test_a_teacher_is_asked_once_about_samples_that_come_again(teacher):
+    teaches, asked = Teacher(str(teacher), 0.9), []
+    teaches.network.register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
+    aims = [teaches.aim(drawn(numbers)._replace(numbers=numbers)) for numbers in ((0, 1), (1, 2), (0, 2))]
+    assert asked == [2] * 8 + [1] * 8
+    assert not any(p.requires_grad for p in teaches.network.parameters())
+    torch.testing.assert_close(aims[2], teaches.aim(drawn((0, 2))))
 
 
 def patches(numbers=(0, 1)):

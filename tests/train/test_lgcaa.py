@@ -1,18 +1,22 @@
 """How the latent restorer is trained: its losses, what is frozen, every row of the ablations, and where it starts."""
 
+import importlib.util
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from srcli.config.presets import Part
 from srcli.data.samples import Batch
 from srcli.errors import PresetError, ResourceError
+from srcli.metrics.classifiers import CLASSIFIERS
 from srcli.models.dpacm import wasserstein_1
 from srcli.models.lgcaa import LocalGlobalAttention
 from srcli.models.noise_schedule import alphas_cumprod
+from srcli.train.lgcaa_loss import Denoising
 from srcli.train.objectives import make_objective
 from srcli.train.recipe import OptimSettings, read_recipe
 from srcli.train.trainer import Trainer, make_optimiser
@@ -68,7 +72,7 @@ def test_the_loss_is_the_error_of_the_noise_and_dpacms_terms():
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
-def test_who_knows_the_picture_has_no_loss_and_gives_it_back_in_one_step(prediction, monkeypatch):
+def test_who_knows_the_picture_has_no_loss_and_gives_it_back_in_one_step(prediction):
     made, data = network(decoder={"name": "cosines"}, generator={"unet": {**UNET, **SIXTEEN}}), batch()
     alphas = alphas_cumprod(preset().diffusion)
     answer = made.decoder.encode(data.picture)
@@ -82,7 +86,7 @@ def test_who_knows_the_picture_has_no_loss_and_gives_it_back_in_one_step(predict
             else share.sqrt() * noise - (1 - share).sqrt() * answer[: len(noisy)]
         )
 
-    monkeypatch.setattr(made.generator, "forward", oracle)
+    made.generator.forward = oracle
     loss = objective(prediction, wasserstein=0.0)
     assert float(loss(made, data)) < 1e-6
     pairs = [(data.lr[:1], made.decoder.decode(answer[:1]).clamp(-1, 1))]
@@ -90,19 +94,18 @@ def test_who_knows_the_picture_has_no_loss_and_gives_it_back_in_one_step(predict
     assert all(value > 60 for value in loss.measure(made, pairs).values())
 
 
-def test_what_frozen_parts_say_of_a_pool_is_computed_once(monkeypatch):
+def test_what_frozen_parts_say_of_a_pool_is_computed_once():
     made, data = network(), batch()
     asked, moments = [], made.decoder.moments
-    monkeypatch.setattr(made.decoder, "moments", lambda x: (asked.append(len(x)), moments(x))[1])
-    monkeypatch.setattr(torch, "randn_like", lambda x: torch.full_like(x, 0.3))
-    loss, values = objective(), {}
-    for numbers in ((4, 7), (7, 4), None):
-        each = data if numbers != (7, 4) else data.with_each(lambda x: x.flip(0))
+    made.decoder.moments = lambda x: (asked.append(len(x)), moments(x))[1]
+    flipped, loss, values = data.with_each(lambda x: x.flip(0)), objective(), []
+    rest = [(loss, flipped, (7, 4)), (objective(), flipped, (7, 4)), (loss, data, None)]
+    for asks, each, numbers in [(loss, data, (4, 7)), *rest]:
         torch.manual_seed(1)
         with torch.no_grad():
-            values[numbers] = float(loss(made, each._replace(numbers=numbers)))
-    assert asked == [2, 2]  # the second time nothing is new, the third no sample has a number
-    assert values[4, 7] == pytest.approx(values[None], rel=1e-5)
+            values.append(float(asks(made, each._replace(numbers=numbers))))
+    assert asked == [2, 2, 2]  # the second time nothing is new, the last time no sample has a number
+    assert values[1] == pytest.approx(values[2], rel=1e-5)
 
 
 def test_dpacm_reaches_the_light_network_and_nothing_else():
@@ -125,22 +128,16 @@ def test_dpacm_reaches_the_light_network_and_nothing_else():
             assert a is None or torch.allclose(a, b, atol=1e-7), name
 
 
-def test_the_perceptual_term_is_the_given_distance_times_its_weight(monkeypatch):
-    asked = []
-
-    def judge(backbone, weights):
-        asked.append((backbone, weights))
-        return lambda a, b: (a.mean() - b.mean()).abs() + 1
-
-    monkeypatch.setattr("srcli.train.lgcaa_loss._judge", judge)
+def test_the_perceptual_term_is_the_given_distance_times_its_weight():
     made, values = network(opened=True), []
     for weight in (0.0, 0.5):
-        loss = objective(wasserstein=0.0, perceptual=weight, backbone="squeezenet", weights="it")
+        loss = Denoising(
+            preset().diffusion, 0.0, weight, lambda: lambda a, b: (a.mean() - b.mean()).abs() + 1, 64
+        )
         loss.begin(made, 0, 1)
         torch.manual_seed(0)
         with torch.no_grad():
             values.append(float(loss(made, batch())))
-    assert asked == [("squeezenet", "it")]
     assert values[1] - values[0] >= 0.5
 
 
@@ -186,8 +183,7 @@ EVERY = {"attn1.to_q.", "attn1.local.", "attn1.everywhere.", "attn1.norm_merged.
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
-def test_every_row_of_the_ablations_trains_what_it_has(row, monkeypatch):
-    monkeypatch.setattr("srcli.train.lgcaa_loss._judge", lambda *_: lambda a, b: (a - b).square().mean())
+def test_every_row_of_the_ablations_trains_what_it_has(row, tmp_path):
     recipe = read_recipe(RECIPE, variant=row)
     given = {
         key: value
@@ -195,7 +191,10 @@ def test_every_row_of_the_ablations_trains_what_it_has(row, monkeypatch):
         if key in ("parts", "merge_norm", "dpacm")
     }
     made = network(opened=True, generator=given)
-    (loss,) = make_objective(recipe.objective, diffusion=recipe.preset.diffusion)
+    judge = tmp_path / "squeezenet.safetensors"
+    save_file(CLASSIFIERS["squeezenet"]().state_dict(), judge)
+    args = recipe.objective.args | {"backbone": "squeezenet", "weights": str(judge)}
+    (loss,) = make_objective(Part(recipe.objective.name, args), diffusion=recipe.preset.diffusion)
     changed = {name for name in step(made, loss) if ".control." not in name}
     for piece in ROWS[row]:
         assert any(piece in name for name in changed), piece
@@ -239,14 +238,16 @@ def test_whole_crops_and_a_latent_restorer_are_asked_for():
         objective()(network(), batch()._replace(picture=None))
 
 
-def test_an_optimiser_in_8_bits_is_the_packages_or_is_missed(monkeypatch):
+def test_an_optimiser_in_8_bits_is_the_packages_or_is_missed(monkeypatch, tmp_path):
     settings = OptimSettings(optimiser="adamw-8bit", lr=0.01, decay_weights=0.02)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ResourceError, match="bitsandbytes"):
-        make_optimiser(settings, [])
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
-    made = {}
-    fake = SimpleNamespace(optim=SimpleNamespace(AdamW8bit=lambda parameters, **given: made.update(given)))
-    monkeypatch.setitem(sys.modules, "bitsandbytes", fake)
-    make_optimiser(settings, [])
+    if importlib.util.find_spec("bitsandbytes") is None:
+        with pytest.raises(ResourceError, match="bitsandbytes"):
+            make_optimiser(settings, [])
+    (tmp_path / "bitsandbytes.py").write_text(
+        "class optim:\n    AdamW8bit = staticmethod(lambda _, **given: given)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "bitsandbytes", raising=False)
+    made = make_optimiser(settings, [])
+    monkeypatch.delitem(sys.modules, "bitsandbytes")
     assert made == {"lr": 0.01, "betas": (0.9, 0.99), "weight_decay": 0.02}

@@ -46,18 +46,6 @@ def test_degraded_photos_train_other_weights(recipe, photos, tmp_path):
         train(read_recipe(recipe, {"data.degradation": "blur"}), [photos], tmp_path / "run")
 
 
-def test_photos_that_do_not_fit_into_memory_train_the_same_weights(recipe, photos, tmp_path, monkeypatch):
-    settings = read_recipe(recipe, {"optim.steps": "6", "data.degradation": '"realesrgan-seesr"'})
-    train(settings, [photos], tmp_path / "memory")
-    monkeypatch.setattr("srcli.data.photos.input_bytes", lambda: 64 * 64 * 3)  # one of four
-    lines = []
-    train(settings, [photos], tmp_path / "disk", notify=lines.append)
-    assert any(f"disk of {tmp_path / 'disk'}" in line for line in lines)
-    memory, disk = (load_file(tmp_path / run / "last.safetensors") for run in ("memory", "disk"))
-    assert all(torch.equal(memory[key], disk[key]) for key in memory)
-    assert not list(tmp_path.rglob(".srcli-*"))
-
-
 def test_photos_on_the_disk_are_those_in_memory(photos, tmp_path):
     memory = load_photos([photos], smallest=8)
     disk = load_photos([photos], smallest=8, in_memory=64 * 64 * 3, folder=tmp_path / "not" / "yet")

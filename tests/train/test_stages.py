@@ -22,6 +22,7 @@ from srcli.train.objectives import OBJECTIVES, make_objective
 from srcli.train.recipe import read_recipe
 from srcli.train.trainer import Trainer
 from srcli.weights.build import build
+from tests.helpers.presets import toml
 
 CPU = torch.device("cpu")
 AUTOENCODER = {
@@ -67,16 +68,6 @@ DATA = "[data]\npatch = 8\nqueries = 16\npicture = 32\nscales = [4.0, 4.0]\nshri
 RUN = "[optim]\nsteps = 10\nbatch = 2\nlr = 1e-2\nwarmup = 0\nema = 0.9\nfreeze = {freeze}\n"
 
 
-def toml(value):
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {toml(each)}" for key, each in value.items()) + "}"
-    return (
-        str(value).lower()
-        if isinstance(value, bool)
-        else repr(value).replace("True", "true").replace("False", "false")
-    )
-
-
 def trainer_of(tmp_path, network, objective, freeze=(), **changes):
     parts = "".join(f"{key} = {toml(value)}\n" for key, value in network.items())
     text = f"{parts}objective = {toml(objective)}\n{DATA}{RUN.format(freeze=list(freeze))}"
@@ -86,11 +77,10 @@ def trainer_of(tmp_path, network, objective, freeze=(), **changes):
     return Trainer(recipe, CPU)
 
 
-def batches(trainer, count):
+def batches(trainer, count, kind=Sampler, **options):
     pixels = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
-    loader = BatchLoader(
-        trainer.recipe, Sampler([Photo("a", "a", pixels)], trainer.recipe.data), trainer.ranks
-    )
+    sampler = kind([Photo("a", "a", pixels)], trainer.recipe.data)
+    loader = BatchLoader(trainer.recipe, sampler, trainer.ranks, **options)
     return [loader.step(step) for step in range(count)]
 
 
@@ -183,18 +173,19 @@ def test_pictures_of_other_scales_are_resized_alike_on_the_device():
     assert torch.equal(a.picture, b.picture)
 
 
-def test_samples_of_a_pool_are_made_once_while_there_is_room(tmp_path, monkeypatch):
+def test_samples_of_a_pool_are_made_once_while_there_is_room(tmp_path):
     trainer = trainer_of(tmp_path, FPLIA, {"name": "latent-diffusion"}, ["encoder."], **{"data.pool": 3})
-    made, drawn = [], Sampler.drawn
-    monkeypatch.setattr(
-        Sampler,
-        "drawn",
-        lambda self, seed, step, n, *more: (made.extend(n), drawn(self, seed, step, n, *more))[1],
-    )
-    kept = [batch.picture for (batch,) in batches(trainer, 9)]
+    made = []
+
+    class Counted(Sampler):
+        def drawn(self, seed, step, numbers, *more):
+            made.extend(numbers)
+            return super().drawn(seed, step, numbers, *more)
+
+    kept = [batch.picture for (batch,) in batches(trainer, 9, Counted)]
     assert sorted(set(made)) == sorted(made) == [0, 1, 2]
-    monkeypatch.setattr("srcli.train.batch_loader.KEPT", 0)
-    assert all(torch.equal(a, b.picture) for a, (b,) in zip(kept, batches(trainer, 9), strict=True))
+    again = batches(trainer, 9, Counted, room=0)
+    assert all(torch.equal(a, b.picture) for a, (b,) in zip(kept, again, strict=True))
     assert len(made) > 9
 
 
@@ -343,13 +334,13 @@ def test_the_first_step_brings_latents_to_mean_zero_and_deviation_one(tmp_path):
         assert torch.allclose(z.std((0, 2, 3)), torch.ones(3), atol=1e-5)
 
 
-def test_latents_of_a_pool_are_computed_once(tmp_path, monkeypatch):
+def test_latents_of_a_pool_are_computed_once(tmp_path):
     trainer = trainer_of(
         tmp_path, FPLIA, {"name": "latent-diffusion"}, ["encoder.", "decoder."], **{"data.pool": 3}
     )
     autoencoder, asked = trainer.network.encoder.autoencoder, []
     moments = autoencoder.moments
-    monkeypatch.setattr(autoencoder, "moments", lambda x: (asked.append(len(x)), moments(x))[1])
+    autoencoder.moments = lambda x: (asked.append(len(x)), moments(x))[1]
     trainer.step = 1  # the first step measures the latents' scale besides
     for parts in batches(trainer, 9):
         trainer.train_step(*parts)
@@ -460,7 +451,7 @@ def test_the_finetuning_loss_is_the_papers_sum(clamp):
     assert found == pytest.approx(float(expected.detach()), rel=2e-3)
 
 
-def test_idm_tells_the_noise_at_levels_between_two_steps(monkeypatch):
+def test_idm_tells_the_noise_at_levels_between_two_steps():
     net = build(parse_preset(IDM, name="tiny"))
     diffusion = parse_preset(IDM, name="tiny").diffusion
     (loss,) = make_objective(Part("noise-level"), diffusion=diffusion)
@@ -473,7 +464,7 @@ def test_idm_tells_the_noise_at_levels_between_two_steps(monkeypatch):
         shown.append((noisy, level, condition[0]))
         return torch.zeros_like(noisy)
 
-    monkeypatch.setattr(net.generator, "forward", forward)
+    net.generator.forward = forward
     torch.manual_seed(0)
     found = [float(loss(net, batch).detach()) for _ in range(40)]
     assert np.mean(found) == pytest.approx((2 / np.pi) ** 0.5, abs=0.02)  # of |noise|

@@ -1,5 +1,6 @@
 """A signal or the end of the time gives up what is under way; the run goes on as if nothing had been."""
 
+import functools
 import signal
 import time
 
@@ -8,64 +9,41 @@ import torch
 
 from srcli.train.log import Limits
 from srcli.train.loop import train
+from srcli.train.objectives import OBJECTIVES
 from srcli.train.recipe import read_recipe
-from srcli.train.trainer import Trainer
 from srcli.train.validation import Validation
 from srcli.weights.checkpoint import read
 
 TWO_LOSSES = """
 title = "two losses"
-[encoder]
-name = "edsr"
-n_resblocks = 1
-n_feats = 8
-mean_shift = false
-[decoder]
-name = "linf"
-patch = 1
-hidden_dim = 8
-hidden = [8]
-[pixels]
-mean = 0.5
-std = 0.5
-[objective]
-name = "linf-stage-2"
-[data]
-patch = 12
-queries = 36
-[optim]
-steps = 4
-batch = 2
-warmup = 1
-ema = 0.9
-[validation]
-every = 4
-scales = [2]
-photos = 1
-crop = 32
+encoder = {name = "edsr", n_resblocks = 1, n_feats = 8, mean_shift = false}
+decoder = {name = "linf", patch = 1, hidden_dim = 8, hidden = [8]}
+pixels = {mean = 0.5, std = 0.5}
+objective = {name = "linf-stage-2"}
+data = {patch = 12, queries = 36}
+optim = {steps = 4, batch = 2, warmup = 1, ema = 0.9}
+validation = {every = 4, scales = [2], photos = 1, crop = 32}
 """
 
 
-def signal_at_call(monkeypatch, number):
-    """The signal comes in a pass forward, or, below 0, in that pass's way back."""
-    seen = []
-    own = Trainer._pass
+def signal_at_call(monkeypatch, name, number):
+    """The signal comes in a pass forward of an objective, or, below 0, in that pass's way back."""
+    seen, own = [], OBJECTIVES[name]
 
-    def passed(self, network, objective, *rest):
-        def counted(*args):
+    def watched(loss):
+        def counted(network, batch):
             seen.append(1)
-            if len(seen) == abs(number):
-                if number > 0:
-                    signal.raise_signal(signal.SIGTERM)
-                else:
-                    first = next(network.encoder.parameters())
-                    first.register_hook(lambda _: signal.raise_signal(signal.SIGTERM))
-            return objective(*args)
+            if len(seen) == number:
+                signal.raise_signal(signal.SIGTERM)
+            elif len(seen) == -number:
+                first = next(network.encoder.parameters())
+                first.register_hook(lambda _: signal.raise_signal(signal.SIGTERM))
+            return loss(network, batch)
 
-        return own(self, network, counted, *rest)
+        return counted
 
-    monkeypatch.setattr(Trainer, "_pass", passed)
-    return seen
+    stand_in = functools.wraps(own)(lambda **args: tuple(map(watched, own(**args))))
+    monkeypatch.setitem(OBJECTIVES, name, stand_in)
 
 
 def same(one, other):
@@ -78,7 +56,7 @@ def test_a_signal_ends_a_pass_and_the_step_is_done_again(recipe, photos, tmp_pat
     settings, lines = read_recipe(recipe), []
     train(settings, [photos], tmp_path / "whole")
     with monkeypatch.context() as patch:
-        signal_at_call(patch, number)  # the first two are tried before the first step
+        signal_at_call(patch, "l1", number)  # the first two are tried before the first step
         assert train(settings, [photos], tmp_path / "two", notify=lines.append) == signal.SIGTERM
     done = torch.load(tmp_path / "two/trainer.pt", weights_only=True)["step"]
     assert 0 < done < 6
@@ -95,7 +73,7 @@ def test_a_step_of_two_updates_goes_on_after_the_first(photos, tmp_path, monkeyp
     settings = read_recipe(path)
     train(settings, [photos], tmp_path / "whole")
     with monkeypatch.context() as patch:
-        signal_at_call(patch, number)
+        signal_at_call(patch, "linf-stage-2", number)
         train(settings, [photos], tmp_path / "two")
     state = torch.load(tmp_path / "two/trainer.pt", weights_only=True)
     assert state["step"] * 2 + state["updates"] > 0

@@ -163,10 +163,10 @@ def test_half_precision_goes_down_the_same_way(recipe, precision):
     assert all(p.dtype == torch.float32 for p in half.network.parameters())
 
 
-def test_precision_follows_the_processor_where_it_is_left_to_it(monkeypatch):
+def test_precision_follows_the_processor_where_it_is_left_to_it(tmp_path):
     for flags, expected in (("fpu avx512_bf16", "bf16"), ("fpu amx_bf16", "bf16"), ("fpu avx2", "fp32")):
-        monkeypatch.setattr("pathlib.Path.read_text", lambda *_, flags=flags: flags)
-        assert training_precision("auto", CPU) == expected
+        (tmp_path / "cpuinfo").write_text(flags)
+        assert training_precision("auto", CPU, tmp_path / "cpuinfo") == expected
     assert training_precision("fp16", CPU) == "fp16"
 
 

@@ -11,6 +11,7 @@ from srcli.weights.build import build
 from srcli.weights.checkpoint import load
 from srcli.weights.convert import import_file
 from srcli.weights.official import identify, network_shapes, rename, unwrap
+from tests.helpers.presets import write_preset
 
 # Our names -> those of the framework that CiaoSR was made in; decoders keep theirs.
 FRAMEWORK = (
@@ -79,10 +80,8 @@ def test_lm_ciaosrs_render_mlp_is_renamed():
 def test_an_imported_checkpoint_gives_the_same_picture(tmp_path, monkeypatch):
     monkeypatch.setenv("SRCLI_MODELS_DIR", str(tmp_path / "models"))
     monkeypatch.setenv("SRCLI_PRESETS_DIR", str(tmp_path))
-    lines = ['title = "Tiny"', "[pixels]", "mean = [0.4488, 0.4371, 0.4040]", "std = 1"]
-    lines += ["[encoder]", 'name = "edsr"', "n_resblocks = 16", "n_feats = 4", "mean_shift = false"]
-    lines += ["[decoder]", 'name = "ciaosr"', "hidden = [8]"]
-    (tmp_path / "tiny-ciaosr.toml").write_text("\n".join(lines), "utf-8")
+    table = {k: v for k, v in TINY.to_dict().items() if k in ("title", "encoder", "decoder", "pixels")}
+    write_preset(tmp_path, table, TINY.name)
     torch.manual_seed(0)
     network = build(TINY).eval()
     state = {framework(key): value for key, value in network.state_dict().items()}

@@ -14,15 +14,15 @@ import pytest
 import torch
 
 from srcli.config.presets import Part, Preset, Weights, list_presets, load_preset
-from srcli.errors import ExistsError, ModelError, ResourceError, SrcliError, WeightsError, first_line
-from srcli.files import sha256, write_atomically
-from srcli.models.decoders import DECODERS
+from srcli.errors import ExistsError, ModelError, SrcliError, WeightsError, first_line
+from srcli.files import sha256
 from srcli.models.generators import GENERATORS
 from srcli.weights.build import build
 from srcli.weights.checkpoint import load, load_into, read, save
 from srcli.weights.convert import import_file
-from srcli.weights.files import check_license, find, is_bundled, locate, metadata, resolve
-from srcli.weights.official import Checkpoint, identify, network_shapes, read_foreign, rename, unwrap
+from srcli.weights.files import bundled_folder, check_license, find, is_bundled, locate, metadata, resolve
+from srcli.weights.official import Checkpoint, identify, network_shapes, read_foreign, unwrap
+from tests.helpers.presets import write_preset
 
 TINY = Preset(
     "tiny",
@@ -37,6 +37,7 @@ LIIF = Preset("tiny-liif", "Tiny LIIF", TINY.encoder, Part("liif", {"hidden": (8
 def _own_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("SRCLI_MODELS_DIR", str(tmp_path / "models"))
     monkeypatch.delenv("SRCLI_PRESETS_DIR", raising=False)
+    monkeypatch.setattr("srcli.weights.build.MOST_CALLS", 1000)  # to be quick
 
 
 def network_of(preset: Preset, seed: int = 0) -> torch.nn.Module:
@@ -50,13 +51,12 @@ def official(network: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def as_preset_file(folder: Path, preset: Preset) -> Path:
-    path = folder / f"{preset.name}.toml"
-    lines = [f'title = "{preset.title}"']
-    for name, part in (("encoder", preset.encoder), ("decoder", preset.decoder)):
-        lines += [f"[{name}]", f'name = "{part.name}"']
-        lines += [f"{key} = {json.dumps(value)}" for key, value in part.args.items()]
-    path.write_text("\n".join(lines), "utf-8")
-    return path
+    parts = {
+        name: {"name": part.name, **part.args}
+        for name in ("encoder", "decoder")
+        if (part := getattr(preset, name))
+    }
+    return write_preset(folder, {"title": preset.title, **parts}, preset.name)
 
 
 # --- our files ----------------------------------------------------------------------------------------------------
@@ -109,21 +109,6 @@ def test_what_is_true_of_one_file_only_is_not_written_into_another(tmp_path):
     save(tmp_path / "y.safetensors", network_of(TINY), preset)
     assert "secret" not in metadata(tmp_path / "y.safetensors")["preset"]
     assert "sha256" not in metadata(tmp_path / "y.safetensors")["preset"]
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "x.safetensors"
-    write_atomically(path, b"old")
-
-    def full(_handle):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ResourceError) as caught:
-        write_atomically(path, b"new")
-    assert caught.value.code == 5
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_checkpoint_of_another_network_is_described_by_its_first_keys(tmp_path):
@@ -221,23 +206,17 @@ HOSTILE = {
         *(pytest.param("import", HOSTILE[name], id=f"import {name}") for name in ("blocks", "unknown part")),
     ],
 )
-def test_a_preset_that_its_file_does_not_hold_is_refused_before_it_takes_memory(
-    tmp_path, monkeypatch, way, changes
-):
+def test_a_preset_that_its_file_does_not_hold_is_refused_before_it_takes_memory(tmp_path, way, changes):
     path = tmp_path / "x.safetensors"
     save(path, network_of(TINY), TINY)
     rewritten(path, **changes)
-    monkeypatch.setattr("srcli.weights.build.MOST_CALLS", 1000)  # to be quick
-    monkeypatch.setattr("srcli.weights.build.build", lambda preset: pytest.fail("it was built"))
     with pytest.raises(WeightsError, match=r"x\.safetensors|tiny") as caught:
         load(path) if way == "load" else import_file(path, license_id="MIT")
     assert caught.value.code == 4
     assert "\n" not in str(caught.value)
 
 
-def test_a_header_that_promises_more_than_the_file_holds_is_refused_before_it_takes_memory(
-    tmp_path, monkeypatch
-):
+def test_a_header_that_promises_more_than_the_file_holds_is_refused_before_it_takes_memory(tmp_path):
     huge = replace(TINY, encoder=Part("edsr", {"n_resblocks": 1, "n_feats": 10**4}))
     header: dict[str, object] = {"__metadata__": {"preset": huge.to_json()}}
     end = 0
@@ -247,7 +226,6 @@ def test_a_header_that_promises_more_than_the_file_holds_is_refused_before_it_ta
     text = json.dumps(header).encode()
     path = tmp_path / "x.safetensors"
     path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(1000))
-    monkeypatch.setattr("srcli.weights.build.build", lambda preset: pytest.fail("it was built"))
     with pytest.raises(WeightsError, match=r"x\.safetensors"):
         load(path)
 
@@ -257,10 +235,7 @@ def test_a_header_that_promises_more_than_the_file_holds_is_refused_before_it_ta
     [({"n_resblocks": 10**9}, "layers"), ({"n_feats": 10**6}, "values")],
     ids=["layers", "values"],
 )
-def test_a_preset_of_ones_own_that_is_larger_than_any_network_is_refused(
-    tmp_path, monkeypatch, encoder, said
-):
-    monkeypatch.setattr("srcli.weights.build.MOST_CALLS", 1000)  # to be quick
+def test_a_preset_of_ones_own_that_is_larger_than_any_network_is_refused(tmp_path, encoder, said):
     path = as_preset_file(tmp_path, replace(TINY, encoder=Part("edsr", encoder)))
     with pytest.raises(ModelError, match=said) as caught:
         build(load_preset(path))
@@ -275,7 +250,7 @@ def test_a_preset_of_ones_own_that_is_larger_than_any_network_is_refused(
 
 def test_weights_beside_a_preset_file_come_before_the_folder_of_models(tmp_path):
     path = as_preset_file(tmp_path, TINY)
-    path.write_text(path.read_text("utf-8") + '\n[weights]\nfile = "own.safetensors"\n', "utf-8")
+    path.write_text(path.read_text("utf-8") + '[weights]\nfile = "own.safetensors"\n', "utf-8")
     preset = load_preset(path)
     assert locate(preset) is None
     (tmp_path / "models").mkdir()
@@ -284,14 +259,14 @@ def test_weights_beside_a_preset_file_come_before_the_folder_of_models(tmp_path)
         assert find(preset) == folder / "own.safetensors"
 
 
-def test_weights_that_came_with_the_package_come_first(tmp_path, monkeypatch):
-    monkeypatch.setattr("srcli.weights.files.bundled_folder", lambda: tmp_path / "package")
-    save(tmp_path / "models" / "tiny.safetensors", network_of(TINY), TINY)
+def test_weights_that_came_with_the_package_come_first(tmp_path):
+    preset = load_preset("edsr-baseline-blend")
+    name = f"{preset.name}.safetensors"
+    save(tmp_path / "models" / name, network_of(preset), preset)
+    assert is_bundled(preset)
     assert not is_bundled(TINY)
-    save(tmp_path / "package" / "tiny.safetensors", network_of(TINY), TINY)
-    assert is_bundled(TINY)
-    assert find(TINY) == tmp_path / "package" / "tiny.safetensors"
-    installed = import_file(tmp_path / "package" / "tiny.safetensors", license_id="MIT", overwrite=True)
+    assert find(preset) == bundled_folder() / name
+    installed = import_file(tmp_path / "models" / name, license_id="MIT", output=tmp_path / name)
     assert not installed.named  # the name goes on meaning what came with the package
 
 
@@ -393,18 +368,6 @@ def test_half_precision_releases_are_read_as_fp32():
 def test_a_file_without_weights_is_refused(content):
     with pytest.raises(WeightsError, match="no weights"):
         unwrap(content, "x.pth")
-
-
-def test_keys_follow_the_rules_of_their_part(monkeypatch):
-    rules = ((r"^old\.", "decoder.imnet."), (r"^junk$", None), (r"^encoder\.h\.", "encoder.head."))
-    monkeypatch.setattr(DECODERS["liif"], "UPSTREAM_KEYS", rules, raising=False)
-    state = {"old.layers.0.bias": 1, "junk": 2, "encoder.h.0.bias": 3, "imnet.x": 4, "encoder.y": 5}
-    assert rename(state, LIIF) == {
-        "decoder.imnet.layers.0.bias": 1,
-        "encoder.head.0.bias": 3,
-        "decoder.imnet.x": 4,
-        "encoder.y": 5,
-    }
 
 
 IN_PARTS = [each for each in list_presets() if each.generator is None or each.generator.name in GENERATORS]
@@ -688,9 +651,3 @@ def test_import_asks_for_a_licence_where_the_preset_states_none(tmp_path):
         import_file(tmp_path / "run.safetensors", license_id=None)
     installed = import_file(tmp_path / "run.safetensors", preset="edsr-baseline-blend", license_id=None)
     assert installed.preset.weights.license == "Apache-2.0"
-
-
-def test_a_web_page_is_called_one(tmp_path):
-    (tmp_path / "a.pth").write_bytes(b"\n<!DOCTYPE html><html>cannot scan this file for viruses</html>")
-    with pytest.raises(WeightsError, match="is a web page"):
-        read_foreign(tmp_path / "a.pth")

@@ -16,6 +16,7 @@ from srcli.weights.checkpoint import load
 from srcli.weights.convert import import_file, read_folder, write_folder
 from srcli.weights.official import Checkpoint, fit, read_foreign, rename
 from srcli.weights.official_fplia import convert, is_official
+from tests.helpers.presets import write_preset
 
 WIDTHS, LAYERS, HEADS, GROUPS = (8, 16, 16), 2, 2, 4
 ATTENTION = (True, True, False)
@@ -334,7 +335,12 @@ def test_other_checkpoints_are_not_taken_for_one(state):
 
 @torch.no_grad()
 def test_a_model_becomes_a_folder_of_parts_and_one_file_again(state, tmp_path):
-    (tmp_path / "small.toml").write_text(as_toml(PRESET))
+    table = {
+        k: v
+        for k, v in PRESET.to_dict().items()
+        if k in ("title", "encoder", "decoder", "generator", "diffusion")
+    }
+    write_preset(tmp_path, table, "small")
     torch.save({"state_dict": state}, tmp_path / "last.ckpt")
     preset = str(tmp_path / "small.toml")
     parts = import_file(
@@ -382,18 +388,6 @@ def test_a_folder_cannot_name_files_outside_itself(state, tmp_path):
     (tmp_path / "model/model_index.json").write_text(json.dumps(index))
     with pytest.raises(WeightsError, match="unknown component"):
         read_folder(tmp_path / "model")
-
-
-def as_toml(preset: Preset) -> str:
-    """The preset's file; JSON's values are TOML's, too."""
-    table = preset.to_dict()
-    lines = [f"title = {json.dumps(table['title'])}"]
-    for name in ("encoder", "decoder", "generator", "diffusion"):
-        items = table[name].items()
-        lines += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in items if not isinstance(v, dict))]
-        for part, inner in ((k, v) for k, v in items if isinstance(v, dict)):
-            lines += [f"[{name}.{part}]", *(f"{k} = {json.dumps(v)}" for k, v in inner.items())]
-    return "\n".join(lines)
 
 
 class Foreign:

@@ -12,9 +12,9 @@ from srcli.config.presets import parse_preset
 from srcli.engine.upscaler import Upscaler
 from srcli.geometry import Axis, Box, Grid, Size, output_size
 from srcli.models import attention, attention_grid
-from srcli.weights.build import build as build_network
 from srcli.models.decoders.lit import LIT, stage_sizes
 from srcli.models.sr import Frame
+from srcli.weights.build import build as build_network
 from tests.helpers.decoders import DIM, build, filled, inputs
 from tests.helpers.decoders import LIT as SMALL
 from tests.reference import lit as reference
