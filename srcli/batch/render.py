@@ -51,12 +51,7 @@ class Rendering:
     """
 
     def __init__(
-        self,
-        job: Job,
-        image: Image,
-        output: OutputPlan,
-        settings: Settings,
-        engine: Engine | None,
+        self, job: Job, image: Image, output: OutputPlan, settings: Settings, engine: Engine | None
     ) -> None:
         self.job = job
         self.image = image

@@ -36,8 +36,7 @@ class Request:
     """The options, in the order of their help."""
 
     files: Annotated[
-        list[Path],
-        argument("Two pictures and the truth, or one picture with --model.", "A B [REF] | PHOTO"),
+        list[Path], argument("Two pictures and the truth, or one picture with --model.", "A B [REF] | PHOTO")
     ]
     metrics: Annotated[
         str | None, pair("What to measure (default: psnr,psnr-y,ssim,spectrum,hist-w1).", "NAME[,..]")
@@ -73,8 +72,7 @@ class Request:
         list[str] | None, option("A part to show enlarged; repeatable for two pictures.", "X,Y,W,H")
     ] = None
     output: Annotated[
-        list[Path] | None,
-        option("Where to write: a picture, or a page (.html); repeatable.", "-o"),
+        list[Path] | None, option("Where to write: a picture, or a page (.html); repeatable.", "-o")
     ] = None
     overwrite: options.Overwrite = False
     device: options.Device = "auto"

@@ -319,11 +319,7 @@ def _bar() -> Iterator[Progress]:
     )
     # Redirecting would send results, which belong on stdout, to stderr.
     bar = Progress(
-        *columns,
-        console=Terminal(stderr=True),
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
+        *columns, console=Terminal(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False
     )
     with bar:
         yield bar

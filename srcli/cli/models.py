@@ -341,8 +341,7 @@ def merge(
     models: Annotated[list[str], argument("Presets or weights files of one network.", "MODEL...")],
     output: Annotated[Path, option("The weights file to write.", "-o")],
     encoder: Annotated[
-        str | None,
-        option("Take the encoder of this model instead, to train on from there.", "NAME|FILE"),
+        str | None, option("Take the encoder of this model instead, to train on from there.", "NAME|FILE")
     ] = None,
     half: Annotated[bool, option("Write fp16, half the size.")] = False,
     overwrite: options.Overwrite = False,

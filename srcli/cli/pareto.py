@@ -316,12 +316,7 @@ def _beside(path: Path, panel: Panel) -> Path:
 
 
 def _render(
-    panels: list[Panel],
-    form: Form,
-    *,
-    front: bool,
-    hypervolume: bool,
-    origin: tuple[float, float] | None,
+    panels: list[Panel], form: Form, *, front: bool, hypervolume: bool, origin: tuple[float, float] | None
 ) -> bytes:
     from srcli.evaluate import rows as report
     from srcli.evaluate.pareto import document, page, panel_table, point_tables

@@ -75,20 +75,17 @@ class Request:
         option("Threads that make samples. (default: 4 for a GPU, else 0)", min=0, panel=options.RUN),
     ] = None
     data_on_device: Annotated[
-        bool,
-        option("Keep all photos in the device's memory and cut samples there.", panel=options.RUN),
+        bool, option("Keep all photos in the device's memory and cut samples there.", panel=options.RUN)
     ] = False
     save_every: Annotated[int, keep("Steps between checkpoints.", min=1)] = 500
     keep: Annotated[int, keep("Earlier weights to keep in checkpoints/.", min=0)] = 3
     log: Annotated[str, keep("jsonl, or jsonl,tensorboard.", "NAME[,..]")] = "jsonl"
     log_every: Annotated[int, keep("Steps between lines of log.jsonl.", min=1)] = 50
     val: Annotated[
-        str | None,
-        keep("Benchmarks to validate on besides held-out photos, as in eval.", "NAME[,..]"),
+        str | None, keep("Benchmarks to validate on besides held-out photos, as in eval.", "NAME[,..]")
     ] = None
     changes: Annotated[
-        list[str] | None,
-        change("A setting to change; repeatable.", "--set", "SECTION.KEY=VALUE"),
+        list[str] | None, change("A setting to change; repeatable.", "--set", "SECTION.KEY=VALUE")
     ] = None
     scales: Annotated[str | None, change("1:4, 'alternate 1:4|4:12' or 'cumulative 1:4|4:12'.", "RANGES")] = (
         None

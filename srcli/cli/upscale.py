@@ -237,12 +237,7 @@ def _faithful(request: Request, model: Model, loading: Loading) -> SecondModel |
 
 
 def _real_world(
-    request: Request,
-    model: Model,
-    found: Found,
-    selection: Path | None,
-    loading: Loading,
-    console: Console,
+    request: Request, model: Model, found: Found, selection: Path | None, loading: Loading, console: Console
 ) -> RealWorld | None:
     name, asked = model.preset.name, f"--degradation {request.degradation}"
     if finishing(request).consistency and request.degradation not in (None, "clean"):

@@ -93,7 +93,7 @@ class Request:
         option(
             "real repairs damaged pictures, auto decides (default: clean). clean leaves pictures to the model, and tells "
             f"of damage; real takes {REAL_WORLD_PRESET}; auto measures JPEG blocks, noise and blur and takes what suits "
-            "each folder, or with auto:each each picture.",
+            "each folder, or with auto:each each picture."
         ),
     ] = None
     restore: Annotated[
@@ -125,8 +125,7 @@ class Request:
         size("How a box (width and height, or a print) is met. (default: inside)"),
     ] = None
     only_enlarge: Annotated[
-        bool | None,
-        size("Leave larger, or smaller, pictures at their size.", "--only-enlarge/--only-shrink"),
+        bool | None, size("Leave larger, or smaller, pictures at their size.", "--only-enlarge/--only-shrink")
     ] = None
     output: Annotated[
         str | None,
@@ -214,8 +213,7 @@ class Request:
         ),
     ] = None
     manifest: Annotated[
-        Path | None,
-        batch("Record there what is done, a file of its own for every share.", "FILE.jsonl"),
+        Path | None, batch("Record there what is done, a file of its own for every share.", "FILE.jsonl")
     ] = None
     status: Annotated[bool, batch("Only say what the manifests say is done and missing.")] = False
     workers: Annotated[
@@ -274,8 +272,7 @@ class Request:
     ] = None
     offline: options.Offline = False
     max_pixels: Annotated[
-        list[str] | None,
-        run("Refuse larger inputs and outputs. (default: in=500M,out=4G)", "in=N,out=N"),
+        list[str] | None, run("Refuse larger inputs and outputs. (default: in=500M,out=4G)", "in=N,out=N")
     ] = None
     preview: Annotated[
         str | None,
@@ -289,8 +286,7 @@ class Request:
     ] = None
     dry_run: Annotated[bool, report("Say what would be done; do nothing.")] = False
     json: Annotated[
-        bool | None,
-        report("Results as JSON: an object or an array, or one line per file.", "--json/--jsonl"),
+        bool | None, report("Results as JSON: an object or an array, or one line per file.", "--json/--jsonl")
     ] = None
     progress: options.Progress = "auto"
     quiet: Annotated[

@@ -60,11 +60,7 @@ PLACES = (  # directions of a label from its marker, the nearest first
 
 
 def file_of(
-    draw: Callable[[], Figure],
-    form: PictureFormat = "png",
-    *,
-    dpi: int = 160,
-    style: dict[Any, Any] = STYLE,
+    draw: Callable[[], Figure], form: PictureFormat = "png", *, dpi: int = 160, style: dict[Any, Any] = STYLE
 ) -> bytes:
     """The bytes of a file with the figure that `draw` makes in `style`; equal figures give equal bytes."""
     with mpl.rc_context(style):

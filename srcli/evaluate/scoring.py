@@ -101,12 +101,7 @@ def _scored_items(
 
 
 def _score(
-    item: Item,
-    results: Path,
-    truth: Path,
-    scale: float,
-    protocol: Protocol,
-    metrics: list[Metric],
+    item: Item, results: Path, truth: Path, scale: float, protocol: Protocol, metrics: list[Metric]
 ) -> tuple[Row, Scene]:
     assert item.lr is not None  # the result; both were paired
     sr, hr = read_rgb(item.lr), read_rgb(item.hr)
