@@ -68,11 +68,9 @@ class Source(NamedTuple):
 class Found:
     """What a command line means.
 
-    Attributes:
-        sources: the inputs, each file once.
-        missing: for words that mean no picture, the word and the message.
-        passed_over: suffixes of pictures in folders that cannot be read, with their number.
-        many: whether the words could mean several pictures (a folder, a pattern, a list, or several words).
+    `sources`: the inputs, each file once. `missing`: for words that mean no picture, the word and the message.
+    `passed_over`: suffixes of pictures in folders that cannot be read, with their number. `many`: whether the words
+    could mean several pictures (a folder, a pattern, a list, or several words).
     """
 
     sources: list[Source] = field(default_factory=list)
@@ -92,17 +90,12 @@ def find_inputs(
 ) -> Found:
     """The pictures that a command line means.
 
-    Args:
-        words: files, folders, patterns (``*``, ``?``, ``[]``, ``**``), ``@list.txt`` (one per line, or separated by NUL), ``@-``, or ``-``.
-        recursive: look in folders of folders too.
-        include: keep only what matches one of these patterns (file name, or path below its folder).
-        exclude: leave out what matches one of these.
-        leave_out: a folder that is not looked into: where results go.
-        stdin: for a list on standard input.
-
-    Raises:
-        UsageError: no input was named, or standard input shall be both a list and a picture.
-        NothingToDoError: a list does not exist, or not a single input was found.
+    `words`: files, folders, patterns (``*``, ``?``, ``[]``, ``**``), ``@list.txt`` (one per line, or separated by
+    NUL), ``@-``, or ``-``. `recursive`: look in folders of folders too. `include`: keep only what matches one of
+    these patterns (file name, or path below its folder). `exclude`: leave out what matches one of these. `leave_out`:
+    a folder that is not looked into: where results go. `stdin`: for a list on standard input. Raises UsageError (no
+    input was named, or standard input shall be both a list and a picture), NothingToDoError (a list does not exist,
+    or not a single input was found).
     """
     found = Found(many=len(words) != 1)
     search = _Search(found, recursive, None if leave_out is None else absolute(leave_out))

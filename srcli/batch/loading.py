@@ -143,8 +143,7 @@ def seconds_needed(upscaler: Upscaler, sources: Sequence[Source]) -> float | Non
 def check_engine(engine: str, sources: Sequence[Source], place: Destination, *, dry_run: bool) -> None:
     """Object storage is for Ray, standard streams are for this process.
 
-    Raises:
-        UsageError: it is the other way round, or Ray is not installed.
+    Raises UsageError (it is the other way round, or Ray is not installed).
     """
     stored = [source.label for source in sources if source.uri]
     stored += [f"{place.scheme}://"] if place.scheme else []

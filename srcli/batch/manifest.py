@@ -71,8 +71,7 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
 class Manifest:
     """The lines that were there, in the file and in `others`, and new ones as they come.
 
-    Raises:
-        ResourceError: it cannot be read or written.
+    Raises ResourceError (it cannot be read or written).
     """
 
     def __init__(self, path: Path, others: Iterable[Path] = ()) -> None:
@@ -250,8 +249,7 @@ def key_of(source: Source) -> str:
 def parse_shard(text: str, environment: Mapping[str, str]) -> Shard:
     """``I/N`` with I from 0, or "auto" for what SLURM, Kubernetes or torchrun say.
 
-    Raises:
-        UsageError: anything else, or "auto" where no such system is.
+    Raises UsageError (anything else, or "auto" where no such system is).
     """
     if text == "auto":
         return _found(environment)

@@ -45,12 +45,10 @@ FROM_HEADER = frozenset({"scale", "width", "height", "ext"})  # known once the p
 class Template:
     """A file name with fields in braces, which take format specifications: ``{stem}_{index:04d}{ext}``.
 
-    Fields: stem, suffix and parent (name, its ending without the dot, and folder of the input), size (x4.3, w3840, ..:
-    the size option in short), scale, model, width, height, index (1, 2, ..), ext (of the output, with the dot). Where
-    {ext} is missing it is added, unless the name ends in a suffix already. A slash makes folders.
-
-    Raises:
-        UsageError: an unknown field, or a name outside the folder.
+    Fields: stem, suffix and parent (name, its ending without the dot, and folder of the input), size (x4.3, w3840,
+    ..: the size option in short), scale, model, width, height, index (1, 2, ..), ext (of the output, with the dot).
+    Where {ext} is missing it is added, unless the name ends in a suffix already. A slash makes folders. Raises
+    UsageError (an unknown field, or a name outside the folder).
     """
 
     def __init__(self, text: str, known_suffixes: Iterable[str] = ()) -> None:
@@ -101,12 +99,9 @@ def _with_star(literal: str, name: str | None, spec: str | None, conversion: str
 class Destination:
     """Where results go; with neither file nor folder nor stdout, beside their inputs.
 
-    Attributes:
-        template: name of a result in its folder.
-        file: the one result's path.
-        folder: the folder that mirrors the inputs' folders.
-        stdout: the one result's bytes go to standard output.
-        scheme: of the object storage that file or folder stand for.
+    `template`: name of a result in its folder. `file`: the one result's path. `folder`: the folder that mirrors the
+    inputs' folders. `stdout`: the one result's bytes go to standard output. `scheme`: of the object storage that file
+    or folder stand for.
     """
 
     template: Template
@@ -160,16 +155,11 @@ def destination(
 ) -> Destination:
     """Where ``-o OUTPUT`` and ``--name TEMPLATE`` send results.
 
-    Args:
-        output: a file (it ends in the suffix of a picture, or is there, like /dev/null), a folder (it ends in a
-            slash, or in anything else), ``-``, or None.
-        template: the name of results in a folder.
-        single: whether there is exactly one input.
-        from_stdin: whether an input is standard input, which has no place of its own.
-        suffixes: the suffixes of formats that can be written.
-
-    Raises:
-        UsageError: several inputs for one file, an unknown suffix, or no place at all.
+    `output`: a file (it ends in the suffix of a picture, or is there, like /dev/null), a folder (it ends in a slash,
+    or in anything else), ``-``, or None. `template`: the name of results in a folder. `single`: whether there is
+    exactly one input. `from_stdin`: whether an input is standard input, which has no place of its own. `suffixes`:
+    the suffixes of formats that can be written. Raises UsageError (several inputs for one file, an unknown suffix, or
+    no place at all).
     """
     named = Template(template if template is not None else DEFAULT_TEMPLATE, suffixes)
     if output is None:
@@ -296,13 +286,8 @@ def telling_template(
 def for_samples(place: Destination, samples: int, *, named: bool) -> Destination:
     """Where the samples of an input go: with a number in their names.
 
-    Args:
-        place: where results go.
-        samples: results for every input.
-        named: whether the template was asked for.
-
-    Raises:
-        UsageError: they have one name.
+    `place`: where results go. `samples`: results for every input. `named`: whether the template was asked for. Raises
+    UsageError (they have one name).
     """
     if samples == 1:
         return place
@@ -324,8 +309,7 @@ def for_samples(place: Destination, samples: int, *, named: bool) -> Destination
 def output_format(asked: str, place: Destination) -> str | None:
     """The format to write; None is the input's.
 
-    Raises:
-        UsageError: the option and the output's suffix contradict each other.
+    Raises UsageError (the option and the output's suffix contradict each other).
     """
     chosen = None if asked == "auto" else find_format(asked).name
     path = place.file or Path("name" + (place.template.suffix or ""))

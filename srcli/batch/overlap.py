@@ -124,10 +124,8 @@ class _Result:
 class Overlap:
     """How a batch is done in this process; a context that ends its threads and leaves no partial file.
 
-    Args:
-        worker: what to do.
-        data: gives the content of standard input, for the source that is that.
-        room: bytes of pictures that are held at once, where there are several.
+    `worker`: what to do. `data`: gives the content of standard input, for the source that is that. `room`: bytes of
+    pictures that are held at once, where there are several.
     """
 
     def __init__(

@@ -95,8 +95,7 @@ class OpenInput:
 def opened(source: Source, settings: Settings, data: bytes | None = None) -> Iterator[OpenInput]:
     """An input, open inside; `data` is the content of standard input, if that is the source.
 
-    Raises:
-        SrcliError: it is no picture, or larger than allowed.
+    Raises SrcliError (it is no picture, or larger than allowed).
     """
     origin = data if source.path is None else source.path
     assert origin is not None  # the caller reads standard input
@@ -110,15 +109,9 @@ def opened(source: Source, settings: Settings, data: bytes | None = None) -> Ite
 def plan(picture: OpenInput, index: int, settings: Settings, place: Destination, *, sample: int = 1) -> Job:
     """Decide everything about one result from the header, and check that it can be done.
 
-    Args:
-        picture: the input.
-        index: its number, from 1.
-        settings: what to do.
-        place: where results go.
-        sample: its number among the results for this input, from 1; with the seed it decides the noise.
-
-    Raises:
-        SrcliError: it cannot be done; the class says why.
+    `picture`: the input. `index`: its number, from 1. `settings`: what to do. `place`: where results go. `sample`:
+    its number among the results for this input, from 1; with the seed it decides the noise. Raises SrcliError (it
+    cannot be done; the class says why).
     """
     source, header, count = picture.source, picture.header, picture.count
     target = settings.rule.target(Size(*header.size))

@@ -73,8 +73,7 @@ class Workers(Protocol[W]):
 def outcomes(workers: Workers[W], items: Sequence[Item]) -> Generator[Outcome]:
     """Do all items; what became of them comes as it is ready.
 
-    Raises:
-        Fatal: what would fail for every picture, such as weights that are not there.
+    Raises Fatal (what would fail for every picture, such as weights that are not there).
     """
     waiting, deaths, busy = deque(_largest_first(items)), Counter[Item](), dict[W, Item | None]()
     try:

@@ -34,9 +34,8 @@ class RayPool:
     def outcomes(self, settings: Settings, place: Destination, items: Sequence[Item]) -> Generator[Outcome]:
         """Do all items; what became of them comes as it is ready.
 
-        Raises:
-            UsageError: Ray is not installed.
-            Fatal: what would fail for every picture: no weights, no device, or actors that do not start.
+        Raises UsageError (Ray is not installed), Fatal (what would fail for every picture: no weights, no device, or
+        actors that do not start).
         """
         ray = _ray()
         is_ours = not ray.is_initialized()

@@ -35,19 +35,10 @@ class Engine(Renderer, Protocol):
 class Rendering:
     """One result on its way: `rows` come from the network, `samples` are what is stored.
 
-    The two may run in different threads, a few bands apart.
-
-    Args:
-        job: what was planned.
-        image: the picture.
-        output: what the file will be.
-        settings: the same as for the plan.
-        engine: the network; None where the job needs none.
-
-    Attributes:
-        stats: of the network; complete after the last row.
-        notes: what was lost or decided; complete after the last row.
-        selection: percent of the pixels that each branch answered, where that was asked for.
+    The two may run in different threads, a few bands apart. `job`: what was planned. `image`: the picture. `output`:
+    what the file will be. `settings`: the same as for the plan. `engine`: the network; None where the job needs none.
+    `stats`: of the network; complete after the last row. `notes`: what was lost or decided; complete after the last
+    row. `selection`: percent of the pixels that each branch answered, where that was asked for.
     """
 
     def __init__(

@@ -153,9 +153,8 @@ class Batch:
     def run(self, found: Found) -> int:
         """Do all; gives the exit code: of the failure where there is one input, 1 where one of several failed, else 0.
 
-        Raises:
-            SrcliError: what would fail for every picture; two inputs for one output, with `fail_fast`.
-            BrokenPipeError: nobody reads on; that is said.
+        Raises SrcliError (what would fail for every picture; two inputs for one output, with `fail_fast`),
+        BrokenPipeError (nobody reads on; that is said).
         """
         everything, refused = self._sorted(found.sources)
         own = self._own_share(everything)

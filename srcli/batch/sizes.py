@@ -97,8 +97,7 @@ class SizeRule:
     def target(self, size: Size) -> Target:
         """Output size of a picture of `size`.
 
-        Raises:
-            ResourceError: the size is beyond any number of pixels.
+        Raises ResourceError (the size is beyond any number of pixels).
         """
         try:
             wanted = self._wanted(size)
@@ -175,8 +174,7 @@ def size_rule(
 ) -> SizeRule:
     """The rule that the size options state; with none of them, four times as large.
 
-    Raises:
-        UsageError: two options that contradict each other, or a value that is no size.
+    Raises UsageError (two options that contradict each other, or a value that is no size).
     """
     given = {
         "--scale": scale is not None,
@@ -212,8 +210,7 @@ def size_rule(
 def parse_scale(text: str) -> float:
     """A factor from ``4.3``, ``4.3x`` or ``430%``.
 
-    Raises:
-        UsageError: not a positive finite number.
+    Raises UsageError (not a positive finite number).
     """
     word = text.strip().lower()
     percent = word.endswith("%")
@@ -262,8 +259,7 @@ def _parse_side(option: str, text: str | int | None) -> int | None:
 def parse_paper(text: str) -> Paper:
     """A print from ``30x40cm@300dpi`` or ``A4``; units mm, cm and in; 300 dpi where none is given.
 
-    Raises:
-        UsageError: not of this form, or zero.
+    Raises UsageError (not of this form, or zero).
     """
     name, at, dpi_text = text.strip().partition("@")
     match = _PAPER.fullmatch(PAPERS.get(name.strip().lower(), name) + at + dpi_text)
@@ -279,8 +275,7 @@ def parse_paper(text: str) -> Paper:
 def parse_pixels(text: str, name: str) -> int:
     """A number of pixels from ``500M``, ``4G``, ``250k`` or ``1000000``; `name` is the option, for the message.
 
-    Raises:
-        UsageError: not of this form, or less than one.
+    Raises UsageError (not of this form, or less than one).
     """
     match = _PIXELS.fullmatch(text.strip())
     count = int(float(match[1]) * PREFIXES[match[2].lower()]) if match and len(match[1]) < 300 else 0

@@ -55,13 +55,8 @@ def stand_in(uri: str) -> Path:
 def pictures_at(uri: str, *, recursive: bool) -> Iterator[tuple[str, Path, bool]]:
     """The files that a URI means, sorted: (URI, folders between the folder and the file, whether it was named).
 
-    Args:
-        uri: a file, a folder (a prefix), or a pattern.
-        recursive: look into folders of folders too.
-
-    Raises:
-        NothingToDoError: there is nothing.
-        SrcliError: the store does not answer, or fsspec lacks what it needs for it.
+    `uri`: a file, a folder (a prefix), or a pattern. `recursive`: look into folders of folders too. Raises
+    NothingToDoError (there is nothing), SrcliError (the store does not answer, or fsspec lacks what it needs for it).
     """
     magic = re.search(r"[*?[]", uri)
     folder = uri.rstrip("/") if magic is None else uri[: magic.start()].rpartition("/")[0]

@@ -54,13 +54,9 @@ class Fatal(Exception):  # noqa: N818 - it only carries the error past those of 
 class Loaded:
     """A picture in memory and what its result will be.
 
-    Attributes:
-        job: what was planned.
-        images: the picture, or all of an animation.
-        output: what the file will be.
-        seconds: spent so far.
-        notes: on the picture, but for those of `images`.
-        warned: of what, so far; the stages that follow add to it.
+    `job`: what was planned. `images`: the picture, or all of an animation. `output`: what the file will be.
+    `seconds`: spent so far. `notes`: on the picture, but for those of `images`. `warned`: of what, so far; the stages
+    that follow add to it.
     """
 
     job: Job
@@ -84,13 +80,9 @@ class Work:
 class Worker:
     """Makes the results for one input after the other.
 
-    Attributes:
-        settings: what to do.
-        place: where results go.
-        engine: gives the network; called only where one is needed.
-        watch: called with a label and the output's pixels; inside, the work is done and its share reported.
-        stdout: takes the bytes of a result that has no path.
-        noticed: the first damaged picture; after it none is measured.
+    `settings`: what to do. `place`: where results go. `engine`: gives the network; called only where one is needed.
+    `watch`: called with a label and the output's pixels; inside, the work is done and its share reported. `stdout`:
+    takes the bytes of a result that has no path. `noticed`: the first damaged picture; after it none is measured.
     """
 
     settings: Settings
@@ -103,12 +95,8 @@ class Worker:
     def process(self, item: Item, data: bytes | None = None) -> Iterator[Record]:
         """What became of one input: a record for each of its samples.
 
-        Args:
-            item: the input.
-            data: the content of standard input, if that is the source.
-
-        Raises:
-            SrcliError: it did not work; nothing is left behind.
+        `item`: the input. `data`: the content of standard input, if that is the source. Raises SrcliError (it did not
+        work; nothing is left behind).
         """
         if item[1].uri is not None or self.place.scheme is not None:
             yield from self._through_storage(item)
@@ -145,13 +133,8 @@ class Worker:
     ) -> Work:
         """Plan all results for one input, and read it once for those that are to be made.
 
-        Args:
-            item: the input.
-            data: the content of standard input, if that is the source.
-            take: called with the bytes of the picture before it is read.
-
-        Raises:
-            SrcliError: it cannot be done.
+        `item`: the input. `data`: the content of standard input, if that is the source. `take`: called with the bytes
+        of the picture before it is read. Raises SrcliError (it cannot be done).
         """
         warned = list[str]()
         with capture_warnings(warned), opened(item[1], self.settings, data) as picture:
@@ -204,8 +187,7 @@ class Worker:
     def write(self, work: Work, number: int, rendering: Rendering, rows: Iterable[np.ndarray]) -> Record:
         """Write a result from its rows as they come, and say what became of it.
 
-        Raises:
-            SrcliError: it did not work; nothing is left behind. What `rows` raises passes through.
+        Raises SrcliError (it did not work; nothing is left behind. What `rows` raises passes through).
         """
         loaded, started = work.loaded[number], time.monotonic()
         job, output = loaded.job, rendering.output

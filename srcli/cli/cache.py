@@ -24,11 +24,7 @@ Names = Annotated[list[str] | None, argument("eval, benchmarks or downloads.", "
 class Cache:
     """Files that can be made or fetched again.
 
-    Attributes:
-        name: as typed.
-        about: one line.
-        folder: where they are.
-        pattern: which files below it.
+    `name`: as typed. `about`: one line. `folder`: where they are. `pattern`: which files below it.
     """
 
     name: str
@@ -49,8 +45,7 @@ class Cache:
     def clear(self) -> int:
         """Remove the files, and the folders that are left empty; returns how many files went.
 
-        Raises:
-            ResourceError: one cannot be removed.
+        Raises ResourceError (one cannot be removed).
         """
         files = self.files()
         try:

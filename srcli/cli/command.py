@@ -70,12 +70,10 @@ def lighten(flag: Any) -> None:
 class Command(Plain, TyperCommand):
     """A command with our help and errors, which knows its earlier options.
 
-    Attributes:
-        basic: options that --help tells, in the names of fields; all where it is empty.
-        kinds: by parameter, the type of its values and what else was said of it.
-        bare: what is meant by an option that no X,Y follows.
-        moved: what to write in place of an earlier option, with {} for its value; that is done, and said.
-        gone: what to do instead of an option that has left; that is the error.
+    `basic`: options that --help tells, in the names of fields; all where it is empty. `kinds`: by parameter, the type
+    of its values and what else was said of it. `bare`: what is meant by an option that no X,Y follows. `moved`: what
+    to write in place of an earlier option, with {} for its value; that is done, and said. `gone`: what to do instead
+    of an option that has left; that is the error.
     """
 
     basic: tuple[str, ...] = ()
@@ -178,9 +176,8 @@ def single(run: Any, request: type | None = None, **settings: Any) -> App:
 def command(request: type[Request], run: Callable[[Request], None]) -> Callable[..., None]:
     """A function for Typer, with the name and the help of `run`, and a parameter for every field of `request`.
 
-    Args:
-        request: a dataclass; the types of its fields are those of options.
-        run: what the command does with what was typed.
+    `request`: a dataclass; the types of its fields are those of options. `run`: what the command does with what was
+    typed.
     """
     hints = get_type_hints(request, include_extras=True)
 

@@ -86,8 +86,7 @@ def say(line: str) -> None:
 def write_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, and make its folder.
 
-    Raises:
-        ResourceError: it cannot be written.
+    Raises ResourceError (it cannot be written).
     """
     from srcli.files import atomic_write
     from srcli.resources import made_folder
@@ -137,10 +136,8 @@ def print_error(error: SrcliError, *, label: str | None = None) -> None:
 class Console:
     """Prints results, notes and progress.
 
-    Args:
-        quiet: only errors, and results that were asked for as JSON or as bytes.
-        verbose: details as well.
-        style: how progress is shown; "auto" is a bar on a terminal and plain lines elsewhere.
+    `quiet`: only errors, and results that were asked for as JSON or as bytes. `verbose`: details as well. `style`:
+    how progress is shown; "auto" is a bar on a terminal and plain lines elsewhere.
     """
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False, style: Style = "auto") -> None:
@@ -228,9 +225,7 @@ class Console:
     ) -> Iterator[Callable[[str, float, float | None], None]]:
         """Inside, what is yielded shows how much is done: of a label, how much, and of how much in all if that is known.
 
-        Args:
-            what: is counted, for words: pictures.
-            shown: how much is done, and of how much in all, in words.
+        `what`: is counted, for words: pictures. `shown`: how much is done, and of how much in all, in words.
         """
         started = time.monotonic()
 

@@ -52,8 +52,7 @@ def use_backbone(path: Path | None) -> None:
 def chosen_format(asked: str, output: Path | None) -> Chosen:
     """The format asked for, or that of the output's suffix.
 
-    Raises:
-        UsageError: a suffix that says nothing.
+    Raises UsageError (a suffix that says nothing).
     """
     if asked != "auto":
         return asked  # type: ignore[return-value]  # Typer has checked it
@@ -93,8 +92,7 @@ def render(found: Evaluation, options: Options, chosen: Chosen) -> str:
 def write(text: str, output: Path | None, console: Console) -> None:
     """To a file, whole or not at all, or to stdout.
 
-    Raises:
-        ResourceError: the file cannot be written.
+    Raises ResourceError (the file cannot be written).
     """
     if output is None:
         print(text, end="", flush=True)
@@ -106,8 +104,7 @@ def write(text: str, output: Path | None, console: Console) -> None:
 def finish(found: Evaluation, thresholds: dict[str, float]) -> int:
     """Say what failed; the exit code: 1 for failed pictures.
 
-    Raises:
-        CheckError: the mean of a model is worse than a threshold.
+    Raises CheckError (the mean of a model is worse than a threshold).
     """
     for failure in found.failures:
         by = f" by {failure.model}" if failure.model else ""

@@ -162,8 +162,7 @@ def _attention(
 def parse_point(text: str) -> tuple[float, float]:
     """(x, y) from ``120,80``.
 
-    Raises:
-        UsageError: not two numbers.
+    Raises UsageError (not two numbers).
     """
     match = POINT.fullmatch(text)
     if match is None:

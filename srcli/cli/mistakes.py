@@ -55,8 +55,7 @@ def typed_value(args: Sequence[str], *names: str) -> str | None:
 def check_words(args: Sequence[str], command: Any) -> None:
     """Refuse words that are taken for something else than was meant, before any work.
 
-    Raises:
-        UsageError: with what was probably meant.
+    Raises UsageError (with what was probably meant).
     """
     device = typed_value(args, "-d", "--device")
     if device is not None and (device.lower() in DEVICES or device.isdecimal()):

@@ -35,11 +35,8 @@ def settings(
 ) -> dict[str, str]:
     """What an option such as ``--encode chroma=420,dither`` says, the last of each: ``{"chroma": "420", "dither": ""}``.
 
-    Args:
-        name: of the option.
-        texts: as typed; a comma separates where a key or a flag follows it.
-        keys: words that take a value.
-        flags: words that take none.
+    `name`: of the option. `texts`: as typed; a comma separates where a key or a flag follows it. `keys`: words that
+    take a value. `flags`: words that take none.
     """
     comma = re.compile(rf",\s*(?=(?:{'|'.join(map(re.escape, (*keys, *flags)))})\s*(?:=|,|$))")
     found = {}
@@ -96,11 +93,8 @@ def parse_sampling(
 ) -> Sampling | None:
     """How a diffusion model is sampled; None where nothing was asked for.
 
-    Args:
-        preset: the model.
-        texts: of --sampling.
-        steps: whether they may say the number of steps.
-        official: sample as the authors do.
+    `preset`: the model. `texts`: of --sampling. `steps`: whether they may say the number of steps. `official`: sample
+    as the authors do.
     """
     given = settings("--sampling", texts, SAMPLING if steps else [key for key in SAMPLING if key != "steps"])
     given.pop("branch", None)

@@ -15,8 +15,7 @@ from srcli.files import write_error
 class Lines(io.TextIOWrapper):
     """Text for whom it may concern: where its place is full, the rest is dropped and work goes on.
 
-    Attributes:
-        lost: why something was dropped.
+    `lost`: why something was dropped.
     """
 
     lost: OSError | None = None

@@ -177,8 +177,7 @@ def _network(request: Request) -> Network:
 def default_model() -> str:
     """The preset with a temperature whose weights came with the package.
 
-    Raises:
-        UsageError: there is none; the hint lists presets with a temperature.
+    Raises UsageError (there is none; the hint lists presets with a temperature).
     """
     from srcli.config.presets import list_presets
     from srcli.config.temperature import is_generative

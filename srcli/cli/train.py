@@ -180,9 +180,7 @@ def _habits(request: Request) -> RunOptions:
 def recipe_file(name: str) -> Path:
     """The recipe file called `name`, or at that path.
 
-    Raises:
-        PresetError: there is none of that name.
-        NothingToDoError: a TOML path that does not exist.
+    Raises PresetError (there is none of that name), NothingToDoError (a TOML path that does not exist).
     """
     from srcli.train.recipe import find_recipe
 

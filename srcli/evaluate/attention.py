@@ -48,11 +48,9 @@ LARGEST = 1 << 16  # latent pixels; all of a picture is looked at in one piece
 class Window:
     """How one branch weighs its surroundings.
 
-    Attributes:
-        size: of the branch's map, which covers the picture.
-        point: (y, x) on that map, where pixels have their centres at whole numbers.
-        centre: (row, column) of the pixel in the middle of the window.
-        weights: (heads, side, side), which add up to one for each head.
+    `size`: of the branch's map, which covers the picture. `point`: (y, x) on that map, where pixels have their
+    centres at whole numbers. `centre`: (row, column) of the pixel in the middle of the window. `weights`: (heads,
+    side, side), which add up to one for each head.
     """
 
     size: Size
@@ -66,11 +64,9 @@ def attention_windows(
 ) -> list[Window]:
     """The attention of a LIT or CLIT at a point, of every branch that takes part at the scale of `target`.
 
-    The point `at` is (x, y) in pixels of the picture, whose centres are at whole numbers; only what its answer depends
-    on is read of `source`.
-
-    Raises:
-        UsageError: a network without attention windows, or a point outside the picture.
+    The point `at` is (x, y) in pixels of the picture, whose centres are at whole numbers; only what its answer
+    depends on is read of `source`. Raises UsageError (a network without attention windows, or a point outside the
+    picture).
     """
     encoder, decoder = upscaler.network.encoder, upscaler.network.decoder
     added = isinstance(decoder, OnNative)  # to the native picture, which has no windows
@@ -197,10 +193,8 @@ def attention_maps(
     """The outputs of every LGCAA on a picture enlarged to `target`, from the UNet's first to its last.
 
     They are resemblances (cosines) to those at the point (x, y), in pixels of the picture, or lengths where `at` is
-    None. `noise` says which step of training it is, as a share of them: 0 for none, 1 for nothing but noise.
-
-    Raises:
-        UsageError: no LGCAA, a point outside, or a picture that is too large.
+    None. `noise` says which step of training it is, as a share of them: 0 for none, 1 for nothing but noise. Raises
+    UsageError (no LGCAA, a point outside, or a picture that is too large).
     """
     network = restorer.network
     blocks = {n: m for n, m in network.generator.unet.named_modules() if isinstance(m, LocalGlobalAttention)}

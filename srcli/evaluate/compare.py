@@ -72,9 +72,7 @@ class Measured:
 def load_picture(path: Path, label: str | None = None) -> Picture:
     """A file as 8-bit sRGB, what is transparent on white.
 
-    Raises:
-        NothingToDoError: no such file.
-        ImageError: it cannot be read.
+    Raises NothingToDoError (no such file), ImageError (it cannot be read).
     """
     image = read_image(path, frames="first")
     rgb = image.strip(0, image.size[0])
@@ -148,9 +146,7 @@ def resized(pixels: U8, size: tuple[int, int], kernel: Pillow.Resampling) -> U8:
 def measured(a: Picture, truth: Picture, metrics: Iterable[Metric], protocol: Protocol) -> Measured:
     """How far `a` is from `truth`.
 
-    Raises:
-        UsageError: a metric looks at more than two pictures.
-        ImageError: a metric is not defined for these.
+    Raises UsageError (a metric looks at more than two pictures), ImageError (a metric is not defined for these).
     """
     scene = Scene(a.pixels, truth.pixels, 1.0, protocol)
     metrics = list(metrics)
@@ -270,10 +266,8 @@ def enlarge_all(
 ) -> Grid:
     """Results of every model (a row each) in every column for a photo (h, w, 3), cut to a crop in its pixels.
 
-    `seed` is that of the noise; `report` is told before every result.
-
-    Raises:
-        UsageError: temperatures for models that all draw nothing.
+    `seed` is that of the noise; `report` is told before every result. Raises UsageError (temperatures for models that
+    all draw nothing).
     """
     size = photo.shape[:2]
     draws = [_draw(model, columns[0], seed).temperature is not None for model in models]

@@ -64,9 +64,7 @@ class Report:
 def examine(device: str = "auto") -> Report:
     """Look at the machine and enlarge a small picture, whole and in tiles, on `device`.
 
-    Raises:
-        UsageError: an unknown device.
-        ResourceError: a device that this machine does not have.
+    Raises UsageError (an unknown device), ResourceError (a device that this machine does not have).
     """
     where = choose_device(device).device
     facts = {

@@ -305,15 +305,11 @@ def open_model(
 ) -> Model:
     """The interpolation, preset or weights file called `name`; device, precision and tile are those of `Upscaler`.
 
-    `tta` averages over these copies of `dihedral`. `sampling` says how a preset is sampled, by default as it says itself. With a
-    `branch` of a decoder that has several the model is called NAME/BRANCH; `selection` counts which branch answers
-    where, for models that choose. `limit=False` leaves results beyond their limits; a model that has some is called
-    NAME+no-limit then.
-
-    Raises:
-        PresetError: an unknown name.
-        ModelError: weights missing, refused or damaged.
-        ResourceError: no such device.
+    `tta` averages over these copies of `dihedral`. `sampling` says how a preset is sampled, by default as it says
+    itself. With a `branch` of a decoder that has several the model is called NAME/BRANCH; `selection` counts which
+    branch answers where, for models that choose. `limit=False` leaves results beyond their limits; a model that has
+    some is called NAME+no-limit then. Raises PresetError (an unknown name), ModelError (weights missing, refused or
+    damaged), ResourceError (no such device).
     """
     model: Model
     if name in INTERPOLATIONS:

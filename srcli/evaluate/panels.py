@@ -29,10 +29,8 @@ def panels(
     """One panel per benchmark, scale and kind of LR, in order of first appearance.
 
     The rows are measurements of single pictures, from any number of files. `cost` is what the size of a marker says,
-    `mix_protocols` allows points of unlike protocols in one panel, `intervals` finds bootstrap intervals of the means.
-
-    Raises:
-        UsageError: no row has both values, one is NaN, protocols are mixed, or points share no picture.
+    `mix_protocols` allows points of unlike protocols in one panel, `intervals` finds bootstrap intervals of the
+    means. Raises UsageError (no row has both values, one is NaN, protocols are mixed, or points share no picture).
     """
     check_niqe((x.name, y.name))
     found = []

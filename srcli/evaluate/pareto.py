@@ -86,13 +86,9 @@ class Point:
 class Panel:
     """The points of one benchmark at one scale.
 
-    Attributes:
-        lr: "given" or how it was made.
-        points: those that were measured; only they form the front.
-        published: those from papers.
-        notes: what a reader has to know.
-        cost: what the size of a marker says.
-        usual: the protocol of a panel without measured points.
+    `lr`: "given" or how it was made. `points`: those that were measured; only they form the front. `published`: those
+    from papers. `notes`: what a reader has to know. `cost`: what the size of a marker says. `usual`: the protocol of
+    a panel without measured points.
     """
 
     benchmark: str
@@ -153,8 +149,7 @@ class Panel:
 def axis(word: str) -> Axis:
     """The axis called so; ``name:higher`` or ``name:lower`` says which way is better for an unknown column.
 
-    Raises:
-        UsageError: a name whose direction is unknown.
+    Raises UsageError (a name whose direction is unknown).
     """
     name, colon, way = word.strip().lower().partition(":")
     name = name.replace("_", "-")

@@ -143,10 +143,8 @@ def published_rows(figures: Iterable[Figure], like: Row, metrics: Sequence[str])
 class References:
     """Looks up what was published for a mean.
 
-    Args:
-        figures: in order of preference.
-        names: what tables call our models; a model without an entry is looked up under its own name.
-        kinds: method and encoder of models that no table has, see `published_kind`.
+    `figures`: in order of preference. `names`: what tables call our models; a model without an entry is looked up
+    under its own name. `kinds`: method and encoder of models that no table has, see `published_kind`.
     """
 
     def __init__(

@@ -27,12 +27,9 @@ FAMILIES = ("regression", "diffusion")  # whose best `--group-by family` compare
 class Options:
     """What else a table shows.
 
-    Attributes:
-        references: published figures beside ours; None for none.
-        bootstrap: intervals of the means.
-        wilcoxon: a test for every pair of models.
-        families: percent against the best of each family.
-        per_image: a line for every picture.
+    `references`: published figures beside ours; None for none. `bootstrap`: intervals of the means. `wilcoxon`: a
+    test for every pair of models. `families`: percent against the best of each family. `per_image`: a line for every
+    picture.
     """
 
     references: References | None = None

@@ -101,11 +101,8 @@ class Row:
 class Mean:
     """Means over the pictures of one benchmark at one scale: first over seeds per picture, then over pictures.
 
-    Attributes:
-        row: the means, as a row without a picture.
-        images: number of pictures.
-        seeds: number of seeds.
-        deviation: standard deviation, over the seeds, of the mean over pictures; empty for one seed.
+    `row`: the means, as a row without a picture. `images`: number of pictures. `seeds`: number of seeds. `deviation`:
+    standard deviation, over the seeds, of the mean over pictures; empty for one seed.
     """
 
     row: Row

@@ -92,17 +92,13 @@ def evaluate(
 ) -> Evaluation:
     """Measure every model on every picture of every benchmark at every scale.
 
-    Models that draw noise do so with all `temperatures` (by default their own) and `seeds`, samplers with all `steps`;
-    of a benchmark only the first `limit` pictures count, by its own protocol unless another is given. A picture that
-    fails is named in `failures`; the others are finished. Rows are kept in `cache` and taken from it, but for metrics
-    of whole sets, which need every picture, and those that are not kept; results are written to the folder
-    `save_images` as 8-bit PNG. `ranks` share the work, and each returns all rows; `report` is told about every row and
-    failure of this process.
-
-    Raises:
-        NothingToDoError: a benchmark's folder is empty.
-        ModelError: HR and LR files do not pair up.
-        UsageError: an unknown protocol or metric.
+    Models that draw noise do so with all `temperatures` (by default their own) and `seeds`, samplers with all
+    `steps`; of a benchmark only the first `limit` pictures count, by its own protocol unless another is given. A
+    picture that fails is named in `failures`; the others are finished. Rows are kept in `cache` and taken from it,
+    but for metrics of whole sets, which need every picture, and those that are not kept; results are written to the
+    folder `save_images` as 8-bit PNG. `ranks` share the work, and each returns all rows; `report` is told about every
+    row and failure of this process. Raises NothingToDoError (a benchmark's folder is empty), ModelError (HR and LR
+    files do not pair up), UsageError (an unknown protocol or metric).
     """
     chosen = metrics_called(metrics)
     if any("set" in m.needs or not m.kept for m in chosen):
@@ -321,8 +317,7 @@ def with_set_metrics(
 ) -> list[Row]:
     """The rows with the value of their whole set, in the order in which metrics were asked for.
 
-    Raises:
-        UsageError: a set of one picture.
+    Raises UsageError (a set of one picture).
     """
     asked = [m.name for m in metrics if "set" in m.needs]
     if not asked:

@@ -41,13 +41,10 @@ def score_pictures(
     """Measure the pictures in one folder against those of the same names in another; any tool may have made them.
 
     By a protocol that crops, HR pictures in `truth` may be larger than the results by what whole LR pixels leave; its
-    first `limit` pictures count. `scale` decides the border; None is 1 and any scale in file names. No metric may need
-    LR pictures. With `allow_missing` there may be pictures without a result; their number is told.
-
-    Raises:
-        NothingToDoError: a folder does not exist or holds no picture.
-        ModelError: a picture without its counterpart.
-        UsageError: an unknown protocol or metric.
+    first `limit` pictures count. `scale` decides the border; None is 1 and any scale in file names. No metric may
+    need LR pictures. With `allow_missing` there may be pictures without a result; their number is told. Raises
+    NothingToDoError (a folder does not exist or holds no picture), ModelError (a picture without its counterpart),
+    UsageError (an unknown protocol or metric).
     """
     how = protocol if isinstance(protocol, Protocol) else find_protocol(protocol)
     chosen = metrics_called(metrics)

@@ -69,10 +69,8 @@ class Rule:
 def parse_rule(text: str) -> Rule:
     """A rule as typed: METRIC, or METRIC@LIMIT@.., such as ``lpips@psnr>=-0.3dB`` or ``niqe@psnr>=27@lr-psnr>=40``.
 
-    A signed number counts from the value at temperature 0, one without a sign is the value itself.
-
-    Raises:
-        UsageError: an unknown metric, or no rule.
+    A signed number counts from the value at temperature 0, one without a sign is the value itself. Raises UsageError
+    (an unknown metric, or no rule).
     """
     first, *rest = "".join(text.lower().split()).split("@")
     limits = []
@@ -171,13 +169,10 @@ def sweep(
 ) -> Sweep:
     """Measure a model that draws noise at every temperature, and find the one that the rule recommends for each scale.
 
-    There are two `temperatures` or more, with 0 where the rule has signed limits, and the same `seeds` at each of them.
-    `metrics` are measured besides those of the rule; benchmarks count alike in its choice. The rest is as `evaluate`
-    has it: with a `cache` an interrupted sweep continues.
-
-    Raises:
-        UsageError: a model without a temperature, or too few temperatures.
-        SrcliError: see `evaluate`.
+    There are two `temperatures` or more, with 0 where the rule has signed limits, and the same `seeds` at each of
+    them. `metrics` are measured besides those of the rule; benchmarks count alike in its choice. The rest is as
+    `evaluate` has it: with a `cache` an interrupted sweep continues. Raises UsageError (a model without a
+    temperature, or too few temperatures), SrcliError (see `evaluate`).
     """
     values = sorted(set(temperatures))
     if len(values) < 2:
