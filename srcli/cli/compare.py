@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from srcli.cli import options
 from srcli.cli.command import argument, option, single
@@ -102,19 +101,7 @@ def compare(request: Request) -> None:
             raise UsageError(f"--model takes one picture, got {len(request.files)}.")
         if request.metrics or request.fail_over or request.histogram or len(crops) > 1:
             raise UsageError("--metrics, --fail-over, --histogram and a second --crop go with two pictures.")
-        columns = _columns(request.scale, request.downscale, request.temps)
-        names = list(dict.fromkeys(request.model))
-        _grid(
-            request.files[0],
-            names,
-            columns,
-            crops,
-            targets,
-            request.seed,
-            (request.device, request.precision, request.tile),
-            console,
-            json=request.json,
-        )
+        _grid(request, crops, targets, console)
         return
     if request.scale or request.downscale or request.temps:
         raise UsageError("--scale, --downscale and --temps go with --model.", hint="Name one: -m bicubic")
@@ -122,33 +109,13 @@ def compare(request: Request) -> None:
         raise UsageError(
             f"Give two pictures, or two and the truth; got {len(request.files)}.", hint="Or add --model."
         )
-    checks = [_check(text) for text in request.fail_over or ()]
-    _pair(
-        request.files,
-        crops,
-        _metrics(request.metrics, checks),
-        checks,
-        targets,
-        console,
-        json=request.json,
-        histogram=request.histogram,
-    )
+    _pair(request, crops, targets, console)
 
 
 # --- two pictures -------------------------------------------------------------------------------------------------
 
 
-def _pair(
-    files: Sequence[Path],
-    crops: list[Crop],
-    metrics: list[Metric],
-    checks: list[Check],
-    targets: list[Path],
-    console: Console,
-    *,
-    json: bool,
-    histogram: bool,
-) -> None:
+def _pair(request: Request, crops: list[Crop], targets: list[Path], console: Console) -> None:
     from srcli.evaluate.compare import (
         check_crop,
         check_sizes,
@@ -161,6 +128,9 @@ def _pair(
     )
     from srcli.metrics import find_protocol
 
+    checks = [_check(text) for text in request.fail_over or ()]
+    metrics = _metrics(request.metrics, checks)
+    files, histogram = request.files, request.histogram
     a, b, *rest = distinct_labels([load_picture(path) for path in files], files)
     if rest:
         check_sizes((a, b), rest[0])
@@ -174,8 +144,8 @@ def _pair(
     numbers = [measured(x, y, metrics, protocol) for x, y in pairs]
     for note in (f"{p.label}: {note}" for p in pictures for note in p.notes):
         console.note(note)
-    console.result(numbers_text(numbers, protocol.label, a.size, json=json).rstrip("\n"), asked=True)
-    for m in numbers if histogram and not json else ():
+    console.result(numbers_text(numbers, protocol.label, a.size, json=request.json).rstrip("\n"), asked=True)
+    for m in numbers if histogram and not request.json else ():
         console.result(_histogram_line(m), asked=True)
     for target in targets:
         if target.suffix.lower() in PAGES:
@@ -264,30 +234,19 @@ def _hold(checks: list[Check], numbers: list[Measured]) -> None:
 # --- one picture --------------------------------------------------------------------------------------------------
 
 
-def _grid(
-    path: Path,
-    names: list[str],
-    columns: list[Column],
-    crops: list[Crop],
-    targets: list[Path],
-    seed: int,
-    running: tuple[str, str, str],
-    console: Console,
-    *,
-    json: bool,
-) -> None:
+def _grid(request: Request, crops: list[Crop], targets: list[Path], console: Console) -> None:
     from srcli.evaluate.compare import Crop, check_crop, enlarge_all, load_picture, results_text
     from srcli.evaluate.contact_sheet import draw_grid, enlarged_pictures, page
     from srcli.evaluate.models import distinct_names, open_model
 
+    columns = _columns(request.scale, request.downscale, request.temps)
     if len({column.scale for column in columns}) > 1 and any(t.suffix.lower() in PAGES for t in targets):
         raise UsageError("a page shows pictures of one size.", hint="Give one --scale.")
-
-    photo = load_picture(path)
+    photo = load_picture(request.files[0])
     crop = crops[0] if crops else Crop(0, 0, photo.size[1], photo.size[0])
     check_crop(crop, photo.size)
-    device, precision, tile = running
-    models = [open_model(name, device=device, precision=precision, tile=tile) for name in names]
+    running: dict[str, Any] = {"device": request.device, "precision": request.precision, "tile": request.tile}
+    models = [open_model(name, **running) for name in dict.fromkeys(request.model or ())]
     distinct_names(models)
     for note in photo.notes:
         console.note(f"{photo.label}: {note}")
@@ -296,10 +255,10 @@ def _grid(
         models,
         columns,
         crop,
-        seed=seed,
+        seed=request.seed,
         report=lambda name, column: console.note(f"{name} {column.head}"),
     )
-    console.result(results_text(found, json=json).rstrip("\n"), asked=True)
+    console.result(results_text(found, json=request.json).rstrip("\n"), asked=True)
     for target in targets:
         if target.suffix.lower() in PAGES:
             write_file(target, page(enlarged_pictures(found), ()).encode())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from srcli.cli.command import single
-from srcli.cli.console import Console, print_error, say
+from srcli.cli.console import Console
 from srcli.cli.evaluate_options import (
     BASIC,
     MOVED,
@@ -25,6 +25,7 @@ from srcli.cli.evaluate_options import (
 )
 from srcli.cli.evaluation_output import (
     Chosen,
+    benchmarks,
     chosen_format,
     finish,
     refuse_rows_for_choices,
@@ -35,7 +36,7 @@ from srcli.cli.evaluation_output import (
 )
 from srcli.cli.options import settings, words
 from srcli.config.presets import DEFAULT_PRESET
-from srcli.errors import ModelError, SrcliError, UsageError, suggest
+from srcli.errors import ModelError, UsageError, suggest
 
 if TYPE_CHECKING:
     from srcli.data.benchmarks import Benchmark
@@ -82,7 +83,7 @@ def evaluate(request: Request) -> None:
         if scored:
             found = _score(request, scales, wanted, console)
         else:
-            sets = [] if request.timing is not None else _benchmarks(request)
+            sets = [] if request.timing is not None else benchmarks(request.bench, request.data, request.lr)
             opened = _models(request)
             if request.timing is not None:
                 _time(request, opened, scales, chosen, console)
@@ -178,27 +179,6 @@ def _metrics(
                 f"{metric.name} cannot be measured with --pred: there is only one result and no LR."
             )
     return list(dict.fromkeys(chosen)), absent, notes
-
-
-def _benchmarks(request: Request) -> list[Benchmark]:
-    from srcli.data.benchmarks import MissingBenchmarkError, open_benchmarks, open_folder
-
-    names, data = words(*(request.bench or ())), request.data
-    if names and request.lr is not None:
-        raise UsageError("--lr goes with --data and without --bench.")
-    if not names:
-        if data is None:
-            raise UsageError(
-                "Nothing to evaluate on.", hint="Name benchmarks (--bench Set5) or a folder (--data DIR)."
-            )
-        return [open_folder(data, request.lr)]
-    try:
-        return open_benchmarks(names, data)
-    except MissingBenchmarkError as error:  # where it was looked for, and where to get it, in a line each
-        print_error(SrcliError(error.message))
-        if error.hint:
-            say(error.hint)
-        raise typer.Exit(error.code) from error
 
 
 def _models(request: Request) -> list[Model]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import typer
+
 from srcli.cli.console import Console, print_error, say, write_file
+from srcli.cli.options import words
 from srcli.errors import CheckError, SrcliError, UsageError
 
 if TYPE_CHECKING:
+    from srcli.data.benchmarks import Benchmark
     from srcli.evaluate.report import Options
     from srcli.evaluate.rows import Mean, Row
     from srcli.evaluate.run import Evaluation, Failure
@@ -39,6 +43,27 @@ def told(console: Console, draws: int = 1) -> Iterator[Callable[[Row | Failure, 
             show(f"{outcome.benchmark} x{outcome.scale:g}", round(done, 2), total)
 
         yield report
+
+
+def benchmarks(names: Sequence[str] | None, data: Path | None, lr: Path | None = None) -> list[Benchmark]:
+    """What --bench and --data name; where one is missing, where it was looked for and how to get it, in a line each."""
+    from srcli.data.benchmarks import MissingBenchmarkError, open_benchmarks, open_folder
+
+    called = words(*(names or ()))
+    if called and lr is not None:
+        raise UsageError("--lr goes with --data and without --bench.")
+    if not called:
+        if data is None:
+            hint = "Name benchmarks (--bench Set5) or a folder (--data DIR)."
+            raise UsageError("Nothing to evaluate on.", hint=hint)
+        return [open_folder(data, lr)]
+    try:
+        return open_benchmarks(called, data)
+    except MissingBenchmarkError as error:
+        print_error(SrcliError(error.message))
+        if error.hint:
+            say(error.hint)
+        raise typer.Exit(error.code) from error
 
 
 def use_backbone(path: Path | None) -> None:

@@ -239,8 +239,7 @@ def _title(name: str) -> str:
 def _measured(request: Request, metrics: list[str], console: Console) -> list[Row]:
     if not request.model:
         return []
-    from srcli.cli.evaluation_output import finish, told, use_backbone
-    from srcli.data.benchmarks import open_benchmarks
+    from srcli.cli.evaluation_output import benchmarks, finish, told, use_backbone
     from srcli.evaluate.models import distinct_names, open_model
     from srcli.evaluate.rows import RowCache
     from srcli.evaluate.run import evaluate
@@ -260,7 +259,7 @@ def _measured(request: Request, metrics: list[str], console: Console) -> list[Ro
     with told(console) as report:
         found = evaluate(
             opened,
-            open_benchmarks(words(*request.bench), request.data),
+            benchmarks(request.bench, request.data),
             _scales(request.scale) or [4.0],
             protocol=request.protocol,
             metrics=wanted,

@@ -12,11 +12,10 @@ from srcli.cli import evaluate_options as own
 from srcli.cli import options
 from srcli.cli.command import single
 from srcli.cli.console import Console, write_file
-from srcli.cli.evaluation_output import told, use_backbone
+from srcli.cli.evaluation_output import benchmarks, told, use_backbone
 from srcli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from srcli.data.benchmarks import Benchmark
     from srcli.evaluate.models import Network
     from srcli.evaluate.sweep import Choice, Rule, Sweep
     from srcli.metrics import Metric
@@ -96,7 +95,7 @@ def sweep_temperature(request: Request) -> None:
     rule = parse_rule(DEFAULT_RULE if request.select is None else request.select)
     wanted = _metrics(request, rule)
     scales = [parse_scale(word) for word in options.words(request.scale or "4")]
-    sets = _benchmarks(request)
+    sets = benchmarks(request.bench, request.data)
     network = _network(request)
     with joined_ranks() as ranks:
         if ranks.rank > 0:
@@ -145,19 +144,6 @@ def _metrics(request: Request, rule: Rule) -> list[Metric]:
                 f"{metric.name} cannot be measured: {missing}", hint="Or choose by another: --select"
             )
     return find_metrics([*names, *(metric.name for metric in named)])
-
-
-def _benchmarks(request: Request) -> list[Benchmark]:
-    from srcli.data.benchmarks import open_benchmarks, open_folder
-
-    names = options.words(*(request.bench or ()))
-    if names:
-        return open_benchmarks(names, request.data)
-    if request.data is None:
-        raise UsageError(
-            "Nothing to measure on.", hint="Name benchmarks (--bench Set5) or a folder (--data DIR)."
-        )
-    return [open_folder(request.data)]
 
 
 def _network(request: Request) -> Network:

@@ -141,7 +141,7 @@ def test_without_a_backbone_no_other_metric_takes_the_place_of_lpips(here, flow,
 
 
 def test_nothing_to_measure_on_is_said(here, flow):
-    assert "Nothing to measure on" in run("-m", flow, code=2).stderr
+    assert "Nothing to evaluate on" in run("-m", flow, code=2).stderr
 
 
 def test_a_rule_that_nothing_keeps_to_recommends_nothing_and_writes_no_preset(here, flow):
