@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 SEEDS = 1 << 64
 MEASURED = ("auto", "auto:each")
-FASTER = "edsr-s-blend-real"  # for damaged pictures, too
+FASTER = "real-fast"  # for damaged pictures, too
 
 
 def upscale(request: Request) -> None:

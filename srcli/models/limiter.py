@@ -89,7 +89,7 @@ def with_low_frequencies(phases: Tensor, lr: Tensor, mean: Tensor, std: Tensor) 
     low, high = -mean / std, (1 - mean) / std
     for deviation, most in LOW:
         # What is beyond is cut off in the end.
-        seen = phases.maximum(low.unsqueeze(2)).minimum(high.unsqueeze(2))
+        seen = phases.clamp(low.unsqueeze(2), high.unsqueeze(2))
         off = _smooth(lr - seen.mean(2), deviation)
         phases = phases + _enlarged(off - off.maximum(-most / std).minimum(most / std), factor)
     return _gray_where_gray(phases, (lr * std + mean).clamp(0, 1))
