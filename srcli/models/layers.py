@@ -249,20 +249,19 @@ def bilinear_grid(lr: Tensor, grid: Grid) -> Tensor:
 def bicubic_grid(picture: Tensor, grid: Grid, factor: int) -> Tensor:
     """Antialiased bicubic, axis by axis: (B, C, factor * h, factor * w) of the LR pixels to (B, C, H, W)."""
     out = picture
-    for dim, axis in ((2, grid.rows), (3, grid.cols)):
+    for axis in (grid.rows, grid.cols):
         index, weight = axis.bicubic(factor)
         if index.shape[1] == 1:  # the samples themselves
-            out = out.narrow(dim, int(index[0, 0]), len(axis))
+            out = out.narrow(2, int(index[0, 0]), len(axis)).transpose(2, 3)
             continue
-        shape = [1, 1, 1, 1]
-        shape[dim] = len(axis)
+        out = out.contiguous()  # whole rows are copied; columns would be gathered one by one
         total: Tensor | None = None
         for tap in range(index.shape[1]):
-            part = out.index_select(dim, tensor(index[:, tap], out))
-            by = tensor(weight[:, tap], out).reshape(shape)
+            part = out.index_select(2, tensor(index[:, tap], out))
+            by = tensor(weight[:, tap], out).reshape(1, 1, -1, 1)
             total = part.mul_(by) if total is None else total.addcmul_(part, by)
         assert total is not None
-        out = total
+        out = total.transpose(2, 3)  # the other axis comes next
     return out
 
 
