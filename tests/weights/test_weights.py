@@ -37,6 +37,10 @@ LIIF = Preset("tiny-liif", "Tiny LIIF", TINY.encoder, Part("liif", {"hidden": (8
 def _own_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("SRCLI_MODELS_DIR", str(tmp_path / "models"))
     monkeypatch.delenv("SRCLI_PRESETS_DIR", raising=False)
+
+
+@pytest.fixture
+def _few_calls(monkeypatch):
     monkeypatch.setattr("srcli.weights.build.MOST_CALLS", 1000)  # to be quick
 
 
@@ -199,6 +203,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.usefixtures("_few_calls")
 @pytest.mark.parametrize(
     ("way", "changes"),
     [
@@ -230,6 +235,7 @@ def test_a_header_that_promises_more_than_the_file_holds_is_refused_before_it_ta
         load(path)
 
 
+@pytest.mark.usefixtures("_few_calls")
 @pytest.mark.parametrize(
     ("encoder", "said"),
     [({"n_resblocks": 10**9}, "layers"), ({"n_feats": 10**6}, "values")],
