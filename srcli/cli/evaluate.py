@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from srcli.cli.command import single
-from srcli.cli.console import Console
+from srcli.cli.console import Console, table_width
 from srcli.cli.evaluate_options import (
     BASIC,
     MOVED,
@@ -94,7 +94,8 @@ def evaluate(request: Request) -> None:
     found.notes += [*_limits(opened), *notes]
     found.absent = absent
     if found.rows or not found.failures:
-        write(render(found, _shown(request, opened, tests), chosen), request.output, console)
+        width = None if request.output else table_width()
+        write(render(found, _shown(request, opened, tests), chosen, width), request.output, console)
     if code := finish(found, thresholds):
         raise typer.Exit(code)
 
@@ -297,7 +298,7 @@ def _time(
     elif chosen == "csv":
         text = report.csv_text(plain)
     else:
-        text = table_text(timing_table(timings), chosen)
+        text = table_text(timing_table(timings), chosen, None if request.output else table_width())
     write(text, request.output, console)
 
 

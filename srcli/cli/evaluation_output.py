@@ -99,8 +99,8 @@ def refuse_rows_for_choices(chosen: Chosen) -> None:
         )
 
 
-def render(found: Evaluation, options: Options, chosen: Chosen) -> str:
-    """An evaluation in the chosen format."""
+def render(found: Evaluation, options: Options, chosen: Chosen, width: int | None = None) -> str:
+    """An evaluation in the chosen format; plain tables fit `width`."""
     from srcli.evaluate import rows as report
     from srcli.evaluate.report import document, tables
     from srcli.evaluate.tables import table_text
@@ -111,7 +111,7 @@ def render(found: Evaluation, options: Options, chosen: Chosen) -> str:
         return report.jsonl_text(found.rows)
     if chosen == "csv":
         return report.csv_text([row.to_dict() for row in found.rows])
-    return "\n".join(table_text(t, chosen) for t in tables(found, options, bold=chosen != "table"))
+    return "\n".join(table_text(t, chosen, width) for t in tables(found, options, bold=chosen != "table"))
 
 
 def write(text: str, output: Path | None, console: Console) -> None:

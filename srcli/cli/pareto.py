@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from srcli.cli import options
 from srcli.cli.command import argument, option, single
-from srcli.cli.console import Console, write_file
+from srcli.cli.console import Console, table_width, write_file
 from srcli.cli.options import words
 from srcli.errors import ModelError, NothingToDoError, UsageError
 
@@ -125,7 +125,8 @@ def _show(panels: list[Panel], targets: list[tuple[Path, Form]], request: Reques
         form: Form = "json" if request.json else "table" if request.format == "auto" else request.format
         if form in ("png", "svg", "pdf"):
             raise UsageError(f"--format {form} needs a file.", hint=f"Give -o pareto.{form}.")
-        console.result(render(panels, form).decode().rstrip("\n"), asked=True)
+        text = render(panels, form, width=table_width()).decode()
+        console.result(text.rstrip("\n"), asked=True)
     for path, form in targets:
         together = request.facet or form in ("csv", "json", "tex", "table")
         for part in [panels] if together else [[panel] for panel in panels]:
@@ -315,7 +316,13 @@ def _beside(path: Path, panel: Panel) -> Path:
 
 
 def _render(
-    panels: list[Panel], form: Form, *, front: bool, hypervolume: bool, origin: tuple[float, float] | None
+    panels: list[Panel],
+    form: Form,
+    *,
+    front: bool,
+    hypervolume: bool,
+    origin: tuple[float, float] | None,
+    width: int | None = None,
 ) -> bytes:
     from srcli.evaluate import rows as report
     from srcli.evaluate.pareto import document, page, panel_table, point_tables
@@ -328,7 +335,7 @@ def _render(
     tables = [panel_table(panel, hypervolume=hypervolume, origin=origin) for panel in panels]
     if form in ("tex", "table"):
         chosen: Literal["latex", "table"] = "latex" if form == "tex" else "table"
-        return "\n".join(table_text(table, chosen) for table in tables).encode()
+        return "\n".join(table_text(table, chosen, width) for table in tables).encode()
     from srcli.evaluate.plots import pareto_picture
 
     if form == "html":

@@ -11,7 +11,7 @@ import typer
 from srcli.cli import evaluate_options as own
 from srcli.cli import options
 from srcli.cli.command import single
-from srcli.cli.console import Console, write_file
+from srcli.cli.console import Console, table_width, write_file
 from srcli.cli.evaluation_output import benchmarks, told, use_backbone
 from srcli.errors import ModelError, UsageError
 
@@ -192,7 +192,7 @@ def _print(result: Sweep, *, as_json: bool) -> None:
         print(json_text(document(result)), flush=True)
         return
     for table in tables(result.found, Options()):
-        print(table_text(table, "table"))
+        print(table_text(table, "table", table_width()))
     for choice in result.choices:
         print(recommendation(choice, result.rule), flush=True)
 

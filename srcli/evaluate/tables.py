@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -20,16 +21,42 @@ class Table:
     below: list[str] = field(default_factory=list)
 
 
-def table_text(table: Table, form: Literal["table", "md", "latex"]) -> str:
-    """The table with the lines around it; in LaTeX they are its caption."""
+def table_text(table: Table, form: Literal["table", "md", "latex"], width: int | None = None) -> str:
+    """The table with the lines around it; in LaTeX they are its caption.
+
+    A plain one that is wider than `width` columns goes vertical, and the lines around it are wrapped at words.
+    """
     if form == "latex":
         return latex_text(table.header, table.lines, ". ".join([*table.above, *table.below]))
     markdown = form == "md"
     end = "  \n" if markdown else "\n"
-    above, below = ("".join(f"{line}{end}" for line in part) for part in (table.above, table.below))
+    around = [
+        [part for line in lines for part in (_wrapped(line, width) if width and not markdown else [line])]
+        for lines in (table.above, table.below)
+    ]
+    above, below = ("".join(f"{line}{end}" for line in part) for part in around)
     if markdown:
         return f"{above}\n{markdown_text(table.header, table.lines)}" + (f"\n{below}" if below else "")
-    return above + columns_text(table.header, table.lines) + below
+    text = columns_text(table.header, table.lines)
+    if width and max(map(len, text.splitlines())) > width:
+        text = vertical_text(table.header, table.lines)
+    return above + text + below
+
+
+def vertical_text(header: Sequence[str], lines: Lines) -> str:
+    """Each line of a table as a paragraph: its first cell, then a line for each of the others that says something."""
+    widest = max(map(len, header[1:]), default=0)
+    paragraphs = []
+    for first, *cells in lines:
+        named = zip(header[1:], cells, strict=True)
+        paragraphs.append(
+            [first, *(f"  {name:{widest}}  {cell}" for name, cell in named if cell not in ("", "-"))]
+        )
+    return "\n\n".join("\n".join(paragraph) for paragraph in paragraphs) + "\n"
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def number(value: float | None, spec: str) -> str:
