@@ -28,7 +28,8 @@ def selection_picture(
 ) -> tuple[bytes, str, NDArray[np.float32]]:
     """The branch that answered each pixel, over the result, as PNG; the shares in words; the scores (branches, H, W).
 
-    Raises UsageError (the network chooses no branch for each pixel).
+    Raises:
+        UsageError: the network chooses no branch for each pixel.
     """
     if not upscaler.selects:
         raise UsageError(f"'{upscaler.preset.name}' chooses no branch for each pixel.")
@@ -56,10 +57,7 @@ def deviation_picture(
 
 
 def field_picture(upscaler: Upscaler, image: Image, target: Size) -> tuple[bytes, str]:
-    """How steep the blurred field of a Thera decoder is at each output pixel, as a gray PNG, and its scale in words.
-
-    Raises UsageError (the network has another decoder).
-    """
+    """How steep the blurred field of a Thera decoder is at each output pixel, as a gray PNG, and its scale in words."""
     network = upscaler.network
     field = getattr(network.decoder, "decoder", network.decoder)  # on a native picture, or alone
     if not isinstance(field, Thera):

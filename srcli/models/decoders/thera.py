@@ -25,9 +25,7 @@ FADED = 1e-9  # of a wave's height; what is left is no level of any picture
 HELD = {"cpu": 1 << 22}  # numbers of A and B at once: 16 MiB
 
 
-Field = tuple[
-    Tensor, Tensor, Frame
-]  # features (B, C, h, w) and LR pixels (B, 3, h, w): fields are made band by band
+Field = tuple[Tensor, Tensor, Frame]  # features and LR pixels: fields are made band by band
 
 
 class Thera(Decoder):

@@ -34,7 +34,6 @@ class ConvNeXtBlock(nn.Module):
         self.residual = nn.Sequential(first, ChannelNorm(dim, eps=1e-6), wide, nn.GELU("tanh"), narrow)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C, h, w)."""
         return x + self.residual(x)
 
 
@@ -75,23 +74,18 @@ class Refined(Encoder):
         if body.name not in ("edsr", "rdn"):
             raise ValueError(f"body must be edsr or rdn, got '{body.name}'")
         self.body = make(ENCODERS, "encoder", body, "body")
-        self.tail: nn.Module = _plus(self.body.out_dim)
-        self.out_dim, more, self.exact = WIDTHS[-1][0], 16, True
-        if tail == "pro":
-            self.tail = swin = SwinTail(self.body.out_dim)
-            self.out_dim, more, self.exact, self.tile_multiple = (
-                swin.out_dim,
-                swin.halo,
-                False,
-                swin.multiple_of,
-            )
+        swin = SwinTail(self.body.out_dim) if tail == "pro" else None
+        self.tail: nn.Module = swin or _plus(self.body.out_dim)
+        self.out_dim, more, self.tile_multiple = (
+            (swin.out_dim, swin.halo, 8) if swin else (WIDTHS[-1][0], 16, 1)
+        )
+        self.exact = swin is None
         self.halo = self.body.halo + more
         if self.body.practical_halo is not None:
             self.practical_halo = self.body.practical_halo + more
         self.live_channels = 1024
 
     def forward(self, lr: Tensor) -> Tensor:
-        """(B, 3, h, w) normalised -> (B, out_dim, h, w)."""
         return self.tail(self.body(lr))
 
 
