@@ -7,7 +7,7 @@ from srcli.config.presets import parse_preset
 from srcli.engine.upscaler import Upscaler
 from srcli.geometry import Axis, Grid, Size, output_size
 from srcli.models.decoders import thera
-from srcli.models.decoders.thera import Thera, offsets
+from srcli.models.decoders.thera import offsets
 from srcli.models.layers import grid_coord
 from srcli.models.sr import Frame
 from srcli.weights.build import build
@@ -73,7 +73,7 @@ def test_render_equals_one_sine_for_every_wave_and_pixel(scale):
 @pytest.mark.parametrize("target", [Size(77, 61), Size(60, 80)])
 def test_fields_are_made_for_some_rows_at_a_time(target, monkeypatch):
     made, _ = network()
-    lr, seen, fields = torch.randn(1, 3, 30, 20), [], Thera._fields
+    lr, seen, fields = torch.randn(1, 3, 30, 20), [], thera._fields
 
     def counted(feat, *layer):
         seen.append(len(feat))
@@ -81,7 +81,7 @@ def test_fields_are_made_for_some_rows_at_a_time(target, monkeypatch):
 
     with torch.no_grad():
         whole = made.render(lr, target)
-        monkeypatch.setattr(Thera, "_fields", staticmethod(counted))
+        monkeypatch.setattr(thera, "_fields", counted)
         monkeypatch.setattr(thera, "HELD", {"cpu": 1})
         torch.testing.assert_close(made.render(lr, target), whole, atol=1e-5, rtol=0)
     assert seen == [1] * 30
@@ -120,10 +120,10 @@ def test_gradient_is_that_of_finite_differences():
     made, _ = network()
     decoder, size = made.decoder.double(), Size(5, 6)
     feat, lr = torch.randn(1, FEATS, *size).double(), torch.zeros(1, 3, *size).double()
-    for cell, blurred in (([[0.1, 0.2]], True), ([[0.0, 0.0]], False)):
+    for cell in ([[0.1, 0.2]], [[0.0, 0.0]]):
         prepared = decoder.prepare(feat, lr, Frame.whole(lr, torch.tensor(cell).double()))
         coord = torch.rand(1, 30, 2).double() * 1.9 - 0.95
-        found = decoder.gradient(prepared, coord, blurred=blurred)
+        found = decoder.gradient(prepared, coord)
         for axis, length in enumerate(size):
             step = torch.zeros(2).double()
             step[axis] = 1e-7
