@@ -101,9 +101,8 @@ def terminal_width(*, most: int = 110) -> int:
 
 
 def table_width() -> int | None:
-    """Columns that a table on stdout has; None where nobody looks."""
-    seen = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return terminal_width(most=1000) if seen else None
+    """Columns that a table on stdout has; None where no terminal shows it."""
+    return terminal_width(most=1000) if sys.stdout.isatty() else None
 
 
 def wrapped(text: str, width: int) -> list[str]:
@@ -124,7 +123,7 @@ def print_columns(rows: Iterable[Iterable[str]]) -> None:
     room = max(terminal_width() - left, 20)
     for *cells, last in table:
         start = "".join(f"{cell:{width}}  " for cell, width in zip(cells, widths, strict=False))
-        lines = wrapped(last, room) if table_width() else [last]
+        lines = wrapped(last, room) if sys.stdout.isatty() or "COLUMNS" in os.environ else [last]
         for line in lines or [""]:
             print((start + line).rstrip())
             start = " " * left
