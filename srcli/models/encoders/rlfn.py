@@ -43,7 +43,9 @@ class ESA(nn.Module):
         down, across = rows - 1 - pooled.shape[2], cols - 1 - pooled.shape[3]
         pooled = F.pad(pooled, (2, across + 1, 2, down + 1), mode="replicate")
         seen = _enlarged(_enlarged(self.conv3(pooled), 2, h), 3, w)
-        weight = fused_conv(self.conv4, seen + fused_conv(self.conv_f, near))
+        mixed = seen + fused_conv(self.conv_f, near)
+        with no_autocast(x):
+            weight = fused_conv(self.conv4, mixed.to(x.dtype))
         return x * weight.sigmoid() if torch.is_grad_enabled() else weight.sigmoid_().mul_(x)
 
 
@@ -84,7 +86,10 @@ class RLFB(nn.Module):
         out = x
         for layer in (self.c1_r, self.c2_r, self.c3_r):
             out = fused_conv(layer, out, 0.05)
-        return self.esa(fused_conv(self.c5, out + x if torch.is_grad_enabled() else out.add_(x)))
+        with no_autocast(x):  # sums in half precision would be seen
+            out = out + x if torch.is_grad_enabled() or out.dtype != x.dtype else out.add_(x)
+            out = fused_conv(self.c5, out)
+        return self.esa(out)
 
 
 class RLFN(NativeEncoder):
@@ -156,10 +161,12 @@ class RLFN(NativeEncoder):
         return scaled(state)
 
     def features(self, lr: Tensor) -> Tensor:
-        first = out = fused_conv(self.conv_1, lr - self.darkest)
+        with no_autocast(lr):
+            first = out = fused_conv(self.conv_1, lr.float() - self.darkest)
         for i in range(self.n_blocks):
             out = self.get_submodule(f"block_{i + 1}")(out)
-        return fused_conv(self.conv_2, out) + first
+        with no_autocast(lr):
+            return fused_conv(self.conv_2, out) + first
 
     def picture(self, feat: Tensor, lr: Tensor) -> Tensor:
         (last,) = self.upsampler
