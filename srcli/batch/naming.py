@@ -199,7 +199,7 @@ def results_of_others(sources: Sequence[Source], manifest: Manifest | None = Non
 
     A result of a file that has been changed since, or of an earlier version, is known by its name.
     """
-    from srcli.image.provenance import content_name, content_of, length_of, read_origin
+    from srcli.batch.provenance import content_name, content_of, length_of, read_origin
 
     local = {s: s.path for s in sources if s.path is not None and s.uri is None}
     files = {s: path for s, path in local.items() if os.path.isfile(path)}  # noqa: PTH113 - in closed folders too

@@ -17,6 +17,7 @@ from srcli.batch.degradation import decided, in_words
 from srcli.batch.inputs import Source, absolute
 from srcli.batch.job import Job, Settings, grows
 from srcli.batch.naming import Destination
+from srcli.batch.provenance import check_unchanged, content_name, content_of, not_ours, read_provenance
 from srcli.batch.sizes import Target
 from srcli.config.presets import SUCCESSORS, Preset, list_presets, preset_folders
 from srcli.errors import ResourceError, UsageError
@@ -24,7 +25,6 @@ from srcli.geometry import Size
 from srcli.image.decode import can_read_in_bands
 from srcli.image.formats import FORMATS, Depth, check_format_limits, depth_wanted, depths_of
 from srcli.image.probe import Header, check_pixels, probe
-from srcli.image.provenance import check_unchanged, content_name, content_of, not_ours, read_provenance
 from srcli.image.read import Image, read_image
 from srcli.image.samples import DTYPES, IN_MEMORY
 from srcli.image.source import Source as File

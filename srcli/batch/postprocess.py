@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from srcli.batch.job import Job, Settings
 from srcli.batch.naming import check_links
+from srcli.batch.provenance import check_own, recorded_write
 from srcli.engine.branch_map import Selection, in_words
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Source, part_of
 from srcli.errors import UsageError
@@ -25,7 +26,6 @@ from srcli.geometry import COPIES, Size, self_ensemble
 from srcli.image.back_projection import Projection
 from srcli.image.colour_transfer import ColourFix, fixed, shift
 from srcli.image.metadata import PROVENANCE_KEY
-from srcli.image.provenance import check_own, recorded_write
 from srcli.resources import made_folder
 
 if TYPE_CHECKING:

@@ -30,11 +30,11 @@ from srcli.batch.naming import (
 from srcli.batch.overlap import Overlap
 from srcli.batch.plan import output_path, output_words
 from srcli.batch.pool import ProcessPool
+from srcli.batch.provenance import read_origin
 from srcli.batch.ray import RayPool
 from srcli.batch.render import Engine
 from srcli.batch.worker import Fatal, Item, Outcome, Worker
 from srcli.errors import ExistsError, ModelError, NothingToDoError, SrcliError, UsageError, as_ours
-from srcli.image.provenance import read_origin
 from srcli.resources import duration, in_words
 
 Style = Literal["lines", "jsonl", "json"]

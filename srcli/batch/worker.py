@@ -18,13 +18,13 @@ from srcli.batch.inputs import Source
 from srcli.batch.job import Job, Record, Settings
 from srcli.batch.naming import Destination
 from srcli.batch.plan import OpenInput, opened, output_path, plan
+from srcli.batch.provenance import recorded_write
 from srcli.batch.render import AnimatedRendering, Engine, Rendering
 from srcli.batch.storage import staged
 from srcli.engine.request import Report
 from srcli.errors import ImageError, ResourceError, SrcliError
 from srcli.files import remove_leftovers, write_error
 from srcli.image.animation import AnimationPlan, read_animation
-from srcli.image.provenance import recorded_write
 from srcli.image.read import Image
 from srcli.image.write import OutputPlan, plan_output
 from srcli.resources import existing, made_folder

@@ -83,7 +83,7 @@ def _picture(path: Path) -> dict[str, Any]:
 
 def _made(path: Path) -> str | None:
     """How srcli made a picture, in a line; None for another's."""
-    from srcli.image.provenance import read_provenance
+    from srcli.batch.provenance import read_provenance
 
     made = read_provenance(path)
     if made is None:

@@ -8,11 +8,11 @@ from srcli.batch.inputs import find_inputs
 from srcli.batch.job import Settings
 from srcli.batch.manifest import key_of
 from srcli.batch.naming import destination
+from srcli.batch.provenance import read_provenance
 from srcli.batch.sizes import size_rule
 from srcli.batch.worker import Worker
 from srcli.config.presets import load_preset
 from srcli.errors import ExistsError, ImageError, NothingToDoError, UsageError
-from srcli.image.provenance import read_provenance
 from tests.cli.conftest import Bicubic, picture, save
 
 STORE = "memory://bucket"

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from srcli.batch.provenance import read_provenance
 from srcli.config.presets import REAL_WORLD_PRESET, load_preset
-from srcli.image.provenance import read_provenance
 from tests.cli.conftest import Bicubic, picture, save
 from tests.degradations.test_estimate import jpeg, leaves, noisy
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from srcli.batch.provenance import read_provenance
 from srcli.engine.temperature_map import temperature_map
 from srcli.geometry import Size
-from srcli.image.provenance import read_provenance
 from srcli.image.resize import resize
 from tests.cli.conftest import listing, picture, save
 from tests.helpers.flow import save_flow

@@ -6,13 +6,13 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
+from srcli.batch.provenance import read_provenance
 from srcli.cli import app
 from srcli.config import presets
 from srcli.config.presets import load_preset, successor
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import ModelError
 from srcli.files import sha256
-from srcli.image.provenance import read_provenance
 from srcli.weights.build import build
 from srcli.weights.checkpoint import save as save_weights
 from tests.cli.conftest import picture, save

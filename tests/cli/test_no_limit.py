@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from srcli.batch.provenance import read_provenance
 from srcli.cli import app
 from srcli.config.presets import parse_preset
-from srcli.image.provenance import read_provenance
 from srcli.weights.build import build
 from srcli.weights.checkpoint import save as save_weights
 from tests.cli.conftest import save

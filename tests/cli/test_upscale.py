@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from srcli.batch.provenance import read_provenance
 from srcli.geometry import Size
-from srcli.image.provenance import read_provenance
 from srcli.image.read import read_image
 from srcli.image.resize import resize
 from tests.cli.conftest import kind_of, listing, picture, save, size_of

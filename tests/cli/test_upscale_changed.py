@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
+from srcli.batch.provenance import check_unchanged, read_provenance, recorded_write
 from srcli.errors import ExistsError
-from srcli.image.provenance import check_unchanged, read_provenance, recorded_write
 from srcli.image.read import read_image
 from srcli.image.write import plan_output
 from tests.cli.conftest import picture, save

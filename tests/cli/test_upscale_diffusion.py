@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from srcli.batch.provenance import read_provenance
 from srcli.cli import app
 from srcli.config.presets import load_preset
 from srcli.config.sampling import choose_sampling, usual_colour_fix
 from srcli.config.toml import read_toml
 from srcli.engine.branch_map import PALETTE
 from srcli.errors import UsageError
-from srcli.image.provenance import read_provenance
 from srcli.image.read import read_image
 from srcli.train.recipe import find_recipe
 from tests.cli.conftest import picture, save

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from srcli.batch.provenance import read_provenance
 from srcli.errors import ImageError, UsageError
 from srcli.image.animation import AnimationPlan, Timing, read_animation
-from srcli.image.provenance import read_provenance
 from srcli.image.read import read_image
 from srcli.image.write import choose_format, plan_output
 from tests.image.make import encoded, smooth

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image, IptcImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
+from srcli.batch.provenance import read_provenance
 from srcli.image.ifd import Directory, Entry, parse_exif, write_exif
-from srcli.image.provenance import read_provenance
 from srcli.image.read import read_image
 from tests.image.make import encoded, opened, png16, png_chunk, saved, smooth, texture, through, tiff
 
