@@ -18,16 +18,15 @@ import numpy as np
 
 from srcli.image import icc
 from srcli.image.icc import F64, PRIMARIES, SRGB, TRANSFERS, Curve, Power
-from srcli.image.png import colour_chunks
+from srcli.image.png import find_chunks
 from srcli.image.samples import F32, Samples, to_float
 from srcli.image.source import Source
-from srcli.image.vips import from_samples, libvips, reason_of, to_samples, with_profile
+from srcli.image.vips import embed, libvips, reason_of, to_samples
 
-SRGB_TOLERANCE = (
-    0.0015  # well below half a level of 8 bits: profiles that call themselves sRGB differ by less
-)
+SRGB_TOLERANCE = 0.0015  # below half a level of 8 bits: profiles that call themselves sRGB differ by less
 WHITE_TOLERANCE = 0.005
 USUAL_GAMMA = (0.45, 0.46)  # 1 / 2.2, which writers of sRGB put into gAMA
+COLOUR_CHUNKS = (b"gAMA", b"cHRM", b"sRGB", b"cICP")
 HDR = {16: "PQ", 18: "HLG"}
 INTENT = {"intent": "relative", "black_point_compensation": True}
 
@@ -120,24 +119,30 @@ class LookUpProfile:
     def to_srgb(self, samples: Samples) -> Samples:
         """Colours (n, w, 3) in sRGB of samples (n, w, 4 or 3), uint8 or uint16 as they are."""
         kind = "cmyk" if self.space == "cmyk" else "rgb16" if samples.itemsize == 2 else "srgb"
-        picture = with_profile(from_samples(samples, kind), self.data)
+        picture = self._marked(libvips().Image.new_from_array(samples, interpretation=kind))
         return to_samples(picture.icc_transform("srgb", embedded=True, depth=8 * samples.itemsize, **INTENT))
 
     def from_srgb(self, rows: Samples, dtype: np.dtype[Any]) -> Samples:
         """Samples (n, w, 4 or 3) of type uint8 or uint16, of sRGB (n, w, 3), uint8 or uint16; see `is_writable`."""
-        picture = from_samples(rows, "rgb16" if rows.itemsize == 2 else "srgb")
-        picture = with_profile(picture.icc_import(input_profile="srgb", **INTENT), self.data)
-        return to_samples(picture.icc_export(depth=8 * dtype.itemsize, **INTENT))
+        kind = "rgb16" if rows.itemsize == 2 else "srgb"
+        picture = libvips().Image.new_from_array(rows, interpretation=kind)
+        picture = picture.icc_import(input_profile="srgb", **INTENT)
+        return to_samples(self._marked(picture).icc_export(depth=8 * dtype.itemsize, **INTENT))
 
     @cached_property
     def is_writable(self) -> bool:
         """Whether the profile has tables back from colour to its own values: those of scanners have none."""
-        picture = with_profile(from_samples(np.zeros((1, 1, 3), np.float32), "lab"), self.data)
+        black = libvips().Image.new_from_array(np.zeros((1, 1, 3), np.float32), interpretation="lab")
         try:
-            to_samples(picture.icc_export(depth=8, **INTENT))
+            to_samples(self._marked(black).icc_export(depth=8, **INTENT))
         except libvips().Error:
             return False
         return True
+
+    def _marked(self, picture: Any) -> Any:
+        copied = picture.copy()
+        embed(copied, {"icc-profile": self.data})
+        return copied
 
 
 def read_profile(data: bytes) -> Profile | LookUpProfile:
@@ -194,7 +199,7 @@ def read_colour(source: Source, embedded: bytes | None, *, gray: bool) -> bytes 
     """What a file says about its colours: an ICC profile (its own, or one made of other words), or PQ and HLG."""
     if source.format == "png":
         with source.elsewhere():
-            return _of_chunks(colour_chunks(source.stream), embedded, gray)
+            return _of_chunks(find_chunks(source.stream, *COLOUR_CHUNKS), embedded, gray)
     if source.format not in ("avif", "heic") or embedded:
         return embedded
     head = source.head()

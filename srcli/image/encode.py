@@ -88,11 +88,8 @@ def encode(
         notes.append(f"{name} has no place for {kept.cicp.name}: programs will take the colours for sRGB")
     encoding = replace(encoding, metadata=kept)
     if name == "tiff":
-        tags, options = (
-            about.tiff_directory(kept, encoding.icc),
-            {"cmyk": encoding.cmyk, "alpha": encoding.alpha},
-        )
-        encode_tiff(stream, raster, tags, level=encoding.compress_level, **options)
+        tags, level = about.tiff_directory(kept, encoding.icc), encoding.compress_level
+        encode_tiff(stream, raster, tags, cmyk=encoding.cmyk, alpha=encoding.alpha, level=level)
         return notes
     if name == "jpg":
         return notes + _encode_jpeg(stream, raster, encoding)
@@ -167,7 +164,7 @@ def _encode_png(
         notes.append("PNG has no place for IPTC records; they are left out")
     if provenance:
         add_text(PROVENANCE_KEY, json.dumps(dict(provenance), sort_keys=True))
-    encode_png(stream, raster, level=encoding.compress_level, chunks=chunks)
+    encode_png(stream.write, raster, level=encoding.compress_level, chunks=chunks)
     return notes
 
 
@@ -207,32 +204,22 @@ def _encode_jpeg(stream: BinaryIO, raster: Raster, encoding: Encoding) -> list[s
 
 def _with_chunks(data: bytes, raster: Raster, encoding: Encoding) -> bytes:
     """A WebP file with profile, EXIF and XMP (RFC 9649, section 2.7)."""
-    icc, exif, xmp = encoding.icc, encoding.exif, encoding.metadata.xmp
-    if icc is None and exif is None and xmp is None:
-        return data
-    body = data[30:] if data[12:16] == b"VP8X" else data[12:]
-    flags = (
-        0x20 * (icc is not None)
-        | 0x10 * encoding.alpha
-        | 0x08 * (exif is not None)
-        | 0x04 * (xmp is not None)
-    )
-    height, width = raster.shape[0] - 1, raster.shape[1] - 1
-    head = struct.pack("<I", flags) + width.to_bytes(3, "little") + height.to_bytes(3, "little")
+    flags, before, after = 0x10 * encoding.alpha, b"", b""
 
-    def chunk(kind: bytes, content: bytes | None) -> bytes:
-        if content is None:
-            return b""
+    def chunk(kind: bytes, content: bytes) -> bytes:
         return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
 
-    whole = (
-        b"WEBP"
-        + chunk(b"VP8X", head)
-        + chunk(b"ICCP", icc)
-        + body
-        + chunk(b"EXIF", exif)
-        + chunk(b"XMP ", xmp)
-    )
+    if encoding.icc is not None:
+        flags, before = flags | 0x20, chunk(b"ICCP", encoding.icc)
+    for flag, kind, content in ((8, b"EXIF", encoding.exif), (4, b"XMP ", encoding.metadata.xmp)):
+        if content is not None:
+            flags, after = flags | flag, after + chunk(kind, content)
+    if not before and not after:
+        return data
+    body = data[30:] if data[12:16] == b"VP8X" else data[12:]
+    height, width = raster.shape[0] - 1, raster.shape[1] - 1
+    head = struct.pack("<I", flags) + width.to_bytes(3, "little") + height.to_bytes(3, "little")
+    whole = b"WEBP" + chunk(b"VP8X", head) + before + body + after
     return b"RIFF" + struct.pack("<I", len(whole)) + whole
 
 
@@ -265,22 +252,12 @@ def _deep_avif(raster: Raster, encoding: Encoding) -> bytes:
         wide = (rows.astype(np.uint32) for rows in bands)
         bands = ((((rows * white + 32767) // 65535) << spare).astype(np.uint16) for rows in wide)
     pieces, exif = list[bytes](), encoding.exif
-    encode_rows(
-        replace(raster, bands=bands),
-        "heif",
-        pieces.append,
-        about={
-            "icc-profile": encoding.icc,
-            "exif": exif and b"Exif\0\0" + exif,
-            "xmp": encoding.metadata.xmp,
-        },
-        compression="av1",
-        bitdepth=encoding.bits,
-        Q=encoding.quality,
-        lossless=encoding.lossless,
-        subsample_mode=SUBSAMPLING["444" if encoding.lossless else encoding.chroma],
-        effort=AVIF_EFFORT,
-    )
+    about = {"icc-profile": encoding.icc, "xmp": encoding.metadata.xmp}
+    about["exif"] = exif and b"Exif\0\0" + exif
+    options: dict[str, Any] = {"Q": encoding.quality, "lossless": encoding.lossless}
+    options["subsample_mode"] = SUBSAMPLING["444" if encoding.lossless else encoding.chroma]
+    options |= {"bitdepth": encoding.bits, "compression": "av1", "effort": AVIF_EFFORT}
+    encode_rows(replace(raster, bands=bands), "heif", pieces.append, about=about, **options)
     return complete_avif(b"".join(pieces), exif, encoding.metadata.cicp)
 
 
@@ -313,9 +290,8 @@ def complete_avif(data: bytes, exif: bytes | None, points: CodePoints | None) ->
 def _places(out: bytearray) -> range:
     """Where the entries of the table of places begin: item, source, base, one extent with offset and length."""
     at = out.find(b"iloc") + 4
-    if (
-        at < 4 or out[at] != 0 or out[at + 4 : at + 6] != b"\x44\x40"
-    ):  # 4 bytes each for offset, length and base
+    # 4 bytes each for offset, length and base
+    if at < 4 or out[at] != 0 or out[at + 4 : at + 6] != b"\x44\x40":
         raise ValueError("an unknown table of places")
     (count,) = struct.unpack_from(">H", out, at + 6)
     return range(at + 8, at + 8 + 18 * count, 18)

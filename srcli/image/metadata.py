@@ -12,8 +12,19 @@ from xml.parsers.expat import ExpatError, ParserCreate
 
 from srcli.image import tiff
 from srcli.image.colour import CodePoints
-from srcli.image.ifd import BYTE, EXIF_IFD, GPS_IFD, LONG, MAKER_NOTE, SHORT, Directory, parse_exif
-from srcli.image.png import find_chunk
+from srcli.image.ifd import (
+    BYTE,
+    EXIF_IFD,
+    GPS_IFD,
+    LONG,
+    MAKER_NOTE,
+    SHORT,
+    UNDEFINED,
+    Directory,
+    Entry,
+    parse_exif,
+)
+from srcli.image.png import find_chunks
 from srcli.image.source import Source
 
 if TYPE_CHECKING:
@@ -85,7 +96,9 @@ def exif_of(source: Source, picture: Picture) -> Directory | None:
             block = bytes.fromhex("".join(legacy.split("\n")[3:]))
         else:
             with source.elsewhere():
-                block = find_chunk(source.stream, b"eXIf")  # it may follow the pixels
+                block = find_chunks(source.stream, b"eXIf", end=b"IEND").get(
+                    b"eXIf"
+                )  # it may follow the pixels
     block = block.removeprefix(b"Exif\0\0") if isinstance(block, bytes) else None
     return parse_exif(block) if block else None
 
@@ -214,12 +227,8 @@ def _corrected_xmp(packet: bytes, size: tuple[int, int], *, safe: bool) -> bytes
         for attribute in list(element.attributes.values()):
             space = attribute.value if attribute.prefix == "xmlns" else attribute.namespaceURI
             value = _xmp_value(attribute.localName, attribute.value, size, safe=safe)
-            # The last: how the source itself was made.
-            if (
-                (space or "").startswith(GONE_SPACES)
-                or value is None
-                or attribute.namespaceURI == PROVENANCE_SPACE
-            ):
+            made = attribute.namespaceURI == PROVENANCE_SPACE  # says how the source itself was made
+            if value is None or made or (space or "").startswith(GONE_SPACES):
                 element.removeAttribute(attribute.name)
             else:
                 attribute.value = value
@@ -299,9 +308,13 @@ def photoshop_block(iptc: bytes) -> bytes:
 def tiff_directory(kept: Metadata, icc: bytes | None) -> Directory:
     """Metadata and a profile as tags of a TIFF file (little-endian)."""
     tags = (kept.exif or Directory()).in_order("<").only(PHOTO_TAGS)
-    tiff.set_bytes(tags, tiff.XMP, kept.xmp, BYTE)
-    tiff.set_bytes(tags, tiff.IPTC, kept.iptc)
-    tiff.set_bytes(tags, tiff.ICC, icc)
+    for tag, kind, data in (
+        (tiff.XMP, BYTE, kept.xmp),
+        (tiff.IPTC, UNDEFINED, kept.iptc),
+        (tiff.ICC, UNDEFINED, icc),
+    ):
+        if data is not None:
+            tags.entries[tag] = Entry(kind, len(data), data)
     if kept.dpi or kept.aspect:
         tiff.set_density(tags, kept.dpi or kept.aspect or (1, 1), unit=2 if kept.dpi else 1)
     return tags

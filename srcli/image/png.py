@@ -12,7 +12,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels to colour type
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 BLOCK_BYTES = 1 << 20
+MAX_CHUNK = 1 << 28
 DEFLATE_RATIO = 1032  # at most: 258 bytes for two bits
 DEFLATE_END = b"\x03\x00"  # an empty last block
 SAMPLED, STRIDE = 64, 256  # bytes of a row that are looked at to choose its filter
@@ -35,13 +36,6 @@ THOROUGH = 6  # the highest level that may be quick
 FLAT, NOISY = 0.12, 0.4  # of the bytes: with less left, repeats are cheap to find; with more, there are none
 SAMPLE, WORTH = 1 << 16, 0.95
 WORKERS = min(os.cpu_count() or 1, 8)
-
-
-class Writable(Protocol):
-    """What an encoder writes to, from front to back."""
-
-    def write(self, data: bytes, /) -> Any:
-        """Take the next bytes."""
 
 
 class PngHeader(NamedTuple):
@@ -80,24 +74,16 @@ def walk(stream: BinaryIO) -> Iterator[tuple[bytes, int]]:
         at = stream.seek(at + 12 + length)
 
 
-def find_chunk(stream: BinaryIO, kind: bytes, *, before: bytes = b"") -> bytes | None:
-    """Content of the first chunk of a kind; None if there is none before one of kind `before`, or the end."""
-    for found, length in walk(stream):
-        if found == kind:
-            return stream.read(length)
-        if found == before:
-            break
-    return None
-
-
-def colour_chunks(stream: BinaryIO) -> dict[bytes, bytes]:
-    """The chunks that describe colours, the first of each kind; they come before the pixels."""
+def find_chunks(stream: BinaryIO, *kinds: bytes, end: bytes = b"IDAT") -> dict[bytes, bytes]:
+    """Contents of the first chunk of each of these kinds that there is before one of kind `end`."""
     found: dict[bytes, bytes] = {}
     for kind, length in walk(stream):
-        if kind in (b"IDAT", b"IEND"):
+        if kind == end:
             break
-        if kind in (b"gAMA", b"cHRM", b"sRGB", b"cICP"):
-            found.setdefault(kind, stream.read(min(length, 64)))
+        if kind in kinds and kind not in found:
+            found[kind] = stream.read(min(length, MAX_CHUNK))
+            if len(found) == len(kinds):
+                break
     return found
 
 
@@ -134,7 +120,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def encode_png(
-    stream: Writable,
+    write: Callable[[bytes], Any],
     raster: Raster,
     *,
     level: int = 6,
@@ -144,7 +130,7 @@ def encode_png(
     """Write a picture as PNG; memory stays within a few blocks of rows.
 
     Args:
-        stream: only written to.
+        write: takes the bytes of the file, from front to back.
         raster: (H, W, c), uint8 or uint16; 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha.
         level: effort of zlib, 0 to 9.
         chunks: (kind, data) to be written before the pixels.
@@ -152,26 +138,21 @@ def encode_png(
     """
     height, width, channels = raster.shape
     head = struct.pack(">IIBBBBB", width, height, 8 * raster.dtype.itemsize, COLOUR_TYPE[channels], 0, 0, 0)
-    stream.write(SIGNATURE + chunk(b"IHDR", head))
+    write(SIGNATURE + chunk(b"IHDR", head))
     for kind, data in chunks:
-        stream.write(chunk(kind, data))
+        write(chunk(kind, data))
     for data in _image_data(raster, level, block_bytes):
-        stream.write(chunk(b"IDAT", data))
-    stream.write(chunk(b"IEND", b""))
+        write(chunk(b"IDAT", data))
+    write(chunk(b"IEND", b""))
 
 
 def _image_data(raster: Raster, level: int, block_bytes: int) -> Iterator[bytes]:
     """The zlib stream in pieces, one for each block of rows."""
-    step, checksum = max(1, block_bytes // (raster.row_bytes + 1)), 1
-
-    def work(block: tuple[Samples, Samples | None]) -> tuple[bytes, int, int]:
-        packed, data = _packed(*block, level)
-        return packed, zlib.adler32(data), len(data)
-
+    blocks, checksum = raster.blocks(max(1, block_bytes // (raster.row_bytes + 1))), 1
     yield zlib.compress(b"", level)[:2]
-    for data, part, length in in_order(work, _with_row_above(raster.blocks(step))):
-        checksum = join_adler(checksum, part, length)
-        yield data
+    for packed, data in in_order(lambda block: _packed(*block, level), _with_row_above(blocks)):
+        checksum = zlib.adler32(data, checksum)
+        yield packed
     yield DEFLATE_END + struct.pack(">I", checksum)
 
 
@@ -193,13 +174,6 @@ def _with_row_above(blocks: Iterable[Samples]) -> Iterator[tuple[Samples, Sample
     for block in blocks:
         yield block, above
         above = block[-1:].copy()
-
-
-def join_adler(first: int, second: int, length: int) -> int:
-    """Adler-32 of two pieces in a row from theirs; `length` is the second's."""
-    base = 65521
-    a1, b1, a2, b2 = first & 0xFFFF, first >> 16, second & 0xFFFF, second >> 16
-    return (b1 + b2 + length % base * (a1 - 1)) % base << 16 | (a1 + a2 - 1) % base
 
 
 def filter_rows(pixels: Samples, above: Samples | None = None, *, stride: int = SAMPLED) -> Bytes:

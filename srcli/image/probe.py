@@ -8,7 +8,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from PIL import Image, UnidentifiedImageError
@@ -24,9 +24,7 @@ Kind = Literal["gray", "rgb", "cmyk"]
 MAX_PIXELS = 500_000_000
 GIF_RATIO = 2731  # pixels for a byte at most: 4096 for a code of 12 bits; GIF89a, appendix F
 GIF_SPARE = 16_000_000  # of a canvas that its pictures do not fill
-WEBP_SIDE = (
-    16383  # an animation's canvas could claim more, and would be filled before its frames are looked at
-)
+WEBP_SIDE = 16383  # an animation's canvas may claim more, and is filled before its frames are looked at
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap the sides
 KINDS: dict[str, Kind] = {
     **dict.fromkeys(("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"), "gray"),
@@ -37,18 +35,8 @@ STANDARD = 3688  # sum of the standard's table for luma, ITU-T T.81, table K.1
 PLUGINS = {"jpg": ("JPEG", "MPO"), "heic": ("HEIF",)}  # of Pillow; the others are called as the formats are
 # Everything Pillow's plugins have been seen to raise on damaged files.
 BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    EOFError,
-    IndexError,
-    RuntimeError,
-    KeyError,
-    AssertionError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
+    *(OSError, SyntaxError, ValueError, TypeError, EOFError, LookupError, RuntimeError, AssertionError),
+    *(struct.error, zlib.error, Image.DecompressionBombError),
 )
 
 _lock = threading.Lock()
@@ -198,12 +186,10 @@ def inspect(source: Source, frames: str | int) -> Inspection:
     bits = first.bits if first else _bits(source, picture.mode)
     colour = read_colour(source, picture.info.get("icc_profile") or None, gray=kind == "gray")
     depth: Depth = "32f" if picture.mode == "F" else "16" if bits > 8 else "8"
-    size, turn = (picture.height, picture.width), _turn(source, picture)
-    header = Header(
-        _shown(size, turn), depth, kind, alpha, count, source.format, _profile(colour), turn, bits
-    )
-    quality = _quality(getattr(picture, "quantization", None))
-    return Inspection(replace(header, quality=quality), index, colour, picture=picture)
+    turn, quality = _turn(source, picture), _quality(getattr(picture, "quantization", None))
+    size, name = _shown((picture.height, picture.width), turn), _profile(colour)
+    header = Header(size, depth, kind, alpha, count, source.format, name, turn, bits, quality)
+    return Inspection(header, index, colour, picture=picture)
 
 
 def _quality(tables: Mapping[int, Sequence[int]] | None) -> int | None:
@@ -244,7 +230,7 @@ def _check_claim(source: Source) -> None:
     if source.format != "png":
         return
     with source.elsewhere():
-        control = png.find_chunk(source.stream, b"acTL", before=b"IDAT")
+        control = png.find_chunks(source.stream, b"acTL").get(b"acTL")
     if control is not None and control[:4] != b"\0\0\0\1":
         raise ImageError(
             f"{source.name} is an animated PNG that does not say how many pictures it holds; "
@@ -298,9 +284,7 @@ def _turn(source: Source, picture: Image.Image) -> int:
     """EXIF's orientation of a picture that is not TIFF; 1 where it is missing or makes no sense."""
     try:
         if source.format in ("avif", "heic"):
-            found = picture.getexif().get(
-                274
-            )  # these formats have turns of their own, which Pillow reports here
+            found = picture.getexif().get(274)  # turns of the formats' own, which Pillow reports here
         else:
             exif = exif_of(source, picture)
             found = exif.integer(274, 1) if exif else 1
@@ -355,12 +339,8 @@ def _inspect_tiff(source: Source, frames: str | int) -> Inspection:
     kind: Kind = "gray" if page.colours == 1 and page.photometric != tiff.PALETTE else "rgb"
     if page.photometric == tiff.SEPARATED:
         kind = "cmyk"
-    entry, turn = page.tags.entries.get(tiff.ICC), page.orientation
-    colour, alpha, size = (
-        entry.data if entry else None,
-        page.alpha and kind != "cmyk",
-        (page.height, page.width),
-    )
-    size = _shown(size, turn)
+    entry, alpha = page.tags.entries.get(tiff.ICC), page.alpha and kind != "cmyk"
+    colour, turn = entry.data if entry else None, page.orientation
+    size = _shown((page.height, page.width), turn)
     header = Header(size, depth, kind, alpha, len(pages), "tiff", _profile(colour), turn, page.bits)
     return Inspection(header, page.index, colour, page=page)

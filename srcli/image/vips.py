@@ -17,15 +17,8 @@ from srcli.image.samples import Raster, Samples
 from srcli.image.source import Source
 
 LOADERS = {"png": "png", "jpg": "jpeg", "webp": "webp", "avif": "heif", "tiff": "tiff", "gif": "gif"}
-DTYPES = {
-    "uchar": "u1",
-    "char": "i1",
-    "ushort": "u2",
-    "short": "i2",
-    "uint": "u4",
-    "int": "i4",
-    "float": "f4",
-}
+INTEGERS = {"uchar": "u1", "char": "i1", "ushort": "u2", "short": "i2", "uint": "u4", "int": "i4"}
+DTYPES = INTEGERS | {"float": "f4"}
 THREADS = 4
 BAND_BYTES = 8 << 20
 
@@ -91,26 +84,19 @@ def decode_whole(source: Source, page: int = 0) -> Samples:
         return to_samples(picture)
 
 
-def from_samples(samples: Samples, interpretation: str) -> Any:
-    """An image of samples (h, w, channels)."""
-    height, width, channels = samples.shape
-    form = next(name for name, code in DTYPES.items() if np.dtype(code) == samples.dtype)
-    data = np.ascontiguousarray(samples).tobytes()
-    picture = libvips().Image.new_from_memory(data, width, height, channels, form)
-    return picture.copy(interpretation=interpretation)
-
-
 def to_samples(picture: Any) -> Samples:
     """Samples (h, w, channels) of an image."""
-    shape = picture.height, picture.width, picture.bands
-    return np.frombuffer(picture.write_to_memory(), DTYPES[picture.format]).reshape(shape)
+    return np.atleast_3d(picture.numpy())
 
 
-def with_profile(picture: Any, icc: bytes) -> Any:
-    """The image with an ICC profile."""
-    picture = picture.copy()
-    picture.set_type(libvips().GValue.blob_type, "icc-profile-data", icc)
-    return picture
+def embed(picture: Any, about: dict[str, bytes | None]) -> list[str]:
+    """Give an image of one's own its "icc-profile", "exif" and "xmp"; the kinds that its file is to keep."""
+    keep = ["icc"]  # or EXIF would be made of nothing
+    for name, data in about.items():
+        if data is not None:
+            picture.set_type(libvips().GValue.blob_type, f"{name}-data", data)
+            keep.append(name.removesuffix("-profile"))
+    return keep
 
 
 def encode_rows(
@@ -146,6 +132,14 @@ def encode_rows(
             return -1
         return len(data)
 
+    def feed(data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(writing, rest) :]
+        except OSError as error:
+            raise _ClosedError from error
+
     def run() -> None:
         source, target = vips.SourceCustom(), vips.TargetCustom()
         source.on_read(lambda most: os.read(reading, most))
@@ -153,7 +147,7 @@ def encode_rows(
         try:
             picture = vips.Image.pngload_source(source, access="sequential", fail_on="error").copy()
             picture = picture.copy(interpretation="cmyk") if cmyk else picture
-            keep = _embed(picture, about or {})
+            keep = embed(picture, about or {})
             getattr(picture, f"{saver}save_target")(target, keep="|".join(keep), **options)
         finally:
             os.close(reading)
@@ -161,7 +155,7 @@ def encode_rows(
     with ThreadPoolExecutor(1) as pool:
         job = pool.submit(run)
         try:
-            encode_png(_Pipe(writing), raster, level=0)
+            encode_png(feed, raster, level=0)
         except _ClosedError:
             pass  # it has ended before: its error says why
         finally:
@@ -175,28 +169,5 @@ def encode_rows(
             raise ResourceError(reason, hint="Try --format png.") from error
 
 
-def _embed(picture: Any, about: dict[str, bytes | None]) -> list[str]:
-    """Give a picture its profile, EXIF and XMP; the kinds that its file is to keep."""
-    keep = ["icc"]  # or EXIF would be made of nothing
-    for name, data in about.items():
-        if data is not None:
-            picture.set_type(libvips().GValue.blob_type, f"{name}-data", data)
-            keep.append(name.removesuffix("-profile"))
-    return keep
-
-
 class _ClosedError(Exception):
     """Nobody reads on."""
-
-
-class _Pipe:
-    def __init__(self, handle: int) -> None:
-        self.handle = handle
-
-    def write(self, data: bytes) -> None:
-        rest = memoryview(data)
-        try:
-            while rest:
-                rest = rest[os.write(self.handle, rest) :]
-        except OSError as error:
-            raise _ClosedError from error

@@ -32,7 +32,7 @@ def raster_of(samples: np.ndarray) -> Raster:
 
 def png_of(samples: np.ndarray, **options) -> bytes:
     stream = io.BytesIO()
-    png.encode_png(stream, raster_of(samples), **options)
+    png.encode_png(stream.write, raster_of(samples), **options)
     return stream.getvalue()
 
 
