@@ -115,11 +115,8 @@ class AnimationPlan:
         provenance: Mapping[str, Any] | None = None,
     ) -> list[str]:
         """As `OutputPlan.write`; `bands` are rows of samples of the first picture, then of the next, and so on."""
-        name, pictures, stream = (
-            self.still.format.name,
-            [picture_of(f) for f in self._frames(bands)],
-            io.BytesIO(),
-        )
+        name, stream = self.still.format.name, io.BytesIO()
+        pictures = [picture_of(frame) for frame in self._frames(bands)]
         options, notes = self._options(name, None if self.still.encoding.strip else provenance)
         if name == "gif":
             pictures = [with_palette(picture) for picture in pictures]
@@ -157,15 +154,10 @@ class AnimationPlan:
         if encoding.icc is not None:
             options["icc_profile"] = encoding.icc
         if name == "png":
-            # Pixels replace those before, transparent ones as well.
-            options |= {
-                "disposal": 0,
-                "blend": 0,
-                "default_image": False,
-                "pnginfo": _texts(encoding, provenance),
-            }
+            options |= {"disposal": 0, "blend": 0}  # pixels replace those before, transparent ones as well
+            options |= {"default_image": False, "compress_level": encoding.compress_level}
             exif = {} if encoding.exif is None else {"exif": encoding.exif}
-            return options | exif | {"compress_level": encoding.compress_level}, []
+            return options | exif | {"pnginfo": _texts(encoding, provenance)}, []
         kept, notes = with_provenance(encoding.metadata, provenance)
         if kept.iptc is not None:
             notes.append(f"IPTC records do not fit into {name}; they are left out")

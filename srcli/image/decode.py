@@ -50,16 +50,20 @@ class Decoded:
     Attributes:
         pixels: (h, w, c), uint8, uint16 or float32; 1, 3 or 4 (CMYK, 255 is full ink) channels.
         alpha: (h, w) of the same type, or None.
-        kind: gray, rgb or cmyk.
         upright: whether the decoder has already applied the orientation.
         notes: what was lost.
     """
 
     pixels: Samples
     alpha: Samples | None
-    kind: Kind
     upright: bool = False
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def kind(self) -> Kind:
+        """Gray, rgb or cmyk."""
+        channels = self.pixels.shape[2]
+        return "gray" if channels == 1 else "cmyk" if channels == 4 else "rgb"
 
 
 def comes_in_bands(source: Source, found: Inspection) -> bool:
@@ -150,20 +154,22 @@ def check_png(source: Source) -> None:
 
 
 def _finished(samples: NDArray[Any], source: Source, found: Inspection) -> Decoded:
-    """Rows as a decoder gives them, alpha apart."""
+    """Rows of a decoder that gives them as the file stores them."""
     if found.page is not None:
         return _finish_tiff(samples, found.page)
     if source.format in ("avif", "heic") and samples.dtype == np.uint16:
         bits = bits_of(source)
         samples = stretched(samples >> (16 - bits), (1 << bits) - 1)
-    cmyk = found.header.kind == "cmyk"
-    alpha = None
-    if samples.shape[2] in (2, 4) and not cmyk:
-        samples, alpha = np.ascontiguousarray(samples[..., :-1]), np.ascontiguousarray(samples[..., -1])
-    if found.header.kind == "gray":  # perhaps a palette of grays
-        samples = np.ascontiguousarray(samples[..., :1])
-    kind: Kind = "cmyk" if cmyk else "rgb" if samples.shape[2] > 1 else "gray"
-    return Decoded(samples, alpha, kind, upright=source.format == "avif")  # its turns are libheif's
+    kind = found.header.kind  # gray: perhaps by a palette of grays
+    alpha, upright = samples.shape[2] in (2, 4) and kind != "cmyk", source.format == "avif"  # by libheif
+    return _parted(samples, alpha=alpha, gray=kind == "gray", upright=upright)
+
+
+def _parted(samples: Samples, *, alpha: bool, gray: bool, upright: bool) -> Decoded:
+    """Colours (one channel of them if they are `gray`) and, if the last channel is that, alpha."""
+    colours = 1 if gray else samples.shape[2] - alpha
+    cover = np.ascontiguousarray(samples[..., -1]) if alpha else None
+    return Decoded(np.ascontiguousarray(samples[..., :colours]), cover, upright)
 
 
 def decode_frame(source: Source, picture: Picture, *, upright: bool = False) -> Decoded:
@@ -180,13 +186,8 @@ def decode_frame(source: Source, picture: Picture, *, upright: bool = False) -> 
             what = f"{source.name} is a {mode} image, which is not supported."
             raise ImageError(what, hint="Convert it to RGB.")
         samples = np.array(picture if picture.mode == mode else picture.convert(mode))
-    samples, alpha = samples if samples.ndim == 3 else samples[..., None], None
-    if mode in ("LA", "RGBA"):
-        samples, alpha = np.ascontiguousarray(samples[..., :-1]), np.ascontiguousarray(samples[..., -1])
-    if gray_palette:
-        samples = np.ascontiguousarray(samples[..., :1])
-    kind: Kind = "cmyk" if mode == "CMYK" else "gray" if samples.shape[2] == 1 else "rgb"
-    return Decoded(samples, alpha, kind, upright)
+    samples = samples if samples.ndim == 3 else samples[..., None]
+    return _parted(samples, alpha=mode in ("LA", "RGBA"), gray=gray_palette, upright=upright)
 
 
 def _decode_deep_ppm(source: Source) -> NDArray[Any]:
@@ -270,11 +271,10 @@ def _finish_tiff(samples: NDArray[Any], page: tiff.TiffPage, *, raw: bool = Fals
         pixels = (1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max) - pixels
     if raw and alpha is not None and page.premultiplied:
         pixels = _divide(pixels, alpha)
-    kind: Kind = "cmyk" if page.photometric == tiff.SEPARATED else "gray" if colours == 1 else "rgb"
-    if kind == "cmyk" and alpha is not None:
+    if alpha is not None and page.photometric == tiff.SEPARATED:
         notes.append("the alpha channel of a CMYK picture is left out")
         alpha = None
-    return Decoded(pixels, alpha, kind, notes=notes)
+    return Decoded(pixels, alpha, notes=notes)
 
 
 def _divide(pixels: Samples, alpha: Samples) -> Samples:

@@ -83,6 +83,7 @@ P3_TO_XYZ: F64 = np.array(
     [[0.5151187, 0.2919778, 0.1571035], [0.2411892, 0.6922441, 0.0665668], [-0.0010505, 0.0418791, 0.7840713]]
 )
 BRADFORD: F64 = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+RGB_CURVES, RGB_COLUMNS = (b"rTRC", b"gTRC", b"bTRC"), (b"rXYZ", b"gXYZ", b"bXYZ")
 SPACES = {b"RGB ": "rgb", b"GRAY": "gray", b"CMYK": "cmyk"}
 
 D65, ILLUMINANT_C = (0.3127, 0.3290), (0.310, 0.316)
@@ -136,11 +137,9 @@ def parse_profile(icc: bytes) -> Description:
         name = _text(tags.get(b"desc", b""))
         if space == "gray" and b"kTRC" in tags:
             return Description(name, space, (_curve(tags[b"kTRC"]),))
-        if space == "rgb" and all(
-            letter + end in tags for letter in (b"r", b"g", b"b") for end in (b"XYZ", b"TRC")
-        ):
-            curves = tuple(_curve(tags[key]) for key in (b"rTRC", b"gTRC", b"bTRC"))
-            columns = [np.array(_fixed(tags[key], 8, 3)) for key in (b"rXYZ", b"gXYZ", b"bXYZ")]
+        if space == "rgb" and tags.keys() >= {*RGB_CURVES, *RGB_COLUMNS}:
+            curves = tuple(_curve(tags[key]) for key in RGB_CURVES)
+            columns = [np.array(_fixed(tags[key], 8, 3)) for key in RGB_COLUMNS]
             return Description(name, space, curves, np.stack(columns, axis=1))
         return Description(name, space)
     except (struct.error, IndexError) as error:
@@ -223,8 +222,8 @@ def build_profile(name: str, curve: Power, to_xyz: F64 | None) -> bytes:
     if to_xyz is None:
         tags[b"kTRC"] = trc
     else:
-        for letter, column in zip((b"r", b"g", b"b"), to_xyz.T, strict=True):
-            tags |= {letter + b"XYZ": _xyz_tag(column), letter + b"TRC": trc}
+        for place, curve_tag, column in zip(RGB_COLUMNS, RGB_CURVES, to_xyz.T, strict=True):
+            tags |= {place: _xyz_tag(column), curve_tag: trc}
     listing, body, placed = b"", b"", dict[bytes, bytes]()
     for key, data in tags.items():
         if data not in placed:  # the three curves share one block
@@ -248,9 +247,8 @@ def coded_profile(primaries: int, transfer: int, *, gray: bool) -> bytes | None:
     if primaries not in PRIMARIES or transfer not in TRANSFERS:
         return None
     (name, places), curve = PRIMARIES[primaries], TRANSFERS[transfer]
-    return made_profile(
-        name if curve is SRGB else f"{name} with transfer {transfer}", curve, places, gray=gray
-    )
+    name = name if curve is SRGB else f"{name} with transfer {transfer}"
+    return made_profile(name, curve, places, gray=gray)
 
 
 @lru_cache(maxsize=16)

@@ -242,11 +242,8 @@ class _Writer:
         offset = self.put(bytes(size))
         for tag in tags:
             if tag in directory.children:
-                kind, count, pointer = (
-                    LONG if layout is CLASSIC else IFD8,
-                    1,
-                    self.table(directory.children[tag]),
-                )
+                kind, count = LONG if layout is CLASSIC else IFD8, 1
+                pointer = self.table(directory.children[tag])
             else:
                 entry = directory.entries[tag]
                 kind, count, pointer = entry.type, entry.count, 0

@@ -188,11 +188,9 @@ def _turn(samples: Samples, orientation: int) -> Samples:
 
 
 def bleed(pixels: Samples, alpha: Samples) -> Samples:
-    """Pixels (h, w, c) in which every fully transparent pixel has the colour of the nearest visible one.
+    """Pixels (h, w, c) in which every fully transparent pixel (`alpha` 0) has the colour of the nearest visible one.
 
-    Transparent is 0 of `alpha` (h, w). What lies under transparency is often black or white; a network (or any filter) would draw it into the edge.
-    Returned as they are if everything or nothing is visible. One pass of an exact distance transform.
-
+    What lies under transparency is often black or white; a network or a filter would draw it into the edge.
     """
     hidden = alpha == 0
     if not hidden.any() or hidden.all():

@@ -35,6 +35,7 @@ BRANDS = {
     **dict.fromkeys((b"avif", b"avis"), "avif"),
     **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "heic"),
 }
+TGA_KINDS, TGA_BITS = (1, 2, 3, 9, 10, 11), (8, 15, 16, 24, 32)
 JXL_HINT = "Convert it first, for example: djxl photo.jxl photo.png"
 REFUSED = (
     (b"\xff\x0a", "a JPEG XL image", JXL_HINT),
@@ -133,12 +134,7 @@ def _format(origin: Origin, stream: BinaryIO, name: str, length: int) -> str:
         return found
     # TGA by its last bytes or, for the old kind that has no mark, by its name and a header that makes sense.
     kinds = head[1:3] + head[16:17] if suffix == ".tga" or tail == b"TRUEVISION-XFILE.\0" else b""
-    if (
-        len(kinds) == 3
-        and kinds[0] < 2
-        and kinds[1] in (1, 2, 3, 9, 10, 11)
-        and kinds[2] in (8, 15, 16, 24, 32)
-    ):
+    if len(kinds) == 3 and kinds[0] < 2 and kinds[1] in TGA_KINDS and kinds[2] in TGA_BITS:
         return "tga"
     raise ImageError(f"{name} is not an image we can read: {_describe(head)}.")
 

@@ -13,17 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from srcli.image.ifd import (
-    LONG,
-    LONG8,
-    RATIONAL,
-    SHORT,
-    UNDEFINED,
-    Directory,
-    Entry,
-    read_directories,
-    write_directory,
-)
+from srcli.image.ifd import LONG, LONG8, RATIONAL, SHORT, Directory, Entry, read_directories, write_directory
 from srcli.image.png import DEFLATE_END, deflate_runs, in_order
 from srcli.image.samples import Raster, Samples
 
@@ -116,11 +106,8 @@ def check_blocks(page: TiffPage, length: int) -> None:
     tags, width, height = page.tags, page.width, page.height
     keys, rows = (STRIP_OFFSETS, STRIP_BYTES), min(tags.integer(ROWS_PER_STRIP, height), height)
     if TILE_OFFSETS in tags.entries:
-        keys, rows, width = (
-            (TILE_OFFSETS, TILE_BYTES),
-            tags.integer(TILE_HEIGHT, 0),
-            tags.integer(TILE_WIDTH, 0),
-        )
+        keys, rows = (TILE_OFFSETS, TILE_BYTES), tags.integer(TILE_HEIGHT, 0)
+        width = tags.integer(TILE_WIDTH, 0)
     offsets, sizes = (tags.integers(key) for key in keys)
     if rows <= 0 or width <= 0:
         raise ValueError("its blocks have no size")
@@ -208,12 +195,6 @@ def set_density(tags: Directory, density: tuple[float, float], unit: int) -> Non
     for tag, value in zip((X_RESOLUTION, Y_RESOLUTION), density, strict=True):
         tags.entries[tag] = Entry(RATIONAL, 1, struct.pack("<II", round(value * 10000), 10000))
     tags.set_integers(RESOLUTION_UNIT, SHORT, (unit,))
-
-
-def set_bytes(tags: Directory, tag: int, data: bytes | None, kind: int = UNDEFINED) -> None:
-    """A tag of plain bytes, unless there are none."""
-    if data is not None:
-        tags.entries[tag] = Entry(kind, len(data), data)
 
 
 def density_of(tags: Directory) -> tuple[float, float] | None:

@@ -65,11 +65,6 @@ class OutputPlan:
     notes: tuple[str, ...]
 
     @property
-    def suffix(self) -> str:
-        """The usual ending of the file name, with its dot."""
-        return self.format.suffixes[0]
-
-    @property
     def channels(self) -> int:
         """Samples per pixel, alpha included."""
         return {"gray": 1, "rgb": 3, "cmyk": 4}[self.kind] + self.alpha
@@ -83,11 +78,6 @@ class OutputPlan:
     def shape(self) -> tuple[int, int, int]:
         """Shape (H, W, channels) of the array that `write` expects."""
         return *self.size, self.channels
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of that array."""
-        return int(np.prod(self.shape)) * self.dtype.itemsize
 
     @property
     def takes_bytes(self) -> bool:
@@ -240,8 +230,6 @@ def _stored_depth(
     image: Image, chosen: Format, wanted: Depth, bit_depth: BitDepth, notes: list[str]
 ) -> tuple[Depth, int]:
     """The depth that is stored, and its bits in an AVIF."""
-    if bit_depth in AVIF_BITS:
-        _check_bits(chosen.name, bit_depth)
     depths = depths_of(chosen, image.format, bit_depth)
     depth = wanted if wanted in depths else depths[-1]
     if depth != wanted:
@@ -258,11 +246,6 @@ def _check_numbers(quality: int, compress_level: int, background: tuple[float, .
         raise UsageError(f"background must be three numbers from 0 to 1, got {background}.")
 
 
-def _check_bits(name: str, bit_depth: str) -> None:
-    if name != "avif":
-        raise UsageError(f"{name} does not hold {bit_depth} bits.", hint="Use --bit-depth 16, or -f avif.")
-
-
 def choose_format(
     own: str, asked: str | None, depth: Depth, bit_depth: str = "keep", *, alpha: bool, animated: bool = False
 ) -> tuple[Format, list[str]]:
@@ -276,8 +259,9 @@ def choose_format(
             names = ", ".join(other.name for other in FORMATS.values() if other.animated)
             raise UsageError(f"{form.name} holds no animation.", hint=f"Formats that do: {names}.")
         return form, []
-    if bit_depth in AVIF_BITS:
-        _check_bits(asked or own, bit_depth)
+    if bit_depth in AVIF_BITS and (asked or own) != "avif":
+        what = f"{asked or own} does not hold {bit_depth} bits."
+        raise UsageError(what, hint="Use --bit-depth 16, or -f avif.")
     if asked is not None:
         return find_format(asked), []
     usual = FORMATS[SUCCESSORS.get(own, own)]
