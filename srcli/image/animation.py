@@ -7,7 +7,6 @@ moment of the input showed. Encoders store only what changes, where their format
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +17,8 @@ import numpy as np
 from srcli.errors import ImageError, ResourceError
 from srcli.files import atomic_write
 from srcli.image.decode import DEEP_ANIMATION, check_png, decode_frame
-from srcli.image.encode import XMP_KEY, Encoding, about_options, gif_options, picture_of, with_palette
-from srcli.image.metadata import PROVENANCE_KEY, with_provenance
+from srcli.image.encode import about_options, gif_options, picture_of, png_texts, with_palette
+from srcli.image.metadata import with_provenance
 from srcli.image.probe import BROKEN, MAX_PIXELS, check_pixels, inspect, pillow, pillow_rules
 from srcli.image.read import Image, image_of
 from srcli.image.samples import Samples
@@ -157,10 +156,9 @@ class AnimationPlan:
             options |= {"disposal": 0, "blend": 0}  # pixels replace those before, transparent ones as well
             options |= {"default_image": False, "compress_level": encoding.compress_level}
             exif = {} if encoding.exif is None else {"exif": encoding.exif}
-            return options | exif | {"pnginfo": _texts(encoding, provenance)}, []
+            texts, notes = png_texts(encoding.metadata, provenance)
+            return options | exif | {"pnginfo": _text_chunks(texts)}, notes
         kept, notes = with_provenance(encoding.metadata, provenance)
-        if kept.iptc is not None:
-            notes.append(f"IPTC records do not fit into {name}; they are left out")
         options |= about_options(replace(encoding, metadata=kept))
         options["quality"] = 100 if encoding.lossless else encoding.quality
         if name == "webp":
@@ -170,16 +168,13 @@ class AnimationPlan:
         return options, ["how often an AVIF animation repeats cannot be written"] * bool(timing.loop) + notes
 
 
-def _texts(encoding: Encoding, provenance: Mapping[str, Any] | None) -> Any:
-    """Text chunks of a PNG."""
+def _text_chunks(texts: Mapping[str, str]) -> Any:
     from PIL.PngImagePlugin import PngInfo
 
-    text = PngInfo()
-    if provenance:
-        text.add_itxt(PROVENANCE_KEY, json.dumps(dict(provenance), sort_keys=True))
-    if encoding.metadata.xmp is not None:
-        text.add_itxt(XMP_KEY, encoding.metadata.xmp.decode("utf-8", "replace"))
-    return text
+    info = PngInfo()
+    for keyword, text in texts.items():
+        info.add_itxt(keyword, text)
+    return info
 
 
 def _rounded(durations: Sequence[float], unit: int) -> list[int]:

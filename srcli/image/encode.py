@@ -139,11 +139,7 @@ def _encode_within(
 def _encode_png(
     stream: BinaryIO, raster: Raster, encoding: Encoding, provenance: Mapping[str, Any] | None
 ) -> list[str]:
-    kept, chunks, notes = encoding.metadata, list[tuple[bytes, bytes]](), list[str]()
-
-    def add_text(keyword: str, text: str) -> None:
-        chunks.append((b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + text.encode()))
-
+    kept, chunks = encoding.metadata, list[tuple[bytes, bytes]]()
     if encoding.icc is not None:
         printable = "".join(c for c in encoding.profile_name if " " <= c <= "~")[:79].strip() or "ICC profile"
         chunks.append((b"iCCP", printable.encode("ascii") + b"\0\0" + zlib.compress(encoding.icc, 9)))
@@ -155,17 +151,26 @@ def _encode_png(
         chunks.append((b"pHYs", struct.pack(">IIB", *kept.aspect, 0)))
     if exif := encoding.exif:
         chunks.append((b"eXIf", exif))
+    texts, notes = png_texts(kept, provenance)
+    for keyword, text in texts.items():
+        chunks.append((b"iTXt", keyword.encode() + b"\0\0\0\0\0" + text.encode()))
+    encode_png(stream.write, raster, level=encoding.compress_level, chunks=chunks)
+    return notes
+
+
+def png_texts(kept: Metadata, provenance: Mapping[str, Any] | None) -> tuple[dict[str, str], list[str]]:
+    """Keywords and texts of a PNG, and notes on what it cannot hold."""
+    texts, notes = dict[str, str](), list[str]()
     if kept.xmp is not None:
         try:
-            add_text(XMP_KEY, kept.xmp.decode("utf-8"))
+            texts[XMP_KEY] = kept.xmp.decode("utf-8")
         except UnicodeDecodeError:
             notes.append("the XMP data is not UTF-8 and is left out")
     if kept.iptc is not None:
         notes.append("PNG has no place for IPTC records; they are left out")
     if provenance:
-        add_text(PROVENANCE_KEY, json.dumps(dict(provenance), sort_keys=True))
-    encode_png(stream.write, raster, level=encoding.compress_level, chunks=chunks)
-    return notes
+        texts[PROVENANCE_KEY] = json.dumps(dict(provenance), sort_keys=True)
+    return texts, notes
 
 
 def _encode_jpeg(stream: BinaryIO, raster: Raster, encoding: Encoding) -> list[str]:
@@ -252,12 +257,12 @@ def _deep_avif(raster: Raster, encoding: Encoding) -> bytes:
         wide = (rows.astype(np.uint32) for rows in bands)
         bands = ((((rows * white + 32767) // 65535) << spare).astype(np.uint16) for rows in wide)
     pieces, exif = list[bytes](), encoding.exif
-    about = {"icc-profile": encoding.icc, "xmp": encoding.metadata.xmp}
-    about["exif"] = exif and b"Exif\0\0" + exif
+    blocks = {"icc-profile": encoding.icc, "xmp": encoding.metadata.xmp}
+    blocks["exif"] = exif and b"Exif\0\0" + exif
     options: dict[str, Any] = {"Q": encoding.quality, "lossless": encoding.lossless}
     options["subsample_mode"] = SUBSAMPLING["444" if encoding.lossless else encoding.chroma]
     options |= {"bitdepth": encoding.bits, "compression": "av1", "effort": AVIF_EFFORT}
-    encode_rows(replace(raster, bands=bands), "heif", pieces.append, about=about, **options)
+    encode_rows(replace(raster, bands=bands), "heif", pieces.append, about=blocks, **options)
     return complete_avif(b"".join(pieces), exif, encoding.metadata.cicp)
 
 
