@@ -6,7 +6,6 @@ moment of the input showed. Encoders store only what changes, where their format
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +13,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from srcli.errors import ImageError, ResourceError
+from srcli.errors import ImageError
 from srcli.files import atomic_write
 from srcli.image.decode import DEEP_ANIMATION, check_png, decode_frame
-from srcli.image.encode import about_options, gif_options, picture_of, png_texts, with_palette
+from srcli.image.encode import about_options, gif_options, picture_of, png_texts, save_picture, with_palette
 from srcli.image.metadata import with_provenance
-from srcli.image.probe import BROKEN, MAX_PIXELS, check_pixels, inspect, pillow, pillow_rules
+from srcli.image.probe import MAX_PIXELS, check_pixels, inspect, pillow
 from srcli.image.read import Image, image_of
 from srcli.image.samples import Samples
 from srcli.image.source import Origin, Source, open_source
@@ -114,21 +113,17 @@ class AnimationPlan:
         provenance: Mapping[str, Any] | None = None,
     ) -> list[str]:
         """As `OutputPlan.write`; `bands` are rows of samples of the first picture, then of the next, and so on."""
-        name, stream = self.still.format.name, io.BytesIO()
+        name = self.still.format.name
         pictures = [picture_of(frame) for frame in self._frames(bands)]
         options, notes = self._options(name, None if self.still.encoding.strip else provenance)
         if name == "gif":
             pictures = [with_palette(picture) for picture in pictures]
-        try:
-            with pillow_rules():
-                pictures[0].save(stream, name.upper(), save_all=True, append_images=pictures[1:], **options)
-        except BROKEN as error:
-            raise ResourceError(f"the {name} encoder failed: {error}.", hint="Try --format png.") from error
+        data = save_picture(pictures[0], name, options | {"save_all": True, "append_images": pictures[1:]})
         if isinstance(target, Path):
             with atomic_write(target) as file:
-                file.write(stream.getbuffer())
+                file.write(data)
         else:
-            target.write(stream.getbuffer())
+            target.write(data)
         return notes
 
     def _frames(self, bands: Iterable[Samples]) -> Iterator[Samples]:
@@ -150,14 +145,11 @@ class AnimationPlan:
             about, notes = gif_options(encoding, provenance)
             loop = {} if timing.loop == 1 else {"loop": max(0, timing.loop - 1)}
             return about | loop | {"duration": _rounded(timing.durations, 10)}, notes
-        if encoding.icc is not None:
-            options["icc_profile"] = encoding.icc
         if name == "png":
             options |= {"disposal": 0, "blend": 0}  # pixels replace those before, transparent ones as well
             options |= {"default_image": False, "compress_level": encoding.compress_level}
-            exif = {} if encoding.exif is None else {"exif": encoding.exif}
             texts, notes = png_texts(encoding.metadata, provenance)
-            return options | exif | {"pnginfo": _text_chunks(texts)}, notes
+            return options | about_options(encoding) | {"pnginfo": _text_chunks(texts)}, notes
         kept, notes = with_provenance(encoding.metadata, provenance)
         options |= about_options(replace(encoding, metadata=kept))
         options["quality"] = 100 if encoding.lossless else encoding.quality

@@ -21,7 +21,7 @@ from srcli.image.colour import CodePoints
 from srcli.image.ifd import write_exif
 from srcli.image.metadata import PROVENANCE_KEY, Metadata
 from srcli.image.png import encode_png
-from srcli.image.probe import BROKEN
+from srcli.image.probe import BROKEN, pillow_rules
 from srcli.image.samples import Raster, Samples, Spool
 from srcli.image.tiff import encode_tiff
 from srcli.image.vips import encode_rows
@@ -81,7 +81,7 @@ def encode(
         return _encode_png(stream, raster, encoding, provenance)
     if name == "gif":
         options, notes = gif_options(encoding, provenance)
-        stream.write(_save(with_palette(picture_of(raster.whole())), "gif", options))
+        stream.write(save_picture(with_palette(picture_of(raster.whole())), "gif", options))
         return notes
     kept, notes = about.with_provenance(encoding.metadata, provenance)
     if kept.cicp is not None and name != "avif":
@@ -105,8 +105,9 @@ def encode(
         return notes
     if encoding.bits > 8 or encoding.lossless:
         stream.write(_deep_avif(raster, encoding))
-        return notes
-    return notes + _encode_avif(stream, raster, encoding)
+    else:
+        stream.write(_plain_avif(raster, encoding))
+    return notes
 
 
 def _encode_within(
@@ -228,26 +229,15 @@ def _with_chunks(data: bytes, raster: Raster, encoding: Encoding) -> bytes:
     return b"RIFF" + struct.pack("<I", len(whole)) + whole
 
 
-def _encode_avif(stream: BinaryIO, raster: Raster, encoding: Encoding) -> list[str]:
+def _plain_avif(raster: Raster, encoding: Encoding) -> memoryview:
+    """Of 8 bits, by Pillow."""
     chroma = "400" if raster.shape[2] == 1 else encoding.chroma
-    options = {"subsampling": ":".join(chroma), "quality": encoding.quality}
-    if encoding.icc is not None:
-        options["icc_profile"] = encoding.icc
-    picture, notes = picture_of(raster.whole()), list[str]()
-    # Into memory first: a plugin that chokes on metadata must not leave half a file behind.
-    try:
-        data = _save(picture, "avif", options | about_options(encoding))
-    except BROKEN as error:
-        try:
-            data = _save(picture, "avif", options)
-        except BROKEN as again:
-            raise ResourceError(f"the avif encoder failed: {again}.", hint="Try --format png.") from again
-        notes.append(f"EXIF, XMP and IPTC are left out, the avif encoder refused them ({error})")
+    options = about_options(encoding) | {"subsampling": ":".join(chroma), "quality": encoding.quality}
+    data = save_picture(picture_of(raster.whole()), "avif", options)
     at = bytes(data[:4096]).find(b"colrnclx")
     if encoding.metadata.cicp is not None and at > 0:
         data[at + 8 : at + 12] = struct.pack(">HH", *encoding.metadata.cicp)
-    stream.write(data)
-    return notes
+    return data
 
 
 def _deep_avif(raster: Raster, encoding: Encoding) -> bytes:
@@ -331,15 +321,20 @@ def picture_of(samples: Samples) -> Picture:
     return Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
 
 
-def _save(picture: Picture, name: str, options: Mapping[str, Any]) -> memoryview:
+def save_picture(picture: Picture, name: str, options: Mapping[str, Any]) -> memoryview:
+    """The file that Pillow writes with these options; ResourceError if it refuses."""
     stream = io.BytesIO()
-    picture.save(stream, name.upper(), **options)
+    try:
+        with pillow_rules():
+            picture.save(stream, name.upper(), **options)
+    except BROKEN as error:
+        raise ResourceError(f"the {name} encoder failed: {error}.", hint="Try --format png.") from error
     return stream.getbuffer()
 
 
 def about_options(encoding: Encoding) -> dict[str, Any]:
-    """Pillow's save options for metadata in WebP and AVIF."""
-    found = {"exif": encoding.exif, "xmp": encoding.metadata.xmp}
+    """Pillow's options for the profile and the metadata of WebP and AVIF."""
+    found = {"icc_profile": encoding.icc, "exif": encoding.exif, "xmp": encoding.metadata.xmp}
     return {name: data for name, data in found.items() if data is not None}
 
 

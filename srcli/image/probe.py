@@ -21,6 +21,7 @@ from srcli.image.metadata import exif_of
 from srcli.image.source import RAW, RAW_HINT, Origin, Source, open_source
 
 Kind = Literal["gray", "rgb", "cmyk"]
+CHANNELS: dict[Kind, int] = {"gray": 1, "rgb": 3, "cmyk": 4}
 MAX_PIXELS = 500_000_000
 GIF_RATIO = 2731  # pixels for a byte at most: 4096 for a code of 12 bits; GIF89a, appendix F
 GIF_SPARE = 16_000_000  # of a canvas that its pictures do not fill
@@ -127,7 +128,7 @@ class Header:
     @property
     def channels(self) -> int:
         """Of colours, and one of transparency."""
-        return {"gray": 1, "rgb": 3, "cmyk": 4}[self.kind] + self.alpha
+        return CHANNELS[self.kind] + self.alpha
 
     @property
     def nbytes(self) -> int:

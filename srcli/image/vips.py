@@ -16,7 +16,7 @@ from srcli.image.png import encode_png
 from srcli.image.samples import Raster, Samples
 from srcli.image.source import Source
 
-LOADERS = {"png": "png", "jpg": "jpeg", "webp": "webp", "avif": "heif", "tiff": "tiff", "gif": "gif"}
+LOADERS = {"png": "png", "jpg": "jpeg", "webp": "webp", "avif": "heif", "tiff": "tiff"}
 INTEGERS = {"uchar": "u1", "char": "i1", "ushort": "u2", "short": "i2", "uint": "u4", "int": "i4"}
 DTYPES = INTEGERS | {"float": "f4"}
 THREADS = 4

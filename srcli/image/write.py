@@ -34,7 +34,7 @@ from srcli.image.formats import (
     format_of,
 )
 from srcli.image.metadata import MetadataPolicy, prepare
-from srcli.image.probe import Kind
+from srcli.image.probe import CHANNELS, Kind
 from srcli.image.read import Image
 from srcli.image.samples import DTYPES, F32, Raster, Samples, dither_noise, quantise
 
@@ -67,7 +67,7 @@ class OutputPlan:
     @property
     def channels(self) -> int:
         """Samples per pixel, alpha included."""
-        return {"gray": 1, "rgb": 3, "cmyk": 4}[self.kind] + self.alpha
+        return CHANNELS[self.kind] + self.alpha
 
     @property
     def dtype(self) -> np.dtype[Any]:

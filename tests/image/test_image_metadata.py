@@ -272,20 +272,6 @@ def test_metadata_too_long_for_jpeg_is_a_note():
     assert len(opened(out).getexif()[0x010E]) == 70_000
 
 
-def test_metadata_an_encoder_refuses_is_left_out_with_a_note(monkeypatch):
-    real = Image.Image.save
-
-    def refuse(self, stream, form, **options):
-        if "exif" in options:
-            raise ValueError("I do not like it")
-        real(self, stream, form, **options)
-
-    monkeypatch.setattr(Image.Image, "save", refuse)
-    out, notes = enlarged(PHOTO, "avif")
-    assert any("refused them (I do not like it)" in note for note in notes)
-    assert read_image(out).size == (72, 48)
-
-
 def test_tiff_tags_of_the_file_itself_do_not_travel():
     data = tiff(smooth(24, 36), software="a scanner", metadata=None, resolution=(300, 300), tile=(16, 16))
     with tifffile.TiffFile(io.BytesIO(enlarged(data, "tiff")[0])) as file:
