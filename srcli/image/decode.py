@@ -241,6 +241,11 @@ def _decode_tiff(source: Source, page: tiff.TiffPage, error: ValueError) -> Deco
         samples = np.moveaxis(samples, 0, -1)
     if samples.shape != (page.height, page.width, page.samples):
         raise damaged(source, "its size is not what the header says")
+    if page.photometric == tiff.PALETTE:
+        table = page.tags.integers(tiff.COLOUR_MAP)
+        if (page.kind[0], page.samples, len(table)) != ("u", 1, 3 << page.bits):
+            raise damaged(source, "its palette does not fit")
+        samples = (np.reshape(table, (3, -1)).T >> 8).astype(np.uint8)[samples[..., 0]]
     return _finish_tiff(samples, page, raw=True)
 
 

@@ -191,6 +191,7 @@ GRAY = Image.fromarray(smooth(24, 36, 1)[..., 0])
 RARE = {
     "fax": encoded(GRAY.point(lambda v: 255 * (v > 128), "1"), "TIFF", compression="group4"),
     "palette": encoded(Image.fromarray(PICTURE).quantize(13), "TIFF"),
+    "Zstandard palette": encoded(Image.fromarray(PICTURE).quantize(13), "TIFF", compression="zstd"),
     "PackBits": encoded(PICTURE, "TIFF", compression="packbits"),
     "JPEG": encoded(PICTURE, "TIFF", compression="jpeg", quality=95),
     "Adam7": raw_png((24, 36), 8, 2, adam7(PICTURE), interlace=1),
