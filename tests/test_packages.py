@@ -16,7 +16,6 @@ MODULES = {"torch-fidelity": "torch_fidelity"}
 NOT_IMPORTED = {
     "accelerate": "starts the processes of `srcli train`, which need nothing of it",
     "imagecodecs": "tifffile imports it",
-    "spandrel": "for networks of other projects",
     "mkdocs-material": "builds the site of docs/",
 }
 

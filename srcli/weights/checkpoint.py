@@ -16,7 +16,7 @@ from srcli import __version__
 from srcli.config.presets import Preset
 from srcli.errors import ModelError, PresetError, WeightsError
 from srcli.files import write_atomically
-from srcli.weights.files import FORMAT, SUFFIX, as_filed, check_hash, damaged, find, resolve
+from srcli.weights.files import FIXED_SCALE, FORMAT, SUFFIX, as_filed, check_hash, damaged, find, resolve
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,6 +47,11 @@ def load(model: str | Path | Preset) -> Loaded:
     preset = as_filed(model) if isinstance(model, Preset) else resolve(model)
     path = find(preset)
     digest = check_hash(preset, path)
+    if preset.encoder.name == FIXED_SCALE:
+        from srcli.weights import fixed_scale
+
+        network, preset = fixed_scale.load(preset, path)
+        return Loaded(network.eval(), preset, path, digest)
     check_header(preset, path)
     network = build(preset)
     load_into(network, read(path), where=str(path))

@@ -15,12 +15,14 @@ from srcli.errors import ExistsError, ModelError, PresetError, ResourceError, We
 from srcli.files import remove_leftovers, sha256, write_atomically
 from srcli.weights.checkpoint import check_header, file_of, load_into, mismatches, read, save_state, shapes
 from srcli.weights.files import (
+    FIXED_SCALE,
     FORMAT,
     SUFFIX,
     UNSTATED,
     check_hash,
     check_license,
     find,
+    fixed_scale_preset,
     hash_file,
     locate,
     metadata,
@@ -29,7 +31,7 @@ from srcli.weights.files import (
     renamed,
     resolve,
 )
-from srcli.weights.official import Checkpoint, fit, identify, read_foreign, rename
+from srcli.weights.official import Checkpoint, NoPresetError, fit, identify, read_foreign, rename
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,10 +69,15 @@ def import_file(
         checkpoint = Checkpoint(state)
     else:
         checkpoint = read_foreign(path, trust_pickle=trust_pickle)
-    chosen, stated = _choose(checkpoint, path, preset, inside)
+    try:
+        chosen, stated = _choose(checkpoint, path, preset, inside)
+    except NoPresetError as error:
+        checkpoint, chosen = _fixed_scale(path, output, error, trust_pickle=trust_pickle)
+        stated = chosen
     if license_id is None:
         license_id = check_license(None if chosen.weights.license == UNSTATED else chosen.weights.license)
-    named = output is None and stated.decoder == chosen.decoder
+    known = stated.encoder.name != FIXED_SCALE
+    named = known and output is None and stated.decoder == chosen.decoder
     if output is None:
         output = models_folder() / (stated.weights_file if named else f"{path.stem}.safetensors")
     source = {"source": path.name, "source_sha256": sha256(path / INDEX if inside else path)}
@@ -86,6 +93,27 @@ def import_file(
     )
 
 
+def _fixed_scale(
+    path: Path, output: Path | None, no_preset: NoPresetError, *, trust_pickle: bool
+) -> tuple[Checkpoint, Preset]:
+    """A network for one factor under our keys, and its preset; `no_preset` where it is none that is known."""
+    from srcli.weights import fixed_scale
+
+    if is_folder(path):
+        raise no_preset
+    if output is not None and output.suffix != SUFFIX:
+        raise WeightsError(f"a network for one factor is one file: {output} must end in {SUFFIX}.")
+    try:
+        state = fixed_scale.read_state(path, trust_pickle=trust_pickle)
+        _, preset = fixed_scale.network_of(state, fixed_scale_preset(path), str(path))
+    except fixed_scale.UnknownNetworkError:
+        raise no_preset from None
+    except ResourceError as missing:
+        raise NoPresetError(no_preset.message, hint=f"{no_preset.hint} {missing.hint}") from missing
+    prefixed = {f"{fixed_scale.PREFIX}{key}": value for key, value in state.items()}
+    return Checkpoint(prefixed), replace(preset, weights=replace(preset.weights, file=None))
+
+
 def _choose(checkpoint: Checkpoint, path: Path, preset: str, inside: Preset | None) -> tuple[Preset, Preset]:
     """The preset as named or found, and with the checkpoint's own switches."""
     if preset != "auto":  # its licence is that of the preset, not of weights that have its name already
@@ -94,6 +122,8 @@ def _choose(checkpoint: Checkpoint, path: Path, preset: str, inside: Preset | No
         chosen = inside
     elif path.suffix == SUFFIX and "preset" in metadata(path):
         chosen = preset_inside(path)
+        if chosen.encoder.name == FIXED_SCALE:
+            raise NoPresetError(f"{path} is a network for one factor already.")
         check_header(chosen, path)
     else:
         chosen = identify(checkpoint, str(path))
@@ -129,7 +159,7 @@ def install(
     if output.suffix not in ("", ".safetensors"):
         raise WeightsError(f"{output} must end in .safetensors, or in nothing for a folder.")
     check_free(output, overwrite=overwrite)
-    network = build(preset)
+    network = None if preset.encoder.name == FIXED_SCALE else build(preset)  # that has been made
     state = rename(checkpoint.state, preset)
     bad = [key for key, value in state.items() if not value.isfinite().all()]
     if bad:
@@ -138,7 +168,8 @@ def install(
             f"such as {bad[0]}.",
             hint="Its training diverged, or the file is damaged: take an earlier checkpoint.",
         )
-    load_into(network, state, where=where)
+    if network is not None:
+        load_into(network, state, where=where)
     preset = replace(preset, weights=replace(preset.weights, license=license_id))
     if not output.suffix:
         write_folder(output, state, preset)

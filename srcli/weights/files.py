@@ -10,12 +10,14 @@ from typing import Any
 
 from srcli.config.base_models import bases_of, locate_base, missing_bases
 from srcli.config.base_models import models_folder as models_folder
-from srcli.config.presets import Preset, load_preset, parse_preset
+from srcli.config.presets import Part, Pixels, Preset, Weights, load_preset, parse_preset
 from srcli.errors import ModelError, PresetError, UsageError, WeightsError, first_line
 from srcli.files import sha256, substitute
 
 SUFFIX = ".safetensors"
 PICKLES = (".pth", ".pt", ".ckpt", ".pkl", ".bin")
+NETWORKS = (".pth", ".pt", ".ckpt")  # of those, what people share networks for one factor in
+FIXED_SCALE = "fixed-scale"  # the encoder of such a network
 FORMAT = "2"  # of our metadata; see `_renamed`
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
 
@@ -69,9 +71,9 @@ def is_bundled(preset: Preset) -> bool:
 
 
 def resolve(model: str | Path) -> Preset:
-    """The preset that `-m` names: a preset's name, a preset file, or a weights file of ours; the licence is its file's.
+    """The preset that `-m` names: a preset's name, a preset file, or a weights file; the licence is its file's.
 
-    With ``@`` and digits behind it, its weights must be there and have a SHA-256 that begins with them. Raises
+    Any other file of weights is taken for a network for one factor, which is known when it is loaded. With ``@`` and digits behind it, its weights must be there and have a SHA-256 that begins with them. Raises
     PresetError (an unknown name, or no preset), ModelError (weights that are missing, refused, carry no preset or have
     another hash), UsageError (too few or too many digits, or none).
     """
@@ -81,6 +83,10 @@ def resolve(model: str | Path) -> Preset:
         return _pinned(resolve(name), pin.lower())
     if path.suffix in PICKLES and not path.exists():
         raise ModelError(f"weights file {path} does not exist.")
+    if path.suffix in NETWORKS or (
+        path.suffix == SUFFIX and path.is_file() and "preset" not in metadata(path)
+    ):
+        return fixed_scale_preset(path)
     if path.suffix in PICKLES:
         raise ModelError(
             f"{path} is a pickle, which can run code when it is opened; it is not read as a model.",
@@ -92,6 +98,13 @@ def resolve(model: str | Path) -> Preset:
             hint=f"Join them: srcli models import {path} -o NAME.safetensors",
         )
     return preset_inside(path) if path.suffix == SUFFIX else as_filed(load_preset(model))
+
+
+def fixed_scale_preset(path: Path) -> Preset:
+    """The preset of a file with a network for one factor, as far as that is known without a look inside."""
+    unit = Pixels((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    weights = Weights(file=str(path.absolute()))
+    return Preset(path.stem, path.stem, Part(FIXED_SCALE), Part("native"), pixels=unit, weights=weights)
 
 
 def _pinned(preset: Preset, pin: str) -> Preset:

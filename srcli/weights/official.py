@@ -55,20 +55,24 @@ def read_foreign(path: Path, *, trust_pickle: bool = False) -> Checkpoint:
         raise ModelError(f"checkpoint {path} does not exist.")
     if path.suffix == SUFFIX:
         return Checkpoint(read(path))
+    return unwrap(unpickled(path, trust_pickle=trust_pickle), str(path))
+
+
+def unpickled(path: Path, *, trust_pickle: bool = False) -> Any:
+    """What a pickle holds; raises as `read_foreign`."""
     import torch
 
     from srcli.weights import official_thera as thera  # with NumPy
 
     try:
         if thera.is_pickle(path):
-            return unwrap(thera.read(path.read_bytes()), str(path))
+            return thera.read(path.read_bytes())
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the age of the file's format
             with torch.serialization.safe_globals(_harmless()):
-                content = torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+                return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except UNREADABLE as error:
         raise _unreadable(path, error) from error
-    return unwrap(content, str(path))
 
 
 def _harmless() -> list[Any]:
@@ -96,7 +100,7 @@ def _unreadable(path: Path, error: BaseException) -> ModelError:
     if wanted:
         return ModelError(
             f"{path} is refused: opening it would run code ({wanted[1]}).",
-            hint="If you made it yourself: --trust-pickle.",
+            hint=f"If you made it yourself: srcli models import {path} --trust-pickle.",
         )
     if str(error).startswith("Weights only load failed"):
         error = ValueError("torch cannot read it")
@@ -203,11 +207,15 @@ def _switches(preset: Preset) -> dict[str, Any]:
     return {key: value for key, value in values.items() if isinstance(value, bool)}
 
 
+class NoPresetError(WeightsError):
+    """A checkpoint of another network than those of all presets."""
+
+
 def identify(checkpoint: Checkpoint, where: str) -> Preset:
     """The preset that a checkpoint belongs to, by its keys, shapes and switches; its name is not trusted.
 
     Where a switch in the checkpoint differs from every preset's, the preset is the one that fits otherwise. Raises
-    WeightsError (no preset fits, or several do).
+    NoPresetError (none fits), WeightsError (several do).
     """
     sampled = fplia.is_official(checkpoint.state) or any(
         key.startswith("generator.") for key in checkpoint.state
@@ -224,7 +232,7 @@ def identify(checkpoint: Checkpoint, where: str) -> Preset:
         names = ", ".join(preset.name for preset in exact)
         raise WeightsError(f"{where} fits several presets: {names}.", hint="Say which: --preset NAME.")
     claimed = f", which calls itself '{checkpoint.name}'," if checkpoint.name else ""
-    raise WeightsError(
+    raise NoPresetError(
         f"{where}{claimed} fits no preset.",
         hint="Name one to see what differs: --preset NAME; srcli models list.",
     )

@@ -1,6 +1,7 @@
 """The encoders, by the name a preset uses."""
 
 from srcli.models.encoders.edsr import EDSR
+from srcli.models.encoders.fixed_scale import FixedScale
 from srcli.models.encoders.perception import LatentFeatures, Perception
 from srcli.models.encoders.rdn import RDN
 from srcli.models.encoders.refined import Refined
@@ -12,6 +13,7 @@ from srcli.models.sr import Encoder
 
 ENCODERS: dict[str, type[Encoder]] = {
     "edsr": EDSR,
+    "fixed-scale": FixedScale,
     "latent": LatentFeatures,
     "perception": Perception,
     "rdn": RDN,

@@ -1,0 +1,98 @@
+"""Any network for one factor that the package spandrel knows, as an encoder that gives its own picture.
+
+What spandrel says of a network decides how it is cut: multiples and least sides, whether it may be tiled. How far it looks
+is found out: pixels that are no number (NaN) spread to whatever depends on them.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from srcli.models.layers import no_autocast
+from srcli.models.sr import Gives, NativeEncoder
+
+GRID = 64  # LR pixels at whose multiples tiles begin: windows of 8, 16, 32 and 64 stay where they are
+LARGE_TILE = 2 << 30  # bytes, of a network that looks further than a margin
+WHOLE = 1 << 40  # the same of one that had better not be cut at all, as far as there is memory
+PROBE = 16  # LR rows of the strips that are tried
+HELD = 4  # of the largest tensor, how many are held at once
+
+
+class FixedScale(NativeEncoder):
+    """A network of `spandrel.ImageModelDescriptor`, which has three channels of [0, 1] in and out.
+
+    `architecture` and `factor` are for people: both are found in the weights, which `descriptor` has already. The picture
+    lies in [0, 1]. Tiles read 64 LR pixels around them where nothing beyond has an influence, else 128.
+    """
+
+    repeat_edge = False
+
+    def __init__(
+        self, *, architecture: str = "", factor: int = 0, gives: Gives = "picture", descriptor: Any = None
+    ) -> None:
+        if descriptor is None:
+            raise ValueError("its network is known by a weights file alone: -m FILE")
+        if gives != "picture":
+            raise ValueError("its inner features are not known; its decoder is 'native'")
+        super().__init__(descriptor.scale, 0, gives)
+        self.network: nn.Module = descriptor.model.eval()
+        self.descriptor = descriptor
+        self.tile_multiple = step = math.lcm(GRID, descriptor.size_requirements.multiple_of)
+        self.live_channels = self._held(3 * step)
+        self.exact = self._is_local(step)
+        self.halo = step if self.exact else 2 * step
+        if descriptor.tiling.name == "INTERNAL":
+            self.tile_multiple = WHOLE  # one tile, whatever is asked for
+        if descriptor.tiling.name != "SUPPORTED":
+            self.cpu_tile_bytes = WHOLE
+        elif not self.exact:
+            self.cpu_tile_bytes = LARGE_TILE
+
+    def features(self, lr: Tensor) -> Tensor:
+        return lr
+
+    def picture(self, feat: Tensor, lr: Tensor) -> Tensor:
+        kind, known = lr.device.type, self.descriptor
+        able = {torch.float16: known.supports_half, torch.bfloat16: known.supports_bfloat16}
+        if torch.is_autocast_enabled(kind) and not able.get(torch.get_autocast_dtype(kind), False):
+            with no_autocast(lr):
+                return self._called(lr)
+        return self._called(lr)
+
+    def _called(self, lr: Tensor) -> Tensor:
+        # Calling it switches gradients off; what it wraps does not.
+        call = type(self.descriptor).__call__
+        picture: Tensor = getattr(call, "__wrapped__", call)(self.descriptor, lr)
+        return F.pixel_unshuffle(picture.float(), self.factor)
+
+    @torch.no_grad()
+    def _held(self, width: int) -> int:
+        """Numbers held at once per LR pixel, by the layers' results for a strip. ValueError for another picture's size."""
+        sizes: list[int] = []
+
+        def seen(_layer: nn.Module, _given: Any, result: Any) -> None:
+            sizes.extend([result.numel()] if isinstance(result, Tensor) else [])
+
+        hooks = [layer.register_forward_hook(seen) for layer in self.network.modules()]
+        try:
+            shape = self(torch.rand(1, 3, PROBE, width)).shape
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if shape != (1, self.out_dim, PROBE, width):
+            raise ValueError(f"its picture of {PROBE}x{width} pixels is not {self.factor} times as large")
+        return HELD * max(sizes) // (PROBE * width)
+
+    @torch.no_grad()
+    def _is_local(self, step: int) -> bool:
+        """Whether a strip's third of three parts has no influence on the first, and the first none on the third."""
+        first, third = slice(None, step), slice(2 * step, None)
+        for unknown, other in ((first, third), (third, first)):
+            lr = torch.full((1, 3, PROBE, 3 * step), 0.5)
+            lr[..., unknown] = torch.nan
+            if not self(lr)[..., other].isfinite().all():
+                return False
+        return True
