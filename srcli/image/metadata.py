@@ -308,13 +308,9 @@ def photoshop_block(iptc: bytes) -> bytes:
 def tiff_directory(kept: Metadata, icc: bytes | None) -> Directory:
     """Metadata and a profile as tags of a TIFF file (little-endian)."""
     tags = (kept.exif or Directory()).in_order("<").only(PHOTO_TAGS)
-    for tag, kind, data in (
-        (tiff.XMP, BYTE, kept.xmp),
-        (tiff.IPTC, UNDEFINED, kept.iptc),
-        (tiff.ICC, UNDEFINED, icc),
-    ):
+    for tag, data in {tiff.XMP: kept.xmp, tiff.IPTC: kept.iptc, tiff.ICC: icc}.items():
         if data is not None:
-            tags.entries[tag] = Entry(kind, len(data), data)
+            tags.entries[tag] = Entry(BYTE if tag == tiff.XMP else UNDEFINED, len(data), data)
     if kept.dpi or kept.aspect:
         tiff.set_density(tags, kept.dpi or kept.aspect or (1, 1), unit=2 if kept.dpi else 1)
     return tags

@@ -100,14 +100,8 @@ def test_a_file_written_in_bands_is_the_same_file(name):
 def test_tiff_is_read_by_tifffile(channels, dtype, big):
     samples, stream, alpha = texture(64, 33, channels, dtype), io.BytesIO(), channels in (2, 4)
     tags = tiff_directory(Metadata(dpi=(300.0, 72.5)), b"1234567")
-    tiff.encode_tiff(
-        stream,
-        raster_of(samples),
-        tags,
-        alpha=alpha,
-        block_bytes=1000,
-        **{"classic_limit": 10} if big else {},
-    )
+    options = {"alpha": alpha, "block_bytes": 1000, **({"classic_limit": 10} if big else {})}
+    tiff.encode_tiff(stream, raster_of(samples), tags, **options)
     with tifffile.TiffFile(io.BytesIO(stream.getvalue())) as file:
         page = file.pages[0]
         assert file.is_bigtiff == big

@@ -51,9 +51,8 @@ def expected(kind: str) -> np.ndarray:
     """8-bit RGB on white, from Pillow or from the samples the file was made of."""
     if kind in ("1", "L", "P", "RGB", "CMYK", "LA", "P+t", "RGBA"):
         picture = opened(KINDS[kind][0])
-        samples = np.asarray((picture.convert("RGB") if kind == "CMYK" else picture).convert("RGBA")).astype(
-            float
-        )
+        picture = (picture.convert("RGB") if kind == "CMYK" else picture).convert("RGBA")
+        samples = np.asarray(picture).astype(float)
     else:
         colour = RGB if "RGB" in kind else np.repeat(GRAY[..., None], 3, 2)
         samples = np.dstack([colour, ALPHA if "A" in kind else np.full_like(ALPHA, 255)]).astype(float)
@@ -75,9 +74,8 @@ def shown(data: bytes) -> np.ndarray:
         samples = samples * 255
     samples = samples if samples.ndim == 3 else samples[..., None]
     cover = samples[..., -1:] / 255 if samples.shape[2] in (2, 4) else 1.0
-    return np.broadcast_to(
-        samples[..., : 3 if samples.shape[2] > 2 else 1] * cover + 255 * (1 - cover), (24, 36, 3)
-    )
+    colours = samples[..., : 3 if samples.shape[2] > 2 else 1]
+    return np.broadcast_to(colours * cover + 255 * (1 - cover), (24, 36, 3))
 
 
 @pytest.mark.parametrize("kind", KINDS)

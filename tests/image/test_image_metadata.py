@@ -58,9 +58,8 @@ def photo(form: str = "JPEG", block: bytes | None = None) -> bytes:
     block = exif() if block is None else block
     options = {"exif": b"Exif\0\0" * (form == "JPEG") + block, "xmp": XMP.encode(), "dpi": (300, 300)}
     if form == "JPEG":
-        body = (
-            b"Photoshop 3.0\x008BIM\x04\x04\0\0" + struct.pack(">I", len(IPTC)) + IPTC + bytes(len(IPTC) % 2)
-        )
+        body = struct.pack(">I", len(IPTC)) + IPTC + bytes(len(IPTC) % 2)
+        body = b"Photoshop 3.0\x008BIM\x04\x04\0\0" + body
         options["extra"] = b"\xff\xed" + struct.pack(">H", len(body) + 2) + body
     return encoded(smooth(24, 36), form, **options)
 
@@ -94,10 +93,7 @@ def test_xmp_is_kept_and_corrected(name):
     text = xmp_of(enlarged(PHOTO, name)[0]).decode()
     for kept in (
         *('tiff:Orientation="1"', 'xmp:Rating="4"', "größe", 'aux:SerialNumber="12345"'),
-        *(
-            "<exif:PixelXDimension>48</exif:PixelXDimension>",
-            "<exif:PixelYDimension>72</exif:PixelYDimension>",
-        ),
+        *("<exif:PixelXDimension>48<", "<exif:PixelYDimension>72<"),
     ):
         assert kept in text
     assert "Thumbnails" not in text
@@ -133,10 +129,10 @@ def test_the_shape_of_pixels_is_kept_or_said_to_be_lost(source, name):
         data = tiff(smooth(24, 36), resolution=(2, 1), resolutionunit=1)
     else:
         data = bytearray(encoded(smooth(24, 36), {"jpg": "JPEG", "png": "PNG"}[source]))
-        at, found = (
-            (slice(33, 33), shape) if source == "png" else (slice(13, 18), struct.pack(">BHH", 0, 2, 1))
-        )
-        data[at] = found
+        if source == "png":
+            data[33:33] = shape
+        else:
+            data[13:18] = struct.pack(">BHH", 0, 2, 1)
     out, notes = enlarged(bytes(data), name)
     assert any("shape of the pixels (2:1)" in note for note in notes) == (name in ("webp", "avif"))
     if name == "png":

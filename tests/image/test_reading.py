@@ -102,9 +102,8 @@ def test_tiff_kinds_are_read_as_tifffile_wrote_them(kind, dtype):
 def test_colours_multiplied_by_alpha_are_divided_again(dtype):
     top = 1 if dtype == np.float32 else np.iinfo(dtype).max
     alpha, straight = np.array([[top, top / 2, top / 5]]).astype(dtype), np.full((1, 3, 3), 0.8) * top
-    multiplied = (
-        np.dstack([straight * (alpha[..., None] / top), alpha]).round(4 if top == 1 else 0).astype(dtype)
-    )
+    multiplied = np.dstack([straight * (alpha[..., None] / top), alpha])
+    multiplied = multiplied.round(4 if top == 1 else 0).astype(dtype)
     image = read_image(tiff(multiplied, extrasamples=["assocalpha"]))
     # Half a level of rounding is multiplied by at most 5.
     assert np.abs(image.pixels.astype(float) - straight).max() <= (0.001 if top == 1 else 3)
@@ -118,9 +117,8 @@ def test_deep_avif_keeps_its_bits(bits):
     _, data = cv2.imencode(".avif", ramp, [cv2.IMWRITE_AVIF_DEPTH, bits, cv2.IMWRITE_AVIF_QUALITY, 100])
     image = read_image(data.tobytes())
     assert image.depth == probe(data.tobytes()).depth == "16"
-    assert (
-        np.abs(image.pixels - np.rint(ramp / white * 65535)).max() <= 65535 / white
-    )  # one level of the file
+    level = 65535 / white
+    assert np.abs(image.pixels - np.rint(ramp * level)).max() <= level
 
 
 def test_heic_is_read_upright_and_at_its_depth():
