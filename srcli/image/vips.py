@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -132,14 +132,6 @@ def encode_rows(
             return -1
         return len(data)
 
-    def feed(data: bytes) -> None:
-        rest = memoryview(data)
-        try:
-            while rest:
-                rest = rest[os.write(writing, rest) :]
-        except OSError as error:
-            raise _ClosedError from error
-
     def run() -> None:
         source, target = vips.SourceCustom(), vips.TargetCustom()
         source.on_read(lambda most: os.read(reading, most))
@@ -155,7 +147,7 @@ def encode_rows(
     with ThreadPoolExecutor(1) as pool:
         job = pool.submit(run)
         try:
-            encode_png(feed, raster, level=0)
+            encode_png(partial(_feed, writing), raster, level=0)
         except _ClosedError:
             pass  # it has ended before: its error says why
         finally:
@@ -171,3 +163,12 @@ def encode_rows(
 
 class _ClosedError(Exception):
     """Nobody reads on."""
+
+
+def _feed(pipe: int, data: bytes) -> None:
+    rest = memoryview(data)
+    try:
+        while rest:
+            rest = rest[os.write(pipe, rest) :]
+    except OSError as error:
+        raise _ClosedError from error
