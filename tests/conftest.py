@@ -16,8 +16,9 @@ settings.load_profile("same")
 
 
 @pytest.fixture(autouse=True)
-def _same_numbers_every_time():
+def _same_numbers_every_time(monkeypatch):
     import torch
 
+    monkeypatch.delenv("COLUMNS", raising=False)  # lines are not cut in a pipe
     torch.manual_seed(0)
     np.random.seed(0)
