@@ -99,6 +99,10 @@ def check_header(preset: Preset, path: Path) -> None:
 
     Raises WeightsError (they differ, or the preset inside describes no network), PresetError, ModelError (as `build`).
     """
+    if preset.encoder.name == FIXED_SCALE:
+        raise WeightsError(
+            f"{path} is a network for one factor, which is used as it is: not merged or trained."
+        )
     try:
         own = network_shapes(preset)
     except (PresetError, ModelError) as error:

@@ -154,6 +154,7 @@ def test_an_imported_network_has_a_licence_and_gives_the_same_picture(tmp_path, 
     assert torch.equal(pixels_of(tmp_path / "before.png"), pixels_of(tmp_path / "after.png"))
     run("models", "import", made, "--license", "Apache-2.0", "-o", tmp_path / "again.safetensors")
     assert metadata(tmp_path / "again.safetensors")["license"] == "Apache-2.0"
+    assert "not merged" in refusal("models", "merge", made, made, "-o", tmp_path / "merged.safetensors")
     assert "commercial" in refusal("upscale", photo, "-m", path, "--license", "commercial")
 
 
