@@ -1,3 +1,4 @@
+import platform
 import resource
 import subprocess
 import sys
@@ -155,3 +156,27 @@ def test_inputs_beyond_a_share_of_the_memory_lie_on_the_disk(machine):
     assert input_bytes(machine) == LEAST_INPUT
     (machine / "proc/meminfo").write_text(f"MemAvailable:   {8 << 20} kB\n")
     assert input_bytes(machine) == 2 << 30
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are left as they are")
+def test_memory_that_is_freed_out_of_order_goes_back():
+    code = """if True:
+        import sys
+        import numpy as np
+        import srcli.resources
+
+        def resident():
+            return int(open("/proc/self/statm").read().split()[1]) * 4 // 1024
+
+        getattr(srcli.resources, sys.argv[1])()
+        blocks = [np.ones(6 << 20, np.uint8) for _ in range(24)]
+        full = resident()
+        del blocks[:-1]
+        print(full - resident())
+    """
+    kept, given = (
+        int(subprocess.check_output([sys.executable, "-c", code, name]))
+        for name in ("keep_freed_memory", "give_back_freed_memory")
+    )
+    assert kept < 20
+    assert given > 110

@@ -21,7 +21,7 @@ from srcli.data.samples import Batch
 from srcli.engine.device import choose_device, is_out_of_memory
 from srcli.errors import ResourceError
 from srcli.processes import Ranks
-from srcli.resources import free_memory, in_words
+from srcli.resources import free_memory, give_back_freed_memory, in_words
 from srcli.train.batch_loader import BatchLoader, reach_note
 from srcli.train.checkpoints import check_configuration, configuration, find_state, read_state
 from srcli.train.recipe import Recipe
@@ -144,6 +144,7 @@ def _teachers(recipe: Recipe, data: Sequence[Path], init: Path | None) -> list[s
 
 
 SHARE = 0.9  # of the free memory that a step may take; kernels need some that is not seen here
+GAPS = 6  # times the tensors: what a step may take where freed memory is kept, see `give_back_freed_memory`
 
 
 class _TooMuchError(Exception):
@@ -232,8 +233,10 @@ def cut_to_fit(
     pieces = (n for n in range(min(before, batch), batch + 1) if batch % n == 0 and batch // n <= most)
     trainer.pieces = next(pieces)
     passes = batch // trainer.pieces
+    needed = trainer.bytes_to_come + gradients + sample * passes
+    if trainer.device.type == "cpu" and GAPS * needed > free:
+        give_back_freed_memory()
     if trainer.pieces > 1 or always:
-        needed = trainer.bytes_to_come + gradients + sample * passes
         notify(
             f"memory: a step takes about {in_words(needed)}, {in_words(free)} are free; one sample takes {in_words(sample)}"
             + (
