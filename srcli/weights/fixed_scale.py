@@ -39,8 +39,8 @@ def load(preset: Preset, path: Path) -> tuple[ImplicitSR, Preset]:
 
 def read_state(path: Path, *, trust_pickle: bool = False) -> dict[str, Tensor]:
     """The tensors in a file under their authors' keys; raises as `load`."""
-    spandrel = _spandrel(str(path))
     content = read(path) if path.suffix == SUFFIX else unpickled(path, trust_pickle=trust_pickle)
+    spandrel = _spandrel(str(path))
     state = spandrel.canonicalize_state_dict(content) if isinstance(content, Mapping) else {}
     tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
