@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from srcli.cli import options
 from srcli.cli.command import App, argument, option
-from srcli.cli.console import Style, downloading, print_columns, print_wrapped, say
+from srcli.cli.console import print_columns, print_wrapped, say
 from srcli.cli.options import current
+from srcli.cli.pull import pack, print_installed, pull, split_bases
 from srcli.config.base_models import base_names, find_base, load_base, locate_base
 from srcli.config.presets import DEFAULT_PRESET, Preset, list_presets, preset_folders
-from srcli.errors import ModelError, PresetError, UsageError, WeightsError
-
-if TYPE_CHECKING:
-    from srcli.weights.convert import Installed
+from srcli.errors import PresetError, UsageError, WeightsError
 
 app = App("List, inspect, fetch, check and convert models.")
 
@@ -205,7 +203,7 @@ def verify(
     from srcli.weights.download import base_verdicts
     from srcli.weights.files import find, known_hash, locate, resolve
 
-    bases, others = _split_bases(names) if names else (_bases_here(), [])
+    bases, others = split_bases(names) if names else (_bases_here(), [])
     presets = [resolve(name) for name in others] if names else [p for p in list_presets() if locate(p)]
     rows, wrong = base_verdicts(bases)
     for preset in presets:
@@ -232,7 +230,7 @@ def rm(
     from srcli.weights.download import remove_base
     from srcli.weights.files import find, is_bundled, resolve
 
-    bases, names = _split_bases(names)
+    bases, names = split_bases(names)
     for name in bases:
         if yes or typer.confirm(f"Remove {find_base(name)}?", err=True):
             say(f"removed {remove_base(name)}")
@@ -246,64 +244,8 @@ def rm(
             say(f"removed {path}")
 
 
-@app.command()
-def pull(
-    names: Annotated[
-        list[str],
-        argument(
-            "Presets, 'all' for every one with a link, 'metrics' for what LPIPS looks through, or base models such as "
-            "sd2-base.",
-            "NAME...",
-        ),
-    ],
-    to: Annotated[Path | None, option("Folder to write to, instead of the folder of models.", "DIR")] = None,
-    offline: options.Offline = False,
-    overwrite: options.Overwrite = False,
-    progress: options.Progress = "auto",
-) -> None:
-    """Fetch published weights from where their authors put them, check and convert them."""
-    from srcli.config.presets import load_preset
-    from srcli.weights import download
-    from srcli.weights.files import locate
-
-    if "metrics" in names:
-        _pull_backbones(to, progress, offline=offline, overwrite=overwrite)
-        names = [name for name in names if name != "metrics"]
-    bases, names = _split_bases(names)
-    for name in bases:
-        _pull_base(name, to, offline=offline, overwrite=overwrite)
-    everything = [preset for preset in list_presets() if preset.weights.links]
-    chosen = everything if names == ["all"] else [load_preset(name) for name in names]
-    for preset in chosen:
-        here = locate(preset) if to is None else to / preset.weights_file
-        if here is not None and here.is_file() and not overwrite:
-            print(f"{preset.name} is here: {here}")
-            continue
-        for link in preset.weights.links[:1]:
-            say(f"{preset.name} from {link}")
-            say(f"licence: weights {preset.weights.license}, code {preset.code_license or 'unstated'}")
-        with downloading(preset.name, progress) as report:
-            installed = download.pull(preset, folder=to, offline=offline, overwrite=overwrite, report=report)
-        _print_installed(installed)
-
-
-def _pull_backbones(to: Path | None, progress: Style, *, offline: bool, overwrite: bool) -> None:
-    from srcli.metrics import backbones
-    from srcli.weights import download
-
-    def fetch(url: str, part: Path) -> None:
-        if offline:
-            raise ModelError(
-                f"{part.name.removesuffix('.download')} is not fetched: offline.",
-                hint=f"On a machine with a network: {backbones.PULL} --to FOLDER",
-            )
-        terms = next(b.license for b in backbones.BACKBONES.values() if b.url == url)
-        say(f"{url}, {terms}")
-        with downloading(part.name, progress) as report:
-            download.fetch(url, part, report=report)
-
-    for path in backbones.pull(fetch, to=to, overwrite=overwrite):
-        print(path)
+app.command()(pull)
+app.command()(pack)
 
 
 @app.command("import")
@@ -333,7 +275,7 @@ def import_model(
         trust_pickle=trust_pickle,
         overwrite=overwrite,
     )
-    _print_installed(installed)
+    print_installed(installed)
 
 
 @app.command()
@@ -354,20 +296,6 @@ def merge(
     say(f"{preset.title}; use it: srcli upscale photo.png --scale 4 --model {output}")
 
 
-def _print_installed(installed: Installed) -> None:
-    use = installed.preset.name if installed.named else installed.path
-    print(f"{installed.preset.name} {installed.sha256} {installed.path}")
-    if installed.path.is_dir():
-        say(f"make one file of it, to use it: srcli models import {installed.path} -o NAME.safetensors")
-    else:
-        say(f"use it: srcli upscale photo.png --scale 4 --model {use}")
-
-
-def _split_bases(names: list[str]) -> tuple[list[str], list[str]]:
-    known = base_names()
-    return [name for name in names if name in known], [name for name in names if name not in known]
-
-
 def _base_rows() -> Iterator[tuple[str, ...]]:
     yield "NAME", "SIZE", "LICENCE", "WEIGHTS"
     for name in sorted(base_names()):
@@ -381,13 +309,3 @@ def _base_rows() -> Iterator[tuple[str, ...]]:
 
 def _bases_here() -> list[str]:
     return [name for name in sorted(base_names()) if locate_base(name)]
-
-
-def _pull_base(name: str, to: Path | None, *, offline: bool, overwrite: bool) -> None:
-    from srcli.weights.download import pull_base
-
-    about = load_base(name)
-    size = "" if about.size is None else f", about {about.size / 1e6:.1f} MB"
-    say(f"{name} from {about.repository} at {about.revision}{size}")
-    say(f"licence: {about.license}" + (f"; {about.note}" if about.note else ""))
-    print(pull_base(name, folder=to, offline=offline, overwrite=overwrite))

@@ -52,7 +52,7 @@ def pull(
             f"the weights of '{preset.name}' are not fetched: offline.",
             hint=f"On a machine with a network: srcli models pull {preset.name} --to FOLDER",
         )
-    with _alone(folder, preset.name):
+    with alone(folder, preset.name):
         return _pull(preset, folder, overwrite=overwrite, report=report)
 
 
@@ -68,7 +68,7 @@ def _pull(preset: Preset, folder: Path, *, overwrite: bool, report: Report | Non
 
 
 @contextmanager
-def _alone(folder: Path, name: str) -> Iterator[None]:
+def alone(folder: Path, name: str) -> Iterator[None]:
     """Inside, no other process fetches the same file."""
     from filelock import FileLock, Timeout
 
