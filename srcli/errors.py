@@ -2,7 +2,8 @@
 
     SrcliError                 1   an item failed
     |-- UsageError             2   wrong option, value or configuration
-    |   `-- PresetError        2   unknown preset or a key that does not belong
+    |   |-- PresetError        2   unknown preset or a key that does not belong
+    |   `-- PluginError        2   a plug-in that cannot be imported, or has something else than it says
     |-- NothingToDoError       3   a named file does not exist; a folder or glob holds no image
     |-- ModelError             4   weights or data missing, refused, or with a wrong hash
     |   `-- WeightsError       4   a checkpoint that does not fit
@@ -22,9 +23,11 @@ import textwrap
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 FEW = 24  # names that are listed whole
+PLUGINS: set[Path] = set()  # files and folders whose code is not ours, and runs here
 NO_MEMORY = (
     "allocate memory",
     "failed to map segment",
@@ -58,6 +61,10 @@ class UsageError(SrcliError):
 
 class PresetError(UsageError):
     """An unknown preset or part, or a key that does not belong."""
+
+
+class PluginError(UsageError):
+    """A plug-in that cannot be imported, or has something else than it says."""
 
 
 class NothingToDoError(SrcliError):
@@ -132,10 +139,27 @@ def as_ours(error: Exception, *, bug: Literal["raise", "tell"] = "raise") -> Src
         return ResourceError(f"{where}{error.strerror}.", hint="Check the path and its permissions.")
     if isinstance(error, ImportError) and any(word in str(error) for word in ("shared object", "DLL load")):
         return ResourceError(f"a library cannot be loaded: {first_line(error)}.", hint="Install it again.")
+    if place := place_in_plugin(error):
+        return SrcliError(
+            f"{place} raised {type(error).__name__}: {first_line(error)}.", hint="Mend the plug-in."
+        )
     if bug == "raise":
         raise error
     traceback.print_exception(error)
     return SrcliError(f"internal error: {type(error).__name__}: {error}")
+
+
+def place_in_plugin(error: BaseException) -> str | None:
+    """Where an error left the code of a plug-in, ``plug-in my.py, line 7,``; None where it was not in any."""
+    if isinstance(error, SyntaxError) and error.filename and _of_plugin(error.filename):
+        return f"plug-in {error.filename}, line {error.lineno},"
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    found = next((each for each in reversed(frames) if _of_plugin(each[0])), None)
+    return f"plug-in {found[0]}, line {found[1]}," if found else None
+
+
+def _of_plugin(file: str) -> bool:
+    return any(Path(file).is_relative_to(place) for place in PLUGINS)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

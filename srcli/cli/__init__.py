@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import typer
@@ -16,6 +17,8 @@ import typer
 from srcli import __version__
 from srcli.cli.command import Group, lighten, name_variables
 from srcli.cli.streams import end_lines, mind_streams
+from srcli.config.plugins import add_file
+from srcli.errors import NothingToDoError
 from srcli.files import new_run
 from srcli.processes import end_if_told, mind_signals
 from srcli.resources import keep_freed_memory
@@ -90,12 +93,23 @@ def root(
         bool,
         typer.Option("--version", "-V", help="Print the version.", is_eager=True, callback=_print_version),
     ] = False,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Python file with your own decoders, metrics, .. before the command; repeatable.",
+            metavar="FILE.py",
+        ),
+    ] = None,
 ) -> None:
     """Enlarge images by any factor, train and compare the networks that do it.
 
     srcli upscale photo.png --scale 4.3
     """
     new_run()
+    for file in plugin or ():
+        if not file.is_file():
+            raise NothingToDoError(f"plug-in {file} does not exist.")
+        add_file(file)
 
 
 def main() -> None:

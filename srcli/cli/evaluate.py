@@ -330,7 +330,7 @@ def _print_metrics() -> None:
     from srcli.metrics import METRICS, PROTOCOLS
 
     lines = []
-    for m in METRICS.values():
+    for m in METRICS.with_plugins().values():
         better = "higher" if m.higher_is_better else "lower"
         lines.append((m.name, m.unit or "-", better, m.about, m.missing() or ""))
     width = max(len(line[0]) for line in lines)

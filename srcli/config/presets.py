@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from srcli.config.plugins import preset_folders_of_plugins
 from srcli.config.toml import frozen, read_section, read_toml
 from srcli.errors import ModelError, PresetError
 
@@ -287,10 +288,11 @@ def load_preset(name: str | Path) -> Preset:
         if not path.is_file():
             raise PresetError(f"preset file {path} does not exist.")
         return _read(path)
-    for folder in preset_folders():
-        found = folder / f"{name}.toml"
-        if path.name == str(name) and found.is_file():
-            return _read(found)
+    for folders in (preset_folders, preset_folders_of_plugins):
+        for folder in folders():
+            found = folder / f"{name}.toml"
+            if path.name == str(name) and found.is_file():
+                return _read(found)
     if new := successor(name):
         raise ModelError(
             f"'{name}' has left; its successor '{new}' is another network.", hint=f"Name it: {new}"
@@ -315,12 +317,13 @@ def _nearest(name: str) -> list[str]:
 
 def successor(name: str | Path) -> str | None:
     """The preset that has taken the place of one that has left the package; None for any other name."""
-    new, known = SUCCESSORS.get(str(name)), _names()
+    new = SUCCESSORS.get(str(name))
+    known = _names() if new else set()
     return new if new in known and str(name) not in known and not Path(name).is_file() else None
 
 
 def list_presets() -> list[Preset]:
-    """All presets that can be named, by name; those of `$SRCLI_PRESETS_DIR` hide packaged ones."""
+    """All presets that can be named, by name; those of `$SRCLI_PRESETS_DIR` hide packaged ones, and these plug-ins'."""
     return [load_preset(name) for name in sorted(_names())]
 
 
@@ -334,7 +337,8 @@ def preset_folders() -> list[Path]:
 
 
 def _names() -> set[str]:
-    return {path.stem for folder in preset_folders() for path in folder.glob("*.toml")}
+    folders = (*preset_folders(), *preset_folders_of_plugins())
+    return {path.stem for folder in folders for path in folder.glob("*.toml")}
 
 
 def _read(path: Path) -> Preset:

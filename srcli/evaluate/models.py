@@ -26,6 +26,8 @@ from srcli.evaluate.cost import Cost, measured
 from srcli.evaluate.published import published_kind, published_name
 from srcli.evaluate.rows import digest
 from srcli.geometry import COPIES, Size, self_ensemble
+from srcli.models.decoders import DECODERS
+from srcli.models.encoders import ENCODERS
 from srcli.weights.files import resolve
 
 U8 = NDArray[np.uint8]
@@ -152,8 +154,10 @@ class Network(Model):
 
     @property
     def identity(self) -> str | None:
-        """Weights, settings and arithmetic; None for weights that are in no file, or where choices are counted."""
-        if self.weights is None or self.selection:
+        """Weights, settings and arithmetic; None for weights in no file, code of a plug-in, or where choices are counted."""
+        preset = self.upscaler.preset
+        foreign = preset.encoder.name in ENCODERS.foreign or preset.decoder.name in DECODERS.foreign
+        if self.weights is None or self.selection or foreign:
             return None
         exact = self.upscaler.network.encoder.exact
         parts = (

@@ -20,7 +20,7 @@ from srcli.evaluate.models import Draw, Model
 from srcli.evaluate.rows import GIVEN, MADE, Mean, Row, RowCache, digest, group_key, grouped, row_key
 from srcli.files import atomic_write
 from srcli.geometry import Size
-from srcli.metrics import Metric, Protocol, Scene, find_metrics, find_protocol, measure
+from srcli.metrics import METRICS, Metric, Protocol, Scene, find_metrics, find_protocol, measure
 from srcli.metrics.distributions import diversity
 from srcli.metrics.sets import SET_METRICS, inception_features
 from srcli.processes import Ranks
@@ -101,7 +101,7 @@ def evaluate(
     files do not pair up), UsageError (an unknown protocol or metric).
     """
     chosen = metrics_called(metrics)
-    if any("set" in m.needs or not m.kept for m in chosen):
+    if any("set" in m.needs or not m.kept or m.name in METRICS.foreign for m in chosen):
         cache = None
     run = _Run(chosen, (temperatures, seeds, steps), cache, save_images)
     tasks = list(_tasks(benchmarks, scales, protocol, limit))

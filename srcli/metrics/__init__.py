@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from srcli.config.plugins import Registry
 from srcli.errors import ImageError, UsageError, suggest
 from srcli.geometry import Size
 from srcli.metrics.backbones import missing as missing_backbone
@@ -104,7 +105,7 @@ _IQA = {"musiq": "0 to 100", "clipiqa": "a fraction", "maniqa": "a fraction"}
 _ONE, _ALL = (
     partial(_no_picture, of=of) for of in ("several results for one picture", "all results of a benchmark")
 )
-METRICS = {
+METRICS: Registry[Metric] = Registry("metric", Metric, {
     metric.name: metric
     for metric in (
         Metric("psnr", lambda s: psnr(s.sr, s.hr, shave=s.rgb_shave),
@@ -151,7 +152,7 @@ METRICS = {
         Metric("kid", _ALL, "", False, "the same by a kernel, without bias for small sets", _SET,
                missing=_missing_inception, notice=SETS_NOTICE),
     )
-}  # fmt: skip
+})  # fmt: skip
 
 DEFAULT = ("psnr", "psnr-y", "ssim", "lr-psnr")
 OPTIONAL = ("lpips",)  # join the default where what they need is present

@@ -9,7 +9,7 @@ from torch import nn
 
 from srcli.config.presets import Part
 from srcli.config.toml import convert
-from srcli.errors import PresetError, suggest
+from srcli.errors import PresetError, place_in_plugin, suggest
 
 M = TypeVar("M")
 
@@ -28,6 +28,7 @@ def make(table: Mapping[str, Callable[..., M]], kind: str, part: Part, where: st
         return table[part.name](**args, **given)
     except REFUSED as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = f"{place} {reason}" if (place := place_in_plugin(error)) else reason
         raise PresetError(f"{kind} '{part.name}' in {where}: {reason}") from error
 
 
@@ -36,7 +37,8 @@ def check_part(
 ) -> dict[str, Any]:
     """The arguments of a part's constructor, typed, without calling it; see `make`."""
     if part.name not in table:
-        raise PresetError(f"unknown {kind} '{part.name}' in {where}.", hint=suggest(part.name, table))
+        hint = f"{suggest(part.name, table)} A plug-in's is found with: srcli --plugin FILE.py"
+        raise PresetError(f"unknown {kind} '{part.name}' in {where}.", hint=hint)
     constructor = table[part.name]
     typed: Any = constructor
     hints = typing.get_type_hints(typed.__init__ if inspect.isclass(typed) else typed)

@@ -10,6 +10,7 @@ stage may have beside its loss.
 import inspect
 from collections.abc import Callable
 
+from srcli.config.plugins import Registry
 from srcli.config.presets import Diffusion, Part
 from srcli.errors import PresetError
 from srcli.models import make
@@ -28,22 +29,26 @@ from srcli.train.losses import (
     self_ensemble,
 )
 
-OBJECTIVES: dict[str, Callable[..., tuple[Objective, ...]]] = {
-    "alignment": alignment,
-    "autoencoder": autoencoder,
-    "fidelity": fidelity,
-    "field-l1": field_l1,
-    "l1": colour_l1,
-    "l2": colour_l2,
-    "latent-diffusion": latent_diffusion,
-    "lgcaa": denoising,
-    "lia-finetune": lia_finetune,
-    "linf-stage-2": linf_stage_2,
-    "nll": nll,
-    "noise-level": noise_level,
-    "perceptual-l1": perceptual_l1,
-    "self-ensemble": self_ensemble,
-}
+OBJECTIVES: Registry[Callable[..., tuple[Objective, ...]]] = Registry(
+    "objective",
+    Callable,
+    {
+        "alignment": alignment,
+        "autoencoder": autoencoder,
+        "fidelity": fidelity,
+        "field-l1": field_l1,
+        "l1": colour_l1,
+        "l2": colour_l2,
+        "latent-diffusion": latent_diffusion,
+        "lgcaa": denoising,
+        "lia-finetune": lia_finetune,
+        "linf-stage-2": linf_stage_2,
+        "nll": nll,
+        "noise-level": noise_level,
+        "perceptual-l1": perceptual_l1,
+        "self-ensemble": self_ensemble,
+    },
+)
 
 
 def make_objective(

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from srcli.config.plugins import preset_folders_of_plugins
 from srcli.config.presets import Part, Preset, load_preset, parse_preset, preset_folders
 from srcli.config.toml import read_section, read_toml
 from srcli.data.samples import SampleSettings
@@ -219,8 +220,9 @@ def _change(table: dict[str, Any], key: str, text: str) -> None:
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a recipe, packaged or of `$SRCLI_PRESETS_DIR/recipes`. Raises PresetError (there is none)."""
-    known = {p.stem: p for folder in reversed(preset_folders()) for p in (folder / "recipes").glob("*.toml")}
+    """The file of a recipe, packaged, of `$SRCLI_PRESETS_DIR/recipes` or of a plug-in. Raises PresetError (there is none)."""
+    folders = [*preset_folders(), *preset_folders_of_plugins()]
+    known = {p.stem: p for folder in reversed(folders) for p in (folder / "recipes").glob("*.toml")}
     if name not in known:
         raise PresetError(f"unknown recipe '{name}'.", hint=suggest(name, known))
     return known[name]

@@ -1,11 +1,15 @@
 """Small decoders with weights that make every input matter, and the plain forms that they must equal."""
 
 import warnings
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 
+from srcli.geometry import Axis, Box, Grid, Size, output_size
 from srcli.models.decoders import DECODERS
+from srcli.models.layers import grid_coord
+from srcli.models.sr import Frame
 from tests.reference import blend, ciaosr, hiif, liif, lit, lmf, lte, metasr, thera
 
 DIM = 6
@@ -99,3 +103,80 @@ def prepare(decoder, feat, lr, frame):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return decoder.prepare(feat, lr, frame)
+
+
+def check(decoder, scales=(1, 2, 3.3, (1.7, 4.6)), bound=1e-5):
+    """The contract of every decoder of DIM features: a grid is answered as its points are, and parts as the whole is."""
+    for scale in scales:
+        check_points(decoder, scale, bound)
+        check_parts(decoder, scale, bound)
+    check_halo(decoder, 0.3, -0.8, 2.3)
+    check_bfloat16(decoder)
+
+
+def check_points(decoder, scale, bound):
+    """`render` gives what `query` gives at the middles of pixels, with finite gradients for every parameter."""
+    feat, lr = inputs(9, 11)
+    target = output_size(Size(9, 11), scale)
+    prepared, grid = prepare(decoder, feat, lr, Frame.of_grid(lr, target)), Grid.of(Size(9, 11), target)
+    points = decoder.query(prepared, grid_coord(grid, lr).expand(len(lr), -1, -1))
+    assert points.shape == (len(lr), target.h * target.w, 3)
+    gradients = torch.autograd.grad(
+        points.square().sum(), [p for p in decoder.parameters() if p.requires_grad]
+    )
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    with torch.no_grad():
+        rendered = decoder.render(prepared, grid).flatten(2).mT
+    torch.testing.assert_close(rendered, points.detach(), atol=bound, rtol=1e-5)
+
+
+def check_parts(decoder, scale, bound):
+    """Bands of a picture, and boxes with the decoder's halo around them, render as the whole."""
+    h, w = size = Size(17, 14)
+    feat, lr = inputs(h, w, batch=1)
+    target = output_size(size, scale)
+    frame = Frame.of_grid(lr, target)
+    with torch.no_grad():
+        prepared = prepare(decoder, feat, lr, frame)
+        whole = decoder.render(prepared, Grid.of(size, target))
+        for top, bottom in pairwise((0, target.h // 3, target.h)):
+            band = decoder.render(prepared, Grid.of(size, target, Box(top, 0, bottom, target.w)))
+            torch.testing.assert_close(band, whole[:, :, top:bottom], atol=bound, rtol=1e-6)
+        if not decoder.local:
+            return
+        for box in (Box(target.h // 3, 0, target.h, target.w), Box(9, 7, target.h - 7, target.w - 5)):
+            top, bottom = Axis(h, target.h, box.top, box.bottom).source(decoder.halo)
+            left, right = Axis(w, target.w, box.left, box.right).source(decoder.halo)
+            seen = (..., slice(top, bottom), slice(left, right))
+            part = Frame(size, Box(top, left, bottom, right), frame.cell, target)
+            grid = Grid.of(size, target, box, origin=(top, left))
+            rendered = decoder.render(prepare(decoder, feat[seen], lr[seen], part), grid)
+            # The kernels sum in an order of their own for every shape; the numbers summed are the same.
+            torch.testing.assert_close(rendered, whole[..., *box.slices], atol=5e-6, rtol=1e-6)
+
+
+def check_halo(decoder, y, x, scale):
+    """The answer at (y, x), in [-1, 1], depends on no feature beyond the halo of a local decoder."""
+    n = 17
+    feat, lr = inputs(n, n, batch=1)
+    feat.requires_grad_()
+    prepared = prepare(decoder, feat, lr, Frame.of_grid(lr, output_size(Size(n, n), scale)))
+    (gradient,) = torch.autograd.grad(decoder.query(prepared, torch.tensor([[[y, x]]])).sum(), feat)
+    rows, cols = gradient[0].abs().sum(0).nonzero().T
+    pixel = [min(int((at + 1) / 2 * n), n - 1) for at in (y, x)]
+    if decoder.local:
+        assert (rows - pixel[0]).abs().max() <= decoder.halo
+        assert (cols - pixel[1]).abs().max() <= decoder.halo
+
+
+def check_bfloat16(decoder):
+    """Features of bfloat16, with and without autocast, give float32 colours nearby."""
+    feat, lr = inputs(8, 8, batch=1)
+    frame, grid = Frame.of_grid(lr, Size(26, 26)), Grid.of(Size(8, 8), Size(26, 26))
+    with torch.no_grad():
+        exact = decoder.render(decoder.prepare(feat, lr, frame), grid)
+        for autocast in (True, False):
+            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                rough = decoder.render(decoder.prepare(feat.bfloat16(), lr, frame), grid)
+            assert rough.dtype == torch.float32
+            assert (rough - exact).square().mean().sqrt() < 0.05 * exact.std()

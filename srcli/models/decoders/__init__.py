@@ -1,5 +1,6 @@
 """The decoders, by the name a preset uses."""
 
+from srcli.config.plugins import Registry
 from srcli.models.decoders.blend import Blend
 from srcli.models.decoders.canvas import Canvas
 from srcli.models.decoders.ciaosr import CiaoSR
@@ -16,21 +17,25 @@ from srcli.models.decoders.native import Native
 from srcli.models.decoders.thera import Thera
 from srcli.models.sr import Decoder
 
-DECODERS: dict[str, type[Decoder]] = {
-    "blend": Blend,
-    "canvas": Canvas,
-    "ciaosr": CiaoSR,
-    "hiif": HIIF,
-    "lia": LIA,
-    "liif": LIIF,
-    "linf": LINF,
-    "lit": LIT,
-    "lm-ciaosr": LMCiaoSR,
-    "lm-liif": LMLIIF,
-    "lm-lte": LMLTE,
-    "lte": LTE,
-    "lte-plus": LTEPlus,
-    "metasr": MetaSR,
-    "native": Native,
-    "thera": Thera,
-}
+DECODERS: Registry[type[Decoder]] = Registry(
+    "decoder",
+    Decoder,
+    {
+        "blend": Blend,
+        "canvas": Canvas,
+        "ciaosr": CiaoSR,
+        "hiif": HIIF,
+        "lia": LIA,
+        "liif": LIIF,
+        "linf": LINF,
+        "lit": LIT,
+        "lm-ciaosr": LMCiaoSR,
+        "lm-liif": LMLIIF,
+        "lm-lte": LMLTE,
+        "lte": LTE,
+        "lte-plus": LTEPlus,
+        "metasr": MetaSR,
+        "native": Native,
+        "thera": Thera,
+    },
+)

@@ -1,15 +1,13 @@
 """Every decoder: the fast forms equal the plain one, for any scale, band, box and coordinate."""
 
-from itertools import pairwise
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srcli.geometry import Axis, Box, Grid, Size, output_size
+from srcli.geometry import Grid, Size, output_size
 from srcli.models.sr import Frame
-from tests.helpers.decoders import CASES, build, inputs, prepare
+from tests.helpers.decoders import CASES, build, check_bfloat16, check_halo, check_parts, inputs, prepare
 from tests.reference.deviation import deviation, gradient_deviation
 from tests.reference.sampling import lr_size, queries
 
@@ -74,57 +72,19 @@ def test_gradients_equal_those_of_the_plain_form(case):
 @every_case
 @pytest.mark.parametrize("scale", [2, (1.7, 4.6), 6.3], ids=str)
 def test_bands_and_boxes_of_the_image_render_as_the_whole(case, scale):
-    decoder = build(case)
-    h, w = size = Size(17, 14)
-    feat, lr = inputs(h, w, batch=1)
-    target = output_size(size, scale)
-    frame = Frame.of_grid(lr, target)
-    with torch.no_grad():
-        prepared = prepare(decoder, feat, lr, frame)
-        whole = decoder.render(prepared, Grid.of(size, target))
-        for top, bottom in pairwise((0, target.h // 3, target.h)):
-            band = decoder.render(prepared, Grid.of(size, target, Box(top, 0, bottom, target.w)))
-            torch.testing.assert_close(band, whole[:, :, top:bottom], atol=CASES[case].bound, rtol=1e-6)
-        if not decoder.local:
-            return
-        for box in (Box(target.h // 3, 0, target.h, target.w), Box(9, 7, target.h - 8, target.w - 5)):
-            top, bottom = Axis(h, target.h, box.top, box.bottom).source(decoder.halo)
-            left, right = Axis(w, target.w, box.left, box.right).source(decoder.halo)
-            seen = (..., slice(top, bottom), slice(left, right))
-            part = Frame(size, Box(top, left, bottom, right), frame.cell, target)
-            grid = Grid.of(size, target, box, origin=(top, left))
-            rendered = decoder.render(prepare(decoder, feat[seen], lr[seen], part), grid)
-            # The kernels sum in an order of their own for every shape; the numbers summed are the same.
-            torch.testing.assert_close(rendered, whole[..., *box.slices], atol=5e-6, rtol=1e-6)
+    check_parts(build(case), scale, CASES[case].bound)
 
 
 @pytest.mark.parametrize("case", LOCAL)
 @settings(deadline=None, max_examples=8)
 @given(st.floats(-1, 1), st.floats(-1, 1), st.sampled_from([1, 2.3, 6.5, 18]))
 def test_answers_depend_on_nothing_beyond_the_halo(case, y, x, scale):
-    decoder, n = build(case), 17
-    feat, lr = inputs(n, n, batch=1)
-    feat.requires_grad_()
-    prepared = prepare(decoder, feat, lr, Frame.of_grid(lr, output_size(Size(n, n), scale)))
-    (gradient,) = torch.autograd.grad(decoder.query(prepared, torch.tensor([[[y, x]]])).sum(), feat)
-    rows, cols = gradient[0].abs().sum(0).nonzero().T
-    pixel = [min(int((at + 1) / 2 * n), n - 1) for at in (y, x)]
-    assert (rows - pixel[0]).abs().max() <= decoder.halo
-    assert (cols - pixel[1]).abs().max() <= decoder.halo
+    check_halo(build(case), y, x, scale)
 
 
 @every_case
-@pytest.mark.parametrize("autocast", [True, False])
-def test_bfloat16_features_give_float32_colours_nearby(case, autocast):
-    decoder = build(case)
-    feat, lr = inputs(8, 8, batch=1)
-    frame, grid = Frame.of_grid(lr, Size(26, 26)), Grid.of(Size(8, 8), Size(26, 26))
-    with torch.no_grad():
-        exact = decoder.render(decoder.prepare(feat, lr, frame), grid)
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            rough = decoder.render(decoder.prepare(feat.bfloat16(), lr, frame), grid)
-    assert rough.dtype == torch.float32
-    assert (rough - exact).square().mean().sqrt() < 0.05 * exact.std()
+def test_bfloat16_features_give_float32_colours_nearby(case):
+    check_bfloat16(build(case))
 
 
 @pytest.mark.parametrize("case", ["metasr", "ciaosr", "thera"])
