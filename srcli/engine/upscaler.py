@@ -37,6 +37,7 @@ from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Re
 from srcli.engine.tiling import Band, bands, checked_tile, overlapping_rows, tile_shape
 from srcli.errors import ModelError, UsageError
 from srcli.geometry import Box, Grid, Size, output_size
+from srcli.image.read import Image, read_image
 from srcli.models.layers import channels_last, grid_coord
 from srcli.models.limiter import set_limiter
 from srcli.models.sr import Frame, GenerativeDecoder, ImplicitSR, pixel_cell
@@ -47,6 +48,12 @@ LIVE_TENSORS = 4  # feature-sized tensors that a convolutional encoder holds at 
 INPUT_BYTES = 5 * 3 * 4  # per LR pixel: rows read, cut out, moved, normalised and laid out anew, in float32
 
 Render = Callable[[Any, Grid], Tensor]  # what was prepared, and where -> see `Upscaler.rendered`
+
+
+def _target(known: Size, scale: float | tuple[float, float] | None, size: tuple[int, int] | None) -> Size:
+    if (scale is None) == (size is None):
+        raise ValueError("give either scale or size")
+    return Size(*size) if size is not None else output_size(known, scale)  # type: ignore[arg-type]
 
 
 class Upscaler:
@@ -125,11 +132,8 @@ class Upscaler:
         Raises ValueError, TypeError (neither or both of scale and size, or a picture of another form), UsageError (see
         `upscale_rows`; a gradient of a network that draws its pixels), SrcliError (a file that cannot be read).
         """
-        if (scale is None) == (size is None):
-            raise ValueError("give either scale or size")
         lr, restore = picture_of(picture)
-        known = Size(*lr.shape[-2:])
-        target = Size(*size) if size is not None else output_size(known, scale)  # type: ignore[arg-type]
+        target = _target(Size(*lr.shape[-2:]), scale, size)
         if lr.requires_grad and torch.is_grad_enabled():
             return restore(self._differentiable(lr, target, temperature))
         request, srs = RenderRequest(temperature=temperature, seed=seed), []
@@ -137,6 +141,24 @@ class Upscaler:
             rows = self.upscale_rows(TensorSource(one), target, request).rows
             srs.append(torch.from_numpy(np.concatenate(list(rows))).permute(2, 0, 1))
         return restore(torch.stack(srs).clamp(0, 1))
+
+    def stream(
+        self,
+        picture: str | Path | Image | Source,
+        scale: float | tuple[float, float] | None = None,
+        *,
+        size: tuple[int, int] | None = None,
+        temperature: float | None = None,
+        seed: int = 0,
+    ) -> Iterator[np.ndarray]:
+        """As `upscale`, but finished rows from top to bottom, for results larger than memory; without transparency.
+
+        Yields float32 (rows, W, 3) in [0, 1], sRGB, of as many rows as are done at once; `write_image` takes them.
+        """
+        source = read_image(picture) if isinstance(picture, (str, Path)) else picture
+        target = _target(Size(*source.size), scale, size)
+        rendered = self.upscale_rows(source, target, RenderRequest(temperature=temperature, seed=seed))
+        return (np.clip(rows, 0, 1) for rows in rendered.rows)
 
     def _differentiable(self, lr: Tensor, target: Size, temperature: float | None) -> Tensor:
         if temperature or self.samples_pixels:

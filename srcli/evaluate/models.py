@@ -327,6 +327,13 @@ def open_model(
     return SelfEnsemble(model, tta) if tta else model
 
 
+def as_model(given: Model | Upscaler | str) -> Model:
+    """What is evaluated, of what `evaluate` takes: a network that is open, or a name. Raises as `open_model`."""
+    if isinstance(given, Upscaler):
+        return Network(given)
+    return open_model(given) if isinstance(given, str) else given
+
+
 def distinct_names(models: Sequence[Model]) -> None:
     """Append the first digits of their weights to models of one name (two weights files of one preset)."""
     names = [model.name for model in models]

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srcli import __version__
-from srcli.data.benchmarks import Benchmark, Pair
+from srcli.data.benchmarks import Benchmark, Pair, open_benchmark, open_folder
 from srcli.data.layouts import Item
 from srcli.data.reduce import REDUCTIONS
 from srcli.engine.branch_map import Choices
+from srcli.engine.upscaler import Upscaler
 from srcli.errors import ResourceError, SrcliError, UsageError
-from srcli.evaluate.models import Draw, Model
+from srcli.evaluate.models import Draw, Model, as_model
 from srcli.evaluate.rows import GIVEN, MADE, Mean, Row, RowCache, digest, group_key, grouped, row_key
 from srcli.files import atomic_write
 from srcli.geometry import Size
@@ -75,8 +76,8 @@ Features = tuple[NDArray[np.float64], NDArray[np.float64]]  # of a result and of
 
 
 def evaluate(
-    models: Sequence[Model],
-    benchmarks: Sequence[Benchmark],
+    models: Sequence[Model | Upscaler | str],
+    benchmarks: Sequence[Benchmark | Path | str],
     scales: Sequence[float],
     *,
     protocol: Protocol | str | None = None,
@@ -92,6 +93,7 @@ def evaluate(
 ) -> Evaluation:
     """Measure every model on every picture of every benchmark at every scale.
 
+    Models are open, or named: a preset, weights file or interpolation; benchmarks too, a path is a folder of pictures.
     Models that draw noise do so with all `temperatures` (by default their own) and `seeds`, samplers with all
     `steps`; of a benchmark only the first `limit` pictures count, by its own protocol unless another is given. A
     picture that fails is named in `failures`; the others are finished. Rows are kept in `cache` and taken from it,
@@ -100,15 +102,17 @@ def evaluate(
     row and failure of this process. Raises NothingToDoError (a benchmark's folder is empty), ModelError (HR and LR
     files do not pair up), UsageError (an unknown protocol or metric).
     """
+    opened = [as_model(model) for model in models]
+    sets = [_as_benchmark(benchmark) for benchmark in benchmarks]
     chosen = metrics_called(metrics)
     if any("set" in m.needs or not m.kept or m.name in METRICS.foreign for m in chosen):
         cache = None
     run = _Run(chosen, (temperatures, seeds, steps), cache, save_images)
-    tasks = list(_tasks(benchmarks, scales, protocol, limit))
+    tasks = list(_tasks(sets, scales, protocol, limit))
     mine = [task for at, task in enumerate(tasks) if ranks.mine(at)]
     found: list[tuple[Order, Row | Failure]] = []
     for number, task in enumerate(mine):
-        for order, outcome in run.picture(task, models):
+        for order, outcome in run.picture(task, opened):
             found.append((order, outcome))
             if report:
                 report(outcome, number + 1, len(mine))
@@ -121,8 +125,14 @@ def evaluate(
         chosen,
         sum(ranks.gathered([run.cached])),
         [choices for _, choices in sorted(ranks.gathered(run.choices), key=lambda pair: pair[0])],
-        whole={(b.name, scale): len(b.items(scale)) for b in benchmarks for scale in scales},
+        whole={(b.name, scale): len(b.items(scale)) for b in sets for scale in scales},
     )
+
+
+def _as_benchmark(given: Benchmark | Path | str) -> Benchmark:
+    if isinstance(given, Benchmark):
+        return given
+    return open_folder(given) if isinstance(given, Path) else open_benchmark(given)
 
 
 def metrics_called(names: Iterable[Metric | str]) -> list[Metric]:

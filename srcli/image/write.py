@@ -309,18 +309,21 @@ def _refusal(profile: LookUpProfile, chosen: Format, alpha: bool) -> str | None:
 
 def write_image(
     target: Path | str | BinaryIO,
-    pixels: NDArray[Any],
+    pixels: NDArray[Any] | Iterable[F32],
     *,
+    size: tuple[int, int] | None = None,
     like: Image | None = None,
     provenance: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> list[str]:
-    """Write a picture held in memory; returns what was lost, a line each.
+    """Write a picture held in memory, or its rows as they come; returns what was lost, a line each.
 
     Args:
         target: a path, whose ending names the format unless `output_format` does, or a binary stream.
         pixels: (H, W, c), sRGB; 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha; uint8, uint16, or floats in
-            [0, 1] (written with the depth of `like`, else 16 bits where the format can).
+            [0, 1] (written with the depth of `like`, else 16 bits where the format can). Or bands of rows (n, W, 3)
+            from top to bottom, floats in [0, 1], such as `Upscaler.stream` gives.
+        size: (H, W) of a picture that comes as rows.
         like: a source whose profile, metadata, depth and format are to be kept.
         provenance: see `OutputPlan.write`.
         **options: of `plan_output`.
@@ -328,10 +331,13 @@ def write_image(
     Raises:
         UsageError: a wrong option.
         ResourceError: the format cannot hold this size, or the file cannot be written.
+        ValueError: rows without a size, or not as many as it says.
     """
     target = Path(target) if isinstance(target, str) else target
     if isinstance(target, Path) and (named := format_of(target)):
         options.setdefault("output_format", named.name)
+    if not isinstance(pixels, np.ndarray):
+        return _write_rows(target, pixels, size, like, provenance, options)
     samples = pixels[..., None] if pixels.ndim == 2 else pixels
     if samples.dtype not in (np.uint8, np.uint16):
         samples = samples.astype(np.float32)
@@ -345,8 +351,7 @@ def write_image(
         source = replace(whole, format=like.format, profile=profile, metadata=like.metadata)
         options.setdefault("bit_depth", like.depth)
     elif whole.depth == "32f":
-        chosen = find_format(options.get("output_format") or "png")
-        options.setdefault("bit_depth", "32f" if "32f" in chosen.depths else chosen.depths[-1])
+        options.setdefault("bit_depth", _deepest(options))
     plan = plan_output(source, whole.size, **options)
 
     def bands() -> Iterator[Samples]:
@@ -356,3 +361,31 @@ def write_image(
             yield plan.band(whole.strip(top, bottom), alpha, top=top)
 
     return [*plan.notes, *plan.write(target, bands(), provenance=provenance)]
+
+
+def _write_rows(
+    target: Path | BinaryIO,
+    rows: Iterable[F32],
+    size: tuple[int, int] | None,
+    like: Image | None,
+    provenance: Mapping[str, Any] | None,
+    options: dict[str, Any],
+) -> list[str]:
+    if size is None:
+        raise ValueError("rows of a picture need its size=(height, width)")
+    source = replace(like, alpha=None) if like else Image(np.zeros((1, 1, 3), np.float32))
+    options.setdefault("bit_depth", like.depth if like else _deepest(options))
+    plan = plan_output(source, size, **options)
+
+    def bands() -> Iterator[Samples]:
+        top = 0
+        for band in rows:
+            yield plan.band(band, top=top)
+            top += len(band)
+
+    return [*plan.notes, *plan.write(target, bands(), provenance=provenance)]
+
+
+def _deepest(options: Mapping[str, Any]) -> Depth:
+    depths = find_format(options.get("output_format") or "png").depths
+    return "32f" if "32f" in depths else depths[-1]

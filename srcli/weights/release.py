@@ -82,7 +82,7 @@ def pack(models: Sequence[str], folder: Path, *, overwrite: bool = False) -> lis
     ResourceError (it cannot be written).
     """
     sources: dict[str, Path] = {}
-    assets = []
+    assets: list[Asset] = []
     for model in models:
         preset = resolve(model)
         path = find(preset)

@@ -131,9 +131,47 @@ def test_what_is_no_picture_is_refused(upscaler, given, error):
 
 
 def test_the_documentation_runs(tmp_path, monkeypatch, photo):
-    text = (Path(__file__).parents[2] / "docs/python.md").read_text()
-    code = text.split("```python\n")[1].split("```")[0]
+    text = (Path(__file__).parents[2] / "docs/python.md").read_text("utf-8")
     monkeypatch.chdir(tmp_path)
     Image.fromarray(photo).save("photo.png")
-    exec(code.replace('Image.open("photo.png")', "photo"), {"photo": Image.fromarray(photo)})
+    Path("photos").mkdir()
+    for name in "ab":
+        Image.fromarray(photo).resize((42, 28)).save(f"photos/{name}.png")
+    names = {}
+    for code in text.split("```python\n")[1:]:
+        exec(code.partition("```")[0], names)
+    assert srcli.read_image("photo_x4.png").size == (56, 76)
     assert srcli.read_image("large.png").size == (60, 82)
+    assert srcli.read_image("poster.png").size == (56, 76)
+    models = {mean.row.model for mean in names["means"](names["found"].rows)}
+    assert models == {"rlfn-native", "bicubic"}
+
+
+def test_streamed_rows_are_those_of_the_picture(upscaler, photo, expected, tmp_path):
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    bands = list(upscaler.stream(tmp_path / "photo.png", 2))
+    assert len(bands) > 1 or len(bands[0]) == 28
+    np.testing.assert_allclose(np.concatenate(bands), expected, atol=1e-6)
+    srcli.write_image(tmp_path / "deep.png", iter(bands), size=(28, 38))
+    written = srcli.read_image(tmp_path / "deep.png")
+    assert written.pixels.dtype == np.uint16
+    np.testing.assert_allclose(written.pixels / 65535, expected, atol=1e-5)
+    srcli.write_image(
+        tmp_path / "as.png", iter(bands), size=(28, 38), like=srcli.read_image(tmp_path / "photo.png")
+    )
+    assert srcli.read_image(tmp_path / "as.png").pixels.dtype == np.uint8
+
+
+@pytest.mark.parametrize("size", [None, (27, 38), (29, 38), (28, 37)])
+def test_rows_of_another_size_leave_no_file(upscaler, photo, tmp_path, size):
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    with pytest.raises(ValueError, match=r"size|rows|expected"):
+        srcli.write_image(tmp_path / "out.png", upscaler.stream(tmp_path / "photo.png", 2), size=size)
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+
+
+@pytest.mark.parametrize("how", [{}, {"scale": 2, "size": (4, 4)}])
+def test_a_stream_wants_a_scale_or_a_size(upscaler, photo, tmp_path, how):
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    with pytest.raises(ValueError, match="either"):
+        upscaler.stream(tmp_path / "photo.png", **how)
