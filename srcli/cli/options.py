@@ -152,7 +152,10 @@ Device = Annotated[
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
-    option("Arithmetic; auto is bf16 on a GPU that has it, else fp32.", panel=RUN),
+    option(
+        "Arithmetic; auto is bf16 where the device has it (on a CPU: for models checked in it), else fp32.",
+        panel=RUN,
+    ),
 ]
 Tile = Annotated[
     str,

@@ -53,11 +53,12 @@ def show_part(request: Request, rule: SizeRule, console: Console) -> None:
 
 
 def usable(degradation: str | None) -> list[str]:
-    """Models whose weights are here, the one that would be taken first."""
+    """Models whose weights are here, less experimental ones, the one that would be taken first."""
     from srcli.weights.files import locate
 
     first = REAL_WORLD_PRESET if degradation == "real" else DEFAULT_PRESET
-    names = [preset.name for preset in list_presets() if locate(preset) is not None]
+    presets = [preset for preset in list_presets() if not preset.training.experimental]
+    names = [preset.name for preset in presets if locate(preset) is not None]
     return sorted(names, key=lambda name: name != first)
 
 

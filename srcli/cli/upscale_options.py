@@ -277,8 +277,8 @@ class Request:
     preview: Annotated[
         str | None,
         report(
-            "A part of 256 pixels as a PNG with bicubic beside it, in seconds; by all models that are here where -m names "
-            "none; around X,Y, else where most detail is.",
+            "A part of 256 pixels as a PNG with bicubic beside it, in seconds; by all models that are here, less "
+            "experimental ones, where -m names none; around X,Y, else where most detail is.",
             "--preview",
             "--preview-at",
             "[X,Y]",

@@ -66,4 +66,5 @@ def test_without_a_model_all_that_are_here_are_shown(monkeypatch):
     names = usable(None)
     assert names[0] == DEFAULT_PRESET
     assert {"real-best", "rlfn-linf-s"} <= {*names} <= {preset.name for preset in list_presets()}
+    assert "fplia-small" not in names  # experimental, and a minute's work
     assert usable("real")[0] == "real-best"
