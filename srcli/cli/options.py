@@ -143,7 +143,7 @@ def current(model: str, note: Callable[[str], None] = say) -> str:
     """The model to use for one that was named: itself, or the successor of one that has left, which is said."""
     new = successor(model)
     if new is not None:
-        note(f"'{model}' has left; its successor '{new}' is used")
+        note(f"'{model}' has been replaced; its successor '{new}' is used")
     return new or model
 
 

@@ -295,7 +295,7 @@ def load_preset(name: str | Path) -> Preset:
                 return _read(found)
     if new := successor(name):
         raise ModelError(
-            f"'{name}' has left; its successor '{new}' is another network.", hint=f"Name it: {new}"
+            f"'{name}' has been replaced; its successor '{new}' is another network.", hint=f"Name it: {new}"
         )
     nearest = _nearest(str(name))
     known = f"Did you mean {', '.join(nearest[:-1])} or {nearest[-1]}? " if len(nearest) > 1 else ""

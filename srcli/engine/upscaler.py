@@ -101,7 +101,7 @@ class Upscaler:
         from srcli.engine.load import load_upscaler
 
         if new := successor(preset):
-            warnings.warn(f"'{preset}' has left; its successor '{new}' is used", stacklevel=2)
+            warnings.warn(f"'{preset}' has been replaced; its successor '{new}' is used", stacklevel=2)
         return load_upscaler(new or preset, device=device, precision=precision, tile=tile)
 
     @property

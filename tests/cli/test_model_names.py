@@ -26,7 +26,7 @@ decoder = {name = "blend", width = 8, hidden = [8]}
 
 @pytest.fixture
 def models(folder, monkeypatch):
-    """Presets 'new' and 'other', which has other weights, in a folder of models; 'gone' has left for 'new'."""
+    """Presets 'new' and 'other', which has other weights, in a folder of models; 'gone' was replaced by 'new'."""
     monkeypatch.setenv("SRCLI_PRESETS_DIR", str(folder / "presets"))
     monkeypatch.setitem(presets.SUCCESSORS, "gone", "new")
     monkeypatch.setitem(presets.SUCCESSORS, "lost", "nowhere")
@@ -56,7 +56,7 @@ def upscaled(*words):
 def test_an_old_name_is_its_successor_which_is_said_and_recorded(models, engine, folder):
     done = run("upscale", "photo.png", "-s", 2, "-m", "gone", "--json", "--manifest", "m.jsonl")
     assert done.exit_code == 0
-    assert done.stderr == "'gone' has left; its successor 'new' is used\n"
+    assert done.stderr == "'gone' has been replaced; its successor 'new' is used\n"
     wanted = {"name": "new", "sha256": sha256(models / "new.safetensors"), "license": "unstated"}
     line = json.loads((folder / "m.jsonl").read_text())
     for record in (json.loads(done.stdout), read_provenance(folder / "photo_x2.png"), line):
@@ -98,12 +98,12 @@ def test_where_figures_and_weights_count_an_old_name_is_refused(models, folder, 
     save(folder / "shots" / "a.png", picture(16, 16))
     done = run(*words)
     assert done.exit_code == 4, done.output
-    assert "'gone' has left; its successor 'new' is another network. Name it: new" in done.stderr
+    assert "'gone' has been replaced; its successor 'new' is another network. Name it: new" in done.stderr
     assert "Traceback" not in done.output
 
 
 def test_in_python_an_old_name_warns(models):
-    with pytest.warns(UserWarning, match="'gone' has left; its successor 'new' is used"):
+    with pytest.warns(UserWarning, match="'gone' has been replaced; its successor 'new' is used"):
         upscaler = Upscaler.from_preset("gone", device="cpu")
     assert upscaler.preset.name == "new"
     with pytest.raises(ModelError, match="successor 'new'"):
