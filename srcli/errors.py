@@ -36,6 +36,11 @@ NO_MEMORY = (
     "ut of memory",
 )
 
+# What needs torchvision, which fails to be imported where it was built for another torch.
+TORCHVISION = (
+    "Diffusion models, networks of spandrel and the metrics lpips, dists and fid need it, all else works."
+)
+
 
 class SrcliError(Exception):
     """An error with a message meant for people and an exit code meant for scripts.
@@ -139,6 +144,8 @@ def as_ours(error: Exception, *, bug: Literal["raise", "tell"] = "raise") -> Src
         return ResourceError(f"{where}{error.strerror}.", hint="Check the path and its permissions.")
     if isinstance(error, ImportError) and any(word in str(error) for word in ("shared object", "DLL load")):
         return ResourceError(f"a library cannot be loaded: {first_line(error)}.", hint="Install it again.")
+    if pair := misfit(error):
+        return pair
     if place := place_in_plugin(error):
         return SrcliError(
             f"{place} raised {type(error).__name__}: {first_line(error)}.", hint="Mend the plug-in."
@@ -160,6 +167,20 @@ def place_in_plugin(error: BaseException) -> str | None:
 
 def _of_plugin(file: str) -> bool:
     return any(Path(file).is_relative_to(place) for place in PLUGINS)
+
+
+def misfit(error: BaseException) -> ResourceError | None:
+    """What to tell of a library that imports torchvision, where that belongs to another torch; None for any other error."""
+    cause: BaseException | None = error
+    while cause is not None and "torchvision::" not in str(cause):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return None
+    pair = "pip install --force-reinstall torch torchvision"
+    return ResourceError(
+        "torch and torchvision do not belong together, so that torchvision cannot be imported.",
+        hint=f"{TORCHVISION} Install a matching pair: {pair}",
+    )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -1,6 +1,8 @@
 """What is installed is used, and fits together."""
 
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -45,14 +47,37 @@ def test_torch_and_torchvision_belong_together():
 
 
 def test_doctor_names_a_pair_that_does_not_fit(tmp_path, monkeypatch):
-    built_for_another_torch = 'raise RuntimeError("operator torchvision::nms does not exist")'
-    (tmp_path / "torchvision.py").write_text(built_for_another_torch)
+    (tmp_path / "torchvision.py").write_text(MISFIT)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "torchvision", raising=False)
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 7
     words = " ".join(result.output.split())
     assert re.search(r"torch \d\S+ and torchvision \d\S+ do not belong together.*pip install", words)
+
+
+MISFIT = 'raise RuntimeError("operator torchvision::nms does not exist")'
+PLAIN = """
+import sys
+from srcli import Upscaler
+from srcli.engine import memory_plan
+Upscaler.from_preset("real-fast", device="cpu")
+assert "diffusers" not in sys.modules
+from srcli.errors import ResourceError
+try:
+    Upscaler.from_preset("fplia-small", device="cpu")
+except ResourceError as error:
+    print(error)
+"""
+
+
+def test_a_pair_that_does_not_fit_stops_only_what_needs_it(tmp_path):
+    (tmp_path / "torchvision.py").write_text(MISFIT)
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", PLAIN], env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "do not belong together" in done.stdout
+    assert "all else works" in done.stdout
 
 
 @pytest.mark.parametrize("word", ["torch==", "index-url"])

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +30,10 @@ from srcli.engine.diffusion import plan_tiles
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import ResourceError
 from srcli.geometry import Size, output_size
-from srcli.models.latent_restorer import Condition, LatentRestorer
 from srcli.weights.build import assemble
+
+if TYPE_CHECKING:
+    from srcli.models.latent_restorer import LatentRestorer
 
 SHARE = 0.8  # of the free memory that is planned with
 PICTURES = 5  # copies of the output in float32 that are held at once: enlarged, latents' picture, sum, result
@@ -220,6 +222,8 @@ class _Blank:
         return self.known[kind, size]
 
     def call(self, kind: str, size: Size) -> Callable[[], Any]:
+        from srcli.models.latent_restorer import Condition  # with diffusers, which other networks do without
+
         network = self.network
         factor, channels = network.decoder.factor, network.generator.channels
         pixels = (1, 3, size.h * factor, size.w * factor)

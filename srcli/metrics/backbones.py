@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from srcli.errors import ModelError
+from srcli.errors import TORCHVISION, ModelError
 from srcli.files import sha256
 from srcli.weights.files import models_folder
 
@@ -130,7 +130,7 @@ def import_problem(package: str) -> str | None:
     except RuntimeError as error:  # a torchvision built for another torch: operator torchvision::nms ..
         pair = " and ".join(f"{name} {_version(name)}" for name in ("torch", "torchvision"))
         return (
-            f"{pair} do not belong together ({str(error).splitlines()[0]}). "
+            f"{pair} do not belong together ({str(error).splitlines()[0]}). {TORCHVISION} "
             "Install a matching pair: pip install --force-reinstall torch torchvision"
         )
     return None

@@ -9,7 +9,7 @@ from torch import nn
 
 from srcli.config.presets import Part
 from srcli.config.toml import convert
-from srcli.errors import PresetError, place_in_plugin, suggest
+from srcli.errors import PresetError, misfit, place_in_plugin, suggest
 
 M = TypeVar("M")
 
@@ -27,6 +27,8 @@ def make(table: Mapping[str, Callable[..., M]], kind: str, part: Part, where: st
     try:
         return table[part.name](**args, **given)
     except REFUSED as error:
+        if pair := misfit(error):
+            raise pair from error
         reason = str(error).partition("\n")[0] or type(error).__name__
         reason = f"{place} {reason}" if (place := place_in_plugin(error)) else reason
         raise PresetError(f"{kind} '{part.name}' in {where}: {reason}") from error
