@@ -13,7 +13,7 @@ from srcli.cli import options
 from srcli.cli.command import App, argument, option
 from srcli.cli.console import print_columns, print_wrapped, say
 from srcli.cli.options import current
-from srcli.cli.pull import pack, print_installed, pull, split_bases
+from srcli.cli.pull import pack, print_installed, pull, push, split_bases
 from srcli.config.base_models import base_names, find_base, load_base, locate_base
 from srcli.config.presets import DEFAULT_PRESET, Preset, list_presets, preset_folders
 from srcli.errors import PresetError, UsageError, WeightsError
@@ -246,6 +246,7 @@ def rm(
 
 app.command()(pull)
 app.command()(pack)
+app.command()(push)
 
 
 @app.command("import")

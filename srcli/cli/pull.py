@@ -1,4 +1,4 @@
-"""`srcli models pull` and `models pack`: weights from the web, and to it."""
+"""`srcli models pull`, `pack` and `push`: weights from the web, and to it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from srcli.cli.command import argument, option
 from srcli.cli.console import Style, downloading, say
 from srcli.config.base_models import base_names, load_base
 from srcli.config.presets import list_presets
-from srcli.errors import ModelError
+from srcli.errors import ModelError, UsageError
 from srcli.resources import in_words
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ def pull(
     names: Annotated[
         list[str],
         argument(
-            "Presets, 'all' for every one with a link, 'metrics' for what LPIPS looks through, or base models such as "
-            "sd2-base.",
+            "Presets, 'all' for every one with a link, 'metrics' for what LPIPS looks through, base models such as "
+            "sd2-base, or hf:user/repo again.",
             "NAME...",
         ),
     ],
@@ -51,6 +51,9 @@ def pull(
     if "metrics" in names:
         _pull_backbones(to, progress, offline=offline, overwrite=overwrite)
         names = [name for name in names if name != "metrics"]
+    for name in [name for name in names if name.startswith("hf:")]:
+        _pull_hub(name, to, offline=offline)
+        names = [other for other in names if other != name]
     bases, names = split_bases(names)
     for name in bases:
         _pull_base(name, to, offline=offline, overwrite=overwrite)
@@ -84,6 +87,39 @@ def _pull_release(
         with downloading(asset.name, progress) as report:
             installed = pull_asset(url, asset, folder=to, overwrite=overwrite, report=report)
         print_installed(installed)
+
+
+def _pull_hub(name: str, to: Path | None, *, offline: bool) -> None:
+    from srcli.weights.hub import Reference
+
+    if to is not None:
+        raise UsageError("--to: what comes from the Hub lies in its cache.", hint="Set HF_HOME to move it.")
+    if offline:
+        options.go_offline()
+    reference = Reference.parse(name)
+    path = reference.fetch(refresh=True)
+    print(f"{name} {path}")
+    say(
+        f"licence: weights {reference.preset().weights.license}; use it: srcli upscale photo.png -s 4 -m {name}"
+    )
+
+
+def push(
+    name: Annotated[str, argument("A preset, or a weights file of ours.", "NAME")],
+    repository: Annotated[str, argument("Where to; it is made if there is none.", "hf:USER/REPO")],
+    private: Annotated[bool, option("Make it private, if it is new.")] = False,
+) -> None:
+    """Put a model on the Hub, with its licence and a card; log in before: hf auth login."""
+    from srcli.weights.files import find, resolve
+    from srcli.weights.hub import Reference, copy_to
+    from srcli.weights.hub import push as push_file
+
+    target = Reference.parse(repository)
+    if target.revision or target.file:
+        raise UsageError(f"{repository}: a model goes to the main branch of hf:USER/REPO.")
+    preset = resolve(name)
+    print(push_file(target.repo, preset, copy_to(find(preset)), private=private or None))
+    say(f"use it: srcli upscale photo.png -s 4 -m hf:{target.repo}")
 
 
 def pack(

@@ -31,6 +31,7 @@ from srcli.engine.device import (
     with_fallback,
 )
 from srcli.engine.features import Features
+from srcli.engine.hub import OnHub
 from srcli.engine.noise import checked_seed, patch_noise
 from srcli.engine.normalised_image import NormalisedImage, TensorSource, WithLatent, picture_of
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Report, Source
@@ -56,7 +57,7 @@ def _target(known: Size, scale: float | tuple[float, float] | None, size: tuple[
     return Size(*size) if size is not None else output_size(known, scale)  # type: ignore[arg-type]
 
 
-class Upscaler:
+class Upscaler(OnHub):
     """A network with its preset, on a device."""
 
     sampling: Sampling | None = None  # how a diffusion model samples, where nothing else is asked for

@@ -273,25 +273,22 @@ def pull_base(
 def _fetched(about: Base, target: Path) -> str:
     """Fetch the files into a folder; returns the commit that they are of."""
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    from srcli.weights.hub import answering
 
     try:
-        commit: Any = huggingface_hub.HfApi().model_info(about.repository, revision=about.revision).sha
-        huggingface_hub.snapshot_download(
-            about.repository, revision=commit, local_dir=target, allow_patterns=list(about.files)
-        )
-    except RepositoryNotFoundError as error:
+        with answering(about.repository):
+            commit: Any = huggingface_hub.HfApi().model_info(about.repository, revision=about.revision).sha
+            huggingface_hub.snapshot_download(
+                about.repository, revision=commit, local_dir=target, allow_patterns=list(about.files)
+            )
+    except ModelError as error:
         raise ModelError(
-            f"there is no {about.repository} on the Hub, or it is not public.",
-            hint="It may have moved: copy presets/bases/NAME.toml to $SRCLI_PRESETS_DIR/bases and change it.",
+            error.message,
+            hint=f"Run again to continue. If it has moved: copy presets/bases/NAME.toml to $SRCLI_PRESETS_DIR/bases and "
+            f"change it, or get it elsewhere and name the folder: {about.variable}=FOLDER",
         ) from error
     except OSError as error:
-        if isinstance(error, HfHubHTTPError | LocalEntryNotFoundError | ConnectionError):
-            raise ModelError(
-                f"{about.repository} cannot be fetched: {str(error).splitlines()[0]}",
-                hint="Run again to continue, or get it elsewhere and name the folder: "
-                f"{about.variable}=FOLDER",
-            ) from error
         raise write_error(target, error) from error
     return str(commit)
 

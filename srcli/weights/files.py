@@ -71,12 +71,16 @@ def is_bundled(preset: Preset) -> bool:
 
 
 def resolve(model: str | Path) -> Preset:
-    """The preset that `-m` names: a preset's name, a preset file, or a weights file; the licence is its file's.
+    """The preset that `-m` names: a preset's name, a preset file, a weights file, or one on the Hub; the licence is its file's.
 
     Any other file of weights is taken for a network for one factor, which is known when it is loaded. With ``@`` and digits behind it, its weights must be there and have a SHA-256 that begins with them. Raises
     PresetError (an unknown name, or no preset), ModelError (weights that are missing, refused, carry no preset or have
     another hash), UsageError (too few or too many digits, or none).
     """
+    if str(model).startswith("hf:"):
+        from srcli.weights.hub import Reference
+
+        return Reference.parse(str(model)).preset()
     path = Path(model)
     name, at, pin = str(model).rpartition("@")
     if at and pin.isalnum() and not path.exists():
