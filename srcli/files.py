@@ -25,6 +25,12 @@ from srcli.errors import ResourceError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NAME = re.compile(r"\.srcli-([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{12}\.tmp")
 PROCESSES = Path("/proc")
+# Endings of the pictures that folders and patterns are searched for; a file that is named is always tried.
+PICTURES = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".avif", ".avifs"}
+    | {".heic", ".heif", ".hif", ".heics", ".heifs", ".bmp", ".dib", ".gif", ".tga", ".ico"}
+    | {".ppm", ".pgm", ".pbm", ".pnm"}
+)
 JUNK_FILES = frozenset({"thumbs.db", "desktop.ini", "icon\r"})  # of file managers
 ABANDONED = 3600  # seconds without a byte
 _temporary: set[Path] = set()  # files being written now

@@ -21,8 +21,7 @@ from typing import BinaryIO, NamedTuple
 
 from srcli.batch import storage
 from srcli.errors import NothingToDoError, UsageError
-from srcli.files import JUNK_FILES
-from srcli.image.formats import READABLE
+from srcli.files import JUNK_FILES, PICTURES
 from srcli.image.source import RAW_SUFFIXES
 
 STDIN = "-"
@@ -236,7 +235,7 @@ class _Search:
             return False
         if suffix in UNREADABLE:
             self.found.passed_over[suffix] += 1
-        return suffix in READABLE
+        return suffix in PICTURES
 
     def _unreadable(self, error: OSError) -> None:
         self.found.missing.append(

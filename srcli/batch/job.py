@@ -20,7 +20,7 @@ from srcli.config.temperature import Asked, Chosen, choose
 from srcli.engine.temperature_map import TemperatureMap
 from srcli.errors import SrcliError
 from srcli.geometry import Size
-from srcli.image.colour_transfer import ColourFix
+from srcli.image.colour_transfer import TransferMethod
 from srcli.image.formats import OPTIONS, Depth
 from srcli.image.probe import Header
 
@@ -87,7 +87,7 @@ class Settings:
     selection: Path | None = None
     turned: bool = False
     limit: bool = True
-    colour_fix: ColourFix | None = None
+    colour_fix: TransferMethod | None = None
     provenance: bool = True
     real_world: RealWorld | None = None
     restore: float | None = None
@@ -157,7 +157,7 @@ class Settings:
             "tta": self.turned or None,
             "limit": False if self.limited is False else None,
             "restore": self._restored,
-            "colour_fix": None if self.colour_fix is None else self.colour_fix.about(),
+            "colour_fix": self.colour_fix,
         }
         options |= {key: value for key, value in drawn.items() if value is not None}
         if (sampling := self.chosen_sampling()) is not None:

@@ -20,7 +20,8 @@ from srcli.batch.inputs import UNREADABLE, Source, absolute
 from srcli.batch.manifest import key_of
 from srcli.batch.storage import is_uri, plain, scheme_of, stand_in
 from srcli.errors import ExistsError, UsageError, suggest
-from srcli.image.formats import READABLE, find_format, format_of
+from srcli.files import PICTURES
+from srcli.image.formats import find_format, format_of
 
 if TYPE_CHECKING:
     from srcli.batch.manifest import Manifest
@@ -176,7 +177,7 @@ def destination(
     output = plain(output)
     path = Path(output)
     suffix = path.suffix.lower()
-    is_picture = suffix in READABLE | UNREADABLE | set(suffixes)
+    is_picture = suffix in PICTURES | UNREADABLE | set(suffixes)
     exists, is_there = os.path.exists(path), os.path.isdir(path)  # noqa: PTH110, PTH112 - no name is too long
     is_folder = output.endswith(("/", os.sep)) or is_there or not (is_picture or exists)
     if output != "-" and is_folder:

@@ -24,7 +24,7 @@ from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, So
 from srcli.errors import UsageError
 from srcli.geometry import COPIES, Size, self_ensemble
 from srcli.image.back_projection import Projection
-from srcli.image.colour_transfer import ColourFix, fixed, shift
+from srcli.image.colour_transfer import TransferMethod, colour_shift, transfer_colours
 from srcli.image.metadata import PROVENANCE_KEY
 from srcli.resources import made_folder
 
@@ -128,17 +128,17 @@ class BackProjection(_Whole):
 class ColourTransfer(_Whole):
     """Results of another renderer with the colours of their input; a note says how far off they were."""
 
-    def __init__(self, renderer: Renderer, fix: ColourFix) -> None:
+    def __init__(self, renderer: Renderer, how: TransferMethod) -> None:
         super().__init__(renderer)
-        self.fix = fix
+        self.how = how
 
     def _result(self, source: Source, target: Size, request: RenderRequest, stats: RenderStats) -> np.ndarray:
         sr, lr = super()._result(source, target, request, stats), _whole(source)
-        before = shift(sr.clip(0, 1), lr)
-        sr = fixed(sr, lr, self.fix)
+        before = colour_shift(sr.clip(0, 1), lr)
+        sr = transfer_colours(sr, lr, self.how)
         note = (
-            f"colour fix {self.fix.about()}: mean of red, green, blue off by {_levels(before)} of 255, "
-            f"then by {_levels(shift(sr.clip(0, 1), lr))}"
+            f"colour fix {self.how}: mean of red, green, blue off by {_levels(before)} of 255, "
+            f"then by {_levels(colour_shift(sr.clip(0, 1), lr))}"
         )
         stats.notes.insert(0, note)
         return sr
@@ -152,7 +152,7 @@ def renderer_for(
     engine: Renderer,
     *,
     turned: bool = False,
-    colour_fix: ColourFix | None = None,
+    colour_fix: TransferMethod | None = None,
     consistent_at: str | None = None,
 ) -> Renderer:
     """An engine with all that was asked for; `consistent_at` is the output's depth, for results that reduce to the input."""

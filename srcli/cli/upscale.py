@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from srcli.batch.render import Engine
     from srcli.batch.sizes import SizeRule
     from srcli.engine.temperature_map import TemperatureMap
-    from srcli.image.colour_transfer import ColourFix, Mode
+    from srcli.image.colour_transfer import TransferMethod
 
 SEEDS = 1 << 64
 MEASURED = ("auto", "auto:each")
@@ -263,11 +263,9 @@ def _real_world(
     return RealWorld(preset, WeightsHash(preset), loading, folders=folders)
 
 
-def _colour_fix(preset: Preset, asked: str | None) -> ColourFix | None:
-    from srcli.image.colour_transfer import ColourFix  # brings numpy
-
+def _colour_fix(preset: Preset, asked: str | None) -> TransferMethod | None:
     chosen = asked or usual_colour_fix(preset)
-    return None if chosen == "none" else ColourFix(cast("Mode", chosen))
+    return None if chosen == "none" else cast("TransferMethod", chosen)
 
 
 def _settings(

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srcli.errors import ModelError, NothingToDoError
-from srcli.files import JUNK_FILES
-from srcli.image.formats import READABLE
+from srcli.files import JUNK_FILES, PICTURES
 
 U8 = NDArray[np.uint8]
 
@@ -153,7 +152,7 @@ def pictures(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in READABLE
+        if path.suffix.lower() in PICTURES
         and not path.name.startswith(".")
         and path.name.lower() not in JUNK_FILES
         and path.is_file()

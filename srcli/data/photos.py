@@ -22,7 +22,6 @@ from PIL import Image, UnidentifiedImageError
 
 from srcli.errors import ImageError, NothingToDoError
 from srcli.files import write_error
-from srcli.resources import existing, input_bytes
 
 U8 = NDArray[np.uint8]
 
@@ -69,15 +68,15 @@ def load_photos(
     smallest: int,
     held_out: Iterable[str] = (),  # photographs to hold out besides those the hash chooses
     in_memory: int | None = None,
-    folder: Path | None = None,  # on whose disk the pixels of the others lie, in a file without a name
+    folder: Path | None = None,  # an existing one, on whose disk the others lie; None for the system's place
 ) -> Photos:
     """Read every image of folders (recursively) and tar shards.
 
-    Those with a side below `smallest` are skipped, and said so. `in_memory`: bytes of pixels up to which they are held
-    in memory; None for a share of what is free. Raises NothingToDoError (no source, or no image that can be used),
+    Those with a side below `smallest` are listed as skipped. Up to `in_memory` bytes of pixels are held in memory, the
+    rest in a file without a name; None is no limit. Raises NothingToDoError (no source, or no image that can be used),
     ImageError (a damaged tar file), ResourceError (the disk is full).
     """
-    store = _Store(input_bytes() if in_memory is None else in_memory, folder)
+    store = _Store(math.inf if in_memory is None else in_memory, folder)
     found: list[str] = []
     skipped: list[str] = []
     always = set(held_out)
@@ -110,7 +109,7 @@ def load_photos(
 class _Store:
     """Pictures in the order in which they come: in memory up to so many bytes, from then on in one mapped file."""
 
-    def __init__(self, most: int, folder: Path | None) -> None:
+    def __init__(self, most: float, folder: Path | None) -> None:
         self.most, self.folder = most, folder
         self.held = self.filled = 0  # bytes in memory, and in the file
         self.file: BinaryIO | None = None
@@ -123,9 +122,7 @@ class _Store:
             return
         try:
             if self.file is None:
-                self.file = tempfile.TemporaryFile(  # noqa: SIM115
-                    dir=self.folder and existing(self.folder), prefix=".srcli-"
-                )
+                self.file = tempfile.TemporaryFile(dir=self.folder, prefix=".srcli-")  # noqa: SIM115
             self.file.write(np.ascontiguousarray(pixels).data)
         except OSError as error:
             raise write_error(self.folder or tempfile.gettempdir(), error) from error

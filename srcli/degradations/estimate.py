@@ -13,11 +13,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from srcli.degradations import LUMA
 from srcli.geometry import Size
 
 F32 = NDArray[np.float32]
 
-LUMA = np.array([0.299, 0.587, 0.114], np.float32) * 255
+TO_LEVELS = np.array(LUMA, np.float32) * 255
 BLOCK = 8  # of JPEG
 PIECE, PIECES = 256, 4  # pixels of a side, and how many pieces there are along a side
 SMALLEST = 32  # pixels of a side: four blocks
@@ -166,7 +167,7 @@ def _pieces(
 
     for top in _starts(size.h):
         bottom = min(top + PIECE, size.h)
-        luma = np.clip(strip(top, bottom), 0, 1) @ LUMA
+        luma = np.clip(strip(top, bottom), 0, 1) @ TO_LEVELS
         opaque = np.ones_like(luma)
         if cover is not None:
             opaque = np.asarray(cover(top, bottom) > OPAQUE, np.float32)

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from srcli.degradations import LUMA
+
 BLOCK = 8
-_LUMA = (
+LUMA_TABLE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),
     (14, 13, 16, 24, 40, 57, 69, 56),
@@ -22,14 +24,14 @@ _LUMA = (
     (49, 64, 78, 87, 103, 121, 120, 101),
     (72, 92, 95, 98, 112, 100, 103, 99),
 )
-_CHROMA = (
+CHROMA_TABLE = (
     (17, 18, 24, 47, 99, 99, 99, 99),
     (18, 21, 26, 66, 99, 99, 99, 99),
     (24, 26, 56, 99, 99, 99, 99, 99),
     (47, 66, 99, 99, 99, 99, 99, 99),
     *((99,) * 8,) * 4,
 )
-_TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+_TO_YCBCR = (LUMA, (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 _TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
 
 
@@ -39,8 +41,8 @@ def jpeg(picture: Tensor, quality: float) -> Tensor:
     padded = _padded(picture.clamp(0, 1) * 255)
     luma, chroma = _mixed(padded, _TO_YCBCR).split([1, 2], dim=1)
     steps = (200 - 2 * quality if quality >= 50 else 5000 / quality) / 100
-    luma = _quantised(luma - 128, _table(_LUMA, steps, picture)) + 128
-    chroma = _quantised(avg_pool2d(chroma, 2), _table(_CHROMA, steps, picture))
+    luma = _quantised(luma - 128, _table(LUMA_TABLE, steps, picture)) + 128
+    chroma = _quantised(avg_pool2d(chroma, 2), _table(CHROMA_TABLE, steps, picture))
     whole = torch.cat([luma, interpolate(chroma, scale_factor=2.0, mode="nearest")], dim=1)
     return (_mixed(whole, _TO_RGB)[..., :h, :w] / 255).clamp(0, 1)
 

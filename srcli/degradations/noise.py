@@ -7,9 +7,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from srcli.degradations import LUMA
 from srcli.degradations.counter import bits, normal
 
-LUMA = (0.299, 0.587, 0.114)
 _ONE = 1 << 32
 
 

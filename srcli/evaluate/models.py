@@ -26,8 +26,7 @@ from srcli.evaluate.cost import Cost, measured
 from srcli.evaluate.published import published_kind, published_name
 from srcli.evaluate.rows import digest
 from srcli.geometry import COPIES, Size, self_ensemble
-from srcli.models.decoders import DECODERS
-from srcli.models.encoders import ENCODERS
+from srcli.weights.build import has_plugins
 from srcli.weights.files import resolve
 
 U8 = NDArray[np.uint8]
@@ -156,8 +155,7 @@ class Network(Model):
     def identity(self) -> str | None:
         """Weights, settings and arithmetic; None for weights in no file, code of a plug-in, or where choices are counted."""
         preset = self.upscaler.preset
-        foreign = preset.encoder.name in ENCODERS.foreign or preset.decoder.name in DECODERS.foreign
-        if self.weights is None or self.selection or foreign:
+        if self.weights is None or self.selection or has_plugins(preset):
             return None
         exact = self.upscaler.network.encoder.exact
         parts = (

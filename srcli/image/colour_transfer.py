@@ -1,15 +1,14 @@
-"""Undoing what a model did to colours as a whole: results take their tone from the enlarged input again.
+"""Undoing the colour casts of a model: results take their tone from the enlarged input again.
 
     adain    mean and deviation of every channel become those of the enlarged input (StableSR)
-    wavelet  the low frequencies become those of the enlarged input, with five levels of the a trous transform (StableSR)
-    lowpass  what the reduced result lacks of the input is blurred, enlarged and added: one step of back-projection
+    wavelet  the low frequencies, five levels of the à trous transform, become those of the enlarged input (StableSR)
+    lowpass  the input less the reduced result is blurred, enlarged and added: one step of back-projection
 
-Each is done on the whole picture. adain fails where a cast is local, wavelet also brings back the input's blotches.
+Each works on the whole picture. adain fails where a cast is local; wavelet also brings back the input's blotches.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -19,35 +18,18 @@ from srcli.geometry import Size
 from srcli.image.resize import resize_rows
 
 F32 = NDArray[np.float32]
-Mode = Literal["none", "adain", "wavelet", "lowpass"]
+TransferMethod = Literal["adain", "wavelet", "lowpass"]
 
 LEVELS = 5  # of the transform; the last reaches 2 * 16 pixels
 EPSILON = 1e-5  # added to variances
 
 
-@dataclass(frozen=True)
-class ColourFix:
-    """Which correction, and how much of it.
-
-    Attributes:
-        mode: see the module.
-    """
-
-    mode: Mode = "none"
-
-    def about(self) -> str:
-        """In a few words."""
-        return self.mode
-
-
-def fixed(sr: F32, lr: F32, fix: ColourFix) -> F32:
+def transfer_colours(sr: F32, lr: F32, how: TransferMethod) -> F32:
     """The result (H, W, 3) with the colours of its input (h, w, 3), both around [0, 1]; not clamped."""
-    if fix.mode == "none":
-        return sr
-    return {"adain": _adain, "wavelet": _wavelet, "lowpass": _lowpass}[fix.mode](sr, lr)
+    return {"adain": _adain, "wavelet": _wavelet, "lowpass": _lowpass}[how](sr, lr)
 
 
-def shift(sr: F32, lr: F32) -> tuple[float, float, float]:
+def colour_shift(sr: F32, lr: F32) -> tuple[float, float, float]:
     """How far the mean of each channel is from the input's, in 8-bit levels."""
     levels = (sr.mean((0, 1), dtype=np.float64) - lr.mean((0, 1), dtype=np.float64)) * 255
     return float(levels[0]), float(levels[1]), float(levels[2])

@@ -10,13 +10,6 @@ from srcli.errors import ResourceError, UsageError, suggest
 
 Depth = Literal["8", "16", "32f"]
 
-# Looked for in folders and by patterns; a file that is named is always tried.
-READABLE = frozenset(
-    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".avif", ".avifs"}
-    | {".heic", ".heif", ".hif", ".heics", ".heifs", ".bmp", ".dib", ".gif", ".tga", ".ico"}
-    | {".ppm", ".pgm", ".pbm", ".pnm"}
-)
-
 
 @dataclass(frozen=True)
 class Format:

@@ -21,7 +21,7 @@ from srcli.data.samples import Batch
 from srcli.engine.device import choose_device, is_out_of_memory
 from srcli.errors import ResourceError
 from srcli.processes import Ranks
-from srcli.resources import free_memory, give_back_freed_memory, in_words
+from srcli.resources import existing, free_memory, give_back_freed_memory, in_words, input_bytes
 from srcli.train.batch_loader import BatchLoader, reach_note
 from srcli.train.checkpoints import check_configuration, configuration, find_state, read_state
 from srcli.train.recipe import Recipe
@@ -94,7 +94,13 @@ def prepare(
     trainer.taught = _teachers(recipe, data, None if state is not None else init)
     for stage in trainer.stages:  # what its files lack is said before photos are read
         stage.begin(trainer.network, trainer.step, recipe.optim.steps)
-    photos = load_photos(own, smallest=recipe.data.patch, held_out=recipe.held_out, folder=out)
+    photos = load_photos(
+        own,
+        smallest=recipe.data.patch,
+        held_out=recipe.held_out,
+        in_memory=input_bytes(),
+        folder=existing(out),
+    )
     for line in photos.skipped:
         notify(f"skipped {line}")
     for line in refuse_benchmarks(photos.train, force=force):

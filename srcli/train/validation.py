@@ -19,7 +19,6 @@ from srcli.errors import ImageError, UsageError
 from srcli.evaluate.models import Network
 from srcli.evaluate.run import evaluate, write_png
 from srcli.geometry import Size
-from srcli.image.samples import quantise
 from srcli.models.sr import ImplicitSR
 from srcli.processes import Ranks
 from srcli.train.losses import TrainingLoss
@@ -100,8 +99,8 @@ class Validation:
             whole = Size(*hr.shape[:2])
             at = [axis * n // m for axis, n, m in zip(np.indices(whole), size, whole, strict=True)]
             x = torch.from_numpy(lr.copy()).permute(2, 0, 1).unsqueeze(0).float() / 255
-            sr = quantise(upscaler.upscale(x, size=whole)[0].permute(1, 2, 0).numpy(), "8")
-            rows.append(np.concatenate([lr[at[0], at[1]], sr, hr], axis=1))
+            sr = (upscaler.upscale(x, size=whole)[0].clamp(0, 1) * 255).round().to(torch.uint8)
+            rows.append(np.concatenate([lr[at[0], at[1]], sr.permute(1, 2, 0).numpy(), hr], axis=1))
         if rows:
             width = min(row.shape[1] for row in rows)
             write_png(path, np.concatenate([row[:, :width] for row in rows]))

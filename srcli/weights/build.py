@@ -43,6 +43,11 @@ def build(preset: Preset) -> ImplicitSR:
     return _build(preset, make)
 
 
+def has_plugins(preset: Preset) -> bool:
+    """Whether code from outside srcli, which may change while our version stays, is part of the network."""
+    return preset.encoder.name in ENCODERS.foreign or preset.decoder.name in DECODERS.foreign
+
+
 def outline(preset: Preset) -> ImplicitSR:
     """As `build`, on the meta device: names and shapes without memory; not to be changed."""
     with torch.device("meta"), _Bounded(preset.name):

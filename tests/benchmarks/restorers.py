@@ -15,7 +15,7 @@ from srcli.config.sampling import choose_sampling
 from srcli.engine.load import upscaler_for
 from srcli.engine.normalised_image import TensorSource
 from srcli.geometry import Size
-from srcli.image.colour_transfer import ColourFix, fixed
+from srcli.image.colour_transfer import transfer_colours
 from srcli.image.read import read_image
 from srcli.image.resize import resize_rows
 from srcli.metrics.niqe import niqe_srcli
@@ -79,7 +79,9 @@ def main():
                 for hr, lr in known:
                     source = TensorSource(torch.from_numpy(lr).permute(2, 0, 1)[None])
                     sr = np.concatenate(list(engine.upscale_rows(source, Size(*hr.shape[:2])).rows))
-                    rows.append(figures(fixed(sr, lr, ColourFix(asked.colour_fix)), hr))
+                    if asked.colour_fix != "none":
+                        sr = transfer_colours(sr, lr, asked.colour_fix)
+                    rows.append(figures(sr, hr))
                 show(path.parent.name, steps, fidelity, rows)
 
 

@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 from scipy import fft, ndimage, stats
 
+from srcli.degradations import LUMA
 from srcli.degradations.apply import blurred, resized, sharpened
-from srcli.degradations.jpeg import _CHROMA, _LUMA, jpeg
+from srcli.degradations.jpeg import CHROMA_TABLE, LUMA_TABLE, jpeg
 from srcli.degradations.kernels import Blur, kernel
-from srcli.degradations.noise import LUMA, Noise, _counts, with_noise
+from srcli.degradations.noise import Noise, _counts, with_noise
 
 
 def photo(h, w, seed=0):
@@ -220,7 +221,7 @@ def test_jpeg_equals_a_slow_form_with_scipy(quality):
     planes = [y - 128, (b - y) / 1.772, (r - y) / 1.402]
     planes[1:] = [p.reshape(16, 2, 24, 2).mean((1, 3)) for p in planes[1:]]
     factor = (5000 / quality if quality < 50 else 200 - 2 * quality) / 100
-    for plane, table in zip(planes, (_LUMA, _CHROMA, _CHROMA), strict=True):
+    for plane, table in zip(planes, (LUMA_TABLE, CHROMA_TABLE, CHROMA_TABLE), strict=True):
         steps = np.maximum(np.array(table) * factor, 1)
         for top in range(0, plane.shape[0], 8):
             for left in range(0, plane.shape[1], 8):

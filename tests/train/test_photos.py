@@ -48,7 +48,7 @@ def test_degraded_photos_train_other_weights(recipe, photos, tmp_path):
 
 def test_photos_on_the_disk_are_those_in_memory(photos, tmp_path):
     memory = load_photos([photos], smallest=8)
-    disk = load_photos([photos], smallest=8, in_memory=64 * 64 * 3, folder=tmp_path / "not" / "yet")
+    disk = load_photos([photos], smallest=8, in_memory=64 * 64 * 3, folder=tmp_path)
     assert disk.on_disk == 3 * 64 * 64 * 3
     assert not memory.on_disk
     for one, other in zip([*memory.train, *memory.held_out], [*disk.train, *disk.held_out], strict=True):
