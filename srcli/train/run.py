@@ -94,22 +94,7 @@ def prepare(
     trainer.taught = _teachers(recipe, data, None if state is not None else init)
     for stage in trainer.stages:  # what its files lack is said before photos are read
         stage.begin(trainer.network, trainer.step, recipe.optim.steps)
-    photos = load_photos(
-        own,
-        smallest=recipe.data.patch,
-        held_out=recipe.held_out,
-        in_memory=input_bytes(),
-        folder=existing(out),
-    )
-    for line in photos.skipped:
-        notify(f"skipped {line}")
-    for line in refuse_benchmarks(photos.train, force=force):
-        notify(f"warning: {line}")
-    notify(f"{len(photos.train)} photos to train on, {len(photos.held_out)} held out")
-    if photos.on_disk:
-        notify(
-            f"{in_words(photos.on_disk)} of their pixels lie on the disk of {out}, as long as this call lasts"
-        )
+    photos = _read_photos(recipe, own, out, notify, force=force)
     if recipe.optim.precision == "auto":
         notify(f"precision {trainer.precision}")
     record = configuration(recipe, photos, ranks)
@@ -126,8 +111,7 @@ def prepare(
             notify(f"new, not in {init}: {', '.join(new[:NAMED])}{more}")
     pinned = device.type == "cuda" and not recipe.data.on_device
     loader = BatchLoader(recipe, make_sampler(photos.train, recipe.data, device), ranks, pinned=pinned)
-    note = reach_note(loader)
-    if note:
+    if note := reach_note(loader):
         notify(note)
     cut_to_fit(trainer, loader, notify, always=dry)
     held_out = photos.held_out
@@ -136,6 +120,28 @@ def prepare(
     return Run(
         recipe, photos, trainer, loader, Validation(recipe, held_out, benchmarks, trainer.stages), record
     )
+
+
+def _read_photos(
+    recipe: Recipe, data: Sequence[Path], out: Path, notify: Callable[[str], None], *, force: bool
+) -> Photos:
+    photos = load_photos(
+        data,
+        smallest=recipe.data.patch,
+        held_out=recipe.held_out,
+        in_memory=input_bytes(),
+        folder=existing(out),
+    )
+    for line in photos.skipped:
+        notify(f"skipped {line}")
+    for line in refuse_benchmarks(photos.train, force=force):
+        notify(f"warning: {line}")
+    notify(f"{len(photos.train)} photos to train on, {len(photos.held_out)} held out")
+    if photos.on_disk:
+        notify(
+            f"{in_words(photos.on_disk)} of their pixels lie on the disk of {out}, as long as this call lasts"
+        )
+    return photos
 
 
 def _teachers(recipe: Recipe, data: Sequence[Path], init: Path | None) -> list[str]:
