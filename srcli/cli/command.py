@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from math import inf
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -31,11 +32,17 @@ KINDS = {int: "N", float: "N", Path: "FILE", str: "TEXT"}
 Request = TypeVar("Request")
 
 
-def option(text: str, *words: str, panel: str | None = None, **more: Any) -> Any:
-    """An option with its help; words with a dash are its names (the long one is the field's), the other stands for a value."""
+def option(text: str, *words: str, default: Any = ..., panel: str | None = None, **more: Any) -> Any:
+    """An option with its help, as the value of a parameter or in the type that several commands share.
+
+    Words with a dash are its names (the long one is the parameter's), the other stands for a value. Without `default`
+    it is off or None if its type allows that, else required.
+    """
     names = [word for word in words if word.startswith("-")]
     metavar = next((word for word in words if not word.startswith("-")), None)
-    return typer.Option(*names, help=text, metavar=metavar, rich_help_panel=panel, show_envvar=False, **more)
+    return typer.Option(
+        default, *names, help=text, metavar=metavar, rich_help_panel=panel, show_envvar=False, **more
+    )
 
 
 def argument(text: str, metavar: str) -> Any:
@@ -176,34 +183,39 @@ def single(run: Any, request: type | None = None, **settings: Any) -> App:
 def command(request: type[Request], run: Callable[[Request], None]) -> Callable[..., None]:
     """A function for Typer, with the name and the help of `run`, and a parameter for every field of `request`.
 
-    `request`: a dataclass; the types of its fields are those of options. `run`: what the command does with what was
-    typed.
+    `request`: a dataclass of options. `run`: what the command does with what was typed.
     """
-    hints = get_type_hints(request, include_extras=True)
 
     def call(**words: Any) -> None:
         run(request(**words))
 
     fields = inspect.signature(request).parameters.values()
-    parameters = [field.replace(kind=field.KEYWORD_ONLY, annotation=hints[field.name]) for field in fields]
-    call.__name__, call.__doc__, call.__annotations__ = run.__name__, run.__doc__, hints
+    parameters = [field.replace(kind=field.KEYWORD_ONLY) for field in fields]
+    call.__name__, call.__doc__ = run.__name__, run.__doc__
+    call.__annotations__ = get_type_hints(request, include_extras=True)
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # mypy does not know it
     return call
 
 
 def _complete(call: Any) -> dict[str, tuple[Any, Any]]:
-    """Give every option its long name, and a word for its value; returns kinds and what else was said."""
+    """Give every option its long name, its default and a word for its value; returns their types and options."""
     found = {}
-    call.__annotations__ = get_type_hints(call, include_extras=True)  # once: each time makes other objects
-    for name, hint in call.__annotations__.items():
-        if name != "return":
-            kind, about = get_args(hint)
-            found[name] = kind, about
-            if isinstance(about, OptionInfo):
-                decls = about.param_decls or ()
-                if not any(word.startswith("--") for word in decls):
-                    about.param_decls = (f"--{name.strip('_').replace('_', '-')}", *decls)
-                about.metavar = about.metavar or _word_for(kind)
+    signature, hints = inspect.signature(call), get_type_hints(call, include_extras=True)
+    for name, param in signature.parameters.items():
+        is_shared = get_origin(hints[name]) is Annotated
+        kind, about = get_args(hints[name]) if is_shared else (hints[name], param.default)
+        found[name] = kind, about
+        if not is_shared and about.default is ... and (kind is bool or NoneType in get_args(kind)):
+            about.default = False if kind is bool else None
+        if isinstance(about, OptionInfo):
+            decls = about.param_decls or ()
+            if not any(word.startswith("--") for word in decls):
+                about.param_decls = (f"--{name.strip('_').replace('_', '-')}", *decls)
+            about.metavar = about.metavar or _word_for(kind)
+    call.__annotations__ = hints
+    call.__signature__ = signature.replace(
+        parameters=[param.replace(annotation=hints[name]) for name, param in signature.parameters.items()]
+    )
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from srcli.cli import options
 from srcli.cli.command import argument, option, single
@@ -34,45 +34,28 @@ BASIC = (
 class Request:
     """The options, in the order of their help."""
 
-    files: Annotated[
-        list[Path], argument("Two pictures and the truth, or one picture with --model.", "A B [REF] | PHOTO")
-    ]
-    metrics: Annotated[
-        str | None, pair("What to measure (default: psnr,psnr-y,ssim,spectrum,hist-w1).", "NAME[,..]")
-    ] = None
-    fail_over: Annotated[
-        list[str] | None,
-        pair("Exit with 7 if this is so, as in 'psnr<30' or 'hist-w1>2'; repeatable.", "METRIC<VALUE"),
-    ] = None
-    histogram: Annotated[bool, pair("Histograms below the pictures, and how far apart they are.")] = False
-    html: Annotated[
-        Path | None, pair("A page with a slider between any two of the pictures; also -o FILE.html.")
-    ] = None
-    model: Annotated[
-        list[str] | None,
-        grid(
-            "A preset, a weights file, or nearest, bilinear, bicubic, lanczos; repeatable, a row each.",
-            "-m",
-            "NAME|FILE",
-        ),
-    ] = None
-    scale: Annotated[
-        str | None, grid("A column each (default: that of --downscale, or 4).", "-s", "FACTOR[,..]")
-    ] = None
-    downscale: Annotated[
-        str | None,
-        grid("Reduce the picture first, by bicubic interpolation, so that there is a truth.", "FACTOR[,..]"),
-    ] = None
-    temps: Annotated[
-        str | None, grid("Temperatures of the noise, a column each: 0,0.5,1 or 0,.2,..,1.", "T[,..]")
-    ] = None
+    files: list[Path] = argument(
+        "Two pictures and the truth, or one picture with --model.", "A B [REF] | PHOTO"
+    )
+    metrics: str | None = pair("What to measure (default: psnr,psnr-y,ssim,spectrum,hist-w1).", "NAME[,..]")
+    fail_over: list[str] | None = pair(
+        "Exit with 7 if this is so, as in 'psnr<30' or 'hist-w1>2'; repeatable.", "METRIC<VALUE"
+    )
+    histogram: bool = pair("Histograms below the pictures, and how far apart they are.")
+    html: Path | None = pair("A page with a slider between any two of the pictures; also -o FILE.html.")
+    model: list[str] | None = grid(
+        "A preset, a weights file, or nearest, bilinear, bicubic, lanczos; repeatable, a row each.",
+        "-m",
+        "NAME|FILE",
+    )
+    scale: str | None = grid("A column each (default: that of --downscale, or 4).", "-s", "FACTOR[,..]")
+    downscale: str | None = grid(
+        "Reduce the picture first, by bicubic interpolation, so that there is a truth.", "FACTOR[,..]"
+    )
+    temps: str | None = grid("Temperatures of the noise, a column each: 0,0.5,1 or 0,.2,..,1.", "T[,..]")
     seed: options.Seed = 0
-    crop: Annotated[
-        list[str] | None, option("A part to show enlarged; repeatable for two pictures.", "X,Y,W,H")
-    ] = None
-    output: Annotated[
-        list[Path] | None, option("Where to write: a picture, or a page (.html); repeatable.", "-o")
-    ] = None
+    crop: list[str] | None = option("A part to show enlarged; repeatable for two pictures.", "X,Y,W,H")
+    output: list[Path] | None = option("Where to write: a picture, or a page (.html); repeatable.", "-o")
     overwrite: options.Overwrite = False
     device: options.Device = "auto"
     precision: options.Precision = "auto"

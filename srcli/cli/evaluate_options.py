@@ -74,84 +74,62 @@ class Request:
 
     bench: Bench = None
     data: Data = None
-    lr: Annotated[Path | None, what("LR pictures for those in --data, of the same names.", "DIR")] = None
-    pred: Annotated[Path | None, what("Score these pictures, whatever made them, against --ref.", "DIR")] = (
-        None
-    )
-    ref: Annotated[Path | None, what("HR pictures for --pred.", "DIR")] = None
-    allow_missing: Annotated[
-        bool, what("With --pred: leave out pictures of --ref without a result, and say how many.")
-    ] = False
+    lr: Path | None = what("LR pictures for those in --data, of the same names.", "DIR")
+    pred: Path | None = what("Score these pictures, whatever made them, against --ref.", "DIR")
+    ref: Path | None = what("HR pictures for --pred.", "DIR")
+    allow_missing: bool = what("With --pred: leave out pictures of --ref without a result, and say how many.")
     model: Models = None
     scale: Scales = None
     limit: Limit = None
     protocol: ProtocolName = None
     metrics: Metrics = None
     lpips_backbone: LpipsBackbone = None
-    list_metrics: Annotated[bool, how("Name metrics and protocols, and end.")] = False
-    temperature: Annotated[
-        str,
-        option(
-            "The model's own for the scale where it is not given, or auto.",
-            "--temperature",
-            "--temps",
-            "-T",
-            "T[,..]|FIRST:LAST:STEP",
-            panel=NOISE,
-        ),
-    ] = ""
-    seeds: Annotated[int, option("Results per picture.", min=1, panel=NOISE)] = 1
-    steps: Annotated[str, option("Sampling steps.", "N[,..]", panel=DIFFUSION)] = ""
-    sampling: options.SamplingWords = None
-    official: Annotated[bool, option("Sample as the authors do.", panel=DIFFUSION)] = False
-    branch: Annotated[
-        str,
-        option(
-            "Measure branches of FPLIA's decoder, each as a model.", "f,p,pf,fp,selected", panel=DIFFUSION
-        ),
-    ] = ""
-    selection_stats: Annotated[
-        bool,
-        option(
-            "Count which branch of FPLIA's decoder answers how many pixels, beside the paper.",
-            panel=DIFFUSION,
-        ),
-    ] = False
-    finish: Annotated[
-        list[str] | None,
-        how(
-            "tta: average over the eight flips and rotations, tta=rotations:4 over those without a flip; no-limit: compare "
-            "networks as they are, beyond the limits of 'upscale', too.",
-            "tta[=rotations:4]|no-limit",
-        ),
-    ] = None
-    stats: Annotated[str, how("Intervals of the means, and a test between models.", "bootstrap,wilcoxon")] = (
-        ""
+    list_metrics: bool = how("Name metrics and protocols, and end.")
+    temperature: str = option(
+        "The model's own for the scale where it is not given, or auto.",
+        "--temperature",
+        "--temps",
+        "-T",
+        "T[,..]|FIRST:LAST:STEP",
+        panel=NOISE,
+        default="",
     )
-    reference: Annotated[str | None, how("Published figures beside ours.", "builtin|FILE")] = None
-    list_references: Annotated[bool, how("Name the published tables, and end.")] = False
-    group_by: Annotated[
-        Literal["family"] | None, how("Gains in percent against the best of each family.")
-    ] = None
-    fail_under: Annotated[
-        list[str] | None,
-        how(
-            "Exit with 7 if the mean of a model is worse; repeatable. Interpolations are exempt.",
-            "METRIC=VALUE",
-        ),
-    ] = None
-    timing: Annotated[
-        int | None, how("Only measure time and memory: N runs after a warm-up, no benchmark.", min=1)
-    ] = None
-    size: Annotated[str, how("LR size for --timing.", "WxH")] = "128x128"
-    output: Annotated[Path | None, show("Write there instead of to stdout.", "-o")] = None
-    format: Annotated[
-        Literal["auto", "table", "json", "jsonl", "csv", "md", "latex"],
-        show("auto is that of --output, else table; jsonl and csv have one row per picture.", "-f"),
-    ] = "auto"
+    seeds: int = option("Results per picture.", min=1, panel=NOISE, default=1)
+    steps: str = option("Sampling steps.", "N[,..]", panel=DIFFUSION, default="")
+    sampling: options.SamplingWords = None
+    official: bool = option("Sample as the authors do.", panel=DIFFUSION)
+    branch: str = option(
+        "Measure branches of FPLIA's decoder, each as a model.",
+        "f,p,pf,fp,selected",
+        panel=DIFFUSION,
+        default="",
+    )
+    selection_stats: bool = option(
+        "Count which branch of FPLIA's decoder answers how many pixels, beside the paper.",
+        panel=DIFFUSION,
+    )
+    finish: list[str] | None = how(
+        "tta: average over the eight flips and rotations, tta=rotations:4 over those without a flip; no-limit: compare "
+        "networks as they are, beyond the limits of 'upscale', too.",
+        "tta[=rotations:4]|no-limit",
+    )
+    stats: str = how("Intervals of the means, and a test between models.", "bootstrap,wilcoxon", default="")
+    reference: str | None = how("Published figures beside ours.", "builtin|FILE")
+    list_references: bool = how("Name the published tables, and end.")
+    group_by: Literal["family"] | None = how("Gains in percent against the best of each family.")
+    fail_under: list[str] | None = how(
+        "Exit with 7 if the mean of a model is worse; repeatable. Interpolations are exempt.",
+        "METRIC=VALUE",
+    )
+    timing: int | None = how("Only measure time and memory: N runs after a warm-up, no benchmark.", min=1)
+    size: str = how("LR size for --timing.", "WxH", default="128x128")
+    output: Path | None = show("Write there instead of to stdout.", "-o")
+    format: Literal["auto", "table", "json", "jsonl", "csv", "md", "latex"] = show(
+        "auto is that of --output, else table; jsonl and csv have one row per picture.", "-f", default="auto"
+    )
     json: options.Json = False
-    per_image: Annotated[bool, show("A line for every picture, too.")] = False
-    save_images: Annotated[Path | None, show("Keep the results as PNG.", "DIR")] = None
+    per_image: bool = show("A line for every picture, too.")
+    save_images: Path | None = show("Keep the results as PNG.", "DIR")
     cache: Cache = True
     device: options.Device = "auto"
     precision: options.Precision = "auto"

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from srcli.cli import options
 from srcli.cli.command import argument, option, single
@@ -26,38 +26,30 @@ POINT = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*[, ]\s*(-?\d+(?:\.\d+)?)\s*")
 class Request:
     """The options, in the order of their help."""
 
-    photo: Annotated[Path, argument("A picture.", "INPUT")]
-    model: Annotated[
-        str,
-        option(
-            "A network with a LIT or CLIT decoder, with LGCAA, or with branches (FPLIA); with --samples, any that draws "
-            "noise.",
-            "-m",
-            "NAME|FILE",
-        ),
-    ]
-    at: Annotated[
-        str | None,
-        option(
-            "The point, in pixels of the picture from its top left; fractions lie between pixels. Without it LGCAA's "
-            "outputs are drawn by their length.",
-            "X,Y",
-        ),
-    ] = None
-    samples: Annotated[
-        int | None,
-        option("Draw how far so many samples differ, in 8-bit levels: 8 shades of gray a level.", min=2),
-    ] = None
-    field: Annotated[bool, option("Draw how steep the field of a network with a Thera decoder is.")] = False
-    scores: Annotated[Path | None, option("Store the scores of all branches.", "FILE.npy")] = None
+    photo: Path = argument("A picture.", "INPUT")
+    model: str = option(
+        "A network with a LIT or CLIT decoder, with LGCAA, or with branches (FPLIA); with --samples, any that draws "
+        "noise.",
+        "-m",
+        "NAME|FILE",
+    )
+    at: str | None = option(
+        "The point, in pixels of the picture from its top left; fractions lie between pixels. Without it LGCAA's "
+        "outputs are drawn by their length.",
+        "X,Y",
+    )
+    samples: int | None = option(
+        "Draw how far so many samples differ, in 8-bit levels: 8 shades of gray a level.", min=2
+    )
+    field: bool = option("Draw how steep the field of a network with a Thera decoder is.")
+    scores: Path | None = option("Store the scores of all branches.", "FILE.npy")
     seed: options.Seed = 0
-    scale: Annotated[
-        str, option("4.3, 4.3x or 430%; decides how many branches a CLIT uses.", "-s", "FACTOR")
-    ] = "4"
-    output: Annotated[
-        Path | None,
-        option("A PNG. (default: INPUT_attention.png, _selection.png, _uncertainty.png or _field.png)", "-o"),
-    ] = None
+    scale: str = option(
+        "4.3, 4.3x or 430%; decides how many branches a CLIT uses.", "-s", "FACTOR", default="4"
+    )
+    output: Path | None = option(
+        "A PNG. (default: INPUT_attention.png, _selection.png, _uncertainty.png or _field.png)", "-o"
+    )
     overwrite: options.Overwrite = False
     device: options.Device = "auto"
     precision: options.Precision = "auto"

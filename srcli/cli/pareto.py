@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from srcli.cli import options
 from srcli.cli.command import argument, option, single
@@ -32,44 +32,31 @@ show = partial(option, panel=options.OUTPUT)
 class Request:
     """The options, in the order of their help."""
 
-    files: Annotated[
-        list[Path] | None, argument("What 'srcli eval' wrote: JSON, JSON lines or CSV.", "FILE...")
-    ] = None
-    x: Annotated[
-        str | None, point("Along the bottom (default: psnr, or another that the rows have).", "METRIC")
-    ] = None
-    y: Annotated[
-        str | None, point("Along the side (default: lpips, or another that the rows have).", "METRIC")
-    ] = None
-    cost: Annotated[
-        Literal["seconds", "params", "memory", "flops"] | None, point("What the size of a marker says.")
-    ] = None
-    reference: Annotated[str | None, point("Published points too, drawn hollow.", "builtin|FILE")] = None
-    bench: Annotated[list[str] | None, point("Only these benchmarks.", "-b", "NAME[,..]")] = None
-    scale: Annotated[str | None, point("Only these scales.", "-s", "FACTOR[,..]")] = None
-    protocol: Annotated[str | None, point("Only rows measured by this protocol.", "NAME")] = None
-    mix_protocols: Annotated[bool, point("Allow unlike protocols in one panel.")] = False
-    model: Annotated[
-        list[str] | None, run("Measure this model on --bench and add it; repeatable.", "-m", "NAME|FILE")
-    ] = None
-    data: Annotated[Path | None, run("Where the benchmarks are.", "DIR", envvar="SRCLI_DATA_DIR")] = None
-    lpips_backbone: Annotated[Path | None, run("The classifier that LPIPS looks through.")] = None
-    limit: Annotated[int | None, run("Only so many pictures of each set.", min=1)] = None
+    files: list[Path] | None = argument("What 'srcli eval' wrote: JSON, JSON lines or CSV.", "FILE...")
+    x: str | None = point("Along the bottom (default: psnr, or another that the rows have).", "METRIC")
+    y: str | None = point("Along the side (default: lpips, or another that the rows have).", "METRIC")
+    cost: Literal["seconds", "params", "memory", "flops"] | None = point("What the size of a marker says.")
+    reference: str | None = point("Published points too, drawn hollow.", "builtin|FILE")
+    bench: list[str] | None = point("Only these benchmarks.", "-b", "NAME[,..]")
+    scale: str | None = point("Only these scales.", "-s", "FACTOR[,..]")
+    protocol: str | None = point("Only rows measured by this protocol.", "NAME")
+    mix_protocols: bool = point("Allow unlike protocols in one panel.")
+    model: list[str] | None = run("Measure this model on --bench and add it; repeatable.", "-m", "NAME|FILE")
+    data: Path | None = run("Where the benchmarks are.", "DIR", envvar="SRCLI_DATA_DIR")
+    lpips_backbone: Path | None = run("The classifier that LPIPS looks through.")
+    limit: int | None = run("Only so many pictures of each set.", min=1)
     device: options.Device = "auto"
-    output: Annotated[
-        list[Path] | None,
-        show("Where to write: .png, .svg, .pdf, .html, .csv, .tex, .json or .txt; repeatable.", "-o"),
-    ] = None
-    format: Annotated[Form, show("The format, where no suffix says it.", "-f")] = "auto"
-    front: Annotated[bool, show("Draw the edge of the front.", "--front/--no-front")] = True
-    hypervolume: Annotated[bool, show("Print the area that the front dominates.")] = False
-    hypervolume_from: Annotated[
-        str | None, show("Where that area begins (default: the worst values).", "X,Y")
-    ] = None
-    ci: Annotated[bool, show("95 % bootstrap intervals of the means.")] = False
-    facet: Annotated[
-        bool, show("All panels in one picture, or a picture for each.", "--facet/--no-facet")
-    ] = True
+    output: list[Path] | None = show(
+        "Where to write: .png, .svg, .pdf, .html, .csv, .tex, .json or .txt; repeatable.", "-o"
+    )
+    format: Form = show("The format, where no suffix says it.", "-f", default="auto")
+    front: bool = show("Draw the edge of the front.", "--front/--no-front", default=True)
+    hypervolume: bool = show("Print the area that the front dominates.")
+    hypervolume_from: str | None = show("Where that area begins (default: the worst values).", "X,Y")
+    ci: bool = show("95 % bootstrap intervals of the means.")
+    facet: bool = show(
+        "All panels in one picture, or a picture for each.", "--facet/--no-facet", default=True
+    )
     json: options.Json = False
     progress: options.Progress = "auto"
     quiet: options.Quiet = False

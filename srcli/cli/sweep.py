@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -27,40 +27,31 @@ class Request:
 
     bench: own.Bench = None
     data: own.Data = None
-    model: Annotated[
-        str | None,
-        own.what(
-            "A preset with a temperature, or a weights file of one (default: the one that came with srcli).",
-            "-m",
-            "NAME|FILE",
-        ),
-    ] = None
+    model: str | None = own.what(
+        "A preset with a temperature, or a weights file of one (default: the one that came with srcli).",
+        "-m",
+        "NAME|FILE",
+    )
     scale: own.Scales = None
     limit: own.Limit = None
-    temps: Annotated[
-        str,
-        own.how("Temperatures; more of them cost metrics, hardly any network.", "-T", "FIRST:LAST:STEP|T,.."),
-    ] = "0:1:0.05"
-    seeds: Annotated[int, own.how("Results per picture and temperature.", min=1)] = 3
+    temps: str = own.how(
+        "Temperatures; more of them cost metrics, hardly any network.",
+        "-T",
+        "FIRST:LAST:STEP|T,..",
+        default="0:1:0.05",
+    )
+    seeds: int = own.how("Results per picture and temperature.", min=1, default=3)
     metrics: own.Metrics = None
     lpips_backbone: own.LpipsBackbone = None
     protocol: own.ProtocolName = None
-    select: Annotated[
-        str | None,
-        own.how(
-            "The best METRIC within limits; signed numbers count from temperature 0 (default: lpips@psnr>=-0.3dB).",
-            "METRIC[@LIMIT]",
-        ),
-    ] = None
-    output: Annotated[
-        Path | None, own.show("Write sweep.csv, sweep.json, sweep.png and sweep.svg there.", "-o", "DIR")
-    ] = None
-    write_preset: Annotated[
-        Path | None,
-        own.show(
-            "Copy the preset there with the recommended temperatures, which 'upscale' then uses.", "FILE.toml"
-        ),
-    ] = None
+    select: str | None = own.how(
+        "The best METRIC within limits; signed numbers count from temperature 0 (default: lpips@psnr>=-0.3dB).",
+        "METRIC[@LIMIT]",
+    )
+    output: Path | None = own.show("Write sweep.csv, sweep.json, sweep.png and sweep.svg there.", "-o", "DIR")
+    write_preset: Path | None = own.show(
+        "Copy the preset there with the recommended temperatures, which 'upscale' then uses.", "FILE.toml"
+    )
     json: options.Json = False
     cache: own.Cache = True
     device: options.Device = "auto"

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
@@ -41,62 +41,45 @@ BASIC = (
     "progress", "quiet",
 )  # fmt: skip
 
-stop = partial(option, panel="Where this call stops")
-keep = partial(option, panel="Keeping")
-change = partial(option, panel="Changing the recipe")
+stopping = partial(option, panel="Where this call stops")
+keeping = partial(option, panel="Keeping")
+changing = partial(option, panel="Changing the recipe")
 
 
 @dataclass(frozen=True)
 class Request:
     """The options, in the order of their help."""
 
-    recipe: Annotated[str, option("A packaged recipe, or the path of a TOML file.", "NAME|FILE")] = "quick"
-    data: Annotated[
-        list[Path] | None, option("Folder, image or tar shard of photos; repeatable.", "PATH")
-    ] = None
-    out: Annotated[
-        Path | None, option("Folder of the run (default: runs/RECIPE).", "--out", "-o", "--output", "DIR")
-    ] = None
-    variant: Annotated[
-        str | None, option("Another way to train that the recipe has, such as short.", "NAME")
-    ] = None
-    init: Annotated[
-        str | None, option("Start from the weights of a preset or safetensors file.", "NAME|FILE")
-    ] = None
-    resume: Annotated[
-        str, option("auto: the run in --out if there is one; no; or the path of a run.", "auto|no|DIR")
-    ] = "auto"
-    max_steps: Annotated[int | None, stop("So many steps in all.", min=1)] = None
-    max_minutes: Annotated[float | None, stop("So many minutes from now.", min=0)] = None
-    max_hours: Annotated[float | None, stop("The same, in hours.", min=0)] = None
-    device: options.Device = "auto"
-    workers: Annotated[
-        int | None,
-        option("Threads that make samples. (default: 4 for a GPU, else 0)", min=0, panel=options.RUN),
-    ] = None
-    data_on_device: Annotated[
-        bool, option("Keep all photos in the device's memory and cut samples there.", panel=options.RUN)
-    ] = False
-    save_every: Annotated[int, keep("Steps between checkpoints.", min=1)] = 500
-    keep: Annotated[int, keep("Earlier weights to keep in checkpoints/.", min=0)] = 3
-    log: Annotated[str, keep("jsonl, or jsonl,tensorboard.", "NAME[,..]")] = "jsonl"
-    log_every: Annotated[int, keep("Steps between lines of log.jsonl.", min=1)] = 50
-    val: Annotated[
-        str | None, keep("Benchmarks to validate on besides held-out photos, as in eval.", "NAME[,..]")
-    ] = None
-    changes: Annotated[
-        list[str] | None, change("A setting to change; repeatable.", "--set", "SECTION.KEY=VALUE")
-    ] = None
-    scales: Annotated[str | None, change("1:4, 'alternate 1:4|4:12' or 'cumulative 1:4|4:12'.", "RANGES")] = (
-        None
+    recipe: str = option("A packaged recipe, or the path of a TOML file.", "NAME|FILE", default="quick")
+    data: list[Path] | None = option("Folder, image or tar shard of photos; repeatable.", "PATH")
+    out: Path | None = option("Folder of the run (default: runs/RECIPE).", "--out", "-o", "--output", "DIR")
+    variant: str | None = option("Another way to train that the recipe has, such as short.", "NAME")
+    init: str | None = option("Start from the weights of a preset or safetensors file.", "NAME|FILE")
+    resume: str = option(
+        "auto: the run in --out if there is one; no; or the path of a run.", "auto|no|DIR", default="auto"
     )
-    overfit: Annotated[
-        int, change("Train on that many samples, to see that a network learns.", min=0, show_default=False)
-    ] = 0
-    force: Annotated[bool, change("Continue a run whose configuration has changed.")] = False
-    dry_run: Annotated[
-        bool, option("Take one step, tell memory and speed, write nothing.", panel=options.REPORT)
-    ] = False
+    max_steps: int | None = stopping("So many steps in all.", min=1)
+    max_minutes: float | None = stopping("So many minutes from now.", min=0)
+    max_hours: float | None = stopping("The same, in hours.", min=0)
+    device: options.Device = "auto"
+    workers: int | None = option(
+        "Threads that make samples. (default: 4 for a GPU, else 0)", min=0, panel=options.RUN
+    )
+    data_on_device: bool = option(
+        "Keep all photos in the device's memory and cut samples there.", panel=options.RUN
+    )
+    save_every: int = keeping("Steps between checkpoints.", min=1, default=500)
+    keep: int = keeping("Earlier weights to keep in checkpoints/.", min=0, default=3)
+    log: str = keeping("jsonl, or jsonl,tensorboard.", "NAME[,..]", default="jsonl")
+    log_every: int = keeping("Steps between lines of log.jsonl.", min=1, default=50)
+    val: str | None = keeping("Benchmarks to validate on besides held-out photos, as in eval.", "NAME[,..]")
+    changes: list[str] | None = changing("A setting to change; repeatable.", "--set", "SECTION.KEY=VALUE")
+    scales: str | None = changing("1:4, 'alternate 1:4|4:12' or 'cumulative 1:4|4:12'.", "RANGES")
+    overfit: int = changing(
+        "Train on that many samples, to see that a network learns.", min=0, show_default=False, default=0
+    )
+    force: bool = changing("Continue a run whose configuration has changed.")
+    dry_run: bool = option("Take one step, tell memory and speed, write nothing.", panel=options.REPORT)
     progress: options.Progress = "auto"
     quiet: options.Quiet = False
 
