@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import typer
 
@@ -23,20 +23,20 @@ from srcli.files import new_run
 from srcli.processes import end_if_told, mind_signals
 from srcli.resources import keep_freed_memory
 
-COMMANDS = {  # the module of each, and what it does
-    "upscale": ("upscale", "Enlarge pictures by any factor, or to any size."),
-    "models": ("models", "List, inspect, fetch, check and convert models."),
-    "compare": ("compare", "Compare two pictures, or one picture enlarged by several models."),
-    "info": ("info", "Show what a picture or a weights file is, and what enlarging it would take."),
-    "doctor": ("doctor", "Say whether this machine is ready, and what to do if not."),
-    "eval": ("evaluate", "Measure models on benchmarks."),
-    "bench": ("bench", "List, fetch and check benchmarks; make LR pictures."),
-    "pareto": ("pareto", "Draw fidelity against perception, and name the models that nothing beats in both."),
-    "sweep-temperature": ("sweep", "Measure a model at many temperatures, and recommend one for each scale."),
-    "explain": ("explain", "Draw what a network looks at, which branch answers, or how samples differ."),
-    "train": ("train", "Train a network on your own photos, or continue a run."),
-    "data": ("data", "Check, count and pack training photos."),
-    "cache": ("cache", "Show or clear what is kept between runs; models are kept."),
+COMMANDS = {  # the module of each
+    "upscale": "upscale",
+    "models": "models",
+    "compare": "compare",
+    "info": "info",
+    "doctor": "doctor",
+    "eval": "evaluate",
+    "bench": "bench",
+    "pareto": "pareto",
+    "sweep-temperature": "sweep",
+    "explain": "explain",
+    "train": "train",
+    "data": "data",
+    "cache": "cache",
 }
 
 
@@ -55,8 +55,7 @@ class Commands(Mapping[str, Any]):
 
 @cache
 def _command(name: str) -> Any:
-    module, _ = COMMANDS[name]
-    found = typer.main.get_command(import_module(f"srcli.cli.{module}").app)
+    found = typer.main.get_command(import_module(f"srcli.cli.{COMMANDS[name]}").app)
     found.name = name
     name_variables(found, f"SRCLI_{name}".upper().replace("-", "_"))
     return found
@@ -64,8 +63,6 @@ def _command(name: str) -> Any:
 
 class Root(Group):
     """All commands."""
-
-    about: ClassVar = {name: about for name, (_, about) in COMMANDS.items()}
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -93,28 +93,24 @@ def verify(name: Name, data: Data = None, scale: Scales = "2,3,4") -> None:
 
 @app.command("make-lr")
 def make_lr(
-    hr: Annotated[str, argument("A folder of HR pictures, or DIV2K-Val-Real.", "HR_DIR|NAME")],
-    output: Annotated[
-        Path | None, option("Writes DIR/X<scale>/*.png; of pairs DIR/gt and DIR/lq.", "-o", "DIR")
-    ] = None,
+    hr: str = argument("A folder of HR pictures, or DIV2K-Val-Real.", "HR_DIR|NAME"),
+    output: Path | None = option("Writes DIR/X<scale>/*.png; of pairs DIR/gt and DIR/lq.", "-o", "DIR"),
     scale: Scales = "4",
-    method: Annotated[
-        Literal["pillow-bicubic", "matlab-bicubic", "realesrgan", "realesrgan-stablesr", "realesrgan-seesr"],
-        option(
-            "pillow-bicubic, matlab-bicubic, realesrgan, realesrgan-stablesr or realesrgan-seesr; a degradation is drawn "
-            "for each from --seed.",
-            "NAME",
-        ),
-    ] = "pillow-bicubic",
+    method: Literal[
+        "pillow-bicubic", "matlab-bicubic", "realesrgan", "realesrgan-stablesr", "realesrgan-seesr"
+    ] = option(
+        "pillow-bicubic, matlab-bicubic, realesrgan, realesrgan-stablesr or realesrgan-seesr; a degradation is drawn "
+        "for each from --seed.",
+        "NAME",
+        default="pillow-bicubic",
+    ),
     data: Data = None,
-    source: Annotated[
-        Path | None, option("Pairs: the HR pictures to cut them from.", "--from", "DIR")
-    ] = None,
-    degradation: Annotated[
-        str, option("Pairs: realesrgan, realesrgan-stablesr or realesrgan-seesr.", "NAME")
-    ] = "realesrgan-stablesr",
-    count: Annotated[int | None, option("Pairs: how many (default: as published).", min=1)] = None,
-    seed: Annotated[int, option("Of pairs, which ones; of degradations.", min=0)] = 0,
+    source: Path | None = option("Pairs: the HR pictures to cut them from.", "--from", "DIR"),
+    degradation: str = option(
+        "Pairs: realesrgan, realesrgan-stablesr or realesrgan-seesr.", "NAME", default="realesrgan-stablesr"
+    ),
+    count: int | None = option("Pairs: how many (default: as published).", min=1),
+    seed: int = option("Of pairs, which ones; of degradations.", min=0, default=0),
     overwrite: options.Overwrite = False,
 ) -> None:
     """Write the LR pictures that an evaluation would make by itself, or degraded ones; or pairs for DIV2K-Val-Real.

@@ -60,9 +60,9 @@ def stats(sources: Sources, json: options.Json = False) -> None:
 @app.command()
 def pack(
     sources: Sources,
-    output: Annotated[Path, option("Writes DIR/PREFIX-000000.tar, ..", "-o", "DIR")],
-    shard_size: Annotated[str, option("Most bytes of a shard, such as 500M.", "BYTES")] = "500M",
-    prefix: Annotated[str, option("What shards are called.")] = "photos",
+    output: Path = option("Writes DIR/PREFIX-000000.tar, ..", "-o", "DIR"),
+    shard_size: str = option("Most bytes of a shard, such as 500M.", "BYTES", default="500M"),
+    prefix: str = option("What shards are called.", default="photos"),
     smallest: Smallest = 48,
     overwrite: options.Overwrite = False,
     progress: options.Progress = "auto",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from json import dumps
 from pathlib import Path
-from typing import Annotated
 
 from srcli.cli import options
 from srcli.cli.command import option, single
@@ -13,12 +12,12 @@ from srcli.errors import CheckError
 
 def doctor(
     json: options.Json = False,
-    report: Annotated[bool, option("Without the names of your folders, for a report of a bug.")] = False,
+    report: bool = option("Without the names of your folders, for a report of a bug."),
     device: options.Device = "auto",
 ) -> None:
-    """Show versions, devices, codecs and folders, and enlarge a small picture.
+    """Say whether this machine is ready, and what to do if not.
 
-    Exit code 7 if something does not work as it should.
+    It shows versions, devices, codecs and folders, and enlarges a small picture. Exit code 7 if something does not work as it should.
     """
     from srcli.evaluate.diagnosis import examine
 

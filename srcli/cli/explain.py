@@ -58,7 +58,9 @@ class Request:
 
 
 def explain(request: Request) -> None:
-    """Draw what attention looks at (LIT, CLIT, LGCAA), which branch answers each pixel (FPLIA), or how samples differ.
+    """Draw what a network looks at, which branch answers, or how samples differ.
+
+    Attention is drawn of LIT, CLIT and LGCAA, branches of FPLIA.
 
     srcli explain photo.png --at 120,80 -m my-lit.safetensors -s 6
 

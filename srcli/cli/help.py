@@ -45,9 +45,7 @@ def sections(
     """Headings with arguments, commands and options, each as what is typed and what it does."""
     found: dict[str, list[tuple[str, str]]] = {}
     for name in getattr(command, "commands", ()):
-        about = (
-            getattr(command, "about", {}).get(name) or command.commands[name].help.strip().partition("\n")[0]
-        )
+        about, _, _ = command.commands[name].help.strip().partition("\n")
         found.setdefault("Commands", []).append((name, about))
     preset = _preset(model)
     basic = set() if full else set(getattr(command, "basic", ()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -18,17 +18,15 @@ FAILED = 1
 
 
 def info(
-    files: Annotated[list[Path], argument("Pictures, or weights files.", "FILE...")],
-    scale: Annotated[
-        str | None, option("Also say what enlarging by this factor would take.", "-s", "FACTOR")
-    ] = None,
-    model: Annotated[str, option("The model for that.", "-m", "NAME|FILE")] = DEFAULT_PRESET,
+    files: list[Path] = argument("Pictures, or weights files.", "FILE..."),
+    scale: str | None = option("Also say what enlarging by this factor would take.", "-s", "FACTOR"),
+    model: str = option("The model for that.", "-m", "NAME|FILE", default=DEFAULT_PRESET),
     json: options.Json = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     tile: options.Tile = "auto",
 ) -> None:
-    """Show size, depth, colour profile and more of pictures, or network and licence of weights files.
+    """Show what a picture or a weights file is, and what enlarging it would take.
 
     Times are extrapolated from a small picture that is enlarged first. Exit code 1 if a file cannot be read.
     """

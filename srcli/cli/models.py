@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import typer
 
@@ -23,20 +23,16 @@ app = App("List, inspect, fetch, check and convert models.")
 
 @app.command("list")
 def list_models(
-    everything: Annotated[bool, option("Published networks without weights here, too.", "--all")] = False,
-    license_id: Annotated[
-        str | None,
-        option(
-            "Only models whose weights file allows this: 'commercial', or an SPDX identifier. What taught them is another "
-            "matter, and is shown.",
-            "--license",
-            "LICENCE",
-        ),
-    ] = None,
-    data: Annotated[
-        Literal["open"] | None,
-        option("Only models that open photographs alone have taught, teachers included."),
-    ] = None,
+    everything: bool = option("Published networks without weights here, too.", "--all"),
+    license_id: str | None = option(
+        "Only models whose weights file allows this: 'commercial', or an SPDX identifier. What taught them is another "
+        "matter, and is shown.",
+        "--license",
+        "LICENCE",
+    ),
+    data: Literal["open"] | None = option(
+        "Only models that open photographs alone have taught, teachers included."
+    ),
     json: options.Json = False,
 ) -> None:
     """Models that can be used, the default first: what for, size, licence, speed and fidelity."""
@@ -117,7 +113,7 @@ def _size(size: int | None) -> str:
 
 @app.command()
 def info(
-    name: Annotated[str, argument("A preset, its TOML file, or a weights file.", "NAME")],
+    name: str = argument("A preset, its TOML file, or a weights file.", "NAME"),
     json: options.Json = False,
 ) -> None:
     """Network, training, licence, source and reported figures of one model."""
@@ -180,7 +176,7 @@ def _print_reported(preset: Preset) -> None:
 
 @app.command()
 def path(
-    name: Annotated[str | None, argument("A model; without it, the folder of models.", "[NAME]")] = None,
+    name: str | None = argument("A model; without it, the folder of models.", "[NAME]"),
 ) -> None:
     """Where the weights of a model are, or the folder that `pull` and `import` write to."""
     from srcli.weights.files import find, models_folder, resolve
@@ -193,9 +189,7 @@ def path(
 
 @app.command()
 def verify(
-    names: Annotated[
-        list[str] | None, argument("Models or base models; without any, all that are here.", "[NAME]...")
-    ] = None,
+    names: list[str] | None = argument("Models or base models; without any, all that are here.", "[NAME]..."),
 ) -> None:
     """Hash weights files, base models' too, again and compare; exit code 7 if one is not what it should be."""
     from srcli.errors import CheckError
@@ -222,7 +216,7 @@ def verify(
 
 @app.command()
 def rm(
-    names: Annotated[list[str], argument("Models or base models whose weights are removed.", "NAME...")],
+    names: list[str] = argument("Models or base models whose weights are removed.", "NAME..."),
     yes: options.Yes = False,
 ) -> None:
     """Remove weights that were pulled or imported; those that came with the package stay."""
@@ -251,16 +245,13 @@ app.command()(push)
 
 @app.command("import")
 def import_model(
-    file: Annotated[Path, argument("A .pth, .ckpt or .safetensors file, or a folder.", "FILE")],
-    preset: Annotated[str, option("The network it belongs to; auto finds it by its keys.", "NAME")] = "auto",
-    license_id: Annotated[
-        str | None, option("SPDX identifier of the weights, or 'unstated'.", "--license", "LICENCE")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        option("Write there, not to the folder of models; without a suffix, a folder of parts.", "-o"),
-    ] = None,
-    trust_pickle: Annotated[bool, option("Let the file run code. Only for files that you made.")] = False,
+    file: Path = argument("A .pth, .ckpt or .safetensors file, or a folder.", "FILE"),
+    preset: str = option("The network it belongs to; auto finds it by its keys.", "NAME", default="auto"),
+    license_id: str | None = option("SPDX identifier of the weights, or 'unstated'.", "--license", "LICENCE"),
+    output: Path | None = option(
+        "Write there, not to the folder of models; without a suffix, a folder of parts.", "-o"
+    ),
+    trust_pickle: bool = option("Let the file run code. Only for files that you made."),
     overwrite: options.Overwrite = False,
 ) -> None:
     """Convert a checkpoint to safetensors, safely, so that it can be used by name."""
@@ -281,12 +272,12 @@ def import_model(
 
 @app.command()
 def merge(
-    models: Annotated[list[str], argument("Presets or weights files of one network.", "MODEL...")],
-    output: Annotated[Path, option("The weights file to write.", "-o")],
-    encoder: Annotated[
-        str | None, option("Take the encoder of this model instead, to train on from there.", "NAME|FILE")
-    ] = None,
-    half: Annotated[bool, option("Write fp16, half the size.")] = False,
+    models: list[str] = argument("Presets or weights files of one network.", "MODEL..."),
+    output: Path = option("The weights file to write.", "-o"),
+    encoder: str | None = option(
+        "Take the encoder of this model instead, to train on from there.", "NAME|FILE"
+    ),
+    half: bool = option("Write fp16, half the size."),
     overwrite: options.Overwrite = False,
 ) -> None:
     """Write the mean of several weights of one network, for example of two ends of a training."""

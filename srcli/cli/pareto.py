@@ -63,7 +63,7 @@ class Request:
 
 
 def pareto(request: Request) -> None:
-    """Draw fidelity against perception, and name the models that nothing else beats in both.
+    """Draw fidelity against perception, and name the models that nothing beats in both.
 
     Panels hold one benchmark at one scale. Without -o the table is printed.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from srcli.cli import options
 from srcli.cli.command import argument, option
@@ -18,24 +18,18 @@ if TYPE_CHECKING:
 
 
 def pull(
-    names: Annotated[
-        list[str],
-        argument(
-            "Presets, 'all' for every one with a link, 'metrics' for what LPIPS looks through, base models such as "
-            "sd2-base, or hf:user/repo again.",
-            "NAME...",
-        ),
-    ],
-    to: Annotated[Path | None, option("Folder to write to, instead of the folder of models.", "DIR")] = None,
-    release: Annotated[
-        str | None,
-        option(
-            "Take NAME, or all, from a release that 'models pack' made: the address of its srcli-models.json, with "
-            "#sha256=DIGITS behind it to pin it.",
-            "--from",
-            "ADDRESS",
-        ),
-    ] = None,
+    names: list[str] = argument(
+        "Presets, 'all' for every one with a link, 'metrics' for what LPIPS looks through, base models such as "
+        "sd2-base, or hf:user/repo again.",
+        "NAME...",
+    ),
+    to: Path | None = option("Folder to write to, instead of the folder of models.", "DIR"),
+    release: str | None = option(
+        "Take NAME, or all, from a release that 'models pack' made: the address of its srcli-models.json, with "
+        "#sha256=DIGITS behind it to pin it.",
+        "--from",
+        "ADDRESS",
+    ),
     offline: options.Offline = False,
     overwrite: options.Overwrite = False,
     progress: options.Progress = "auto",
@@ -105,9 +99,9 @@ def _pull_hub(name: str, to: Path | None, *, offline: bool) -> None:
 
 
 def push(
-    name: Annotated[str, argument("A preset, or a weights file of ours.", "NAME")],
-    repository: Annotated[str, argument("Where to; it is made if there is none.", "hf:USER/REPO")],
-    private: Annotated[bool, option("Make it private, if it is new.")] = False,
+    name: str = argument("A preset, or a weights file of ours.", "NAME"),
+    repository: str = argument("Where to; it is made if there is none.", "hf:USER/REPO"),
+    private: bool = option("Make it private, if it is new."),
 ) -> None:
     """Put a model on the Hub, with its licence and a card; log in before: hf auth login."""
     from srcli.weights.files import find, resolve
@@ -123,8 +117,8 @@ def push(
 
 
 def pack(
-    names: Annotated[list[str], argument("Presets, or weights files of ours.", "NAME...")],
-    output: Annotated[Path, option("Folder to write to.", "-o", "DIR")],
+    names: list[str] = argument("Presets, or weights files of ours.", "NAME..."),
+    output: Path = option("Folder to write to.", "-o", "DIR"),
     overwrite: options.Overwrite = False,
 ) -> None:
     """Copy models to a folder with a manifest of hashes and licences, for a release that `pull --from` reads."""

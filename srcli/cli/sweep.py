@@ -62,7 +62,7 @@ class Request:
 
 
 def sweep_temperature(request: Request) -> None:
-    """Measure a generative model at many temperatures, and recommend one for each scale.
+    """Measure a model at many temperatures, and recommend one for each scale.
 
     srcli sweep-temperature --bench Set5 -s 4 -o sweep/
 
