@@ -1,8 +1,8 @@
-"""What `explain` shows: attention windows of LIT and CLIT at a point, and what LGCAA adds to a picture, as maps.
+"""Attention as pictures, for `explain`: windows of LIT and CLIT at a point, and maps of every LGCAA in a UNet.
 
 For the maps the picture is enlarged, its latents get some noise, and the generator runs once, on the whole picture.
-Every LGCAA of its UNet is drawn on its own grid: how long its outputs are at each place, or how much they resemble
-those at a point.
+Each LGCAA is drawn on its own grid: the norm of its outputs at each place, or their cosine similarity to those at a
+point.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from srcli.models.sr import Frame, NativeEncoder, pixel_cell
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = "#D55E00", "#0072B2", "#009E73"  # of branches; Okabe and Ito
+COLOURS = "#D55E00", "#0072B2", "#009E73"  # of branches, from Okabe and Ito's palette
 MARGIN = 3  # LR pixels of the photo around the largest window
 STYLE: dict[Any, Any] = {"font.size": 8}
-LARGEST = 1 << 16  # latent pixels; all of a picture is looked at in one piece
+LARGEST = 1 << 16  # latent pixels: the generator sees a picture in one piece
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +62,14 @@ class Window:
 def attention_windows(
     upscaler: Upscaler, source: Source, at: tuple[float, float], target: Size
 ) -> list[Window]:
-    """The attention of a LIT or CLIT at a point, of every branch that takes part at the scale of `target`.
+    """The attention of a LIT or CLIT at a point: a window for each branch that takes part at the scale of `target`.
 
-    The point `at` is (x, y) in pixels of the picture, whose centres are at whole numbers; only what its answer
-    depends on is read of `source`. Raises UsageError (a network without attention windows, or a point outside the
+    The point `at` is (x, y) in pixels of the picture, whose centres are at whole numbers; only the surroundings that
+    its colour depends on are read. Raises UsageError (a network without attention windows, or a point outside the
     picture).
     """
     encoder, decoder = upscaler.network.encoder, upscaler.network.decoder
-    added = isinstance(decoder, OnNative)  # to the native picture, which has no windows
+    on_native = isinstance(decoder, OnNative)  # adds to a native picture, which has no windows
     decoder = decoder.decoder if isinstance(decoder, OnNative) else decoder
     if not (isinstance(decoder, LIT) and decoder.attention):
         raise UsageError(
@@ -88,7 +88,7 @@ def attention_windows(
     coord = torch.from_numpy(point).reshape(1, 1, 2)
     cell = pixel_cell(size, target, cell_clip=upscaler.preset.engine.cell_clip).to(upscaler.device)
     with autocast(upscaler.device, upscaler.precision):
-        network = encoder.features if added and isinstance(encoder, NativeEncoder) else encoder
+        network = encoder.features if on_native and isinstance(encoder, NativeEncoder) else encoder
         feat = network(pixels.box(wide))[:, :, rows, cols]
         prepared = decoder.prepare(feat, pixels.box(near), Frame(size, near, cell, target))
         weights = decoder.attention_at(prepared, coord.to(upscaler.device))
@@ -104,7 +104,7 @@ def _check_inside(at: tuple[float, float], size: Size) -> None:
 
 
 def _whole_windows(box: Box, multiple: int) -> Box:
-    """The box with its corners on multiples, for encoders that look at windows."""
+    """The box enlarged to corners on multiples, for encoders that work on windows."""
     top, left = (side // multiple * multiple for side in (box.top, box.left))
     bottom, right = (math.ceil(side / multiple) * multiple for side in (box.bottom, box.right))
     return Box(top, left, bottom, right)
@@ -174,7 +174,7 @@ def _draw_weights(ax: Axes, window: Window, head: int, colour: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class AttentionMap:
-    """What one LGCAA, called by its place in the UNet, adds by its local and by its global attention: (h, w) each."""
+    """The map (h, w) of one LGCAA's local and of its global attention; `name` is its place in the UNet."""
 
     name: str
     local: F32 | None
@@ -190,10 +190,10 @@ def attention_maps(
     noise: float = 0.25,
     seed: int = 0,
 ) -> list[AttentionMap]:
-    """The outputs of every LGCAA on a picture enlarged to `target`, from the UNet's first to its last.
+    """Maps of every LGCAA on a picture enlarged to `target`, from the UNet's first to its last.
 
-    They are resemblances (cosines) to those at the point (x, y), in pixels of the picture, or lengths where `at` is
-    None. `noise` says which step of training it is, as a share of them: 0 for none, 1 for nothing but noise. Raises
+    Values are cosine similarities to the outputs at the point `at`, (x, y) in pixels of the picture, or norms of the
+    outputs without a point. `noise` is the noise step as a share: 0 for a clean latent, 1 for pure noise. Raises
     UsageError (no LGCAA, a point outside, or a picture that is too large).
     """
     network = restorer.network
@@ -229,7 +229,7 @@ def attention_maps(
 
 
 def _outputs(block: LocalGlobalAttention, x: Tensor, size: Size) -> Looked:
-    """As `block.looked`, the local one before it is normalised: after that all are equally long."""
+    """As `block.looked`, but the local one before its normalisation, which makes all norms equal."""
     looked = block.looked(x, size)
     if looked.local is None:
         return looked

@@ -1,8 +1,10 @@
-"""What `compare` shows: two pictures in numbers, or one enlarged by several models; `contact_sheet` draws it."""
+"""What `compare` shows: differences of pictures in numbers, or one picture enlarged by several models.
+
+`contact_sheet` draws it.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from PIL import Image as Pillow
 
 from srcli.data.reduce import pillow_bicubic
 from srcli.errors import UsageError
-from srcli.evaluate.rows import json_text
+from srcli.evaluate.rows import finite, json_text
 from srcli.evaluate.tables import columns_text
 from srcli.geometry import Size, output_size
 from srcli.image.read import read_image
@@ -88,7 +90,7 @@ def load_picture(path: Path, label: str | None = None) -> Picture:
 
 
 def distinct_labels(pictures: Sequence[Picture], paths: Sequence[Path]) -> list[Picture]:
-    """Pictures of one file name are called by their paths, and those of one path by their place."""
+    """The pictures with labels that differ: their paths where file names are alike, A, B, C where paths are too."""
     names = [p.label for p in pictures]
     named = [str(path) if names.count(n) > 1 else n for n, path in zip(names, paths, strict=True)]
     final = [f"{n} ({'ABC'[i]})" if named.count(n) > 1 else n for i, n in enumerate(named)]
@@ -96,9 +98,9 @@ def distinct_labels(pictures: Sequence[Picture], paths: Sequence[Path]) -> list[
 
 
 def same_size(a: Picture, b: Picture) -> tuple[Picture, Picture]:
-    """Both at the size of the larger; the smaller is enlarged by bicubic interpolation and says so.
+    """Both at the size of the larger; the smaller is enlarged by bicubic interpolation, with a note.
 
-    UsageError if their shapes differ, so that they show different things.
+    Raises UsageError if their aspect ratios differ: they cannot show the same scene.
     """
     if a.size == b.size:
         return a, b
@@ -112,7 +114,7 @@ def same_size(a: Picture, b: Picture) -> tuple[Picture, Picture]:
 
 
 def check_sizes(pictures: Iterable[Picture], reference: Picture) -> None:
-    """Raise UsageError for pictures of other sizes than the reference."""
+    """Raise UsageError if a picture's size is not that of the reference."""
     for picture in pictures:
         if picture.size != reference.size:
             raise UsageError(
@@ -199,7 +201,7 @@ def check_crop(crop: Crop, size: tuple[int, int]) -> None:
 
 
 def cut(pixels: U8, crop: Crop, size: tuple[int, int] | None = None) -> U8:
-    """The crop's pixels; of a picture whose crop was meant for another size (h, w), the same part."""
+    """The crop's pixels; if the crop was chosen on a picture of `size` (h, w), the corresponding part."""
     y, x = (1.0, 1.0) if size is None else (pixels.shape[0] / size[0], pixels.shape[1] / size[1])
     top, left = round(crop.y * y), round(crop.x * x)
     bottom, right = round((crop.y + crop.h) * y), round((crop.x + crop.w) * x)
@@ -243,10 +245,10 @@ class GridResult:
 
 @dataclass(frozen=True)
 class Grid:
-    """Everything a figure shows: the LR crop and the results of each column, and the crop of the picture itself.
+    """Everything a figure shows: the LR crop and the results of each column, and the crop of the original.
 
-    Results are by model, then by column; None where a model draws nothing and the column only changes the noise.
-    `original` is None where nothing was reduced.
+    Results are by model, then by column; None where a column differs in the temperature alone, for a model without
+    one. `original` is None where nothing was reduced.
     """
 
     columns: list[Column]
@@ -266,8 +268,8 @@ def enlarge_all(
 ) -> Grid:
     """Results of every model (a row each) in every column for a photo (h, w, 3), cut to a crop in its pixels.
 
-    `seed` is that of the noise; `report` is told before every result. Raises UsageError (temperatures for models that
-    all draw nothing).
+    `seed` is that of the noise; `report` is called before every result. Raises UsageError (temperatures, but no model
+    draws noise).
     """
     size = photo.shape[:2]
     draws = [_draw(model, columns[0], seed).temperature is not None for model in models]
@@ -315,12 +317,9 @@ def _result(photo: U8, lr: U8, model: Model, column: Column, crop: Crop, seed: i
 
 
 def numbers_text(numbers: list[Measured], protocol: str, size: tuple[int, int], *, json: bool) -> str:
-    """What was measured of two pictures, of (height, width), as a table or as JSON."""
+    """What was measured on pictures of `size` (height, width), as a table or as JSON."""
     if json:
-        plain = [
-            {**asdict(m), "values": {k: v if math.isfinite(v) else str(v) for k, v in m.values.items()}}
-            for m in numbers
-        ]
+        plain = [{**asdict(m), "values": finite(m.values)} for m in numbers]
         return json_text({"protocol": protocol, "width": size[1], "height": size[0], "measured": plain})
     names = list(numbers[0].values)
     lines = [

@@ -1,4 +1,4 @@
-"""Pictures beside each other for people: sheets of labelled cells as one picture, and a page with a slider."""
+"""Pictures side by side: contact sheets of labelled cells, and an HTML page with a slider."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ INK, PAPER, MARK = (30, 30, 30), (255, 255, 255), (230, 40, 40)
 LEAST, WIDEST = 200, 640  # of a cell, in pixels
 LARGEST, WHOLE = 400, 480  # width of a grid's cell, and of the whole picture above it
 PLOT, PAGE_PLOT = (260, 120), (320, 140)  # of a histogram, in pixels
-LINES = ((0, 114, 178), (213, 94, 0), (0, 0, 0))  # one colour per picture
+LINES = ((0, 114, 178), (213, 94, 0), (0, 0, 0))  # colours of histograms, one per picture
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A picture (h, w, 3), 8-bit, with a line below it."""
+    """A picture (h, w, 3), 8-bit, with a caption below it."""
 
     pixels: U8
     caption: str = ""
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of both, in pixels."""
+        """Height and width with the caption, in pixels."""
         h, w = self.pixels.shape[:2]
         return h + (LINE if self.caption else 0), max(w, _width(self.caption))
 
@@ -67,7 +67,7 @@ def sheet(
 ) -> U8:
     """Cells in rows and columns, (H, W, 3); None leaves a place empty.
 
-    `heads` are lines over the columns, `sides` before the rows, `footer` below everything; `above` is a cell over it.
+    `heads` are titles over the columns, `sides` before the rows, `footer` lines below; `above` is a cell over all.
     """
     side = max(map(_width, sides)) + GAP if sides else 0
     columns = itertools.zip_longest(*rows)
@@ -181,7 +181,7 @@ def _width(text: str) -> int:
 
 
 def draw_grid(grid: Grid, photo: U8, crop: Crop, name: str) -> U8:
-    """The figure, (H, W, 3): the whole picture with the crop framed, then input, models and original."""
+    """A figure (H, W, 3): the whole picture with the crop framed, then rows for input, models and original."""
     size = _cell_size(grid, crop)
     rows: list[list[Cell | None]] = [
         [Cell(resized(part, size, Image.Resampling.NEAREST)) for part in grid.inputs],
@@ -203,7 +203,7 @@ def draw_grid(grid: Grid, photo: U8, crop: Crop, name: str) -> U8:
 
 
 def _cell_size(grid: Grid, crop: Crop) -> tuple[int, int]:
-    """The size of the largest crop, within reason: smaller ones are enlarged to it."""
+    """(height, width) of the widest crop, between LEAST and LARGEST: all others are resized to it."""
     widest = max(shown.pixels.shape[1] for line in grid.results.values() for shown in line if shown)
     width = min(max(widest, LEAST), LARGEST)
     return max(1, round(width * crop.h / crop.w)), width
@@ -215,7 +215,7 @@ def _cell(shown: GridResult, size: tuple[int, int]) -> Cell:
 
 
 def enlarged_pictures(grid: Grid) -> list[Picture]:
-    """The results of a grid whose columns are of one scale as pictures of one size, with the input and the original."""
+    """Results of a grid of one scale as pictures of one size, with input and original."""
     found = [
         Picture(f"{name} {shown.column.head}" if len(grid.columns) > 1 else name, shown.pixels)
         for name, line in grid.results.items()
@@ -235,9 +235,9 @@ PAGE = Template(Path(__file__).with_name("compare.html").read_text("utf-8"))
 
 
 def page(pictures: Sequence[Picture], numbers: Sequence[Measured]) -> str:
-    """The page for pictures of one size, the first two left and right at first; it loads nothing from anywhere.
+    """A self-contained HTML page for pictures of one size; it opens with the first two left and right.
 
-    `numbers` fill a table; the histograms are those of the first three.
+    `numbers` fill a table; histograms are drawn for the first three pictures.
     """
     a, b, *more = pictures
     shown, gain = difference(a.pixels, b.pixels)

@@ -7,7 +7,7 @@ import re
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -47,12 +47,24 @@ class Cost:
     decode: float | None = None
     memory: int | None = None
 
+    @staticmethod
+    def combined(costs: Sequence[Cost], how: Callable[[Sequence[float]], float]) -> Cost:
+        """Seconds of several results combined by `how` (`sum`, `statistics.median`), and their highest peak."""
+
+        def part(name: str) -> float | None:
+            values = [getattr(cost, name) for cost in costs]
+            return None if None in values else how(values)
+
+        peaks = [cost.memory for cost in costs if cost.memory is not None]
+        seconds = how([cost.seconds for cost in costs])
+        return Cost(seconds, part("encode"), part("generate"), part("decode"), max(peaks, default=None))
+
 
 @contextmanager
 def measured(network: nn.Module, device: torch.device) -> Iterator[Cost]:
-    """Inside, a network works; afterwards the yielded `Cost` says what it took.
+    """The `Cost` of what a network does inside; it is filled in at the end.
 
-    The parts `encoder` and `generator` are timed by hooks, so that nothing in the engine knows of it.
+    The parts `encoder` and `generator` are timed by hooks, so that the engine need not know about timing.
     """
     cost = Cost()
     spent: Counter[str] = Counter()
@@ -122,7 +134,7 @@ def _peak(device: torch.device) -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-# --- apart from any benchmark -------------------------------------------------------------------------------------
+# --- without a benchmark -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -152,25 +164,9 @@ def time_model(model: Model, size: Size, scale: float, repeats: int) -> Timing:
     draws = model.draws(scale, (), range(repeats + 1), ())  # of one seed, a model may keep what it rendered
     draws *= 1 if len(draws) > 1 else repeats + 1
     costs = [model.enlarge(lr, target, draw).cost for draw in draws][1:]
-
-    def median(part: str) -> float | None:
-        values = [getattr(cost, part) for cost in costs]
-        return None if None in values else statistics.median(values)
-
-    return Timing(
-        model.name,
-        size.w,
-        size.h,
-        scale,
-        repeats,
-        statistics.median(cost.seconds for cost in costs),
-        *(median("encode"), median("generate"), median("decode")),
-        memory=max((cost.memory for cost in costs if cost.memory is not None), default=None),
-        params=model.params,
-        device=model.device,
-        precision=model.precision,
-        family=model.family,
-    )
+    about = {name: getattr(model, name) for name in ("params", "device", "precision", "family")}
+    cost = Cost.combined(costs, statistics.median)
+    return Timing(model.name, size.w, size.h, scale, repeats, **vars(cost), **about)
 
 
 def timing_table(timings: Sequence[Timing]) -> Table:
@@ -197,10 +193,10 @@ def timing_table(timings: Sequence[Timing]) -> Table:
 
 @cache
 def flops_per_pixel(name: str, scale: float, steps: int | None = None, side: int = SIDE) -> float | None:
-    """Floating-point operations per output pixel of a preset, None for a name that is none.
+    """Floating-point operations per output pixel of a preset; None for an unknown name.
 
-    A multiplication and the addition after it count as two; only products of matrices and convolutions count. Of a
-    diffusion model one and two steps are counted, which tells what any number of them takes.
+    A multiplication and the addition after it count as two; only products of matrices and convolutions count. For a
+    diffusion model, one step and two steps are counted, which gives the cost of any number of them.
     """
     try:
         preset = load_preset(name)

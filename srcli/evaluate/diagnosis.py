@@ -1,4 +1,4 @@
-"""What this machine offers, and whether enlarging works on it: for `srcli doctor` and for reports of bugs."""
+"""What this machine offers, and whether enlarging works on it: for `srcli doctor` and bug reports."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SIDE = 48  # of the picture that the self-test enlarges
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was tried, whether it works as it should, and what was found or went wrong."""
+    """One thing that was tried, whether it works, and the finding or the error."""
 
     name: str
     ok: bool
@@ -46,14 +46,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found: facts (heading -> name -> value), and checks."""
+    """Facts (heading -> name -> value), and checks."""
 
     facts: dict[str, dict[str, str]]
     checks: list[Check] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """Whether everything that was tried works."""
         return all(check.ok for check in self.checks)
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,10 +115,12 @@ def _devices() -> dict[str, str]:
 
 
 def _codecs() -> dict[str, str]:
-    there = {
-        name: (features.version(name) or "yes") if features.check(name) else "missing" for name in CODECS
+    return {
+        name.replace("littlecms2", "LittleCMS"): (features.version(name) or "yes")
+        if features.check(name)
+        else "missing"
+        for name in CODECS
     }
-    return {name.replace("littlecms2", "LittleCMS"): version for name, version in there.items()}
 
 
 def _folders() -> dict[str, str]:
@@ -132,7 +133,6 @@ def _folders() -> dict[str, str]:
 
 
 def _check_weights() -> Check:
-    """The bundled default, re-hashed."""
     try:
         preset = load_preset(DEFAULT_PRESET)
         digest = check_hash(preset, find(preset))
@@ -142,14 +142,14 @@ def _check_weights() -> Check:
 
 
 def _check_pair() -> Check:
-    """Torch beside the torchvision that LPIPS and DISTS import."""
+    """Whether torch fits the torchvision that LPIPS and DISTS import."""
     problem = import_problem("torchvision")
     pair = " and ".join(f"{name} {version}" for name, version in _versions(("torch", "torchvision")).items())
     return Check("torchvision", ok=problem is None, detail=problem or f"{pair} belong together")
 
 
 def _check_network(device: str) -> list[Check]:
-    """Enlarges a known picture whole and in tiles, and, on a GPU, in half precision."""
+    """Enlarge a known picture whole and in tiles, and on a GPU in half precision."""
     rows, cols = torch.meshgrid(torch.arange(SIDE) / SIDE, torch.arange(SIDE) / SIDE, indexing="ij")
     lr = torch.stack([rows, cols, (rows * 40).sin() * (cols * 30).cos() / 2 + 0.5]).unsqueeze(0)
     checks = []

@@ -1,4 +1,4 @@
-"""Pictures of what a model draws: which branch answered where, and how far samples are from each other."""
+"""Pictures about a model's results, for `explain`: branches by pixel, deviation of samples, slope of a field."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ GRAY_PER_LEVEL = 8  # a deviation of 32 levels is white
 def selection_picture(
     upscaler: Upscaler, image: Image, target: Size, *, seed: int = 0
 ) -> tuple[bytes, str, NDArray[np.float32]]:
-    """The branch that answered each pixel, over the result, as PNG; the shares in words; the scores (branches, H, W).
+    """The branch of each pixel drawn over the result, as PNG; the shares in words; the scores (branches, H, W).
 
-    Raises:
-        UsageError: the network chooses no branch for each pixel.
+    Raises UsageError (the network does not choose a branch for each pixel).
     """
     if not upscaler.selects:
         raise UsageError(f"'{upscaler.preset.name}' chooses no branch for each pixel.")
@@ -43,7 +42,7 @@ def selection_picture(
 def deviation_picture(
     upscaler: Upscaler, image: Image, target: Size, samples: int, *, seed: int = 0
 ) -> tuple[bytes, str]:
-    """The standard deviation over `samples` results with seeds from `seed` on, as a gray PNG, and its mean in words."""
+    """The standard deviation over `samples` results, of seeds from `seed` on, as a gray PNG, and its mean in words."""
     chosen = choose(upscaler.preset, target.h / image.size[0])
     temperature = None if chosen is None else chosen.value
     total, squares = np.zeros((2, *target, 3), np.int64)

@@ -1,4 +1,4 @@
-"""What is evaluated: networks, the classic interpolations, and either of them averaged over eight views."""
+"""What is evaluated: networks, the classic interpolations, and self-ensembles of either."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ INTERPOLATIONS = {
 
 
 class Draw(NamedTuple):
-    """How a result is drawn, for models that draw: temperature and seed of the noise, steps of the sampler."""
+    """Temperature and seed of the noise and steps of the sampler behind one result; None where a model has none."""
 
     temperature: float | None = None
     seed: int | None = None
@@ -49,9 +49,9 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """An enlarged picture: pixels (H, W, 3), float32 in [0, 1] or 8-bit, and what it took.
+    """An enlarged picture: pixels (H, W, 3), float32 in [0, 1] or 8-bit, and its cost.
 
-    `choices` are the pixels of each branch by what the picture shows there, of networks that are asked for them.
+    `choices`, if they are counted, are the pixels of each branch by what the picture shows there.
     """
 
     pixels: NDArray[np.float32] | U8
@@ -67,11 +67,11 @@ class Model(ABC):
         family: regression, flow, diffusion, real-world or interpolation.
         params: number of parameters, None if it has none.
         device: where it runs.
-        precision: its arithmetic.
+        precision: fp32, fp16 or bf16; None for an interpolation.
         weights: SHA-256 of its weights, None if it has none.
         published_as: method and encoder as published tables call them, None if they do not.
-        published_kind: the same of its kind of network, whatever its size; None for one that is no network.
-        limit: whether its results are kept within limits; None if it has none.
+        published_kind: the same for this kind of network, whatever its size; None for an interpolation.
+        limit: whether the limiter is on; None for a model without one.
     """
 
     name: str
@@ -87,13 +87,13 @@ class Model(ABC):
     @property
     @abstractmethod
     def identity(self) -> str | None:
-        """Equal for models that give equal results; None for one whose results must not be kept."""
+        """A key for caches, equal for models that give equal results; None for results that must not be cached."""
 
     @abstractmethod
     def draws(
         self, scale: float, temperatures: Sequence[float], seeds: Sequence[int], steps: Sequence[int]
     ) -> list[Draw]:
-        """The results asked for at a scale; a single empty `Draw` for a model that draws nothing."""
+        """The results to make at a scale; a single empty `Draw` for a deterministic model."""
 
     @abstractmethod
     def enlarge(self, lr: U8, size: Size, draw: Draw) -> Result:
@@ -109,22 +109,19 @@ class Interpolation(Model):
 
     @property
     def identity(self) -> str | None:
-        """The name says everything."""
         return f"pillow {self.name}"
 
     def draws(self, *_: object) -> list[Draw]:
-        """One result."""
         return [Draw()]
 
     def enlarge(self, lr: U8, size: Size, draw: Draw) -> Result:
-        """The picture at `size`, 8-bit."""
         start = time.perf_counter()
         image = Image.fromarray(lr).resize((size.w, size.h), INTERPOLATIONS[self.name])
         return Result(np.asarray(image), Cost(time.perf_counter() - start))
 
 
 class Render(NamedTuple):
-    """What all temperatures of one picture and seed share: float32 (H, W, 3) each, and what it took."""
+    """What all temperatures of one picture and seed share, float32 (H, W, 3) each: mean + temperature * direction."""
 
     mean: NDArray[np.float32]
     direction: NDArray[np.float32]
@@ -132,7 +129,7 @@ class Render(NamedTuple):
 
 
 class Network(Model):
-    """A network behind an `Upscaler`, by its preset's name or another; `selection` counts what its branches answer."""
+    """A network behind an `Upscaler`, called as its preset by default; `selection` counts which branch answers where."""
 
     def __init__(self, upscaler: Upscaler, name: str | None = None, *, selection: bool = False) -> None:
         self.upscaler = upscaler
@@ -144,16 +141,14 @@ class Network(Model):
         self.params = sum(p.numel() for p in upscaler.network.parameters())
         self.device, self.precision = str(upscaler.device), upscaler.precision
         self.weights = upscaler.weights_sha256
-        self.published_as, self.published_kind = (
-            published_name(upscaler.preset),
-            published_kind(upscaler.preset),
-        )
+        self.published_as = published_name(upscaler.preset)
+        self.published_kind = published_kind(upscaler.preset)
         self._picture: tuple[str, Size] | None = None
         self._renders: dict[int, Render] = {}
 
     @property
     def identity(self) -> str | None:
-        """Weights, settings and arithmetic; None for weights in no file, code of a plug-in, or where choices are counted."""
+        """Weights, settings and precision; None for weights in no file, code of a plug-in, or where choices are counted."""
         preset = self.upscaler.preset
         if self.weights is None or self.selection or has_plugins(preset):
             return None
@@ -172,7 +167,6 @@ class Network(Model):
     def draws(
         self, scale: float, temperatures: Sequence[float], seeds: Sequence[int], steps: Sequence[int]
     ) -> list[Draw]:
-        """Every temperature with every seed; the preset's own temperature where none is asked for."""
         if self.sampling is not None:
             counts = steps or (self.sampling.steps,)
             return [Draw(None, seed, count) for count in counts for seed in seeds or (0,)]
@@ -182,10 +176,10 @@ class Network(Model):
         return [Draw(t, seed) for t in temperatures or (chosen.value,) for seed in seeds or (0,)]
 
     def enlarge(self, lr: U8, size: Size, draw: Draw) -> Result:
-        """The picture at `size`, float in [0, 1].
+        """As `Model.enlarge`.
 
-        What all temperatures share is rendered once per picture and seed; its cost stands at each of them, as what a
-        single result would have taken.
+        What all temperatures share is rendered once per picture and seed; each of them is charged its full cost, which
+        a single result would have taken.
         """
         if draw.temperature is not None:
             render = self._render(lr, size, draw.seed or 0)
@@ -212,7 +206,7 @@ class Network(Model):
         return Result(np.clip(sr, 0, 1, out=sr), cost, choices)
 
     def _render(self, lr: U8, size: Size, seed: int) -> Render:
-        """Mean and direction; those of the last picture are kept, for every seed."""
+        """Mean and direction; those of the last picture are kept for every seed."""
         picture = digest(lr), size
         if self._picture != picture:
             self._picture, self._renders = picture, {}
@@ -231,33 +225,27 @@ def _tensor(lr: U8) -> torch.Tensor:
 
 
 class SelfEnsemble(Model):
-    """A model's mean over flips and rotations of its input, see `dihedral` (Timofte et al., 2016)."""
+    """A model's mean over flips and rotations of its input (Timofte et al., 2016); `copies` are numbers of `dihedral`."""
 
     def __init__(self, model: Model, copies: Sequence[int] = range(COPIES)) -> None:
         self.model, self.copies = model, copies
         self.mark = "tta" if len(copies) == COPIES else f"tta{len(copies)}"
         self.name = f"{model.name}+{self.mark}"
         self.family, self.params, self.weights = model.family, model.params, model.weights
-        self.device, self.precision = model.device, model.precision
-        self.published_kind, self.limit = (
-            model.published_kind,
-            model.limit,
-        )  # published figures (`published_as`) are without it
+        self.device, self.precision, self.limit = model.device, model.precision, model.limit
+        self.published_kind = (
+            model.published_kind
+        )  # not `published_as`: those figures are without self-ensemble
 
     @property
     def identity(self) -> str | None:
-        """That of the model, marked."""
         inner = self.model.identity
         return None if inner is None else f"{inner} {self.mark}"
 
-    def draws(
-        self, scale: float, temperatures: Sequence[float], seeds: Sequence[int], steps: Sequence[int]
-    ) -> list[Draw]:
-        """Those of the model."""
-        return self.model.draws(scale, temperatures, seeds, steps)
+    def draws(self, *wanted: Any) -> list[Draw]:
+        return self.model.draws(*wanted)
 
     def enlarge(self, lr: U8, size: Size, draw: Draw) -> Result:
-        """The mean of the results, float in [0, 1]."""
         costs = []
 
         def enlarged(copy: U8, goal: Size) -> NDArray[np.float32]:
@@ -266,28 +254,18 @@ class SelfEnsemble(Model):
             return as_float(result.pixels)
 
         total = self_ensemble(enlarged, lr, size, np.float64, self.copies)
-        return Result(total.astype(np.float32), _sum(costs))
-
-
-def _sum(costs: list[Cost]) -> Cost:
-    def total(part: str) -> float | None:
-        values = [getattr(cost, part) for cost in costs]
-        return None if None in values else sum(values)
-
-    peaks = [cost.memory for cost in costs if cost.memory is not None]
-    seconds = sum(cost.seconds for cost in costs)
-    return Cost(seconds, total("encode"), total("generate"), total("decode"), max(peaks, default=None))
+        return Result(total.astype(np.float32), Cost.combined(costs, sum))
 
 
 def as_float(pixels: NDArray[np.float32] | U8) -> NDArray[np.float32]:
-    """Pixels in [0, 1]."""
+    """Pixels as float32 in [0, 1]."""
     if pixels.dtype == np.uint8:
         return pixels.astype(np.float32) / np.float32(255)
     return pixels.astype(np.float32, copy=False)
 
 
 def family_of(preset: Preset) -> str:
-    """The family a preset belongs to, for groups and colours."""
+    """The family of a preset, which tables group by and plots colour by."""
     if is_sampled(preset):
         return "diffusion"
     return "flow" if is_generative(preset) else "regression"
@@ -307,10 +285,10 @@ def open_model(
 ) -> Model:
     """The interpolation, preset or weights file called `name`; device, precision and tile are those of `Upscaler`.
 
-    `tta` averages over these copies of `dihedral`. `sampling` says how a preset is sampled, by default as it says
-    itself. With a `branch` of a decoder that has several the model is called NAME/BRANCH; `selection` counts which
-    branch answers where, for models that choose. `limit=False` leaves results beyond their limits; a model that has
-    some is called NAME+no-limit then. Raises PresetError (an unknown name), ModelError (weights missing, refused or
+    `tta` averages over these copies of `dihedral`. `sampling` gives the sampler of a preset, its own by default. With a
+    `branch` of a decoder that has several, the model is called NAME/BRANCH; `selection` counts which branch answers
+    where, for models that choose. `limit=False` turns the limiter off, and calls a model that has one NAME+no-limit.
+    Raises PresetError (an unknown name), ModelError (weights missing, refused or
     damaged), ResourceError (no such device).
     """
     model: Model
@@ -326,7 +304,7 @@ def open_model(
 
 
 def as_model(given: Model | Upscaler | str) -> Model:
-    """What is evaluated, of what `evaluate` takes: a network that is open, or a name. Raises as `open_model`."""
+    """The model that `evaluate` was given: open already, or by name. Raises as `open_model`."""
     if isinstance(given, Upscaler):
         return Network(given)
     return open_model(given) if isinstance(given, str) else given

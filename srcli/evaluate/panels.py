@@ -1,4 +1,4 @@
-"""From the rows that `eval` writes, and from published figures, to the panels of `pareto`."""
+"""Panels of `pareto` from the rows that `eval` writes and from published figures."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from srcli.evaluate.rows import Row, group_key, grouped, means
 from srcli.evaluate.statistics import interval_of, label
 from srcli.metrics import check_niqe
 
-OF_A_ROW = frozenset({"seconds", "params", "memory"})  # costs that are no metrics
-SAME = 1e-6  # two measurements of one picture that differ by less are one
+OF_A_ROW = frozenset({"seconds", "params", "memory"})  # costs, which are fields of a row, not metrics
+SAME = 1e-6  # two measurements of one picture that differ by less are equal
 
 
 def panels(
@@ -28,8 +28,8 @@ def panels(
 ) -> list[Panel]:
     """One panel per benchmark, scale and kind of LR, in order of first appearance.
 
-    The rows are measurements of single pictures, from any number of files. `cost` is what the size of a marker says,
-    `mix_protocols` allows points of unlike protocols in one panel, `intervals` finds bootstrap intervals of the
+    The rows are measurements of single pictures, from any number of files. `cost` sets the size of markers,
+    `mix_protocols` allows points of different protocols in one panel, `intervals` adds bootstrap intervals of the
     means. Raises UsageError (no row has both values, one is NaN, protocols are mixed, or points share no picture).
     """
     check_niqe((x.name, y.name))
@@ -71,7 +71,7 @@ def _points(rows: Sequence[Row], panel: Panel, *, intervals: bool, mix: bool) ->
 
 
 def _key(row: Row) -> tuple[object, ...]:
-    """What the rows of one point share: a name may stand for other weights in another file."""
+    """What the rows of one point share; one name may stand for different weights in two files."""
     return (*group_key(row), row.weights, row.device, row.precision)
 
 
@@ -130,7 +130,7 @@ def _common_pictures(groups: list[list[Row]], panel: Panel) -> list[list[Row]]:
 
 
 def _labels(rows: Sequence[Row]) -> list[str]:
-    """Names that differ: with the weights, then the device, then the protocol, where the plain ones do not."""
+    """Distinct names: where plain ones are equal, with the weights, then the device, then the protocol."""
     names = [label(row) for row in rows]
     extras: tuple[Callable[[Row], str], ...] = (
         lambda r: f"@{r.weights[:8]}" if r.weights else "",

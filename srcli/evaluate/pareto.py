@@ -87,8 +87,8 @@ class Panel:
     """The points of one benchmark at one scale.
 
     `lr`: "given" or how it was made. `points`: those that were measured; only they form the front. `published`: those
-    from papers. `notes`: what a reader has to know. `cost`: what the size of a marker says. `usual`: the protocol of
-    a panel without measured points.
+    from papers. `notes`: lines for the reader. `cost`: what the size of a marker shows. `usual`: the protocol of a
+    panel without measured points.
     """
 
     benchmark: str
@@ -109,7 +109,7 @@ class Panel:
 
     @property
     def protocols(self) -> list[str]:
-        """By which the points were measured, in order of appearance."""
+        """Those of the measured points, in order of appearance."""
         return list(dict.fromkeys(point.protocol for point in self.points)) or [self.usual]
 
     def gains(self) -> list[tuple[float, float]]:
@@ -123,7 +123,7 @@ class Panel:
 
     @property
     def dominated(self) -> dict[str, list[str]]:
-        """Labels of points that others dominate, with the labels of those others, the ones of the front first."""
+        """Labels of dominated points, each with the labels of those that dominate it, points of the front first."""
         gains = self.gains()
         best = front(gains)
         order = sorted(range(len(gains)), key=lambda i: i not in best)
@@ -147,7 +147,7 @@ class Panel:
 
 
 def axis(word: str) -> Axis:
-    """The axis called so; ``name:higher`` or ``name:lower`` says which way is better for an unknown column.
+    """The axis of this name; ``name:higher`` or ``name:lower`` says which way is better for an unknown column.
 
     Raises UsageError (a name whose direction is unknown).
     """
@@ -198,10 +198,10 @@ def hypervolume(gains: Sequence[tuple[float, float]], origin: tuple[float, float
 
 
 def curves(points: Iterable[Point]) -> list[list[Point]]:
-    """Points of one model that differ in a single setting, along it: a trade-off that one can dial.
+    """Points of one model that differ in a single setting, in its order: a trade-off the user can choose from.
 
-    With several temperatures and several steps there is a curve over temperature for each number of steps, and the
-    other way round.
+    With several temperatures and several steps there is a curve over temperature for each number of steps, and vice
+    versa.
     """
     found: dict[tuple[object, ...], list[Point]] = {}
     for p in points:
@@ -214,7 +214,7 @@ def curves(points: Iterable[Point]) -> list[list[Point]]:
     return [sorted(group, key=operator.attrgetter(setting)) for setting, group in lines]
 
 
-# --- what panels say ----------------------------------------------------------------------------------------------
+# --- panels as tables and JSON ----------------------------------------------------------------------------------------------
 
 
 def panel_table(panel: Panel, *, hypervolume: bool = False, origin: Origin = None) -> Table:
@@ -325,6 +325,6 @@ p { color: #555; margin: .2rem 0 }
 
 
 def page(svg: str, tables: Sequence[Table]) -> str:
-    """A page that needs nothing else: the picture (SVG, with or without XML declaration) and its tables."""
+    """A self-contained HTML page: the picture (SVG, with or without XML declaration) and its tables."""
     body = "\n".join(html_table(table) for table in tables)
     return f"{PAGE}{svg[svg.index('<svg') :]}\n{body}\n</html>\n"

@@ -1,7 +1,7 @@
 """Pictures of panels, drawn by Matplotlib without a display: Pareto fronts, and curves along a temperature.
 
-Filled markers were measured, hollow ones were published; the line of a front is the edge of what it dominates, the
-star of a curve is the temperature that the rule chose.
+Filled markers were measured, hollow ones published; the line of a front bounds the region that it dominates, the
+star on a curve is the temperature that the rule chose.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ PLACES = (  # directions of a label from its marker, the nearest first
 def file_of(
     draw: Callable[[], Figure], form: PictureFormat = "png", *, dpi: int = 160, style: dict[Any, Any] = STYLE
 ) -> bytes:
-    """The bytes of a file with the figure that `draw` makes in `style`; equal figures give equal bytes."""
+    """A file, as bytes, of the figure that `draw` makes in `style`; equal figures give equal bytes."""
     with mpl.rc_context(style):
         buffer = io.BytesIO()
         metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
@@ -90,7 +90,7 @@ def _name(axes: Axes, panel: Panel, margin: float) -> None:
 
 
 def _key(panel: Panel) -> tuple[str, str]:
-    """What the numbers beside hollow markers mean, in two columns."""
+    """The legend for the numbers beside hollow markers, in two columns."""
     texts = [f"{n} {p.label} ({p.source})" for n, p in enumerate(panel.published, 1)]
     half = -(-len(texts) // 2)
     return "\n".join(texts[:half]), "\n".join(texts[half:])
@@ -212,7 +212,7 @@ def _short(value: float) -> str:
 
 
 def _label(axes: Axes, panel: Panel, sizes: Sizes) -> None:
-    """Names beside points, each where it covers least of what is there already."""
+    """Labels beside points, each where it overlaps least with what is drawn already."""
     radii = [math.sqrt(sizes.area(p.cost)) / 2 for p in panel.points]
     taken = [_around(axes, p, r) for p, r in zip(panel.points, radii, strict=True)]
     taken += [_around(axes, p, 3) for p in panel.published]
@@ -224,7 +224,7 @@ def _label(axes: Axes, panel: Panel, sizes: Sizes) -> None:
 
 
 def _words(p: Point, line: list[Point] | None) -> str:
-    """A curve's first point bears the model's name; at the others the setting is enough."""
+    """The model's name at a curve's first point, only the setting at the others."""
     if line is None or p is line[0]:
         return p.label
     return f"{p.temperature:g}" if line[0].temperature != line[-1].temperature else f"{p.steps}"

@@ -1,4 +1,4 @@
-"""A small part of a picture by one model or by all that are here, side by side, before a run over the whole."""
+"""A small part of a picture enlarged by one model or by several, side by side, before a run over the whole."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def preview(
 
     Args:
         path: of the picture.
-        models: presets or weights files; one that cannot be opened is told of and left out, if there are others.
+        models: presets or weights files; one of several that cannot be opened is reported and left out.
         scale: the factor for a picture of (height, width).
         at: the middle of the part, x and y in pixels of the picture; by default, where most detail is.
         device: as for `Upscaler`.
         precision: as for `Upscaler`.
-        report: told what is done.
+        report: called with a line about each model.
 
     Raises:
         UsageError: `at` lies outside.

@@ -1,4 +1,4 @@
-"""Published figures beside ours: which table prints the same model, picture set, scale and metric."""
+"""Published figures: which table prints the same model, benchmark, scale and metric as a mean of ours."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from srcli.config.presets import Preset, preset_folders
 from srcli.errors import UsageError
 from srcli.evaluate.rows import Row, grouped
 
-LUMA_SETS = "Set5", "Set14", "B100", "Urban100"  # their figures are on luma, whether a paper says so or not
+LUMA_SETS = "Set5", "Set14", "B100", "Urban100"  # PSNR on these is on luma, even if a paper does not say so
 GENERATIVE = "linf/2", "linf/4", "collected/generative"  # border = scale; all other DIV2K figures: scale + 6
 REAL_WORLD = "lgcaa/I"  # prints no scale: its sets are x4
 HUNDREDFOLD = "printed x100"  # in the column `protocol`: a fraction as per cent
-FAMILIES = {  # of published methods; whatever is not named is a regression
+FAMILIES = {  # of published methods; all others are regression
     method: family
     for family, methods in {
         "interpolation": "Bicubic",
@@ -85,7 +85,7 @@ def _figure(line: Mapping[str, str]) -> Figure:
 
 
 def published_name(preset: Preset) -> tuple[str, str | None] | None:
-    """Method and encoder as tables print them; None for a model that no table has."""
+    """Method and encoder as tables print them; None for a model that is in no table."""
     if preset.name == "lgcaa":  # restores pictures: no encoder to choose
         return "LGCAA", None
     (method, body), args = published_kind(preset), preset.encoder.args
@@ -94,7 +94,7 @@ def published_name(preset: Preset) -> tuple[str, str | None] | None:
 
 
 def published_kind(preset: Preset) -> tuple[str | None, str | None]:
-    """The method that tables print of a network's kind, whatever its size, and the encoder."""
+    """Method and encoder as tables print them for networks of this kind, whatever their size."""
     if preset.kind == "restoration":  # there is no encoder to choose
         return "LGCAA", None
     from srcli.weights.build import titles  # brings torch
@@ -104,7 +104,7 @@ def published_kind(preset: Preset) -> tuple[str | None, str | None]:
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """What one table prints of one method on one set at one scale, by the names of our metrics."""
+    """One method's figures in one table, on one benchmark at one scale, by the names of our metrics."""
 
     label: str
     method: str
@@ -116,9 +116,9 @@ class PublishedRow:
 
 
 def published_rows(figures: Iterable[Figure], like: Row, metrics: Sequence[str]) -> list[PublishedRow]:
-    """Rows of other papers: those of the set and scale of `like` that measure what its protocol does.
+    """Published rows on the benchmark and scale of `like` whose figures its protocol can be compared with.
 
-    Variants that a table tells apart by something else than the temperature are left out.
+    Variants of a method that differ in anything but the temperature are left out.
     """
     here = (f for f in figures if f.benchmark == like.benchmark and f.scale == like.scale)
     found = []
@@ -141,10 +141,10 @@ def published_rows(figures: Iterable[Figure], like: Row, metrics: Sequence[str])
 
 
 class References:
-    """Looks up what was published for a mean.
+    """Looks up the published figure for a mean.
 
     `figures`: in order of preference. `names`: what tables call our models; a model without an entry is looked up
-    under its own name. `kinds`: method and encoder of models that no table has, see `published_kind`.
+    under its own name. `kinds`: method and encoder of models that are in no table, see `published_kind`.
     """
 
     def __init__(
@@ -164,9 +164,9 @@ class References:
         return next((f for f in same if _same_temperature(f, mean) and _same_metric(f, mean, metric)), None)
 
     def beside(self, means: Sequence[Row], metrics: Sequence[str]) -> list[tuple[Row, PublishedRow]]:
-        """Published rows for means of models that no table has, each once, with the first mean that they belong to.
+        """Published rows to compare models with that are in no table, each once, with the first mean it belongs to.
 
-        Those of the same method; where no table has any, those of the same family and encoder.
+        These are rows of the same method or, if there are none, of the same family and encoder.
         """
         found: dict[tuple[Any, ...], tuple[Row, PublishedRow]] = {}
         for mean in means:

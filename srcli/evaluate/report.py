@@ -1,4 +1,4 @@
-"""What an evaluation says: one table per protocol, and the document that JSON holds."""
+"""An evaluation as tables, one per protocol, and as a JSON document."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAMILIES = ("regression", "diffusion")  # whose best `--group-by family` compare
 
 @dataclass(frozen=True)
 class Options:
-    """What else a table shows.
+    """What a table shows besides means.
 
     `references`: published figures beside ours; None for none. `bootstrap`: intervals of the means. `wilcoxon`: a
     test for every pair of models. `families`: percent against the best of each family. `per_image`: a line for every
@@ -89,7 +89,7 @@ def _printed_label(printed: PublishedRow) -> str:
 
 
 def _said(evaluation: Evaluation, metrics: Iterable[Metric]) -> list[str]:
-    """Notices of metrics, what is absent, and the evaluation's own notes."""
+    """Lines above a table: notices of metrics, absent metrics, and the evaluation's own notes."""
     absent = [f"{name} cannot be measured: {reason}" for name, reason in evaluation.absent.items()]
     return [*(m.notice for m in metrics if m.notice), *absent, *evaluation.notes]
 
@@ -119,7 +119,7 @@ def _image_table(evaluation: Evaluation, rows: list[Row]) -> Table:
 def _beside(
     metric: Metric, chosen: list[Mean], rows: list[Row], evaluation: Evaluation, options: Options
 ) -> list[list[str]]:
-    """Columns that belong to a metric: its interval, published values, gains by family; none that is empty."""
+    """The columns beside a metric that are not empty: its interval, published values, gains by family."""
     columns: list[list[str]] = []
     if options.bootstrap:
         columns.append(["95 %", *(_interval(mean, rows, metric) for mean in chosen)])
@@ -279,7 +279,7 @@ def _mean_document(
 
 
 def _clean(table: Mapping[str, object]) -> dict[str, object]:
-    """Without NaN and infinity, which JSON does not know."""
+    """With None for NaN and "inf" for infinity, which JSON cannot hold."""
 
     def plain(x: object) -> object:
         if isinstance(x, float) and not math.isfinite(x):

@@ -1,6 +1,6 @@
 """Rows: one measured picture each, their means, and files of them: `pareto` reads what `eval` writes.
 
-Rows are kept from one run to the next too, so that an evaluation can be stopped, continued and extended.
+Rows are also cached from one run to the next, so that an evaluation can be stopped, continued and extended.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,15 +36,15 @@ class Row:
         scale: HR pixels per LR pixel.
         protocol: name and version.
         lr: "given", or "made here (<how>)".
-        temperature: of the noise, whose `seed` is beside it; None where none is drawn.
-        steps: of a sampler; None where there is none.
+        temperature: of the noise of `seed`; None where none is drawn.
+        steps: of a diffusion sampler; None for other models.
         seconds: for the whole picture; encode, generate and decode are its parts where a model has them.
         memory: peak bytes, of the device or of the process.
         family: regression, flow, diffusion, real-world or interpolation.
         params: parameters of the model.
         weights: first digits of the weights' SHA-256.
-        width: of the HR picture, after cropping, as `height` is.
-        srcli: version.
+        width: of the HR picture after cropping; so is `height`.
+        srcli: the version that measured.
     """
 
     model: str
@@ -80,7 +81,7 @@ class Row:
 
     @staticmethod
     def from_dict(table: Mapping[str, Any]) -> Row:
-        """The row that `to_dict` wrote, or a line of CSV; unknown numbers are metrics. UsageError for anything else."""
+        """The row of a table from `to_dict` or CSV; unknown columns are metrics. UsageError if one is no number."""
         known = {f.name: str(f.type) for f in fields(Row)}
         own: dict[str, Any] = {}
         metrics: dict[str, float] = {}
@@ -120,12 +121,12 @@ class Mean:
 
 
 def set_key(row: Row) -> tuple[Any, ...]:
-    """What rows have in common that can be compared."""
+    """What rows must have in common to be compared."""
     return row.protocol, row.benchmark, row.scale, row.lr
 
 
 def group_key(row: Row) -> tuple[Any, ...]:
-    """What rows that are averaged have in common."""
+    """What rows must have in common to be averaged."""
     return (*set_key(row), row.model, row.temperature, row.steps)
 
 
@@ -145,10 +146,10 @@ def means(rows: Iterable[Row]) -> list[Mean]:
 def _mean(rows: list[Row]) -> Mean:
     by_image, by_seed = grouped(rows, lambda row: row.image), grouped(rows, lambda row: row.seed)
     names = [name for name in rows[0].metrics if all(name in row.metrics for row in rows)]
-    values = {name: average(average(r.metrics[name] for r in rs) for rs in by_image) for name in names}
+    values = {name: fmean(fmean(r.metrics[name] for r in rs) for rs in by_image) for name in names}
     deviation = {}
     if len(by_seed) > 1:
-        per_seed = {n: [average(r.metrics[n] for r in rs) for rs in by_seed] for n in names}
+        per_seed = {n: [fmean(r.metrics[n] for r in rs) for rs in by_seed] for n in names}
         deviation = {name: _deviation(v) for name, v in per_seed.items()}
     parts = {part: _known_mean(rows, part) for part in ("seconds", "encode", "generate", "decode")}
     memory = max((row.memory for row in rows if row.memory is not None), default=None)
@@ -156,24 +157,18 @@ def _mean(rows: list[Row]) -> Mean:
     return Mean(Row(**first), len(by_image), len(by_seed), deviation)
 
 
-def average(values: Iterable[float]) -> float:
-    """The arithmetic mean, exactly rounded; of infinite values as IEEE 754 has it."""
-    found = list(values)
-    return math.fsum(found) / len(found) if all(map(math.isfinite, found)) else sum(found) / len(found)
-
-
 def _deviation(values: list[float]) -> float:
-    centre = average(values)
+    centre = fmean(values)
     return math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1))
 
 
 def _known_mean(rows: list[Row], part: str) -> float | None:
     known = [getattr(row, part) for row in rows if getattr(row, part) is not None]
-    return average(known) if known else None
+    return fmean(known) if known else None
 
 
 def finite(values: Mapping[str, float]) -> dict[str, float | str]:
-    """The values, with "inf" for infinity, which JSON does not know."""
+    """The values, with the text "inf" for infinity, which JSON cannot hold."""
     return {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
 
 
@@ -237,17 +232,17 @@ def csv_text(tables: Sequence[Mapping[str, Any]]) -> str:
     return buffer.getvalue()
 
 
-# --- kept from one run to the next -------------------------------------------------------------------------------
+# --- cached from one run to the next -------------------------------------------------------------------------------
 
 
 def row_key(*parts: object) -> str:
-    """A name for everything that a row depends on; the program's version is one of the parts."""
+    """A hash of everything that a row depends on, the program's version included."""
     text = json.dumps([__version__, *map(str, parts)])
     return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 
 
 def digest(pixels: NDArray[np.uint8]) -> str:
-    """A name for the pixels of a picture."""
+    """A hash of the pixels of a picture."""
     shape = repr(pixels.shape).encode()
     return hashlib.blake2b(shape + np.ascontiguousarray(pixels).data, digest_size=16).hexdigest()
 
@@ -267,9 +262,9 @@ class RowCache:
         return replace(row, metrics={name: row.metrics[name] for name in wanted})
 
     def put(self, key: str, row: Row) -> None:
-        """Keep a row; metrics of an earlier one with the same key stay.
+        """Store a row; metrics of an earlier one with the same key stay.
 
-        A cache that cannot be written to (a full disk, a folder of somebody else) costs time, not results.
+        A cache that cannot be written (a full disk, somebody else's folder) costs time, not results: no error.
         """
         before = self._read(key)
         merged = {**(before.metrics if before else {}), **row.metrics}

@@ -1,4 +1,4 @@
-"""evaluate: models, benchmarks and scales in, one row per picture out."""
+"""`evaluate`: models, benchmarks and scales in, one row per picture out."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ class Failure:
 
 @dataclass
 class Evaluation:
-    """What came out.
+    """The result of `evaluate`.
 
     Attributes:
         rows: by benchmark, scale, model and picture.
         protocols: those that were used, by label.
         cached: how many rows an earlier run had measured.
-        choices: which branch answered how many pixels of each picture, of models that were asked for it.
-        notes: what else to say above a table.
+        choices: how many pixels of each picture each branch answered, if that is counted.
+        notes: further lines for above a table.
         whole: how many pictures a benchmark has at a scale, measured or not.
-        absent: metrics that were asked for and cannot be measured here, and why; their cells say so.
+        absent: metrics that were asked for but cannot be measured here, with the reason.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -65,11 +65,11 @@ class Evaluation:
     absent: dict[str, str] = field(default_factory=dict)
 
     def left_out(self, mean: Mean) -> int:
-        """How many pictures of its set a mean is not over: beyond a limit, missing or failed."""
+        """How many pictures of its set a mean leaves out: beyond a limit, missing or failed."""
         return max(self.whole.get((mean.row.benchmark, mean.row.scale), 0) - mean.images, 0)
 
 
-Report = Callable[[Row | Failure, int, int], None]  # what came, how many pictures are done, of how many
+Report = Callable[[Row | Failure, int, int], None]  # the outcome, how many pictures are done, of how many
 Order = tuple[int, int, int, int, int]  # benchmark, scale, model, picture, draw
 Picture = tuple[object, ...]
 Features = tuple[NDArray[np.float64], NDArray[np.float64]]  # of a result and of its truth
@@ -93,13 +93,13 @@ def evaluate(
 ) -> Evaluation:
     """Measure every model on every picture of every benchmark at every scale.
 
-    Models are open, or named: a preset, weights file or interpolation; benchmarks too, a path is a folder of pictures.
-    Models that draw noise do so with all `temperatures` (by default their own) and `seeds`, samplers with all
-    `steps`; of a benchmark only the first `limit` pictures count, by its own protocol unless another is given. A
-    picture that fails is named in `failures`; the others are finished. Rows are kept in `cache` and taken from it,
-    but for metrics of whole sets, which need every picture, and those that are not kept; results are written to the
-    folder `save_images` as 8-bit PNG. `ranks` share the work, and each returns all rows; `report` is told about every
-    row and failure of this process. Raises NothingToDoError (a benchmark's folder is empty), ModelError (HR and LR
+    Models and benchmarks are opened already or given by name (preset, weights file or interpolation; a path is a folder
+    of pictures). Models that draw noise do so at all `temperatures` (by default their own) and with all `seeds`,
+    diffusion models with all `steps`. Only the first `limit` pictures of a benchmark count; its own protocol is used
+    unless another is given. A picture that fails is listed in `failures`, and the others go on. Rows are stored in
+    `cache` and taken from it, unless a metric needs whole sets or must not be cached. Results are written to the folder
+    `save_images` as 8-bit PNG. `ranks` share the work, and each returns all rows; `report` is called with every row and
+    failure of this process. Raises NothingToDoError (a benchmark's folder is empty), ModelError (HR and LR
     files do not pair up), UsageError (an unknown protocol or metric).
     """
     opened = [as_model(model) for model in models]
@@ -136,13 +136,13 @@ def _as_benchmark(given: Benchmark | Path | str) -> Benchmark:
 
 
 def metrics_called(names: Iterable[Metric | str]) -> list[Metric]:
-    """Metrics, those that are named looked up."""
+    """The metrics, names looked up."""
     return [m if isinstance(m, Metric) else find_metrics([m])[0] for m in names]
 
 
 @dataclass(frozen=True)
 class _Task:
-    """One picture of one benchmark at one scale; the numbers are for the order of rows."""
+    """One picture of one benchmark at one scale; `order` is their indices, which rows are sorted by."""
 
     benchmark: Benchmark
     item: Item
@@ -215,9 +215,9 @@ class _Run:
                     yield self._to_cache(key, self._measured(task, loaded, model, draw)[0])
             return
         fresh = [self._measured(task, loaded, model, draw) for draw in draws]
-        spread = _spread([pixels for _, pixels in fresh], draws)
+        value = _diversity([pixels for _, pixels in fresh], draws)
         for key, (row, _) in zip(keys, fresh, strict=True):
-            values = {**row.metrics, **{m.name: spread for m in several}}
+            values = {**row.metrics, **{m.name: value for m in several}}
             yield self._to_cache(key, replace(row, metrics=values))
 
     def _key(self, task: _Task, loaded: Pair, model: Model, draw: Draw, together: str) -> str | None:
@@ -229,7 +229,7 @@ class _Run:
         )
 
     def _from_cache(self, task: _Task, model: Model, draw: Draw, key: str | None) -> Row | None:
-        """The row of an earlier run, if it has all metrics and no picture is wanted that is not there."""
+        """The row of an earlier run, if it has all metrics and its picture, where pictures are saved."""
         if self.cache is None or key is None:
             return None
         target = self._target(task, model, draw)
@@ -292,8 +292,8 @@ def _failure(task: _Task, error: BaseException, model: str | None = None) -> Fai
     return Failure(task.benchmark.name, task.item.name, task.scale, message, model)
 
 
-def _spread(results: list[U8], draws: list[Draw]) -> float:
-    """Diversity; a model that draws nothing has none."""
+def _diversity(results: list[U8], draws: list[Draw]) -> float:
+    """0 for a deterministic model."""
     if draws[0].seed is None:
         return 0.0
     if len(results) < 2:
@@ -309,23 +309,23 @@ def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_.+@" else "_" for c in name)
 
 
-# --- metrics that only a whole set has ----------------------------------------------------------------------------
+# --- metrics of whole sets ----------------------------------------------------------------------------
 
 
 def picture_key(row: Row) -> Picture:
-    """What tells a result from all others."""
+    """A key for one result, different from all others."""
     return (*group_key(row), row.seed, row.image)
 
 
 def features_of(scene: Scene) -> Features:
-    """What metrics of whole sets look at."""
+    """What metrics of whole sets compare."""
     return inception_features(scene.sr_8bit), inception_features(scene.truth)
 
 
 def with_set_metrics(
     rows: list[Row], features: Mapping[Picture, Features], metrics: Sequence[Metric]
 ) -> list[Row]:
-    """The rows with the value of their whole set, in the order in which metrics were asked for.
+    """The rows with the values of their whole sets, in the order of `metrics`.
 
     Raises UsageError (a set of one picture).
     """
@@ -355,6 +355,3 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
         raise ResourceError(f"cannot make the folder {path.parent}: {error.strerror}.") from error
     with atomic_write(path) as file:
         Image.fromarray(pixels).save(file, "PNG")
-
-
-__all__ = ["Evaluation", "Failure", "evaluate", "measure", "write_png"]

@@ -1,4 +1,4 @@
-"""Scoring pictures that are already there, whatever made them."""
+"""Scoring existing pictures, whatever made them, against the true ones."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def score_pictures(
     allow_missing: bool = False,
     report: Report | None = None,
 ) -> Evaluation:
-    """Measure the pictures in one folder against those of the same names in another; any tool may have made them.
+    """Measure the pictures in folder `results` against those of the same names in folder `truth`.
 
-    By a protocol that crops, HR pictures in `truth` may be larger than the results by what whole LR pixels leave; its
-    first `limit` pictures count. `scale` decides the border; None is 1 and any scale in file names. No metric may
-    need LR pictures. With `allow_missing` there may be pictures without a result; their number is told. Raises
+    With a protocol that crops, true pictures may be larger than results by a fraction of an LR pixel. Only the first
+    `limit` pictures of `truth` count. `scale` decides the border; None is 1, with any scale in file names. Metrics that
+    need LR pictures cannot be measured. With `allow_missing`, results may be missing, which a note says. Raises
     NothingToDoError (a folder does not exist or holds no picture), ModelError (a picture without its counterpart),
     UsageError (an unknown protocol or metric).
     """

@@ -1,4 +1,4 @@
-"""Whether a difference means something: bootstrap intervals, the Wilcoxon test, and gains by family."""
+"""Whether a difference is significant: bootstrap intervals, the Wilcoxon test; and gains by family."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srcli.evaluate.rows import Mean, Row, average, group_key, grouped, set_key
+from srcli.evaluate.rows import Mean, Row, group_key, grouped, set_key
 from srcli.metrics import METRICS
 
 RESAMPLES = 10_000
@@ -45,17 +46,17 @@ class Comparison:
 
 
 def bootstrap(values: Iterable[float], *, seed: int = 0) -> Interval:
-    """The mean with its percentile bootstrap interval, from 10,000 resamplings; repeatable by its seed."""
+    """The mean with its percentile bootstrap interval from 10,000 resamples, the same for the same seed."""
     found = np.asarray(list(values), np.float64)
     if len(found) == 0:
         return Interval(math.nan, math.nan, math.nan)
     if not np.isfinite(found).all() or len(found) < 2:
-        return Interval(average(found.tolist()), math.nan, math.nan)
+        return Interval(fmean(found.tolist()), math.nan, math.nan)
     rng = np.random.default_rng(seed)
     index = rng.integers(0, len(found), (RESAMPLES, len(found)))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(found[index].mean(axis=1), (tail, 1 - tail))
-    return Interval(average(found.tolist()), float(low), float(high))
+    return Interval(fmean(found.tolist()), float(low), float(high))
 
 
 def per_image(rows: Iterable[Row], metric: str) -> dict[str, float]:
@@ -63,17 +64,17 @@ def per_image(rows: Iterable[Row], metric: str) -> dict[str, float]:
     if metric in METRICS and "set" in METRICS[metric].needs:
         return {}
     measured = grouped((row for row in rows if metric in row.metrics), lambda row: row.image)
-    return {same[0].image: average(row.metrics[metric] for row in same) for same in measured}
+    return {same[0].image: fmean(row.metrics[metric] for row in same) for same in measured}
 
 
 def interval_of(rows: Iterable[Row], metric: str) -> Interval | None:
-    """The bootstrap interval of the mean over pictures; None for too few of them, or infinite values."""
+    """The bootstrap interval of the mean over pictures; None for fewer than two, or infinite values."""
     found = bootstrap(per_image(rows, metric).values())
     return None if math.isnan(found.low) else found
 
 
 def label(row: Row) -> str:
-    """A model with what tells its rows apart."""
+    """The model's name with temperature and steps."""
     extras = [f"t={row.temperature:g}"] if row.temperature is not None else []
     extras += [f"{row.steps} steps"] if row.steps is not None else []
     return " ".join([row.model, *extras])
@@ -98,7 +99,7 @@ def _pair(a: list[Row], b: list[Row], metric: str) -> Comparison | None:
 
 
 def wilcoxon(differences: NDArray[np.float64]) -> float | None:
-    """P of the two-sided signed-rank test; None if fewer than two pictures differ."""
+    """The p-value of the two-sided signed-rank test; None if fewer than two pictures differ."""
     if np.count_nonzero(differences) < 2:
         return None
     from scipy import stats

@@ -11,16 +11,18 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from srcli.config.presets import Preset
 from srcli.data.benchmarks import Benchmark
 from srcli.errors import UsageError
+from srcli.evaluate import report as reports
 from srcli.evaluate.models import Model
 from srcli.evaluate.panels import panels, published_points
 from srcli.evaluate.pareto import PERCEPTION, Axis, Panel, axis
 from srcli.evaluate.published import Figure
-from srcli.evaluate.rows import Mean, Row, RowCache, average, finite, grouped, means
+from srcli.evaluate.rows import Mean, Row, RowCache, finite, grouped, means
 from srcli.evaluate.run import Evaluation, Report, evaluate
 from srcli.metrics import PROTOCOLS, Metric, Protocol, find_metrics
 from srcli.processes import Ranks
@@ -33,7 +35,7 @@ _LIMIT = re.compile(r"([a-z][\w-]*)(>=|<=)([+-]?)(\d+\.?\d*|\.\d+)(?:db|levels)?
 
 @dataclass(frozen=True)
 class Limit:
-    """A bound on a metric: absolute, or relative to its value at temperature 0 where it was written with a sign."""
+    """A bound on a metric: absolute, or relative to its value at temperature 0."""
 
     metric: Metric
     lowest: bool
@@ -41,7 +43,7 @@ class Limit:
     relative: bool
 
     def holds(self, values: Mapping[str, float], faithful: Mapping[str, float]) -> bool:
-        """Whether means by metric keep to it, given those at temperature 0."""
+        """Whether means by metric keep to the bound, given those at temperature 0."""
         name = self.metric.name
         bound = self.value + (faithful[name] if self.relative else 0.0)
         return values[name] >= bound if self.lowest else values[name] <= bound
@@ -57,7 +59,7 @@ class Rule:
 
     @property
     def metrics(self) -> list[Metric]:
-        """All that it looks at, each once."""
+        """The metrics it needs, each once."""
         return list(dict.fromkeys([self.metric, *(limit.metric for limit in self.limits)]))
 
     @property
@@ -133,7 +135,7 @@ class Sweep:
     def panels(self, figures: Iterable[Figure] = ()) -> list[Panel]:
         """One panel per benchmark and scale, with the published points of tables that print both of its metrics."""
         names = [metric.name for metric in self.found.metrics]
-        chosen = self.rule.metric.name  # where it could not be measured, the axis says what it is instead
+        chosen = self.rule.metric.name  # if it could not be measured, another metric takes the axis
         y = chosen if chosen in names else next((name for name in PERCEPTION if name in names), names[-1])
         found = []
         for curve in self.curves:
@@ -169,9 +171,9 @@ def sweep(
 ) -> Sweep:
     """Measure a model that draws noise at every temperature, and find the one that the rule recommends for each scale.
 
-    There are two `temperatures` or more, with 0 where the rule has signed limits, and the same `seeds` at each of
-    them. `metrics` are measured besides those of the rule; benchmarks count alike in its choice. The rest is as
-    `evaluate` has it: with a `cache` an interrupted sweep continues. Raises UsageError (a model without a
+    It takes two `temperatures` or more, 0 among them if the rule has signed limits; each sees the same `seeds`. `metrics`
+    are measured besides those of the rule, whose choice weighs all benchmarks equally. The other arguments are those of
+    `evaluate`: with a `cache` an interrupted sweep continues. Raises UsageError (a model without a
     temperature, or too few temperatures), SrcliError (see `evaluate`).
     """
     values = sorted(set(temperatures))
@@ -206,9 +208,9 @@ def sweep(
     failed = {(f.benchmark, f.image, f.scale) for f in found.failures}
     # A picture that failed half-way would be missing at some temperatures only.
     found.rows = [row for row in found.rows if (row.benchmark, row.image, row.scale) not in failed]
-    drawn = curves(found.rows)
-    at = dict.fromkeys(curve.scale for curve in drawn)
-    return Sweep(found, rule, drawn, [choice(rule, drawn, scale) for scale in at])
+    measured = curves(found.rows)
+    at = dict.fromkeys(curve.scale for curve in measured)
+    return Sweep(found, rule, measured, [choice(rule, measured, scale) for scale in at])
 
 
 def curves(rows: Sequence[Row]) -> list[Curve]:
@@ -222,18 +224,18 @@ def temperature_of(mean: Mean) -> float:
     return mean.row.temperature or 0.0
 
 
-def choice(rule: Rule, drawn: Sequence[Curve], scale: float) -> Choice:
+def choice(rule: Rule, measured: Sequence[Curve], scale: float) -> Choice:
     """What the rule recommends at a scale; the lower of two temperatures that are equally good.
 
     Nothing where a metric of the rule was not measured.
     """
-    at_scale = [curve for curve in drawn if curve.scale == scale]
+    at_scale = [curve for curve in measured if curve.scale == scale]
     if any(m.name not in at_scale[0].points[0].row.metrics for m in rule.metrics):
         return Choice(scale, None, {}, {})
     table: dict[float, dict[str, float]] = {}
     for temperature in map(temperature_of, at_scale[0].points):
         same = [p.row.metrics for c in at_scale for p in c.points if temperature_of(p) == temperature]
-        table[temperature] = {m.name: average(values[m.name] for values in same) for m in rule.metrics}
+        table[temperature] = {m.name: fmean(values[m.name] for values in same) for m in rule.metrics}
     faithful = table[min(table)]
     allowed = [t for t, values in table.items() if all(li.holds(values, faithful) for li in rule.limits)]
     if not allowed:
@@ -255,8 +257,6 @@ def csv_lines(found: Evaluation) -> list[dict[str, Any]]:
 
 def document(result: Sweep) -> dict[str, Any]:
     """What sweep.json holds: an evaluation's document, the rule and its choices."""
-    from srcli.evaluate import report
-
     choices = [
         {
             "scale": c.scale,
@@ -266,7 +266,7 @@ def document(result: Sweep) -> dict[str, Any]:
         }
         for c in result.choices
     ]
-    evaluation = report.document(result.found, report.Options())
+    evaluation = reports.document(result.found, reports.Options())
     return {"select": result.rule.text, "recommended": choices, **evaluation}
 
 

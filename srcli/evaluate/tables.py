@@ -44,7 +44,7 @@ def table_text(table: Table, form: Literal["table", "md", "latex"], width: int |
 
 
 def vertical_text(header: Sequence[str], lines: Lines) -> str:
-    """Each line of a table as a paragraph: its first cell, then a line for each of the others that says something."""
+    """Each line of a table as a paragraph: its first cell, then a line for each other cell that is not empty."""
     widest = max(map(len, header[1:]), default=0)
     paragraphs = []
     for first, *cells in lines:
@@ -65,7 +65,7 @@ def number(value: float | None, spec: str) -> str:
 
 
 def columns_text(header: Sequence[str], lines: Lines) -> str:
-    """A plain table: the first column to the left, the others to the right."""
+    """A plain table, the first column aligned left, the others right."""
     cells = [header, *lines]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     padded = (
@@ -76,7 +76,7 @@ def columns_text(header: Sequence[str], lines: Lines) -> str:
 
 
 def markdown_text(header: Sequence[str], lines: Lines) -> str:
-    """A Markdown table, numbers to the right."""
+    """A Markdown table, all columns but the first aligned right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in (header, rule, *lines)]
     return "".join("| " + " | ".join(row) + " |\n" for row in escaped)
@@ -88,7 +88,7 @@ _LATEX |= {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$"}
 
 
 def latex_escaped(text: str) -> str:
-    """Text as LaTeX prints it."""
+    """Text with LaTeX's special characters escaped."""
     return "".join(_LATEX.get(c, c) for c in text)
 
 
