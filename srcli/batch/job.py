@@ -23,6 +23,7 @@ from srcli.geometry import Size
 from srcli.image.colour_transfer import TransferMethod
 from srcli.image.formats import OPTIONS, Depth
 from srcli.image.probe import Header
+from srcli.weights.files import FIXED_SCALE
 
 Status = Literal["planned", "done", "skipped", "failed"]
 Exists = Literal["auto", "skip", "overwrite"]
@@ -222,8 +223,10 @@ class Job:
 
     @property
     def needs_network(self) -> bool:
-        """Whether a side grows."""
-        return grows(self.header.size, self.target.size)
+        """Whether a side grows, or none changes and the model is one that is named to repair: for one factor, or before one."""
+        repairs = self.preset.before is not None or self.preset.encoder.name == FIXED_SCALE
+        size, target = Size(*self.header.size), self.target.size
+        return grows(size, target) or (repairs and size == target)
 
     @property
     def pixels(self) -> int:

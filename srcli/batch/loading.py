@@ -14,8 +14,7 @@ from srcli.batch.storage import EXTRA_HINT
 from srcli.config.presets import Preset
 from srcli.config.sampling import Sampling, choose_sampling
 from srcli.errors import ResourceError, SrcliError, UsageError
-from srcli.files import sha256
-from srcli.weights.files import find, locate
+from srcli.weights.files import digest_of, locate
 
 if TYPE_CHECKING:
     from srcli.batch.inputs import Source
@@ -41,7 +40,7 @@ class WeightsHash:
         """The SHA-256 in hexadecimal digits; "" for weights that are neither here nor needed."""
         if not self.needed and locate(self.preset) is None:
             return ""
-        self.found = self.found or sha256(find(self.preset))
+        self.found = self.found or digest_of(self.preset)
         return self.found
 
 

@@ -129,7 +129,9 @@ class Rendering:
         image, how, engine = self.image, self.settings.alpha, self.engine
         if image.alpha is None or how == "drop":
             return 0.0
-        by_model = how != "lanczos" and image.alpha_constant is None
+        by_model = (
+            how != "lanczos" and image.alpha_constant is None and grows(image.size, self.job.target.size)
+        )
         if by_model and engine is not None and engine.samples_pixels:  # nothing should be invented in it
             by_model = False
             self.notes.append("transparency enlarged by lanczos: this model samples")
@@ -190,7 +192,7 @@ def colours(
     """A picture at `target`: sides that shrink are reduced first, antialiased; sides that grow are the network's."""
     reduced = Size(min(size.h, target.h), min(size.w, target.w))
     source = Reduced(strip, size, reduced)
-    if reduced != target:
+    if reduced != target or (engine is not None and size == target):
         assert engine is not None
         return engine.upscale_rows(source, target, request)
     return Rendered(_strips(source.strip, target, request.report), RenderStats())

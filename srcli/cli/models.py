@@ -37,9 +37,10 @@ def list_models(
 ) -> None:
     """Models that can be used, the default first: what for, size, licence, speed and fidelity."""
     from srcli.weights.description import allowed, describe
-    from srcli.weights.files import as_filed
+    from srcli.weights.files import as_filed, imported_files, resolve
 
-    rows = [describe(as_filed(preset)) for preset in list_presets()]
+    presets = [*map(as_filed, list_presets()), *(resolve(path.stem) for path in imported_files())]
+    rows = [describe(preset) for preset in presets]
     rows = [row for row in rows if allowed(row["license"], license_id) and (row["open_data"] or data is None)]
     if json:
         print(dumps(rows, indent=2))
@@ -195,10 +196,12 @@ def verify(
     from srcli.errors import CheckError
     from srcli.files import sha256
     from srcli.weights.download import base_verdicts
-    from srcli.weights.files import find, known_hash, locate, resolve
+    from srcli.weights.files import find, imported_files, known_hash, locate, resolve
 
     bases, others = split_bases(names) if names else (_bases_here(), [])
-    presets = [resolve(name) for name in others] if names else [p for p in list_presets() if locate(p)]
+    if not names:
+        others = [*(p.name for p in list_presets() if locate(p)), *(path.stem for path in imported_files())]
+    presets = [resolve(name) for name in others]
     rows, wrong = base_verdicts(bases)
     for preset in presets:
         file = find(preset)

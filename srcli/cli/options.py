@@ -16,7 +16,7 @@ from srcli.cli.help import DIFFUSION, NOISE
 from srcli.config.presets import Preset, successor
 from srcli.config.sampling import Sampling, check_sampled, choose_sampling
 from srcli.errors import ModelError, UsageError, suggest
-from srcli.weights.files import LICENSES, resolve
+from srcli.weights.files import allows_commercial_use, resolve
 
 RUN, OUTPUT, REPORT = "Running", "Output", "Reporting"
 
@@ -125,7 +125,7 @@ def sampling_branch(texts: Sequence[str] | None) -> str | None:
 def licensed(model: str, wanted: str) -> Preset:
     """The preset of a name or file, whose weights must allow commercial use where `wanted` is "commercial"."""
     preset = resolve(model)
-    if wanted == "commercial" and not LICENSES.get(preset.weights.license, False):
+    if wanted == "commercial" and not allows_commercial_use(preset.weights.license):
         raise ModelError(
             f"the weights of '{preset.name}' have the licence '{preset.weights.license}', "
             "which is not known to allow commercial use.",

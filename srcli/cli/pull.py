@@ -156,6 +156,10 @@ def print_installed(installed: Installed) -> None:
     """Name, hash and place of new weights on standard output; beside it, how they are used."""
     use = installed.preset.name if installed.named else installed.path
     print(f"{installed.preset.name} {installed.sha256} {installed.path}")
+    own = installed.preset
+    say(
+        f"{own.title}: licence of the weights {own.weights.license}, of the code {own.code_license or 'unstated'}"
+    )
     if installed.path.is_dir():
         say(f"make one file of it, to use it: srcli models import {installed.path} -o NAME.safetensors")
     else:

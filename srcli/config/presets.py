@@ -216,6 +216,7 @@ class Preset:
     # a section [temperature] flow, and neither of them regression.
     kind: Kind = "regression"
     purpose: str | None = None  # what it is for, in a few words
+    before: str | None = None  # a model that keeps the size and is run first, on the input: its name or file
     weights: Weights = Weights()
     params: int | None = None  # parameters of the network, all parts
     paper: str | None = None  # link to the paper
@@ -304,7 +305,7 @@ def load_preset(name: str | Path) -> Preset:
 
 def _nearest(name: str) -> list[str]:
     """Three presets: what the word stands for, then those that look alike."""
-    names = sorted(_names())
+    names = sorted(preset_names())
     word = name.lower().replace("_", "-")
     meant = [preset for key, preset in MEANT.items() if key in word.replace("-", "")]
 
@@ -318,13 +319,13 @@ def _nearest(name: str) -> list[str]:
 def successor(name: str | Path) -> str | None:
     """The preset that has taken the place of one that has left the package; None for any other name."""
     new = SUCCESSORS.get(str(name))
-    known = _names() if new else set()
+    known = preset_names() if new else set()
     return new if new in known and str(name) not in known and not Path(name).is_file() else None
 
 
 def list_presets() -> list[Preset]:
     """All presets that can be named, by name; those of `$SRCLI_PRESETS_DIR` hide packaged ones, and these plug-ins'."""
-    return [load_preset(name) for name in sorted(_names())]
+    return [load_preset(name) for name in sorted(preset_names())]
 
 
 def preset_folders() -> list[Path]:
@@ -336,7 +337,8 @@ def preset_folders() -> list[Path]:
     return [Path(own), packaged] if own else [packaged]
 
 
-def _names() -> set[str]:
+def preset_names() -> set[str]:
+    """Names of all presets."""
     folders = (*preset_folders(), *preset_folders_of_plugins())
     return {path.stem for folder in folders for path in folder.glob("*.toml")}
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from srcli.config.presets import DEFAULT_PRESET, Preset
 from srcli.config.sampling import Sampling
+from srcli.engine.chain import check_first
 from srcli.engine.device import choose_device
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
@@ -21,7 +22,14 @@ def load_upscaler(preset: str | Path = DEFAULT_PRESET, *, device: str = "auto", 
 
     choose_device(device)  # before seconds are spent on weights
     loaded = load(preset)
-    return upscaler_for(loaded.network, loaded.preset, device=device, weights_sha256=loaded.sha256, **options)
+    upscaler = upscaler_for(
+        loaded.network, loaded.preset, device=device, weights_sha256=loaded.sha256, **options
+    )
+    if loaded.preset.before is not None:
+        running = {key: options[key] for key in ("precision", "tile") if key in options}
+        upscaler.before = load_upscaler(loaded.preset.before, device=device, **running)
+        check_first(upscaler.before, upscaler)
+    return upscaler
 
 
 def upscaler_for(

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from srcli.config.presets import DEFAULT_PRESET, Preset, successor
 from srcli.config.sampling import Sampling
+from srcli.engine.chain import check_size, cleaned
 from srcli.engine.device import (
     Precision,
     autocast,
@@ -64,6 +65,7 @@ class Upscaler(OnHub):
     selects: bool = False  # whether every output pixel is the answer of one of several `branches`
     branches: tuple[str, ...] = ()
     samples_pixels: bool = False  # whether pixels come from a sampler, which transparency should not
+    before: Upscaler | None = None  # a network that keeps the size, which a picture goes through first
 
     def __init__(
         self,
@@ -166,9 +168,12 @@ class Upscaler(OnHub):
             raise UsageError(
                 f"'{self.preset.name}' gives gradients at temperature 0 of a network without a sampler."
             )
+        known = Size(*lr.shape[-2:])
+        check_size(self, known, target)
+        if self.before is not None:
+            lr = self.before._differentiable(lr, known, None)
         mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in self.preset.mean_std)
         x = (lr.to(self.device) - mean) / std
-        known = Size(*lr.shape[-2:])
         cell = pixel_cell(known, target, cell_clip=self.preset.engine.cell_clip).to(x).expand(len(x), -1)
         frame, network = Frame.whole(x, cell, target), self.network
         prepared = network.decoder.prepare(network.encoder.for_scale(frame.scale)(x), x, frame)
@@ -182,6 +187,7 @@ class Upscaler(OnHub):
     def upscale_rows(self, source: Source, target: Size, request: RenderRequest = PLAIN) -> Rendered:
         """Enlarge an image row by row. UsageError for a request that this network cannot meet."""
         self._check(request)
+        check_size(self, Size(*source.size), target)
         stats = RenderStats()
         return Rendered(self._noted(source, target, request, stats), stats)
 
@@ -291,6 +297,8 @@ class Upscaler(OnHub):
     def _pixels(self, source: Source) -> NormalisedImage:
         encoder = self.network.encoder
         mean, std = (torch.tensor(v, device=self.device) for v in self.preset.mean_std)
+        if self.before is not None:
+            source = cleaned(self.before, source)
         return NormalisedImage(source, mean, std, self._multiple, repeat_edge=encoder.repeat_edge)
 
     @property

@@ -19,14 +19,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from srcli.config.presets import load_preset
-from srcli.engine.load import upscaler_for
+from srcli.engine.load import load_upscaler, upscaler_for
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import ModelError, PresetError
 from srcli.evaluate.rows import Row
 from srcli.evaluate.tables import Table, number
 from srcli.geometry import Size, output_size
 from srcli.weights.build import build
+from srcli.weights.files import FIXED_SCALE, resolve
 
 if TYPE_CHECKING:
     from srcli.evaluate.models import Model
@@ -199,7 +199,9 @@ def flops_per_pixel(name: str, scale: float, steps: int | None = None, side: int
     diffusion model, one step and two steps are counted, which gives the cost of any number of them.
     """
     try:
-        preset = load_preset(name)
+        preset = resolve(name)
+        if preset.encoder.name == FIXED_SCALE or preset.before:  # known by their weights alone
+            return _counted(load_upscaler(name, device="cpu", precision="fp32", tile="none"), scale, side)
     except (PresetError, ModelError):
         return None
     upscaler = upscaler_for(build(preset), preset, device="cpu", precision="fp32", tile="none")
@@ -224,6 +226,7 @@ def flops(row: Row) -> float | None:
     """Operations for the picture of a row, None where its model or size is unknown."""
     if row.width is None or row.height is None or row.family == "interpolation":
         return None
-    each = flops_per_pixel(re.split("[@+]", row.model)[0], row.scale, row.steps)
+    name = re.sub(r"(\+(tta4?|no-limit))*$", "", row.model.partition("@")[0])
+    each = flops_per_pixel(name, row.scale, row.steps)
     views = 4 if "+tta4" in row.model else 8 if "+tta" in row.model else 1
     return None if each is None else each * row.width * row.height * views

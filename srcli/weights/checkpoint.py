@@ -16,7 +16,17 @@ from srcli import __version__
 from srcli.config.presets import Preset
 from srcli.errors import ModelError, PresetError, WeightsError
 from srcli.files import write_atomically
-from srcli.weights.files import FIXED_SCALE, FORMAT, SUFFIX, as_filed, check_hash, damaged, find, resolve
+from srcli.weights.files import (
+    FIXED_SCALE,
+    FORMAT,
+    SUFFIX,
+    as_filed,
+    check_hash,
+    damaged,
+    digest_of,
+    find,
+    resolve,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,7 +43,7 @@ class Loaded:
     network: ImplicitSR
     preset: Preset
     path: Path
-    sha256: str
+    sha256: str  # of its file, or see `digest_of`
 
 
 def load(model: str | Path | Preset) -> Loaded:
@@ -46,7 +56,7 @@ def load(model: str | Path | Preset) -> Loaded:
 
     preset = as_filed(model) if isinstance(model, Preset) else resolve(model)
     path = find(preset)
-    digest = check_hash(preset, path)
+    digest = digest_of(preset, check_hash(preset, path))
     if preset.encoder.name == FIXED_SCALE:
         from srcli.weights import fixed_scale
 
@@ -226,4 +236,4 @@ def _portable(preset: Preset) -> Preset:
     """The preset without what is only true of another file or machine."""
     file = preset.weights.file
     file = None if file is not None and Path(file).is_absolute() else file
-    return replace(preset, weights=replace(preset.weights, file=file, sha256=None))
+    return replace(preset, before=None, weights=replace(preset.weights, file=file, sha256=None))

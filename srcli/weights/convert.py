@@ -24,6 +24,7 @@ from srcli.weights.files import (
     find,
     fixed_scale_preset,
     hash_file,
+    imported_files,
     locate,
     metadata,
     models_folder,
@@ -81,7 +82,7 @@ def import_file(
     if output is None:
         output = models_folder() / (stated.weights_file if named else f"{path.stem}.safetensors")
     source = {"source": path.name, "source_sha256": sha256(path / INDEX if inside else path)}
-    return install(
+    installed = install(
         checkpoint,
         stated,
         license_id,
@@ -90,6 +91,11 @@ def import_file(
         overwrite=overwrite,
         named=named,
         where=str(path),
+    )
+    return (
+        replace(installed, preset=replace(installed.preset, name=output.stem), named=True)
+        if output in imported_files()
+        else installed
     )
 
 

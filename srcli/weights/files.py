@@ -1,5 +1,6 @@
 """Weights files as files: where they are looked for, their hash, and the preset they carry. No torch here."""
 
+import hashlib
 import json
 import re
 import struct
@@ -10,7 +11,16 @@ from typing import Any
 
 from srcli.config.base_models import bases_of, locate_base, missing_bases
 from srcli.config.base_models import models_folder as models_folder
-from srcli.config.presets import Part, Pixels, Preset, Weights, load_preset, parse_preset
+from srcli.config.presets import (
+    Part,
+    Pixels,
+    Preset,
+    Weights,
+    list_presets,
+    load_preset,
+    parse_preset,
+    preset_names,
+)
 from srcli.errors import ModelError, PresetError, UsageError, WeightsError, first_line
 from srcli.files import sha256, substitute
 
@@ -73,7 +83,8 @@ def is_bundled(preset: Preset) -> bool:
 def resolve(model: str | Path) -> Preset:
     """The preset that `-m` names: a preset's name, a preset file, a weights file, or one on the Hub; the licence is its file's.
 
-    Any other file of weights is taken for a network for one factor, which is known when it is loaded. With ``@`` and digits behind it, its weights must be there and have a SHA-256 that begins with them. Raises
+    Any other file of weights is taken for a network for one factor, which is known when it is loaded. Of two with a plus
+    between them the first is run before the second. With ``@`` and digits behind it, its weights must be there and have a SHA-256 that begins with them. Raises
     PresetError (an unknown name, or no preset), ModelError (weights that are missing, refused, carry no preset or have
     another hash), UsageError (too few or too many digits, or none).
     """
@@ -85,6 +96,9 @@ def resolve(model: str | Path) -> Preset:
     name, at, pin = str(model).rpartition("@")
     if at and pin.isalnum() and not path.exists():
         return _pinned(resolve(name), pin.lower())
+    first, plus, last = str(model).rpartition("+")
+    if plus and not path.exists():
+        return _after(first, resolve(last))
     if path.suffix in PICKLES and not path.exists():
         raise ModelError(f"weights file {path} does not exist.")
     if path.suffix in NETWORKS or (
@@ -101,7 +115,41 @@ def resolve(model: str | Path) -> Preset:
             f"{path} is a model in parts; it is used as one file.",
             hint=f"Join them: srcli models import {path} -o NAME.safetensors",
         )
-    return preset_inside(path) if path.suffix == SUFFIX else as_filed(load_preset(model))
+    if path.suffix == SUFFIX:
+        return preset_inside(path)
+    own = models_folder() / f"{model}{SUFFIX}"
+    if path.name == str(model) and own.is_file() and own in imported_files():
+        return replace(preset_inside(own), name=own.stem)
+    return as_filed(load_preset(model))
+
+
+def _after(first: str, preset: Preset) -> Preset:
+    """The preset with a model that is run first, whose licence counts too."""
+    before = resolve(first)
+    terms = dict.fromkeys((before.weights.license, preset.weights.license))
+    weights = replace(preset.weights, license=" AND ".join(terms), file=preset.weights_file)
+    return replace(preset, name=f"{before.name}+{preset.name}", before=first, weights=weights)
+
+
+def digest_of(preset: Preset, own: str | None = None) -> str:
+    """The SHA-256 of a preset's weights (`own`, where it is known), or of that and of the model before them."""
+    own = own or sha256(find(preset))
+    if preset.before is None:
+        return own
+    return hashlib.sha256(f"{digest_of(resolve(preset.before))} {own}".encode()).hexdigest()
+
+
+def imported_files() -> list[Path]:
+    """Weights files in the folder of models that belong to no preset: each is a model of the name of its file."""
+    found = [path for path in sorted(models_folder().glob(f"*{SUFFIX}")) if path.stem not in preset_names()]
+    of_presets = {locate(preset) for preset in list_presets()} if found else set()
+    return [path for path in found if path not in of_presets and "preset" in _readable(path)]
+
+
+def _readable(path: Path) -> dict[str, str]:
+    with suppress(WeightsError):
+        return metadata(path)
+    return {}
 
 
 def fixed_scale_preset(path: Path) -> Preset:
@@ -262,4 +310,4 @@ def check_license(license_id: str | None) -> str:
 
 def allows_commercial_use(license_id: str) -> bool:
     """Whether a licence is known to allow commercial use; False where nothing is known."""
-    return LICENSES.get(license_id, False)
+    return all(LICENSES.get(each, False) for each in license_id.split(" AND "))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from srcli.weights.official import UNREADABLE, unpickled
 
 PREFIX = "encoder."  # of the keys in files that `models import` wrote
 EXTRA = 'pip install "srcli[zoo]"'
+PERMISSIVE = "MIT, Apache-2.0 or public domain (spandrel)"  # of an architecture's code, which the package has
+OWN_TERMS = "its authors' own, perhaps non-commercial (spandrel_extra_arches)"
 
 
 class UnknownNetworkError(WeightsError):
@@ -73,16 +76,16 @@ def network_of(state: Mapping[str, Tensor], preset: Preset, where: str) -> tuple
         encoder = FixedScale(descriptor=found)
     except UNREADABLE as error:
         raise WeightsError(f"{where} ({name}) cannot be run: {first_line(error)}.") from error
-    decoder = Native(in_dim=encoder.out_dim)
-    if found.scale == 1:
-        decoder.note = f"{name} keeps the size: its picture is enlarged by bicubic interpolation"
-    network = ImplicitSR(encoder, decoder)
+    network = ImplicitSR(encoder, Native(in_dim=encoder.out_dim))
     return network, replace(
         preset,
         title=f"{name} x{found.scale}",
         encoder=Part(FIXED_SCALE, {"architecture": name, "factor": found.scale}),
         scales=Scales((found.scale, found.scale)),
         params=count_parameters(network),
+        code_license=OWN_TERMS
+        if type(found.architecture).__module__.startswith("spandrel_extra")
+        else PERMISSIVE,
     )
 
 
@@ -100,4 +103,8 @@ def _spandrel(where: str) -> Any:
         raise ResourceError(
             f"{where} needs the package spandrel.", hint=f"Install the extra: {EXTRA}"
         ) from None
+    with suppress(ImportError):  # who installs it wants its networks, with their terms
+        import spandrel_extra_arches
+
+        spandrel_extra_arches.install(ignore_duplicates=True)
     return spandrel

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import sys
 import warnings
 from importlib import import_module
@@ -14,9 +15,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
+from srcli.batch.loading import WeightsHash
 from srcli.cli import app
 from srcli.config.presets import load_preset
 from srcli.engine.load import load_upscaler
+from srcli.evaluate.cost import flops_per_pixel
 from srcli.geometry import Size
 from srcli.weights.checkpoint import load, network_shapes
 from srcli.weights.files import metadata, sha256
@@ -97,14 +100,14 @@ def photo(tmp_path):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_any_architecture_gives_its_own_picture_and_any_size(tmp_path, photo, name):
     path = released(tmp_path, name)
-    run("upscale", photo, "-s", "2.7", "-m", path, "-o", tmp_path / "large.png")
+    before = f"{path}+rlfn-native" if NETWORKS[name][1] == 1 else path
+    run("upscale", photo, "-s", "2.7", "-m", before, "-o", tmp_path / "large.png")
     assert pixels_of(tmp_path / "large.png").shape == (3, 62, 84)
     factor, lr = NETWORKS[name][1], torch.rand(1, 3, 23, 31)
-    made, stats = render(load_upscaler(path, device="cpu"), lr, Size(23 * factor, 31 * factor))
+    made, _ = render(load_upscaler(path, device="cpu"), lr, Size(23 * factor, 31 * factor))
     wanted = whole(path, lr)
     assert wanted.std() > 0.01
     np.testing.assert_allclose(made, wanted, atol=2e-4)
-    assert any("keeps the size" in note for note in stats.notes) == (factor == 1)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -158,6 +161,68 @@ def test_an_imported_network_has_a_licence_and_gives_the_same_picture(tmp_path, 
     assert "commercial" in refusal("upscale", photo, "-m", path, "--license", "commercial")
 
 
+def test_an_imported_network_is_a_model_of_its_name(tmp_path, photo, monkeypatch):
+    monkeypatch.setenv("SRCLI_MODELS_DIR", str(tmp_path / "models"))
+    done = run("models", "import", released(tmp_path, "SPAN"), "--license", "MIT")
+    assert "--model 4x-SPAN" in done.stderr
+    assert "of the code MIT, Apache-2.0 or public domain" in done.stderr
+    assert re.search(r"^  4x-SPAN +\d.* MB +MIT .* SPAN x4", run("models", "list").stdout, re.MULTILINE)
+    run("upscale", photo, "-s", "2", "-m", "4x-SPAN", "-o", tmp_path / "large.png")
+    assert pixels_of(tmp_path / "large.png").shape == (3, 46, 62)
+    assert "4x-SPAN" in run("models", "verify").stdout
+
+
+def test_a_network_that_keeps_the_size_comes_before_another(tmp_path, photo):
+    first, other = released(tmp_path, "DnCNN"), released(tmp_path, "Compact")
+    line = refusal("upscale", photo, "-s", "4", "-m", first, "-o", tmp_path / "no.png", code=2)
+    assert "keeps the size" in line
+    assert "-m 1x-DnCNN.pth+rlfn-native" in line
+    assert "before '+'" in refusal(
+        "upscale", photo, "-m", f"{other}+{first}", "-o", tmp_path / "no.png", code=2
+    )
+    assert "diffusion" in refusal(
+        "upscale", photo, "-m", f"{first}+fplia-small", "-o", tmp_path / "no.png", code=2
+    )
+    assert not (tmp_path / "no.png").exists()
+    run("upscale", photo, "-s", "1", "-m", first, "-o", tmp_path / "same.png")
+    wanted = whole(first, pixels_of(photo)[None]).clip(0, 1)
+    np.testing.assert_allclose(pixels_of(tmp_path / "same.png").permute(1, 2, 0), wanted, atol=0.6 / 255)
+    lr = torch.rand(1, 3, 23, 31)
+    clean = torch.from_numpy(whole(first, lr)).permute(2, 0, 1)[None].clamp(0, 1)
+    both = load_upscaler(f"{first}+{other}", device="cpu")
+    np.testing.assert_allclose(
+        both.upscale(lr, 4)[0].permute(1, 2, 0), whole(other, clean).clip(0, 1), atol=2e-4
+    )
+    lr.requires_grad_()
+    slow = both.upscale(lr, 4)
+    torch.testing.assert_close(slow.detach(), both.upscale(lr.detach(), 4), atol=1e-3, rtol=0)
+    assert both.preset.name == "1x-DnCNN+4x-Compact"
+    alone = load_upscaler(other, device="cpu")
+    assert both.weights_sha256 not in (
+        alone.weights_sha256,
+        load_upscaler(first, device="cpu").weights_sha256,
+    )
+    assert WeightsHash(both.preset)() == both.weights_sha256
+    run("models", "import", first, "--license", "CC-BY-NC-4.0", "-o", tmp_path / "nc.safetensors")
+    chain = f"{tmp_path / 'nc.safetensors'}+rlfn-native"
+    assert "CC-BY-NC-4.0 AND Apache-2.0" in refusal("upscale", photo, "-m", chain, "--license", "commercial")
+
+
+def test_operations_are_counted_and_times_measured(tmp_path, photo, monkeypatch):
+    monkeypatch.setenv("SRCLI_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("SRCLI_MODELS_DIR", str(tmp_path / "models"))
+    run("models", "import", released(tmp_path, "Compact"), "--license", "MIT")
+    # 3 -> 8, 8 -> 8 twice, 8 -> 48 channels, 3x3 each, for 16 pixels
+    assert flops_per_pixel("4x-Compact", 4.0) == pytest.approx(2 * 9 * (24 + 64 + 64 + 384) / 16, rel=1e-3)
+    (tmp_path / "data").mkdir()
+    Image.open(photo).save(tmp_path / "data/photo.png")
+    words = ("eval", "--data", tmp_path / "data", "-s", "2", "-m", "4x-Compact")
+    assert "4x-Compact" in run(*words, "--timing", "1").stdout
+    run(*words, "-o", tmp_path / "rows.json")
+    done = run("pareto", tmp_path / "rows.json", "--x", "flops", "--y", "psnr")
+    assert "4x-Compact" in done.stdout
+
+
 def test_measuring_comparing_and_batches_take_it(tmp_path, photo, monkeypatch):
     path = released(tmp_path, "Compact")
     folder = tmp_path / "photos"
@@ -168,7 +233,7 @@ def test_measuring_comparing_and_batches_take_it(tmp_path, photo, monkeypatch):
     assert [pixels_of(each).shape for each in (tmp_path / "large").iterdir()] == [(3, 62, 84)] * 2
     monkeypatch.setenv("SRCLI_CACHE_DIR", str(tmp_path / "cache"))
     words = ("eval", "--data", folder, "-s", "2.5", "-m", path, "--metrics", "psnr", "--format", "csv")
-    assert "4x-Compact" in run(*words).stdout
+    assert "4x-Compact" in run(*words, "--timing", "1").stdout
     run("compare", photo, "-s", "2", "-m", path, "-m", "bicubic", "-o", tmp_path / "page.html")
     assert "4x-Compact" in (tmp_path / "page.html").read_text("utf-8")
 

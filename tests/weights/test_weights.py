@@ -445,7 +445,7 @@ def test_a_switch_that_leaves_no_trace_in_the_keys_is_taken_from_the_file(tmp_pa
     torch.save({"model": model}, tmp_path / "plain.pth")
     installed = import_file(tmp_path / "plain.pth", license_id="MIT")
     assert installed.preset.decoder.args["local_ensemble"] is False
-    assert not installed.named  # the preset's name stands for the network with the ensemble
+    assert installed.preset.name == "plain"  # the preset's name stands for the network with the ensemble
     assert installed.path.name == "plain.safetensors"
     assert load(installed.path).network.decoder.local_ensemble is False
 
