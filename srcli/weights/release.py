@@ -43,9 +43,7 @@ from srcli.weights.files import (
 
 MANIFEST = "srcli-models.json"
 FORMAT = 1
-PLAIN = re.compile(
-    r"\w[\w.+-]*", re.ASCII
-)  # what a name and a file may be called: no folders, nothing to escape
+PLAIN = re.compile(r"\w[\w.+-]*", re.ASCII)  # names and files: no folders, nothing to escape
 
 
 @dataclass(frozen=True)
