@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from srcli.batch.inputs import Source
-from srcli.config.presets import Preset
+from srcli.batch.loading import Model
 from srcli.degradations.estimate import Damage, Verdict, judge, measure, verdict_of
 from srcli.engine.request import PLAIN, Rendered, RenderRequest
 from srcli.errors import SrcliError
@@ -33,25 +33,10 @@ CLEAN_QUALITY = 90  # of JPEG: from here on it counts as clean
 
 
 @dataclass
-class SecondModel:
-    """A model beside the chosen one, with what gives its hash and loads it on a device; can be sent to another process."""
-
-    preset: Preset
-    weights_sha256: Callable[[], str]
-    load: Callable[[str], Engine]
-    engines: dict[str, Engine] = field(default_factory=dict)
-
-    def engine(self, device: str) -> Engine:
-        """Its network, loaded once."""
-        if device not in self.engines:
-            self.engines[device] = self.load(device)
-        return self.engines[device]
-
-
-@dataclass
-class RealWorld(SecondModel):
+class RealWorld:
     """The model for damaged pictures. The pictures of each of `folders` share a verdict; without folders each has its own."""
 
+    model: Model
     folders: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
     verdicts: dict[Path, tuple[Verdict | None, int]] = field(default_factory=dict)
 
@@ -72,7 +57,7 @@ def network_of(job: Job, settings: Settings, engine: Callable[[], Engine]) -> En
     other, faithful, share = settings.real_world, settings.faithful, job.restore
     own = engine()
     device = str(own.device)  # others come to where the first one is
-    chosen = own if other is None or job.preset != other.preset else other.engine(device)
+    chosen = own if other is None or job.preset != other.model.preset else other.model.engine(device)
     if share is None or share == 1 or faithful is None:
         return chosen
     return Blended(own if faithful.preset == settings.preset else faithful.engine(device), chosen, share)
@@ -105,7 +90,7 @@ class Blended:
             yield own + np.float32(self.share) * (restored - own)
 
 
-def decided(
+def choose_model(
     settings: Settings, source: Source, header: Header, read: Callable[[], Image]
 ) -> tuple[Settings, dict[str, Any] | None]:
     """Settings with the model that suits a picture, and what was found; settings as they are where it was not asked."""
@@ -132,9 +117,7 @@ def decided(
     found = asked | asdict(verdict) | {"confidence": round(verdict.confidence, DIGITS)} | about
     if verdict.pick == "real":
         share = verdict.share if settings.restore is None else settings.restore
-        settings = replace(
-            settings, preset=other.preset, weights_sha256=other.weights_sha256, restore=round(share, 2)
-        )
+        settings = replace(settings, model=other.model, restore=round(share, 2))
     return settings, found
 
 
@@ -170,8 +153,8 @@ def _of_folder(paths: tuple[Path, ...], settings: Settings) -> tuple[Verdict | N
     return (verdict_of(float(np.median(odds))) if odds else None), len(odds)
 
 
-def in_words(found: dict[str, Any], model: str, share: float | None) -> str:
-    """What `decided` found, in a line, with the model that was picked and the share of its picture."""
+def describe(found: dict[str, Any], model: str, share: float | None) -> str:
+    """What `choose_model` found, in a line, with the model that was picked and the share of its picture."""
     if "why" in found:
         return f"{found['why']}: taken as clean, by {model}"
     if found["confidence"] is None:
@@ -186,7 +169,7 @@ def in_words(found: dict[str, Any], model: str, share: float | None) -> str:
     return f"{damage}: looks {found['looks']} ({sure}), {by}"
 
 
-def noticed(image: Image, job: Job, settings: Settings) -> bool:
+def is_surely_damaged(image: Image, job: Job, settings: Settings) -> bool:
     """Whether a picture that nobody asked about is surely damaged."""
     if not settings.notice or not job.needs_network or counts_as_clean(job.header) is not None:
         return False

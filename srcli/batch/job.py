@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from srcli import __version__
-from srcli.batch.degradation import RealWorld, SecondModel
+from srcli.batch.degradation import RealWorld
 from srcli.batch.inputs import Source
+from srcli.batch.loading import Model
 from srcli.batch.manifest import Entry
 from srcli.batch.sizes import SizeRule, Target
 from srcli.config.presets import Preset
@@ -31,76 +32,42 @@ Exists = Literal["auto", "skip", "overwrite"]
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything about a batch that is the same for all its pictures.
+    """Everything about a batch that is the same for all its pictures."""
 
-    Attributes:
-        rule: how large.
-        preset: the model.
-        weights_sha256: gives the hash of its weights; called only where a network is needed.
-        format: the format asked for, None for the input's.
-        encoding: further options of `srcli.image.plan_output`.
-        alpha: how transparency is enlarged: auto, model, lanczos or drop.
-        frames: which picture of an animation.
-        precision: as asked for.
-        seed: of the first sample, for models that draw; recorded.
-        temperature: as asked for; None and "auto" mean the preset's own.
-        temperature_map: a factor on it for every pixel.
-        samples: results for every input, with seeds from `seed` on.
-        consistency: whether results are made to reduce to their input.
-        sampling: of a diffusion model; None means the preset's own.
-        branch: of a decoder with several; None means the one that it chooses for each pixel.
-        canvas_tile: as asked for; a diffusion model's result depends on it a little.
-        selection: the map of the choice of branches, a file or a folder that takes one for each picture.
-        turned: whether results are the mean over turned and mirrored copies of the input.
-        limit: whether results are kept within limits by presets that have some.
-        colour_fix: how results take their colours from the input again; None: not at all.
-        provenance: whether the output records how it was made.
-        real_world: the model for damaged pictures, where every picture is measured and may get it.
-        restore: how much of a restoring model's picture is taken, the rest from `faithful`; None: all of it, or with
-            `real_world` as the damage says.
-        faithful: the model that restores nothing, where a part of its picture may be wanted.
-        notice: whether pictures that nobody asked about are measured, to say if one is damaged.
-        memory_plan: for a dry run, gives lines on what an output of a size would take, and bytes; None: nothing is said.
-        exists: what to do where the output exists.
-        any_weights: whether an output that other weights made, from the same and with the same options, is up to date.
-        made: gives what a manifest says of an output, if one does.
-        in_memory: bytes of an input beyond which it lies on the disk where it can; None: by the memory that is free.
-        max_input_pixels: larger inputs are refused.
-        max_output_pixels: larger outputs are refused.
-    """
-
-    rule: SizeRule
-    preset: Preset
-    weights_sha256: Callable[[], str]
-    format: str | None = None
-    encoding: dict[str, Any] = field(default_factory=dict)
-    alpha: str = "auto"
-    frames: str = "error"
-    precision: str = "auto"
-    seed: int = 0
-    temperature: Asked = None
-    temperature_map: TemperatureMap | None = None
-    samples: int = 1
-    consistency: bool = False
-    sampling: Sampling | None = None
-    branch: str | None = None
-    canvas_tile: str = "auto"
-    selection: Path | None = None
-    turned: bool = False
-    limit: bool = True
-    colour_fix: TransferMethod | None = None
-    provenance: bool = True
-    real_world: RealWorld | None = None
+    rule: SizeRule  # how large
+    model: Model
+    format: str | None = None  # None: the input's
+    encoding: dict[str, Any] = field(default_factory=dict)  # further options of `srcli.image.plan_output`
+    alpha: str = "auto"  # how transparency is enlarged: auto, model, lanczos or drop
+    frames: str = "error"  # which picture of an animation
+    seed: int = 0  # of the first sample, for models that draw; recorded
+    temperature: Asked = None  # None and "auto": the preset's own
+    temperature_map: TemperatureMap | None = None  # a factor on it for every pixel
+    samples: int = 1  # results for every input, with seeds from `seed` on
+    consistency: bool = False  # results are made to reduce to their input
+    selection: Path | None = None  # map of the chosen branches: a file, or a folder with one for each picture
+    self_ensemble: bool = False  # results are the mean over turned and mirrored copies of the input
+    colour_transfer: TransferMethod | None = None  # how results take their colours from the input again
+    provenance: bool = True  # the output records how it was made
+    real_world: RealWorld | None = None  # measures every picture, and is for those that are damaged
+    # How much of a restoring model's picture is taken, the rest from `faithful`; None: all of it, or with
+    # `real_world` as the damage says.
     restore: float | None = None
-    faithful: SecondModel | None = None
-    notice: bool = False
+    faithful: Model | None = None  # restores nothing; where a part of its picture may be wanted
+    notice: bool = False  # tell if one of the pictures, which nobody asked about, is damaged
+    # For a dry run: lines on what an output of a size would take, and bytes.
     memory_plan: Callable[[Size], tuple[list[str], int]] | None = None
-    exists: Exists = "auto"
-    any_weights: bool = False
-    made: Callable[[Source, Path], Entry | None] = lambda _source, _output: None
-    in_memory: int | None = None
-    max_input_pixels: int = 500_000_000
+    exists: Exists = "auto"  # what to do where the output exists
+    any_weights: bool = False  # an output that other weights made, by the same options, is up to date
+    manifest_entry: Callable[[Source, Path], Entry | None] = lambda _source, _output: None  # of an output
+    in_memory: int | None = None  # larger inputs, in bytes, may lie on the disk; None: by the free memory
+    max_input_pixels: int = 500_000_000  # larger inputs are refused
     max_output_pixels: int = 4_000_000_000
+
+    @property
+    def preset(self) -> Preset:
+        """That of the model."""
+        return self.model.preset
 
     def chosen_temperature(self, target: Target) -> Chosen | None:
         """The temperature for one picture; None for a preset that draws no noise."""
@@ -109,7 +76,7 @@ class Settings:
     @property
     def limited(self) -> bool | None:
         """Whether results are kept within limits; None for a preset that has none."""
-        return self.limit if self.preset.engine.limit else None
+        return self.model.limit is not False if self.preset.engine.limit else None
 
     @property
     def restored(self) -> float | None:
@@ -118,18 +85,11 @@ class Settings:
             return None
         return 1.0 if self.restore is None else self.restore
 
-    @property
-    def _restored(self) -> list[Any] | None:
-        if self.restored in (None, 1):
-            return None
-        assert self.faithful is not None
-        return [self.restored, self.faithful.weights_sha256()]
-
     def chosen_sampling(self) -> Sampling | None:
         """Sampler, steps and so on; None for a preset that is no diffusion model."""
         if not is_sampled(self.preset):
             return None
-        return self.sampling or choose_sampling(self.preset)
+        return self.model.sampling or choose_sampling(self.preset)
 
     def fingerprint(self, content: bytes, target: Target, weights: str, *, form: str, seed: int) -> str:
         """What a result depends on, in 32 hexadecimal digits.
@@ -146,80 +106,55 @@ class Settings:
             "encoding": {name: idle.get(name, value) for name, value in self.encoding.items()},
             "alpha": self.alpha,
             "frames": self.frames,
-            "precision": self.precision,
+            "precision": self.model.precision,
             "seed": seed,
         }
-        chosen = self.chosen_temperature(target)
+        noise, share = self.chosen_temperature(target), self.restored
+        faithful = None if share in (None, 1) or self.faithful is None else self.faithful.weights_sha256()
         drawn: dict[str, Any] = {
-            "temperature": None if chosen is None else chosen.value,
+            "temperature": None if noise is None else noise.value,
             "temperature_map": None if self.temperature_map is None else self.temperature_map.digest,
             "consistency": self.consistency or None,
-            "branch": self.branch,
-            "tta": self.turned or None,
+            "branch": self.model.branch,
+            "tta": self.self_ensemble or None,
             "limit": False if self.limited is False else None,
-            "restore": self._restored,
-            "colour_fix": self.colour_fix,
+            "restore": None if faithful is None else [share, faithful],
+            "colour_fix": self.colour_transfer,
         }
         options |= {key: value for key, value in drawn.items() if value is not None}
         if (sampling := self.chosen_sampling()) is not None:
-            options["sampling"] = {**asdict(sampling), "tile": self.canvas_tile}
+            options["sampling"] = {**asdict(sampling), "tile": self.model.tile}
         text = json.dumps([weights, options, __version__.split(".")[0]], sort_keys=True)
         return hashlib.blake2b(content + text.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
 class Job:
-    """One result with all decisions made.
-
-    Attributes:
-        source: the input.
-        header: of the input.
-        target: output size.
-        path: of the output; None is standard output.
-        preset: the model that this picture gets.
-        format: of the output.
-        depth: of the output.
-        seed: of the noise.
-        frames: pictures of an animation, where all of them are done; else None.
-        temperature: factor on the noise; None for a model that draws none.
-        temperature_map: auto or a file, where the factor varies.
-        sampling: of a diffusion model.
-        branch: of a diffusion model, as asked for.
-        degradation: the damage that was measured, where it decides on the model.
-        model: name, sha256 and license of the weights; None where no network runs.
-        restore: how much of a restoring model's picture is taken; None for other models.
-        limit: whether the result is kept within limits; None for a model that has none.
-        in_content: names the input's bytes: how many, and a hash.
-        fingerprint: see `Settings.fingerprint`.
-        content: names the bytes of an output that is up to date.
-        is_finished: the output is there and stays as it is.
-        memory: bytes that are needed, an estimate.
-        notes: what was decided, a line each.
-    """
+    """One result with all decisions made."""
 
     source: Source
-    header: Header
-    target: Target
-    path: Path | None
-    preset: Preset
+    header: Header  # of the input
+    target: Target  # output size
+    path: Path | None  # of the output; None is standard output
+    preset: Preset  # of the model that this picture gets
     format: str
     depth: Depth
-    seed: int
-    frames: int | None = None
-    temperature: Chosen | None = None
-    temperature_map: str | None = None
-    sampling: Sampling | None = None
-    branch: str | None = None
-    degradation: dict[str, Any] | None = None
-    model: dict[str, Any] | None = None
-    restore: float | None = None
-    limit: bool | None = None
-    in_content: str | None = None
-    fingerprint: str | None = None
-    content: str | None = None
-    is_finished: bool = False
-    memory: int | None = None
-    notes: tuple[str, ...] = ()
+    seed: int  # of the noise
+    frames: int | None = None  # pictures of an animation, where all of them are done
+    temperature: Chosen | None = None  # factor on the noise; None for a model that draws none
+    temperature_map: str | None = None  # auto or a file, where the factor varies
+    sampling: Sampling | None = None  # of a diffusion model
+    branch: str | None = None  # of a diffusion model, as asked for
+    degradation: dict[str, Any] | None = None  # the damage that was measured, where it decides on the model
+    model: dict[str, Any] | None = None  # name, sha256 and license of the weights; None: no network runs
+    restore: float | None = None  # how much of a restoring model's picture is taken; None for other models
+    limit: bool | None = None  # the result is kept within limits; None for a model that has none
+    in_content: str | None = None  # names the input's bytes: how many, and a hash
+    fingerprint: str | None = None  # see `Settings.fingerprint`
+    content: str | None = None  # names the bytes of an output that is up to date
+    is_finished: bool = False  # the output is there and stays as it is
+    memory: int | None = None  # bytes that are needed, an estimate
+    notes: tuple[str, ...] = ()  # what was decided, a line each
 
     @property
     def needs_network(self) -> bool:
@@ -241,64 +176,42 @@ def grows(size: tuple[int, int], target: tuple[int, int]) -> bool:
 
 @dataclass
 class Record:
-    """What happened to one input: what its job says, and what was found out meanwhile.
+    """What happened to one input, as in JSON: what its job says, and what was found out meanwhile."""
 
-    Attributes:
-        input: as it was named.
-        status: planned (a dry run), done, skipped or failed.
-        output: the file, or "-".
-        in_size: (width, height) as shown, after the EXIF orientation.
-        out_size: (width, height).
-        scale_x: output width over input width.
-        scale_y: output height over input height.
-        depth: bits per sample of the output: 8, 16 or 32f.
-        device: where the network ran.
-        precision: it ran in.
-        tile: width x height of the encoder's tiles.
-        tile_retries: tiles cut in four for want of memory.
-        fp32_fallback: tiles computed again in float32.
-        temperature_origin: as asked, from the preset, or published policy.
-        selection: percent of the output's pixels that each branch answered.
-        lr_psnr: dB between the reduced result and the input, where consistency was asked for.
-        seconds: without loading the model.
-        content: names the output's bytes but for the name itself.
-        error: code, type, message and hint of a failure.
-    """
-
-    input: str
+    input: str  # as it was named
     status: Status
-    output: str | None = None
-    in_size: tuple[int, int] | None = None
-    out_size: tuple[int, int] | None = None
-    scale_x: float | None = None
+    output: str | None = None  # the file, or "-"
+    in_size: tuple[int, int] | None = None  # (width, height) as shown, after the EXIF orientation
+    out_size: tuple[int, int] | None = None  # (width, height)
+    scale_x: float | None = None  # output width over input width
     scale_y: float | None = None
-    depth: str | None = None
+    depth: str | None = None  # bits per sample of the output: 8, 16 or 32f
     format: str | None = None
     model: dict[str, Any] | None = None
-    device: str | None = None
-    precision: str | None = None
+    device: str | None = None  # where the network ran
+    precision: str | None = None  # it ran in
     frames: int | None = None
-    tile: str | None = None
-    tile_retries: int = 0
-    fp32_fallback: int = 0
+    tile: str | None = None  # width x height of the encoder's tiles
+    tile_retries: int = 0  # tiles cut in four for want of memory
+    fp32_fallback: int = 0  # tiles computed again in float32
     seed: int | None = None
     temperature: float | None = None
-    temperature_origin: str | None = None
+    temperature_origin: str | None = None  # as asked, from the preset, or published policy
     temperature_map: str | None = None
     sampling: dict[str, Any] | None = None
     branch: str | None = None
-    selection: dict[str, float] | None = None
+    selection: dict[str, float] | None = None  # percent of the output's pixels that each branch answered
     degradation: dict[str, Any] | None = None
     restore: float | None = None
     limit: bool | None = None
-    lr_psnr: float | None = None
-    seconds: float | None = None
+    lr_psnr: float | None = None  # dB between the reduced result and the input, with consistency
+    seconds: float | None = None  # without loading the model
     memory: int | None = None
     fingerprint: str | None = None
     in_content: str | None = None
-    content: str | None = None
+    content: str | None = None  # names the output's bytes but for the name itself
     notes: list[str] = field(default_factory=list)
-    error: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None  # code, type, message and hint of a failure
 
     @staticmethod
     def of(job: Job, status: Status, *, notes: list[str] | None = None, **found: Any) -> Record:
@@ -322,10 +235,6 @@ class Record:
     @staticmethod
     def failure(label: str, error: SrcliError) -> Record:
         """The record of an input that failed."""
-        about = {
-            "code": error.code,
-            "type": type(error).__name__,
-            "message": error.message,
-            "hint": error.hint,
-        }
+        kind = type(error).__name__
+        about = {"code": error.code, "type": kind, "message": error.message, "hint": error.hint}
         return Record(label, "failed", error=about)

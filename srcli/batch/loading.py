@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from srcli.batch.storage import EXTRA_HINT
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from srcli.batch.naming import Destination
     from srcli.batch.pool import ProcessPool
     from srcli.batch.ray import RayPool
+    from srcli.batch.render import Engine
     from srcli.engine.upscaler import Upscaler
     from srcli.geometry import Size
 
@@ -29,38 +29,39 @@ LOOKED_AT = 64  # headers, for the time that a batch takes
 
 
 @dataclass
-class WeightsHash:
-    """The hash of a preset's weights, found when it is asked for; can be sent to another process."""
+class Model:
+    """A preset and how its network is loaded; can be sent to another process."""
 
     preset: Preset
-    found: str | None = None
-    needed: bool = True
+    name: str  # of the preset, or its file
+    precision: str = "auto"
+    tile: str = "auto"
+    sampling: Sampling | None = None  # of a diffusion model; None: the preset's own
+    branch: str | None = None  # of a decoder with several; None: the one that it chooses for each pixel
+    limit: bool | None = None  # False: results are not kept within limits
+    needs_weights: bool = True  # False, for a dry run: weights that are not here have the hash ""
+    _sha256: str | None = None
+    _engines: dict[str, Engine] = field(default_factory=dict)
 
-    def __call__(self) -> str:
-        """The SHA-256 in hexadecimal digits; "" for weights that are neither here nor needed."""
-        if not self.needed and locate(self.preset) is None:
+    def weights_sha256(self) -> str:
+        """The SHA-256 of its weights in hexadecimal digits, found when it is first asked for."""
+        if not self.needs_weights and locate(self.preset) is None:
             return ""
-        self.found = self.found or digest_of(self.preset)
-        return self.found
+        self._sha256 = self._sha256 or digest_of(self.preset)
+        return self._sha256
 
+    def engine(self, device: str) -> Engine:
+        """Its network on a device, loaded once."""
+        if device not in self._engines:
+            self._engines[device] = self.load(device)
+        return self._engines[device]
 
-@dataclass(frozen=True)
-class Loading:
-    """How a model is loaded; can be sent to another process."""
-
-    model: str
-    precision: str
-    tile: str
-    sampling: Sampling | None = None
-    branch: str | None = None
-    limit: bool | None = None
-
-    def __call__(self, device: str) -> Upscaler:
-        """The network on a device."""
+    def load(self, device: str) -> Upscaler:
+        """Its network on a device."""
         from srcli.engine.load import load_upscaler
 
         return load_upscaler(
-            self.model,
+            self.name,
             device=device,
             precision=self.precision,
             tile=self.tile,
@@ -69,19 +70,22 @@ class Loading:
             limit=self.limit,
         )
 
+    def other(self, preset: Preset, name: str | None = None) -> Model:
+        """Another one, loaded in the same way."""
+        return Model(preset, name or preset.name, self.precision, self.tile, limit=self.limit)
+
 
 def first_device(device: str) -> str:
     """The device for a lone picture, of those that were named."""
     return "auto" if device == "all" else device.split(",")[0]
 
 
-def pool_of(engine: str, loading: Loading, device: str, workers: int) -> ProcessPool | RayPool | None:
+def pool_of(engine: str, device: str, workers: int) -> ProcessPool | RayPool | None:
     """The processes that --device and --workers ask for; None for this one alone."""
-    from srcli.batch.pool import ProcessPool
-    from srcli.batch.ray import RayPool
-
     if engine == "ray":
-        return RayPool(device, workers, loading)
+        from srcli.batch.ray import RayPool
+
+        return RayPool(device, workers)
     devices = [word for word in device.split(",") if word]
     if device == "all":
         from srcli.engine.device import all_devices
@@ -90,35 +94,30 @@ def pool_of(engine: str, loading: Loading, device: str, workers: int) -> Process
     devices = devices * workers
     if len(devices) < 2:
         return None
+    from srcli.batch.pool import ProcessPool
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return ProcessPool(tuple(devices), loading, max(1, cores // len(devices)))
+    return ProcessPool(tuple(devices), max(1, cores // len(devices)))
 
 
-def memory_plan_of(
-    preset: Preset, sampling: Sampling | None, tile: str, device: str
-) -> Callable[[Size], tuple[list[str], int]] | None:
-    """For a dry run: gives what an output would take, in lines and bytes; None for models that plan by themselves."""
-    return partial(_memory_plan, preset, sampling, tile, device) if preset.kind == "restoration" else None
-
-
-def _memory_plan(
-    preset: Preset, sampling: Sampling | None, tile: str, device: str, target: Size
-) -> tuple[list[str], int]:
+def memory_plan(model: Model, device: str, target: Size) -> tuple[list[str], int]:
+    """What an output would take, in lines and bytes, of a model that plans its memory by itself."""
     from srcli.config.base_models import bases_of, locate_base
     from srcli.engine.device import choose_device
     from srcli.engine.memory_plan import plan_memory, speed
     from srcli.engine.tiling import checked_tile
     from srcli.resources import free_memory
 
-    chosen = sampling or choose_sampling(preset)
+    preset, tile = model.preset, checked_tile(model.tile)
+    chosen = model.sampling or choose_sampling(preset)
     assert chosen is not None
     where = choose_device(device).device
     free, note = free_memory(where), []
     try:
-        found = plan_memory(preset, target, chosen, tile=checked_tile(tile), free=free)
+        found = plan_memory(preset, target, chosen, tile=tile, free=free)
     except ResourceError as error:
         note = [f"not on this machine: {error.message}"]
-        found = plan_memory(preset, target, chosen, tile=checked_tile(tile), free=PLENTY)
+        found = plan_memory(preset, target, chosen, tile=tile, free=PLENTY)
     absent = [base for base in bases_of(preset) if locate_base(base) is None]
     if absent:
         note.append(f"not here yet: {', '.join(absent)} (srcli models pull {' '.join(absent)})")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from srcli.batch.degradation import decided, in_words
+from srcli.batch.degradation import choose_model, describe
 from srcli.batch.inputs import Source, absolute
 from srcli.batch.job import Job, Settings, grows
 from srcli.batch.naming import Destination
@@ -120,8 +120,8 @@ def plan(picture: OpenInput, index: int, settings: Settings, place: Destination,
     _check_output_pixels(target, count, settings)
     found = None
     if grows(header.size, target.size):
-        settings, found = decided(settings, source, header, picture.image)
-        notes += [] if found is None else [in_words(found, settings.preset.name, settings.restored)]
+        settings, found = choose_model(settings, source, header, picture.image)
+        notes += [] if found is None else [describe(found, settings.preset.name, settings.restored)]
     job = Job(
         source,
         header,
@@ -165,7 +165,7 @@ def _with_noise(job: Job, settings: Settings) -> Job:
         if noise.value == 0 and settings.samples > 1:
             notes.append("at temperature 0 all samples are equal")
     if sampling is not None:
-        job = replace(job, sampling=sampling, branch=settings.branch)
+        job = replace(job, sampling=sampling, branch=settings.model.branch)
         notes.append(f"sampled by {sampling.about()}")
     return replace(job, notes=tuple(notes))
 
@@ -190,7 +190,7 @@ def _identified(job: Job, picture: OpenInput, settings: Settings) -> Job:
     preset, model, weights, limit, restore = job.preset, None, "", None, None
     length, digest = picture.content
     if job.needs_network:
-        weights, limit, restore = settings.weights_sha256(), settings.limited, settings.restored
+        weights, limit, restore = settings.model.weights_sha256(), settings.limited, settings.restored
         model = {"name": preset.name, "sha256": weights, "license": preset.weights.license}
     fingerprint = _fingerprint(job, picture, settings, weights)
     return replace(
@@ -301,8 +301,8 @@ def _memory(job: Job, picture: OpenInput, settings: Settings) -> int:
     alpha = min(pixels * 2, IN_MEMORY) if header.alpha and settings.alpha != "drop" else 0
     base = MEMORY_BASE + (MEMORY_NETWORK if job.needs_network else 0)
     whole = pixels * 3 * 4  # float32
-    drawn = 3 * whole * settings.consistency + 3 * whole * settings.turned
-    drawn += 4 * whole * (settings.colour_fix is not None)
+    drawn = 3 * whole * settings.consistency + 3 * whole * settings.self_ensemble
+    drawn += 4 * whole * (settings.colour_transfer is not None)
     return base + read + out + alpha + drawn * job.needs_network
 
 
@@ -334,7 +334,7 @@ def _compared(job: Job, path: Path, picture: OpenInput, settings: Settings) -> J
     if settings.exists == "overwrite":
         return job
     made = (read_provenance(path) if path.exists() else None) or {}
-    entry = settings.made(job.source, path)
+    entry = settings.manifest_entry(job.source, path)
     fingerprint = made.get("fingerprint") or (entry and entry.fingerprint)
     if fingerprint is None:
         raise not_ours(f"the output {path}")

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,7 +28,6 @@ from srcli.resources import keep_freed_memory
 
 PATIENCE = 5.0  # seconds that a process gets to clean up
 TRIES = 2  # workers that one picture may cost
-Load = Callable[[str], Engine]
 Answer = tuple[str, list[Record], dict[str, Any] | None]  # done, failed or fatal; records; what went wrong
 W = TypeVar("W")
 
@@ -39,7 +38,6 @@ class Work:
 
     settings: Settings
     place: Destination
-    load: Load
     threads: int
 
 
@@ -137,16 +135,15 @@ def _outcome(item: Item, answer: Answer) -> Outcome:
 
 @dataclass(frozen=True)
 class ProcessPool:
-    """Processes of this machine, one for each of `devices`; `load` makes the network on one."""
+    """Processes of this machine, one for each of `devices`."""
 
     devices: tuple[str, ...]
-    load: Load
     threads: int
     least = 2  # pictures for which processes are started
 
     def outcomes(self, settings: Settings, place: Destination, items: Sequence[Item]) -> Generator[Outcome]:
         """Do all items; what became of them comes as it is ready."""
-        return outcomes(_Processes(Work(settings, place, self.load, self.threads), self.devices), items)
+        return outcomes(_Processes(Work(settings, place, self.threads), self.devices), items)
 
 
 class _Processes:
@@ -239,7 +236,7 @@ def worker_on(work: Work, device: str) -> Worker:
             import torch
 
             torch.set_num_threads(work.threads)
-            return work.load(device)
+            return work.settings.model.load(device)
         except Exception as error:
             raise Fatal(as_ours(error)) from error
 

@@ -22,7 +22,8 @@ from srcli.batch.provenance import check_own, recorded_write
 from srcli.engine.branch_map import Selection, in_words
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Source, part_of
 from srcli.errors import UsageError
-from srcli.geometry import COPIES, Size, self_ensemble
+from srcli.geometry import COPIES, Size
+from srcli.geometry import self_ensemble as mean_of_copies
 from srcli.image.back_projection import Projection
 from srcli.image.colour_transfer import TransferMethod, colour_shift, transfer_colours
 from srcli.image.metadata import PROVENANCE_KEY
@@ -89,7 +90,7 @@ class SelfEnsemble(_Whole):
             own = replace(request, report=part_of(request.report, n / COPIES, (n + 1) / COPIES))
             return super(SelfEnsemble, self)._result(_Array(copy), size, own, stats)
 
-        return self_ensemble(enlarged, _whole(source), target)
+        return mean_of_copies(enlarged, _whole(source), target)
 
 
 @dataclass(frozen=True)
@@ -151,15 +152,15 @@ def _levels(values: tuple[float, float, float]) -> str:
 def renderer_for(
     engine: Renderer,
     *,
-    turned: bool = False,
-    colour_fix: TransferMethod | None = None,
+    self_ensemble: bool = False,
+    colour_transfer: TransferMethod | None = None,
     consistent_at: str | None = None,
 ) -> Renderer:
     """An engine with all that was asked for; `consistent_at` is the output's depth, for results that reduce to the input."""
-    if turned:
+    if self_ensemble:
         engine = SelfEnsemble(engine)
-    if colour_fix is not None:
-        engine = ColourTransfer(engine, colour_fix)
+    if colour_transfer is not None:
+        engine = ColourTransfer(engine, colour_transfer)
     return engine if consistent_at is None else BackProjection(engine, consistent_at)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from srcli.batch.job import Settings
 from srcli.batch.naming import Destination
-from srcli.batch.pool import Answer, Died, Load, Work, attempt, outcomes, worker_on
+from srcli.batch.pool import Answer, Died, Work, attempt, outcomes, worker_on
 from srcli.batch.storage import EXTRA_HINT
 from srcli.batch.worker import Fatal, Item, Outcome
 from srcli.errors import ResourceError, UsageError, first_line
@@ -28,7 +28,6 @@ class RayPool:
 
     device: str
     workers: int
-    load: Load
     least = 1  # pictures for which it is used
 
     def outcomes(self, settings: Settings, place: Destination, items: Sequence[Item]) -> Generator[Outcome]:
@@ -49,7 +48,7 @@ class RayPool:
             count, resources = self._share(ray)
             device = "cuda" if resources["num_gpus"] and self.device in ("auto", "all") else self.device
             device = "auto" if device == "all" else device
-            work = Work(settings, place, self.load, max(1, int(resources["num_cpus"])))
+            work = Work(settings, place, max(1, int(resources["num_cpus"])))
             yield from outcomes(_Actors(ray, work, device, resources, count), items)
         finally:
             if is_ours:

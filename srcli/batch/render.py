@@ -107,8 +107,8 @@ class Rendering:
         settings = self.settings
         return renderer_for(
             engine,
-            turned=settings.turned,
-            colour_fix=settings.colour_fix,
+            self_ensemble=settings.self_ensemble,
+            colour_transfer=settings.colour_transfer,
             consistent_at=self.output.depth if settings.consistency else None,
         )
 

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from srcli.batch.degradation import NOTICE
 from srcli.batch.inputs import Found, Source
@@ -29,13 +29,15 @@ from srcli.batch.naming import (
 )
 from srcli.batch.overlap import Overlap
 from srcli.batch.plan import output_path, output_words
-from srcli.batch.pool import ProcessPool
 from srcli.batch.provenance import read_origin
-from srcli.batch.ray import RayPool
 from srcli.batch.render import Engine
 from srcli.batch.worker import Fatal, Item, Outcome, Worker
 from srcli.errors import ExistsError, ModelError, NothingToDoError, SrcliError, UsageError, as_ours
 from srcli.resources import duration, in_words
+
+if TYPE_CHECKING:
+    from srcli.batch.pool import ProcessPool
+    from srcli.batch.ray import RayPool
 
 Style = Literal["lines", "jsonl", "json"]
 SHOWN = 10  # names in the summary of failures
@@ -74,13 +76,13 @@ class Console(Protocol):
 class Results:
     """Writes records to stdout as they come: lines, JSON lines, or JSON at the end, an array for `many`.
 
-    Where stdout carries picture bytes, lines go `apart`, to stderr.
+    Lines go `to_stderr` where stdout carries the bytes of a picture.
     """
 
     console: Console
     style: Style = "lines"
     many: bool = False
-    apart: bool = False
+    to_stderr: bool = False
     _kept: list[dict[str, Any]] = field(default_factory=list, init=False)
 
     def add(self, record: Record) -> None:
@@ -90,7 +92,7 @@ class Results:
         elif self.style == "jsonl":
             self.console.result(as_json(record), asked=True)
         elif record.status != "failed":  # a failure has its line on stderr
-            (self.console.note if self.apart else self.console.result)(line(record))
+            (self.console.note if self.to_stderr else self.console.result)(line(record))
 
     def close(self) -> None:
         """Nothing more comes."""
@@ -353,7 +355,10 @@ class Batch:
         policy, what = self.settings.exists, f"its output {made.label} is an input as well"
         is_ours = made.path is None or made.uri is not None  # nothing in object storage is opened beforehand
         if made.path is not None and not is_ours:
-            is_ours = read_origin(made.path) is not None or self.settings.made(origin, made.path) is not None
+            is_ours = (
+                read_origin(made.path) is not None
+                or self.settings.manifest_entry(origin, made.path) is not None
+            )
         if policy == "overwrite" and (made.named or self.include_outputs or not is_ours):
             hint = "Leave one of them out, as with --exclude, or choose another -o or --name."
             return UsageError(f"{what}, and would be replaced.", hint=hint)

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from srcli import __version__
-from srcli.batch.degradation import NOTICE, network_of, noticed
+from srcli.batch.degradation import NOTICE, is_surely_damaged, network_of
 from srcli.batch.inputs import Source
 from srcli.batch.job import Job, Record, Settings
 from srcli.batch.naming import Destination
@@ -159,7 +159,7 @@ class Worker:
         with memory_errors_of(jobs[0]):
             results = [self._loaded(job, picture) for job in jobs]
             notes = []
-            if not self.noticed and noticed(results[0].images[0], jobs[0], self.settings):
+            if not self.noticed and is_surely_damaged(results[0].images[0], jobs[0], self.settings):
                 self.noticed.append(picture.source.label)
                 notes = [NOTICE]
         results = [replace(loaded, warned=[*warned]) for loaded in results]
@@ -267,7 +267,7 @@ def _provenance(job: Job, settings: Settings, engine: Engine | None) -> dict[str
         "consistency": settings.consistency or None,
         "sampling": planned.sampling,
         "branch": job.branch,
-        "tta": settings.turned or None,
+        "tta": settings.self_ensemble or None,
         "restore": job.restore,
         "degradation": job.degradation,
         "limit": job.limit,

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -14,15 +14,7 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from srcli.batch.inputs import STDIN, find_inputs
-from srcli.batch.loading import (
-    Loading,
-    WeightsHash,
-    check_engine,
-    first_device,
-    memory_plan_of,
-    pool_of,
-    seconds_needed,
-)
+from srcli.batch.loading import Model, check_engine, first_device, memory_plan, pool_of, seconds_needed
 from srcli.batch.naming import Destination, destination, for_samples, output_format
 from srcli.batch.storage import is_uri, plain, stand_in
 from srcli.cli.command import single
@@ -30,15 +22,15 @@ from srcli.cli.console import Console
 from srcli.cli.options import current, go_offline, licensed, parse_sampling, sampling_branch, settings
 from srcli.cli.preview import show_part
 from srcli.cli.upscale_options import BARE, BASIC, GONE, MOVED, Request, encoding, finishing, worker_count
-from srcli.config.presets import DEFAULT_PRESET, REAL_WORLD_PRESET, Preset
-from srcli.config.sampling import Sampling, is_sampled, usual_colour_fix
+from srcli.config.presets import DEFAULT_PRESET, REAL_WORLD_PRESET, Preset, successor
+from srcli.config.sampling import is_sampled, usual_colour_fix
 from srcli.config.temperature import Asked, check_generative, is_generative, parse_temperature, warning
 from srcli.errors import NothingToDoError, UsageError
 from srcli.image.formats import FORMATS
 from srcli.resources import duration
 
 if TYPE_CHECKING:
-    from srcli.batch.degradation import RealWorld, SecondModel
+    from srcli.batch.degradation import RealWorld
     from srcli.batch.inputs import Found, Source
     from srcli.batch.job import Settings
     from srcli.batch.manifest import Manifest, Shard
@@ -70,51 +62,54 @@ def upscale(request: Request) -> None:
     console = Console(quiet=request.quiet is True, verbose=request.quiet is False, style=request.progress)
     rule = _rule(request, console)
     model = _model(request, console)
+    temperature, noise_map = _temperature(request, model.preset, console)
     if request.preview is not None:
         return show_part(request, rule, console)
     engine, workers = worker_count(request)
     found = _found(request, console)
     place = _place(request, found, engine)
-    selection = _selection(model, request, len(found.sources) * request.samples)
+    if request.selection_map is not None:
+        _check_selection(request.selection_map, model, len(found.sources) * request.samples)
     share = parse_shard(request.shard, os.environ) if request.shard else None
     record = _manifest(request, share)
-    limit = None if finishing(request).limit else False
-    loading = Loading(model.word, request.precision, request.tile, model.sampling, model.branch, limit)
-    real_world = _real_world(request, model, found, selection, loading, console)
-    faithful = _faithful(request, model, loading)
+    real_world = _real_world(request, model, found, console)
+    faithful = _faithful(request, model)
+    settings = replace(
+        _settings(request, rule, model, place, record),
+        temperature=temperature,
+        temperature_map=noise_map,
+        real_world=real_world,
+        faithful=faithful,
+        notice=request.degradation is None and faithful is None,
+    )
+    results = Results(
+        console,
+        "lines" if request.json is None else "json" if request.json else "jsonl",
+        many=found.many or request.samples > 1,
+        to_stderr=place.stdout,
+    )
     batch = Batch(
-        replace(
-            _settings(request, rule, model, place, selection, record),
-            real_world=real_world,
-            faithful=faithful,
-            restore=request.restore,
-            notice=request.degradation is None and faithful is None,
-        ),
+        settings,
         place,
         console,
-        Results(
-            console,
-            "lines" if request.json is None else "json" if request.json else "jsonl",
-            many=found.many or request.samples > 1,
-            apart=place.stdout,
-        ),
-        load=lambda: loaded(loading, first_device(request.device), console, found.sources),
+        results,
+        load=lambda: loaded(model, first_device(request.device), console, found.sources),
         dry_run=request.dry_run,
         fail_fast=request.fail_fast,
         shard=share,
         manifest=record,
-        pool=pool_of(engine, loading, request.device, workers),
+        pool=pool_of(engine, request.device, workers),
         include_outputs="none" in (request.exclude or ()),
     )
     if request.status:
         raise typer.Exit(batch.status(found))
-    _say_beforehand(request, model, found, console)
+    _say_beforehand(settings, found, console)
     raise typer.Exit(batch.run(found))
 
 
-def loaded(loading: Loading, device: str, console: Console, sources: Sequence[Source]) -> Engine:
+def loaded(model: Model, device: str, console: Console, sources: Sequence[Source]) -> Engine:
     """The network for this process, which is told with --verbose; how long a slow one takes is said for `sources`."""
-    upscaler = loading(device)
+    upscaler = model.load(device)
     where = f"{upscaler.device} ({upscaler.device_reason}) in {upscaler.precision}"
     console.detail(f"{upscaler.preset.title} on {where}")
     name = upscaler.preset.name
@@ -144,36 +139,31 @@ def _rule(request: Request, console: Console) -> SizeRule:
     )
 
 
-@dataclass(frozen=True)
-class Model:
-    """What was chosen; None for a temperature, sampling or branch that is left to the preset."""
-
-    word: str  # name or file
-    preset: Preset
-    temperature: Asked
-    temperature_map: TemperatureMap | None
-    sampling: Sampling | None
-    branch: str | None
-    named: bool  # by the person, and not as its predecessor
-
-
 def _model(request: Request, console: Console) -> Model:
     if request.upgrade and request.overwrite is not None:
         raise UsageError("--upgrade contradicts --overwrite and --skip-existing.", hint="Give one of them.")
-    model = current(request.model or DEFAULT_PRESET, console.note)
-    word, preset = model, licensed(model, request.license)
+    name = current(request.model or DEFAULT_PRESET, console.note)
+    preset = licensed(name, request.license)
     if request.degradation == "real" and preset.training.degradation is None:
-        word, preset = REAL_WORLD_PRESET, licensed(REAL_WORLD_PRESET, request.license)
-    temperature = _temperature(preset, request, console)
+        name, preset = REAL_WORLD_PRESET, licensed(REAL_WORLD_PRESET, request.license)
     sampling = parse_sampling(preset, request.sampling)
     if (branch := sampling_branch(request.sampling)) is not None:
         from srcli.engine.branch_map import parse_branch
 
         branch = parse_branch(preset, branch)
-    return Model(word, preset, *temperature, sampling, branch, named=request.model == model)
+    return Model(
+        preset,
+        name,
+        request.precision,
+        request.tile,
+        sampling,
+        branch,
+        limit=None if finishing(request).limit else False,
+        needs_weights=not (request.dry_run and preset.kind == "restoration"),
+    )
 
 
-def _temperature(preset: Preset, request: Request, console: Console) -> tuple[Asked, TemperatureMap | None]:
+def _temperature(request: Request, preset: Preset, console: Console) -> tuple[Asked, TemperatureMap | None]:
     samples, given = request.samples, request.temperature or []
     texts = [text for text in given if not text.startswith("map=")]
     maps = [text.removeprefix("map=") for text in given if text.startswith("map=")]
@@ -193,20 +183,18 @@ def _temperature(preset: Preset, request: Request, console: Console) -> tuple[As
     return asked, temperature_map(maps[-1])
 
 
-def _selection(model: Model, request: Request, pictures: int) -> Path | None:
-    path, option = request.selection_map, "--selection-map"
-    if path is None:
-        return None
+def _check_selection(path: Path, model: Model, pictures: int) -> None:
     from srcli.engine.branch_map import check_selects
 
+    option, sampling = "--selection-map", model.sampling
     check_selects(model.preset, option)
     if model.branch is not None:
         raise UsageError(
             f"{option}: with --branch {model.branch} nothing is chosen.", hint="Drop one of them."
         )
-    if model.sampling is not None and model.sampling.average > 1:
+    if sampling is not None and sampling.average > 1:
         raise UsageError(
-            f"{option}: a mean of {model.sampling.average} samples has no one choice.",
+            f"{option}: a mean of {sampling.average} samples has no one choice.",
             hint=f"Drop average, or {option}.",
         )
     if path.suffix not in ("", ".png"):
@@ -216,13 +204,10 @@ def _selection(model: Model, request: Request, pictures: int) -> Path | None:
             f"{option} {path} is one file for {pictures} pictures.",
             hint="Give a folder: a name without a dot.",
         )
-    return path
 
 
-def _faithful(request: Request, model: Model, loading: Loading) -> SecondModel | None:
+def _faithful(request: Request, model: Model) -> Model | None:
     """The model whose picture may be mixed into a restoring one's; None where nothing is restored."""
-    from srcli.batch.degradation import SecondModel
-
     if model.preset.training.degradation is None and request.degradation not in MEASURED:
         if request.restore is None:
             return None
@@ -231,15 +216,11 @@ def _faithful(request: Request, model: Model, loading: Loading) -> SecondModel |
     preset = licensed(request.model or DEFAULT_PRESET, request.license)
     if preset.training.degradation is not None:
         preset = licensed(DEFAULT_PRESET, request.license)
-    word = model.word if preset == model.preset else preset.name
-    loading = replace(loading, model=word, sampling=None, branch=None)
-    return SecondModel(preset, WeightsHash(preset), loading)
+    return model.other(preset, model.name if preset == model.preset else None)
 
 
-def _real_world(
-    request: Request, model: Model, found: Found, selection: Path | None, loading: Loading, console: Console
-) -> RealWorld | None:
-    name, asked = model.preset.name, f"--degradation {request.degradation}"
+def _real_world(request: Request, model: Model, found: Found, console: Console) -> RealWorld | None:
+    asked = f"--degradation {request.degradation}"
     if finishing(request).consistency and request.degradation not in (None, "clean"):
         raise UsageError(
             f"--finish consistency brings back the damage that {asked} is to remove.",
@@ -248,9 +229,9 @@ def _real_world(
     if request.degradation not in MEASURED:
         return None
     if model.preset.training.degradation is not None:
-        console.note(f"{asked}: {name} was trained on damaged pictures, and takes all of them")
+        console.note(f"{asked}: {model.preset.name} was trained on damaged pictures, and takes all of them")
         return None
-    if request.samples > 1 or request.temperature or selection is not None:
+    if request.samples > 1 or request.temperature or request.selection_map is not None:
         raise UsageError(
             f"{asked} may choose {REAL_WORLD_PRESET}, which has no temperature and no samples.",
             hint="Drop --temperature and --samples, or --degradation.",
@@ -258,58 +239,43 @@ def _real_world(
     from srcli.batch.degradation import RealWorld, shared_folders
 
     preset = licensed(REAL_WORLD_PRESET, request.license)
-    loading = replace(loading, model=preset.name, sampling=None, branch=None)
-    folders = shared_folders(found.sources) if request.degradation == "auto" else {}
-    return RealWorld(preset, WeightsHash(preset), loading, folders=folders)
-
-
-def _colour_fix(preset: Preset, asked: str | None) -> TransferMethod | None:
-    chosen = asked or usual_colour_fix(preset)
-    return None if chosen == "none" else cast("TransferMethod", chosen)
+    return RealWorld(
+        model.other(preset), shared_folders(found.sources) if request.degradation == "auto" else {}
+    )
 
 
 def _settings(
-    request: Request,
-    rule: SizeRule,
-    model: Model,
-    place: Destination,
-    selection: Path | None,
-    record: Manifest | None,
+    request: Request, rule: SizeRule, model: Model, place: Destination, record: Manifest | None
 ) -> Settings:
     from srcli.batch.job import Settings
     from srcli.batch.manifest import made_of
     from srcli.batch.sizes import parse_pixels
 
-    preset, device = model.preset, first_device(request.device)
     most = {"in": "500M", "out": "4G"} | settings("--max-pixels", request.max_pixels, ("in", "out"))
     encoded, marked = encoding(request)
     finish = finishing(request)
+    colours = finish.colour or usual_colour_fix(model.preset)
+    is_planned = request.dry_run and model.preset.kind == "restoration"
+    is_named = request.model is not None and successor(request.model) is None
     return Settings(
-        rule=rule,
-        preset=preset,
-        weights_sha256=WeightsHash(preset, needed=not (request.dry_run and preset.kind == "restoration")),
+        rule,
+        model,
         format=output_format(request.format, place),
         encoding=encoded,
         alpha=request.alpha,
         frames=request.frames,
-        precision=request.precision,
         seed=request.seed,
-        temperature=model.temperature,
-        temperature_map=model.temperature_map,
         samples=request.samples,
         consistency=finish.consistency,
-        sampling=model.sampling,
-        branch=model.branch,
-        canvas_tile=request.tile,
-        selection=selection,
-        turned=finish.tta,
-        limit=finish.limit,
-        colour_fix=_colour_fix(preset, finish.colour),
-        memory_plan=memory_plan_of(preset, model.sampling, request.tile, device) if request.dry_run else None,
+        selection=request.selection_map,
+        self_ensemble=finish.tta,
+        colour_transfer=None if colours == "none" else cast("TransferMethod", colours),
+        restore=request.restore,
+        memory_plan=partial(memory_plan, model, first_device(request.device)) if is_planned else None,
         provenance=marked,
         exists="auto" if request.overwrite is None else "overwrite" if request.overwrite else "skip",
-        any_weights=not (model.named or request.upgrade),
-        made=partial(made_of, record),
+        any_weights=not (is_named or request.upgrade),
+        manifest_entry=partial(made_of, record),
         max_input_pixels=parse_pixels(most["in"], "--max-pixels in"),
         max_output_pixels=parse_pixels(most["out"], "--max-pixels out"),
     )
@@ -374,16 +340,18 @@ def _place(request: Request, found: Found, engine: str) -> Destination:
     return for_samples(place, request.samples, named=request.name is not None)
 
 
-def _say_beforehand(request: Request, model: Model, found: Found, console: Console) -> None:
-    preset = model.preset
-    draws = preset.generator is not None or (is_generative(preset) and model.temperature != 0)
-    if finishing(request).tta and draws:
+def _say_beforehand(settings: Settings, found: Found, console: Console) -> None:
+    preset = settings.preset
+    draws = preset.generator is not None or (is_generative(preset) and settings.temperature != 0)
+    if settings.self_ensemble and draws:
         raise UsageError(
             "--finish tta takes the mean of eight results, which removes what noise adds.",
             hint="Use --temperature 0, or a model that draws none.",
         )
     if preset.training.experimental:
-        console.note(f"'{preset.name}' is experimental: see its card, srcli models info {model.word}")
+        console.note(
+            f"'{preset.name}' is experimental: see its card, srcli models info {settings.model.name}"
+        )
     for suffix, count in sorted(found.passed_over.items()):
         console.note(f"{count} {suffix} {'file is' if count == 1 else 'files are'} passed over")
 

@@ -16,12 +16,11 @@ from srcli.config.presets import load_preset
 from srcli.errors import ModelError, ResourceError
 from srcli.image.read import read_image
 from srcli.image.write import write_image
-from tests.cli.conftest import Bicubic, listing, picture, save
+from tests.cli.conftest import Bicubic, StandIn, listing, picture, save
 
 
 def settings(**more):
-    preset = load_preset("edsr-baseline-blend")
-    return Settings(rule=size_rule(scale="2"), preset=preset, weights_sha256=lambda: "0" * 64, **more)
+    return Settings(size_rule(scale="2"), StandIn(load_preset("edsr-baseline-blend"), "stand-in"), **more)
 
 
 def place(folder):

@@ -13,7 +13,7 @@ from srcli.batch.sizes import size_rule
 from srcli.batch.worker import Worker
 from srcli.config.presets import load_preset
 from srcli.errors import ExistsError, ImageError, NothingToDoError, UsageError
-from tests.cli.conftest import Bicubic, picture, save
+from tests.cli.conftest import Bicubic, StandIn, picture, save
 
 STORE = "memory://bucket"
 
@@ -33,13 +33,8 @@ def store(tmp_path):
     system.store.clear()
 
 
-def no_weights():
-    return "0" * 64
-
-
 def settings_of(**options):
-    preset = load_preset("edsr-baseline-blend")
-    return Settings(rule=size_rule(scale="2"), preset=preset, weights_sha256=no_weights, **options)
+    return Settings(size_rule(scale="2"), StandIn(load_preset("edsr-baseline-blend"), "stand-in"), **options)
 
 
 def place_of(output, single=False):

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from srcli.batch.loading import Model
 from srcli.cli import app
 from srcli.geometry import Size
 from srcli.image.resize import resize
@@ -111,6 +112,16 @@ def upscale(folder, model):
         return CliRunner().invoke(app, words, input=data, env=env)
 
     return run
+
+
+class StandIn(Model):
+    """A model without weights, whose network is `Bicubic`."""
+
+    def weights_sha256(self):
+        return "0" * 64
+
+    def load(self, _device):
+        return Bicubic()
 
 
 def picture(height=20, width=30, *, mode="RGB", top=255):

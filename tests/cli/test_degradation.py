@@ -12,7 +12,7 @@ from srcli.config.presets import REAL_WORLD_PRESET, load_preset
 from tests.cli.conftest import Bicubic, picture, save
 from tests.degradations.test_estimate import jpeg, leaves, noisy
 
-SECOND = "srcli.batch.loading.Loading.__call__"
+SECOND = "srcli.batch.loading.Model.load"
 
 
 @pytest.fixture

@@ -5,14 +5,13 @@ import json
 import os
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from srcli.batch.ray import RayPool
 from tests.cli.conftest import listing, picture, save
-from tests.cli.test_upscale_workers import deadly, items_of, work_of
+from tests.cli.test_upscale_workers import Deadly, items_of, work_of
 
 ROOT = Path(__file__).parents[2]
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra [ray]")
@@ -29,8 +28,8 @@ print(json.dumps(cluster_of(folder, deaths, workers)))
 
 def cluster_of(folder, deaths, workers):
     """(number, error) of every picture, by actors of which the first are killed at work."""
-    pool = RayPool("cpu", workers, partial(deadly, folder / "marker", deaths))
-    found = pool.outcomes(*work_of(folder / "out"), items_of(folder / "in", 5))
+    work = work_of(folder / "out", Deadly, marker=folder / "marker", deaths=deaths)
+    found = RayPool("cpu", workers).outcomes(*work, items_of(folder / "in", 5))
     return [(outcome.item[0], None if outcome.error is None else str(outcome.error)) for outcome in found]
 
 

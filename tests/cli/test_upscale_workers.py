@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,16 +18,26 @@ from srcli.batch.worker import Fatal
 from srcli.cli import app
 from srcli.config.presets import load_preset
 from srcli.errors import ModelError
-from tests.cli.conftest import Bicubic, listing, picture, save
+from tests.cli.conftest import StandIn, listing, picture, save
 
 
-def deadly(marker, deaths, _device):
-    """A network whose first processes are killed while it is loaded."""
-    seen = len(list(marker.iterdir()))
-    if seen < deaths:
-        (marker / str(os.getpid())).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return Bicubic()
+@dataclass
+class Deadly(StandIn):
+    """The first processes are killed while its network is loaded."""
+
+    marker: Path = Path()
+    deaths: int = 0
+
+    def load(self, device):
+        if len(list(self.marker.iterdir())) < self.deaths:
+            (self.marker / str(os.getpid())).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().load(device)
+
+
+class Absent(StandIn):
+    def load(self, _device):
+        raise ModelError("the weights are gone.")
 
 
 @pytest.fixture
@@ -37,19 +48,9 @@ def no_torch(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path / "empty")
 
 
-def absent(_device):
-    raise ModelError("the weights are gone.")
-
-
-def no_weights():
-    return "0" * 64
-
-
-def work_of(folder):
-    settings = Settings(
-        rule=size_rule(scale="2"), preset=load_preset("edsr-baseline-blend"), weights_sha256=no_weights
-    )
-    settings = Settings(**{**vars(settings), "made": partial(int)})
+def work_of(folder, kind, **more):
+    model = kind(load_preset("edsr-baseline-blend"), "stand-in", **more)
+    settings = Settings(size_rule(scale="2"), model, manifest_entry=partial(int))
     return settings, Destination(Template("{stem}{ext}"), folder=folder)
 
 
@@ -76,8 +77,8 @@ def test_a_process_that_dies_gives_its_picture_back_once(tmp_path, no_torch):
     (tmp_path / "marker").mkdir()
     items = items_of(tmp_path / "in", 3)
     # Two processes die at the first picture, which then has failed, and one at the second, which the next one does.
-    pool = ProcessPool(("cpu",), partial(deadly, tmp_path / "marker", 3), 1)
-    found = list(pool.outcomes(*work_of(tmp_path / "out"), items))
+    work = work_of(tmp_path / "out", Deadly, marker=tmp_path / "marker", deaths=3)
+    found = list(ProcessPool(("cpu",), 1).outcomes(*work, items))
     assert sorted(outcome.item for outcome in found) == items
     first, *others = [outcome.error for outcome in found]
     assert "signal 9" in str(first)
@@ -88,9 +89,6 @@ def test_a_process_that_dies_gives_its_picture_back_once(tmp_path, no_torch):
 
 def test_what_is_the_same_for_every_picture_ends_the_batch(tmp_path, no_torch):
     with pytest.raises(Fatal, match="weights are gone"):
-        list(
-            ProcessPool(("cpu", "cpu"), absent, 1).outcomes(
-                *work_of(tmp_path / "out"), items_of(tmp_path / "in", 4)
-            )
-        )
+        pool = ProcessPool(("cpu", "cpu"), 1)
+        list(pool.outcomes(*work_of(tmp_path / "out", Absent), items_of(tmp_path / "in", 4)))
     assert not Path(tmp_path / "out").exists()

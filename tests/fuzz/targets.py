@@ -84,14 +84,14 @@ def tiny(folder: Path) -> Path:
     return path
 
 
-def engine(loading: Callable[[str], object], device: str, *_: object) -> object:
+def engine(model: Any, device: str, *_: object) -> object:
     """In place of `srcli.cli.upscale.loaded`."""
-    return _engine(loading, device)
+    return _engine(model.name, model.load, device)
 
 
 @cache
-def _engine(loading: Callable[[str], object], device: str) -> object:
-    return loading(device)
+def _engine(_name: str, load: Callable[[str], object], device: str) -> object:
+    return load(device)
 
 
 def use_weights(data: bytes, folder: Path) -> None:
