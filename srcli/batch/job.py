@@ -13,7 +13,7 @@ from srcli import __version__
 from srcli.batch.degradation import RealWorld
 from srcli.batch.inputs import Source
 from srcli.batch.loading import Model
-from srcli.batch.manifest import Entry
+from srcli.batch.manifest import Manifest
 from srcli.batch.sizes import SizeRule, Target
 from srcli.config.presets import Preset
 from srcli.config.sampling import Sampling, choose_sampling, is_sampled
@@ -59,7 +59,7 @@ class Settings:
     memory_plan: Callable[[Size], tuple[list[str], int]] | None = None
     exists: Exists = "auto"  # what to do where the output exists
     any_weights: bool = False  # an output that other weights made, by the same options, is up to date
-    manifest_entry: Callable[[Source, Path], Entry | None] = lambda _source, _output: None  # of an output
+    manifest: Manifest | None = None  # of what was done before
     in_memory: int | None = None  # larger inputs, in bytes, may lie on the disk; None: by the free memory
     max_input_pixels: int = 500_000_000  # larger inputs are refused
     max_output_pixels: int = 4_000_000_000

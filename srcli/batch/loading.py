@@ -33,7 +33,6 @@ class Model:
     """A preset and how its network is loaded; can be sent to another process."""
 
     preset: Preset
-    name: str  # of the preset, or its file
     precision: str = "auto"
     tile: str = "auto"
     sampling: Sampling | None = None  # of a diffusion model; None: the preset's own
@@ -61,7 +60,7 @@ class Model:
         from srcli.engine.load import load_upscaler
 
         return load_upscaler(
-            self.name,
+            self.preset,
             device=device,
             precision=self.precision,
             tile=self.tile,
@@ -70,9 +69,9 @@ class Model:
             limit=self.limit,
         )
 
-    def other(self, preset: Preset, name: str | None = None) -> Model:
+    def other(self, preset: Preset) -> Model:
         """Another one, loaded in the same way."""
-        return Model(preset, name or preset.name, self.precision, self.tile, limit=self.limit)
+        return Model(preset, self.precision, self.tile, limit=self.limit)
 
 
 def first_device(device: str) -> str:

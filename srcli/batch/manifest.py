@@ -22,21 +22,9 @@ from srcli.errors import ResourceError, UsageError
 
 SUFFIX = ".jsonl"
 KEPT = (
-    "input",
-    "output",
-    "status",
-    "in_size",
-    "out_size",
-    "format",
-    "seconds",
-    "model",
-    "restore",
-    "degradation",
-    "limit",
-    "fingerprint",
-    "content",
-    "error",
-)
+    "input", "output", "status", "in_size", "out_size", "format", "seconds", "model", "restore", "degradation", "limit",
+    "fingerprint", "content", "error",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -204,13 +192,9 @@ def _escaped(stem: str) -> str:
 # Number of this process, how many there are, and the lowest number, as job systems tell them.
 SYSTEMS = (
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
-    (
-        "JOB_COMPLETION_INDEX",
-        "JOB_COMPLETIONS",
-        None,
-    ),  # Kubernetes tells the first; the second is set by hand
-    ("RANK", "WORLD_SIZE", None),
-    ("SLURM_PROCID", "SLURM_NTASKS", None),
+    ("JOB_COMPLETION_INDEX", "JOB_COMPLETIONS", ""),  # Kubernetes sets the first; the second is set by hand
+    ("RANK", "WORLD_SIZE", ""),
+    ("SLURM_PROCID", "SLURM_NTASKS", ""),
 )
 
 
@@ -263,7 +247,7 @@ def _found(environment: Mapping[str, str]) -> Shard:
     for index, count, lowest in SYSTEMS:
         words = [environment.get(name, "") for name in (index, count)]
         if all(word.isdigit() for word in words):
-            start = environment.get(lowest or "", "0")
+            start = environment.get(lowest, "0")
             return _checked(int(words[0]) - (int(start) if start.isdigit() else 0), int(words[1]))
     if environment.get("JOB_COMPLETION_INDEX"):
         raise UsageError(
@@ -279,8 +263,3 @@ def _checked(index: int, count: int) -> Shard:
     if count < 1 or not 0 <= index < count:
         raise UsageError(f"--shard {index}/{count}: the first number runs from 0 to {max(0, count - 1)}.")
     return Shard(index, count)
-
-
-def made_of(manifest: Manifest | None, source: Source, output: Path) -> Entry | None:
-    """What a manifest says of an output, if there is one and it does."""
-    return None if manifest is None else manifest.entry(key_of(source), output)

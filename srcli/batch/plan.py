@@ -16,6 +16,7 @@ import numpy as np
 from srcli.batch.degradation import choose_model, describe
 from srcli.batch.inputs import Source, absolute
 from srcli.batch.job import Job, Settings, grows
+from srcli.batch.manifest import key_of
 from srcli.batch.naming import Destination
 from srcli.batch.provenance import check_unchanged, content_name, content_of, not_ours, read_provenance
 from srcli.batch.sizes import Target
@@ -115,7 +116,7 @@ def plan(picture: OpenInput, index: int, settings: Settings, place: Destination,
     """
     source, header, count = picture.source, picture.header, picture.count
     target = settings.rule.target(Size(*header.size))
-    form, notes = _format(header, settings)
+    form, depth, notes = _form(header, settings)
     check_format_limits(form, target.size)
     _check_output_pixels(target, count, settings)
     found = None
@@ -126,10 +127,10 @@ def plan(picture: OpenInput, index: int, settings: Settings, place: Destination,
         source,
         header,
         target,
-        place.path(source, output_words(source, index, settings, header, target, sample=sample)),
+        place.path(source, output_words(source, index, settings, target, form, sample=sample)),
         settings.preset,
         form,
-        _depth(header, form, settings),
+        depth,
         settings.seed + sample - 1,
         frames=count if count > 1 else None,
         degradation=found,
@@ -214,19 +215,20 @@ def output_path(
     with opened(source, settings) as picture:
         header = picture.header
     target = settings.rule.target(Size(*header.size))
-    return place.path(source, output_words(source, index, settings, header, target, sample=sample))
+    form, _, _ = _form(header, settings)
+    return place.path(source, output_words(source, index, settings, target, form, sample=sample))
 
 
 def output_words(
     source: Source,
     index: int,
     settings: Settings,
-    header: Header | None = None,
     target: Target | None = None,
+    form: str | None = None,
     *,
     sample: int = 1,
 ) -> dict[str, Any]:
-    """The fields of an output's name; those that only the header tells are left out without it.
+    """The fields of an output's name; without `target` and `form` those that the input's header decides are left out.
 
     `index` counts the samples where several are asked for, else the inputs.
     """
@@ -239,8 +241,7 @@ def output_words(
         "index": index if settings.samples == 1 else sample,
         "parent": Path(absolute(path)).parent.name if source.path else "",
     }
-    if header is not None and target is not None:
-        form, _ = _format(header, settings)
+    if target is not None and form is not None:
         known = FORMATS[form].suffixes
         fields |= {
             "scale": target.scale,
@@ -251,30 +252,21 @@ def output_words(
     return fields
 
 
-def _is_animation(header: Header, settings: Settings) -> bool:
-    return settings.frames == "all" and header.frames > 1
-
-
-def _format(header: Header, settings: Settings) -> tuple[str, list[str]]:
-    depth = settings.encoding.get("bit_depth", "keep")
-    chosen, notes = choose_format(
-        header.format,
-        settings.format,
-        depth_wanted(header.depth, depth),
-        depth,
-        alpha=header.alpha and settings.alpha != "drop",
-        animated=_is_animation(header, settings),
+def _form(header: Header, settings: Settings) -> tuple[str, Depth, list[str]]:
+    """Format and depth of an output, and what is said of them."""
+    depth, is_animation = (
+        settings.encoding.get("bit_depth", "keep"),
+        settings.frames == "all" and header.frames > 1,
     )
-    return chosen.name, notes
-
-
-def _depth(header: Header, form: str, settings: Settings) -> Depth:
-    depth = settings.encoding.get("bit_depth", "keep")
     wanted = depth_wanted(header.depth, depth)
-    if _is_animation(header, settings):
+    alpha = header.alpha and settings.alpha != "drop"
+    form, notes = choose_format(
+        header.format, settings.format, wanted, depth, alpha=alpha, animated=is_animation
+    )
+    if is_animation:
         wanted = depth = "8"
-    depths = depths_of(FORMATS[form], header.format, depth)
-    return wanted if wanted in depths else depths[-1]
+    depths = depths_of(form, header.format, depth)
+    return form.name, wanted if wanted in depths else depths[-1], notes
 
 
 def _check_output_pixels(target: Target, count: int, settings: Settings) -> None:
@@ -334,7 +326,7 @@ def _compared(job: Job, path: Path, picture: OpenInput, settings: Settings) -> J
     if settings.exists == "overwrite":
         return job
     made = (read_provenance(path) if path.exists() else None) or {}
-    entry = settings.manifest_entry(job.source, path)
+    entry = None if settings.manifest is None else settings.manifest.entry(key_of(job.source), path)
     fingerprint = made.get("fingerprint") or (entry and entry.fingerprint)
     if fingerprint is None:
         raise not_ours(f"the output {path}")

@@ -10,41 +10,32 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from srcli.batch.job import Job, Settings
+from srcli.batch.job import Job
 from srcli.batch.naming import check_links
 from srcli.batch.provenance import check_own, recorded_write
 from srcli.engine.branch_map import Selection, in_words
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Source, part_of
 from srcli.errors import UsageError
-from srcli.geometry import COPIES, Size
-from srcli.geometry import self_ensemble as mean_of_copies
+from srcli.geometry import COPIES, Size, self_ensemble
 from srcli.image.back_projection import Projection
 from srcli.image.colour_transfer import TransferMethod, colour_shift, transfer_colours
 from srcli.image.metadata import PROVENANCE_KEY
 from srcli.resources import made_folder
 
 if TYPE_CHECKING:
-    from srcli.batch.render import Engine
+    from srcli.batch.render import Engine, Renderer
 
 Rows = Iterator[np.ndarray]
 
 STRIP_ROWS = 256
 LEVELS = {"8": 255, "16": 65535, "32f": None}
 MAP = "_selection.png"
-
-
-class Renderer(Protocol):
-    """Something that enlarges a picture row by row, as `srcli.Upscaler` does."""
-
-    def upscale_rows(self, source: Any, target: Size, request: RenderRequest = ...) -> Rendered:
-        """Rows (n, W, 3) from top to bottom, and what happened meanwhile."""
-        ...
 
 
 class _Whole:
@@ -90,7 +81,7 @@ class SelfEnsemble(_Whole):
             own = replace(request, report=part_of(request.report, n / COPIES, (n + 1) / COPIES))
             return super(SelfEnsemble, self)._result(_Array(copy), size, own, stats)
 
-        return mean_of_copies(enlarged, _whole(source), target)
+        return self_ensemble(enlarged, _whole(source), target)
 
 
 @dataclass(frozen=True)
@@ -149,26 +140,16 @@ def _levels(values: tuple[float, float, float]) -> str:
     return ", ".join(f"{value:+.2f}" for value in values)
 
 
-def renderer_for(
-    engine: Renderer,
-    *,
-    self_ensemble: bool = False,
-    colour_transfer: TransferMethod | None = None,
-    consistent_at: str | None = None,
-) -> Renderer:
-    """An engine with all that was asked for; `consistent_at` is the output's depth, for results that reduce to the input."""
-    if self_ensemble:
-        engine = SelfEnsemble(engine)
-    if colour_transfer is not None:
-        engine = ColourTransfer(engine, colour_transfer)
-    return engine if consistent_at is None else BackProjection(engine, consistent_at)
+class BranchMap:
+    """Which branch was chosen at each pixel of one picture, gathered and then written as a map in colours.
 
+    Raises UsageError (its decoder chooses none).
+    """
 
-class ChoiceOutputs:
-    """Which branch was chosen at each pixel of one picture, gathered and then written as a map in colours."""
-
-    def __init__(self, selection: Selection, path: Path, job: Job) -> None:
-        self.selection = selection
+    def __init__(self, path: Path, job: Job, engine: Engine) -> None:
+        if not engine.selects:
+            raise UsageError(f"'{job.preset.name}' chooses no branch for each pixel.")
+        self.selection = Selection(job.target.size, engine.branches)
         self.path = path
         self.job = job
 
@@ -196,13 +177,3 @@ class ChoiceOutputs:
         check_own(path, replace=replace)
         with made_folder(path.parent):
             return path
-
-
-def choices_of(job: Job, settings: Settings, engine: Engine | None) -> ChoiceOutputs | None:
-    """What gathers the choices of a picture; None where nobody asked or no network runs."""
-    if settings.selection is None or engine is None:
-        return None
-    if not engine.selects:
-        raise UsageError(f"'{job.preset.name}' chooses no branch for each pixel.")
-    selection = Selection(job.target.size, engine.branches)
-    return ChoiceOutputs(selection, settings.selection, job)

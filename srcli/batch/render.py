@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from srcli.batch.job import Job, Settings, grows
-from srcli.batch.postprocess import ChoiceOutputs, Renderer, choices_of, renderer_for
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Report, Source, part_of
 from srcli.geometry import Size
 from srcli.image.read import Image
@@ -18,12 +18,21 @@ from srcli.image.samples import Spool, to_float
 from srcli.image.write import OutputPlan
 from srcli.resources import existing
 
+if TYPE_CHECKING:
+    from srcli.batch.postprocess import BranchMap
+
 Cover = Callable[[int, int], np.ndarray]
 STRIP_SAMPLES = 1 << 22
 
 
+class Renderer(Protocol):
+    """Something that enlarges a picture row by row, as `srcli.Upscaler` does."""
+
+    def upscale_rows(self, source: Any, target: Size, request: RenderRequest = ...) -> Rendered: ...
+
+
 class Engine(Renderer, Protocol):
-    """What `run` needs of an `srcli.Upscaler`; see there."""
+    """What a batch needs of an `srcli.Upscaler`; see there."""
 
     device: Any
     precision: Any
@@ -32,28 +41,25 @@ class Engine(Renderer, Protocol):
     samples_pixels: bool
 
 
+@dataclass
 class Rendering:
     """One result on its way: `rows` come from the network, `samples` are what is stored.
 
-    The two may run in different threads, a few bands apart. `job`: what was planned. `image`: the picture. `output`:
-    what the file will be. `settings`: the same as for the plan. `engine`: the network; None where the job needs none.
-    `stats`: of the network; complete after the last row. `notes`: what was lost or decided; complete after the last
-    row. `selection`: percent of the pixels that each branch answered, where that was asked for.
+    The two may run in different threads, a few bands apart. What is found out is complete after the last row.
     """
 
-    def __init__(
-        self, job: Job, image: Image, output: OutputPlan, settings: Settings, engine: Engine | None
-    ) -> None:
-        self.job = job
-        self.image = image
-        self.output = output
-        self.settings = settings
-        self.engine = engine
-        self.stats = RenderStats()
-        self.notes: list[str] = []
-        self.selection: dict[str, float] | None = None
-        self._cover: Cover | None = None
-        self._choices: ChoiceOutputs | None = None
+    job: Job
+    image: Image
+    output: OutputPlan
+    settings: Settings
+    engine: Engine | None  # None where the job needs none
+    stats: RenderStats = field(default_factory=RenderStats, init=False)  # of the network
+    notes: list[str] = field(default_factory=list, init=False)  # what was lost or decided
+    selection: dict[str, float] | None = field(
+        default=None, init=False
+    )  # percent of pixels by branch, if asked for
+    _cover: Cover | None = field(default=None, init=False)
+    _branch_map: BranchMap | None = field(default=None, init=False)
 
     def rows(self, report: Report | None = None) -> Iterator[np.ndarray]:
         """Colours (n, W, 3) from top to bottom: floats, or bytes where the device has rounded them already."""
@@ -62,9 +68,12 @@ class Rendering:
         if engine is None:
             kept = self.job.target.kept
             self.notes.append("size kept" if kept else "not enlarged: resized without the network")
-        self._choices = choices = choices_of(self.job, self.settings, engine)
+        if engine is not None and self.settings.selection is not None:
+            from srcli.batch.postprocess import BranchMap
+
+            self._branch_map = BranchMap(self.settings.selection, self.job, engine)
         renderer = engine and self._renderer(engine)
-        if renderer is not None and choices is None and is_flat(image.pixels):
+        if renderer is not None and self._branch_map is None and is_flat(image.pixels):
             renderer = Flat()  # a network would shift its colour
         request = self._request(part_of(report, share, 1))
         rendered = colours(image.strip, Size(*image.size), target, renderer, request)
@@ -74,8 +83,8 @@ class Rendering:
             yield rows
         assert top == target.h
         self.stats.take(rendered.stats)
-        if choices is not None:
-            self.selection, notes = choices.write(replace=self.settings.exists == "overwrite")
+        if self._branch_map is not None:
+            self.selection, notes = self._branch_map.write(replace=self.settings.exists == "overwrite")
             self.notes += notes
         self.notes += self.stats.notes
 
@@ -103,14 +112,19 @@ class Rendering:
             "selection": self.selection,
         }
 
-    def _renderer(self, engine: Engine) -> Renderer:
+    def _renderer(self, engine: Renderer) -> Renderer:
+        """The network, with what else was asked for around it."""
         settings = self.settings
-        return renderer_for(
-            engine,
-            self_ensemble=settings.self_ensemble,
-            colour_transfer=settings.colour_transfer,
-            consistent_at=self.output.depth if settings.consistency else None,
-        )
+        if settings.self_ensemble or settings.colour_transfer or settings.consistency:
+            from srcli.batch.postprocess import BackProjection, ColourTransfer, SelfEnsemble
+
+            if settings.self_ensemble:
+                engine = SelfEnsemble(engine)
+            if settings.colour_transfer is not None:
+                engine = ColourTransfer(engine, settings.colour_transfer)
+            if settings.consistency:
+                engine = BackProjection(engine, self.output.depth)
+        return engine
 
     def _request(self, report: Report | None) -> RenderRequest:
         stored = self.output.takes_bytes and (self._cover is None or self.output.alpha)
@@ -119,7 +133,7 @@ class Rendering:
             temperature=None if noise is None else noise.value,
             temperature_map=self.settings.temperature_map,
             seed=self.job.seed,
-            scores=None if self._choices is None else self._choices.selection.add,
+            scores=None if self._branch_map is None else self._branch_map.selection.add,
             report=report,
             as_bytes=stored,
         )
@@ -213,7 +227,7 @@ class Flat:
     """Enlarges a picture of one colour."""
 
     def upscale_rows(self, source: Source, target: Size, request: RenderRequest = PLAIN) -> Rendered:
-        """See `Renderer`."""
+        """As of `Renderer`."""
         colour = source.strip(0, 1)[:, :1]
 
         def strip(top: int, bottom: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from srcli.batch.degradation import NOTICE
 from srcli.batch.inputs import Found, Source
 from srcli.batch.job import Record, Settings
-from srcli.batch.manifest import Manifest, Shard, key_of, progress_of
+from srcli.batch.manifest import Shard, key_of, progress_of
 from srcli.batch.naming import (
     Clashes,
     Destination,
@@ -44,32 +44,24 @@ SHOWN = 10  # names in the summary of failures
 
 
 class Console(Protocol):
-    """What a person reads while the work goes on: results on stdout, the rest on stderr."""
+    """What a person reads while the work goes on: results on stdout, the rest on stderr; see `srcli.cli.console`."""
 
     @property
-    def style(self) -> str:
-        """auto, rich, plain, json, or none for no progress."""
+    def style(self) -> str: ...
 
-    def result(self, line: str, *, asked: bool = False) -> None:
-        """A line on stdout; `asked` for, such as JSON, also where only errors are wanted."""
+    def result(self, line: str, *, asked: bool = False) -> None: ...
 
-    def note(self, text: str) -> None:
-        """A line that matters to everybody."""
+    def note(self, text: str) -> None: ...
 
-    def detail(self, text: str) -> None:
-        """A line for those who want to know more."""
+    def detail(self, text: str) -> None: ...
 
-    def error(self, error: SrcliError, label: str | None = None) -> None:
-        """What went wrong with the input `label`."""
+    def error(self, error: SrcliError, label: str | None = None) -> None: ...
 
-    def summary(self, text: str) -> None:
-        """A line about what failed, said even where only errors are wanted."""
+    def summary(self, text: str) -> None: ...
 
-    def progress(self, files: int) -> AbstractContextManager[None]:
-        """Inside, `file` shows how far the work on `files` files is."""
+    def progress(self, files: int) -> AbstractContextManager[None]: ...
 
-    def file(self, label: str, pixels: int) -> AbstractContextManager[Callable[[float], None]]:
-        """Work on one file of `pixels` output pixels; yields what takes its finished share."""
+    def file(self, label: str, pixels: int) -> AbstractContextManager[Callable[[float], None]]: ...
 
 
 @dataclass
@@ -138,7 +130,6 @@ class Batch:
     dry_run: bool = False
     fail_fast: bool = False
     shard: Shard | None = None
-    manifest: Manifest | None = None
     pool: ProcessPool | RayPool | None = None
     include_outputs: bool = False
     failures: list[tuple[str, SrcliError]] = field(default_factory=list, init=False)
@@ -275,8 +266,8 @@ class Batch:
         self._remember(key, record)
 
     def _remember(self, key: str, record: Record) -> None:
-        if self.manifest is not None and not self.dry_run:
-            self.manifest.add(key, asdict(record), self.shard.name if self.shard else None)
+        if self.settings.manifest is not None and not self.dry_run:
+            self.settings.manifest.add(key, asdict(record), self.shard.name if self.shard else None)
 
     def _own_share(self, work: list[Item]) -> list[Item]:
         if self.shard is None:
@@ -287,10 +278,10 @@ class Batch:
 
     def status(self, found: Found) -> int:
         """Print what the manifests say of these inputs, by share; 0 if all of them are done, else 1."""
-        assert self.manifest is not None
+        assert self.settings.manifest is not None
         work = self._own_share(self._sorted(found.sources)[0])
         keys = [key_of(source) for _, source in work]
-        state = progress_of(keys, self.manifest.entries.values(), self.settings.samples)
+        state = progress_of(keys, self.settings.manifest.entries.values(), self.settings.samples)
         counts = f"{len(state.done)} done, {len(state.failed)} failed, {len(state.missing)} missing, of {len(keys)}"
         lines = [counts, *(f"failed: {key}: {message}" for key, message in state.failed.items())]
         lines += [f"missing: {key}" for key in state.missing]
@@ -305,7 +296,7 @@ class Batch:
         """The inputs with their numbers, less results of others among them; and what cannot be done, which is said."""
         left = set()
         if len(sources) > 1 and not self.include_outputs:
-            left = results_of_others(sources, self.manifest)
+            left = results_of_others(sources, self.settings.manifest)
         work = list(enumerate((source for source in sources if source not in left), 1))
         several = [source for _, source in work for _ in range(self.settings.samples)]
         clashes = find_clashes(several, self._pattern, self._exact) if len(work) > 1 else Clashes([], [])
@@ -355,10 +346,9 @@ class Batch:
         policy, what = self.settings.exists, f"its output {made.label} is an input as well"
         is_ours = made.path is None or made.uri is not None  # nothing in object storage is opened beforehand
         if made.path is not None and not is_ours:
-            is_ours = (
-                read_origin(made.path) is not None
-                or self.settings.manifest_entry(origin, made.path) is not None
-            )
+            manifest = self.settings.manifest
+            entry = None if manifest is None else manifest.entry(key_of(origin), made.path)
+            is_ours = read_origin(made.path) is not None or entry is not None
         if policy == "overwrite" and (made.named or self.include_outputs or not is_ours):
             hint = "Leave one of them out, as with --exclude, or choose another -o or --name."
             return UsageError(f"{what}, and would be replaced.", hint=hint)

@@ -11,9 +11,9 @@ import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Literal
 
-from srcli.errors import ResourceError, UsageError, suggest
+from srcli.errors import ResourceError, UsageError
 from srcli.geometry import Size, output_size
 
 Fit = Literal["inside", "cover", "exact"]
@@ -56,43 +56,27 @@ class Paper:
 
 @dataclass(frozen=True)
 class Target:
-    """The answer for one picture.
-
-    `scale` is for names and messages: as asked for, or the width's; `dpi` is to be recorded, where a print was asked for;
-    `kept` says that `only` left the picture at its own size.
-    """
+    """The output size of one picture."""
 
     size: Size
-    scale: float
-    dpi: float | None = None
-    kept: bool = False
+    scale: float  # for names and messages: as asked for, or the width's
+    dpi: float | None = None  # is recorded, where a print was asked for
+    kept: bool = False  # `SizeRule.only` left the picture at its own size
 
 
 @dataclass(frozen=True)
 class SizeRule:
-    """One way to say how large; exactly one of the first seven fields (width and height count as one) is set.
+    """One way to say how large; exactly one of the first seven fields (width and height count as one) is set."""
 
-    Attributes:
-        scale: factor for both sides.
-        width: output width in pixels.
-        height: output height in pixels.
-        max_side: pixels of the longer side.
-        short_side: pixels of the shorter side.
-        megapixels: millions of output pixels.
-        paper: a print; it is turned by a quarter where that matches the picture better.
-        fit: how a box of both width and height is met: within it, covering it, or exactly (changes the aspect).
-        only: "enlarge" or "shrink" leaves pictures at their size that would need the opposite.
-    """
-
-    scale: float | None = None
-    width: int | None = None
+    scale: float | None = None  # factor for both sides
+    width: int | None = None  # pixels
     height: int | None = None
-    max_side: int | None = None
+    max_side: int | None = None  # pixels of the longer side
     short_side: int | None = None
-    megapixels: float | None = None
-    paper: Paper | None = None
-    fit: Fit = "inside"
-    only: Literal["enlarge", "shrink"] | None = None
+    megapixels: float | None = None  # millions of output pixels
+    paper: Paper | None = None  # a print; turned by a quarter where that matches the picture better
+    fit: Fit = "inside"  # how a box of width and height is met; exact changes the aspect
+    only: Literal["enlarge", "shrink"] | None = None  # pictures that would need the opposite keep their size
 
     def target(self, size: Size) -> Target:
         """Output size of a picture of `size`.
@@ -168,7 +152,7 @@ def size_rule(
     short_side: str | int | None = None,
     megapixels: float | None = None,
     paper: str | None = None,
-    fit: str | None = None,
+    fit: Fit | None = None,
     only_enlarge: bool = False,
     only_shrink: bool = False,
 ) -> SizeRule:
@@ -202,7 +186,7 @@ def size_rule(
         short_side=_parse_side("--short-side", short_side),
         megapixels=megapixels,
         paper=parse_paper(paper) if paper is not None else None,
-        fit=_parse_fit(fit),
+        fit=fit or "inside",
         only="enlarge" if only_enlarge else "shrink" if only_shrink else None,
     )
 
@@ -282,10 +266,3 @@ def parse_pixels(text: str, name: str) -> int:
     if count < 1:
         raise UsageError(f"{name} {text!r} is not a number of pixels.", hint="Write it like 500M or 4G.")
     return count
-
-
-def _parse_fit(text: str | None) -> Fit:
-    for fit in get_args(Fit):
-        if text in (None, fit):
-            return fit
-    raise UsageError(f"--fit {text!r} is unknown.", hint=suggest(str(text), get_args(Fit)))

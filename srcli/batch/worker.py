@@ -52,19 +52,14 @@ class Fatal(Exception):  # noqa: N818 - it only carries the error past those of 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A picture in memory and what its result will be.
-
-    `job`: what was planned. `images`: the picture, or all of an animation. `output`: what the file will be.
-    `seconds`: spent so far. `notes`: on the picture, but for those of `images`. `warned`: of what, so far; the stages
-    that follow add to it.
-    """
+    """A picture in memory and what its result will be."""
 
     job: Job
-    images: tuple[Image, ...]
+    images: tuple[Image, ...]  # the picture, or all of an animation
     output: OutputPlan | AnimationPlan
-    seconds: float = 0.0
-    notes: list[str] = field(default_factory=list)
-    warned: list[str] = field(default_factory=list)
+    seconds: float = 0.0  # spent so far
+    notes: list[str] = field(default_factory=list)  # on the picture, but for those of `images`
+    warned: list[str] = field(default_factory=list)  # of what, so far; the stages that follow add to it
 
 
 @dataclass(frozen=True)
@@ -78,19 +73,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Worker:
-    """Makes the results for one input after the other.
-
-    `settings`: what to do. `place`: where results go. `engine`: gives the network; called only where one is needed.
-    `watch`: called with a label and the output's pixels; inside, the work is done and its share reported. `stdout`:
-    takes the bytes of a result that has no path. `noticed`: the first damaged picture; after it none is measured.
-    """
+    """Makes the results for one input after the other."""
 
     settings: Settings
-    place: Destination
-    engine: Callable[[], Engine]
+    place: Destination  # where results go
+    engine: Callable[[], Engine]  # gives the network; called only where one is needed
+    # Called with a label and the output's pixels; inside, the work is done and its share reported.
     watch: Watch = lambda _label, _pixels: nullcontext()
-    stdout: BinaryIO | None = None
-    noticed: list[str] = field(default_factory=list)
+    stdout: BinaryIO | None = None  # takes the bytes of a result that has no path
+    noticed: list[str] = field(default_factory=list)  # the first damaged picture; after it none is measured
 
     def process(self, item: Item, data: bytes | None = None) -> Iterator[Record]:
         """What became of one input: a record for each of its samples.

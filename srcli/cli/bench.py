@@ -75,7 +75,6 @@ def fetch(
 @app.command()
 def verify(name: Name, data: Data = None, scale: Scales = "2,3,4") -> None:
     """Read every picture, compare sizes, names, numbers and known hashes; exit code 7 if something is wrong."""
-    from srcli.batch.sizes import parse_scale
     from srcli.data import benchmark_files as bench_files
     from srcli.data.benchmarks import data_roots, find_spec, locate
 
@@ -83,7 +82,7 @@ def verify(name: Name, data: Data = None, scale: Scales = "2,3,4") -> None:
     folder = locate(spec, data_roots(data))
     if folder is None:
         raise ModelError(f"{spec.title} is not here.", hint=f"It is at {spec.source} ({spec.license}).")
-    verdict = bench_files.verify(spec, folder, [parse_scale(word) for word in scale.split(",")])
+    verdict = bench_files.verify(spec, folder, options.parse_scales(scale))
     for finding in verdict.findings:
         print(f"{finding.name}: {finding.problem}")
     print(f"{spec.title}: {verdict.pictures} pictures in {folder}, {verdict.hashed} files with a known hash")
@@ -125,10 +124,9 @@ def make_lr(
         return
     if output is None:
         raise UsageError("no folder to write to.", hint="Name one with --output DIR.")
-    from srcli.batch.sizes import parse_scale
     from srcli.data import benchmark_files as bench_files
 
-    scales = [parse_scale(word) for word in scale.split(",")]
+    scales = options.parse_scales(scale)
     for path in bench_files.make_lr(Path(hr), output, scales, method, seed=seed, overwrite=overwrite):
         print(path)
 

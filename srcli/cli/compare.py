@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from srcli.cli import options
 from srcli.cli.command import argument, option, single
 from srcli.cli.console import Console, write_file
-from srcli.errors import CheckError, ExistsError, UsageError, suggest
+from srcli.errors import CheckError, UsageError, suggest
 
 if TYPE_CHECKING:
     from srcli.evaluate.compare import U8, Column, Crop, Measured, Picture
@@ -252,21 +252,20 @@ def _grid(request: Request, crops: list[Crop], targets: list[Path], console: Con
 
 def _columns(scale: str | None, downscale: str | None, temps: str | None) -> list[Column]:
     """What the columns are: scales, reductions or temperatures; only one of them may be a list."""
-    from srcli.batch.sizes import DEFAULT_SCALE, parse_scale
     from srcli.evaluate.compare import Column
 
-    scales = [parse_scale(word) for word in options.words(scale)]
-    reductions = [parse_scale(word) for word in options.words(downscale)]
+    scales = options.parse_scales(scale) if scale else []
+    reductions = options.parse_scales(downscale) if downscale else []
     temperatures = _series(temps)
     if min([*reductions, 2]) <= 1:
         raise UsageError(f"--downscale {downscale}: reducing needs a factor above 1.")
     if sum(len(values) > 1 for values in (scales, reductions, temperatures)) > 1:
         raise UsageError("Only one of --scale, --downscale and --temps can be a list: it makes the columns.")
-    pairs: list[tuple[float, float | None]] = []
-    if not scales:
-        pairs += [(factor, factor) for factor in reductions] or [(DEFAULT_SCALE, None)]
+    pairs: list[tuple[float, float | None]]
+    if reductions and not scales:
+        pairs = [(factor, factor) for factor in reductions]
     else:
-        pairs += [(s, d) for s in scales for d in (reductions or (None,))]
+        pairs = [(s, d) for s in scales or options.parse_scales(None) for d in (reductions or (None,))]
     return [Column(s, d, t) for s, d in pairs for t in (temperatures or (None,))]
 
 
@@ -297,8 +296,7 @@ def _check_targets(targets: list[Path], *, overwrite: bool) -> None:
             raise UsageError(
                 f"cannot write {target}: its suffix is not known here.", hint=suggest(target.suffix, known)
             )
-        if target.exists() and not overwrite:
-            raise ExistsError(f"{target} exists.", hint="Give another name, or --overwrite.")
+        options.check_free(target, overwrite=overwrite)
 
 
 def _save_picture(target: Path, pixels: U8) -> None:

@@ -24,9 +24,9 @@ from srcli.cli.evaluate_options import (
     check_sampling,
 )
 from srcli.cli.evaluation_output import (
+    SUFFIXES,
     Chosen,
     benchmarks,
-    chosen_format,
     finish,
     refuse_rows_for_choices,
     render,
@@ -34,7 +34,7 @@ from srcli.cli.evaluation_output import (
     use_backbone,
     write,
 )
-from srcli.cli.options import settings, words
+from srcli.cli.options import chosen_format, parse_scales, settings, words
 from srcli.config.presets import DEFAULT_PRESET
 from srcli.errors import ModelError, UsageError, suggest
 
@@ -59,15 +59,14 @@ def evaluate(request: Request) -> None:
     if request.list_metrics or request.list_references:
         _print_references() if request.list_references else _print_metrics()
         return
-    from srcli.batch.sizes import DEFAULT_SCALE, parse_scale
     from srcli.processes import joined_ranks
 
     console = Console(quiet=request.quiet, style=request.progress)
-    chosen: Chosen = "json" if request.json else chosen_format(request.format, request.output)
+    chosen: Chosen = "json" if request.json else chosen_format(request.format, request.output, SUFFIXES)
     if request.selection_stats:
         refuse_rows_for_choices(chosen)
     tests = _tests(request.stats)
-    scales = [parse_scale(word) for word in words(request.scale or f"{DEFAULT_SCALE:g}")]
+    scales = parse_scales(request.scale)
     thresholds = _thresholds(request.fail_under or [])
     scored = request.pred is not None or request.ref is not None
     if scored and (request.bench or request.data or request.timing is not None or request.model):

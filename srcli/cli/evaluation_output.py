@@ -20,14 +20,9 @@ if TYPE_CHECKING:
     from srcli.evaluate.run import Evaluation, Failure
 
 Chosen = Literal["table", "json", "jsonl", "csv", "md", "latex"]
-SUFFIXES: dict[str, Chosen] = {
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".csv": "csv",
-    ".md": "md",
-    ".tex": "latex",
-    ".txt": "table",
-}
+SUFFIXES = {
+    ".json": "json", ".jsonl": "jsonl", ".csv": "csv", ".md": "md", ".tex": "latex", ".txt": "table"
+}  # fmt: skip
 
 
 @contextmanager
@@ -72,23 +67,6 @@ def use_backbone(path: Path | None) -> None:
         from srcli.metrics import backbones
 
         backbones.use(path)
-
-
-def chosen_format(asked: str, output: Path | None) -> Chosen:
-    """The format asked for, or that of the output's suffix.
-
-    Raises UsageError (a suffix that says nothing).
-    """
-    if asked != "auto":
-        return asked  # type: ignore[return-value]  # Typer has checked it
-    if output is None:
-        return "table"
-    if output.suffix.lower() not in SUFFIXES:
-        raise UsageError(
-            f"--output {output}: the suffix does not say which format.",
-            hint=f"Use one of {', '.join(SUFFIXES)}, or --format.",
-        )
-    return SUFFIXES[output.suffix.lower()]
 
 
 def refuse_rows_for_choices(chosen: Chosen) -> None:

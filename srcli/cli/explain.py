@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from srcli.cli import options
 from srcli.cli.command import argument, option, single
 from srcli.cli.console import Console, write_file
-from srcli.errors import ExistsError, UsageError
+from srcli.errors import UsageError
 
 if TYPE_CHECKING:
     from srcli.config.presets import Preset
@@ -111,13 +111,11 @@ def _target(request: Request, preset: Preset) -> Path:
     what = "selection" if branches_of(preset) else "attention"
     what = "field" if request.field else "uncertainty" if request.samples else what
     target = request.output or request.photo.with_name(f"{request.photo.stem}_{what}.png")
-    if target.suffix.lower() != ".png":
-        raise UsageError(f"the picture is a PNG, not {target.name}.", hint="End --output with .png")
-    if request.scores is not None and request.scores.suffix != ".npy":
-        raise UsageError(f"--scores writes .npy files, not '{request.scores.suffix}'.")
-    for path in (target, request.scores):
-        if path is not None and path.exists() and not request.overwrite:
-            raise ExistsError(f"{path} exists.", hint="Give --overwrite or another name.")
+    options.check_png(target, overwrite=request.overwrite)
+    if request.scores is not None:
+        if request.scores.suffix != ".npy":
+            raise UsageError(f"--scores writes .npy files, not '{request.scores.suffix}'.")
+        options.check_free(request.scores, overwrite=request.overwrite)
     return target
 
 

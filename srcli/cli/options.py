@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
 from srcli.cli.command import option
 from srcli.cli.console import say
 from srcli.cli.help import DIFFUSION, NOISE
 from srcli.config.presets import Preset, successor
 from srcli.config.sampling import Sampling, check_sampled, choose_sampling
-from srcli.errors import ModelError, UsageError, suggest
+from srcli.errors import ExistsError, ModelError, UsageError, suggest
 from srcli.weights.files import allows_commercial_use, resolve
 
 RUN, OUTPUT, REPORT = "Running", "Output", "Reporting"
@@ -28,6 +29,13 @@ Number = TypeVar("Number", int, float)
 def words(*texts: str | None) -> list[str]:
     """What stands between the commas of texts."""
     return [word.strip() for text in texts if text for word in text.split(",") if word.strip()]
+
+
+def parse_scales(text: str | None) -> list[float]:
+    """Factors, such as 4.3, 4.3x or 430%, from what stands between commas; DEFAULT_SCALE where nothing was typed."""
+    from srcli.batch.sizes import DEFAULT_SCALE, parse_scale
+
+    return [parse_scale(word) for word in words(text)] or [DEFAULT_SCALE]
 
 
 def settings(
@@ -79,6 +87,33 @@ def parse_colour(option: str, name: str) -> tuple[float, float, float]:
         hint = "Write a name or #rrggbb, such as white or #1e90ff."
         raise UsageError(f"{option} '{name}' is no colour.", hint=hint) from None
     return red / 255, green / 255, blue / 255
+
+
+def chosen_format(asked: str, output: Path | None, suffixes: Mapping[str, str]) -> Any:
+    """The format that was `asked` for, or that of the suffix of a file to write, or a table on standard output."""
+    if asked != "auto":
+        return asked
+    if output is None:
+        return "table"
+    if output.suffix.lower() not in suffixes:
+        raise UsageError(
+            f"--output {output}: the suffix does not say which format.",
+            hint=f"Use one of {', '.join(suffixes)}, or --format.",
+        )
+    return suffixes[output.suffix.lower()]
+
+
+def check_png(path: Path, *, overwrite: bool) -> None:
+    """See that a picture can be written as PNG to a path where nothing is, or that may be overwritten."""
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"the picture is a PNG, not {path.name}.", hint="End --output with .png")
+    check_free(path, overwrite=overwrite)
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """See that nothing is at a path, or that it may be overwritten."""
+    if path.exists() and not overwrite:
+        raise ExistsError(f"{path} exists.", hint="Give --overwrite or another name.")
 
 
 def one_of(option: str, value: str, known: Sequence[str]) -> str:

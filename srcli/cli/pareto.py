@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from srcli.cli import options
 from srcli.cli.command import argument, option, single
 from srcli.cli.console import Console, table_width, write_file
-from srcli.cli.options import words
+from srcli.cli.options import chosen_format, parse_scales, words
 from srcli.errors import ModelError, NothingToDoError, UsageError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def pareto(request: Request) -> None:
     from srcli.evaluate.panels import panels
 
     console = Console(quiet=request.quiet, style=request.progress)
-    targets = [(path, _form(path, request.format)) for path in request.output or ()]
+    targets = [(path, chosen_format(request.format, path, SUFFIXES)) for path in request.output or ()]
     rows = _chosen(_read(request.files or []), request)
     axes = _axes(request, rows)
     if axes[0].name == axes[1].name:
@@ -122,16 +122,6 @@ def _show(panels: list[Panel], targets: list[tuple[Path, Form]], request: Reques
             console.note(f"wrote {target}")
 
 
-def _form(path: Path, asked: Form) -> Form:
-    form = SUFFIXES.get(path.suffix.lower()) if asked == "auto" else asked
-    if form is None:
-        raise UsageError(
-            f"--output {path}: the suffix does not say which format.",
-            hint=f"Use one of {', '.join(SUFFIXES)}, or --format.",
-        )
-    return form
-
-
 def _origin(text: str | None) -> tuple[float, float] | None:
     if text is None:
         return None
@@ -152,12 +142,6 @@ def _read(files: list[Path]) -> list[Row]:
         if not path.is_file():
             raise NothingToDoError(f"{path} is no file.", hint="'srcli eval -o rows.json' writes one.")
     return [row for path in files for row in read_rows(path)]
-
-
-def _scales(text: str | None) -> list[float]:
-    from srcli.batch.sizes import parse_scale
-
-    return [parse_scale(word) for word in words(text)]
 
 
 def _axes(request: Request, rows: list[Row]) -> tuple[Axis, Axis]:
@@ -188,23 +172,22 @@ def _empty(request: Request, axes: tuple[Axis, Axis] | None = None) -> list[Pane
 
     x, y = axes or (axis("psnr"), axis("lpips"))
     specs = [find_spec(name) for name in words(*(request.bench or ()))]
-    scales = _scales(request.scale) or [4.0]
     measure = request.protocol
     return [
         Panel(spec.title, scale, "given", x, y, [], usual=measure or f"{spec.protocol}/1")
         for spec in specs
-        for scale in scales
+        for scale in parse_scales(request.scale)
     ]
 
 
 def _chosen(rows: list[Row], request: Request) -> list[Row]:
     names = {_title(word).lower() for word in words(*(request.bench or ()))}
-    scales, protocol = _scales(request.scale), request.protocol
+    factors, protocol = parse_scales(request.scale) if request.scale else [], request.protocol
     kept = [
         row
         for row in rows
         if (not names or row.benchmark.lower() in names)
-        and (not scales or row.scale in scales)
+        and (not factors or row.scale in factors)
         and (protocol is None or protocol in (row.protocol, row.protocol.partition("/")[0]))
     ]
     if rows and not kept:
@@ -248,7 +231,7 @@ def _measured(request: Request, metrics: list[str], console: Console) -> list[Ro
         found = evaluate(
             opened,
             benchmarks(request.bench, request.data),
-            _scales(request.scale) or [4.0],
+            parse_scales(request.scale),
             protocol=request.protocol,
             metrics=wanted,
             limit=request.limit,

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srcli.cli.console import Console, write_file
-from srcli.cli.options import current
+from srcli.cli.options import check_png, current
 from srcli.cli.upscale_options import Request
 from srcli.config.presets import DEFAULT_PRESET, REAL_WORLD_PRESET, list_presets
-from srcli.errors import ExistsError, NothingToDoError, UsageError
+from srcli.errors import NothingToDoError, UsageError
 
 if TYPE_CHECKING:
     from srcli.batch.sizes import SizeRule
@@ -33,10 +33,7 @@ def show_part(request: Request, rule: SizeRule, console: Console) -> None:
     if not photo.exists():
         raise NothingToDoError(f"{photo} does not exist.", hint="Check the path.")
     target = Path(request.output) if request.output else photo.with_name(f"{photo.stem}_preview.png")
-    if target.suffix.lower() != ".png":
-        raise UsageError(f"the preview is a PNG, not {target.name}.", hint="End --output with .png")
-    if target.exists() and not request.overwrite:
-        raise ExistsError(f"{target} exists.", hint="Give --overwrite or another name.")
+    check_png(target, overwrite=request.overwrite is True)
     sheet = preview(
         photo,
         [current(request.model, console.note)] if request.model else usable(request.degradation),

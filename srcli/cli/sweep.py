@@ -69,7 +69,6 @@ def sweep_temperature(request: Request) -> None:
     An interrupted sweep continues where it stopped. Exit codes: 1 a picture failed, 2 wrong usage, 4 no data, weights
     or backbone, 5 no room.
     """
-    from srcli.batch.sizes import parse_scale
     from srcli.cli.evaluation_output import finish
     from srcli.config.temperature import parse_temperatures, warning
     from srcli.evaluate.rows import RowCache
@@ -85,7 +84,7 @@ def sweep_temperature(request: Request) -> None:
     use_backbone(request.lpips_backbone)
     rule = parse_rule(DEFAULT_RULE if request.select is None else request.select)
     wanted = _metrics(request, rule)
-    scales = [parse_scale(word) for word in options.words(request.scale or "4")]
+    scales = options.parse_scales(request.scale)
     sets = benchmarks(request.bench, request.data)
     network = _network(request)
     with joined_ranks() as ranks:

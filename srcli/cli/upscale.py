@@ -97,13 +97,12 @@ def upscale(request: Request) -> None:
         dry_run=request.dry_run,
         fail_fast=request.fail_fast,
         shard=share,
-        manifest=record,
         pool=pool_of(engine, request.device, workers),
         include_outputs="none" in (request.exclude or ()),
     )
     if request.status:
         raise typer.Exit(batch.status(found))
-    _say_beforehand(settings, found, console)
+    _say_beforehand(request, settings, found, console)
     raise typer.Exit(batch.run(found))
 
 
@@ -142,10 +141,9 @@ def _rule(request: Request, console: Console) -> SizeRule:
 def _model(request: Request, console: Console) -> Model:
     if request.upgrade and request.overwrite is not None:
         raise UsageError("--upgrade contradicts --overwrite and --skip-existing.", hint="Give one of them.")
-    name = current(request.model or DEFAULT_PRESET, console.note)
-    preset = licensed(name, request.license)
+    preset = licensed(current(request.model or DEFAULT_PRESET, console.note), request.license)
     if request.degradation == "real" and preset.training.degradation is None:
-        name, preset = REAL_WORLD_PRESET, licensed(REAL_WORLD_PRESET, request.license)
+        preset = licensed(REAL_WORLD_PRESET, request.license)
     sampling = parse_sampling(preset, request.sampling)
     if (branch := sampling_branch(request.sampling)) is not None:
         from srcli.engine.branch_map import parse_branch
@@ -153,7 +151,6 @@ def _model(request: Request, console: Console) -> Model:
         branch = parse_branch(preset, branch)
     return Model(
         preset,
-        name,
         request.precision,
         request.tile,
         sampling,
@@ -216,7 +213,7 @@ def _faithful(request: Request, model: Model) -> Model | None:
     preset = licensed(request.model or DEFAULT_PRESET, request.license)
     if preset.training.degradation is not None:
         preset = licensed(DEFAULT_PRESET, request.license)
-    return model.other(preset, model.name if preset == model.preset else None)
+    return model.other(preset)
 
 
 def _real_world(request: Request, model: Model, found: Found, console: Console) -> RealWorld | None:
@@ -248,7 +245,6 @@ def _settings(
     request: Request, rule: SizeRule, model: Model, place: Destination, record: Manifest | None
 ) -> Settings:
     from srcli.batch.job import Settings
-    from srcli.batch.manifest import made_of
     from srcli.batch.sizes import parse_pixels
 
     most = {"in": "500M", "out": "4G"} | settings("--max-pixels", request.max_pixels, ("in", "out"))
@@ -275,7 +271,7 @@ def _settings(
         provenance=marked,
         exists="auto" if request.overwrite is None else "overwrite" if request.overwrite else "skip",
         any_weights=not (is_named or request.upgrade),
-        manifest_entry=partial(made_of, record),
+        manifest=record,
         max_input_pixels=parse_pixels(most["in"], "--max-pixels in"),
         max_output_pixels=parse_pixels(most["out"], "--max-pixels out"),
     )
@@ -340,7 +336,7 @@ def _place(request: Request, found: Found, engine: str) -> Destination:
     return for_samples(place, request.samples, named=request.name is not None)
 
 
-def _say_beforehand(settings: Settings, found: Found, console: Console) -> None:
+def _say_beforehand(request: Request, settings: Settings, found: Found, console: Console) -> None:
     preset = settings.preset
     draws = preset.generator is not None or (is_generative(preset) and settings.temperature != 0)
     if settings.self_ensemble and draws:
@@ -350,7 +346,7 @@ def _say_beforehand(settings: Settings, found: Found, console: Console) -> None:
         )
     if preset.training.experimental:
         console.note(
-            f"'{preset.name}' is experimental: see its card, srcli models info {settings.model.name}"
+            f"'{preset.name}' is experimental: see its card, srcli models info {request.model or preset.name}"
         )
     for suffix, count in sorted(found.passed_over.items()):
         console.note(f"{count} {suffix} {'file is' if count == 1 else 'files are'} passed over")

@@ -12,8 +12,10 @@ from srcli.errors import UsageError
 from srcli.models.sr import ImplicitSR, SelectiveDecoder
 
 
-def load_upscaler(preset: str | Path = DEFAULT_PRESET, *, device: str = "auto", **options: Any) -> Upscaler:
-    """The network of a preset's name, a preset file or a safetensors file, with its weights, in its engine.
+def load_upscaler(
+    preset: str | Path | Preset = DEFAULT_PRESET, *, device: str = "auto", **options: Any
+) -> Upscaler:
+    """The network of a preset, its name, its file or a safetensors file, with its weights, in its engine.
 
     Raises UsageError, PresetError (an unknown name), ModelError (weights missing, refused, damaged or of another
     network) and ResourceError (no such device). `options` are those of `upscaler_for`.

@@ -20,7 +20,7 @@ from tests.cli.conftest import Bicubic, StandIn, listing, picture, save
 
 
 def settings(**more):
-    return Settings(size_rule(scale="2"), StandIn(load_preset("edsr-baseline-blend"), "stand-in"), **more)
+    return Settings(size_rule(scale="2"), StandIn(load_preset("edsr-baseline-blend")), **more)
 
 
 def place(folder):

@@ -34,7 +34,7 @@ def store(tmp_path):
 
 
 def settings_of(**options):
-    return Settings(size_rule(scale="2"), StandIn(load_preset("edsr-baseline-blend"), "stand-in"), **options)
+    return Settings(size_rule(scale="2"), StandIn(load_preset("edsr-baseline-blend")), **options)
 
 
 def place_of(output, single=False):

@@ -3,7 +3,6 @@
 import os
 import signal
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -49,8 +48,8 @@ def no_torch(tmp_path, monkeypatch):
 
 
 def work_of(folder, kind, **more):
-    model = kind(load_preset("edsr-baseline-blend"), "stand-in", **more)
-    settings = Settings(size_rule(scale="2"), model, manifest_entry=partial(int))
+    model = kind(load_preset("edsr-baseline-blend"), **more)
+    settings = Settings(size_rule(scale="2"), model)
     return settings, Destination(Template("{stem}{ext}"), folder=folder)
 
 
@@ -88,7 +87,7 @@ def test_a_process_that_dies_gives_its_picture_back_once(tmp_path, no_torch):
 
 
 def test_what_is_the_same_for_every_picture_ends_the_batch(tmp_path, no_torch):
+    work, items = work_of(tmp_path / "out", Absent), items_of(tmp_path / "in", 4)
     with pytest.raises(Fatal, match="weights are gone"):
-        pool = ProcessPool(("cpu", "cpu"), 1)
-        list(pool.outcomes(*work_of(tmp_path / "out", Absent), items_of(tmp_path / "in", 4)))
+        list(ProcessPool(("cpu", "cpu"), 1).outcomes(*work, items))
     assert not Path(tmp_path / "out").exists()

@@ -86,7 +86,7 @@ def tiny(folder: Path) -> Path:
 
 def engine(model: Any, device: str, *_: object) -> object:
     """In place of `srcli.cli.upscale.loaded`."""
-    return _engine(model.name, model.load, device)
+    return _engine(model.preset.name, model.load, device)
 
 
 @cache
