@@ -37,7 +37,7 @@ CURVE, BLOCKS = 50, "▁▂▃▄▅▆▇█"
 
 
 BASIC = (
-    "recipe", "data", "out", "variant", "init", "resume", "max_steps", "max_minutes", "device", "val", "dry_run",
+    "recipe", "data", "out", "variant", "init", "source", "resume", "max_steps", "max_minutes", "device", "val", "dry_run",
     "progress", "quiet",
 )  # fmt: skip
 
@@ -55,6 +55,9 @@ class Request:
     out: Path | None = option("Folder of the run (default: runs/RECIPE).", "--out", "-o", "--output", "DIR")
     variant: str | None = option("Another way to train that the recipe has, such as short.", "NAME")
     init: str | None = option("Start from the weights of a preset or safetensors file.", "NAME|FILE")
+    source: str | None = option(
+        "The network for one factor that recipe adopt builds on.", "--from", "FILE|NAME"
+    )
     resume: str = option(
         "auto: the run in --out if there is one; no; or the path of a run.", "auto|no|DIR", default="auto"
     )
@@ -126,9 +129,9 @@ def train(request: Request) -> None:
             **same,
         )
     if first:
-        screen.note(
-            screen.ending(f"srcli train --recipe {request.recipe} --data {request.data[0]} -o {folder}")
-        )
+        source = f" --from {request.source}" if request.source else ""
+        command = f"srcli train --recipe {request.recipe}{source} --data {request.data[0]} -o {folder}"
+        screen.note(screen.ending(command))
         print(folder / "last.safetensors")
     if stopped is not None:
         raise typer.Exit(128 + stopped)
@@ -187,6 +190,10 @@ def _settings(path: Path, request: Request) -> Recipe:
     if request.scales is not None:
         changes["schedule.scales"] = f'"{request.scales}"'
     recipe = replace(read_recipe(path, changes, request.variant), overfit=request.overfit)
+    if request.source is not None:
+        from srcli.train.adopt import adopting
+
+        recipe = adopting(recipe, request.source)
     if request.data_on_device:
         recipe = replace(recipe, data=replace(recipe.data, on_device=True))
     return recipe

@@ -18,6 +18,7 @@ from srcli.errors import SrcliError
 from srcli.files import write_atomically
 from srcli.models import count_parameters
 from srcli.processes import joined_ranks
+from srcli.train.adopt import settle
 from srcli.train.batch_loader import Parts
 from srcli.train.checkpoints import CONFIGURATION, alone, begin_anew, write_checkpoint
 from srcli.train.log import (
@@ -92,6 +93,7 @@ def train(
         record.start(run.trainer.step, place, ranks.world)
         ended = _loop(run, out, limits or Limits(), options, record, report, notify)
         record.close()
+        settle(run, out, notify)
         parameters = count_parameters(run.trainer.network)
         card = model_card(recipe, run.photos, run.trainer.taught, run.trainer.step, run.validated, parameters)
         write_atomically(out / "model_card.md", card.encode())

@@ -17,10 +17,11 @@ from srcli.errors import ModelError, PresetError
 from srcli.models import check_part, make
 from srcli.models.decoders import DECODERS
 from srcli.models.decoders.lia import LIA
-from srcli.models.decoders.native import on_native
+from srcli.models.decoders.native import Native, on_native
 from srcli.models.encoders import ENCODERS
 from srcli.models.generators import GENERATORS
-from srcli.models.sr import Decoder, Encoder, ImplicitSR, SelectiveDecoder
+from srcli.models.sr import Decoder, Encoder, ImplicitSR, NativeEncoder, SelectiveDecoder
+from srcli.weights.files import FIXED_SCALE
 
 if TYPE_CHECKING:
     from srcli.models.latent_restorer import LatentRestorer
@@ -39,6 +40,10 @@ def build(preset: Preset) -> ImplicitSR:
     Raises PresetError (an unknown part or argument, a generator without its noise, or parts that do not fit together),
     ModelError (it is larger than any network; nothing has been allocated).
     """
+    if preset.encoder.name == FIXED_SCALE:
+        from srcli.weights.fixed_scale import adopted
+
+        return adopted(preset)
     outline(preset)
     return _build(preset, make)
 
@@ -161,6 +166,16 @@ def _parts(preset: Preset, make: Callable[..., Any]) -> tuple[Encoder, Decoder]:
         decoder.stand_on_native()
         return encoder, decoder
     return encoder, decoder if alone else on_native(decoder, encoder.feat_dim)
+
+
+def decoder_on(encoder: NativeEncoder, preset: Preset) -> Decoder:
+    """The preset's decoder, on the native picture and the features of an encoder that is there."""
+    part, skip = _skip_of(preset.decoder)
+    if part.name == "native":
+        return Native(in_dim=encoder.out_dim)
+    if skip != "native":
+        raise PresetError(f"decoder.skip in {preset.name} is 'native' on a network for one factor.")
+    return on_native(make(DECODERS, "decoder", part, preset.name, in_dim=encoder.feat_dim), encoder.feat_dim)
 
 
 def check_parts(preset: Preset) -> None:

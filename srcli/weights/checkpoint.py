@@ -236,4 +236,8 @@ def _portable(preset: Preset) -> Preset:
     """The preset without what is only true of another file or machine."""
     file = preset.weights.file
     file = None if file is not None and Path(file).is_absolute() else file
-    return replace(preset, before=None, weights=replace(preset.weights, file=file, sha256=None))
+    encoder = preset.encoder
+    if from_file := encoder.args.get("file"):  # of a network for one factor
+        encoder = replace(encoder, args={**encoder.args, "file": Path(from_file).name})
+    weights = replace(preset.weights, file=file, sha256=None)
+    return replace(preset, encoder=encoder, before=None, weights=weights)

@@ -12,16 +12,16 @@ from typing import Any
 from torch import Tensor
 
 from srcli.config.presets import Part, Preset, Scales
-from srcli.errors import ModelError, ResourceError, WeightsError, first_line
+from srcli.errors import ModelError, PresetError, ResourceError, WeightsError, first_line
 from srcli.models import count_parameters
-from srcli.models.decoders.native import Native
 from srcli.models.encoders.fixed_scale import FixedScale
 from srcli.models.sr import ImplicitSR
-from srcli.weights.checkpoint import read
+from srcli.weights.checkpoint import load_into, read
 from srcli.weights.files import FIXED_SCALE, SUFFIX
 from srcli.weights.official import UNREADABLE, unpickled
 
-PREFIX = "encoder."  # of the keys in files that `models import` wrote
+PREFIX, DECODER = "encoder.", "decoder."  # of the keys in our files
+PREFIXES = (PREFIX, "network.")  # the second of a network that was written as it is in memory
 EXTRA = 'pip install "srcli[zoo]"'
 PERMISSIVE = "MIT, Apache-2.0 or public domain (spandrel)"  # of an architecture's code, which the package has
 OWN_TERMS = "its authors' own, perhaps non-commercial (spandrel_extra_arches)"
@@ -37,7 +37,29 @@ def load(preset: Preset, path: Path) -> tuple[ImplicitSR, Preset]:
     Raises ResourceError (spandrel is not installed), ModelError (a pickle that holds code, an architecture that spandrel
     does not know, or a network that gives no colour picture), WeightsError (damaged).
     """
-    return network_of(read_state(path), preset, str(path))
+    state = read_state(path)
+    if preset.decoder.name == "native":
+        return network_of(state, preset, str(path))
+    own = {key.removeprefix(DECODER): value for key, value in state.items() if key.startswith(DECODER)}
+    body = {key: value for key, value in state.items() if not key.startswith(DECODER)}
+    network, preset = network_of(_authors_keys(body), preset, str(path))
+    load_into(network.decoder, own, where=str(path))
+    return network, preset
+
+
+def adopted(preset: Preset) -> ImplicitSR:
+    """A network to train: the one in the file that the preset's encoder names, as it is, under the preset's decoder.
+
+    Raises PresetError (no file is named, or the decoder adds to no native picture), and as `load`.
+    """
+    file = preset.encoder.args.get("file")
+    if not file:
+        raise PresetError(
+            f"'{preset.name}' stands on a network for one factor.", hint="Name its file: --from FILE"
+        )
+    network, _ = network_of(read_state(Path(file)), preset, file)
+    network.encoder.requires_grad_(requires_grad=False)
+    return network
 
 
 def read_state(path: Path, *, trust_pickle: bool = False) -> dict[str, Tensor]:
@@ -48,12 +70,40 @@ def read_state(path: Path, *, trust_pickle: bool = False) -> dict[str, Tensor]:
     tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise _unknown(str(path))
-    inside = all(key.startswith(PREFIX) for key in tensors)
-    return {key.removeprefix(PREFIX): value for key, value in tensors.items()} if inside else tensors
+    return _authors_keys(tensors)
+
+
+def _authors_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
 
 
 def network_of(state: Mapping[str, Tensor], preset: Preset, where: str) -> tuple[ImplicitSR, Preset]:
-    """As `load`, of tensors under their authors' keys."""
+    """As `load`, of tensors under their authors' keys; a decoder that the preset has on it is new."""
+    from srcli.weights.build import decoder_on
+
+    found = _described(state, where)
+    name, plain = found.architecture.name, preset.decoder.name == "native"
+    gain = preset.encoder.args.get("gain", 1.0)
+    try:
+        encoder = FixedScale(gain=gain, gives="picture" if plain else "both", descriptor=found)
+    except UNREADABLE as error:
+        raise WeightsError(f"{where} ({name}) cannot be run: {first_line(error)}.") from error
+    network = ImplicitSR(encoder, decoder_on(encoder, preset))
+    extra = type(found.architecture).__module__.startswith("spandrel_extra")
+    preset = replace(
+        preset, params=count_parameters(network), code_license=OWN_TERMS if extra else PERMISSIVE
+    )
+    if not plain:
+        return network, preset
+    encoder_part = Part(FIXED_SCALE, {"architecture": name, "factor": found.scale})
+    scales = Scales((found.scale, found.scale))
+    return network, replace(preset, title=f"{name} x{found.scale}", encoder=encoder_part, scales=scales)
+
+
+def _described(state: Mapping[str, Tensor], where: str) -> Any:
     spandrel = _spandrel(where)
     try:
         with warnings.catch_warnings():
@@ -65,28 +115,13 @@ def network_of(state: Mapping[str, Tensor], preset: Preset, where: str) -> tuple
         raise WeightsError(
             f"{where} does not fit the network that it looks like: {first_line(error)}."
         ) from error
-    name = found.architecture.name
     colours = (found.input_channels, found.output_channels) == (3, 3)
     if found.purpose not in ("SR", "Restoration") or not colours:
         raise ModelError(
-            f"{where} ({name}, {found.purpose}, {found.input_channels} channels to {found.output_channels}) enlarges or "
-            "restores no colour pictures."
+            f"{where} ({found.architecture.name}, {found.purpose}, {found.input_channels} channels to "
+            f"{found.output_channels}) enlarges or restores no colour pictures."
         )
-    try:
-        encoder = FixedScale(descriptor=found)
-    except UNREADABLE as error:
-        raise WeightsError(f"{where} ({name}) cannot be run: {first_line(error)}.") from error
-    network = ImplicitSR(encoder, Native(in_dim=encoder.out_dim))
-    return network, replace(
-        preset,
-        title=f"{name} x{found.scale}",
-        encoder=Part(FIXED_SCALE, {"architecture": name, "factor": found.scale}),
-        scales=Scales((found.scale, found.scale)),
-        params=count_parameters(network),
-        code_license=OWN_TERMS
-        if type(found.architecture).__module__.startswith("spandrel_extra")
-        else PERMISSIVE,
-    )
+    return found
 
 
 def _unknown(where: str) -> UnknownNetworkError:

@@ -5,8 +5,10 @@ import pickle
 import re
 import sys
 import warnings
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +17,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from srcli.batch.loading import WeightsHash
+from srcli import Upscaler
+from srcli.batch.loading import Model
 from srcli.cli import app
 from srcli.config.presets import load_preset
 from srcli.engine.load import load_upscaler
@@ -202,7 +205,7 @@ def test_a_network_that_keeps_the_size_comes_before_another(tmp_path, photo):
         alone.weights_sha256,
         load_upscaler(first, device="cpu").weights_sha256,
     )
-    assert WeightsHash(both.preset)() == both.weights_sha256
+    assert Model(both.preset).weights_sha256() == both.weights_sha256
     run("models", "import", first, "--license", "CC-BY-NC-4.0", "-o", tmp_path / "nc.safetensors")
     chain = f"{tmp_path / 'nc.safetensors'}+rlfn-native"
     assert "CC-BY-NC-4.0 AND Apache-2.0" in refusal("upscale", photo, "-m", chain, "--license", "commercial")
@@ -273,6 +276,23 @@ def test_without_spandrel_its_extra_is_named(tmp_path, photo, monkeypatch):
     monkeypatch.setitem(sys.modules, "spandrel", None)
     assert 'pip install "srcli[zoo]"' in refusal("upscale", photo, "-m", path, code=5)
     assert 'pip install "srcli[zoo]"' in refusal("models", "import", path, "--license", "MIT")
+
+
+def test_networks_of_the_extra_package_join_where_it_is_installed(tmp_path, monkeypatch):
+    asked = []
+    extra = SimpleNamespace(install=lambda **how: asked.append(how))
+    monkeypatch.setitem(sys.modules, "spandrel_extra_arches", extra)
+    load(released(tmp_path, "Compact"))
+    assert {"ignore_duplicates": True} in asked
+
+
+def test_what_is_saved_from_memory_is_read_again(tmp_path):
+    own = Upscaler.from_preset(released(tmp_path, "SAFMN"), device="cpu")
+    own.preset = replace(own.preset, weights=replace(own.preset.weights, license="MIT"))
+    own.save_pretrained(tmp_path / "folder")
+    lr = torch.rand(1, 3, 20, 24)
+    again = Upscaler.from_pretrained(tmp_path / "folder", device="cpu")
+    assert torch.equal(own.upscale(lr, 1.7), again.upscale(lr, 1.7))
 
 
 def test_real_esrgan_through_this_door_is_the_preset(tmp_path, photo):

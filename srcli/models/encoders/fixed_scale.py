@@ -5,7 +5,8 @@ is found out: pixels that are no number (NaN) spread to whatever depends on them
 """
 
 import math
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,23 +22,70 @@ PROBE = 16  # LR rows of the strips that are tried
 HELD = 4  # of the largest tensor, how many are held at once
 
 
+class Inner(NamedTuple):
+    """Where a network's features are: the input of `layer`; None stands for its picture."""
+
+    layer: str | None
+    channels: int
+    spread: float = 1.0  # usual deviation of the features of noise
+
+
+@torch.no_grad()
+def inner_features(descriptor: Any) -> Inner:
+    """What enlarges a network's features: the convolution before a pixel shuffle, or the first layer with a larger result."""
+    calls: list[tuple[str, Tensor, Tensor]] = []
+
+    def seen(name: str, _layer: nn.Module, given: Any, result: Any) -> None:
+        if given and isinstance(given[0], Tensor) and isinstance(result, Tensor) and result.ndim == 4:
+            calls.append((name, given[0], result))
+
+    leaves = {name: layer for name, layer in descriptor.model.named_modules() if not any(layer.children())}
+    hooks = [layer.register_forward_hook(partial(seen, name)) for name, layer in leaves.items()]
+    noise = torch.rand(1, 3, PROBE, GRID, generator=torch.Generator().manual_seed(0))
+    try:
+        descriptor(noise)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    at = next((i for i, (_, _, result) in enumerate(calls) if result.shape[-1] > GRID), None)
+    if at is not None:
+        shuffles, after_one = isinstance(leaves[calls[at][0]], nn.PixelShuffle), at > 0
+        if shuffles and after_one and isinstance(leaves[calls[at - 1][0]], nn.Conv2d):
+            at -= 1
+        name, feat, _ = calls[at]
+        if feat.shape[2:] == noise.shape[2:] and [call[0] for call in calls].count(name) == 1:
+            return Inner(name, feat.shape[1], max(float(feat.std()), 1e-6))
+    return Inner(None, 3 * descriptor.scale**2)
+
+
 class FixedScale(NativeEncoder):
     """A network of `spandrel.ImageModelDescriptor`, which has three channels of [0, 1] in and out.
 
-    `architecture` and `factor` are for people: both are found in the weights, which `descriptor` has already. The picture
-    lies in [0, 1]. Tiles read 64 LR pixels around them where nothing beyond has an influence, else 128.
+    `architecture` and `factor` are for people: both are found in the weights, which `descriptor` has already; `file` is
+    where they come from in training. The picture lies in [0, 1]. Features are what it is made of: the input of the layer
+    that enlarges, times `gain`, or the picture itself where no such layer is found. Tiles read 64 LR pixels around them
+    where nothing beyond has an influence, else 128.
     """
 
     repeat_edge = False
 
     def __init__(
-        self, *, architecture: str = "", factor: int = 0, gives: Gives = "picture", descriptor: Any = None
+        self,
+        *,
+        architecture: str = "",
+        factor: int = 0,
+        file: str = "",
+        gain: float = 1.0,
+        gives: Gives = "picture",
+        descriptor: Any = None,
     ) -> None:
         if descriptor is None:
-            raise ValueError("its network is known by a weights file alone: -m FILE")
-        if gives != "picture":
-            raise ValueError("its inner features are not known; its decoder is 'native'")
-        super().__init__(descriptor.scale, 0, gives)
+            raise ValueError(
+                "its network is known by a weights file alone: -m FILE, or srcli train --from FILE"
+            )
+        inner = Inner(None, 3 * descriptor.scale**2) if gives == "picture" else inner_features(descriptor)
+        super().__init__(descriptor.scale, inner.channels, gives)
+        self.inner, self.gain = inner.layer, gain
         self.network: nn.Module = descriptor.model.eval()
         self.descriptor = descriptor
         self.tile_multiple = step = math.lcm(GRID, descriptor.size_requirements.multiple_of)
@@ -51,8 +99,23 @@ class FixedScale(NativeEncoder):
         elif not self.exact:
             self.cpu_tile_bytes = LARGE_TILE
 
-    def features(self, lr: Tensor) -> Tensor:
-        return lr
+    def forward(self, lr: Tensor) -> Tensor:
+        """(B, 3, h, w) in [0, 1] -> (B, out_dim, h, w), all of it from one call of the network."""
+        if self.gives == "picture":
+            return self.picture(lr, lr)
+        seen: list[Tensor] = []
+        hook = self._layer().register_forward_pre_hook(lambda _layer, given: seen.append(given[0]))
+        try:
+            picture = self.picture(lr, lr)
+        finally:
+            hook.remove()
+        feat = (
+            picture if self.inner is None else seen[0][..., : lr.shape[2], : lr.shape[3]].float() * self.gain
+        )
+        return feat if self.gives == "features" else torch.cat([feat, picture], dim=1)
+
+    def _layer(self) -> nn.Module:
+        return self.network if self.inner is None else self.network.get_submodule(self.inner)
 
     def picture(self, feat: Tensor, lr: Tensor) -> Tensor:
         kind, known = lr.device.type, self.descriptor
