@@ -28,7 +28,7 @@ NOTICE = (
     "looks damaged: --degradation real repairs noise, blocks and blur, slowly; auto decides for each folder"
 )
 DIGITS = 3
-MOST = 9  # pictures of a folder that are measured
+MAX_MEASURED = 9  # pictures of a folder that are measured
 CLEAN_QUALITY = 90  # of JPEG: from here on it counts as clean
 
 
@@ -105,7 +105,7 @@ def choose_model(
     about: dict[str, Any] = {}
     if folder is not None and folder in other.folders:
         if folder not in other.verdicts:
-            other.verdicts[folder] = _of_folder(other.folders[folder], settings)
+            other.verdicts[folder] = _verdict_of_folder(other.folders[folder], settings)
         verdict, count = other.verdicts[folder]
         about = {"measured": count, "pictures": len(other.folders[folder])}
     else:
@@ -137,10 +137,10 @@ def _damage_of(image: Image) -> Damage | None:
     return measure(image.strip, Size(*image.size), cover)
 
 
-def _of_folder(paths: tuple[Path, ...], settings: Settings) -> tuple[Verdict | None, int]:
+def _verdict_of_folder(paths: tuple[Path, ...], settings: Settings) -> tuple[Verdict | None, int]:
     """The verdict by the median of some of a folder's pictures, and how many; those that cannot be read are passed over."""
     odds = []
-    for path in paths[:: -(-len(paths) // MOST)]:
+    for path in paths[:: -(-len(paths) // MAX_MEASURED)]:
         with suppress(SrcliError, OSError):
             header = probe(path, frames="first")
             if counts_as_clean(header) is not None:

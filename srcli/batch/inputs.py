@@ -12,19 +12,20 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
-from srcli.batch import storage
 from srcli.errors import NothingToDoError, UsageError
 from srcli.files import JUNK_FILES, PICTURES
 from srcli.image.source import RAW_SUFFIXES
 
 STDIN = "-"
+URI = re.compile(r"([a-z][a-z0-9+.]+)://(.+)", re.DOTALL)  # a scheme of one letter is a drive of Windows
+EXTRA_HINT = 'Install the extra: pip install "srcli[ray]"'  # for object storage, and for clusters
 
 # Pictures all the same: that they are passed over is said.
 UNREADABLE = frozenset(
@@ -62,20 +63,47 @@ class Source(NamedTuple):
         """What messages call it."""
         return self.uri or ("standard input" if self.path is None else str(self.path))
 
+    @property
+    def key(self) -> str:
+        """The same on every machine: the path below the folder that was named, or as it was named."""
+        if self.path is None:
+            return STDIN
+        if self.named and self.uri is not None:
+            return self.uri
+        return (self.path if self.named else self.under / self.path.name).as_posix()
+
 
 @dataclass
 class Found:
-    """What a command line means.
+    """What a command line means."""
 
-    `sources`: the inputs, each file once. `missing`: for words that mean no picture, the word and the message.
-    `passed_over`: suffixes of pictures in folders that cannot be read, with their number. `many`: whether the words
-    could mean several pictures (a folder, a pattern, a list, or several words).
-    """
+    sources: list[Source] = field(default_factory=list)  # each file once
+    missing: list[tuple[str, str]] = field(default_factory=list)  # words that mean no picture, and a message
+    passed_over: Counter[str] = field(default_factory=Counter)  # suffixes of unreadable pictures in folders
+    many: bool = False  # the words could mean several pictures: a folder, a pattern, a list, or several words
 
-    sources: list[Source] = field(default_factory=list)
-    missing: list[tuple[str, str]] = field(default_factory=list)
-    passed_over: Counter[str] = field(default_factory=Counter)
-    many: bool = False
+
+def is_uri(word: str) -> bool:
+    """Whether a word names something in object storage; file:// is not, see `without_file_scheme`."""
+    return URI.fullmatch(word) is not None and not word.startswith("file://")
+
+
+def without_file_scheme(word: str) -> str:
+    """The path that file:// means; any other word as it is."""
+    return word.removeprefix("file://") if word.startswith("file:///") else word
+
+
+def scheme_of(uri: str) -> str:
+    """The part before ://."""
+    return uri.partition("://")[0]
+
+
+def stand_in(uri: str) -> Path:
+    """The path that stands for a URI; one that leaves its place by way of ".." is a UsageError."""
+    found = URI.fullmatch(uri)
+    if found is None or ".." in PurePosixPath(found[2]).parts:
+        raise UsageError(f"{uri} is no place in object storage.")
+    return Path(found[2])
 
 
 def find_inputs(
@@ -139,10 +167,10 @@ class _Search:
 
     def add(self, word: str) -> None:
         """A file, a folder, standard input, or a pattern."""
-        word = storage.plain(word)
+        word = without_file_scheme(word)
         if word == STDIN:
             self.found.sources.append(Source(None))
-        elif storage.is_uri(word) and not os.path.lexists(word):
+        elif is_uri(word) and not os.path.lexists(word):
             self._add_remote(word)
         elif not self._add_existing(word):
             if glob.has_magic(word):
@@ -155,8 +183,8 @@ class _Search:
         words = _read_list(name, stdin)
         if not words:
             self.found.missing.append((name, f"the list {name} is empty."))
-        for word in map(storage.plain, words):
-            if storage.is_uri(word) and not os.path.lexists(word):
+        for word in map(without_file_scheme, words):
+            if is_uri(word) and not os.path.lexists(word):
                 self._add_remote(word)
             elif len(word) == 1 and Path(word).is_dir():  # rather a broken list than what somebody wants
                 meant = f"Write {word.rstrip('/')}/. if that is meant."
@@ -193,11 +221,13 @@ class _Search:
             self.found.missing.append((str(folder), f"the folder {folder} holds {found}.{deeper}"))
 
     def _add_remote(self, word: str) -> None:
+        from srcli.batch.storage import pictures_at
+
         before = len(self.found.sources)
         try:
-            for uri, under, named in storage.pictures_at(word, recursive=self.recursive):
+            for uri, under, named in pictures_at(word, recursive=self.recursive):
                 try:
-                    path = storage.stand_in(uri)
+                    path = stand_in(uri)
                 except UsageError as error:  # somebody has put it there: no reason to leave out the rest
                     self.found.missing.append((uri, error.message))
                     continue
@@ -307,15 +337,12 @@ def _wanted(source: Source, include: Sequence[str], exclude: Sequence[str]) -> b
 
 
 def _distinct(sources: Iterable[Source]) -> list[Source]:
-    def once() -> Iterator[Source]:
-        seen = set()
-        for source in sources:
-            key = source.uri or (None if source.path is None else absolute(source.path))
-            if key not in seen:
-                seen.add(key)
-                yield source
-
-    return list(once())
+    """Each file once, where it is first named."""
+    found: dict[str | None, Source] = {}
+    for source in sources:
+        key = source.uri or (None if source.path is None else absolute(source.path))
+        found.setdefault(key, source)
+    return list(found.values())
 
 
 def _nothing(found: Found) -> str:

@@ -149,9 +149,9 @@ class Job:
     model: dict[str, Any] | None = None  # name, sha256 and license of the weights; None: no network runs
     restore: float | None = None  # how much of a restoring model's picture is taken; None for other models
     limit: bool | None = None  # the result is kept within limits; None for a model that has none
-    in_content: str | None = None  # names the input's bytes: how many, and a hash
+    in_content: str | None = None  # content ID of the input, see `provenance`
     fingerprint: str | None = None  # see `Settings.fingerprint`
-    content: str | None = None  # names the bytes of an output that is up to date
+    content: str | None = None  # content ID of an output that is up to date
     is_finished: bool = False  # the output is there and stays as it is
     memory: int | None = None  # bytes that are needed, an estimate
     notes: tuple[str, ...] = ()  # what was decided, a line each
@@ -209,7 +209,7 @@ class Record:
     memory: int | None = None
     fingerprint: str | None = None
     in_content: str | None = None
-    content: str | None = None  # names the output's bytes but for the name itself
+    content: str | None = None  # content ID of the output
     notes: list[str] = field(default_factory=list)
     error: dict[str, Any] | None = None  # code, type, message and hint of a failure
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from srcli.batch.storage import EXTRA_HINT
+from srcli.batch.inputs import EXTRA_HINT
 from srcli.config.presets import Preset
 from srcli.config.sampling import Sampling, choose_sampling
 from srcli.errors import ResourceError, SrcliError, UsageError

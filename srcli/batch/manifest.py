@@ -15,9 +15,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from srcli.batch.inputs import Source
 from srcli.errors import ResourceError, UsageError
 
 SUFFIX = ".jsonl"
@@ -29,7 +28,7 @@ KEPT = (
 
 @dataclass(frozen=True)
 class Entry:
-    """The last word on one result: what `Manifest.add` wrote, of the picture that `key_of` calls `key`."""
+    """The last word on one result: what `Manifest.add` wrote, `key` is that of its `Source`."""
 
     key: str
     output: str | None
@@ -139,17 +138,16 @@ def _entry(content: Any) -> Entry | None:
     )
 
 
-@dataclass(frozen=True)
-class Standing:
-    """Keys that are done, failed (with messages) or missing, and the shares, as typed, that have work left."""
+class Progress(NamedTuple):
+    """How far a batch is."""
 
-    done: list[str]
-    failed: dict[str, str]
+    done: list[str]  # keys
+    failed: dict[str, str]  # keys and messages
     missing: list[str]
-    shards: list[str]
+    shards: list[str]  # as typed, that have work left
 
 
-def progress_of(keys: Sequence[str], entries: Iterable[Entry], samples: int = 1) -> Standing:
+def progress_of(keys: Sequence[str], entries: Iterable[Entry], samples: int = 1) -> Progress:
     """How far the work on `keys` is; a later success takes back an earlier failure."""
     finished: dict[str, set[str | None]] = {}
     messages: dict[str, str] = {}
@@ -166,7 +164,7 @@ def progress_of(keys: Sequence[str], entries: Iterable[Entry], samples: int = 1)
     failed = {key: messages[key] for key in left if key in messages}
     missing = [key for key in left if key not in failed]
     shards = sorted({shard_of(key, counts[-1]) for key in left}) if counts else []
-    return Standing(done, failed, missing, [f"{index}/{counts[-1]}" for index in shards])
+    return Progress(done, failed, missing, [f"{index}/{counts[-1]}" for index in shards])
 
 
 def manifest_paths(place: Path, shard: Shard | None) -> tuple[Path, list[Path]]:
@@ -219,15 +217,6 @@ def shard_of(key: str, count: int) -> int:
     """The number in [0, count) of the share that `key` belongs to."""
     digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") % count
-
-
-def key_of(source: Source) -> str:
-    """The same for a picture on every machine: its path below the folder that was named, or as it was named."""
-    if source.path is None:
-        return "-"
-    if source.named and source.uri is not None:
-        return source.uri
-    return (source.path if source.named else source.under / source.path.name).as_posix()
 
 
 def parse_shard(text: str, environment: Mapping[str, str]) -> Shard:

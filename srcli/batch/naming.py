@@ -16,9 +16,15 @@ from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
-from srcli.batch.inputs import UNREADABLE, Source, absolute
-from srcli.batch.manifest import key_of
-from srcli.batch.storage import is_uri, plain, scheme_of, stand_in
+from srcli.batch.inputs import (
+    UNREADABLE,
+    Source,
+    absolute,
+    is_uri,
+    scheme_of,
+    stand_in,
+    without_file_scheme,
+)
 from srcli.errors import ExistsError, UsageError, suggest
 from srcli.files import PICTURES
 from srcli.image.formats import find_format, format_of
@@ -29,17 +35,9 @@ if TYPE_CHECKING:
 DEFAULT_TEMPLATE = "{stem}_{size}{ext}"
 SAMPLES_TEMPLATE = "{stem}_{size}_{index}{ext}"  # of several results for one input
 EXAMPLE: dict[str, Any] = {
-    "stem": "photo",
-    "suffix": "jpg",
-    "size": "x4.3",
-    "scale": 4.3,
-    "model": "preset",
-    "width": 2752,
-    "height": 2064,
-    "index": 1,
-    "parent": "shots",
-    "ext": ".png",
-}
+    "stem": "photo", "suffix": "jpg", "size": "x4.3", "scale": 4.3, "model": "preset", "width": 2752, "height": 2064,
+    "index": 1, "parent": "shots", "ext": ".png",
+}  # fmt: skip
 FROM_HEADER = frozenset({"scale", "width", "height", "ext"})  # known once the picture's header has been read
 
 
@@ -98,18 +96,13 @@ def _with_star(literal: str, name: str | None, spec: str | None, conversion: str
 
 @dataclass(frozen=True)
 class Destination:
-    """Where results go; with neither file nor folder nor stdout, beside their inputs.
+    """Where results go; with neither file nor folder nor stdout, beside their inputs."""
 
-    `template`: name of a result in its folder. `file`: the one result's path. `folder`: the folder that mirrors the
-    inputs' folders. `stdout`: the one result's bytes go to standard output. `scheme`: of the object storage that file
-    or folder stand for.
-    """
-
-    template: Template
-    file: Path | None = None
-    folder: Path | None = None
-    stdout: bool = False
-    scheme: str | None = None
+    template: Template  # of a result's name in its folder
+    file: Path | None = None  # the one result
+    folder: Path | None = None  # mirrors the inputs' folders
+    stdout: bool = False  # the one result's bytes go to standard output
+    scheme: str | None = None  # of the object storage that file or folder stand for
 
     def path(self, source: Source, values: Mapping[str, Any]) -> Path | None:
         """Path of one result, None for standard output; `values` are the template's fields."""
@@ -174,7 +167,7 @@ def destination(
         if single and path.suffix.lower() in suffixes and template is None and not output.endswith("/"):
             return Destination(named, file=path, scheme=scheme)
         return Destination(named, folder=path, scheme=scheme)
-    output = plain(output)
+    output = without_file_scheme(output)
     path = Path(output)
     suffix = path.suffix.lower()
     is_picture = suffix in PICTURES | UNREADABLE | set(suffixes)
@@ -200,7 +193,7 @@ def results_of_others(sources: Sequence[Source], manifest: Manifest | None = Non
 
     A result of a file that has been changed since, or of an earlier version, is known by its name.
     """
-    from srcli.batch.provenance import content_name, content_of, length_of, read_origin
+    from srcli.batch.provenance import content_id, content_of, length_of, read_origin
 
     local = {s: s.path for s in sources if s.path is not None and s.uri is None}
     files = {s: path for s, path in local.items() if os.path.isfile(path)}  # noqa: PTH113 - in closed folders too
@@ -212,17 +205,17 @@ def results_of_others(sources: Sequence[Source], manifest: Manifest | None = Non
         with suppress(OSError):  # said when its turn comes
             if path.stat().st_size in lengths:
                 with path.open("rb") as file:
-                    there.add(content_name(*content_of(file)))
+                    there.add(content_id(*content_of(file)))
     for source, origin in origins.items():
         stem = files[source].stem
         begins = (stem[:i] for i, letter in enumerate(stem) if not letter.isalnum())
         if origin in there or not stems.isdisjoint(begins):
             made.add(source)
     if manifest is not None:
-        keys = {key_of(source) for source in sources}
+        keys = {source.key for source in sources}
         known = [e for e in manifest.entries.values() if e.finished and e.key in keys]
         recorded = {absolute(Path(e.output)): e.key for e in known if e.output}
-        made |= {s for s, path in files.items() if recorded.get(absolute(path), key_of(s)) != key_of(s)}
+        made |= {s for s, path in files.items() if recorded.get(absolute(path), s.key) != s.key}
     return made
 
 
@@ -270,7 +263,7 @@ def find_clashes(
     return clashes
 
 
-def telling_template(
+def distinct_template(
     sources: Sequence[Source], pattern: Callable[[int, Source, Template], str], *, samples: bool
 ) -> str | None:
     """A template by which no two inputs have one output, and no input is one; None if none is known."""

@@ -1,4 +1,4 @@
-"""A worker with all hands busy: while the network works on one picture, the next is read and the last is written.
+"""A pipeline in one process: while the network works on one picture, the next is read and the last is written.
 
 One thread reads, one runs the network, one writes (the encoders have threads of their own); the caller's is free to
 report what is finished at once. What is between them is bounded, in results and in bytes. Files, records and their order
@@ -20,7 +20,7 @@ from srcli.batch.degradation import network_of
 from srcli.batch.inputs import Source
 from srcli.batch.job import Record
 from srcli.batch.render import Rendering
-from srcli.batch.worker import Item, Outcome, Work, Worker, capture_warnings, memory_errors_of
+from srcli.batch.worker import Item, Outcome, PreparedInput, Worker, capture_warnings, memory_errors_of
 from srcli.errors import ResourceError
 from srcli.image.samples import IN_MEMORY
 
@@ -70,8 +70,8 @@ class _Bands:
             yield rows
 
 
-class _Room:
-    """How many bytes of pictures are between reading and the end of writing."""
+class _ByteBudget:
+    """Bounds the bytes of pictures between reading and the end of writing."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -116,7 +116,7 @@ class _Result:
 
     item: Item
     number: int  # among those of its input
-    work: Future[tuple[Work, int]]  # and the bytes that it holds
+    work: Future[tuple[PreparedInput, int]]  # and the bytes that it holds
     bands: _Bands = field(default_factory=_Bands)
     rendered: Future[Future[Record]] = field(default_factory=Future)
 
@@ -137,7 +137,7 @@ class Overlap:
     ) -> None:
         self._worker = worker
         self._data = data
-        self._room = _Room(room)
+        self._budget = _ByteBudget(room)
         self._under_way = deque[_Result]()
         self._broken: Item | None = None  # has failed: its other results are not wanted
         self._reader, self._network, self._writer = self._threads = [
@@ -153,7 +153,7 @@ class Overlap:
             thread.shutdown(cancel_futures=True)
 
     def _stop(self) -> None:
-        self._room.close()
+        self._budget.close()
         for result in self._under_way:
             result.bands.end(Stopped())
 
@@ -195,28 +195,28 @@ class Overlap:
 
     # --- the threads ---
 
-    def _read(self, item: Item) -> tuple[Work, int]:
+    def _read(self, item: Item) -> tuple[PreparedInput, int]:
         data = self._data(item[1])
         try:
             return self._read_within_room(item, data)
         except ResourceError:
             # The pictures that are being worked on may have what this one needs.
-            if not self._room.becomes_free():
+            if not self._budget.becomes_free():
                 raise
         return self._read_within_room(item, data)
 
-    def _read_within_room(self, item: Item, data: bytes | None) -> tuple[Work, int]:
+    def _read_within_room(self, item: Item, data: bytes | None) -> tuple[PreparedInput, int]:
         held = 0
 
         def take(nbytes: int) -> None:
             nonlocal held
-            self._room.take(nbytes)
+            self._budget.take(nbytes)
             held = nbytes
 
         try:
             return self._worker.read(item, data, take=take), held
         except BaseException:
-            self._room.give(held)
+            self._budget.give(held)
             raise
 
     def _render(self, result: _Result) -> None:
@@ -231,11 +231,11 @@ class Overlap:
                 result.rendered.set_result(self._rendered(result, work))
             finally:
                 if result.number == len(work.jobs) - 1:
-                    self._writer.submit(self._room.give, held)  # after all that is to be written of it
+                    self._writer.submit(self._budget.give, held)  # after all that is to be written of it
         except BaseException as error:
             result.rendered.set_exception(error)
 
-    def _rendered(self, result: _Result, work: Work) -> Future[Record]:
+    def _rendered(self, result: _Result, work: PreparedInput) -> Future[Record]:
         worker, job, written = self._worker, work.jobs[result.number], Future[Record]()
         if result.number not in work.loaded or result.item is self._broken:
             with worker.watch(job.source.label, 0):
@@ -257,7 +257,7 @@ class Overlap:
             result.bands.end(error)  # the writer finds it
         return written
 
-    def _write(self, result: _Result, work: Work, rendering: Rendering) -> Record:
+    def _write(self, result: _Result, work: PreparedInput, rendering: Rendering) -> Record:
         try:
             return self._worker.write(work, result.number, rendering, result.bands)
         finally:

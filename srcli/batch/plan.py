@@ -16,9 +16,8 @@ import numpy as np
 from srcli.batch.degradation import choose_model, describe
 from srcli.batch.inputs import Source, absolute
 from srcli.batch.job import Job, Settings, grows
-from srcli.batch.manifest import key_of
 from srcli.batch.naming import Destination
-from srcli.batch.provenance import check_unchanged, content_name, content_of, not_ours, read_provenance
+from srcli.batch.provenance import check_unchanged, content_id, content_of, not_ours, read_provenance
 from srcli.batch.sizes import Target
 from srcli.config.presets import SUCCESSORS, Preset, list_presets, preset_folders
 from srcli.errors import ResourceError, UsageError
@@ -42,7 +41,7 @@ LOSSLESS_SHARE, LOSSY_SHARE = 0.2, 0.02  # of the samples' bytes: the least that
 
 
 class OpenInput:
-    """An input while it is planned and read: opened once, hashed once; from `opened`."""
+    """An input while it is planned and read: opened once, hashed once; from `open_input`."""
 
     def __init__(self, source: Source, file: File, settings: Settings) -> None:
         self.source = source
@@ -93,7 +92,7 @@ class OpenInput:
 
 
 @contextmanager
-def opened(source: Source, settings: Settings, data: bytes | None = None) -> Iterator[OpenInput]:
+def open_input(source: Source, settings: Settings, data: bytes | None = None) -> Iterator[OpenInput]:
     """An input, open inside; `data` is the content of standard input, if that is the source.
 
     Raises SrcliError (it is no picture, or larger than allowed).
@@ -137,15 +136,15 @@ def plan(picture: OpenInput, index: int, settings: Settings, place: Destination,
         notes=tuple(notes),
     )
     if job.needs_network:
-        job = _with_noise(job, settings)
+        job = _with_sampling(job, settings)
     if job.path is not None:
         _check_name(job.path)
         if job.path.is_file() or job.path.is_dir() or job.path.is_symlink():  # and no device or pipe
-            job = _compared(job, job.path, picture, settings)
+            job = _with_existing_output(job, job.path, picture, settings)
     if job.is_finished:
         return job
     if job.fingerprint is None:
-        job = _identified(job, picture, settings)
+        job = _with_fingerprint(job, picture, settings)
     job = replace(job, memory=_memory(job, picture, settings))
     assert job.memory is not None
     check_memory(job.memory, gathered=form not in STREAMED)
@@ -153,11 +152,11 @@ def plan(picture: OpenInput, index: int, settings: Settings, place: Destination,
         lines, peak = settings.memory_plan(target.size)
         job = replace(job, notes=(*job.notes, *lines), memory=max(job.memory, MEMORY_BASE + peak))
     if job.path is not None:
-        _check_place(job.path, job, picture, settings)
+        _check_target(job.path, job, picture, settings)
     return job
 
 
-def _with_noise(job: Job, settings: Settings) -> Job:
+def _with_sampling(job: Job, settings: Settings) -> Job:
     """With its temperature and sampling, where the model has such."""
     notes, given = [*job.notes], settings.temperature_map
     noise, sampling = settings.chosen_temperature(job.target), settings.chosen_sampling()
@@ -186,7 +185,7 @@ def _check_name(path: Path) -> None:
         ) from error
 
 
-def _identified(job: Job, picture: OpenInput, settings: Settings) -> Job:
+def _with_fingerprint(job: Job, picture: OpenInput, settings: Settings) -> Job:
     """With the names of what the result is made from."""
     preset, model, weights, limit, restore = job.preset, None, "", None, None
     length, digest = picture.content
@@ -199,7 +198,7 @@ def _identified(job: Job, picture: OpenInput, settings: Settings) -> Job:
         model=model,
         limit=limit,
         restore=restore,
-        in_content=content_name(length, digest),
+        in_content=content_id(length, digest),
         fingerprint=fingerprint,
     )
 
@@ -212,7 +211,7 @@ def output_path(
     source: Source, index: int, settings: Settings, place: Destination, *, sample: int = 1
 ) -> Path | None:
     """Where one input's result goes, from its header; None is standard output."""
-    with opened(source, settings) as picture:
+    with open_input(source, settings) as picture:
         header = picture.header
     target = settings.rule.target(Size(*header.size))
     form, _, _ = _form(header, settings)
@@ -298,7 +297,7 @@ def _memory(job: Job, picture: OpenInput, settings: Settings) -> int:
     return base + read + out + alpha + drawn * job.needs_network
 
 
-def _check_place(path: Path, job: Job, picture: OpenInput, settings: Settings) -> None:
+def _check_target(path: Path, job: Job, picture: OpenInput, settings: Settings) -> None:
     """See that the result can be written there."""
     check_folder(path.parent)
     raw = job.pixels * job.header.channels * _sample_bytes(job)
@@ -314,7 +313,7 @@ def _sample_bytes(job: Job) -> int:
 # --- an output that exists ----------------------------------------------------------------------------------------
 
 
-def _compared(job: Job, path: Path, picture: OpenInput, settings: Settings) -> Job:
+def _with_existing_output(job: Job, path: Path, picture: OpenInput, settings: Settings) -> Job:
     """A job whose output exists: finished if that stays as it is, which its last note explains."""
     source, finished = job.source.path, replace(job, is_finished=True)
     if source is not None and path.exists() and path.samefile(source):
@@ -326,14 +325,14 @@ def _compared(job: Job, path: Path, picture: OpenInput, settings: Settings) -> J
     if settings.exists == "overwrite":
         return job
     made = (read_provenance(path) if path.exists() else None) or {}
-    entry = None if settings.manifest is None else settings.manifest.entry(key_of(job.source), path)
+    entry = None if settings.manifest is None else settings.manifest.entry(job.source.key, path)
     fingerprint = made.get("fingerprint") or (entry and entry.fingerprint)
     if fingerprint is None:
         raise not_ours(f"the output {path}")
-    job = _identified(job, picture, settings)
+    job = _with_fingerprint(job, picture, settings)
     is_current, why = fingerprint == job.fingerprint, "up to date"
     if not is_current and settings.any_weights and job.needs_network:
-        for model in _makers(made.get("model") or (entry and entry.model), settings.preset):
+        for model in _possible_models(made.get("model") or (entry and entry.model), settings.preset):
             if _fingerprint(job, picture, settings, model["sha256"]) == fingerprint:
                 is_current = True
                 # The limit is not told of what was made before.
@@ -347,7 +346,7 @@ def _compared(job: Job, path: Path, picture: OpenInput, settings: Settings) -> J
     return replace(job, is_finished=True, content=content, notes=(*job.notes, why))
 
 
-def _makers(recorded: object, preset: Preset) -> list[dict[str, Any]]:
+def _possible_models(recorded: object, preset: Preset) -> list[dict[str, Any]]:
     """Models that may have made an output in place of `preset`: what is recorded, or else all whose hash is known.
 
     One for damaged pictures does not stand for one for clean ones.

@@ -33,7 +33,7 @@ W = TypeVar("W")
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkerSetup:
     """What every worker is told, with the CPU's threads for each; all of it can be sent to another process."""
 
     settings: Settings
@@ -143,15 +143,15 @@ class ProcessPool:
 
     def outcomes(self, settings: Settings, place: Destination, items: Sequence[Item]) -> Generator[Outcome]:
         """Do all items; what became of them comes as it is ready."""
-        return outcomes(_Processes(Work(settings, place, self.threads), self.devices), items)
+        return outcomes(_Processes(WorkerSetup(settings, place, self.threads), self.devices), items)
 
 
 class _Processes:
     """Workers that are known by our end of their pipe."""
 
-    def __init__(self, work: Work, devices: Sequence[str]) -> None:
+    def __init__(self, setup: WorkerSetup, devices: Sequence[str]) -> None:
         self.count = len(devices)
-        self._work = work
+        self._setup = setup
         self._free = deque(devices)
         self._started = deque[Connection]()
         self._running: dict[Connection, tuple[Any, str]] = {}
@@ -160,7 +160,7 @@ class _Processes:
     def start_worker(self) -> Connection:
         device = self._free.popleft()
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=serve, args=(self._work, device, theirs), daemon=True)
+        process = self._context.Process(target=serve, args=(self._setup, device, theirs), daemon=True)
         with _without_interrupts():
             process.start()
         theirs.close()
@@ -215,19 +215,19 @@ def _without_interrupts() -> Iterator[None]:
 # --- in the other process -----------------------------------------------------------------------------------------
 
 
-def serve(work: Work, device: str, pipe: Connection) -> None:
+def serve(setup: WorkerSetup, device: str, pipe: Connection) -> None:
     """Do what comes through the pipe until it is closed."""
     mind_signals()
-    worker = worker_on(work, device)
+    worker = worker_on(setup, device)
     with suppress(EOFError, BrokenPipeError):
         while True:
             pipe.send(attempt(worker, pipe.recv()))
     os._exit(0)  # everything is written; taking libraries down takes seconds
 
 
-def worker_on(work: Work, device: str) -> Worker:
+def worker_on(setup: WorkerSetup, device: str) -> Worker:
     """A worker whose network is loaded by the first picture that needs it."""
-    os.environ["OMP_NUM_THREADS"] = str(work.threads)
+    os.environ["OMP_NUM_THREADS"] = str(setup.threads)
     keep_freed_memory()
 
     @lru_cache(maxsize=1)
@@ -235,12 +235,12 @@ def worker_on(work: Work, device: str) -> Worker:
         try:
             import torch
 
-            torch.set_num_threads(work.threads)
-            return work.settings.model.load(device)
+            torch.set_num_threads(setup.threads)
+            return setup.settings.model.load(device)
         except Exception as error:
             raise Fatal(as_ours(error)) from error
 
-    return Worker(work.settings, work.place, engine)
+    return Worker(setup.settings, setup.place, engine)
 
 
 def attempt(worker: Worker, item: Item) -> Answer:

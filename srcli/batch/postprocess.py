@@ -35,17 +35,17 @@ Rows = Iterator[np.ndarray]
 
 STRIP_ROWS = 256
 LEVELS = {"8": 255, "16": 65535, "32f": None}
-MAP = "_selection.png"
+MAP_SUFFIX = "_selection.png"
 
 
-class _Whole:
+class _WholePicture:
     """A renderer whose result is computed whole, and held in memory, from another's."""
 
     def __init__(self, renderer: Renderer) -> None:
         self.renderer = renderer
 
     def upscale_rows(self, source: Source, target: Size, request: RenderRequest = PLAIN) -> Rendered:
-        """See `Renderer`; rows are floats."""
+        """As of `Renderer`; rows are floats."""
         stats = RenderStats()
         return Rendered(self._strips(source, target, replace(request, as_bytes=False), stats), stats)
 
@@ -66,7 +66,7 @@ class _Whole:
         return sr
 
 
-class SelfEnsemble(_Whole):
+class SelfEnsemble(_WholePicture):
     """The mean of a renderer's results for a picture and for its seven turned and mirrored copies.
 
     The geometric self-ensemble of Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution",
@@ -81,7 +81,7 @@ class SelfEnsemble(_Whole):
             own = replace(request, report=part_of(request.report, n / COPIES, (n + 1) / COPIES))
             return super(SelfEnsemble, self)._result(_Array(copy), size, own, stats)
 
-        return self_ensemble(enlarged, _whole(source), target)
+        return self_ensemble(enlarged, _all_rows(source), target)
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,11 @@ class _Array:
         return self.pixels[top:bottom]
 
 
-def _whole(source: Source) -> np.ndarray:
+def _all_rows(source: Source) -> np.ndarray:
     return np.asarray(source.strip(0, source.size[0]), np.float32)
 
 
-class BackProjection(_Whole):
+class BackProjection(_WholePicture):
     """Results of another renderer, moved to the nearest picture that reduces to the input; gives `lr_psnr`."""
 
     def __init__(self, renderer: Renderer, depth: str) -> None:
@@ -117,7 +117,7 @@ class BackProjection(_Whole):
         return sr
 
 
-class ColourTransfer(_Whole):
+class ColourTransfer(_WholePicture):
     """Results of another renderer with the colours of their input; a note says how far off they were."""
 
     def __init__(self, renderer: Renderer, how: TransferMethod) -> None:
@@ -125,18 +125,18 @@ class ColourTransfer(_Whole):
         self.how = how
 
     def _result(self, source: Source, target: Size, request: RenderRequest, stats: RenderStats) -> np.ndarray:
-        sr, lr = super()._result(source, target, request, stats), _whole(source)
+        sr, lr = super()._result(source, target, request, stats), _all_rows(source)
         before = colour_shift(sr.clip(0, 1), lr)
         sr = transfer_colours(sr, lr, self.how)
         note = (
-            f"colour fix {self.how}: mean of red, green, blue off by {_levels(before)} of 255, "
-            f"then by {_levels(colour_shift(sr.clip(0, 1), lr))}"
+            f"colour fix {self.how}: mean of red, green, blue off by {_in_levels(before)} of 255, "
+            f"then by {_in_levels(colour_shift(sr.clip(0, 1), lr))}"
         )
         stats.notes.insert(0, note)
         return sr
 
 
-def _levels(values: tuple[float, float, float]) -> str:
+def _in_levels(values: tuple[float, float, float]) -> str:
     return ", ".join(f"{value:+.2f}" for value in values)
 
 
@@ -157,7 +157,7 @@ class BranchMap:
         """Write the map; gives the share of each branch in percent, and notes."""
         percent = self.selection.shares()
         shares = {name: round(value, 3) for name, value in percent.items()}
-        job, path = self.job, self._free(replace=replace)
+        job, path = self.job, self._target(replace=replace)
         about = {"selection": shares, "fingerprint": job.fingerprint, "in_content": job.in_content}
         picture = Image.fromarray(self.selection.index, mode="L")
         picture.putpalette(self.selection.palette().tobytes())
@@ -167,12 +167,12 @@ class BranchMap:
             picture.save(file, "PNG", pnginfo=text, optimize=True)
         return shares, [f"chosen: {in_words(percent)}", f"map in {path}: {self.selection.legend()}"]
 
-    def _free(self, *, replace: bool) -> Path:
+    def _target(self, *, replace: bool) -> Path:
         """Where the map goes, its folder made."""
         path = self.path
         if not path.suffix:
             named = self.job.path or self.job.source.path
-            path = path / f"{'stdin' if named is None else named.stem}{MAP}"
+            path = path / f"{'stdin' if named is None else named.stem}{MAP_SUFFIX}"
             check_links(path, self.path)
         check_own(path, replace=replace)
         with made_folder(path.parent):

@@ -1,7 +1,7 @@
 """What a file says about having been made by srcli, and whether anybody has changed it since.
 
-Editors keep metadata, so that a record alone does not say whose picture this is. It names the bytes of its own file:
-their number, and a hash of all but the name itself.
+Editors keep metadata, so that a record alone does not say whose picture this is. It holds a content ID of its own file:
+the number of its bytes, and a hash of all but the ID itself.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from srcli.image.probe import inspect
 from srcli.image.source import Origin, open_source
 
 BLOCK = 1 << 20
-NAME = re.compile("blake2b-([0-9a-f]{12})[0-9a-f]{32}")
-NO_NAME = "blake2b-" + "0" * 44  # keeps its place while the file is written
+CONTENT_ID = re.compile("blake2b-([0-9a-f]{12})[0-9a-f]{32}")
+PLACEHOLDER = "blake2b-" + "0" * 44  # keeps its place while the file is written
 
 
-def content_name(length: int, digest: bytes) -> str:
-    """The name of `length` bytes with the BLAKE2b hash `digest`."""
+def content_id(length: int, digest: bytes) -> str:
+    """The ID of `length` bytes with the BLAKE2b hash `digest`."""
     return f"blake2b-{length:012x}{digest[:16].hex()}"
 
 
 def length_of(name: str) -> int | None:
-    """How many bytes a name is of; None if it is no name."""
-    found = NAME.fullmatch(name)
+    """How many bytes a content ID is of; None for any other text."""
+    found = CONTENT_ID.fullmatch(name)
     return None if found is None else int(found[1], 16)
 
 
 def content_of(stream: BinaryIO) -> tuple[int, bytes]:
-    """Number of the bytes from here on, and their BLAKE2b hash: what `content_name` takes."""
+    """Number of the bytes from here on, and their BLAKE2b hash: what `content_id` takes."""
     start = stream.tell()
     digest = hashlib.file_digest(stream, hashlib.blake2b).digest()  # type: ignore[arg-type]
     return stream.tell() - start, digest
@@ -47,14 +47,14 @@ def content_of(stream: BinaryIO) -> tuple[int, bytes]:
 
 @contextmanager
 def recorded_write(path: Path, provenance: dict[str, Any]) -> Iterator[BinaryIO]:
-    """`atomic_write` of a picture; afterwards the name of its bytes is the "content" of `provenance`.
+    """`atomic_write` of a picture; afterwards its content ID is the "content" of `provenance`.
 
     It is in the file as well, if `provenance` was written into it. A device or a pipe gets none.
     """
-    provenance["content"] = NO_NAME
+    provenance["content"] = PLACEHOLDER
     with atomic_write(path) as stream:
         yield stream
-        provenance["content"] = _write_name(stream) if stream.readable() else None
+        provenance["content"] = _write_content_id(stream) if stream.readable() else None
 
 
 def check_unchanged(path: Path, content: object, *, quick: bool = False) -> None:
@@ -62,18 +62,18 @@ def check_unchanged(path: Path, content: object, *, quick: bool = False) -> None
 
     Args:
         path: of the file.
-        content: the name of its bytes, as recorded.
+        content: its content ID, as recorded.
         quick: compare their number only.
 
     Raises:
         ExistsError: it has been changed, or that cannot be told.
     """
     problem = "has been changed since srcli made it"
-    if content in (None, NO_NAME):
+    if content in (None, PLACEHOLDER):
         problem = "was made by srcli, but whether it has been changed since is not recorded"
     elif length_of(str(content)) == path.stat().st_size:
         with path.open("rb") as stream:
-            if quick or _name(stream, str(content))[0] == content:
+            if quick or _content_id(stream, str(content))[0] == content:
                 return
     raise ExistsError(f"the output {path} {problem}.", hint="Replace it with --overwrite.")
 
@@ -98,7 +98,7 @@ def check_own(path: Path, *, replace: bool) -> None:
 
 
 def read_origin(path: Path) -> str | None:
-    """The name of the bytes that srcli made a picture from, "" if that is not recorded; None for other pictures."""
+    """The content ID of the file that srcli made a picture from, "" if that is not recorded; None for other pictures."""
     try:
         if path.stat().st_size <= BLOCK and PROVENANCE_KEY.encode() not in path.read_bytes():
             return None  # nearly always, and seven times as fast
@@ -134,9 +134,9 @@ def read_provenance(origin: Origin) -> dict[str, Any] | None:
     return read_provenance_xmp(packet) if isinstance(packet, bytes) else None
 
 
-def _write_name(stream: BinaryIO) -> str:
-    """Name the bytes, and put the name where its place is."""
-    name, tokens, chunks = _name(stream, NO_NAME)
+def _write_content_id(stream: BinaryIO) -> str:
+    """Find out the content ID, and write it over its placeholders."""
+    name, tokens, chunks = _content_id(stream, PLACEHOLDER)
     for start in tokens:
         stream.seek(start)
         stream.write(name.encode())
@@ -147,13 +147,13 @@ def _write_name(stream: BinaryIO) -> str:
     return name
 
 
-def _name(stream: BinaryIO, token: str) -> tuple[str, list[int], list[tuple[int, int]]]:
-    """The name of all bytes but a token and, in a PNG file, the checksums of the chunks that hold it.
+def _content_id(stream: BinaryIO, token: str) -> tuple[str, list[int], list[tuple[int, int]]]:
+    """The ID of all bytes but a token and, in a PNG file, the checksums of the chunks that hold it.
 
     Returns:
-        The name, where the token is, and those chunks: first byte and length, from the kind to the end of the data.
+        The ID, where the token is, and those chunks: first byte and length, from the kind to the end of the data.
     """
-    tokens, chunks = _places(stream, token.encode()), list[tuple[int, int]]()
+    tokens, chunks = _find_all(stream, token.encode()), list[tuple[int, int]]()
     stream.seek(0)
     if tokens and stream.read(len(png.SIGNATURE)) == png.SIGNATURE:
         spans = [(stream.tell() - 4, length + 4) for _, length in png.walk(stream)]
@@ -166,10 +166,10 @@ def _name(stream: BinaryIO, token: str) -> tuple[str, list[int], list[tuple[int,
             digest.update(block)
             at += len(block)
         at = start + length
-    return content_name(end, digest.digest()), tokens, chunks
+    return content_id(end, digest.digest()), tokens, chunks
 
 
-def _places(stream: BinaryIO, token: bytes) -> list[int]:
+def _find_all(stream: BinaryIO, token: bytes) -> list[int]:
     found, at, window = [], 0, b""
     stream.seek(0)
     while block := stream.read(BLOCK):

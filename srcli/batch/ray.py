@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from srcli.batch.inputs import EXTRA_HINT
 from srcli.batch.job import Settings
 from srcli.batch.naming import Destination
-from srcli.batch.pool import Answer, Died, Work, attempt, outcomes, worker_on
-from srcli.batch.storage import EXTRA_HINT
+from srcli.batch.pool import Answer, Died, WorkerSetup, attempt, outcomes, worker_on
 from srcli.batch.worker import Fatal, Item, Outcome
 from srcli.errors import ResourceError, UsageError, first_line
 
@@ -48,8 +48,8 @@ class RayPool:
             count, resources = self._share(ray)
             device = "cuda" if resources["num_gpus"] and self.device in ("auto", "all") else self.device
             device = "auto" if device == "all" else device
-            work = Work(settings, place, max(1, int(resources["num_cpus"])))
-            yield from outcomes(_Actors(ray, work, device, resources, count), items)
+            setup = WorkerSetup(settings, place, max(1, int(resources["num_cpus"])))
+            yield from outcomes(_Actors(ray, setup, device, resources, count), items)
         finally:
             if is_ours:
                 ray.shutdown()
@@ -68,8 +68,8 @@ class RayPool:
 class Actor:
     """What runs on another machine: one picture after the other, with a network of its own."""
 
-    def __init__(self, work: Work, device: str) -> None:
-        self.worker = worker_on(work, device)
+    def __init__(self, setup: WorkerSetup, device: str) -> None:
+        self.worker = worker_on(setup, device)
 
     def start(self) -> None:
         """Done when it runs."""
@@ -82,12 +82,14 @@ class Actor:
 class _Actors:
     """Workers that are known by their handle."""
 
-    def __init__(self, ray: Any, work: Work, device: str, resources: dict[str, float], count: int) -> None:
+    def __init__(
+        self, ray: Any, setup: WorkerSetup, device: str, resources: dict[str, float], count: int
+    ) -> None:
         self.count = count
         self._ray = ray
         self._promises: dict[Any, tuple[Any, bool]] = {}  # actor, and whether it has started
         self._stillborn = 0
-        shared = ray.put(work)
+        shared = ray.put(setup)
         remote = ray.remote(Actor).options(max_restarts=0, **resources)
         self._make: Callable[[], Any] = lambda: remote.remote(shared, device)
 

@@ -21,7 +21,7 @@ from srcli.resources import existing
 if TYPE_CHECKING:
     from srcli.batch.postprocess import BranchMap
 
-Cover = Callable[[int, int], np.ndarray]
+AlphaRows = Callable[[int, int], np.ndarray]  # rows [top, bottom) of the enlarged transparency
 STRIP_SAMPLES = 1 << 22
 
 
@@ -58,13 +58,13 @@ class Rendering:
     selection: dict[str, float] | None = field(
         default=None, init=False
     )  # percent of pixels by branch, if asked for
-    _cover: Cover | None = field(default=None, init=False)
+    _alpha: AlphaRows | None = field(default=None, init=False)
     _branch_map: BranchMap | None = field(default=None, init=False)
 
     def rows(self, report: Report | None = None) -> Iterator[np.ndarray]:
         """Colours (n, W, 3) from top to bottom: floats, or bytes where the device has rounded them already."""
         image, target, engine = self.image, self.job.target.size, self.engine
-        share = self._prepare_cover(report)
+        share = self._prepare_alpha(report)
         if engine is None:
             kept = self.job.target.kept
             self.notes.append("size kept" if kept else "not enlarged: resized without the network")
@@ -74,9 +74,9 @@ class Rendering:
             self._branch_map = BranchMap(self.settings.selection, self.job, engine)
         renderer = engine and self._renderer(engine)
         if renderer is not None and self._branch_map is None and is_flat(image.pixels):
-            renderer = Flat()  # a network would shift its colour
+            renderer = FlatColour()  # a network would shift its colour
         request = self._request(part_of(report, share, 1))
-        rendered = colours(image.strip, Size(*image.size), target, renderer, request)
+        rendered = colour_rows(image.strip, Size(*image.size), target, renderer, request)
         top = 0
         for rows in rendered.rows:
             top += len(rows)
@@ -93,7 +93,7 @@ class Rendering:
         top = 0
         for band in rows:
             bottom = top + len(band)
-            alpha = None if self._cover is None else self._cover(top, bottom)
+            alpha = None if self._alpha is None else self._alpha(top, bottom)
             yield self.output.band(band, alpha, top=top)
             top = bottom
 
@@ -127,7 +127,7 @@ class Rendering:
         return engine
 
     def _request(self, report: Report | None) -> RenderRequest:
-        stored = self.output.takes_bytes and (self._cover is None or self.output.alpha)
+        stored = self.output.takes_bytes and (self._alpha is None or self.output.alpha)
         noise = self.job.temperature
         return RenderRequest(
             temperature=None if noise is None else noise.value,
@@ -138,7 +138,7 @@ class Rendering:
             as_bytes=stored,
         )
 
-    def _prepare_cover(self, report: Report | None) -> float:
+    def _prepare_alpha(self, report: Report | None) -> float:
         """Get ready to enlarge the transparency, if there is one; gives the share of the work that this has been."""
         image, how, engine = self.image, self.settings.alpha, self.engine
         if image.alpha is None or how == "drop":
@@ -158,7 +158,7 @@ class Rendering:
         path, target = self.job.path, self.job.target.size
         folder = None if path is None else existing(path.parent)
         part = part_of(report, 0, share)
-        self._cover = _cover(image, target, network, self.stats, folder, part, hard=hard)
+        self._alpha = _alpha_rows(image, target, network, self.stats, folder, part, hard=hard)
         return share
 
 
@@ -186,17 +186,17 @@ class AnimatedRendering(Rendering):
         """Samples of one picture after the other."""
         bands = iter(rows)
         for picture in self.pictures:
-            yield from picture.samples(_first(bands, self.job.target.size.h))
+            yield from picture.samples(_bands_of_one(bands, self.job.target.size.h))
 
 
-def _first(bands: Iterator[np.ndarray], height: int) -> Iterator[np.ndarray]:
+def _bands_of_one(bands: Iterator[np.ndarray], height: int) -> Iterator[np.ndarray]:
     """Bands of one picture; they never reach into the next."""
     while height > 0 and (band := next(bands, None)) is not None:
         height -= len(band)
         yield band
 
 
-def colours(
+def colour_rows(
     strip: Callable[[int, int], np.ndarray],
     size: Size,
     target: Size,
@@ -223,7 +223,7 @@ def _strips(
             report(bottom / size.h)
 
 
-class Flat:
+class FlatColour:
     """Enlarges a picture of one colour."""
 
     def upscale_rows(self, source: Source, target: Size, request: RenderRequest = PLAIN) -> Rendered:
@@ -251,7 +251,7 @@ class Reduced:
         return resize_rows(self._strip, self.original, self.size, top, bottom, kernel="bicubic")
 
 
-def _cover(
+def _alpha_rows(
     image: Image,
     target: Size,
     engine: Engine | None,
@@ -260,7 +260,7 @@ def _cover(
     report: Report | None,
     *,
     hard: bool,
-) -> Cover:
+) -> AlphaRows:
     """A function that gives rows [top, bottom) of the enlarged transparency as float32 (n, W)."""
     constant, size = image.alpha_constant, Size(*image.size)
     if constant is not None:
@@ -295,7 +295,7 @@ def _cover(
 
     # Kept until the colours are there; 16 bits are finer than any file's transparency but a float one's.
     whole = Spool(target, np.dtype(np.uint16), folder)
-    rendered = colours(as_gray, size, target, engine, RenderRequest(report=report))  # no noise in it
+    rendered = colour_rows(as_gray, size, target, engine, RenderRequest(report=report))  # no noise in it
     top = 0
     for rows in rendered.rows:
         whole.append(np.rint(bounded(rows.mean(axis=2), top) * 65535).astype(np.uint16))

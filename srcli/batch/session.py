@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from srcli.batch.degradation import NOTICE
 from srcli.batch.inputs import Found, Source
 from srcli.batch.job import Record, Settings
-from srcli.batch.manifest import Shard, key_of, progress_of
 from srcli.batch.naming import (
     Clashes,
     Destination,
     Template,
+    distinct_template,
     find_clashes,
     results_of_others,
-    telling_template,
 )
 from srcli.batch.overlap import Overlap
 from srcli.batch.plan import output_path, output_words
@@ -36,6 +35,7 @@ from srcli.errors import ExistsError, ModelError, NothingToDoError, SrcliError, 
 from srcli.resources import duration, in_words
 
 if TYPE_CHECKING:
+    from srcli.batch.manifest import Shard
     from srcli.batch.pool import ProcessPool
     from srcli.batch.ray import RayPool
 
@@ -66,15 +66,12 @@ class Console(Protocol):
 
 @dataclass
 class Results:
-    """Writes records to stdout as they come: lines, JSON lines, or JSON at the end, an array for `many`.
-
-    Lines go `to_stderr` where stdout carries the bytes of a picture.
-    """
+    """Writes records as they come: lines, JSON lines, or JSON at the end, an array for `many`."""
 
     console: Console
     style: Style = "lines"
     many: bool = False
-    to_stderr: bool = False
+    to_stderr: bool = False  # lines, where stdout carries the bytes of a picture
     _kept: list[dict[str, Any]] = field(default_factory=list, init=False)
 
     def add(self, record: Record) -> None:
@@ -117,21 +114,18 @@ def line(record: Record) -> str:
 
 @dataclass
 class Batch:
-    """Runs one and the same job over inputs.
-
-    `load` makes the engine when the first picture needs one; `pool` shares the work out; `shard` is the part done here.
-    """
+    """Runs one and the same job over inputs."""
 
     settings: Settings
     place: Destination
     console: Console
     results: Results
-    load: Callable[[], Engine]
+    load: Callable[[], Engine]  # makes the network when the first picture needs one
     dry_run: bool = False
     fail_fast: bool = False
-    shard: Shard | None = None
-    pool: ProcessPool | RayPool | None = None
-    include_outputs: bool = False
+    shard: Shard | None = None  # the part of the inputs that is done here; None: all
+    pool: ProcessPool | RayPool | None = None  # workers that share the inputs
+    include_outputs: bool = False  # enlarge results of earlier runs, too
     failures: list[tuple[str, SrcliError]] = field(default_factory=list, init=False)
     has_noticed: bool = field(default=False, init=False)
 
@@ -149,7 +143,7 @@ class Batch:
         Raises SrcliError (what would fail for every picture; two inputs for one output, with `fail_fast`),
         BrokenPipeError (nobody reads on; that is said).
         """
-        everything, refused = self._sorted(found.sources)
+        everything, refused = self._select(found.sources)
         own = self._own_share(everything)
         work = [item for item in own if item[1] not in refused]
         pictures = len(work) * self.settings.samples
@@ -160,7 +154,7 @@ class Batch:
                     self._fail(word, NothingToDoError(message), word)
                 for _, source in own:
                     if source in refused:
-                        self._fail(source.label, refused[source], key_of(source), said=True)
+                        self._fail(source.label, refused[source], source.key, said=True)
                 if not (self.fail_fast and self.failures):
                     with self.console.progress(pictures):
                         self._do(work)
@@ -181,9 +175,9 @@ class Batch:
         if self.dry_run:
             self._plan(work)
         elif self.pool is not None and len(work) >= self.pool.least:
-            self._together(self.pool, work)
+            self._in_workers(self.pool, work)
         else:
-            self._alone(work)
+            self._in_process(work)
 
     def _plan(self, work: list[Item]) -> None:
         worker = self._worker()
@@ -194,26 +188,26 @@ class Batch:
                 outcome = Outcome(item, worker.plan(item, self._data(item[1])))
             except Exception as error:
                 outcome = Outcome(item, [], error)
-            self._settle(outcome)
+            self._report(outcome)
 
     def _worker(self) -> Worker:
         return Worker(self.settings, self.place, lambda: self.engine, self.console.file, sys.stdout.buffer)
 
-    def _alone(self, work: list[Item]) -> None:
+    def _in_process(self, work: list[Item]) -> None:
         """In this process; records come in the order of the inputs."""
         with Overlap(self._worker(), self._data) as overlap:
             try:
                 for outcome in overlap.outcomes(work):
-                    self._settle(outcome)
+                    self._report(outcome)
                     if self.fail_fast and self.failures:
                         break
             except (KeyboardInterrupt, SystemExit):
                 for outcome in overlap.last_outcomes():
-                    self._settle(outcome)
+                    self._report(outcome)
                 self.results.close()  # now: a thread may be busy for longer than an interrupt waits
                 raise
 
-    def _together(self, pool: ProcessPool | RayPool, work: list[Item]) -> None:
+    def _in_workers(self, pool: ProcessPool | RayPool, work: list[Item]) -> None:
         """With several processes; records come as they are ready."""
         with closing(pool.outcomes(self.settings, self.place, work)) as outcomes:
             try:
@@ -224,18 +218,18 @@ class Batch:
                         width, height = made or (0, 0)
                         with self.console.file(outcome.item[1].label, height * width) as report:
                             report(1.0)
-                    self._settle(outcome)
+                    self._report(outcome)
                     if self.fail_fast and self.failures:
                         break
             except Fatal as error:
                 raise error.cause from None
 
-    def _settle(self, outcome: Outcome) -> None:
+    def _report(self, outcome: Outcome) -> None:
         """Report what became of one input; what would be the same for every picture is raised."""
         source, error = outcome.item[1], outcome.error
         for record in outcome.records:
             self._done(record)
-            self._remember(key_of(source), record)
+            self._add_to_manifest(source.key, record)
         if error is None:
             return
         if isinstance(error, BrokenPipeError):
@@ -244,7 +238,7 @@ class Batch:
             cause = error.cause if isinstance(error, Fatal) else error
             self.results.add(Record.failure(source.label, cause))
             raise cause from None
-        self._fail(source.label, as_ours(error, bug="tell"), key_of(source))
+        self._fail(source.label, as_ours(error, bug="tell"), source.key)
 
     def _done(self, record: Record) -> None:
         self.results.add(record)
@@ -263,24 +257,26 @@ class Batch:
         self.results.add(record)
         if not said:
             self.console.error(error, label)
-        self._remember(key, record)
+        self._add_to_manifest(key, record)
 
-    def _remember(self, key: str, record: Record) -> None:
+    def _add_to_manifest(self, key: str, record: Record) -> None:
         if self.settings.manifest is not None and not self.dry_run:
             self.settings.manifest.add(key, asdict(record), self.shard.name if self.shard else None)
 
     def _own_share(self, work: list[Item]) -> list[Item]:
         if self.shard is None:
             return work
-        own = [(index, source) for index, source in work if self.shard.owns(key_of(source))]
+        own = [(index, source) for index, source in work if self.shard.owns(source.key)]
         self.console.note(f"share {self.shard.name}: {len(own)} of {len(work)} files")
         return own
 
     def status(self, found: Found) -> int:
         """Print what the manifests say of these inputs, by share; 0 if all of them are done, else 1."""
+        from srcli.batch.manifest import progress_of
+
         assert self.settings.manifest is not None
-        work = self._own_share(self._sorted(found.sources)[0])
-        keys = [key_of(source) for _, source in work]
+        work = self._own_share(self._select(found.sources)[0])
+        keys = [source.key for _, source in work]
         state = progress_of(keys, self.settings.manifest.entries.values(), self.settings.samples)
         counts = f"{len(state.done)} done, {len(state.failed)} failed, {len(state.missing)} missing, of {len(keys)}"
         lines = [counts, *(f"failed: {key}: {message}" for key, message in state.failed.items())]
@@ -292,7 +288,7 @@ class Batch:
     def _data(self, source: Source) -> bytes | None:
         return sys.stdin.buffer.read() if source.path is None else None
 
-    def _sorted(self, sources: list[Source]) -> tuple[list[Item], dict[Source, SrcliError]]:
+    def _select(self, sources: list[Source]) -> tuple[list[Item], dict[Source, SrcliError]]:
         """The inputs with their numbers, less results of others among them; and what cannot be done, which is said."""
         left = set()
         if len(sources) > 1 and not self.include_outputs:
@@ -327,9 +323,9 @@ class Batch:
         """Say which inputs have one output, and how to tell them apart; with `fail_fast` that is raised."""
         if not shared:
             return {}
-        lines = [_shared(path, sources) for path, sources in shared]
+        lines = [_clash(path, sources) for path, sources in shared]
         more = f"; and so on, {len(lines)} outputs in all" if len(lines) > SHOWN else ""
-        template = telling_template(several, self._pattern, samples=self.settings.samples > 1)
+        template = distinct_template(several, self._pattern, samples=self.settings.samples > 1)
         hint = f"Tell them apart: --name '{template}'." if template else "Enlarge them into several folders."
         error = UsageError(f"{'; '.join(lines[:SHOWN])}{more}.", hint=hint)
         if self.fail_fast:
@@ -347,7 +343,7 @@ class Batch:
         is_ours = made.path is None or made.uri is not None  # nothing in object storage is opened beforehand
         if made.path is not None and not is_ours:
             manifest = self.settings.manifest
-            entry = None if manifest is None else manifest.entry(key_of(origin), made.path)
+            entry = None if manifest is None else manifest.entry(origin.key, made.path)
             is_ours = read_origin(made.path) is not None or entry is not None
         if policy == "overwrite" and (made.named or self.include_outputs or not is_ours):
             hint = "Leave one of them out, as with --exclude, or choose another -o or --name."
@@ -376,7 +372,7 @@ class Batch:
             return Path(self._pattern(at, source).replace("*", Path(source.uri).suffix))
 
 
-def _shared(path: Path, sources: list[Source]) -> str:
+def _clash(path: Path, sources: list[Source]) -> str:
     names = [source.label for source in sources[:3]]
     rest = len(sources) - len(names)
     names += [f"{rest} more"] if rest else []

@@ -1,7 +1,7 @@
 """Pictures in object storage, named by URIs such as s3://bucket/shots, through fsspec.
 
-Inside the program such a file has a stand-in: the path behind the scheme, `bucket/shots/a.png`. Names, folders and
-shares are worked out from it as for any other path. It is worked on as a local copy, see `staged`.
+Inside the program such a file has a stand-in: the path behind the scheme, `bucket/shots/a.png` (`inputs.stand_in`).
+Names, folders and shares are worked out from it as for any other path. It is worked on as a local copy, see `staged`.
 """
 
 from __future__ import annotations
@@ -15,41 +15,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from srcli.batch.inputs import EXTRA_HINT, Source, scheme_of, stand_in
 from srcli.errors import ImageError, NothingToDoError, ResourceError, SrcliError, UsageError, first_line
 
 if TYPE_CHECKING:
-    from srcli.batch.inputs import Source
     from srcli.batch.naming import Destination
 
-URI = re.compile(r"([a-z][a-z0-9+.]+)://(.+)", re.DOTALL)  # a scheme of one letter is a drive of Windows
 # Stores in which a file appears whole or not at all; elsewhere it is renamed when it is whole.
 ATOMIC = frozenset(
     {"s3", "s3a", "gs", "gcs", "r2", "oci", "az", "adl", "abfs", "abfss", "wasb", "wasbs", "memory"}
 )
-EXTRA_HINT = 'Install the extra: pip install "srcli[ray]"'
-
-
-def is_uri(word: str) -> bool:
-    """Whether a word names something in object storage; file:// is not, see `plain`."""
-    return URI.fullmatch(word) is not None and not word.startswith("file://")
-
-
-def plain(word: str) -> str:
-    """The path that file:// means; any other word as it is."""
-    return word.removeprefix("file://") if word.startswith("file:///") else word
-
-
-def scheme_of(uri: str) -> str:
-    """The part before ://."""
-    return uri.partition("://")[0]
-
-
-def stand_in(uri: str) -> Path:
-    """The path that stands for a URI; one that leaves its place by way of ".." is a UsageError."""
-    found = URI.fullmatch(uri)
-    if found is None or ".." in PurePosixPath(found[2]).parts:
-        raise UsageError(f"{uri} is no place in object storage.")
-    return Path(found[2])
 
 
 def pictures_at(uri: str, *, recursive: bool) -> Iterator[tuple[str, Path, bool]]:

@@ -17,10 +17,9 @@ from srcli.batch.degradation import NOTICE, is_surely_damaged, network_of
 from srcli.batch.inputs import Source
 from srcli.batch.job import Job, Record, Settings
 from srcli.batch.naming import Destination
-from srcli.batch.plan import OpenInput, opened, output_path, plan
+from srcli.batch.plan import OpenInput, open_input, output_path, plan
 from srcli.batch.provenance import recorded_write
 from srcli.batch.render import AnimatedRendering, Engine, Rendering
-from srcli.batch.storage import staged
 from srcli.engine.request import Report
 from srcli.errors import ImageError, ResourceError, SrcliError
 from srcli.files import remove_leftovers, write_error
@@ -63,7 +62,7 @@ class Loaded:
 
 
 @dataclass(frozen=True)
-class Work:
+class PreparedInput:
     """One input, planned and read: a job for each sample, pictures by the place among those that are to be made."""
 
     item: Item
@@ -103,6 +102,8 @@ class Worker:
 
     def _through_storage(self, item: Item) -> Iterator[Record]:
         """As `process`, by local copies; an output that is there already is fetched first, to be judged as any other."""
+        from srcli.batch.storage import staged
+
         index, settings = item[0], self.settings
         with staged(item[1], self.place) as stage:
             for sample in range(1, settings.samples + 1 if settings.exists != "overwrite" else 1):
@@ -115,25 +116,25 @@ class Worker:
 
     def plan(self, item: Item, data: bytes | None = None) -> list[Record]:
         """What would become of one input."""
-        with opened(item[1], self.settings, data) as picture:
+        with open_input(item[1], self.settings, data) as picture:
             jobs = self._jobs(picture, item[0])
         return [Record.of(job, "skipped" if job.is_finished else "planned") for job in jobs]
 
     def read(
         self, item: Item, data: bytes | None = None, *, take: Callable[[int], None] = lambda _nbytes: None
-    ) -> Work:
+    ) -> PreparedInput:
         """Plan all results for one input, and read it once for those that are to be made.
 
         `item`: the input. `data`: the content of standard input, if that is the source. `take`: called with the bytes
         of the picture before it is read. Raises SrcliError (it cannot be done).
         """
         warned = list[str]()
-        with capture_warnings(warned), opened(item[1], self.settings, data) as picture:
+        with capture_warnings(warned), open_input(item[1], self.settings, data) as picture:
             jobs = self._jobs(picture, item[0])
             for job in jobs:
                 if job.path is not None:
                     remove_leftovers(job.path.parent)
-            work = Work(item, jobs, {})
+            work = PreparedInput(item, jobs, {})
             left = [n for n, job in enumerate(jobs) if not job.is_finished]
             if left:
                 take(picture.header.nbytes * picture.count)
@@ -168,14 +169,16 @@ class Worker:
         )
         return Loaded(job, images, output if timing is None else AnimationPlan(output, timing))
 
-    def rendering(self, work: Work, number: int, engine: Engine | None) -> Rendering:
+    def rendering(self, work: PreparedInput, number: int, engine: Engine | None) -> Rendering:
         """A result, ready to be rendered."""
         loaded = work.loaded[number]
         output = loaded.output if isinstance(loaded.output, OutputPlan) else loaded.output.still
         pictures = [Rendering(loaded.job, image, output, self.settings, engine) for image in loaded.images]
         return AnimatedRendering(pictures) if len(pictures) > 1 else pictures[0]
 
-    def write(self, work: Work, number: int, rendering: Rendering, rows: Iterable[np.ndarray]) -> Record:
+    def write(
+        self, work: PreparedInput, number: int, rendering: Rendering, rows: Iterable[np.ndarray]
+    ) -> Record:
         """Write a result from its rows as they come, and say what became of it.
 
         Raises SrcliError (it did not work; nothing is left behind. What `rows` raises passes through).

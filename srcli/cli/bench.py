@@ -28,18 +28,9 @@ def list_benchmarks(data: Data = None, json: options.Json = False) -> None:
     rows: list[dict[str, Any]] = []
     for spec in known_benchmarks():
         folder = locate(spec, roots)
-        rows.append(
-            {
-                "name": spec.title,
-                "aliases": list(spec.aliases),
-                "images": spec.images,
-                "protocol": spec.protocol,
-                "license": spec.license,
-                "source": spec.source,
-                "paper": spec.paper,
-                "path": None if folder is None else str(folder),
-            }
-        )
+        names = ("images", "protocol", "license", "source", "paper")
+        facts = {"name": spec.title, "aliases": list(spec.aliases), **{n: getattr(spec, n) for n in names}}
+        rows.append(facts | {"path": None if folder is None else str(folder)})
     if json:
         print(dumps(rows, indent=2, ensure_ascii=False))
         return
@@ -91,7 +82,7 @@ def verify(name: Name, data: Data = None, scale: Scales = "2,3,4") -> None:
 
 
 @app.command("make-lr")
-def make_lr(
+def make_lr_pictures(
     hr: str = argument("A folder of HR pictures, or DIV2K-Val-Real.", "HR_DIR|NAME"),
     output: Path | None = option("Writes DIR/X<scale>/*.png; of pairs DIR/gt and DIR/lq.", "-o", "DIR"),
     scale: Scales = "4",
@@ -120,14 +111,22 @@ def make_lr(
     if not Path(hr).is_dir() and _is_cut(hr):
         if scale != "4":
             raise UsageError(f"the pairs of {hr} are x4, not x{scale}.")
-        _make_pairs(hr, output, data, source, degradation, count, seed, overwrite=overwrite)
-        return
-    if output is None:
-        raise UsageError("no folder to write to.", hint="Name one with --output DIR.")
-    from srcli.data import benchmark_files as bench_files
+        from srcli.data.benchmarks import data_roots, find_spec, open_benchmark, open_folder
+        from srcli.data.samples import make_pairs, plan_pairs
+        from srcli.degradations.presets import find_degradation
 
-    scales = options.parse_scales(scale)
-    for path in bench_files.make_lr(Path(hr), output, scales, method, seed=seed, overwrite=overwrite):
+        spec, ranges = find_spec(hr), find_degradation(degradation)
+        photographs = open_folder(source) if source else open_benchmark(spec.cut_from or "", data)
+        paths = [item.hr for item in photographs.items(1) if isinstance(item.hr, Path)]
+        plans = plan_pairs(paths, ranges, count=count or spec.images or len(paths), seed=seed)
+        made = make_pairs(plans, output or data_roots(data)[0] / spec.title, seed=seed, overwrite=overwrite)
+    elif output is None:
+        raise UsageError("no folder to write to.", hint="Name one with --output DIR.")
+    else:
+        from srcli.data.benchmark_files import make_lr
+
+        made = make_lr(Path(hr), output, options.parse_scales(scale), method, seed=seed, overwrite=overwrite)
+    for path in made:
         print(path)
 
 
@@ -139,27 +138,3 @@ def _is_cut(name: str) -> bool:
         return find_spec(name).cut_from is not None
     except UsageError:
         return False
-
-
-def _make_pairs(
-    name: str,
-    output: Path | None,
-    data: Path | None,
-    source: Path | None,
-    degradation: str,
-    count: int | None,
-    seed: int,
-    *,
-    overwrite: bool,
-) -> None:
-    from srcli.data.benchmarks import data_roots, find_spec, open_benchmark, open_folder
-    from srcli.data.samples import make_pairs, plan_pairs
-    from srcli.degradations.presets import find_degradation
-
-    spec, ranges = find_spec(name), find_degradation(degradation)
-    photographs = open_folder(source) if source else open_benchmark(spec.cut_from or "", data)
-    paths = [item.hr for item in photographs.items(1) if isinstance(item.hr, Path)]
-    plans = plan_pairs(paths, ranges, count=count or spec.images or len(paths), seed=seed)
-    folder = output or data_roots(data)[0] / spec.title
-    for path in make_pairs(plans, folder, seed=seed, overwrite=overwrite):
-        print(path)

@@ -22,15 +22,12 @@ Names = Annotated[list[str] | None, argument("eval, benchmarks or downloads.", "
 
 @dataclass(frozen=True)
 class Cache:
-    """Files that can be made or fetched again.
+    """Files that can be made or fetched again."""
 
-    `name`: as typed. `about`: one line. `folder`: where they are. `pattern`: which files below it.
-    """
-
-    name: str
-    about: str
+    name: str  # as typed
+    about: str  # one line
     folder: Path
-    pattern: str = "**/*"
+    pattern: str = "**/*"  # which files below it
 
     def files(self) -> list[Path]:
         """What is there now."""
@@ -78,9 +75,7 @@ def info(json: options.Json = False) -> None:
     found = [(c.name, len(c.files()), c.size(), c.folder, c.about) for c in caches()]
     if json:
         keys = ("name", "files", "bytes", "folder", "about")
-        print(
-            dumps([dict(zip(keys, (*row[:3], str(row[3]), row[4]), strict=True)) for row in found], indent=2)
-        )
+        print(dumps([dict(zip(keys, row, strict=True)) for row in found], indent=2, default=str))
         return
     for name, files, size, folder, about in found:
         print(f"{name:11} {files:7} files  {in_words(size):>9}  {folder}  ({about})")

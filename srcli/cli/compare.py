@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
@@ -109,12 +110,13 @@ def _pair(request: Request, crops: list[Crop], targets: list[Path], console: Con
         numbers_text,
         same_size,
     )
+    from srcli.evaluate.contact_sheet import page
     from srcli.metrics import find_protocol
 
     checks = [_check(text) for text in request.fail_over or ()]
     metrics = _metrics(request.metrics, checks)
-    files, histogram = request.files, request.histogram
-    a, b, *rest = distinct_labels([load_picture(path) for path in files], files)
+    histogram = request.histogram
+    a, b, *rest = distinct_labels([load_picture(path) for path in request.files], request.files)
     if rest:
         check_sizes((a, b), rest[0])
     else:
@@ -130,17 +132,15 @@ def _pair(request: Request, crops: list[Crop], targets: list[Path], console: Con
     console.result(numbers_text(numbers, protocol.label, a.size, json=request.json).rstrip("\n"), asked=True)
     for m in numbers if histogram and not request.json else ():
         console.result(_histogram_line(m), asked=True)
-    for target in targets:
-        if target.suffix.lower() in PAGES:
-            from srcli.evaluate.contact_sheet import page
-
-            shown = pictures
-            if len(crops) == 1:
-                shown = [replace(p, pixels=cut(p.pixels, crops[0])) for p in pictures]
-            write_file(target, page(shown, numbers).encode())
-        else:
-            _save_picture(target, _side_by_side(pictures, crops, numbers, histogram=histogram))
-        console.note(f"wrote {target}")
+    shown = pictures
+    if len(crops) == 1:
+        shown = [replace(p, pixels=cut(p.pixels, crops[0])) for p in pictures]
+    _write(
+        targets,
+        lambda: _side_by_side(pictures, crops, numbers, histogram=histogram),
+        lambda: page(shown, numbers),
+        console,
+    )
     _hold(checks, numbers[:2] if rest else numbers)
 
 
@@ -242,12 +242,12 @@ def _grid(request: Request, crops: list[Crop], targets: list[Path], console: Con
         report=lambda name, column: console.note(f"{name} {column.head}"),
     )
     console.result(results_text(found, json=request.json).rstrip("\n"), asked=True)
-    for target in targets:
-        if target.suffix.lower() in PAGES:
-            write_file(target, page(enlarged_pictures(found), ()).encode())
-        else:
-            _save_picture(target, draw_grid(found, photo.pixels, crop, photo.label))
-        console.note(f"wrote {target}")
+    _write(
+        targets,
+        lambda: draw_grid(found, photo.pixels, crop, photo.label),
+        lambda: page(enlarged_pictures(found), ()),
+        console,
+    )
 
 
 def _columns(scale: str | None, downscale: str | None, temps: str | None) -> list[Column]:
@@ -299,16 +299,20 @@ def _check_targets(targets: list[Path], *, overwrite: bool) -> None:
         options.check_free(target, overwrite=overwrite)
 
 
-def _save_picture(target: Path, pixels: U8) -> None:
+def _write(targets: list[Path], picture: Callable[[], U8], page: Callable[[], str], console: Console) -> None:
     from PIL import Image
 
     from srcli.image.formats import find_format
 
-    form = find_format(target.suffix.lstrip("."))
-    image = Image.fromarray(pixels)
-    content = BytesIO()
-    image.save(content, {"jpg": "jpeg"}.get(form.name, form.name), quality=95)
-    write_file(target, content.getvalue())
+    for target in targets:
+        content = BytesIO()
+        if target.suffix.lower() in PAGES:
+            content.write(page().encode())
+        else:
+            form = find_format(target.suffix.lstrip(".")).name
+            Image.fromarray(picture()).save(content, {"jpg": "jpeg"}.get(form, form), quality=95)
+        write_file(target, content.getvalue())
+        console.note(f"wrote {target}")
 
 
 app = single(compare, Request, basic=BASIC)

@@ -28,7 +28,6 @@ from srcli.cli.evaluation_output import (
     Chosen,
     benchmarks,
     finish,
-    refuse_rows_for_choices,
     render,
     told,
     use_backbone,
@@ -63,8 +62,10 @@ def evaluate(request: Request) -> None:
 
     console = Console(quiet=request.quiet, style=request.progress)
     chosen: Chosen = "json" if request.json else chosen_format(request.format, request.output, SUFFIXES)
-    if request.selection_stats:
-        refuse_rows_for_choices(chosen)
+    if request.selection_stats and chosen in ("jsonl", "csv"):
+        raise UsageError(
+            f"--selection-stats: {chosen} has rows only.", hint="Use --format json, table, md or latex."
+        )
     tests = _tests(request.stats)
     scales = parse_scales(request.scale)
     thresholds = _thresholds(request.fail_under or [])

@@ -69,14 +69,6 @@ def use_backbone(path: Path | None) -> None:
         backbones.use(path)
 
 
-def refuse_rows_for_choices(chosen: Chosen) -> None:
-    """Raise UsageError for a format of rows, which has no room for the shares of branches."""
-    if chosen in ("jsonl", "csv"):
-        raise UsageError(
-            f"--selection-stats: {chosen} has rows only.", hint="Use --format json, table, md or latex."
-        )
-
-
 def render(found: Evaluation, options: Options, chosen: Chosen, width: int | None = None) -> str:
     """An evaluation in the chosen format; plain tables fit `width`."""
     from srcli.evaluate import rows as report

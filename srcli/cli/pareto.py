@@ -15,11 +15,11 @@ from srcli.errors import ModelError, NothingToDoError, UsageError
 
 if TYPE_CHECKING:
     from srcli.evaluate.pareto import Axis, Panel
-    from srcli.evaluate.published import Figure, PublishedRow
+    from srcli.evaluate.published import Figure
     from srcli.evaluate.rows import Row
 
 Form = Literal["auto", "png", "svg", "pdf", "html", "csv", "tex", "json", "table"]
-SUFFIXES: dict[str, Form] = {
+SUFFIXES = {
     ".png": "png", ".svg": "svg", ".pdf": "pdf", ".html": "html", ".csv": "csv", ".tex": "tex",
     ".json": "json", ".txt": "table",
 }  # fmt: skip
@@ -75,31 +75,33 @@ def pareto(request: Request) -> None:
 
     console = Console(quiet=request.quiet, style=request.progress)
     targets = [(path, chosen_format(request.format, path, SUFFIXES)) for path in request.output or ()]
+    figures = _figures(request.reference)
     rows = _chosen(_read(request.files or []), request)
-    axes = _axes(request, rows)
+    axes = _axes(request, rows, figures)
     if axes[0].name == axes[1].name:
         raise UsageError(f"--x and --y are both {axes[0].name}.", hint="Choose two metrics.")
     rows += _measured(request, [a.name for a in axes], console)
-    if not rows:
-        if request.reference is None or not request.bench:
-            raise UsageError(
-                "No rows to draw.",
-                hint="Name files of 'srcli eval', models with --model and --bench, "
-                "or published points alone: --reference builtin -b Set5 -s 4",
-            )
-        empty = [_with_published(panel, request) for panel in _empty(request, axes)]
-        if not any(panel.published for panel in empty):
-            raise UsageError(f"{'; '.join(note for panel in empty for note in panel.notes)}.")
-        _show([panel for panel in empty if panel.published], targets, request, console)
-        return
     cost = request.cost
     if "flops" in (cost, axes[0].name, axes[1].name):
         rows = _counted(rows)
-    found = panels(rows, *axes, cost=cost, mix_protocols=request.mix_protocols, intervals=request.ci)
-    if cost is not None and all(p.cost is None for panel in found for p in panel.points):
-        raise UsageError(f"no row says its {cost}.", hint="Choose another --cost.")
-    if request.reference is not None:
-        found = [_with_published(panel, request) for panel in found]
+    if rows:
+        found = panels(rows, *axes, cost=cost, mix_protocols=request.mix_protocols, intervals=request.ci)
+        if cost is not None and all(p.cost is None for panel in found for p in panel.points):
+            raise UsageError(f"no row says its {cost}.", hint="Choose another --cost.")
+    elif figures is None or not request.bench:
+        raise UsageError(
+            "No rows to draw.",
+            hint="Name files of 'srcli eval', models with --model and --bench, "
+            "or published points alone: --reference builtin -b Set5 -s 4",
+        )
+    else:
+        found = _empty(request, *axes)
+    if figures is not None:
+        found = [_with_published(panel, figures, request) for panel in found]
+    if not rows:
+        if not any(panel.published for panel in found):
+            raise UsageError(f"{'; '.join(note for panel in found for note in panel.notes)}.")
+        found = [panel for panel in found if panel.published]
     _show(found, targets, request, console)
 
 
@@ -144,16 +146,16 @@ def _read(files: list[Path]) -> list[Row]:
     return [row for path in files for row in read_rows(path)]
 
 
-def _axes(request: Request, rows: list[Row]) -> tuple[Axis, Axis]:
+def _axes(request: Request, rows: list[Row], figures: list[Figure] | None) -> tuple[Axis, Axis]:
     """The axes asked for, else the usual ones where every row has them, else others that rows have."""
+    from srcli.evaluate.panels import published_on
     from srcli.evaluate.pareto import FIDELITY, PERCEPTION, axis
 
     named = [axis(word).name for word in (request.x, request.y) if word is not None]
     sets: list[set[str]] = [set(row.metrics) for row in rows]
-    if not rows and not request.model and request.reference is not None:
-        sets = [
-            {name for panel in _empty(request) for row in _printed(panel, request) for name in row.values}
-        ]
+    if not rows and not request.model and figures is not None:
+        empty = _empty(request, axis("psnr"), axis("lpips"))
+        sets = [{name for panel in empty for row in published_on(panel, figures) for name in row.values}]
     found = []
     for word, usual in ((request.x, FIDELITY), (request.y, PERCEPTION)):
         if word is None:
@@ -166,15 +168,13 @@ def _axes(request: Request, rows: list[Row]) -> tuple[Axis, Axis]:
     return found[0], found[1]
 
 
-def _empty(request: Request, axes: tuple[Axis, Axis] | None = None) -> list[Panel]:
+def _empty(request: Request, x: Axis, y: Axis) -> list[Panel]:
     from srcli.data.benchmarks import find_spec
-    from srcli.evaluate.pareto import Panel, axis
+    from srcli.evaluate.pareto import Panel
 
-    x, y = axes or (axis("psnr"), axis("lpips"))
     specs = [find_spec(name) for name in words(*(request.bench or ()))]
-    measure = request.protocol
     return [
-        Panel(spec.title, scale, "given", x, y, [], usual=measure or f"{spec.protocol}/1")
+        Panel(spec.title, scale, "given", x, y, [], usual=request.protocol or f"{spec.protocol}/1")
         for spec in specs
         for scale in parse_scales(request.scale)
     ]
@@ -253,23 +253,19 @@ def _counted(rows: list[Row]) -> list[Row]:
     return found
 
 
-def _figures(request: Request) -> list[Figure]:
+def _figures(reference: str | None) -> list[Figure] | None:
+    """The published figures of --reference, if that is given."""
     from srcli.evaluate.published import published, read_figures
 
-    assert request.reference is not None
-    return published() if request.reference == "builtin" else read_figures(Path(request.reference))
+    if reference is None:
+        return None
+    return published() if reference == "builtin" else read_figures(Path(reference))
 
 
-def _printed(panel: Panel, request: Request) -> list[PublishedRow]:
-    from srcli.evaluate.panels import published_on
-
-    return published_on(panel, _figures(request))
-
-
-def _with_published(panel: Panel, request: Request) -> Panel:
+def _with_published(panel: Panel, figures: list[Figure], request: Request) -> Panel:
     from srcli.evaluate.panels import published_points
 
-    points = published_points(panel, _figures(request))
+    points = published_points(panel, figures)
     if points:
         part = ["published points are means over the whole set, the others over --limit pictures of it"]
         return replace(panel, published=points, notes=[*panel.notes, *(part if request.limit else [])])

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
-from srcli.batch.inputs import STDIN, find_inputs
+from srcli.batch.inputs import STDIN, find_inputs, is_uri, stand_in, without_file_scheme
 from srcli.batch.loading import Model, check_engine, first_device, memory_plan, pool_of, seconds_needed
 from srcli.batch.naming import Destination, destination, for_samples, output_format
-from srcli.batch.storage import is_uri, plain, stand_in
 from srcli.cli.command import single
 from srcli.cli.console import Console
 from srcli.cli.options import current, go_offline, licensed, parse_sampling, sampling_branch, settings
@@ -54,7 +53,6 @@ def upscale(request: Request) -> None:
     An option can also be a variable, such as SRCLI_UPSCALE_SCALE=4.3. Exit codes: 0 done, 1 a picture failed, 2 wrong
     usage, 3 no input, 4 no weights, 5 no room, 6 the output exists.
     """
-    from srcli.batch.manifest import parse_shard
     from srcli.batch.session import Batch, Results
 
     if request.offline:
@@ -70,8 +68,7 @@ def upscale(request: Request) -> None:
     place = _place(request, found, engine)
     if request.selection_map is not None:
         _check_selection(request.selection_map, model, len(found.sources) * request.samples)
-    share = parse_shard(request.shard, os.environ) if request.shard else None
-    record = _manifest(request, share)
+    share, record = _record(request)
     real_world = _real_world(request, model, found, console)
     faithful = _faithful(request, model)
     settings = replace(
@@ -277,16 +274,18 @@ def _settings(
     )
 
 
-def _manifest(request: Request, share: Shard | None) -> Manifest | None:
-    from srcli.batch.manifest import Manifest, manifest_paths
-
-    if request.manifest is not None:
-        return Manifest(*manifest_paths(request.manifest, share))
-    if request.status:
+def _record(request: Request) -> tuple[Shard | None, Manifest | None]:
+    """The share of the files that is done here, and what is known of all."""
+    if request.manifest is None and request.status:
         raise UsageError(
             "--status needs to know where the manifests are.", hint="Give --manifest FILE.jsonl."
         )
-    return None
+    if request.manifest is None and not request.shard:
+        return None, None
+    from srcli.batch.manifest import Manifest, manifest_paths, parse_shard
+
+    share = parse_shard(request.shard, os.environ) if request.shard else None
+    return share, None if request.manifest is None else Manifest(*manifest_paths(request.manifest, share))
 
 
 def _found(request: Request, console: Console) -> Found:
@@ -298,7 +297,11 @@ def _found(request: Request, console: Console) -> Found:
             recursive=request.recursive,
             include=request.include or (),
             exclude=[pattern for pattern in request.exclude or () if pattern != "none"],
-            leave_out=None if output is None else stand_in(output) if is_uri(output) else Path(plain(output)),
+            leave_out=None
+            if output is None
+            else stand_in(output)
+            if is_uri(output)
+            else Path(without_file_scheme(output)),
             stdin=sys.stdin.buffer,
         )
     except NothingToDoError as error:

@@ -4,9 +4,8 @@ import fsspec
 import pytest
 
 from srcli.batch import storage
-from srcli.batch.inputs import find_inputs
+from srcli.batch.inputs import find_inputs, stand_in
 from srcli.batch.job import Settings
-from srcli.batch.manifest import key_of
 from srcli.batch.naming import destination
 from srcli.batch.provenance import read_provenance
 from srcli.batch.sizes import size_rule
@@ -60,7 +59,7 @@ def test_folders_patterns_and_files_are_found_and_junk_is_not(store):
     for place in ("in/a.png", "in/sub/b.png", "in/.hidden/c.png", "in/__MACOSX/d.png", "in/notes.txt"):
         store(place)
     deep = find_inputs([f"{STORE}/in"], recursive=True).sources
-    assert [(s.label, key_of(s)) for s in deep] == [
+    assert [(s.label, s.key) for s in deep] == [
         (f"{STORE}/in/a.png", "a.png"),
         (f"{STORE}/in/sub/b.png", "sub/b.png"),
     ]
@@ -144,4 +143,4 @@ def test_file_uris_are_ordinary_paths(tmp_path):
 @pytest.mark.parametrize("uri", ["s3://bucket/../../etc", "memory://../x", "memory://a/../b"])
 def test_uris_that_leave_their_place_are_refused(uri):
     with pytest.raises(UsageError, match="no place in object storage"):
-        storage.stand_in(uri)
+        stand_in(uri)

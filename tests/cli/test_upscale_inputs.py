@@ -185,7 +185,7 @@ def test_folders_that_no_name_tells_apart_go_to_several(upscale, engine, folder)
 
 
 def test_samples_that_clash_are_told_apart(upscale, engine, folder, monkeypatch):
-    from srcli.batch.naming import telling_template
+    from srcli.batch.naming import distinct_template
 
     sources = [Source(folder / name) for name in ("a.png", "a.png", "a.jpg", "a.jpg")]
 
@@ -193,7 +193,7 @@ def test_samples_that_clash_are_told_apart(upscale, engine, folder, monkeypatch)
         fields = {"stem": "a", "suffix": source.path.suffix, "size": "x2", "parent": "in", "index": at % 2}
         return template.pattern(fields)
 
-    assert telling_template(sources, pattern, samples=True) == "{stem}_{suffix}_{size}_{index}{ext}"
+    assert distinct_template(sources, pattern, samples=True) == "{stem}_{suffix}_{size}_{index}{ext}"
 
 
 def test_shares_report_their_own_clashes_only(upscale, engine, folder):
