@@ -56,11 +56,15 @@ def network_of(job: Job, settings: Settings, engine: Callable[[], Engine]) -> En
         return None
     other, faithful, share = settings.real_world, settings.faithful, job.restore
     own = engine()
+    if other is None and faithful is None:
+        return own
     device = str(own.device)  # others come to where the first one is
     chosen = own if other is None or job.preset != other.model.preset else other.model.engine(device)
     if share is None or share == 1 or faithful is None:
         return chosen
-    return Blended(own if faithful.preset == settings.preset else faithful.engine(device), chosen, share)
+    return Blended(
+        own if faithful.preset == settings.model.preset else faithful.engine(device), chosen, share
+    )
 
 
 class Blended:
@@ -91,12 +95,9 @@ class Blended:
 
 
 def choose_model(
-    settings: Settings, source: Source, header: Header, read: Callable[[], Image]
-) -> tuple[Settings, dict[str, Any] | None]:
-    """Settings with the model that suits a picture, and what was found; settings as they are where it was not asked."""
-    other = settings.real_world
-    if other is None:
-        return settings, None
+    settings: Settings, other: RealWorld, source: Source, header: Header, read: Callable[[], Image]
+) -> tuple[Settings, dict[str, Any]]:
+    """Settings with the model that suits a picture, the chosen one or the `other`, and what was found."""
     asked = {"asked": "auto" if other.folders else "auto:each", "pick": "clean"}
     nothing = asked | {"looks": None, "confidence": None}
     if why := counts_as_clean(header):

@@ -24,7 +24,6 @@ from srcli.geometry import Size
 from srcli.image.colour_transfer import TransferMethod
 from srcli.image.formats import OPTIONS, Depth
 from srcli.image.probe import Header
-from srcli.weights.files import FIXED_SCALE
 
 Status = Literal["planned", "done", "skipped", "failed"]
 Exists = Literal["auto", "skip", "overwrite"]
@@ -64,32 +63,27 @@ class Settings:
     max_input_pixels: int = 500_000_000  # larger inputs are refused
     max_output_pixels: int = 4_000_000_000
 
-    @property
-    def preset(self) -> Preset:
-        """That of the model."""
-        return self.model.preset
-
     def chosen_temperature(self, target: Target) -> Chosen | None:
         """The temperature for one picture; None for a preset that draws no noise."""
-        return choose(self.preset, target.scale, self.temperature)
+        return choose(self.model.preset, target.scale, self.temperature)
 
     @property
     def limited(self) -> bool | None:
         """Whether results are kept within limits; None for a preset that has none."""
-        return self.model.limit is not False if self.preset.engine.limit else None
+        return self.model.limit is not False if self.model.preset.engine.limit else None
 
     @property
     def restored(self) -> float | None:
         """How much of the model's picture is taken; None for one that restores nothing."""
-        if self.preset.training.degradation is None or self.faithful is None:
+        if self.model.preset.training.degradation is None or self.faithful is None:
             return None
         return 1.0 if self.restore is None else self.restore
 
     def chosen_sampling(self) -> Sampling | None:
         """Sampler, steps and so on; None for a preset that is no diffusion model."""
-        if not is_sampled(self.preset):
+        if not is_sampled(self.model.preset):
             return None
-        return self.model.sampling or choose_sampling(self.preset)
+        return self.model.sampling or choose_sampling(self.model.preset)
 
     def fingerprint(self, content: bytes, target: Target, weights: str, *, form: str, seed: int) -> str:
         """What a result depends on, in 32 hexadecimal digits.
@@ -137,6 +131,7 @@ class Job:
     target: Target  # output size
     path: Path | None  # of the output; None is standard output
     preset: Preset  # of the model that this picture gets
+    needs_network: bool  # a side grows, or none changes and the model repairs
     format: str
     depth: Depth
     seed: int  # of the noise
@@ -155,13 +150,6 @@ class Job:
     is_finished: bool = False  # the output is there and stays as it is
     memory: int | None = None  # bytes that are needed, an estimate
     notes: tuple[str, ...] = ()  # what was decided, a line each
-
-    @property
-    def needs_network(self) -> bool:
-        """Whether a side grows, or none changes and the model is one that is named to repair: for one factor, or before one."""
-        repairs = self.preset.before is not None or self.preset.encoder.name == FIXED_SCALE
-        size, target = Size(*self.header.size), self.target.size
-        return grows(size, target) or (repairs and size == target)
 
     @property
     def pixels(self) -> int:

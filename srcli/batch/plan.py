@@ -31,6 +31,7 @@ from srcli.image.source import Source as File
 from srcli.image.source import open_source
 from srcli.image.write import choose_format
 from srcli.resources import check_disk, check_folder, check_memory, input_bytes
+from srcli.weights.files import FIXED_SCALE
 
 MEMORY_BASE, MEMORY_NETWORK = 100 << 20, 500 << 20  # the interpreter and its libraries; torch and one tile
 BANDS_UNDER_WAY = 6  # in float32: being made, waiting for the writer, being stored
@@ -49,14 +50,11 @@ class OpenInput:
         self.header = probe(file, frames=settings.frames)
         self._settings = settings
         self._image: Image | None = None
+        # Pictures that are wanted of it: more than one of an animation.
+        self.count = self.header.frames if settings.frames == "all" else 1
         check_pixels(self.header, settings.max_input_pixels, source.label, count=self.count)
 
-    @property
-    def count(self) -> int:
-        """Pictures that are wanted of it: more than one of an animation."""
-        return self.header.frames if self._settings.frames == "all" else 1
-
-    @property
+    @cached_property
     def _in_memory(self) -> int:
         return input_bytes() if self._settings.in_memory is None else self._settings.in_memory
 
@@ -118,16 +116,19 @@ def plan(picture: OpenInput, index: int, settings: Settings, place: Destination,
     form, depth, notes = _form(header, settings)
     check_format_limits(form, target.size)
     _check_output_pixels(target, count, settings)
-    found = None
-    if grows(header.size, target.size):
-        settings, found = choose_model(settings, source, header, picture.image)
-        notes += [] if found is None else [describe(found, settings.preset.name, settings.restored)]
+    found, is_enlarged = None, grows(header.size, target.size)
+    if is_enlarged and settings.real_world is not None:
+        settings, found = choose_model(settings, settings.real_world, source, header, picture.image)
+        notes.append(describe(found, settings.model.preset.name, settings.restored))
+    preset = settings.model.preset
+    repairs = preset.before is not None or preset.encoder.name == FIXED_SCALE  # is named to repair
     job = Job(
         source,
         header,
         target,
         place.path(source, output_words(source, index, settings, target, form, sample=sample)),
-        settings.preset,
+        preset,
+        is_enlarged or (repairs and target.size == header.size),
         form,
         depth,
         settings.seed + sample - 1,
@@ -236,7 +237,7 @@ def output_words(
         "stem": path.stem,
         "suffix": path.suffix[1:],
         "size": settings.rule.tag,
-        "model": settings.preset.name,
+        "model": settings.model.preset.name,
         "index": index if settings.samples == 1 else sample,
         "parent": Path(absolute(path)).parent.name if source.path else "",
     }
@@ -286,7 +287,7 @@ def _memory(job: Job, picture: OpenInput, settings: Settings) -> int:
     """
     header, pixels = job.header, job.pixels
     read = BAND_BYTES if picture.lies_on_disk else 2 * header.nbytes * picture.count
-    out = pixels * (header.channels + 4) * _sample_bytes(job)
+    out = pixels * (header.channels + 4) * DTYPES[job.depth].itemsize
     if job.format in STREAMED and picture.count == 1:
         out = min(out, BANDS_UNDER_WAY * min(pixels, BAND_HR) * 3 * 4)
     alpha = min(pixels * 2, IN_MEMORY) if header.alpha and settings.alpha != "drop" else 0
@@ -300,14 +301,10 @@ def _memory(job: Job, picture: OpenInput, settings: Settings) -> int:
 def _check_target(path: Path, job: Job, picture: OpenInput, settings: Settings) -> None:
     """See that the result can be written there."""
     check_folder(path.parent)
-    raw = job.pixels * job.header.channels * _sample_bytes(job)
+    raw = job.pixels * job.header.channels * DTYPES[job.depth].itemsize
     lossless = job.format in ("png", "tiff") or settings.encoding.get("lossless", False)
     kept = job.header.nbytes if picture.lies_on_disk else 0
     check_disk(path.parent, kept + int(raw * (LOSSLESS_SHARE if lossless else LOSSY_SHARE)))
-
-
-def _sample_bytes(job: Job) -> int:
-    return DTYPES[job.depth].itemsize
 
 
 # --- an output that exists ----------------------------------------------------------------------------------------
@@ -332,7 +329,7 @@ def _with_existing_output(job: Job, path: Path, picture: OpenInput, settings: Se
     job = _with_fingerprint(job, picture, settings)
     is_current, why = fingerprint == job.fingerprint, "up to date"
     if not is_current and settings.any_weights and job.needs_network:
-        for model in _possible_models(made.get("model") or (entry and entry.model), settings.preset):
+        for model in _possible_models(made.get("model") or (entry and entry.model), settings.model.preset):
             if _fingerprint(job, picture, settings, model["sha256"]) == fingerprint:
                 is_current = True
                 # The limit is not told of what was made before.

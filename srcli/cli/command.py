@@ -127,6 +127,8 @@ class Group(Plain, TyperGroup):
         """Run the command."""
         try:
             return super().invoke(ctx)
+        except typer.Exit:
+            raise
         except Exception as error:
             ours = as_usage(error, ctx, ()) if isinstance(error, WRONG_USAGE) else as_ours(error)
             print_error(ours)

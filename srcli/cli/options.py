@@ -131,6 +131,8 @@ def parse_sampling(
     `preset`: the model. `texts`: of --sampling. `steps`: whether they may say the number of steps. `official`: sample
     as the authors do.
     """
+    if not texts and not official:
+        return None
     given = settings("--sampling", texts, SAMPLING if steps else [key for key in SAMPLING if key != "steps"])
     given.pop("branch", None)
     if not given and not official:
@@ -154,7 +156,7 @@ def parse_sampling(
 
 def sampling_branch(texts: Sequence[str] | None) -> str | None:
     """The branch that --sampling names, if it does."""
-    return settings("--sampling", texts, SAMPLING).get("branch")
+    return settings("--sampling", texts, SAMPLING).get("branch") if texts else None
 
 
 def licensed(model: str, wanted: str) -> Preset:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
@@ -20,7 +20,7 @@ from srcli.cli.command import single
 from srcli.cli.console import Console
 from srcli.cli.options import current, go_offline, licensed, parse_sampling, sampling_branch, settings
 from srcli.cli.preview import show_part
-from srcli.cli.upscale_options import BARE, BASIC, GONE, MOVED, Request, encoding, finishing, worker_count
+from srcli.cli.upscale_options import BARE, BASIC, GONE, MOVED, Request
 from srcli.config.presets import DEFAULT_PRESET, REAL_WORLD_PRESET, Preset, successor
 from srcli.config.sampling import is_sampled, usual_colour_fix
 from srcli.config.temperature import Asked, check_generative, is_generative, parse_temperature, warning
@@ -63,7 +63,7 @@ def upscale(request: Request) -> None:
     temperature, noise_map = _temperature(request, model.preset, console)
     if request.preview is not None:
         return show_part(request, rule, console)
-    engine, workers = worker_count(request)
+    engine, workers = request.worker_count
     found = _found(request, console)
     place = _place(request, found, engine)
     if request.selection_map is not None:
@@ -141,8 +141,8 @@ def _model(request: Request, console: Console) -> Model:
     preset = licensed(current(request.model or DEFAULT_PRESET, console.note), request.license)
     if request.degradation == "real" and preset.training.degradation is None:
         preset = licensed(REAL_WORLD_PRESET, request.license)
-    sampling = parse_sampling(preset, request.sampling)
-    if (branch := sampling_branch(request.sampling)) is not None:
+    sampling, branch = parse_sampling(preset, request.sampling), sampling_branch(request.sampling)
+    if branch is not None:
         from srcli.engine.branch_map import parse_branch
 
         branch = parse_branch(preset, branch)
@@ -152,7 +152,7 @@ def _model(request: Request, console: Console) -> Model:
         request.tile,
         sampling,
         branch,
-        limit=None if finishing(request).limit else False,
+        limit=None if request.finishing.limit else False,
         needs_weights=not (request.dry_run and preset.kind == "restoration"),
     )
 
@@ -215,7 +215,7 @@ def _faithful(request: Request, model: Model) -> Model | None:
 
 def _real_world(request: Request, model: Model, found: Found, console: Console) -> RealWorld | None:
     asked = f"--degradation {request.degradation}"
-    if finishing(request).consistency and request.degradation not in (None, "clean"):
+    if request.finishing.consistency and request.degradation not in (None, "clean"):
         raise UsageError(
             f"--finish consistency brings back the damage that {asked} is to remove.",
             hint="Drop one of them.",
@@ -244,9 +244,12 @@ def _settings(
     from srcli.batch.job import Settings
     from srcli.batch.sizes import parse_pixels
 
-    most = {"in": "500M", "out": "4G"} | settings("--max-pixels", request.max_pixels, ("in", "out"))
-    encoded, marked = encoding(request)
-    finish = finishing(request)
+    limits: dict[str, Any] = {
+        f"max_{key}put_pixels": parse_pixels(text, f"--max-pixels {key}")
+        for key, text in settings("--max-pixels", request.max_pixels, ("in", "out")).items()
+    }
+    encoded, marked = request.encoding
+    finish = request.finishing
     colours = finish.colour or usual_colour_fix(model.preset)
     is_planned = request.dry_run and model.preset.kind == "restoration"
     is_named = request.model is not None and successor(request.model) is None
@@ -269,8 +272,7 @@ def _settings(
         exists="auto" if request.overwrite is None else "overwrite" if request.overwrite else "skip",
         any_weights=not (is_named or request.upgrade),
         manifest=record,
-        max_input_pixels=parse_pixels(most["in"], "--max-pixels in"),
-        max_output_pixels=parse_pixels(most["out"], "--max-pixels out"),
+        **limits,
     )
 
 
@@ -340,7 +342,7 @@ def _place(request: Request, found: Found, engine: str) -> Destination:
 
 
 def _say_beforehand(request: Request, settings: Settings, found: Found, console: Console) -> None:
-    preset = settings.preset
+    preset = settings.model.preset
     draws = preset.generator is not None or (is_generative(preset) and settings.temperature != 0)
     if settings.self_ensemble and draws:
         raise UsageError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -65,6 +65,15 @@ BASIC = (
     "model", "degradation", "scale", "width", "height", "max_side", "megapixels", "print", "output", "format", "quality",
     "bit_depth", "metadata", "recursive", "overwrite", "device", "preview", "dry_run", "quiet",
 )  # fmt: skip
+
+
+class Finish(NamedTuple):
+    """What else is done with a network's picture."""
+
+    tta: bool
+    consistency: bool
+    limit: bool
+    colour: str | None
 
 
 @dataclass(frozen=True)
@@ -234,55 +243,47 @@ class Request:
         "Only errors on stderr, or also what was chosen and why.", "--quiet/--verbose", "-q/-v"
     )
 
+    @property
+    def encoding(self) -> tuple[dict[str, object], bool]:
+        """Options of `srcli.image.plan_output`, and whether the output says how it was made."""
+        keys = ("chroma", "compress-level", "max-bytes", "background")
+        given = settings("--encode", self.encode, keys, ("lossless", "dither"))
+        words = settings("--metadata", self.metadata, ("icc",), ("keep", "safe", "strip", "unmarked"))
+        level = number("--encode", given, "compress-level", int)
+        if level is not None and not 0 <= level <= 9:
+            raise UsageError(f"--encode compress-level takes a number from 0 to 9, got {level}.")
+        most = given.get("max-bytes")
+        return {
+            "quality": self.quality,
+            "max_bytes": None if most is None else parse_bytes("--encode max-bytes", most),
+            "lossless": "lossless" in given,
+            "chroma": one_of("--encode chroma", given.get("chroma", "444"), ("444", "420")),
+            "compress_level": 6 if level is None else level,
+            "bit_depth": self.bit_depth,
+            "dither": "dither" in given,
+            "icc": one_of("--metadata icc", words.pop("icc", "keep"), ("keep", "srgb", "p3", "strip")),
+            "metadata": next((word for word in reversed(words) if word != "unmarked"), "keep"),
+            "background": parse_colour("--encode background", given.get("background", "white")),
+        }, "unmarked" not in words
 
-def encoding(request: Request) -> tuple[dict[str, object], bool]:
-    """Options of `srcli.image.plan_output`, and whether the output says how it was made."""
-    keys = ("chroma", "compress-level", "max-bytes", "background")
-    given = settings("--encode", request.encode, keys, ("lossless", "dither"))
-    words = settings("--metadata", request.metadata, ("icc",), ("keep", "safe", "strip", "unmarked"))
-    level = number("--encode", given, "compress-level", int)
-    if level is not None and not 0 <= level <= 9:
-        raise UsageError(f"--encode compress-level takes a number from 0 to 9, got {level}.")
-    return {
-        "quality": request.quality,
-        "max_bytes": parse_bytes("--encode max-bytes", given["max-bytes"]) if "max-bytes" in given else None,
-        "lossless": "lossless" in given,
-        "chroma": one_of("--encode chroma", given.get("chroma", "444"), ("444", "420")),
-        "compress_level": 6 if level is None else level,
-        "bit_depth": request.bit_depth,
-        "dither": "dither" in given,
-        "icc": one_of("--metadata icc", words.pop("icc", "keep"), ("keep", "srgb", "p3", "strip")),
-        "metadata": next((word for word in reversed(words) if word != "unmarked"), "keep"),
-        "background": parse_colour("--encode background", given.get("background", "white")),
-    }, "unmarked" not in words
+    @property
+    def worker_count(self) -> tuple[str, int]:
+        """Where processes run, local or ray, and how many on each device."""
+        engine, count = "local", 1
+        for word in self.workers or ():
+            if word in ("local", "ray"):
+                engine = word
+            elif word.isdecimal() and 1 <= int(word) <= MOST_WORKERS:
+                count = int(word)
+            else:
+                raise UsageError(f"--workers takes a number from 1 to {MOST_WORKERS}, or ray, got '{word}'.")
+        return engine, count
 
-
-def worker_count(request: Request) -> tuple[str, int]:
-    """Where processes run, local or ray, and how many on each device."""
-    engine, count = "local", 1
-    for word in request.workers or ():
-        if word in ("local", "ray"):
-            engine = word
-        elif word.isdecimal() and 1 <= int(word) <= MOST_WORKERS:
-            count = int(word)
-        else:
-            raise UsageError(f"--workers takes a number from 1 to {MOST_WORKERS}, or ray, got '{word}'.")
-    return engine, count
-
-
-class Finish(NamedTuple):
-    """What else is done with a network's picture."""
-
-    tta: bool
-    consistency: bool
-    limit: bool
-    colour: str | None
-
-
-def finishing(request: Request) -> Finish:
-    """The words of --finish."""
-    given = settings("--finish", request.finish, ("colour",), ("tta", "consistency", "no-limit"))
-    colour = given.get("colour")
-    if colour is not None:
-        one_of("--finish colour", colour, ("none", "adain", "wavelet", "lowpass"))
-    return Finish("tta" in given, "consistency" in given, "no-limit" not in given, colour)
+    @cached_property
+    def finishing(self) -> Finish:
+        """The words of --finish."""
+        given = settings("--finish", self.finish, ("colour",), ("tta", "consistency", "no-limit"))
+        colour = given.get("colour")
+        if colour is not None:
+            one_of("--finish colour", colour, ("none", "adain", "wavelet", "lowpass"))
+        return Finish("tta" in given, "consistency" in given, "no-limit" not in given, colour)

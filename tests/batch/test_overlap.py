@@ -16,11 +16,11 @@ from srcli.config.presets import load_preset
 from srcli.errors import ModelError, ResourceError
 from srcli.image.read import read_image
 from srcli.image.write import write_image
-from tests.cli.conftest import Bicubic, StandIn, listing, picture, save
+from tests.cli.conftest import Bicubic, BicubicModel, listing, picture, save
 
 
 def settings(**more):
-    return Settings(size_rule(scale="2"), StandIn(load_preset("edsr-baseline-blend")), **more)
+    return Settings(size_rule(scale="2"), BicubicModel(load_preset("edsr-baseline-blend")), **more)
 
 
 def place(folder):

@@ -12,7 +12,7 @@ from srcli.batch.sizes import size_rule
 from srcli.batch.worker import Worker
 from srcli.config.presets import load_preset
 from srcli.errors import ExistsError, ImageError, NothingToDoError, UsageError
-from tests.cli.conftest import Bicubic, StandIn, picture, save
+from tests.cli.conftest import Bicubic, BicubicModel, picture, save
 
 STORE = "memory://bucket"
 
@@ -33,7 +33,7 @@ def store(tmp_path):
 
 
 def settings_of(**options):
-    return Settings(size_rule(scale="2"), StandIn(load_preset("edsr-baseline-blend")), **options)
+    return Settings(size_rule(scale="2"), BicubicModel(load_preset("edsr-baseline-blend")), **options)
 
 
 def place_of(output, single=False):

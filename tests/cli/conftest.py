@@ -114,7 +114,7 @@ def upscale(folder, model):
     return run
 
 
-class StandIn(Model):
+class BicubicModel(Model):
     """A model without weights, whose network is `Bicubic`."""
 
     def weights_sha256(self):

@@ -17,11 +17,11 @@ from srcli.batch.worker import Fatal
 from srcli.cli import app
 from srcli.config.presets import load_preset
 from srcli.errors import ModelError
-from tests.cli.conftest import StandIn, listing, picture, save
+from tests.cli.conftest import BicubicModel, listing, picture, save
 
 
 @dataclass
-class Deadly(StandIn):
+class Deadly(BicubicModel):
     """The first processes are killed while its network is loaded."""
 
     marker: Path = Path()
@@ -34,7 +34,7 @@ class Deadly(StandIn):
         return super().load(device)
 
 
-class Absent(StandIn):
+class Absent(BicubicModel):
     def load(self, _device):
         raise ModelError("the weights are gone.")
 
