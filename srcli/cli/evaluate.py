@@ -103,13 +103,6 @@ def evaluate(request: Request) -> None:
 # --- words to values ----------------------------------------------------------------------------------------------
 
 
-def _numbers(text: str, option: str) -> list[float]:
-    try:
-        return [float(word) for word in words(text)]
-    except ValueError:
-        raise UsageError(f"{option} takes numbers, got '{text}'.") from None
-
-
 def _temperatures(
     text: str, models: Sequence[Model], scales: Sequence[float], console: Console
 ) -> list[float]:
