@@ -19,12 +19,10 @@ from srcli.geometry import Size
 
 U8 = NDArray[np.uint8]
 
-SHOWN = 5  # names in a message
-
 
 @dataclass(frozen=True)
 class Finding:
-    """What `verify` has to say about one file or pair."""
+    """A problem that `verify` found with one file or pair."""
 
     name: str
     problem: str
@@ -32,7 +30,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `verify` found: pictures looked at, files with the known hash, and what is wrong."""
+    """The result of `verify`: how many pictures and known hashes were checked, and what is wrong."""
 
     pictures: int
     hashed: int
@@ -94,7 +92,11 @@ def make_lr(
     files = pictures(hr)
     if not files:
         raise NothingToDoError(f"the folder {hr} holds no image.")
-    make = _reducing(method) if method in REDUCTIONS else _degrading(method, seed)
+    make = (
+        (lambda hr, size, _: reduce_by(method, hr, size))
+        if method in REDUCTIONS
+        else _degrading(method, seed)
+    )
     for scale in scales:
         folder = output / f"X{scale:g}"
         try:
@@ -111,10 +113,6 @@ def make_lr(
             yield target
 
 
-def _reducing(method: str) -> Callable[[U8, Size, int], U8]:
-    return lambda hr, size, _number: reduce_by(method, hr, size)
-
-
 def _degrading(method: str, seed: int) -> Callable[[U8, Size, int], U8]:
     import torch
 
@@ -125,7 +123,7 @@ def _degrading(method: str, seed: int) -> Callable[[U8, Size, int], U8]:
     ranges = find_degradation(method)
 
     def make(hr: U8, size: Size, number: int) -> U8:
-        done = replace(draw(ranges, numbered(seed, number)), sharpen=False)  # that is for training
+        done = replace(draw(ranges, numbered(seed, number)), sharpen=False)  # sharpening is for training
         lr, _ = degrade(torch.from_numpy(hr.copy()), done, size)
         return np.ascontiguousarray(lr.numpy())
 
@@ -161,14 +159,9 @@ def fetch(
 def _unpack(archive: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as file:
-            names = [info for info in file.infolist() if not info.is_dir()]
-            outside = [
-                i.filename
-                for i in names
-                if not (folder / i.filename).resolve().is_relative_to(folder.resolve())
-            ]
-            if outside:
-                raise ModelError(f"{archive} holds a file outside its own folder: {outside[0]}.")
+            for name in file.namelist():
+                if not (folder / name).resolve().is_relative_to(folder.resolve()):
+                    raise ModelError(f"{archive} holds a file outside its own folder: {name}.")
             file.extractall(folder)
     except zipfile.BadZipFile as error:
         archive.unlink()

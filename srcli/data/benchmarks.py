@@ -1,8 +1,8 @@
-"""Benchmarks: small files that say what one is, and folders as people have them.
+"""Benchmarks: TOML files that describe them, and the folders where their pictures are.
 
-A benchmark is a TOML file in `presets/benchmarks`. Its pictures are looked for in a folder of its name below
-`--data`, `$SRCLI_DATA_DIR`, `data_dir` of the user's configuration and the cache; how that folder may be laid out is
-the business of `srcli.data.layouts`. Nothing is ever fetched here.
+A benchmark is a file in `presets/benchmarks`. Its pictures are looked for in a folder of its name below `--data`,
+`$SRCLI_DATA_DIR`, `data_dir` of the user's configuration and the cache; `srcli.data.layouts` knows how such a folder may
+be laid out. Nothing is downloaded here.
 """
 
 import os
@@ -27,7 +27,7 @@ U8 = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Spec:
-    """What is known of a benchmark."""
+    """The description of a benchmark, as in its TOML file."""
 
     title: str  # its name in tables
     license: str  # terms of its pictures, in words
@@ -36,11 +36,11 @@ class Spec:
     images: int | None = None  # how many there are
     protocol: str = "liif-benchmark"  # the one its published figures use
     urls: tuple[str, ...] = ()  # files that `bench fetch` takes
-    paper: str | None = None  # whose it is
+    paper: str | None = None  # that introduced it
     hr: tuple[str, ...] = ()  # patterns of HR folders besides the usual ones; `{scale}` stands for the scale
     lr: tuple[str, ...] = ()  # patterns of LR folders
     made: Literal["bicubic", "camera", "synthetic"] = "bicubic"  # how its LR files were made
-    # the benchmark whose HR pictures its pairs are cut from, for those that `bench make-lr` makes
+    # if `bench make-lr` makes its pairs: the benchmark whose HR pictures they are cut from
     cut_from: str | None = None
 
     @property
@@ -129,7 +129,7 @@ def read_rgb(source: Path | U8) -> U8:
 
 
 def known_benchmarks() -> list[Spec]:
-    """All that have a file, by title; those of `$SRCLI_PRESETS_DIR` hide packaged ones."""
+    """All benchmarks that have a file, by title; files in `$SRCLI_PRESETS_DIR` replace packaged ones."""
     files: dict[str, Path] = {}
     for folder in reversed(preset_folders()):
         files.update({path.stem: path for path in (folder / "benchmarks").glob("*.toml")})
@@ -204,7 +204,7 @@ def open_folder(hr: Path, lr: Path | None = None, *, name: str | None = None) ->
 
 
 def open_benchmarks(names: Sequence[str], data: Path | None = None) -> list[Benchmark]:
-    """The benchmarks called so; "all" is every known one that is here. Raises as `open_benchmark`."""
+    """The benchmarks of these names; "all" is every known one that is here. Raises as `open_benchmark`."""
     if [name.lower() for name in names] != ["all"]:
         return [open_benchmark(name, data) for name in names]
     roots = data_roots(data)

@@ -1,7 +1,7 @@
-"""Samples cut where the network is: all photos as 8-bit numbers in one tensor, no loader on the path.
+"""Samples cut on the network's device: all photos as 8-bit numbers in one tensor, no loader in between.
 
-The same crops as `Sampler` for the same random numbers, reduced bit for bit the same; which of a crop's pixels are
-asked for, and the dither, come from counters instead, so that a device needs nothing from the CPU but a few numbers
+The crops are those of `Sampler` for the same random numbers, and are reduced to the same bits. The places of queries
+and the dither come from counter-based random numbers instead, so that the device needs only a few numbers from the CPU
 for each sample.
 """
 
@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 
 from srcli.data.photos import Photo
 from srcli.data.reduce import batch_taps, resize
-from srcli.data.samples import WHOLE_STEP, Batch, Cut, Range, Sampler, SampleSettings, batch_rng
+from srcli.data.samples import WHOLE_STEP, Batch, Cut, Range, Sampler, SampleSettings
 from srcli.degradations.apply import degrade
 from srcli.degradations.counter import bits, bits_at, uniform
 from srcli.degradations.draw import Degradation, draw
@@ -50,17 +50,8 @@ class DeviceSampler(Sampler):
             flat = np.ascontiguousarray(photo.pixels).reshape(-1, 3)
             self.pixels[start : start + count].copy_(torch.tensor(flat))
 
-    def batch(self, size: int, rng: np.random.Generator) -> Batch:
-        return self._made([rng] * size, self.settings.scales)
-
-    def drawn(self, seed: int, step: int, numbers: Sequence[int], scales: Range | None = None) -> Batch:
-        low, high = scales or self.settings.scales
-        if self.settings.scale_per == "batch":
-            low = high = float(batch_rng(seed, step, WHOLE_STEP).uniform(low, high))
-        return self._made([batch_rng(seed, step, n) for n in numbers], (low, high))
-
     @torch.no_grad()
-    def _made(self, rngs: Sequence[np.random.Generator], scales: Range) -> Batch:
+    def _make(self, rngs: Sequence[np.random.Generator], scales: Range) -> Batch:
         cuts: list[Cut] = []
         degradations: list[Degradation] = []
         keys = []
@@ -76,7 +67,7 @@ class DeviceSampler(Sampler):
             taps = batch_taps([(cut.side, self.settings.patch) for cut in cuts], self.device)
             lr = resize(hr, taps, taps)
         streams, sides = self._on_device(keys), self._on_device([cut.side for cut in cuts])
-        iy, ix = self._asked(streams, sides, hr.shape[1], min(cut.side for cut in cuts))
+        iy, ix = self._queries(streams, sides, hr.shape[1], min(cut.side for cut in cuts))
         colours = self._colours(hr, iy, ix, sides, streams)
         # The arithmetic of `geometry.centres`: double precision for an axis, single for its pixels.
         ends = [(2 / cut.side, -1 + 1 / cut.side) for cut in cuts]
@@ -129,7 +120,7 @@ class DeviceSampler(Sampler):
         return pixels[first + y * width + x]
 
     def _degraded(self, hr: Tensor, cuts: Sequence[Cut], degradations: Sequence[Degradation]) -> Tensor:
-        """LR patches; `hr` becomes what they show."""
+        """LR patches; `hr` is changed in place where a degradation sharpens it."""
         patch = Size(self.settings.patch, self.settings.patch)
         made = []
         for place, (cut, degradation) in enumerate(zip(cuts, degradations, strict=True)):
@@ -141,8 +132,8 @@ class DeviceSampler(Sampler):
 
     # --- queries --------------------------------------------------------------------------------------------------
 
-    def _asked(self, keys: Tensor, sides: Tensor, largest: int, smallest: int) -> tuple[Tensor, Tensor]:
-        """Rows and columns (B, Q) of the pixels that are asked for."""
+    def _queries(self, keys: Tensor, sides: Tensor, largest: int, smallest: int) -> tuple[Tensor, Tensor]:
+        """Rows and columns (B, Q) of the pixels whose colours are the targets."""
         settings = self.settings
         if settings.block:
             room = (sides - settings.block + 1)[:, None]
@@ -152,7 +143,7 @@ class DeviceSampler(Sampler):
             return iy, (corner[:, 1:] + middles).repeat(1, middles.numel())
         few = smallest * smallest < settings.queries
         order = _shuffled(keys, sides, largest)
-        chosen = (_all_and_again if few else _smallest)(order, keys, sides, settings.queries)
+        chosen = (_with_repeats if few else _without_repeats)(order, keys, sides, settings.queries)
         return chosen >> _COLUMN_BITS, chosen & (1 << _COLUMN_BITS) - 1
 
     def _colours(self, hr: Tensor, iy: Tensor, ix: Tensor, sides: Tensor, keys: Tensor) -> Tensor:
@@ -177,13 +168,13 @@ def _shuffled(keys: Tensor, sides: Tensor, largest: int) -> Tensor:
     return torch.where(inside, bits_at(keys, place) << 2 * _COLUMN_BITS | place, _NEVER)
 
 
-def _smallest(order: Tensor, _keys: Tensor, _sides: Tensor, count: int) -> Tensor:
-    """Places (B, count) without replacement: those with the smallest numbers."""
+def _without_repeats(order: Tensor, _keys: Tensor, _sides: Tensor, count: int) -> Tensor:
+    """Places (B, count), no place twice: those with the smallest random numbers."""
     return order.topk(count, dim=1, largest=False).values & _PLACE
 
 
-def _all_and_again(order: Tensor, keys: Tensor, sides: Tensor, count: int) -> Tensor:
-    """The same where there may be fewer than `count`: then all places, and others drawn again."""
+def _with_repeats(order: Tensor, keys: Tensor, sides: Tensor, count: int) -> Tensor:
+    """As `_without_repeats` if there may be fewer places than `count`: all places, then further draws of any."""
     taken = order.sort(dim=1).values[:, :count] & _PLACE
     taken = pad(taken, (0, count - taken.shape[1]))
     squares, side = (sides * sides)[:, None], sides[:, None]

@@ -1,4 +1,4 @@
-"""Looking through training photos: what cannot be used, what is there twice, what belongs to a benchmark, and totals."""
+"""Checks of training photos: unusable files, near duplicates, pictures of benchmarks; and totals."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def inspect(sources: Iterable[Path]) -> Iterator[Inspected]:
 
 
 def findings(files: Sequence[Inspected], *, smallest: int, within: int = SAME) -> list[Finding]:
-    """What is wrong: broken files, sides below `smallest`, near duplicates (`within` signs of 255), benchmarks."""
+    """Broken files, sides below `smallest`, near duplicates (at most `within` of 255 signs), pictures of benchmarks."""
     if not files:
         raise NothingToDoError("there is no image to look at.")
     good = [f for f in files if f.signs is not None]
@@ -110,9 +110,11 @@ def totals(files: Sequence[Inspected]) -> dict[str, Any]:
     }
 
 
+# --- perceptual hashes ---------------------------------------------------------------------------------------------
+
 SIDE, WAVES = 64, 16
 SHOWN = 5  # names in a message
-AT_ONCE = 1024  # hashes that are compared with each other
+AT_ONCE = 1024  # hashes in a block that is compared with another block
 Bits = NDArray[np.bool_]
 
 
@@ -163,7 +165,7 @@ def distances(a: Sequence[Bits], b: Sequence[Bits]) -> NDArray[np.int64]:
 def near_duplicates(
     names: Sequence[str], hashes: Sequence[Bits], within: int = SAME, at_once: int = AT_ONCE
 ) -> list[Match]:
-    """Of pictures that show the same, each but the first, with the first that it is like."""
+    """Pictures that resemble an earlier one, each with the first that it resembles."""
     found: dict[int, Match] = {}
     for top in range(0, len(hashes), at_once):
         for left in range(0, top + 1, at_once):
@@ -193,17 +195,17 @@ def known_pictures() -> tuple[tuple[str, ...], tuple[Bits, ...]]:
 
 
 def to_hex(signs: Bits) -> str:
-    """64 digits."""
+    """A hash as 64 hexadecimal digits."""
     return np.packbits(signs).tobytes().hex()
 
 
 def from_hex(digits: str) -> Bits:
-    """The signs behind 64 digits."""
+    """The hash of 64 hexadecimal digits."""
     return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8)).astype(bool)
 
 
 def benchmark_matches(names: Sequence[str], hashes: Sequence[Bits], within: int = SAME) -> list[Match]:
-    """The pictures that show what a benchmark picture shows, as it is, mirrored or turned."""
+    """The pictures that resemble a benchmark picture as it is, mirrored or turned."""
     if not names:
         return []
     known, table = known_pictures()

@@ -1,7 +1,7 @@
-"""Training photos: folders or tar shards, decoded once and kept as uint8, in memory or in a file that is mapped into it.
+"""Training photos: folders or tar shards, decoded once and kept as uint8, in memory or in a memory-mapped file.
 
-A crop of a mapped photo reads the pages it lies on, which the system keeps as long as there is room: a run works as in
-memory, bit for bit, and needs none for photos.
+A crop of a mapped photo reads the pages it lies on, which the system caches while there is room: a run gives the same
+bits as in memory, and needs no memory for photos.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ class Photos:
     train: Sequence[Photo]
     held_out: Sequence[Photo]
     skipped: Sequence[str]  # one line per file that could not be used
-    on_disk: int = 0  # bytes of pixels that lie there
+    on_disk: int = 0  # bytes of their pixels that are in a file
 
 
 def photograph_of(name: str) -> str:
@@ -107,7 +107,7 @@ def load_photos(
 
 
 class _Store:
-    """Pictures in the order in which they come: in memory up to so many bytes, from then on in one mapped file."""
+    """Pictures in order: in memory up to `most` bytes, all later ones in one memory-mapped file."""
 
     def __init__(self, most: float, folder: Path | None) -> None:
         self.most, self.folder = most, folder
@@ -130,7 +130,7 @@ class _Store:
         self.filled += pixels.nbytes
 
     def all(self) -> Iterator[U8]:
-        """All of them, read-only where they lie in the file, which is there as long as one of them is."""
+        """All pictures; those in the file are read-only, and keep it open as long as one of them is used."""
         content = None
         if self.file is not None:
             with self.file as file:

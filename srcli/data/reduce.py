@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
-PILLOW = -0.5  # of Keys' kernel; MATLAB's, too
+PILLOW = -0.5  # parameter a of Keys' cubic kernel; also MATLAB's
 
 
 def cropped_to_scale(hr: U8, scale: float) -> tuple[U8, Size]:
@@ -91,7 +91,7 @@ _KEPT = 4096  # axes whose weights are remembered
 
 
 class Taps(NamedTuple):
-    """What every sample of a new axis is summed from: index of the first source sample (n,), weights (n, taps)."""
+    """For every sample of the new axis, the first source sample (n,) and the weights from there on (n, taps)."""
 
     first: NDArray[np.int32]
     weight: NDArray[np.int32]

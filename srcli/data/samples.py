@@ -53,19 +53,19 @@ class SampleSettings:
     degradation: str = "bicubic"  # how LR is made: bicubic, or a name of `srcli.degradations`
     # keep all photos on the device and cut samples there, see `srcli.data.device_sampler`
     on_device: bool = False
-    # side in pixels of the whole crop as a picture beside its queries, resized if need be; 0: none. For networks that
-    # also encode HR.
+    # side in pixels to which the whole crop is resized as a picture beside its queries, for networks that also encode
+    # HR; 0: no picture
     picture: int = 0
-    # draw from so many samples only, so that what is computed from them can be kept; 0: all are new
+    # number of different samples, so that what is computed from them can be cached; 0: all are new
     pool: int = 0
 
 
 class Batch(NamedTuple):
     """One step's data: lr (B, 3, p, p) and hr (B, Q, 3) in [0, 1], coord (B, Q, 2), cell (B, 2).
 
-    Where patches are asked for, hr is (B, Q, around^2, 3), rows before columns, with the crop's edge repeated beyond it.
-    `stages` is `Frame.stages`, for a cascade whose stages are not those that the scale would have. Where pictures are
-    asked for, `picture` is (B, 3, n, n) in [0, 1]; `numbers` are those of samples that come again, see `pool`.
+    With `SampleSettings.around` above 1, hr is (B, Q, around^2, 3), rows before columns, the crop's edge repeated beyond
+    it. `stages` is `Frame.stages`, for a cascade whose stages are not those that the scale would have. With
+    `SampleSettings.picture`, `picture` is (B, 3, n, n) in [0, 1]. `numbers` identify samples that are used again.
     """
 
     lr: Tensor
@@ -83,7 +83,7 @@ class Batch(NamedTuple):
         return self._replace(lr=lr, hr=hr, coord=coord, cell=cell, picture=picture)
 
     def pieces(self, count: int) -> Iterator[Batch]:
-        """The batch in so many equal pieces, in order."""
+        """The batch in `count` equal pieces, in order."""
         if count == 1:
             yield self
             return
@@ -96,9 +96,9 @@ class Batch(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """One sample's place: which photo, the square [top, top + source) of it, and what becomes of that.
+    """One sample's place: which photo, and which square of `source` pixels in it.
 
-    The square is reduced to `side` pixels, turned as `dihedral` does, and HR; LR has `SampleSettings.patch` pixels.
+    Reduced to `side` pixels and turned as `dihedral` does, the square is HR; LR has `SampleSettings.patch` pixels.
     """
 
     photo: int
@@ -128,30 +128,24 @@ class Sampler:
         areas = np.array([p.pixels.shape[0] * p.pixels.shape[1] for p in photos], dtype=np.float64)
         self.share = np.cumsum(areas) / areas.sum()
 
-    def batch(self, size: int, rng: np.random.Generator) -> Batch:
-        return self._joined([self._sample(rng, self.settings.scales) for _ in range(size)])
+    def draw(self, seed: int, step: int, numbers: Sequence[int], scales: Range | None = None) -> Batch:
+        """Samples of a step by their numbers; each has random numbers of its own, however the step is split.
 
-    def drawn(self, seed: int, step: int, numbers: Sequence[int], scales: Range | None = None) -> Batch:
-        """The samples of these numbers of a step, each from its own random numbers, however the step is split.
-
-        `scales`: smallest and largest of this step; a photo that is too small for a scale gives the largest that it
-        can.
+        `scales`: smallest and largest of this step; a photo that is too small for a scale gives the largest it can.
         """
         low, high = scales or self.settings.scales
         if self.settings.scale_per == "batch":
             low = high = float(batch_rng(seed, step, WHOLE_STEP).uniform(low, high))
-        return self._joined([self._sample(batch_rng(seed, step, n), (low, high)) for n in numbers])
+        return self._make([batch_rng(seed, step, number) for number in numbers], (low, high))
 
-    @staticmethod
-    def _joined(parts: list[tuple[np.ndarray, ...]]) -> Batch:
-        lr, hr, coord, cell, *more = (
-            torch.from_numpy(np.stack(column)) for column in zip(*parts, strict=True)
-        )
+    def _make(self, rngs: Sequence[np.random.Generator], scales: Range) -> Batch:
+        parts = zip(*(self._sample(rng, scales) for rng in rngs), strict=True)
+        lr, hr, coord, cell, *more = (torch.from_numpy(np.stack(part)) for part in parts)
         picture = more[0].permute(0, 3, 1, 2).float() / 255 if more else None
         return Batch(lr.permute(0, 3, 1, 2).float() / 255, hr.float() / 255, coord, cell, picture=picture)
 
     def cut(self, rng: np.random.Generator, scales: Range) -> Cut:
-        """Where the next sample comes from."""
+        """The place of the next sample."""
         settings = self.settings
         photo = int(np.searchsorted(self.share, rng.random()))
         height, width = self.photos[photo].pixels.shape[:2]
@@ -164,21 +158,21 @@ class Sampler:
         return Cut(photo, side, source, top, left, int(rng.integers(8)))
 
     def _sample(self, rng: np.random.Generator, scales: Range) -> tuple[np.ndarray, ...]:
-        cut = self.settings
+        settings = self.settings
         hr = self._crop(self.cut(rng, scales))
-        size = Size(cut.patch, cut.patch)
+        size = Size(settings.patch, settings.patch)
         if self.ranges is None:
             lr = pillow_bicubic(hr, size)
         else:
             made = degrade(torch.tensor(hr), draw(self.ranges, rng), size)
             lr, hr = (picture.numpy() for picture in made)
         side = hr.shape[0]
-        iy, ix = self._block(side, rng) if cut.block else self._scattered(side, rng)
+        iy, ix = self._block(side, rng) if settings.block else self._scattered(side, rng)
         coord = np.stack([centres(side)[iy], centres(side)[ix]], axis=-1)
-        colours: np.ndarray = hr[iy, ix] if cut.around == 1 else _patches(hr, iy, ix, cut.around)
-        if cut.dither:
+        colours: np.ndarray = hr[iy, ix] if settings.around == 1 else _patches(hr, iy, ix, settings.around)
+        if settings.dither:
             colours = colours + rng.random(colours.shape, np.float32) - np.float32(0.5)
-        picture = (pillow_bicubic(hr, Size(cut.picture, cut.picture)),) if cut.picture else ()
+        picture = [pillow_bicubic(hr, Size(settings.picture, settings.picture))] if settings.picture else []
         return lr, colours, coord, np.full(2, 2 / side, np.float32), *picture
 
     def _scattered(self, side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -216,7 +210,7 @@ HR_SIDE, LR_SIDE = 512, 128
 
 @dataclass(frozen=True)
 class PairPlan:
-    """One pair before it is made: its name, its photograph, the crop's corner, and what is done to it."""
+    """One pair before it is made: its name, its photograph, the crop's corner, and its degradation."""
 
     name: str
     photograph: Path
@@ -257,9 +251,9 @@ def plan_pairs(photographs: Sequence[Path], ranges: Ranges, *, count: int, seed:
 def make_pairs(
     plans: Sequence[PairPlan], output: Path, *, seed: int, overwrite: bool = False
 ) -> Iterator[Path]:
-    """Write pairs as `<output>/gt/<name>.png` and `<output>/lq/<name>.png`, and what was done to each; yields LR files.
+    """Write pairs as `<output>/gt/<name>.png` and `<output>/lq/<name>.png` with a record of them; yields LR files.
 
-    A call that was interrupted is continued. Raises ExistsError (other pairs are there, without `overwrite`),
+    After an interruption, the next call continues. Raises ExistsError (other pairs are there, without `overwrite`),
     ImageError (a photograph cannot be read), ResourceError (a file cannot be written).
     """
     record = "".join(plan.line(seed) + "\n" for plan in plans)

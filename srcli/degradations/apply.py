@@ -1,4 +1,4 @@
-"""Doing to a picture what a degradation says, on the picture's device."""
+"""Applying a degradation to a picture, on the picture's device."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ SHARPEN_BY, SHARPEN_ABOVE = 0.5, 10 / 255
 
 
 def degrade(hr: Tensor, degradation: Degradation, size: Size) -> tuple[Tensor, Tensor]:
-    """LR (h, w, 3) and HR of a degradation of `hr` (H, W, 3), all uint8; HR is sharpened where it says so."""
+    """LR (h, w, 3) and HR (H, W, 3) from `hr`, all uint8; HR is sharpened if the degradation says so."""
     x = hr.permute(2, 0, 1)[None].float() / 255
     if degradation.sharpen:
         x = sharpened(x)

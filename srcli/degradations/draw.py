@@ -1,4 +1,4 @@
-"""Drawing the numbers of one degradation. They say everything: the same numbers make the same picture."""
+"""Drawing the parameters of one degradation. They decide everything: the same parameters give the same picture."""
 
 import math
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Degradation:
-    """Everything that is done to one picture."""
+    """All parameters of one picture's degradation."""
 
     preset: str  # what it was drawn from
     sharpen: bool  # HR is sharpened first

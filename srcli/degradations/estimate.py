@@ -27,16 +27,18 @@ QUIET_SHARE = 0.1  # noise is measured where the picture is quietest
 EDGE_SHARE, EDGE_LEAST = 0.02, 8.0  # edges: the steepest pixels, and levels per pixel that they have at least
 REBLUR = 1.0  # pixels
 WIDEST = 4.0  # blur in pixels that is told from a wider one
-OPAQUE, REACH = 0.999, 4  # a pixel counts if this much of everything within so many pixels is there
+OPAQUE, REACH = 0.999, 4  # a pixel counts if everything within REACH pixels of it is opaque
 
 # Of blocks, noise, coarse noise, detail and blur, in logarithms: about what is usual, and how far that varies.
 USUAL = np.array([-1.5, -0.4, 0.5, 0.4, -0.3])
 VARIES = np.array([1.1, 0.9, 0.9, 1.0, 0.45])
-FARTHEST = 3.0  # beyond that much of it nothing was fitted
-SURE = 0.85  # 99 % of clean photographs and all pages stay below 0.82; a flat drawing in the tests does not
-EXACT, SHARP = 0.005, 0.5  # levels and pixels: of what is rendered by program, not photographed
-PIXEL_SHARP = 0.35  # pixels: of small text; of photographs hardly any but noisy ones
-LOW_QUALITY = 72  # of JPEG files: people save at 75 or more by default
+FARTHEST = (
+    3.0  # figures farther from the usual ones than this many times are clipped: nothing was fitted there
+)
+SURE = 0.85  # 99 % of clean photographs and all pages of text stay below 0.82; a flat drawing in the tests does not
+EXACT, SHARP = 0.005, 0.5  # levels and pixels: below both a picture was rendered, not photographed
+PIXEL_SHARP = 0.35  # pixels: small text is below; hardly any photographs are, but for noisy ones
+LOW_QUALITY = 72  # of JPEG files: programs save at 75 or more by default
 # Of `signs`, fitted by tests/benchmarks/damage.py.
 WEIGHTS = np.array(
     [
@@ -68,7 +70,7 @@ class Damage:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a picture looks like, how sure that is (a probability from 0.5 on), and the model that it is given to."""
+    """Whether a picture looks damaged, the probability of that (from 0.5 on), and which model it should go to."""
 
     looks: Literal["clean", "damaged"]
     confidence: float
@@ -82,7 +84,7 @@ class Verdict:
 
     @property
     def share(self) -> float:
-        """How much of a restoring model's picture suits: half where damage is just sure enough, all from 99.9 % on."""
+        """Weight of a restoring model's result: half where damage is just sure enough, all from 99.9 % on."""
         least, full = (math.log(sure / (1 - sure)) for sure in (SURE, 0.999))
         return 0.5 + 0.5 * min(1.0, max(0.0, (self.odds - least) / (full - least)))
 
@@ -90,8 +92,8 @@ class Verdict:
 def judge(damage: Damage, quality: int | None = None) -> Verdict:
     """Whether a picture goes to a model that was trained on clean pictures, or to one trained on damaged ones.
 
-    The latter takes away detail of clean pictures that is not brought back, so it is picked only from SURE on.
-    `quality`: of a JPEG file, from 1 to 100, which is evidence by itself where it is low; None for other files.
+    The latter removes detail of clean pictures, so it is picked only from a probability of SURE on. `quality`: of a JPEG
+    file, from 1 to 100, where a low one is evidence by itself; None for other files.
     """
     odds = float(signs(damage) @ WEIGHTS)
     flat = max(damage.noise, damage.coarse_noise) < EXACT and (damage.blur < SHARP or damage.blocks < 0.05)
@@ -113,7 +115,7 @@ def verdict_of(odds: float) -> Verdict:
 
 
 def signs(damage: Damage) -> NDArray[np.float64]:
-    """What the verdict is a linear function of (21,): 1, the logarithms of the figures, and products of two of these."""
+    """Features (21,) that the odds are linear in: 1, the logarithms of the figures, and products of two of these."""
     found = (
         max(damage.blocks, 0) + 0.05,
         damage.noise + 0.1,

@@ -1,4 +1,4 @@
-"""What JPEG does to a picture, on any device and for qualities between whole numbers.
+"""JPEG's losses, computed on any device and for fractional qualities.
 
 Discrete cosine transform of 8x8 blocks, chroma at half the resolution, the tables of the standard's annex K scaled by
 the quality as libjpeg scales them. Steps are not rounded to whole numbers, so that the quality can be any number.

@@ -1,4 +1,4 @@
-"""Noise of sensors: Gaussian, and Poisson as a picture's own values make it."""
+"""Sensor noise: Gaussian, and Poisson noise that depends on the picture's own values."""
 
 import math
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""Images in and out: what photographers care about is kept, and every loss is said."""
+"""Reading and writing pictures: colours, depth and metadata are kept, and every loss is noted."""

@@ -29,7 +29,7 @@ SHORTEST = 100.0  # milliseconds that stand for "as fast as possible" in files t
 
 @dataclass(frozen=True)
 class Timing:
-    """How many milliseconds each picture is shown, and how many times all of them; 0 is for ever."""
+    """Milliseconds that each picture is shown, and how often all of them repeat; 0 is for ever."""
 
     durations: tuple[float, ...]
     loop: int = 0
@@ -66,8 +66,10 @@ def read_animation(
         for index in range(first, header.frames):
             with pillow(source):
                 picture.seek(index)
-                grown = replace(header, size=(picture.height, picture.width))  # by a GIF's picture
-                check_pixels(grown, max_pixels, source.name, count=header.frames)
+                now = replace(
+                    header, size=(picture.height, picture.width)
+                )  # a frame can enlarge a GIF's canvas
+                check_pixels(now, max_pixels, source.name, count=header.frames)
                 decoded = decode_frame(source, picture)
             durations.append(float(picture.info.get("duration") or 0) or SHORTEST)
             frames.append(image_of(source, found, decoded))
@@ -83,7 +85,7 @@ def read_animation(
 
 
 def _alike(frames: Sequence[Image], notes: Sequence[str]) -> tuple[Image, ...]:
-    """Pictures of one kind: with transparency if one has it, in colour if one is."""
+    """The pictures alike: with transparency if one has it, in colour if one is."""
     rgb = any(frame.kind == "rgb" for frame in frames)
     clear = any(frame.alpha is not None for frame in frames)
 

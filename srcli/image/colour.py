@@ -166,7 +166,7 @@ def read_profile(data: bytes) -> Profile | LookUpProfile:
 
 
 def _to_srgb(to_xyz: F64) -> F64:
-    """Linear RGB to linear sRGB; white goes to white exactly where it does so but for the tags' 16 bits."""
+    """Linear RGB to linear sRGB; white maps to white exactly, unless it is off by more than the tags' rounding."""
     matrix = np.linalg.inv(icc.SRGB_TO_XYZ) @ to_xyz
     white = matrix.sum(axis=1)
     if np.abs(white - 1).max() < WHITE_TOLERANCE:
@@ -196,7 +196,7 @@ def luma(rows: F32) -> F32:
 
 
 def read_colour(source: Source, embedded: bytes | None, *, gray: bool) -> bytes | CodePoints | None:
-    """What a file says about its colours: an ICC profile (its own, or one made of other words), or PQ and HLG."""
+    """The colours of a file: an ICC profile (its own, or one made from other tags), or code points of PQ and HLG."""
     if source.format == "png":
         with source.elsewhere():
             return _of_chunks(find_chunks(source.stream, *COLOUR_CHUNKS), embedded, gray)

@@ -1,7 +1,7 @@
 """From an inspected file to samples: which decoder reads which kind without losing bits.
 
-libvips reads PNG, JPEG, WebP, deep AVIF and TIFF, tifffile the TIFF kinds that libvips has not, OpenCV deep PPM,
-pi-heif HEIC of 10 bits, Pillow the rest: animations, AVIF of 8 bits, and old formats.
+libvips reads PNG, JPEG, WebP, deep AVIF and TIFF; tifffile the kinds of TIFF that libvips does not; OpenCV deep PPM;
+pi-heif HEIC of 10 bits; Pillow the rest: animations, AVIF of 8 bits, and old formats. "Deep" is more than 8 bits.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def can_read_in_bands(origin: Origin | Source, frames: str | int) -> bool:
 
 
 def decode_bands(source: Source, found: Inspection, most: int) -> Iterator[Decoded]:
-    """The samples of a picture that `comes_in_bands` from top to bottom, in rows of `most` bytes or one."""
+    """The samples of a picture that `comes_in_bands`, from top to bottom in bands of at most `most` bytes or one row."""
     first = True
     try:
         for rows in decode_rows(source, found.index, most):
@@ -87,7 +87,7 @@ def decode_bands(source: Source, found: Inspection, most: int) -> Iterator[Decod
     except ValueError as error:
         if not first:
             raise damaged(source, error) from error
-        yield _refused(source, found, error)
+        yield _read_otherwise(source, found, error)
 
 
 def decode(source: Source, found: Inspection) -> Decoded:
@@ -108,7 +108,7 @@ def _decode(source: Source, found: Inspection) -> Decoded:
         try:
             return _finished(decode_whole(source, found.index), source, found)
         except ValueError as error:
-            return _refused(source, found, error)
+            return _read_otherwise(source, found, error)
     if found.page is not None:
         return _decode_tiff(source, found.page, ValueError("it cannot be decoded"))
     assert found.picture is not None
@@ -125,17 +125,17 @@ def _decode(source: Source, found: Inspection) -> Decoded:
     return decoded
 
 
-def _refused(source: Source, found: Inspection, error: ValueError) -> Decoded:
-    """What libvips does not read, by others where it is a TIFF."""
+def _read_otherwise(source: Source, found: Inspection, error: ValueError) -> Decoded:
+    """A picture that libvips refuses: a TIFF is read by others, anything else is damaged."""
     if found.page is not None:
         return _decode_tiff(source, found.page, error)
     if source.format == "png":
-        check_png(source)  # which knows more of the reason
+        check_png(source)  # its error gives a better reason
     raise damaged(source, error) from error
 
 
 def _is_for_vips(source: Source, found: Inspection) -> bool:
-    """All kinds in `LOADERS` but those that others read better, and pictures that depend on those before."""
+    """Formats in `LOADERS`, but for those that others read better and pictures that depend on earlier ones."""
     if found.page is not None:  # libvips sets colours to 0 where alpha is small
         return not (found.page.premultiplied and found.page.kind[0] == "f")
     if source.format == "avif" and found.header.depth == "8":
@@ -162,10 +162,10 @@ def _finished(samples: NDArray[Any], source: Source, found: Inspection) -> Decod
         samples = stretched(samples >> (16 - bits), (1 << bits) - 1)
     kind = found.header.kind  # gray: perhaps by a palette of grays
     alpha, upright = samples.shape[2] in (2, 4) and kind != "cmyk", source.format == "avif"  # by libheif
-    return _parted(samples, alpha=alpha, gray=kind == "gray", upright=upright)
+    return _split_alpha(samples, alpha=alpha, gray=kind == "gray", upright=upright)
 
 
-def _parted(samples: Samples, *, alpha: bool, gray: bool, upright: bool) -> Decoded:
+def _split_alpha(samples: Samples, *, alpha: bool, gray: bool, upright: bool) -> Decoded:
     """Colours (one channel of them if they are `gray`) and, if the last channel is that, alpha."""
     colours = 1 if gray else samples.shape[2] - alpha
     cover = np.ascontiguousarray(samples[..., -1]) if alpha else None
@@ -187,7 +187,7 @@ def decode_frame(source: Source, picture: Picture, *, upright: bool = False) -> 
             raise ImageError(what, hint="Convert it to RGB.")
         samples = np.array(picture if picture.mode == mode else picture.convert(mode))
     samples = samples if samples.ndim == 3 else samples[..., None]
-    return _parted(samples, alpha=mode in ("LA", "RGBA"), gray=gray_palette, upright=upright)
+    return _split_alpha(samples, alpha=mode in ("LA", "RGBA"), gray=gray_palette, upright=upright)
 
 
 def _decode_deep_ppm(source: Source) -> NDArray[Any]:

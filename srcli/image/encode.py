@@ -257,7 +257,7 @@ def _deep_avif(raster: Raster, encoding: Encoding) -> bytes:
 
 
 def complete_avif(data: bytes, exif: bytes | None, points: CodePoints | None) -> bytes:
-    """An AVIF file of libheif with an EXIF block in the place of its own one, and an nclx box for its first picture.
+    """An AVIF file of libheif with this EXIF block instead of its own, and an nclx box for its first picture.
 
     ISO/IEC 14496-12, section 8.11 (items and their places) and ISO/IEC 23008-12 (properties).
 
@@ -333,13 +333,13 @@ def save_picture(picture: Picture, name: str, options: Mapping[str, Any]) -> mem
 
 
 def about_options(encoding: Encoding) -> dict[str, Any]:
-    """Pillow's options for the profile and the metadata of WebP and AVIF."""
+    """Pillow's options that store profile and metadata in WebP and AVIF."""
     found = {"icc_profile": encoding.icc, "exif": encoding.exif, "xmp": encoding.metadata.xmp}
     return {name: data for name, data in found.items() if data is not None}
 
 
 def with_palette(picture: Picture) -> Picture:
-    """At most 256 colours of its own; 255 and a transparent one where it has transparency."""
+    """A palette picture of at most 256 colours, one of them transparent if the picture has transparency."""
     if picture.mode in ("L", "RGB"):
         return picture if picture.mode == "L" else picture.quantize(256)
     coloured = picture.convert("RGB").quantize(CLEAR)

@@ -39,10 +39,10 @@ FORMATS = {
     "avif": Format("avif", (".avif",), ("8",), 32768, animated=True),
     "gif": Format("gif", (".gif",), ("8",), 65535, gray=False, animated=True, icc=False),
 }
-AVIF_BITS = {"10": 10, "12": 12}  # what stands for 16 bits there, where it is asked for or the source has it
+AVIF_BITS = {"10": 10, "12": 12}  # what AVIF stores for 16 bits, if chosen or as in the source
 ALIASES = {"jpeg": "jpg", "tif": "tiff"}
 
-# Options of encoders that not every format has: their usual values, and the formats.
+# Options of encoders that not every format has: their defaults, and the formats that have them.
 OPTIONS: dict[str, tuple[object, frozenset[str]]] = {
     "quality": (95, frozenset({"jpg", "webp", "avif"})),
     "lossless": (False, frozenset({"webp", "avif"})),

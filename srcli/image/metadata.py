@@ -1,4 +1,4 @@
-"""What travels with the pixels: EXIF, XMP, IPTC and dots per inch, and what `--metadata` does to them."""
+"""Metadata (EXIF, XMP, IPTC, dots per inch), and what `--metadata` does to it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ XMP_END = b'\n<?xpacket end="w"?>'
 MAX_XMP_DEPTH = 100  # elements within elements; a DOM is walked by recursion
 PROVENANCE_KEY, PROVENANCE_SPACE = "srcli", "urn:srcli:1.0:"
 SIZE_NAMES = {"ImageWidth": 1, "PixelXDimension": 1, "ImageLength": 0, "PixelYDimension": 0}
-# What these describe is in bytes that are gone: gain maps, further pictures, depth, sound.
+# They describe parts that a result does not have: gain maps, further pictures, depth, sound.
 GOOGLE = "http://ns.google.com/photos/"
 GONE_SPACES = (
     *("http://ns.adobe.com/hdr-gain-map/1.0/", "http://ns.apple.com/HDRGainMap/1.0/", f"{GOOGLE}dd/1.0/"),
@@ -127,9 +127,9 @@ def _aspect(pair: Any) -> tuple[int, int] | None:
 
 
 def _left_behind(source: Source, picture: Picture, xmp: bytes) -> list[str]:
-    """What else a photo holds, and its result will not."""
+    """Notes on parts of a photo that its result will not have."""
     boxes = source.format in ("avif", "heic")
-    # An edited JPEG may have the words and not the map.
+    # An edited JPEG may still mention the gain map in its XMP without having it.
     if boxes or "mp" in picture.info:
         head = source.head()
         if any(mark in head for mark in GAIN_MAP_MARKS) or (boxes and b"tmap" in head):

@@ -1,7 +1,7 @@
 """PNG files: their chunks, and an encoder for 8 and 16 bits that takes rows as they come.
 
-W3C, Portable Network Graphics (Third Edition). An encoder of our own because it is the fastest one: filtered photos
-are packed by `deflate_runs`, pages and drawings as others do it, in blocks that are joined in order (as pigz does).
+W3C, Portable Network Graphics (Third Edition). We have our own encoder because it is faster than others: photos are
+deflated by `deflate_runs`, pages and drawings as usual, in parallel blocks that are joined in order (as pigz does).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DEFLATE_END = b"\x03\x00"  # an empty last block
 SAMPLED, STRIDE = 64, 256  # bytes of a row that are looked at to choose its filter
 CHUNK = 1 << 15  # bytes that are filtered at once: they stay in the cache
 THOROUGH = 6  # the highest level that may be quick
-FLAT, NOISY = 0.12, 0.4  # of the bytes: with less left, repeats are cheap to find; with more, there are none
+FLAT, NOISY = 0.12, 0.4  # compressed to less, repeats are cheap to find; to more, there are hardly any
 SAMPLE, WORTH = 1 << 16, 0.95
 WORKERS = min(os.cpu_count() or 1, 8)
 
@@ -240,9 +240,9 @@ def deflate_block(data: bytes, level: int, strategy: int = zlib.Z_FILTERED) -> b
 
 
 def deflate_runs(data: bytes, level: int) -> bytes | None:
-    """As `deflate_block`, looking for runs alone; None where a search for repeats finds more, or `level` asks for it.
+    """As `deflate_block`, but looking for runs alone; None if searching for repeats pays, or `level` is high.
 
-    The rests that filters leave of a photo hold nothing else: eight times as fast, for 1 to 2 % more bytes.
+    A filtered photo has hardly any repeats: this is eight times as fast, for 1 to 2 % more bytes.
     """
     if not 1 <= level <= THOROUGH:
         return None
@@ -257,7 +257,7 @@ def deflate_runs(data: bytes, level: int) -> bytes | None:
 
 
 def in_order(work: Callable[[Item], Block], items: Iterable[Item]) -> Iterator[Block]:
-    """`work(item)` of each item in order, computed a few ahead in threads. The result does not depend on them."""
+    """`work(item)` of each item in order, computed a few items ahead in threads."""
     with ThreadPoolExecutor(WORKERS) as pool:
         waiting: deque[Future[Block]] = deque()
         try:

@@ -1,4 +1,4 @@
-"""What a file holds, read from its header alone: by Pillow within our rules, TIFF by its tags."""
+"""Headers of picture files, read without decoding: by Pillow within our limits, TIFF by its tags."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _undo = ExitStack()
 def pillow_rules() -> Iterator[None]:
     """Switch off Pillow's pixel limit and its warnings while any thread is inside.
 
-    Ours is checked on the header, and what we refuse or give up is said once, as an error or a note.
+    Our own limit is checked on the header, and every refusal or loss is reported once, as an error or a note.
     """
     global _users
     with _lock:
@@ -70,7 +70,7 @@ def pillow_rules() -> Iterator[None]:
 
 @contextmanager
 def pillow(source: Source) -> Iterator[None]:
-    """`pillow_rules`; what Pillow raises inside is an ImageError for people."""
+    """As `pillow_rules`; Pillow's exceptions become ImageError."""
     try:
         with pillow_rules():
             yield
@@ -215,7 +215,7 @@ def _profile(colour: bytes | CodePoints | None) -> str | None:
 
 
 def _check_size(source: Source, picture: Image.Image, first: png.PngHeader | None) -> None:
-    """Refuse what no encoder could have packed into the file: memory is not spent on it."""
+    """Refuse sizes that no encoder can have packed into the file, before memory is allocated for them."""
     size = f"{picture.width}x{picture.height} pixels"
     short = first is not None and first.raw_bytes > png.DEFLATE_RATIO * source.length
     if source.format == "gif":

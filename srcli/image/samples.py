@@ -1,4 +1,4 @@
-"""Samples: their types, between floats and integers (rounded once), and rows that come or wait in bands."""
+"""Samples: their types, conversion between floats and integers (rounded once), and pictures in bands of rows."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def dither_noise(shape: tuple[int, int, int], *, top: int = 0) -> F32:
 
 
 def stretched(samples: NDArray[Any], white: int) -> Samples:
-    """16-bit samples of those whose white is `white`."""
+    """Samples whose white is `white`, scaled to 16 bits."""
     return ((samples.astype(np.uint32) * 65535 + white // 2) // white).clip(0, 65535).astype(np.uint16)
 
 

@@ -1,4 +1,4 @@
-"""What a file is, found from its first bytes, and what to say if it is nothing we read."""
+"""Which format a file has, by its first bytes, and the error for formats that are not read."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ class Source:
 
 @contextmanager
 def open_source(origin: Origin | Source, name: str | None = None) -> Iterator[Source]:
-    """Open a file or bytes and find out what they are; `name` is for messages, the path by default.
+    """Open a file or bytes and find their format; `name` is for messages, the path by default.
 
-    What is open already is read from its start, and stays open.
+    A source that is open already is rewound, and stays open.
 
     Raises:
         NothingToDoError: the file does not exist.

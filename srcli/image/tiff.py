@@ -1,7 +1,7 @@
 """TIFF files: what their tags say about the pixels, and an encoder.
 
-TIFF 6.0 (Adobe, 1992), its deflate supplement, and BigTIFF beyond 4 GB. An encoder of our own because libvips
-writes no EXIF into TIFF and takes no floats in bands.
+TIFF 6.0 (Adobe, 1992), its deflate supplement, and BigTIFF beyond 4 GB. We have our own encoder because libvips writes
+no EXIF into TIFF and takes no floats in bands.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _page(index: int, tags: Directory) -> TiffPage:
 
 
 def is_raw(page: TiffPage) -> bool:
-    """Whether this is a camera's raw file in TIFF's clothes."""
+    """Whether this is a camera's raw file that uses TIFF's structure."""
     return page.photometric in RAW or DNG_VERSION in page.tags.entries
 
 

@@ -1,4 +1,4 @@
-"""libvips within our rules: files are read once, from top to bottom, and written as rows come; nothing is cached."""
+"""Reading and writing by libvips: files are read once from top to bottom and written as rows come, without its cache."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def libvips() -> Any:
 
 
 def reason_of(error: Exception) -> str:
-    """The last of the lines that libvips has to say."""
+    """The last line of a message of libvips."""
     return str(error).strip().splitlines()[-1].strip()
 
 
@@ -70,7 +70,7 @@ def decode_rows(source: Source, page: int = 0, most: int = BAND_BYTES) -> Iterat
         ValueError: libvips cannot read it: it is cut off, damaged, or of a kind it does not know.
     """
     with _opened(source, page) as picture:
-        region = libvips().Region.new(picture)  # row by row in this thread: several would ask out of order
+        region = libvips().Region.new(picture)  # rows in order from this thread, as sequential access needs
         dtype, row = np.dtype(DTYPES[picture.format]), (picture.width, picture.bands)
         step = max(1, min(most, BAND_BYTES) // (row[0] * row[1] * dtype.itemsize))
         for top in range(0, picture.height, step):
@@ -127,7 +127,7 @@ def encode_rows(
     def take(data: Any) -> int:
         try:
             write(bytes(data))
-        except BaseException as error:  # nothing may leave a function that libvips calls
+        except BaseException as error:  # exceptions cannot pass through libvips, which calls this
             failed.append(error)
             return -1
         return len(data)

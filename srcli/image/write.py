@@ -1,4 +1,4 @@
-"""Writing: decide what the output file will be, turn rows into its samples, and put them into the file.
+"""Writing: plan the output file, convert rows to its samples, and encode them.
 
 plan = plan_output(image, (H, W), output_format=None, bit_depth="keep", ...)
 bands = (plan.band(rows, alpha_rows, top=top) for ...)      from top to bottom
@@ -299,7 +299,7 @@ def _colour(
 
 
 def _refusal(profile: LookUpProfile, chosen: Format, alpha: bool) -> str | None:
-    """Why an output cannot be in the colour space of a look-up profile; None if it can."""
+    """Why an output cannot keep the colour space of a look-up profile; None if it can."""
     if not profile.is_writable:
         return f"the profile '{profile.name}' works in one direction only"
     if profile.space == "cmyk" and not chosen.cmyk:

@@ -1,4 +1,4 @@
-"""What results are measured with: one table of metrics, each with its unit and which way is better.
+"""The table of metrics, each with its unit and direction.
 
 To add a metric: write a function of a `Scene` and a line in `METRICS`.
 """
@@ -40,11 +40,10 @@ class Metric:
     about: str
     needs: frozenset[Need] = frozenset({"hr"})  # what it looks at besides the result
     decimals: int = 4  # how it is printed
-    # None, or what it lacks here and the command that helps; looks harder with `asked=True`
+    # None, or what is missing to measure it and the command that helps; `asked=True` also tries slow imports
     missing: Callable[..., str | None] = lambda **_: None
-    notice: str | None = None  # what is printed above every table that has it
-    # whether its values may be taken from earlier runs; not where files of the user decide them
-    kept: bool = True
+    notice: str | None = None  # a line above every table that has it
+    kept: bool = True  # whether values of earlier runs may be used; not if files of the user decide them
 
     @property
     def title(self) -> str:
@@ -155,11 +154,11 @@ METRICS: Registry[Metric] = Registry("metric", Metric, {
 })  # fmt: skip
 
 DEFAULT = ("psnr", "psnr-y", "ssim", "lr-psnr")
-OPTIONAL = ("lpips",)  # join the default where what they need is present
+OPTIONAL = ("lpips",)  # added to the default where their backbones are present
 
 
 def find_metrics(names: Iterable[str]) -> list[Metric]:
-    """The metrics called so, in that order, each once; an underscore stands for a hyphen. UsageError for others."""
+    """The metrics of these names in order, each once; underscores stand for hyphens. UsageError for unknown ones."""
     found = {}
     for word in names:
         name = word.strip().lower().replace("_", "-")
@@ -171,7 +170,7 @@ def find_metrics(names: Iterable[str]) -> list[Metric]:
 
 
 def measure(scene: Scene, metrics: Iterable[Metric], where: str) -> dict[str, float]:
-    """The value of each metric; ImageError where one is not defined for this picture, or is not a number."""
+    """The value of each metric; ImageError if one is not defined for this picture, or is NaN."""
     values = {}
     for metric in metrics:
         try:

@@ -1,8 +1,8 @@
-"""Networks that learned metrics look through: where they are, what they hash to, how to get them.
+"""Backbones of learned metrics: where their files are, what they hash to, how to get them.
 
-LPIPS and DISTS judge by the features of ImageNet classifiers. Their libraries fetch those on first use; here nothing
-is fetched unasked: `srcli models pull metrics` does it, and files that torchvision has fetched (below `TORCH_HOME`)
-are used as they are.
+LPIPS and DISTS compare features of ImageNet classifiers. Their packages would download those on first use; here nothing
+is downloaded without being asked: `srcli models pull metrics` does it, and files that torchvision has downloaded before
+(below `TORCH_HOME`) are used as they are.
 """
 
 import importlib
@@ -19,14 +19,14 @@ from srcli.files import sha256
 from srcli.weights.files import models_folder
 
 PULL = "srcli models pull metrics"
-_named: dict[str, Path] = {}  # backbones that `use` was told of
+_named: dict[str, Path] = {}  # files given to `use`
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """An ImageNet classifier as it is published, and the package whose network it belongs to.
+    """Published weights of an ImageNet classifier, and the package that defines its network.
 
-    The name of its file ends in the first eight digits of its SHA-256.
+    The name of the file ends in the first eight digits of its SHA-256.
     """
 
     file: str
@@ -63,7 +63,7 @@ def folders() -> list[Path]:
 
 
 def use(path: Path) -> None:
-    """Take a file as the backbone that its hash says it is; ModelError for any other file, or none."""
+    """Use a file as the backbone with its hash; ModelError if there is no such backbone, or no such file."""
     if not path.is_file():
         raise ModelError(f"the backbone {path} does not exist.")
     found = sha256(path)
@@ -85,7 +85,7 @@ def locate(name: str) -> Path | None:
 
 @lru_cache(maxsize=8)
 def checked(name: str) -> Path:
-    """The file of a backbone, its hash checked; ModelError if it is not here, or is another file."""
+    """The file of a backbone, its hash checked; ModelError if it is missing or has another hash."""
     path = locate(name)
     if path is None:
         raise ModelError(f"{BACKBONES[name].file} is not here.", hint=f"Get it: {PULL}")
@@ -100,7 +100,7 @@ def checked(name: str) -> Path:
 
 @contextmanager
 def as_torch_home(path: Path) -> Iterator[None]:
-    """Inside, torchvision finds `path`, a file of `checked`, instead of fetching one."""
+    """Inside, torchvision finds `path`, a file of `checked`, instead of downloading it."""
     import torch
 
     before = torch.hub.get_dir()
@@ -112,7 +112,7 @@ def as_torch_home(path: Path) -> Iterator[None]:
 
 
 def missing(name: str, package: str, *, asked: bool = False) -> str | None:
-    """What keeps a metric with a backbone from working; imports its `package` (seconds) only if here or `asked` for."""
+    """Why a metric with a backbone cannot be measured; `package` is imported (seconds) only if needed or `asked` for."""
     here = locate(name) is not None
     have = " (or name the file that you have: --lpips-backbone FILE)" if package == "lpips" else ""
     problems = [] if here else [f"its backbone {BACKBONES[name].file} is not here. Get it: {PULL}{have}"]
@@ -146,10 +146,10 @@ def _version(package: str) -> str:
 def pull(
     fetch: Callable[[str, Path], None], *, to: Path | None = None, overwrite: bool = False
 ) -> list[Path]:
-    """Fetch the backbones that are not here (with `overwrite` all of them), to the folder `to` or that of models.
+    """Download missing backbones (with `overwrite` all of them) to the folder `to` or that of models.
 
-    `fetch` downloads an address to a file, continuing what is there; what it raises is raised. Raises ModelError
-    (another file than expected).
+    `fetch` downloads an address to a file, continuing a partial one; its errors are passed on. Raises ModelError (a
+    download with another hash than expected).
     """
     done = []
     for name, backbone in BACKBONES.items():

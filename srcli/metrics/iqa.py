@@ -17,7 +17,7 @@ NOTICE = "computed by pyiqa, under PolyForm Noncommercial 1.0.0: not for commerc
 
 
 def missing(*, asked: bool = False) -> str | None:
-    """What keeps these metrics from working; importing pyiqa takes seconds, so only if a person `asked` for one."""
+    """Why these metrics cannot be measured; pyiqa is imported (seconds) only if a user `asked` for one."""
     if not asked:
         import importlib.util
 

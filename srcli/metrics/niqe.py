@@ -25,7 +25,7 @@ F64 = NDArray[np.float64]
 
 BLOCK = 96  # pixels; half of it at the second scale
 WINDOW, SIGMA = 7, 7 / 6
-SHARP = 0.75  # of the sharpest block of a photograph: blurred background says nothing
+SHARP = 0.75  # of the sharpest block's sharpness: blurred background is left out of the statistics
 NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 VARIABLE, KEY = "SRCLI_NIQE_PARAMETERS", "niqe_parameters"  # where the published statistics are
 PRISTINE = Path(__file__).with_name("niqe_pristine.npz")
@@ -54,7 +54,7 @@ def niqe(rgb: NDArray[np.floating]) -> float:
 
 
 def missing(**_: bool) -> str | None:
-    """What keeps `niqe` from being measured, with what helps; None if nothing does."""
+    """Why `niqe` cannot be measured, and what helps; None if it can."""
     path = _parameters()
     if path is not None and path.is_file():
         return None
@@ -182,7 +182,7 @@ def _features(blocks: F64) -> F64:
 def _asymmetric_gaussian(x: F64) -> tuple[F64, F64, F64, F64]:
     """Shape, left and right scale and mean of an asymmetric generalised Gaussian, by moments, for each row of x."""
     shapes, ratios, spreads, centres = _table()
-    tiny = np.finfo(np.float64).tiny  # a block of one colour has no spread
+    tiny = np.finfo(np.float64).tiny  # a block of one colour has no variance
 
     def deviation(side: NDArray[np.bool_]) -> F64:
         count = np.maximum(side.sum(axis=1), 1)

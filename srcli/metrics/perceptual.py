@@ -1,4 +1,4 @@
-"""Distances in the features of a classifier: LPIPS and DISTS, weighted as people judge, and a rough one of SqueezeNet.
+"""Distances in the features of a classifier: LPIPS and DISTS, fitted to human judgements, and a plain one of SqueezeNet.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (CVPR 2018), version 0.1,
 computed by the authors' package `lpips`; Ding et al., "Image Quality Assessment: Unifying Structure and Texture
@@ -21,7 +21,7 @@ from srcli.metrics.backbones import BACKBONES, as_torch_home, checked, folders, 
 
 SQUEEZENET = "squeezenet1_1-caffe-features.safetensors"
 SQUEEZENET_SHA256 = "d5de16ac4789b24d3c1d486a3b37373b893b982ec38e94f2630792ee1befb8d6"
-SMALLEST = 35  # pixels of a side, below which SqueezeNet's last layers have nothing to look at
+SMALLEST = 35  # pixels of a side, below which SqueezeNet's last layers have no output
 
 
 def lpips(sr: NDArray[np.floating], hr: NDArray[np.floating], *, net: str = "alex") -> float:
@@ -89,7 +89,7 @@ def squeezenet(sr: NDArray[np.floating], hr: NDArray[np.floating]) -> float:
 
 
 def missing_squeezenet(**_: bool) -> str | None:
-    """What keeps `squeezenet` from being measured, with what helps; None if nothing does."""
+    """Why `squeezenet` cannot be measured, and what helps; None if it can."""
     if _squeezenet_file() is not None:
         return None
     return (

@@ -1,10 +1,9 @@
-"""Protocols: what exactly a number means, and a result beside its truth as they see it.
+"""Protocols, which define how a figure is measured, and scenes: a result beside its truth.
 
-A protocol is named and versioned; the name stands on every table.
-
-A protocol says whether results are rounded to 8 bit, how much border is left out, how luma is taken, which SSIM is
-meant, and how an LR picture is made where none is given. Appending ``+8bit`` or ``+float`` to a name changes the
-first of these and keeps the rest: 8-bit is what people get, float is what most papers print.
+A protocol is named and versioned, and every table prints its name. It says whether results are rounded to 8 bit, how
+much border is left out, how luma is computed, which form of SSIM is used, and how an LR picture is made where none is
+given. Appending ``+8bit`` or ``+float`` to a name changes the rounding alone: 8-bit is what people get, float is what
+most papers print.
 """
 
 import dataclasses
@@ -38,7 +37,7 @@ class Protocol:
 
     name: str
     about: str  # where it comes from, in a few words
-    headline: str  # the metric that its tables print
+    headline: str  # the metric that its papers report first
     version: int = 1  # raised whenever a number would change
     rounded: bool = False  # results are rounded to 8 bit first
     # PSNR leaves out this many pixels more than the scale (rounded up); None leaves out nothing

@@ -75,7 +75,9 @@ def _network() -> Any:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     try:
-        torch.load(path, map_location="cpu", weights_only=True)  # the package reads any pickle; this does not
+        torch.load(
+            path, map_location="cpu", weights_only=True
+        )  # refuses pickles with code, which the package runs
         return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
     except Exception as error:  # whatever a damaged or foreign file makes of it
         raise ModelError(f"{path} holds no weights of Inception-v3: {error}.") from error

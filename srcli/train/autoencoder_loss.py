@@ -1,9 +1,9 @@
 """The auto-encoder's stage of the latent diffusion models: pictures to latents and back, at any size.
 
 FPLIA (arXiv 2606.21910) trains it with L1, a perceptual distance, a weak pull of the posterior to the normal
-distribution and an adversary; Kim et al. (CVPR 2024) with L1 alone. Written from the papers. Both show the encoder HR at
-four times the LR's sides and ask the decoder for another size in every batch. Where they sum over colours, losses here
-are means, which Adam cannot tell apart.
+distribution and an adversary; Kim et al. (CVPR 2024) with L1 alone. Written from the papers. In both, the encoder sees HR
+of four times the LR's sides and the decoder renders another size in every batch. Losses here are means where theirs are
+sums over colours, which makes no difference to Adam.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from srcli.models.layers import MLP, grid_coord
 from srcli.models.sr import Frame, ImplicitSR, pixel_cell
 from srcli.train.losses import Objective, TrainingLoss, classifier, luma_psnr
 
-SMALLEST = {"squeezenet": 35, "vgg19": 16}  # pixels of a side that a backbone can look at
+SMALLEST = {"squeezenet": 35, "vgg19": 16}  # pixels of a side that a backbone needs
 
 
 def autoencoder(
@@ -44,8 +44,8 @@ def autoencoder(
 
     Weights: `l1` of the mean absolute error, `perceptual` of a distance in a classifier's features, `gradient` and
     `spectrum` of errors of neighbours' differences and of Fourier amplitudes (not published, for short runs), `kl` of
-    the posterior's divergence for each colour, `adversary` of a PatchGAN's hinge loss besides the adaptive factor that
-    equates gradients. Raises ValueError (a weight below 0), PresetError (a perceptual loss without its file).
+    the posterior's divergence per colour value, `adversary` of a PatchGAN's hinge loss, on top of the adaptive factor
+    that equates gradients. Raises ValueError (a weight below 0), PresetError (a perceptual loss without its file).
     """
     if min(l1, perceptual, gradient, spectrum, kl, adversary) < 0:
         raise ValueError("weights of losses are at least 0")
@@ -86,7 +86,7 @@ class _AutoEncoder(TrainingLoss):
 
     def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
         self.step = step
-        if self.discriminator is not None:  # also where it is frozen, which keeps it from the optimiser
+        if self.discriminator is not None:  # `balance` needs its gradient even if it is frozen
             last = last_layer(network)
             last.requires_grad_()
             last.grad = None
@@ -157,7 +157,7 @@ def _amplitudes(pictures: Tensor) -> Tensor:
 
 
 class PatchGAN(nn.Module):
-    """Pictures (B, 3, h, w), sides of 3 * 2^layers at least, to judgements (B, 1, h', w'), larger for real ones."""
+    """Pictures (B, 3, h, w), sides of at least 3 * 2^layers, to scores (B, 1, h', w'), larger for real ones."""
 
     def __init__(self, width: int = 64, layers: int = 3) -> None:
         super().__init__()
@@ -184,17 +184,17 @@ class PatchGAN(nn.Module):
 
 
 def adversary_loss(real: Tensor, made: Tensor) -> Tensor:
-    """Hinge loss of the judge: real above 1, made below -1."""
+    """The discriminator's hinge loss: scores of real pictures above 1, of made ones below -1."""
     return (F.relu(1 - real).mean() + F.relu(1 + made).mean()) / 2
 
 
 def generator_loss(made: Tensor) -> Tensor:
-    """What the maker of pictures minimises: their judgements, negative."""
+    """The generator's loss: the negative scores of its pictures."""
     return -made.mean()
 
 
 def faithful(network: ImplicitSR, lr: Tensor) -> Tensor:
-    """Features of lr (B, 3, h, w) with zeros for those of a latent; PresetError for an encoder that sees none."""
+    """Features of lr (B, 3, h, w) with zeros in place of a latent's; PresetError for an encoder without a latent."""
     encoder: Any = network.encoder
     if not encoder.fidelity_dim:
         raise PresetError("This objective needs FPLIA's encoder.", hint='encoder.name = "perception"')
@@ -203,7 +203,7 @@ def faithful(network: ImplicitSR, lr: Tensor) -> Tensor:
 
 
 def perceived(network: ImplicitSR, lr: Tensor, z: Tensor) -> Tensor:
-    """Features of a latent (B, z, h, w), not normalised, and of LR (B, 3, h, w) what branch p needs, or zeros."""
+    """Features of a latent (B, z, h, w), not normalised, beside what branch p needs of LR (B, 3, h, w), or zeros."""
     feat: Tensor = autoencoder_of(network).decode(z)
     encoder: Any = network.encoder
     if encoder.fidelity_dim and encoder.out_dim > encoder.feat_dim:  # the native picture
@@ -244,7 +244,10 @@ def decoded(
 
 
 def answers(network: ImplicitSR, prepared: Any, coord: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """Colours (B, Q, 3) float32 by the names of LIA's branches, "" for a decoder without, else PresetError."""
+    """Colours (B, Q, 3) float32 by the names of LIA's branches; the name of a decoder without is "".
+
+    Raises PresetError (branches of a decoder that has none).
+    """
     decoder: Any = network.decoder
     if tuple(names) == ("",):
         return {"": decoder.query(prepared, coord).float()}

@@ -1,4 +1,4 @@
-"""Samples on their way to the network: those of the next steps are made while this one is computed."""
+"""Batches for the network: samples of the next steps are made while this one is computed."""
 
 import math
 from collections import deque
@@ -14,12 +14,12 @@ from srcli.processes import Ranks
 from srcli.train.recipe import Recipe
 
 Parts = tuple[Batch, ...]  # of one step, in this process
-KEPT = 1 << 30  # bytes of samples that come again and are kept
-POOL = WHOLE_STEP - 2  # from here downwards, numbers of the random numbers that choose samples of a pool
+KEPT = 1 << 30  # bytes of samples of a pool that are cached
+POOL = WHOLE_STEP - 2  # streams of random numbers from here downwards choose samples of a pool
 
 
 class BatchLoader:
-    """What each step of a run is fed, in this process.
+    """The batches of every step of a run, in this process.
 
     A step's samples are numbered over all processes and parts: the first part of each process in turn, then the
     second. Two processes therefore see what one sees with twice the batch.
@@ -43,7 +43,7 @@ class BatchLoader:
         return tuple(parts)
 
     def heaviest(self, samples: int) -> Batch:
-        """So many samples as the step has them that asks most of the network, to measure what it takes."""
+        """A batch of `samples` as in the step that takes most memory, to measure it."""
         patch = self.recipe.data.patch
         scales = self.schedule.heaviest(patch=patch, largest=self.largest)
         batch = self._drawn(0, range(samples), scales.scales, again=False)
@@ -69,8 +69,8 @@ class BatchLoader:
         return batch._replace(stages=scales.stages, numbers=tuple(numbers) if again else None)
 
     def _drawn(self, step: int, numbers: Sequence[int], scales: Range | None, *, again: bool) -> Batch:
-        """Samples of a step; with `again` those of a pool, of which as many are kept as memory is set aside for."""
-        seed, draw = self.recipe.optim.seed, self.sampler.drawn
+        """Samples of a step; with `again` those of a pool, which are cached up to `room` bytes."""
+        seed, draw = self.recipe.optim.seed, self.sampler.draw
         if not again or self.recipe.data.on_device:
             return draw(seed, step, numbers, scales)
         parts = []
@@ -78,7 +78,7 @@ class BatchLoader:
             one = self.kept.get(number)
             if one is None:
                 one = draw(seed, step, [number], scales)
-                # Threads may make the same sample at once: the one that is kept is counted.
+                # Threads may make the same sample at once: only the one that is cached is counted.
                 if self.bytes < self.room and self.kept.setdefault(number, one) is one:
                     self.bytes += sum(part.nbytes for part in one if isinstance(part, torch.Tensor))
             parts.append(one)
@@ -88,9 +88,10 @@ class BatchLoader:
 
     @contextmanager
     def from_step(self, step: int, workers: int, check: Callable[[], None]) -> Iterator[Iterator[Parts]]:
-        """Inside, an iterator over the steps from `step` on; `workers` threads work ahead, 0 makes them as asked.
+        """An iterator over the steps from `step` on, made ahead by `workers` threads.
 
-        What is made as asked calls `check` before every part. Samples that are cut on the device are made as asked: the device works ahead by itself.
+        Without workers, and for samples cut on the device (which works ahead by itself), a step is made when it is
+        needed, and `check` is called before each of its parts.
         """
         if workers == 0 or self.recipe.data.on_device:
             yield (self.step(number, check) for number in count(step))

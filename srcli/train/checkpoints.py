@@ -1,4 +1,4 @@
-"""What a run leaves behind, each file whole or not at all, and how it is found again.
+"""The files of a run, each written whole or not at all, and how a run is found again.
 
 - `config.resolved.json`: every setting
 - `trainer.pt`: to resume: weights, their average, optimiser, position
@@ -34,8 +34,8 @@ FOLDER = "checkpoints"
 
 
 @contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Inside, no other call trains in folder `out`, which is made. Raises UsageError, ResourceError."""
+def locked(out: Path) -> Iterator[None]:
+    """Make folder `out` and lock it against other calls. Raises UsageError (it is locked), ResourceError."""
     from filelock import FileLock, Timeout
 
     try:
@@ -57,7 +57,7 @@ def alone(out: Path) -> Iterator[None]:
 
 
 def configuration(recipe: Recipe, photos: Photos, ranks: Ranks) -> dict[str, Any]:
-    """All that decides what a run becomes, as plain values; the same for all processes."""
+    """Everything that decides the trained weights, as plain values; the same in all processes."""
     own = [(len(photos.train), len(photos.held_out))]
     train, held_out = map(sum, zip(*(ranks.gathered(own) if recipe.split_shards else own), strict=True))
     record = recipe.resolved() | {"photos": {"train": train, "held_out": held_out}, "processes": ranks.world}
@@ -66,9 +66,9 @@ def configuration(recipe: Recipe, photos: Photos, ranks: Ranks) -> dict[str, Any
 
 
 def check_configuration(record: Mapping[str, Any], recipe: Recipe, run: Path, *, force: bool) -> None:
-    """Refuse to continue a run with another configuration than `record`, unless `force`.
+    """Refuse to continue a run whose configuration is not `record`, unless `force`.
 
-    Settings that the run's record does not know yet had their defaults. Raises UsageError (they differ), WeightsError
+    Settings that are newer than the run's file had their defaults. Raises UsageError (they differ), WeightsError
     (the record is damaged).
     """
     path = run / CONFIGURATION
@@ -81,7 +81,7 @@ def check_configuration(record: Mapping[str, Any], recipe: Recipe, run: Path, *,
     defaults = Recipe(recipe.preset, objective=Part("l1")).resolved() | {
         key: record[key] for key in ("photos", "processes")
     }
-    changed = _differences(_filled(old, json.loads(json.dumps(defaults))), record)
+    changed = _differences(_with_defaults(old, json.loads(json.dumps(defaults))), record)
     if changed:
         raise UsageError(
             f"{run} holds a run with another configuration: {', '.join(changed)}.",
@@ -89,10 +89,10 @@ def check_configuration(record: Mapping[str, Any], recipe: Recipe, run: Path, *,
         )
 
 
-def _filled(old: Any, defaults: Any) -> Any:
+def _with_defaults(old: Any, defaults: Any) -> Any:
     if isinstance(old, dict) and isinstance(defaults, dict):
         return {
-            key: _filled(old[key], defaults.get(key)) if key in old else defaults[key]
+            key: _with_defaults(old[key], defaults.get(key)) if key in old else defaults[key]
             for key in {*old, *defaults}
         }
     return old

@@ -1,4 +1,4 @@
-"""The last stages: decoder and generator are made to fit each other.
+"""The last stages: decoder and generator are fitted to each other.
 
 FPLIA (arXiv 2606.21910) trains LIA on latents that the frozen generator has denoised in one step; Kim et al. (CVPR 2024)
 train the generator through the frozen decoder. Written from the papers. Both estimate the latent from one prediction
@@ -18,7 +18,14 @@ from srcli.models.decoders.lia import SELECTED
 from srcli.models.noise_schedule import alphas_cumprod
 from srcli.models.sr import Frame, ImplicitSR
 from srcli.train.autoencoder_loss import answers, decoded, faithful, picture_of
-from srcli.train.diffusion_losses import generator_of, known_of, sampled, snr, with_noise, without_noise
+from srcli.train.diffusion_losses import (
+    frozen_outputs,
+    generator_of,
+    posterior_sample,
+    snr,
+    with_noise,
+    without_noise,
+)
 from srcli.train.losses import Objective, TrainingLoss, luma_psnr
 
 FALL, EVERY, LAST = 0.98, 1000, 342  # the published temperature: what it falls by, how often, how many times
@@ -33,9 +40,9 @@ def lia_finetune(
 ) -> tuple[Objective, ...]:
     """FPLIA's loss: squared errors of the selected colours and of every branch, latents estimated in one step.
 
-    Branches that see the latent count by the signal-to-noise ratio of its step; f, which does not, and the selection
-    count as they are. `temperature`: of the Gumbel noise: "published" takes 341,000 steps from 1 to 0.001, "short" 80 %
-    of the run.
+    Errors of branches that see the latent are weighted by the signal-to-noise ratio of its step; those of f, which does
+    not, and of the selected colours are not. `temperature`: of the Gumbel noise; it falls from 1 to 0.001 in 341,000
+    steps ("published") or in 80 % of the run ("short").
     """
     if not 0 <= steps[0] < steps[1] <= 1 or clamp < 0:
         raise ValueError("steps rise from 0 to 1 at most, and clamp is at least 0")
@@ -77,13 +84,13 @@ def denoised_once(
 ) -> tuple[Tensor, Tensor]:
     """The latents of `batch.picture` as one prediction gives them at a random step in [low, high), and its alphas."""
     generator = generator_of(network)
-    mean, deviation, condition = known_of(network, batch.lr, picture_of(batch))
-    canvas = generator.normalised(sampled(mean, deviation))
-    t = torch.randint(low, high, (len(canvas),), device=canvas.device)
-    alpha = alphas.to(canvas.device)[t]
-    noisy = with_noise(canvas, torch.randn_like(canvas), alpha)
-    told = generator(noisy, t, condition).float()
-    return generator.denormalised(without_noise(noisy, told, alpha)), alpha
+    mean, deviation, condition = frozen_outputs(network, batch.lr, picture_of(batch))
+    sample = generator.normalised(posterior_sample(mean, deviation))
+    t = torch.randint(low, high, (len(sample),), device=sample.device)
+    alpha = alphas.to(sample.device)[t]
+    noisy = with_noise(sample, torch.randn_like(sample), alpha)
+    predicted = generator(noisy, t, condition).float()
+    return generator.denormalised(without_noise(noisy, predicted, alpha)), alpha
 
 
 def published_temperature(step: int) -> float:
@@ -115,11 +122,11 @@ def alignment(
     def loss(network: ImplicitSR, batch: Batch) -> Tensor:
         generator = generator_of(network)
         with torch.no_grad():
-            mean, deviation, condition = known_of(network, batch.lr, picture_of(batch))
-            canvas = generator.normalised(sampled(mean, deviation))
-        t = torch.randint(len(alphas), (len(canvas),), device=canvas.device)
-        alpha = alphas.to(canvas.device)[t]
-        noisy = with_noise(canvas, torch.randn_like(canvas), alpha)
+            mean, deviation, condition = frozen_outputs(network, batch.lr, picture_of(batch))
+            sample = generator.normalised(posterior_sample(mean, deviation))
+        t = torch.randint(len(alphas), (len(sample),), device=sample.device)
+        alpha = alphas.to(sample.device)[t]
+        noisy = with_noise(sample, torch.randn_like(sample), alpha)
         found = without_noise(noisy, generator(noisy, t, condition).float(), alpha)
         weight = snr(alpha).view(-1, 1, 1)
         if clamp:
@@ -128,7 +135,7 @@ def alignment(
         prepared = network.decoder.prepare(seen, batch.lr, Frame.whole(batch.lr, batch.cell))
         colours = network.decoder.query(prepared, batch.coord).float() - batch.hr
         missed = weight * colours.square() if error == "l2" else weight.sqrt() * colours.abs()
-        return (weight[..., None] * (found - canvas).square()).mean() + image * missed.mean()
+        return (weight[..., None] * (found - sample).square()).mean() + image * missed.mean()
 
     return (loss,)
 
@@ -137,7 +144,7 @@ FIDELITY = "f"
 
 
 def fidelity() -> tuple[Objective, ...]:
-    """Mean squared error of LIA's branch f, which FPLIA trains first, with the extractor; no latent is seen."""
+    """Mean squared error of LIA's branch f, which FPLIA trains first, together with the extractor, without a latent."""
     return (_Fidelity(),)
 
 

@@ -1,7 +1,7 @@
 """How the latent restorer is trained: noise in latents, with DPACM's two terms.
 
-After arXiv 2510.13649; the weights of the terms that the paper ended with are not known, and the best pair of its table
-is the default here. Where LPIPS is not at hand the features of SqueezeNet serve, and the recipe says so.
+After arXiv 2510.13649. The paper does not state the final weights of the terms; the best pair of its table is the default
+here. The features of SqueezeNet can replace LPIPS, as a recipe then says.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 class Denoising(TrainingLoss):
     """Mean squared error of the noise, + lambda_w * Wasserstein-1 + lambda_p * perceptual distance of DPACM's view.
 
-    With `diffusion.prediction` "v_prediction" it is that of the velocity. Latents and tokens of samples that come again
-    are computed once. `judge` makes the distance of pictures in [0, 1], before the first step.
+    With `diffusion.prediction` "v_prediction" the error is that of the velocity. Latents and tokens of samples that are
+    used again are computed once. `judge` makes the distance of pictures in [0, 1], before the first step.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Denoising(TrainingLoss):
         guess = restorer.generator(
             with_noise(latent, noise, kept), t, Condition(enlarged, *condition)
         ).float()
-        # The velocity is what the noise is with latent and noise exchanged, one of them negative.
+        # The velocity is the noise with latent and noise exchanged, and the latent negated.
         loss = F.mse_loss(guess, with_noise(noise, -latent, kept) if self.velocity else noise)
         if not (self.wasserstein or self.perceptual):
             return loss
@@ -85,10 +85,10 @@ class Denoising(TrainingLoss):
         return loss + self.wasserstein * found.wasserstein + self.perceptual * found.perceptual
 
     def measure(self, network: ImplicitSR, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """PSNR of pictures that are estimated in one step, given their LR, from nothing but noise and from some.
+        """PSNR of pictures that are estimated in one step, given their LR, from pure noise and from little noise.
 
-        Not what sampling gives: cheap figures that tell whether training still helps. The first is the mean of all
-        pictures that the network thinks possible, and tells what it makes of the LR picture.
+        Cheaper than sampling, these figures show whether training still helps. The first estimate is the mean of all
+        pictures that the network thinks possible for the LR picture.
         """
         restorer = _restorer(network)
         values: dict[str, list[float]] = {}

@@ -1,4 +1,4 @@
-"""What is logged: one JSON line after another, TensorBoard where it is asked for, and what went wrong."""
+"""The log of a run (JSON lines, TensorBoard if wanted), its model card, and how a run is stopped."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Record:
                 self.board.add_scalar(name, value, progress.step)
 
     def stop(self, step: int, validation: Mapping[str, float] | None, *, within: bool) -> None:
-        """A line that says that this call ends between two measurements, what it measured then, or `within` a step."""
+        """Log that this call ends between two measurements, perhaps `within` a step, and what it measured then."""
         self._write({"event": "stop", "step": step, "validation": validation, "within_step": within})
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ def _board(out: Path, step: int) -> SummaryWriter:
 
 
 def dump_batches(out: Path, step: int, batches: tuple[Batch, ...]) -> Path | None:
-    """Keep the samples of a step that had no finite loss, to look at; None where there is no room for them."""
+    """Keep the samples of a step without a finite loss for inspection; None if the disk is full."""
     import io
 
     path = out / f"not-finite-step-{step}.pt"
@@ -112,7 +112,7 @@ def dump_batches(out: Path, step: int, batches: tuple[Batch, ...]) -> Path | Non
 
 @dataclass
 class Progress:
-    """What the caller is told after a step."""
+    """What `report` gets after a step."""
 
     step: int  # how many are done
     loss: float  # of this step; the sum where an objective has several
@@ -125,7 +125,7 @@ class Progress:
 
 @dataclass
 class Limits:
-    """Where this call stops; the schedule's length is the recipe's `steps`."""
+    """When this call stops; the length of the learning-rate schedule stays the recipe's `steps`."""
 
     steps: int | None = None
     seconds: float | None = None
@@ -141,13 +141,13 @@ class Limits:
 
 
 class StoppedError(Exception):
-    """What is under way is given up, since the time is over or a signal came."""
+    """A pass is given up because the time is over or a signal came."""
 
 
 class CheckedWithin(TorchFunctionMode):
-    """Inside, `check` is called before every operation forward and after it on the way back, so that it can end a pass.
+    """Calls `check` before every operation of a forward pass and after it in the backward pass, so that it can end them.
 
-    A pass back is one call that can take minutes, in which a signal only sets a flag.
+    A backward pass is one call that can take minutes, in which a signal only sets a flag.
     """
 
     def __init__(self, check: Callable[[], None]) -> None:
@@ -168,9 +168,9 @@ class CheckedWithin(TorchFunctionMode):
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], int | None]]:
-    """Inside, SIGINT, SIGTERM and SIGHUP only raise a flag; the yielded call returns the signal or None.
+    """Inside, SIGINT, SIGTERM and SIGHUP only set a flag; the yielded function returns the signal or None.
 
-    A second one does what it would outside; one that the caller has it ignore (`nohup`) stays ignored.
+    A second signal acts as it would outside; one that was ignored before (`nohup`) stays ignored.
     """
     received: list[int] = []
 
@@ -201,11 +201,11 @@ def model_card(
     validation: Mapping[str, float] | None,
     parameters: int,
 ) -> str:
-    """The card of a run as Markdown; `taught` says by what, `validation` is PSNR in dB by scale on the held-out photos."""
+    """The model card as Markdown; `taught` lists data and teachers, `validation` is PSNR in dB by scale."""
     preset, optim = recipe.preset, recipe.optim
     pixels = sum(photo.pixels.shape[0] * photo.pixels.shape[1] for photo in photos.train) / 1e6
     given = recipe.objective.args
-    # Of a backbone's file the name: its folder is nobody's business.
+    # Only the name of a backbone's file: paths are private.
     files = {key: Path(value).name for key, value in given.items() if key == "weights"}
     settings = "".join(f" {key}={value}" for key, value in {**given, **files}.items())
     objective = f"objective {recipe.objective.name}{settings}"

@@ -20,7 +20,7 @@ from srcli.models import count_parameters
 from srcli.processes import joined_ranks
 from srcli.train.adopt import settle
 from srcli.train.batch_loader import Parts
-from srcli.train.checkpoints import CONFIGURATION, alone, begin_anew, write_checkpoint
+from srcli.train.checkpoints import CONFIGURATION, begin_anew, locked, write_checkpoint
 from srcli.train.log import (
     CheckedWithin,
     Limits,
@@ -41,7 +41,7 @@ Report = Callable[[Progress], None]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a call keeps a run; none of it changes what the run becomes."""
+    """How often a call saves and logs, and the like; none of it changes the trained weights."""
 
     save_every: int = 500  # steps between checkpoints
     keep: int = 3  # how many earlier weights stay
@@ -66,18 +66,18 @@ def train(
     notify: Callable[[str], None] = lambda _line: None,
     force: bool = False,  # continue a run whose configuration has changed; with resume "no", begin one anew
 ) -> int | None:
-    """Train, or continue, the run in folder `out`, and give the signal that ended it; see `checkpoints`.
+    """Train, or continue, the run in folder `out`, and return the signal that ended it; see `checkpoints` for its files.
 
-    `report` is called after every step, `notify` with lines for people, both in the first process. Raises UsageError
+    `report` is called after every step, `notify` with lines to print, both in the first process only. Raises UsageError
     (`out` holds a run with another configuration, or another call trains there), NothingToDoError (no photo can be
     used, or there is nothing to resume), WeightsError (`init` does not fit, or the state is damaged), ResourceError
     (the disk is full; the last checkpoint is still there), SrcliError (no finite loss).
     """
     place = torch.device(device)
     with joined_ranks("nccl" if place.type == "cuda" else "gloo") as ranks, ExitStack() as held:
-        new = not out.exists()  # such a folder is made once there is something to put into it
+        new = not out.exists()  # made only after `prepare`: an error leaves no empty folder
         if ranks.rank == 0 and not new:
-            held.enter_context(alone(out))
+            held.enter_context(locked(out))
         run = prepare(
             recipe, data, out, place, ranks, init=init, resume=resume, notify=notify, force=force,
             benchmarks=options.benchmarks,
@@ -85,7 +85,7 @@ def train(
         if ranks.rank > 0:
             return _loop(run, out, limits or Limits(), options)
         if new:
-            held.enter_context(alone(out))
+            held.enter_context(locked(out))
         if resume == "no":
             begin_anew(out)
         write_atomically(out / CONFIGURATION, json.dumps(run.configuration, indent=2).encode())
@@ -116,7 +116,7 @@ def _loop(
     workers = options.workers if options.workers is not None else 4 * (trainer.device.type == "cuda")
 
     def ending(*, reached: bool) -> int:
-        # A signal's number, LIMIT, or 0: what any process has seen, so that all stop at the same place.
+        # The largest over all processes (a signal's number, LIMIT, or 0), so that all stop at the same step.
         return max(trainer.ranks.gathered([stopped() or LIMIT * reached]))
 
     def check() -> None:
@@ -172,7 +172,7 @@ def _keep_step(
     due: bool,
     first: bool,
 ) -> None:
-    """Log a step, tell of it, and keep its weights and pictures where they are `due`."""
+    """Log and report a step, and save weights and pictures when they are `due`."""
     trainer = run.trainer
     if record and (due or trainer.step % options.log_every == 0 or first):
         record.add(progress)
@@ -194,7 +194,7 @@ def _stop_between(
     *,
     within: bool,
 ) -> None:
-    """Measure and keep what a call that ends between two measurements, or `within` a step, has made."""
+    """Measure and save the weights of a call that ends between two measurements, or `within` a step."""
     if run.step_validated != run.trainer.step:
         run.validated = None
         with suppress(StoppedError), within_pass():
@@ -227,7 +227,7 @@ def dry_run(
     notify: Callable[[str], None] = lambda _line: None,
     force: bool = False,
 ) -> None:
-    """Build all that `train` would, take one step, tell memory and speed, write nothing; raises as `train`."""
+    """Build all that `train` would, take two steps, report memory and speed, write nothing; raises as `train`."""
     from srcli.evaluate.cost import measured
 
     place = torch.device(device)

@@ -1,4 +1,4 @@
-"""What training minimises: the kinds of losses, those of colours at the batch's coordinates, and LINF's two stages."""
+"""Losses: their interface, those of colours at the batch's coordinates, LINF's two stages, and distillation."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ Objective = Callable[[ImplicitSR, Batch], Tensor]
 
 
 class TrainingLoss:
-    """A loss with more to it than a formula; calling it gives the loss, as with every objective.
+    """An objective with state, a discriminator or a measurement of its own; calling it gives the loss.
 
     `discriminator`: a network that is trained against this loss, in the same steps and with an optimiser of its own.
     """
@@ -34,7 +34,7 @@ class TrainingLoss:
     discriminator_from: int = 0  # the step at which the discriminator begins
 
     def begin(self, network: ImplicitSR, step: int, steps: int) -> None:
-        """Called before every step `step` of `steps`: what follows a schedule is set here."""
+        """Called before every step `step` of `steps`, to set what follows a schedule."""
 
     def __call__(self, network: ImplicitSR, batch: Batch) -> Tensor:
         raise NotImplementedError
@@ -44,7 +44,7 @@ class TrainingLoss:
         raise NotImplementedError
 
     def measure(self, network: ImplicitSR, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, float] | None:
-        """How good the network is at what this stage trains, in dB, larger is better; None: measure it as a whole.
+        """How good the network is at what this stage trains, in dB, larger is better; None: measure whole results.
 
         `pairs`: normalised LR (1, 3, h, w) and HR (1, 3, H, W) of held-out pictures at the largest scale of
         `validation.scales`.
@@ -53,7 +53,7 @@ class TrainingLoss:
 
 
 class FeatureCache:
-    """What frozen parts say of samples: computed anew, or once for each sample that comes again."""
+    """Outputs of frozen parts, computed once for samples that are used again (those with numbers)."""
 
     def __init__(self) -> None:
         self.known: dict[int, tuple[Tensor, ...]] = {}
@@ -61,7 +61,7 @@ class FeatureCache:
     def __call__(
         self, batch: Batch, compute: Callable[[list[int] | slice], tuple[Tensor, ...]]
     ) -> tuple[Tensor, ...]:
-        """What `compute` gives for all samples of a batch; it is told which of them to compute."""
+        """The outputs for a batch; `compute` is called with the indices of those that are missing, or a whole slice."""
         numbers = batch.numbers
         if numbers is None:
             return compute(slice(None))
@@ -78,7 +78,7 @@ PUBLISHED = "vgg19-dcbb9e9d.pth"
 
 
 def classifier(backbone: str, weights: str | None) -> nn.Module:
-    """The distance of a perceptual loss. Raises PresetError (no file is named), ModelError (not here, or another)."""
+    """The distance of a perceptual loss. Raises PresetError (no file is named), ModelError (missing or wrong file)."""
     if weights is None:
         own = f"It is torchvision's {PUBLISHED}"
         other = f"Its Caffe weights are not published; --set objective.backbone=vgg19 takes torchvision's {PUBLISHED}"
@@ -90,7 +90,7 @@ def classifier(backbone: str, weights: str | None) -> nn.Module:
 
 
 def luma_psnr(sr: Tensor, hr: Tensor, border: int) -> float:
-    """PSNR in dB of the luma of (1, 3, h, w) in [-1, 1], without a border."""
+    """PSNR in dB of the luma of (1, 3, h, w) in [-1, 1], leaving out a border of so many pixels."""
     weight = torch.tensor(LUMA, dtype=torch.float32, device=hr.device).view(1, 3, 1, 1)
     error = ((sr.float().clamp(-1, 1) - hr.float()) / 2 * weight).sum(1)
     inside = error[:, border:-border, border:-border]
@@ -149,7 +149,7 @@ def nll() -> tuple[Objective, ...]:
     """Mean over queries of the negative log-density of the residual, LINF's first stage; not divided by its entries."""
 
     def loss(network: ImplicitSR, batch: Batch) -> Tensor:
-        return _asked(network, batch).negative_log_density()
+        return _query(network, batch).negative_log_density()
 
     return (loss,)
 
@@ -163,7 +163,7 @@ def linf_stage_2(
     weights: str | None = None,
     temperature: float = 0.8,
     loss: Literal["steps", "joint"] = "steps",
-    teacher: str | None = None,  # whose self-ensemble the colours aim at with `share`, see `Teacher`
+    teacher: str | None = None,  # whose self-ensemble is part of the target, see `Teacher`
     share: float = 0.9,
 ) -> tuple[Objective, ...]:
     """LINF's second stage: the density, and the colours at temperature 0.
@@ -176,23 +176,23 @@ def linf_stage_2(
     if min(nll, l1, perceptual) < 0:
         raise ValueError("weights of losses are at least 0")
     judge = classifier(backbone, weights) if perceptual else None
-    guide = Teacher(teacher, share) if teacher else None
+    mentor = Teacher(teacher, share) if teacher else None
 
     def density(network: ImplicitSR, batch: Batch) -> Tensor:
-        return nll * _asked(network, batch).negative_log_density()
+        return nll * _query(network, batch).negative_log_density()
 
     def colours(network: ImplicitSR, batch: Batch) -> Tensor:
-        return picture_losses(_asked(network, batch), aim(batch))
+        return picture_losses(_query(network, batch), target(batch))
 
     def both(network: ImplicitSR, batch: Batch) -> Tensor:
-        asked = _asked(network, batch)
-        return nll * asked.negative_log_density() + picture_losses(asked, aim(batch))
+        query = _query(network, batch)
+        return nll * query.negative_log_density() + picture_losses(query, target(batch))
 
-    def aim(batch: Batch) -> Tensor:
-        return _by_channel(batch.hr if guide is None else guide.aim(batch))
+    def target(batch: Batch) -> Tensor:
+        return _by_channel(batch.hr if mentor is None else mentor.target(batch))
 
-    def picture_losses(asked: _Asked, target: Tensor) -> Tensor:
-        decoder, prepared, coord, hr = asked
+    def picture_losses(query: _Query, target: Tensor) -> Tensor:
+        decoder, prepared, coord, hr = query
         total = l1 * (decoder.sample(prepared, coord) - target).abs().mean()
         if judge is not None:
             noise = temperature * torch.randn(hr.shape, device=hr.device)
@@ -205,9 +205,9 @@ def linf_stage_2(
 
 
 def field_l1(*, variation: float = 1e-4) -> tuple[Objective, ...]:
-    """Thera's: mean absolute error of colours in [0, 1] and `variation` times the mean slope of the field, not blurred.
+    """Thera's loss: mean absolute error of colours in [0, 1], and `variation` times the mean slope of the sharp field.
 
-    Needs presets with standard deviation 0.5; slopes are by the place in LR pixels.
+    Needs presets with standard deviation 0.5; slopes are per LR pixel.
     """
 
     def loss(network: ImplicitSR, batch: Batch) -> Tensor:
@@ -226,8 +226,8 @@ def field_l1(*, variation: float = 1e-4) -> tuple[Objective, ...]:
     return (loss,)
 
 
-class _Asked(NamedTuple):
-    """A generative decoder, what it prepared for a batch, and the batch's patches in the order of its noise."""
+class _Query(NamedTuple):
+    """A query of a generative decoder: what it prepared, the coordinates, and HR patches in the order of its noise."""
 
     decoder: GenerativeDecoder
     prepared: Any
@@ -239,7 +239,7 @@ class _Asked(NamedTuple):
         return -self.decoder.log_density(self.prepared, self.coord, self.hr).mean()
 
 
-def _asked(network: ImplicitSR, batch: Batch) -> _Asked:
+def _query(network: ImplicitSR, batch: Batch) -> _Query:
     decoder = network.decoder
     if not isinstance(decoder, GenerativeDecoder):
         raise PresetError(
@@ -252,7 +252,7 @@ def _asked(network: ImplicitSR, batch: Batch) -> _Asked:
             hint=f"data.around = {decoder.patch}",
         )
     prepared = decoder.prepare(network.encoder(batch.lr), batch.lr, Frame.whole(batch.lr, batch.cell))
-    return _Asked(decoder, prepared, batch.coord, _by_channel(batch.hr))
+    return _Query(decoder, prepared, batch.coord, _by_channel(batch.hr))
 
 
 def _by_channel(colours: Tensor) -> Tensor:
@@ -271,14 +271,14 @@ def _pictures(patches: Tensor, patch: int) -> Tensor:
 
 
 class Teacher:
-    """What a trained network makes of samples as a self-ensemble; of those that come again it is asked once.
+    """The self-ensemble of a trained network as a target; samples that are used again are computed once.
 
     The mean of a network over the eight turned and mirrored copies of its input (Timofte et al., "Seven ways to improve
-    example-based single image super resolution", CVPR 2016) is closer than one pass, at eight times the time. A network
-    that is trained towards that mean keeps some of it for nothing; and the mean is far less noisy than true colours, so
-    that few steps are enough. `share`: of the teacher in what is aimed at, from 0 to 1; the rest is the true colours.
-    Raises ValueError (another share, or a teacher with another mean and deviation than 0.5), SrcliError (it is unknown,
-    or not here).
+    example-based single image super resolution", CVPR 2016) is closer to the truth than one pass, at eight times the
+    time. A network that is trained towards that mean keeps some of the gain at no cost; and the mean is far less noisy
+    than true colours, so that few steps are enough. `share`: weight of the teacher in the target, from 0 to 1; the rest
+    is the true colours. Raises ValueError (another share, or a teacher whose mean and deviation are not 0.5), SrcliError
+    (it is unknown, or not here).
     """
 
     def __init__(self, model: str, share: float) -> None:
@@ -290,7 +290,7 @@ class Teacher:
         self.network = loaded.network.requires_grad_(requires_grad=False)
         self.share, self.kept = share, FeatureCache()
 
-    def aim(self, batch: Batch) -> Tensor:
+    def target(self, batch: Batch) -> Tensor:
         """The mix of the teacher's and the true colours, in the shape of `batch.hr`: (B, Q, 3), or (B, Q, n^2, 3)."""
         self.network.to(batch.lr.device)
         (seen,) = self.kept(batch, lambda which: (self._seen(batch.with_each(lambda value: value[which])),))
@@ -298,30 +298,33 @@ class Teacher:
 
     def _seen(self, batch: Batch) -> Tensor:
         if batch.hr.ndim == 3:
-            return turned_mean(self.network, batch)
+            return self_ensemble_mean(self.network, batch)
         pixel = batch.cell[:, None, None]
         at = pixels_around(batch.coord, batch.cell, math.isqrt(batch.hr.shape[2]))
         coord = at.maximum(pixel / 2 - 1).minimum(1 - pixel / 2)  # the edge's where there are none
         pixels = batch._replace(coord=coord.flatten(1, 2), hr=batch.hr.flatten(1, 2))
-        return turned_mean(self.network, pixels).unflatten(1, batch.hr.shape[1:3])
+        return self_ensemble_mean(self.network, pixels).unflatten(1, batch.hr.shape[1:3])
 
 
 def self_ensemble(*, teacher: str | None = None, share: float = 0.9) -> tuple[Objective, ...]:
-    """Mean squared error to a mix of the true colours and of what a teacher makes of them, see `Teacher`."""
+    """Mean squared error to a mix of the true colours and a teacher's, see `Teacher`."""
     if teacher is None:
         raise ValueError("a preset or weights file that teaches is needed: objective.teacher")
-    guide = Teacher(teacher, share)
+    mentor = Teacher(teacher, share)
 
     def loss(network: ImplicitSR, batch: Batch) -> Tensor:
         prediction = network(batch.lr, batch.coord, batch.cell, batch.stages)
-        return (prediction.float() - guide.aim(batch)).square().mean()
+        return (prediction.float() - mentor.target(batch)).square().mean()
 
     return (loss,)
 
 
 @torch.no_grad()
-def turned_mean(network: ImplicitSR, batch: Batch) -> Tensor:
-    """The mean of a network's colours (B, Q, 3) over eight turned and mirrored copies of LR, in fp32."""
+def self_ensemble_mean(network: ImplicitSR, batch: Batch) -> Tensor:
+    """The mean of a network's colours (B, Q, 3) over eight turned and mirrored copies of LR, in fp32.
+
+    Not `geometry.self_ensemble`, which turns whole results back: here coordinates are turned along with LR.
+    """
     total = torch.zeros_like(batch.hr, dtype=torch.float32)
     for turn in range(COPIES):
         total += network(*turned(batch, turn)).float()

@@ -1,10 +1,8 @@
-"""What training minimises: by the name a recipe gives, one loss for every optimiser step that a batch is used for.
+"""Objectives by the name that a recipe gives.
 
-An objective is a callable (network, batch) -> loss. The batch is on the network's device and in the normalised
-domain of the preset, as the network sees it. A recipe's objective gives one or several of them: each gets an
-optimiser step of its own on the same batch, in order. `colours` are those of regression and of LINF, `distillation`
-learns from a teacher, `autoencoder`, `latent` and `finetune` are the stages of the diffusion models; `stage` says what a
-stage may have beside its loss.
+An objective is a callable (network, batch) -> loss. The batch is on the network's device and normalised as the network
+sees it. The objective of a recipe is one such loss or several: each gets an optimiser step of its own on the same batch,
+in order.
 """
 
 import inspect
@@ -56,7 +54,7 @@ def make_objective(
 ) -> tuple[Objective, ...]:
     """The losses of `part`: its name in OBJECTIVES, and that function's keyword arguments.
 
-    Raises PresetError (as `make`, or no noise of a preset where it is needed).
+    Raises PresetError (as `make`, or a preset without the section [diffusion] that the objective needs).
     """
     maker, given = OBJECTIVES.get(part.name), {}
     if maker is not None and "diffusion" in inspect.signature(maker).parameters:

@@ -1,8 +1,8 @@
 """Training recipes: typed settings read from TOML, with changes from the command line.
 
-A recipe describes a network as a preset does, or takes that of a preset by name (`preset = "rdn-liif"`), and adds how
-it is trained. The file's own settings are one way to train the family, as a rule the published one; a table
-`[variant.NAME]` holds what another way changes. Unknown keys are errors with a suggestion.
+A recipe describes a network as a preset does, or names a preset (`preset = "rdn-liif"`), and adds how it is trained. Its
+settings are as a rule the published ones; a table `[variant.NAME]` holds the settings that another way of training
+changes. Unknown keys are errors with a suggestion.
 """
 
 import tomllib
@@ -18,7 +18,7 @@ from srcli.data.samples import SampleSettings
 from srcli.data.scale_schedule import ScaleSchedule
 from srcli.errors import PresetError, suggest
 
-# what a preset says of itself, and of other weights
+# Sections of a preset about itself and its own weights.
 NOT_INHERITED = ("name", "params", "weights", "training", "reported", "cost")
 
 
@@ -65,7 +65,7 @@ class ScheduleSettings:
 
 @dataclass(frozen=True)
 class InitSettings:
-    """What a new run takes from the weights given with --init: everything that is there, or only the encoder."""
+    """What a new run takes from the weights given with --init: everything, or only the encoder."""
 
     take: Literal["whole", "encoder"] = "whole"
 
@@ -96,7 +96,9 @@ class Recipe:
     optim: OptimSettings = field(default_factory=OptimSettings)  # optimiser, learning rate, length
     init: InitSettings = field(default_factory=InitSettings)  # what is taken from weights to start from
     validation: ValidationSettings = field(default_factory=ValidationSettings)
-    overfit: int = 0  # train on so many samples again and again, to see that it can learn at all; 0: on all
+    overfit: int = (
+        0  # train on so many samples over and over, to test that the network learns at all; 0: on all
+    )
 
     @property
     def scale_schedule(self) -> ScaleSchedule:

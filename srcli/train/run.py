@@ -1,4 +1,4 @@
-"""A run made ready: photos read, network built, weights and position taken up, configuration checked."""
+"""Preparing a run: photos read, network built, weights and position loaded, memory measured."""
 
 import os
 import weakref
@@ -44,14 +44,14 @@ def device_here(name: str) -> torch.device:
 
 @dataclass
 class Run:
-    """What a call of `train` works with."""
+    """Everything that a call of `train` works with."""
 
     recipe: Recipe  # what is trained, and how
     photos: Photos  # those of this process
     trainer: Trainer  # network, optimiser, position
     loader: BatchLoader  # its samples
     validation: Validation  # what it is measured on
-    configuration: dict[str, Any]  # all that decides what it becomes
+    configuration: dict[str, Any]  # everything that decides the trained weights
     validated: dict[str, float] | None = None  # the last measurement, if it was at the last step
     step_validated: int | None = None  # the step of that measurement
 
@@ -67,7 +67,7 @@ class Run:
         return found
 
     def write_samples(self, out: Path) -> None:
-        """Write what the averaged weights make of some held-out pictures."""
+        """Write some held-out pictures as the averaged weights enlarge them."""
         path = out / "samples" / f"step_{self.trainer.step:08d}.png"
         self.validation.write_samples(self.trainer.average, self.trainer.device, path)
 
@@ -92,7 +92,7 @@ def prepare(
     own = data[ranks.rank :: ranks.world] if recipe.split_shards else data
     trainer = Trainer(recipe, device, ranks)
     trainer.taught = _teachers(recipe, data, None if state is not None else init)
-    for stage in trainer.stages:  # what its files lack is said before photos are read
+    for stage in trainer.stages:  # missing files of a loss are an error before photos are read
         stage.begin(trainer.network, trainer.step, recipe.optim.steps)
     photos = _read_photos(recipe, own, out, notify, force=force)
     if recipe.optim.precision == "auto":
@@ -145,7 +145,7 @@ def _read_photos(
 
 
 def _teachers(recipe: Recipe, data: Sequence[Path], init: Path | None) -> list[str]:
-    """The photos, and what taught the weights that a run begins with, its teacher, and what judges its pictures."""
+    """Lines for the model card: the photos, weights the run starts from, its teacher, its perceptual backbone."""
     found, args = [path.name for path in data], recipe.objective.args
     for role, model in (("started from", init), ("teacher", args.get("teacher"))):
         if model is not None:
@@ -155,16 +155,16 @@ def _teachers(recipe: Recipe, data: Sequence[Path], init: Path | None) -> list[s
     return found
 
 
-SHARE = 0.9  # of the free memory that a step may take; kernels need some that is not seen here
-GAPS = 6  # times the tensors: what a step may take where freed memory is kept, see `give_back_freed_memory`
+SHARE = 0.9  # of the free memory that a step may take; kernels need some that is not counted here
+GAPS = 6  # a step may take so many times its tensors if freed memory is kept, see `give_back_freed_memory`
 
 
 class _TooMuchError(Exception):
-    """A pass takes more than it may."""
+    """A pass needs more memory than allowed."""
 
 
 class _Tracker(TorchDispatchMode):
-    """Inside, bytes of all tensors that are made are counted, on any device; `peak` is beside parameters' gradients."""
+    """Counts the bytes of all tensors that are made inside, on any device; `peak` leaves out gradients of parameters."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], most: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -218,9 +218,9 @@ class _Tracker(TorchDispatchMode):
 def cut_to_fit(
     trainer: Trainer, loader: BatchLoader, notify: Callable[[str], None], *, always: bool = False
 ) -> None:
-    """Set the pieces in which `trainer` passes a batch through: as few as fit into the memory, else ResourceError.
+    """Set the number of pieces that `trainer` splits a batch into: as few as fit into memory, else ResourceError.
 
-    A pass of one sample is measured, and where it is close one of two: no decoder takes more for each of many. The
+    A pass of one sample is measured, and if memory is tight one of two: no decoder needs more per sample for many. The
     gradient is the same but for the order of sums and for how noise is drawn. A run that had more pieces keeps them, so
     that it is resumed bit for bit.
     """
@@ -262,7 +262,7 @@ def cut_to_fit(
 
 
 def _measured(trainer: Trainer, batch: Batch, most: int) -> tuple[int, int] | None:
-    """Bytes that all passes of a step take at most beside the gradients, and of these; None where they are more than `most`."""
+    """Peak bytes of the passes of a step without gradients, and bytes of gradients; None for more than `most`."""
     try:
         with _Tracker(trainer.parameters, most) as tracker:
             trainer.try_pass(batch)

@@ -1,4 +1,4 @@
-"""What a run is made of: network, optimiser, averaged weights and the position, and how one step changes them."""
+"""The state of a run (network, optimiser, averaged weights, position), and how one step changes it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ COMPILE = {"default": "default", "graph": "reduce-overhead"}  # the latter captu
 
 
 class Trainer:
-    """Network, optimiser, average and position of one run; PresetError for what does not fit together."""
+    """Network, optimiser, averaged weights and position of one run; PresetError for parts that do not fit together."""
 
     def __init__(self, recipe: Recipe, device: torch.device, ranks: Ranks = Ranks()) -> None:  # noqa: B008
         torch.manual_seed(recipe.optim.seed)
         optim = recipe.optim
         self.recipe, self.device, self.ranks = recipe, device, ranks
-        self.taught: list[str] = []  # by what, see `srcli.train.run`
+        self.taught: list[str] = []  # data and teachers, see `srcli.train.run`
         self.network = channels_last(build(recipe.preset).to(device))
         _check_cascade(recipe, self.network)
         freeze(self.network, optim.freeze, recipe.preset.name)
@@ -51,9 +51,9 @@ class Trainer:
                 hint="Take a smaller network, or free some memory.",
             )
         self.average: ImplicitSR = copy.deepcopy(self.network).requires_grad_(requires_grad=False)
-        self.asked = self.network
+        self.compiled = self.network
         if optim.compile != "off":
-            self.asked = torch.compile(self.network, mode=COMPILE[optim.compile])  # type: ignore[assignment]
+            self.compiled = torch.compile(self.network, mode=COMPILE[optim.compile])  # type: ignore[assignment]
         self.objectives = make_objective(recipe.objective, recipe.preset.name, recipe.preset.diffusion)
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         self.stages = [objective for objective in self.objectives if isinstance(objective, TrainingLoss)]
@@ -63,15 +63,15 @@ class Trainer:
         )
         self.precision = training_precision(optim.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == "fp16")
-        self.pieces = 1  # in which a batch is passed through, so that a step fits into the memory
-        self.step = self.updates = 0  # steps that are done, and updates of the next one
+        self.pieces = 1  # of a batch, passed through one after the other so that a step fits into memory
+        self.step = self.updates = 0  # steps that are done, and updates that are done of the next one
         self.best = -math.inf
         self.skipped = 0
         self.skipped_in_a_row = 0
 
     @property
     def preset(self) -> Preset:
-        """What weights files say of the network: the recipe's preset, and all that has taught it."""
+        """The preset that weights files carry: the recipe's, with data and teachers."""
         preset = self.recipe.preset
         return replace(preset, training=replace(preset.training, data="; ".join(self.taught) or None))
 
@@ -109,11 +109,11 @@ class Trainer:
             ) from None
 
     def start_from(self, weights: Mapping[str, Tensor], where: str) -> list[str]:
-        """Take trained weights, and give the names of the tensors that were not; optimiser and schedule start anew.
+        """Load trained weights; returns the names of tensors that they lack. Optimiser and schedule start anew.
 
-        A shallower encoder grows. With `init.take = "encoder"` nothing else is taken; otherwise the weights may lack
-        parts (a further branch), but must not have others. Raises WeightsError (shapes differ, or parts are too many or
-        none).
+        A shallower encoder is extended. With `init.take = "encoder"` only the encoder is taken; otherwise the weights
+        may lack parts (a further branch), but must not have others. Raises WeightsError (shapes differ, or there are
+        other parts, or none).
         """
         prefix, weights = "encoder.", self.network.grown(weights)
         encoder = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
@@ -151,8 +151,8 @@ class Trainer:
         """One step on a batch in one or several equal parts; returns the loss over all processes.
 
         Every loss of the objective updates the weights in turn. An update without a finite loss or gradient changes
-        nothing. Every pass, but no update, is done inside what `within` gives; where that ends a pass, the updates that
-        are done remain, and the next call, also of a resumed run, goes on after them.
+        nothing. Passes, but not updates, run inside the context `within`; if that ends a pass, updates that are done
+        remain, and the next call, also of a resumed run, goes on after them.
         """
         batches = [self._normalised(piece) for part in parts for piece in part.pieces(self.pieces)]
         for group in self.optimiser.param_groups:
@@ -169,7 +169,7 @@ class Trainer:
                     self.adversary if self.step >= getattr(objective, "discriminator_from", 0) else None
                 )
                 with within():
-                    loss += self._pass(self.asked, objective, batch, len(batches), adversary)
+                    loss += self._pass(self.compiled, objective, batch, len(batches), adversary)
             average_over(self.ranks, [loss, *(p.grad for p in self.parameters if p.grad is not None)])
             finite = self._update(loss) and finite
             if self.adversary:
@@ -185,7 +185,7 @@ class Trainer:
     def _pass(
         self, network: ImplicitSR, objective: Objective, batch: Batch, parts: int, adversary: Adversary | None
     ) -> Tensor:
-        """Add the gradients of one of `parts` passes, the discriminator's too if it learns; the share of the loss."""
+        """Add the gradients of one of `parts` passes (and the discriminator's); returns its share of the loss."""
         with torch.autocast(self.device.type, DTYPES[self.precision], enabled=self.precision != "fp32"):
             part = objective(network, batch) / parts
         self.scaler.scale(part).backward()
@@ -194,7 +194,7 @@ class Trainer:
         return part.detach()
 
     def try_pass(self, batch: Batch) -> None:
-        """Do all passes of a step with a batch, and leave everything as it was."""
+        """Run all passes of a step on a batch, and restore everything."""
         networks = [self.network, *([self.adversary.network] if self.adversary else [])]
         buffers = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
         normalised = self._normalised(batch)
@@ -212,13 +212,13 @@ class Trainer:
                     buffer.copy_(value)
 
     def drop_gradients(self) -> None:
-        """Forget the gradients of passes that no step was made of."""
+        """Drop the gradients of passes that were not finished."""
         for network in (self.network, *([self.adversary.network] if self.adversary else [])):
             network.zero_grad(set_to_none=True)
 
     @property
     def bytes_to_come(self) -> int:
-        """Bytes that the optimisers take from their first step on, as long as that has not been."""
+        """Bytes that the optimisers will take at their first step; 0 after it."""
         halves = 1 if self.recipe.optim.optimiser == "adamw-8bit" else 4
         pairs = [(self.optimiser, self.parameters)]
         if self.adversary:
@@ -226,7 +226,7 @@ class Trainer:
         return sum(2 * halves * p.numel() for optimiser, own in pairs if not optimiser.state for p in own)
 
     def _seed(self, *place: int) -> None:
-        """Make an objective's noise a function of the step, so that a resumed run draws what it would have drawn."""
+        """Make an objective's noise a function of the step, so that a resumed run draws the same."""
         numbers = (self.recipe.optim.seed, self.step, self.ranks.rank, *place)
         digest = hashlib.blake2b(repr(numbers).encode(), digest_size=7).digest()
         torch.manual_seed(int.from_bytes(digest, "big"))
@@ -263,7 +263,7 @@ class Trainer:
 
 
 class Adversary:
-    """The discriminator of a stage, its optimiser and how it learns."""
+    """The discriminator of a stage with its optimiser."""
 
     def __init__(self, stage: TrainingLoss, optim: OptimSettings, device: torch.device) -> None:
         assert stage.discriminator is not None
@@ -285,7 +285,7 @@ class Adversary:
         loss.backward()
 
     def step(self, lr: float, ranks: Ranks, *, learn: bool) -> None:
-        """Change the discriminator's weights by its gradients, if it has any, they are finite and it is to `learn`."""
+        """Update the discriminator if it has gradients, they are finite, and `learn` is set."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if not gradients:
             return
@@ -297,7 +297,7 @@ class Adversary:
 
 
 def make_optimiser(optim: OptimSettings, parameters: Sequence[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser that the settings ask for. Raises ResourceError (it needs a package that is not here)."""
+    """The optimiser of the settings. Raises ResourceError (it needs a package that is not installed)."""
     if optim.optimiser == "adamw-8bit":
         if importlib.util.find_spec("bitsandbytes") is None:
             raise ResourceError(
@@ -314,7 +314,7 @@ def make_optimiser(optim: OptimSettings, parameters: Sequence[nn.Parameter]) -> 
 
 
 def freeze(network: nn.Module, beginnings: Sequence[str], where: str) -> None:
-    """Keep parameters whose names begin so from being trained; PresetError if there are none, or none are left."""
+    """Freeze parameters by the beginnings of their names; PresetError for a beginning of none, or if none are left."""
     names = [name for name, _ in network.named_parameters()]
     for beginning in beginnings:
         if not any(name.startswith(beginning) for name in names):

@@ -1,4 +1,4 @@
-"""How a run is measured: by the code of `srcli eval`, on pictures that it does not see."""
+"""How a run is measured: by the code of `srcli eval`, on pictures that it is not trained on."""
 
 import math
 from collections.abc import Sequence
@@ -30,9 +30,9 @@ SHOWN = 4  # pictures on the sheet of samples
 
 
 class Validation:
-    """The pictures that one run is measured on: centres of photos held out, and further sets.
+    """The pictures that a run is measured on: centres of held-out photos, and benchmarks.
 
-    One of the `stages` that measures what it trains replaces all other measurements. Raises UsageError (a scale at
+    A stage with a measurement of its own replaces all others. Raises UsageError (a scale at
     which the border of the protocol leaves nothing of a picture).
     """
 
@@ -106,7 +106,7 @@ class Validation:
             write_png(path, np.concatenate([row[:, :width] for row in rows]))
 
     def _pairs(self, device: torch.device) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """LR and HR of the held-out pictures, damaged as those that are trained on, normalised."""
+        """LR and HR of the held-out pictures, degraded like the training pictures, normalised."""
         mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in self.recipe.preset.mean_std)
         pairs = []
         for number, crop in enumerate(self.crops.values()):
@@ -117,7 +117,7 @@ class Validation:
         return pairs
 
     def _damaged(self, hr: U8, size: Size, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The LR picture of the `number`th HR picture, and what it is to become."""
+        """LR and HR of the held-out picture with this number; HR may be sharpened."""
         picture, name = torch.tensor(hr), self.recipe.data.degradation
         if name == "bicubic":
             return torch.tensor(pillow_bicubic(hr, size)), picture

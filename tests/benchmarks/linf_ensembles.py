@@ -56,7 +56,7 @@ def trained(case: dict, base: Upscaler, photos: list, steps: int) -> ImplicitSR:
         (loss,) = stages[step >= DENSITY_ALONE * steps]
         for group in optimiser.param_groups:
             group["lr"] = 2e-3 * min(1, (step + 1) / 30) * (1 + math.cos(math.pi * step / steps)) / 2
-        batch = sampler.drawn(0, step, range(4))
+        batch = sampler.draw(0, step, range(4))
         optimiser.zero_grad()
         loss(network, batch._replace(lr=batch.lr * 2 - 1, hr=batch.hr * 2 - 1)).backward()
         torch.nn.utils.clip_grad_norm_(decoder.parameters(), 20)

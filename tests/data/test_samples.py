@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from srcli.data.photos import Photo, is_held_out, load_photos, photograph_of
-from srcli.data.samples import Sampler, SampleSettings, batch_rng
+from srcli.data.samples import Sampler, SampleSettings
 from srcli.errors import NothingToDoError
 from srcli.geometry import dihedral
 
@@ -20,7 +20,7 @@ def picture(h, w, seed=0):
 
 def test_a_batch_is_a_function_of_seed_and_step():
     sampler = Sampler([Photo("a", "a", picture(150, 130))], SampleSettings(patch=16, queries=64))
-    first, again, other = (sampler.batch(3, batch_rng(1, step)) for step in (7, 7, 8))
+    first, again, other = (sampler.draw(1, step, range(3)) for step in (7, 7, 8))
     assert all((a == b).all() for a, b in zip(first[:4], again[:4], strict=True))
     assert not (first.lr == other.lr).all()
 
@@ -30,7 +30,7 @@ def test_colours_are_those_of_the_crop_that_the_patch_was_reduced_from():
     sampler = Sampler(
         [Photo("a", "a", pixels)], SampleSettings(patch=32, queries=200, scales=(2, 2), shrink=0)
     )
-    lr, hr, coord, cell = (t.numpy() for t in sampler.batch(1, batch_rng(0, 0))[:4])
+    lr, hr, coord, cell = (t.numpy() for t in sampler.draw(0, 0, [0])[:4])
     assert cell[0].tolist() == [2 / 64, 2 / 64]
     rows, cols = (np.rint((coord[0, :, k] + 1) * 32 - 0.5).astype(int) for k in (0, 1))
     matches = []
@@ -48,7 +48,7 @@ def drawn(pixels, **settings):
     sampler = Sampler(
         [Photo("a", "a", pixels)], SampleSettings(patch=32, scales=(2, 2), shrink=0, **settings)
     )
-    lr, hr, coord, _ = (t.numpy() for t in sampler.batch(1, batch_rng(3, 0))[:4])
+    lr, hr, coord, _ = (t.numpy() for t in sampler.draw(3, 0, [0])[:4])
     seen = np.rint(lr[0].transpose(1, 2, 0) * 255)
 
     def reduced(turned):
@@ -85,7 +85,7 @@ def test_dither_is_uniform_noise_of_half_a_level():
 
 def test_scales_stay_inside_the_range_and_the_photo():
     sampler = Sampler([Photo("a", "a", picture(60, 100))], SampleSettings(patch=20, queries=4, scales=(1, 4)))
-    cells = np.concatenate([sampler.batch(4, batch_rng(0, step)).cell.numpy() for step in range(30)])
+    cells = np.concatenate([sampler.draw(0, step, range(4)).cell.numpy() for step in range(30)])
     sides = 2 / cells
     assert sides.min() >= 20
     assert sides.max() <= 60
@@ -136,7 +136,7 @@ def test_no_photo_at_all_is_an_error_that_says_why(tmp_path):
 
 def test_a_step_has_the_same_samples_however_it_is_split():
     sampler = Sampler([Photo("a", "a", picture(150, 130))], SampleSettings(patch=16, queries=64))
-    whole, *parts = (sampler.drawn(1, 7, numbers) for numbers in (range(5), range(2), range(2, 5)))
+    whole, *parts = (sampler.draw(1, 7, numbers) for numbers in (range(5), range(2), range(2, 5)))
     for at, joined in enumerate(whole[:4]):
         assert (joined.numpy() == np.concatenate([part[at].numpy() for part in parts])).all()
     assert not (whole.lr[0] == whole.lr[1]).all()
@@ -145,11 +145,11 @@ def test_a_step_has_the_same_samples_however_it_is_split():
 def test_a_batch_can_share_one_scale():
     settings = SampleSettings(patch=16, queries=4, scales=(1, 4), scale_per="batch")
     sampler = Sampler([Photo("a", "a", picture(150, 130))], settings)
-    cells = [sampler.drawn(1, step, range(3)).cell.numpy() for step in range(6)]
+    cells = [sampler.draw(1, step, range(3)).cell.numpy() for step in range(6)]
     assert all((cell == cell[0]).all() for cell in cells)
     assert len({float(cell[0, 0]) for cell in cells}) == 6
 
 
 def test_a_photo_too_small_for_a_scale_gives_what_it_can():
     sampler = Sampler([Photo("a", "a", picture(50, 90))], SampleSettings(patch=20, queries=4))
-    assert (2 / sampler.drawn(0, 0, range(3), (4, 12)).cell.numpy() == 50).all()
+    assert (2 / sampler.draw(0, 0, range(3), (4, 12)).cell.numpy() == 50).all()

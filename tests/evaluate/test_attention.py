@@ -18,12 +18,13 @@ from srcli.geometry import Size
 from srcli.models.sr import Frame
 from srcli.weights.build import build
 from srcli.weights.checkpoint import save
+from tests.helpers.presets import EDSR
 
 CLIT = {"name": "lit", "branches": 3, "side": 5, "base_dim": 16, "n_heads": 4, "hidden": [8]}
 
 
 def preset_of(decoder, encoder=None):
-    encoder = encoder or {"name": "edsr", "n_resblocks": 1, "n_feats": 16, "mean_shift": False}
+    encoder = encoder or EDSR | {"n_feats": 16}
     return parse_preset({"title": "Tiny", "encoder": encoder, "decoder": decoder}, name="tiny")
 
 

@@ -36,12 +36,7 @@ from srcli.metrics import METRICS, Metric
 from srcli.processes import Ranks
 from srcli.weights.build import build
 from tests.data.test_benchmarks import picture, put
-
-TINY = {
-    "title": "tiny",
-    "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 8, "mean_shift": False},
-    "decoder": {"name": "blend", "width": 8, "hidden": [8]},
-}
+from tests.helpers.presets import TINY
 
 
 def smooth(h=48, w=40, seed=0):
@@ -135,8 +130,10 @@ def test_ranks_share_the_pictures_and_lose_none(few):
         for rank in (0, 1)
         for r in evaluate(models, [few], [2, 3], metrics=["psnr"], ranks=Alone(rank, 2)).rows
     ]
-    strip = [(r.model, r.image, r.scale, r.metrics["psnr"]) for r in whole]
-    assert sorted((r.model, r.image, r.scale, r.metrics["psnr"]) for r in parts) == sorted(strip)
+    told, expected = (
+        sorted((r.model, r.image, r.scale, r.metrics["psnr"]) for r in rows) for rows in (parts, whole)
+    )
+    assert told == expected
 
 
 class Alone(Ranks):
@@ -289,33 +286,18 @@ def test_results_have_the_size_of_the_truth_or_of_what_the_protocol_crops_it_to(
 # --- models -------------------------------------------------------------------------------------------------------
 
 
-def test_self_ensemble_is_the_mean_over_eight_views(network):
-    lr = smooth(20, 16)
-    views = []
-    for transpose in (False, True):
-        for up_down in (False, True):
-            for left_right in (False, True):
-                x = lr.transpose(1, 0, 2) if transpose else lr
-                x = x[::-1] if up_down else x
-                x = x[:, ::-1] if left_right else x
-                size = Size(30, 40) if transpose else Size(40, 30)
-                y = network.enlarge(np.ascontiguousarray(x), size, Draw()).pixels
-                y = y[:, ::-1] if left_right else y
-                y = y[::-1] if up_down else y
-                views.append(y.transpose(1, 0, 2) if transpose else y)
-    result = SelfEnsemble(network).enlarge(lr, Size(40, 30), Draw())
-    np.testing.assert_allclose(result.pixels, np.mean(views, axis=0), atol=1e-6)
-    assert SelfEnsemble(network).name == "tiny+tta"
-
-
-def test_rotations_alone_are_the_mean_over_four_views(network):
+def test_self_ensemble_is_the_mean_over_eight_views_or_four_rotations(network):
     lr, views = smooth(20, 16), []
-    for turns in range(4):
-        size = Size(30, 40) if turns % 2 else Size(40, 30)
-        y = network.enlarge(np.ascontiguousarray(np.rot90(lr, turns)), size, Draw()).pixels
-        views.append(np.rot90(y, -turns))
-    result = SelfEnsemble(network, ROTATIONS).enlarge(lr, Size(40, 30), Draw())
-    np.testing.assert_allclose(result.pixels, np.mean(views, axis=0), atol=1e-6)
+    for mirrored in (False, True):
+        for turns in range(4):
+            x = np.rot90(lr[:, ::-1] if mirrored else lr, turns)
+            size = Size(30, 40) if turns % 2 else Size(40, 30)
+            y = np.rot90(network.enlarge(np.ascontiguousarray(x), size, Draw()).pixels, -turns)
+            views.append(y[:, ::-1] if mirrored else y)
+    for model, expected in ((SelfEnsemble(network), views), (SelfEnsemble(network, ROTATIONS), views[:4])):
+        result = model.enlarge(lr, Size(40, 30), Draw())
+        np.testing.assert_allclose(result.pixels, np.mean(expected, axis=0), atol=1e-6)
+    assert SelfEnsemble(network).name == "tiny+tta"
 
 
 @pytest.mark.parametrize("name", ["nearest", "bilinear", "bicubic", "lanczos"])
@@ -442,26 +424,10 @@ def test_published_tables_have_all_their_figures():
     per_table = {name: sum(f.source == name for f in papers) for name in {f.source for f in papers}}
     assert len(papers) == 1990
     assert per_table == {
-        "fplia/1": 400,
-        "fplia/2": 24,
-        "fplia/3": 24,
-        "fplia/4": 36,
-        "fplia/5": 24,
-        "fplia/6": 9,
-        "linf/1": 600,
-        "linf/2": 47,
-        "linf/3": 12,
-        "linf/4": 20,
-        "lgcaa/I": 270,
-        "lgcaa/II": 36,
-        "lgcaa/III": 54,
-        "clit/1": 139,
-        "clit/2": 168,
-        "clit/3": 24,
-        "clit/4": 49,
-        "clit/5": 24,
-        "clit/6": 30,
-    }
+        "fplia/1": 400, "fplia/2": 24, "fplia/3": 24, "fplia/4": 36, "fplia/5": 24, "fplia/6": 9,
+        "linf/1": 600, "linf/2": 47, "linf/3": 12, "linf/4": 20, "lgcaa/I": 270, "lgcaa/II": 36, "lgcaa/III": 54,
+        "clit/1": 139, "clit/2": 168, "clit/3": 24, "clit/4": 49, "clit/5": 24, "clit/6": 30,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -495,17 +461,17 @@ def test_shares_are_fractions_however_they_were_printed():
 
 
 def test_presets_know_what_tables_call_them():
-    assert published_name(load_preset("lgcaa")) == ("LGCAA", None)
-    assert published_name(load_preset("edsr-baseline-liif")) == ("LIIF", "EDSR-baseline")
-    assert published_name(load_preset("rdn-lit")) == ("LIT", "RDN")
-    assert published_name(load_preset("rdn-clit3")) == ("CLIT", "RDN")
-    assert published_name(load_preset("edsr-baseline-blend")) is None
+    known = {
+        "lgcaa": ("LGCAA", None), "edsr-baseline-liif": ("LIIF", "EDSR-baseline"), "rdn-lit": ("LIT", "RDN"),
+        "rdn-clit3": ("CLIT", "RDN"), "edsr-baseline-blend": None,
+    }  # fmt: skip
+    assert {name: published_name(load_preset(name)) for name in known} == known
 
 
 def test_a_part_of_a_set_is_marked_and_not_compared_with_figures_of_the_whole(few, tmp_path):
     path = tmp_path / "paper.csv"
     path.write_text("method,benchmark,scale,metric,value\nbicubic,few,4,psnr-y,20.5\n")
-    references = References(read_figures(path), {})
+    references = References(read_figures(path), {})  # figures of one's own
     for limit, images in ((1, "1 of 2"), (2, "2")):
         found = evaluate([open_model("bicubic")], [few], [4], metrics=["psnr-y"], limit=limit)
         table = tables(found, Options(references=references))[0]
@@ -515,7 +481,11 @@ def test_a_part_of_a_set_is_marked_and_not_compared_with_figures_of_the_whole(fe
         assert (line.get("diff", "-") == "-") == (limit == 1)
         assert any("no difference to a part" in note for note in table.below) == (limit == 1)
         mean = document(found, Options(references=references))["mean"][0]
-        assert (mean["published"]["psnr-y"]["difference"] is None) == (limit == 1)
+        expected = None if limit == 1 else pytest.approx(mean["psnr-y"] - 20.5)
+        assert mean["published"]["psnr-y"]["difference"] == expected
+    path.write_text("method,value\nx,1\n")
+    with pytest.raises(UsageError, match="columns"):
+        read_figures(path)
     broken = evaluate([Broken()], [few], [4], metrics=["psnr-y"])
     assert tables(broken, Options())[0].lines[0][3] == "1 of 2"
 
@@ -535,21 +505,13 @@ class Broken(Interpolation):
 @pytest.mark.parametrize(
     ("preset", "decoder", "rows"),
     [
-        (
-            "edsr-baseline-blend",
-            {"name": "linf", "patch": 3, "hidden_dim": 16},
-            {"LINF"},
-        ),  # a table has the method
-        (
-            "edsr-baseline-blend",
-            None,
-            {"MetaSR", "LIIF", "LTE"},
-        ),  # none has: the encoder's, of the same family
+        ("edsr-baseline-blend", {"name": "linf", "patch": 3, "hidden_dim": 16}, {"LINF"}),  # a table has the method
+        ("edsr-baseline-blend", None, {"MetaSR", "LIIF", "LTE"}),  # none has: the encoder's, of the same family
         ("edsr-baseline-liif", None, set()),  # it stands beside its own
         ("rdn-liif", {"name": "blend"}, {"MetaSR", "LIIF", "LTE", "CiaoSR", "CLIT"}),
         ("fplia-small", None, {"FPLIA"}),
     ],
-)
+)  # fmt: skip
 def test_a_network_that_no_table_has_is_shown_among_the_published_rows_of_its_kind(preset, decoder, rows):
     table = {**load_preset(preset).to_dict(), **({"decoder": decoder} if decoder else {})}
     chosen = parse_preset(table, name="ours")
@@ -578,19 +540,6 @@ def test_published_rows_stand_below_ours(few, tmp_path):
     assert lines[1] == ["published: EDSR-baseline LIIF (file)", "few", "x4", "-", "21.25", "-", "-", "-"]
     (row,) = document(found, Options(references=references))["published"]
     assert (row["benchmark"], row["scale"], row["values"]) == ("few", 4, {"psnr-y": 21.25})
-
-
-def test_own_figures_are_read_from_csv(tmp_path, few):
-    path = tmp_path / "paper.csv"
-    path.write_text("method,benchmark,scale,metric,value\nnearest,few,2,psnr-y,20.5\n")
-    found = evaluate([open_model("nearest")], [few], [2], metrics=["psnr-y"])
-    options = Options(references=References(read_figures(path), {}))
-    mean = document(found, options)["mean"][0]
-    assert mean["published"]["psnr-y"]["difference"] == pytest.approx(mean["psnr-y"] - 20.5)
-    assert "20.50 (file)" in tables(found, options)[0].lines[0]
-    path.write_text("method,value\nx,1\n")
-    with pytest.raises(UsageError, match="columns"):
-        read_figures(path)
 
 
 def test_every_metric_is_measured_on_a_real_scene_or_says_why_not(few):

@@ -99,15 +99,8 @@ def rows_of(benchmark, scale, table):
 
 
 def test_a_rule_takes_the_best_within_its_limits_and_the_lower_of_equals():
-    table = {
-        0: (30.0, 8.0),
-        0.2: (29.9, 5.0),
-        0.4: (29.7, 4.0),
-        0.5: (29.7, 4.0),
-        0.6: (29.6, 2.0),
-        1: (28.0, 1.0),
-    }
-    drawn = curves(rows_of("s", 4, table))
+    values = [(30.0, 8.0), (29.9, 5.0), (29.7, 4.0), (29.7, 4.0), (29.6, 2.0), (28.0, 1.0)]
+    drawn = curves(rows_of("s", 4, dict(zip((0, 0.2, 0.4, 0.5, 0.6, 1), values, strict=True))))
     taken = {text: choice(parse_rule(text), drawn, 4).temperature for text in (
         "niqe", "niqe@psnr>=-0.3dB", "niqe@psnr>=-0.35", "niqe@psnr>=29.8", "psnr", "niqe@psnr>=31", "psnr@niqe<=-4",
     )}  # fmt: skip
@@ -230,27 +223,19 @@ def test_csv_has_the_columns_that_are_promised(result):
     assert float(lines[0]["psnr"]) == first.metrics["psnr"]
 
 
-def test_json_holds_the_choice_and_is_read_by_pareto(result, tmp_path):
+def test_pareto_reads_json_with_the_choice_and_csv_of_an_unstated_protocol(result, tmp_path):
     path = tmp_path / "sweep.json"
     path.write_text(json_text(document(result)))
-    found = panels(read_rows(path), axis("psnr"), axis("spectrum"))
+    stated = read_rows(path)
+    found = panels(stated, axis("psnr"), axis("spectrum"))
     assert len(found) == 2
     assert [point.temperature for point in found[0].points] == TAUS
     assert document(result)["recommended"][0]["temperature"] == result.recommended[2]
-
-
-def test_csv_is_read_by_pareto_as_of_an_unstated_protocol(result, tmp_path):
     path = tmp_path / "sweep.csv"
     path.write_text(csv_text(csv_lines(result.found)))
     rows = read_rows(path)
     assert {row.protocol for row in rows} == {"unstated"}
-    assert [row.metrics for row in rows] == [row.metrics for row in read_rows(_json(result, tmp_path))]
-
-
-def _json(result, folder):
-    path = folder / "rows.json"
-    path.write_text(json_text(document(result)))
-    return path
+    assert [row.metrics for row in rows] == [row.metrics for row in stated]
 
 
 def test_the_picture_shows_the_published_points_of_tables_with_both_metrics():

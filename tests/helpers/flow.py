@@ -7,10 +7,11 @@ from srcli.engine.upscaler import Upscaler
 from srcli.evaluate.models import Network
 from srcli.weights.build import build
 from srcli.weights.checkpoint import save
+from tests.helpers.presets import EDSR
 
 TABLE = {
     "title": "Tiny flow",
-    "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 8, "mean_shift": False},
+    "encoder": EDSR,
     "decoder": {"name": "linf", "patch": 3, "hidden_dim": 8, "hidden": [16, 16]},
     "weights": {"license": "Apache-2.0"},
 }

@@ -2,11 +2,8 @@
 
 import json
 
-TINY = {
-    "title": "Tiny",
-    "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 8, "mean_shift": False},
-    "decoder": {"name": "blend", "width": 8, "hidden": [8]},
-}
+EDSR = {"name": "edsr", "n_resblocks": 1, "n_feats": 8, "mean_shift": False}
+TINY = {"title": "Tiny", "encoder": EDSR, "decoder": {"name": "blend", "width": 8, "hidden": [8]}}
 
 
 def toml(value):

@@ -67,21 +67,6 @@ def test_a_constant_stays_constant_and_integers_become_floats():
         assert np.abs(out - 0.2).max() < 1e-6
 
 
-def test_the_cubic_is_keys_with_minus_one_half():
-    impulse = np.zeros((9, 1), np.float32)
-    impulse[4] = 1
-    out = resize(impulse, (36, 1), kernel="bicubic")[:, 0]
-
-    def keys(x, a=-0.5):
-        x = abs(x)
-        if x < 1:
-            return (a + 2) * x**3 - (a + 3) * x**2 + 1
-        return a * x**3 - 5 * a * x**2 + 8 * a * x - 4 * a if x < 2 else 0
-
-    expected = [keys((i + 0.5) / 4 - 4.5) for i in range(36)]
-    assert np.abs(out[8:28] - expected[8:28]).max() < 1e-6
-
-
 def test_the_benchmarks_bicubic_is_pillows():
     picture = texture(21, 30, 3, np.uint8)
     expected = np.asarray(Image.fromarray(picture).resize((13, 9), Image.Resampling.BICUBIC))

@@ -9,18 +9,14 @@ from srcli.data.photos import Photo
 from srcli.data.samples import Batch, Sampler, SampleSettings
 from srcli.errors import ModelError, PresetError
 from srcli.geometry import centres, dihedral
-from srcli.train.losses import Teacher, turned_mean
+from srcli.train.losses import Teacher, self_ensemble_mean
 from srcli.train.objectives import make_objective
 from srcli.weights.build import build
 from srcli.weights.checkpoint import save
 from tests.helpers.flow import tiny_flow
+from tests.helpers.presets import TINY
 
-TABLE = {
-    "title": "tiny",
-    "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 8, "mean_shift": False},
-    "decoder": {"name": "blend", "width": 8, "hidden": [8]},
-    "pixels": {"mean": 0.5, "std": 0.5},
-}
+TABLE = TINY | {"pixels": {"mean": 0.5, "std": 0.5}}
 
 
 def network(seed):
@@ -38,8 +34,8 @@ def teacher(tmp_path):
 def drawn(numbers=(0, 1), **settings):
     rng = np.random.default_rng(0)
     photo = Photo("noise.png", "noise", rng.integers(0, 256, (60, 60, 3), dtype=np.uint8))
-    sampler = Sampler([photo], SampleSettings(patch=8, scales=(1.5, 3.0), queries=20, **settings))
-    batch = sampler.drawn(0, 0, numbers)
+    settings = {"patch": 8, "scales": (1.5, 3.0), "queries": 20} | settings
+    batch = Sampler([photo], SampleSettings(**settings)).draw(0, 0, numbers)
     return batch._replace(lr=batch.lr * 2 - 1, hr=batch.hr * 2 - 1)
 
 
@@ -67,7 +63,7 @@ def test_the_teacher_is_the_mean_of_turned_pictures_turned_back():
         torch.from_numpy(lr).permute(2, 0, 1)[None], torch.zeros(1, height * width, 3), coord,
         torch.tensor([[2 / height, 2 / width]]),
     )  # fmt: skip
-    found = turned_mean(net, batch)[0].numpy()
+    found = self_ensemble_mean(net, batch)[0].numpy()
     assert np.abs(found - mean).max() < 1e-5
     assert np.abs(found - whole(net, lr, height, width).reshape(-1, 3)).max() > 1e-2
 
@@ -76,7 +72,7 @@ def test_the_teacher_is_the_mean_of_turned_pictures_turned_back():
 def test_the_loss_is_the_squared_error_to_the_mix(teacher, share):
     net, batch = network(1), drawn()
     (loss,) = make_objective(Part("self-ensemble", {"teacher": str(teacher), "share": share}))
-    target = share * turned_mean(network(2), batch) + (1 - share) * batch.hr
+    target = share * self_ensemble_mean(network(2), batch) + (1 - share) * batch.hr
     expected = (net(batch.lr, batch.coord, batch.cell) - target).detach().numpy() ** 2
     assert float(loss(net, batch).detach()) == pytest.approx(float(expected.mean()), rel=1e-5)
 
@@ -84,27 +80,22 @@ def test_the_loss_is_the_squared_error_to_the_mix(teacher, share):
 def test_a_teacher_is_asked_once_about_samples_that_come_again(teacher):
     teaches, asked = Teacher(str(teacher), 0.9), []
     teaches.network.register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
-    aims = [teaches.aim(drawn(numbers)._replace(numbers=numbers)) for numbers in ((0, 1), (1, 2), (0, 2))]
+    aims = [teaches.target(drawn(numbers)._replace(numbers=numbers)) for numbers in ((0, 1), (1, 2), (0, 2))]
     assert asked == [2] * 8 + [1] * 8
     assert not any(p.requires_grad for p in teaches.network.parameters())
-    torch.testing.assert_close(aims[2], teaches.aim(drawn((0, 2))))
+    torch.testing.assert_close(aims[2], teaches.target(drawn((0, 2))))
 
 
-def patches(numbers=(0, 1)):
+def patches():
     """Samples with patches of 3x3 pixels, those at edges among them, of pictures of 16x16 pixels."""
-    rng = np.random.default_rng(0)
-    photo = Photo("noise.png", "noise", rng.integers(0, 256, (60, 60, 3), dtype=np.uint8))
-    batch = Sampler(
-        [photo], SampleSettings(patch=8, scales=(2.0, 2.0), queries=200, shrink=0, around=3)
-    ).drawn(0, 0, numbers)
-    return batch._replace(lr=batch.lr * 2 - 1, hr=batch.hr * 2 - 1)
+    return drawn(scales=(2.0, 2.0), queries=200, shrink=0, around=3)
 
 
 def taught(batch, net):
     """What a network's self-ensemble makes of the patches (B, Q, 9, 3), cut from its whole picture."""
     y, x = np.meshgrid(centres(16), centres(16), indexing="ij")
     coord = torch.from_numpy(np.stack([y.ravel(), x.ravel()], -1))[None].expand(len(batch.lr), -1, -1)
-    pictures = turned_mean(net, batch._replace(coord=coord, hr=torch.zeros(len(batch.lr), 256, 3)))
+    pictures = self_ensemble_mean(net, batch._replace(coord=coord, hr=torch.zeros(len(batch.lr), 256, 3)))
     cut = []
     for picture, at in zip(pictures.reshape(-1, 16, 16, 3).numpy(), batch.coord.numpy(), strict=True):
         framed = np.pad(picture, ((1, 1), (1, 1), (0, 0)), mode="edge")
@@ -116,7 +107,7 @@ def taught(batch, net):
 def test_a_teacher_of_patches_says_what_its_picture_shows_there(teacher):
     batch = patches()
     assert batch.coord.abs().max() > 1 - 0.08  # some lie at the edge
-    aim = Teacher(str(teacher), 0.7).aim(batch)
+    aim = Teacher(str(teacher), 0.7).target(batch)
     expected = 0.7 * taught(batch, network(2)) + 0.3 * batch.hr
     assert (aim - expected).abs().max() < 1e-5
 
