@@ -36,6 +36,7 @@ COMMANDS = {  # the module of each
     "explain": "explain",
     "train": "train",
     "data": "data",
+    "web": "web",
     "cache": "cache",
 }
 

@@ -12,13 +12,14 @@ import typer
 from srcli.cli import options
 from srcli.cli.command import App, argument, option
 from srcli.cli.console import print_columns, print_wrapped, say
+from srcli.cli.export import export
 from srcli.cli.options import current
 from srcli.cli.pull import pack, print_installed, pull, push, split_bases
 from srcli.config.base_models import base_names, find_base, load_base, locate_base
 from srcli.config.presets import DEFAULT_PRESET, Preset, list_presets, preset_folders
 from srcli.errors import PresetError, UsageError, WeightsError
 
-app = App("List, inspect, fetch, check and convert models.")
+app = App("List, inspect, fetch, check, convert and export models.")
 
 
 @app.command("list")
@@ -244,6 +245,7 @@ def rm(
 app.command()(pull)
 app.command()(pack)
 app.command()(push)
+app.command()(export)
 
 
 @app.command("import")

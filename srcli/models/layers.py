@@ -56,15 +56,19 @@ def channels_last(network: Network) -> Network:
     return network
 
 
-def tensor(table: np.ndarray, like: Tensor) -> Tensor:
-    """A NumPy table on the device of `like`; float tables keep float32."""
-    return torch.from_numpy(np.array(table)).to(like.device)  # a copy: cached tables are read-only
+def tensor(table: np.ndarray | Tensor, like: Tensor) -> Tensor:
+    """A NumPy table on the device of `like`; float tables keep float32. Tables of `traced` are tensors already."""
+    return (
+        table if isinstance(table, Tensor) else torch.from_numpy(np.array(table)).to(like.device)
+    )  # a copy: cached tables are read-only
 
 
 def linear(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
     """A linear layer or 1x1 convolution at x (..., in), with its weights in the type of x."""
     bias = None if layer.bias is None else layer.bias.to(x.dtype)
     weight = layer.weight.flatten(1).to(x.dtype)
+    if torch.compiler.is_compiling():
+        return F.linear(x, weight, bias)
     rows = x.numel() // x.shape[-1]
     # Torch gives a 1x1 convolution to oneDNN for 16 images or several threads.
     batch = 16 if rows % 16 == 0 else 1
@@ -102,6 +106,13 @@ def fused_conv(layer: nn.Conv2d, x: Tensor, slope: float | None = None) -> Tenso
     )
 
 
+def mix(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
+    """`torch.lerp`, which an export would write as two interpolations and a choice between them."""
+    if torch.compiler.is_compiling():
+        return start * (1 - share) + end * share  # at both ends exactly that
+    return torch.lerp(start, end, share)
+
+
 def last_linear(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
     """The layer at x (..., in) in float32, also under autocast: colours deserve their bits."""
     with no_autocast(x):
@@ -115,6 +126,9 @@ def no_autocast(like: Tensor) -> torch.autocast:
 
 def row_chunks(height: int, queries_per_row: int, device: torch.device) -> Iterator[slice]:
     """Slices of whole rows whose activations stay in a cache (CPU) or fill the device (the others)."""
+    if torch.compiler.is_compiling():
+        yield slice(None)
+        return
     step = max(1, CHUNK.get(device.type, 65536) // max(1, queries_per_row))
     for top in range(0, height, step):
         yield slice(top, min(top + step, height))
@@ -240,7 +254,7 @@ def bilinear_grid(lr: Tensor, grid: Grid) -> Tensor:
     for dim, axis in ((2, grid.rows), (3, grid.cols)):
         low, high, weight = (tensor(t, lr) for t in axis.lerp())
         shape = [1, 1, 1, 1]
-        shape[dim] = len(axis)
+        shape[dim] = -1
         below = out.index_select(dim, low)
         out = below + (out.index_select(dim, high) - below) * weight.reshape(shape)
     return out
@@ -250,7 +264,12 @@ def bicubic_grid(picture: Tensor, grid: Grid, factor: int) -> Tensor:
     """Antialiased bicubic, axis by axis: (B, C, factor * h, factor * w) of the LR pixels to (B, C, H, W)."""
     out = picture
     for axis in (grid.rows, grid.cols):
-        index, weight = axis.bicubic(factor)
+        taps: tuple[Any, Any] = axis.bicubic(factor)
+        index, weight = taps
+        if isinstance(index, Tensor):  # nobody knows yet how many taps there are
+            read = out.index_select(2, index.flatten()).unflatten(2, index.shape)
+            out = (read * weight.unsqueeze(-1)).sum(3).transpose(2, 3)
+            continue
         if index.shape[1] == 1:  # the samples themselves
             out = out.narrow(2, int(index[0, 0]), len(axis)).transpose(2, 3)
             continue

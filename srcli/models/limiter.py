@@ -20,10 +20,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from srcli.config.presets import Preset
 from srcli.geometry import F32
-from srcli.models.layers import tensor
+from srcli.models.layers import mix, tensor
 from srcli.models.sr import ImplicitSR, NativeEncoder
 
 COLOURS = 8  # in 5x5 pixels: drawn, not photographed
@@ -110,10 +111,10 @@ def _gray_where_gray(phases: Tensor, seen: Tensor) -> Tensor:
     """Phases without colour where the 5x5 pixels of `seen` (B, 3, h, w) in [0, 1] around have none."""
     colour = seen.amax(1, keepdim=True) - seen.amin(1, keepdim=True)
     gray = (_around(_around(colour)) == 0).to(phases.dtype)
-    if not bool(gray.any()):
+    if not (is_compiling() or bool(gray.any())):
         return phases
     tint = phases.mean(1, keepdim=True)
-    return torch.lerp(phases, tint, _enlarged(gray, math.isqrt(phases.shape[2])))
+    return mix(phases, tint, _enlarged(gray, math.isqrt(phases.shape[2])))
 
 
 def _around(x: Tensor) -> Tensor:
@@ -136,6 +137,9 @@ def _enlarged(x: Tensor, factor: int) -> Tensor:
 
 def _within(phases: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Phases between `low` and `high` (B, 3, h, w), enlarged bilinearly; computed only where something is near them."""
+    if is_compiling():
+        factor = math.isqrt(phases.shape[2])
+        return phases.maximum(_enlarged(low, factor)).minimum(_enlarged(high, factor))
     near = (phases.amax(2) > -_around(-high)) | (phases.amin(2) < _around(low))
     at = near.any(1).nonzero(as_tuple=True)
     if not len(at[0]):
@@ -168,7 +172,7 @@ def _beyond(off: Tensor, most: Tensor) -> Tensor | None:
         return None
     mean = F.avg_pool2d(off, 2, stride=1)
     over = F.pad(mean - mean.minimum(most).maximum(-most), (1, 1, 1, 1))
-    if not bool(over.any()):
+    if not (is_compiling() or bool(over.any())):
         return None
     above, below = F.max_pool2d(over, 2, stride=1), F.max_pool2d(-over, 2, stride=1)
     return torch.where(above > below, above, -below)
@@ -182,6 +186,11 @@ def colours_around(lr: Tensor) -> Tensor:
     red, green, blue = (lr * 255).round().unbind(1)
     code = ((red * 256 + green) * 256 + blue).to(torch.int32)
     batch, height, width = code.shape
+    if is_compiling():  # all of them, without a list of places
+        rows, cols = (torch.arange(n).unsqueeze(1) + torch.arange(5) for n in (height, width))
+        code = code.float()[:, _clipped(height, code.device)[rows]][..., _clipped(width, code.device)[cols]]
+        ordered = code.permute(0, 1, 3, 2, 4).flatten(3).sort(dim=-1).values
+        return (ordered[..., 1:] != ordered[..., :-1]).sum(-1) + 1
     code = code[:, _clipped(height, code.device)][:, :, _clipped(width, code.device)]
     inner = code[:, 1:-1, 1:-1]
     alike = torch.zeros(batch, height, width, dtype=torch.bool, device=code.device)

@@ -105,8 +105,13 @@ class Encoder(nn.Module):
 SMALL_UP_TO, LARGE_FROM = 2.0, 2.5  # scales; between them two bodies are blended
 
 
-def small_share(scale: float) -> float:
-    """Share, in [0, 1], of a body for factor 2 beside one for a larger factor; it falls from x2 to x2.5."""
+def small_share(scale: Any) -> Any:
+    """Share, in [0, 1], of a body for factor 2 beside one for a larger factor; it falls from x2 to x2.5.
+
+    `scale`: a number, or a tensor of one.
+    """
+    if isinstance(scale, Tensor):
+        return ((LARGE_FROM - scale) / (LARGE_FROM - SMALL_UP_TO)).clamp(0, 1)
     return min(1.0, max(0.0, (LARGE_FROM - scale) / (LARGE_FROM - SMALL_UP_TO)))
 
 

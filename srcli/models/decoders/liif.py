@@ -115,5 +115,6 @@ class LIIF(Decoder):
     def _tables(self, axis: Axis, like: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Per neighbour and pixel of an axis: LR index (V, n), the first layer's part for the offset (V, n, width)."""
         index, distance = axis.neighbours() if self.local_ensemble else axis.nearest()
-        part = tensor(distance, like).reshape(-1, len(axis), 1) * weight
-        return tensor(index, like).reshape(-1, len(axis)), part.to(like.dtype)
+        ensemble = 2 if self.local_ensemble else 1
+        part = tensor(distance, like).reshape(ensemble, -1, 1) * weight
+        return tensor(index, like).reshape(ensemble, -1), part.to(like.dtype)

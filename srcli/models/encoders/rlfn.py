@@ -9,12 +9,13 @@ them and the map is enlarged by exactly 6, so that tiles which begin at multiple
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srcli.models.layers import conv, fused_conv, no_autocast
+from srcli.models.layers import conv, fused_conv, mix, no_autocast
 from srcli.models.sr import Gives, NativeEncoder, small_share
 
 CELL = 6  # LR pixels that a cell of the pooled map stands for: a stride of 2 times a stride of 3
@@ -37,7 +38,7 @@ class ESA(nn.Module):
         h, w = x.shape[-2:]
         near = fused_conv(self.conv1, x)
         pooled = F.max_pool2d(fused_conv(self.conv2, _from_second_cell(near)), 7, stride=3)
-        rows, cols = -(-h // CELL), -(-w // CELL)
+        rows, cols = (h + CELL - 1) // CELL, (w + CELL - 1) // CELL
         # The first cell, and those at the end whose windows reach beyond the picture, repeat their neighbour; so does the
         # convolution's margin.
         down, across = rows - 1 - pooled.shape[2], cols - 1 - pooled.shape[3]
@@ -60,13 +61,13 @@ def _enlarged(cells: Tensor, dim: int, length: int) -> Tensor:
     below, above = (cells.index_select(dim, (at + k).clamp(0, last)).unsqueeze(dim + 1) for k in (0, 1))
     share = (torch.arange(CELL, device=cells.device) + 0.5) / CELL
     share = share.to(cells.dtype).reshape([-1 if axis == dim + 1 else 1 for axis in range(5)])
-    return torch.lerp(below, above, share).flatten(dim, dim + 1).narrow(dim, CELL // 2, length)
+    return mix(below, above, share).flatten(dim, dim + 1).narrow(dim, CELL // 2, length)
 
 
 def _from_second_cell(x: Tensor) -> Tensor:
     """What windows are pooled from: they begin with the second cell's, the first that lies inside the picture."""
-    short = [max(0, CELL - BEFORE + WINDOW - side) for side in x.shape[-2:]]
-    if any(short):  # a picture smaller than a window goes on as its border
+    short: list[Any] = [torch.sym_max(0, CELL - BEFORE + WINDOW - side) for side in x.shape[-2:]]
+    if torch.compiler.is_compiling() or any(short):  # a picture smaller than a window goes on as its border
         x = F.pad(x, (0, short[1], 0, short[0]), mode="replicate")
     return x[..., CELL - BEFORE :, CELL - BEFORE :]
 

@@ -113,6 +113,8 @@ class RRDB(NativeEncoder):
 
     def picture(self, feat: Tensor, lr: Tensor) -> Tensor:
         """In strips, since the layers before the last take 16 times the features' memory."""
+        if torch.compiler.is_compiling():
+            return F.pixel_unshuffle(self._upsampled(feat), self.factor)
         rows = max(1, STRIP // feat.shape[3])
         strips = []
         for top in range(0, feat.shape[2], rows):
