@@ -86,10 +86,9 @@ def test_the_folder_is_written_and_shown_on_this_machine_alone(tmp_path, assets)
     model = json.loads((out / "model.json").read_text("utf-8"))
     assert (model["halo"], model["decoderHalo"], model["license"]) == (72, 3, "CC0-1.0")
     assert all((out / name).is_file() for name in model["parts"].values())
-    with served(out) as address:
-        with urllib.request.urlopen(f"{address}worker.js") as answer:
-            assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
-            assert answer.headers["Content-Type"] == "text/javascript"
+    with served(out) as address, urllib.request.urlopen(f"{address}worker.js") as answer:
+        assert answer.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+        assert answer.headers["Content-Type"] == "text/javascript"
 
 
 @pytest.mark.usefixtures("quick")
