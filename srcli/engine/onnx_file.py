@@ -29,13 +29,13 @@ FACTORS = {
 
 def check_packages() -> None:
     """ResourceError where a package of the extra is missing."""
-    for name in ("onnx", "onnxruntime", "onnxscript"):
-        try:
-            __import__(name)
-        except ImportError:
-            raise ResourceError(
-                f"ONNX needs the package {name}.", hint=f"Install the extra: {EXTRA}"
-            ) from None
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401 - torch asks for it
+    except ImportError as error:
+        what = f"ONNX needs the package {error.name}."
+        raise ResourceError(what, hint=f"Install the extra: {EXTRA}") from None
 
 
 @contextmanager
