@@ -15,6 +15,7 @@ from srcli.config.presets import DEFAULT_PRESET
 from srcli.errors import as_ours
 
 FAILED = 1
+WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
 def info(
@@ -41,7 +42,7 @@ def info(
     found, failed = [], False
     for path in files:
         try:
-            facts = _weights(path) if path.suffix == ".safetensors" else _picture(path)
+            facts = _weights(path) if path.suffix in WEIGHTS else _picture(path)
             if estimate and "width" in facts:
                 facts |= estimate.of(facts["height"], facts["width"])
         except Exception as error:
@@ -92,9 +93,10 @@ def _made(path: Path) -> str | None:
 
 def _weights(path: Path) -> dict[str, Any]:
     from srcli.files import sha256
+    from srcli.weights.description import looked_into
     from srcli.weights.files import resolve
 
-    preset = resolve(path)
+    preset = looked_into(resolve(path))
     return {
         "file": str(path),
         "bytes": path.stat().st_size,

@@ -27,6 +27,7 @@ MEANT = {  # options of other programs, and what does the same here
     "--jobs": "--workers", "-j": "--workers", "--threads": "--workers", "--force": "--overwrite", "-y": "--overwrite",
     "--yes": "--overwrite", "--skip": "--skip-existing", "--no-overwrite": "--skip-existing", "--silent": "--quiet",
     "--model-name": "--model", "-n": "--model", "--network": "--model", "--weights": "--model", "--preset": "--model",
+    "--plugin": "srcli --plugin FILE.py, and the command behind it", "--before": "--model BEFORE.pth+MODEL",
     "--list-models": "srcli models list", "--test": "--dry-run", "--dryrun": "--dry-run", "--simulate": "--dry-run",
     "--animation": "--frames all", "--ensemble": "--finish tta", "--face-enhance": "--degradation real, faces and all",
 }  # fmt: skip

@@ -119,10 +119,10 @@ def info(
     json: options.Json = False,
 ) -> None:
     """Network, training, licence, source and reported figures of one model."""
-    from srcli.weights.description import describe, part, temperatures
+    from srcli.weights.description import describe, looked_into, part, temperatures
     from srcli.weights.files import known_hash, locate, resolve
 
-    preset = resolve(current(name))
+    preset = looked_into(resolve(current(name)))
     if preset.folder != preset_folders()[-1]:  # what comes with the package is right, and torch takes seconds
         from srcli.weights.build import check_parts
 

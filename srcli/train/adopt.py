@@ -44,6 +44,11 @@ def adopting(recipe: Recipe, model: str) -> Recipe:
             hint="Take --recipe adopt, or start from weights of the recipe's network: --init",
         )
     source = resolve(model)
+    if source.encoder.name != FIXED_SCALE:
+        raise PresetError(
+            f"'{source.name}' is a network of srcli's own, for which recipes have an encoder.",
+            hint="Train it further with its own recipe: --init",
+        )
     path = find(source)
     plain, about = network_of(read_state(path), fixed_scale_preset(path), str(path))
     encoder = plain.encoder

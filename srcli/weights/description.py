@@ -6,7 +6,19 @@ from typing import Any
 from srcli.config.base_models import base_names, bases_of, load_base, locate_base
 from srcli.config.presets import Preset
 from srcli.config.temperature import choose
-from srcli.weights.files import allows_commercial_use, is_bundled, locate
+from srcli.weights.files import FIXED_SCALE, allows_commercial_use, find, is_bundled, locate
+
+
+def looked_into(preset: Preset) -> Preset:
+    """The preset with what the weights alone of a network for one factor say: architecture, factor, parameters.
+
+    Raises as `srcli.weights.fixed_scale.load`.
+    """
+    if preset.encoder.name != FIXED_SCALE or preset.encoder.args:
+        return preset
+    from srcli.weights import fixed_scale  # brings torch
+
+    return fixed_scale.load(preset, find(preset))[1]
 
 
 def describe(preset: Preset) -> dict[str, Any]:

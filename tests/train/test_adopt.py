@@ -121,6 +121,7 @@ def test_what_cannot_be_adopted_is_a_line(tmp_path, photos, source):
     words = ("--data", photos, "-o", tmp_path / "run", *SMALL)
     assert "--from FILE" in train(*words, code=2).stderr
     assert "keeps the size" in train("--from", released(tmp_path, "DnCNN"), *words, code=4).stderr
+    assert "a network of srcli's own" in train("--from", "rlfn-native", *words, code=2).stderr
     done = CliRunner().invoke(
         app, ["train", "--recipe", "quick", "--from", str(source), "--data", str(photos)]
     )

@@ -226,6 +226,12 @@ def test_operations_are_counted_and_times_measured(tmp_path, photo, monkeypatch)
     assert "4x-Compact" in done.stdout
 
 
+def test_what_a_file_is_can_be_asked(tmp_path):
+    path = released(tmp_path, "Compact")
+    assert "RealESRGAN Compact x4" in run("info", path).stdout
+    assert "(architecture RealESRGAN Compact, factor 4)" in run("models", "info", path).stdout
+
+
 def test_measuring_comparing_and_batches_take_it(tmp_path, photo, monkeypatch):
     path = released(tmp_path, "Compact")
     folder = tmp_path / "photos"
