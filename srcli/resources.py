@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 LEAST_INPUT = 256 << 20
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # of glibc's mallopt
 INPUT_SHARE = 0.25  # of the memory that is free
 ASSUMED_FREE = 2 << 30  # where the system does not tell
 ROOT = Path("/")
@@ -35,7 +35,7 @@ def keep_freed_memory() -> None:
     glibc gives the memory of a layer's result back to the kernel and asks for it again with the next layer; finding and
     clearing it page by page takes up to a third of a network's time. Elsewhere nothing changes.
     """
-    _set_malloc(MMAP_THRESHOLD, 32 << 20)  # its highest value: above it memory is always given back
+    _set_malloc(MMAP_MAX, 0)  # no block is mapped alone: such ones are given back at once
     _set_malloc(TRIM_THRESHOLD, 256 << 20)
 
 
@@ -45,6 +45,7 @@ def give_back_freed_memory() -> None:
     That is slower, but memory that is freed in another order than it was taken leaves no gaps: with them a training step
     of LIT took five times what its tensors do.
     """
+    _set_malloc(MMAP_MAX, 1 << 16)  # as it is from the start
     _set_malloc(MMAP_THRESHOLD, 4 << 20)
 
 

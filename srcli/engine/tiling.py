@@ -47,11 +47,19 @@ def checked_tile(tile: str | int) -> str | int:
 
 
 def tile_shape(
-    size: Size, halo: int, multiple: int, *, tile: str | int, bytes_per_pixel: int, free: int
+    size: Size,
+    halo: int,
+    multiple: int,
+    *,
+    tile: str | int,
+    bytes_per_pixel: int,
+    free: int,
+    strip_bytes: int = 0,
 ) -> Size:
     """Sides of the encoder's tiles, without the halo, of an LR image that is padded to `multiple` as tiles are.
 
-    `tile`: "none" for the whole image, a number of pixels, or "auto", as many as `free` bytes hold.
+    `tile`: "none" for the whole image, a number of pixels, or "auto": of all tiles that `free` bytes hold, and whose
+    features, `strip_bytes` for each pixel of a row of tiles, take no more, those that read the fewest pixels twice.
     """
     if tile == "none":
         return size
@@ -59,14 +67,25 @@ def tile_shape(
         side = max(multiple, math.ceil(tile / multiple) * multiple)
         return Size(min(side, size.h), min(side, size.w))
     pixels = max(free // bytes_per_pixel, (SMALLEST_TILE + 2 * halo) ** 2)
-    if (size.h + 2 * halo) * (size.w + 2 * halo) <= pixels:
-        return size
-    # Wide tiles waste least: columns are split only when a square tile of that memory would be narrower.
-    columns = math.ceil(size.w / max(1, 2 * math.isqrt(pixels) - 2 * halo))
-    width = math.ceil(size.w / columns / multiple) * multiple
-    height = (pixels // (width + 2 * halo) - 2 * halo) // multiple * multiple
-    least = math.ceil(SMALLEST_TILE / multiple) * multiple
-    return Size(min(max(height, least), size.h), min(width, size.w))
+    highest = max(free // (strip_bytes * size.w) if strip_bytes else size.h, SMALLEST_TILE)
+    choices = []
+    for columns in range(1, 1 + math.ceil(size.w / max(SMALLEST_TILE, math.isqrt(pixels) - 2 * halo))):
+        width = _share(size.w, columns, multiple)
+        wide = width + min(columns - 1, 2) * halo  # a margin ends at the picture's border
+        inner = min(highest, pixels // wide - 2 * halo) // multiple * multiple  # with two margins
+        for rows in (1, 2, max(3, math.ceil(size.h / max(multiple, inner)))):
+            height = max(_share(size.h, rows, multiple), min(SMALLEST_TILE, size.h))
+            if height <= highest and (height + (rows - 1) * halo) * wide <= pixels:
+                break
+        read = (size.h + 2 * halo * (rows - 1)) * (size.w + 2 * halo * (columns - 1))
+        choices.append((read, height, width))
+    _, height, width = min(choices)
+    return Size(height, width)
+
+
+def _share(side: int, count: int, multiple: int) -> int:
+    """One of `count` equal parts of a side, up to a multiple."""
+    return min(side, math.ceil(side / count / multiple) * multiple)
 
 
 def tile_rows(size: Size, shape: Size) -> Iterator[list[Box]]:

@@ -338,6 +338,7 @@ class Upscaler(OnHub):
             self._tile_multiple,
             tile=self.tile,
             bytes_per_pixel=live * item + INPUT_BYTES,
+            strip_bytes=4 * encoder.out_dim,
             free=int(free * GPU_TILE_SHARE) if on_gpu else min(encoder.cpu_tile_bytes, free // 4),
         )
 

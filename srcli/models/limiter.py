@@ -29,6 +29,7 @@ from srcli.models.sr import ImplicitSR, NativeEncoder
 
 COLOURS = 8  # in 5x5 pixels: drawn, not photographed
 NEAR, FAR, DRIFT = 1 / 255, 64 / 255, 20 / 255
+PLACES = 1 << 14  # LR pixels at once; their ranges stay in a cache
 STEPS, GAIN = 3, 1.5  # of bringing means back; more than 1, since what is clamped does not move
 # Gaussians that tell low frequencies: deviations in LR pixels, and what may stay: blotches of noise, but no other colour.
 LOW = ((2.0, 0.0), (2.0, 0.0), (1.0, 1.5 / 255), (1.0, 1.5 / 255))
@@ -146,14 +147,15 @@ def _within(phases: Tensor, low: Tensor, high: Tensor) -> Tensor:
         return phases
     weights = tensor(_bilinear(math.isqrt(phases.shape[2])), phases)
     out = phases.permute(0, 3, 4, 1, 2).clone()  # pixel-major
-    least, most = (_neighbours(x, at) @ weights for x in (low, high))
-    out[at] = out[at].maximum(least).minimum(most)
+    ranges = [F.pad(x, (1, 1, 1, 1), mode="replicate").permute(0, 2, 3, 1) for x in (low, high)]
+    for part in zip(*(index.split(PLACES) for index in at), strict=True):
+        least, most = (_neighbours(x, part) @ weights for x in ranges)
+        out[part] = out[part].maximum(least).minimum(most)
     return out.permute(0, 3, 4, 1, 2)
 
 
-def _neighbours(x: Tensor, at: tuple[Tensor, ...]) -> Tensor:
-    """The 3x3 pixels of x (B, C, h, w) around n places, (n, C, 9); the border repeats."""
-    padded = F.pad(x, (1, 1, 1, 1), mode="replicate").permute(0, 2, 3, 1)
+def _neighbours(padded: Tensor, at: tuple[Tensor, ...]) -> Tensor:
+    """The 3x3 pixels around n places of (B, h, w, C), (n, C, 9), where a border of one pixel surrounds it."""
     batch, row, column = at
     return torch.stack([padded[batch, row + i // 3, column + i % 3] for i in range(9)], dim=-1)
 

@@ -147,6 +147,8 @@ class NativeEncoder(Encoder):
         if self.gives == "features":
             return feat
         picture = self.picture(feat, lr)
+        if self.gives == "picture":
+            del feat  # limiting takes memory
         if self.limiter is not None:
             picture = self.limiter(picture, lr)
         return picture if self.gives == "picture" else torch.cat([feat.float(), picture], dim=1)

@@ -29,9 +29,22 @@ def test_tiles_cover_every_pixel_once_on_multiples(h, w, tile, multiple, halo):
 def test_automatic_tiles_keep_to_the_memory_they_are_given(h, w, halo, megabytes):
     free = megabytes << 20
     shape = tile_shape(Size(h, w), halo, 8, tile="auto", bytes_per_pixel=1024, free=free)
-    read = min(shape.h + 2 * halo, h) * min(shape.w + 2 * halo, w)
+    tiles = (box.grow(halo, Size(h, w)).size for row in tile_rows(Size(h, w), shape) for box in row)
+    read = max(tile.h * tile.w for tile in tiles)
     smallest = (48 + 2 * halo) * (max(shape.w, 48) + 2 * halo)  # a tile is never cut below this
     assert read <= max(free // 1024, smallest) * 1.05
+
+
+def test_automatic_tiles_read_little_twice():
+    def read(h, w, **given):
+        shape = tile_shape(Size(h, w), 60, 6, tile="auto", bytes_per_pixel=1000, free=512 << 20, **given)
+        boxes = (box.grow(60, Size(h, w)).size for row in tile_rows(Size(h, w), shape) for box in row)
+        return shape, sum(box.h * box.w for box in boxes) / (h * w)
+
+    assert read(700, 700) == ((700, 700), 1)  # what holds the picture needs no margin
+    assert read(3000, 4000)[1] < 1.38
+    shape, _ = read(3000, 4000, strip_bytes=1000)
+    assert shape.h * 4000 * 1000 <= 512 << 20
 
 
 @given(

@@ -35,6 +35,14 @@ class ESA(nn.Module):
         self.conv4 = nn.Conv2d(channels, n_feats, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        mixed = self._mixed(x)
+        with no_autocast(x):
+            weight = fused_conv(self.conv4, mixed.to(x.dtype))
+        del mixed  # before anything else is made: memory decides how large a tile may be
+        return x * weight.sigmoid() if torch.is_grad_enabled() else weight.sigmoid_().mul_(x)
+
+    def _mixed(self, x: Tensor) -> Tensor:
+        """What the weights are made from, (B, channels, h, w): the pixels of x, and what lies around them."""
         h, w = x.shape[-2:]
         near = fused_conv(self.conv1, x)
         pooled = F.max_pool2d(fused_conv(self.conv2, _from_second_cell(near)), 7, stride=3)
@@ -44,10 +52,8 @@ class ESA(nn.Module):
         down, across = rows - 1 - pooled.shape[2], cols - 1 - pooled.shape[3]
         pooled = F.pad(pooled, (2, across + 1, 2, down + 1), mode="replicate")
         seen = _enlarged(_enlarged(self.conv3(pooled), 2, h), 3, w)
-        mixed = seen + fused_conv(self.conv_f, near)
-        with no_autocast(x):
-            weight = fused_conv(self.conv4, mixed.to(x.dtype))
-        return x * weight.sigmoid() if torch.is_grad_enabled() else weight.sigmoid_().mul_(x)
+        own = fused_conv(self.conv_f, near)
+        return seen + own if torch.is_grad_enabled() else seen.add_(own)
 
 
 def _enlarged(cells: Tensor, dim: int, length: int) -> Tensor:
@@ -106,7 +112,7 @@ class RLFN(NativeEncoder):
 
     tile_multiple = CELL
     exact = False  # the attention's map reaches far, ever more faintly
-    practical_halo = 72  # at most 0.0003 of 255 levels from the whole picture
+    practical_halo = 60  # at most 0.003 of 255 levels from the whole picture
 
     def __init__(
         self,
@@ -122,7 +128,7 @@ class RLFN(NativeEncoder):
     ) -> None:
         super().__init__(factor, n_feats, gives)
         self.halo = 21 * n_blocks + 3 + bool(refine)
-        self.live_channels = 6 * n_feats
+        self.live_channels = max(9 * n_feats // 2, n_feats + 3 * (refine or 1) * factor**2)
         self.n_blocks = n_blocks
         self.darkest = -1.0 if centred else 0.0
         self.conv_1 = nn.Conv2d(3, n_feats, 3, padding=1)
