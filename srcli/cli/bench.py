@@ -15,7 +15,7 @@ app = App("List, fetch and check benchmarks; make LR pictures.")
 
 Name = Annotated[str, argument("A benchmark.", "NAME")]
 Data = Annotated[Path | None, option("Where benchmarks are.", "DIR")]
-Scales = Annotated[str, option("Scales.", "-s", "FACTOR[,..]")]
+Scales = Annotated[str, option("Scales.", "-s FACTOR[,..]")]
 
 
 @app.command("list")
@@ -84,7 +84,7 @@ def verify(name: Name, data: Data = None, scale: Scales = "2,3,4") -> None:
 @app.command("make-lr")
 def make_lr_pictures(
     hr: str = argument("A folder of HR pictures, or DIV2K-Val-Real.", "HR_DIR|NAME"),
-    output: Path | None = option("Writes DIR/X<scale>/*.png; of pairs DIR/gt and DIR/lq.", "-o", "DIR"),
+    output: Path | None = option("Writes DIR/X<scale>/*.png; of pairs DIR/gt and DIR/lq.", "-o DIR"),
     scale: Scales = "4",
     method: Literal[
         "pillow-bicubic", "matlab-bicubic", "realesrgan", "realesrgan-stablesr", "realesrgan-seesr"
@@ -95,7 +95,7 @@ def make_lr_pictures(
         default="pillow-bicubic",
     ),
     data: Data = None,
-    source: Path | None = option("Pairs: the HR pictures to cut them from.", "--from", "DIR"),
+    source: Path | None = option("Pairs: the HR pictures to cut them from.", "--from DIR"),
     degradation: str = option(
         "Pairs: realesrgan, realesrgan-stablesr or realesrgan-seesr.", "NAME", default="realesrgan-stablesr"
     ),

@@ -35,11 +35,12 @@ Request = TypeVar("Request")
 def option(text: str, *words: str, default: Any = ..., panel: str | None = None, **more: Any) -> Any:
     """An option with its help, as the value of a parameter or in the type that several commands share.
 
-    Words with a dash are its names (the long one is the parameter's), the other stands for a value. Without `default`
-    it is off or None if its type allows that, else required.
+    Words, such as "-m NAME|FILE": with a dash its names (the long one is the parameter's), without one what stands for
+    a value. Without `default` it is off or None if its type allows that, else required.
     """
-    names = [word for word in words if word.startswith("-")]
-    metavar = next((word for word in words if not word.startswith("-")), None)
+    typed = " ".join(words).split()
+    names = [word for word in typed if word.startswith("-")]
+    metavar = next((word for word in typed if not word.startswith("-")), None)
     return typer.Option(
         default, *names, help=text, metavar=metavar, rich_help_panel=panel, show_envvar=False, **more
     )

@@ -46,10 +46,9 @@ class Request:
     html: Path | None = pair("A page with a slider between any two of the pictures; also -o FILE.html.")
     model: list[str] | None = grid(
         "A preset, a weights file, or nearest, bilinear, bicubic, lanczos; repeatable, a row each.",
-        "-m",
-        "NAME|FILE",
+        "-m NAME|FILE",
     )
-    scale: str | None = grid("A column each (default: that of --downscale, or 4).", "-s", "FACTOR[,..]")
+    scale: str | None = grid("A column each (default: that of --downscale, or 4).", "-s FACTOR[,..]")
     downscale: str | None = grid(
         "Reduce the picture first, by bicubic interpolation, so that there is a truth.", "FACTOR[,..]"
     )

@@ -60,7 +60,7 @@ def stats(sources: Sources, json: options.Json = False) -> None:
 @app.command()
 def pack(
     sources: Sources,
-    output: Path = option("Writes DIR/PREFIX-000000.tar, ..", "-o", "DIR"),
+    output: Path = option("Writes DIR/PREFIX-000000.tar, ..", "-o DIR"),
     shard_size: str = option("Most bytes of a shard, such as 500M.", "BYTES", default="500M"),
     prefix: str = option("What shards are called.", default="photos"),
     smallest: Smallest = 48,

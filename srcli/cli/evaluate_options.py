@@ -36,7 +36,7 @@ how = partial(option, panel="How")
 show = partial(option, panel=options.OUTPUT)
 run = partial(option, panel=options.RUN)
 
-Bench = Annotated[list[str] | None, what("Benchmarks; see 'srcli bench list'.", "-b", "NAME[,..]|all")]
+Bench = Annotated[list[str] | None, what("Benchmarks; see 'srcli bench list'.", "-b NAME[,..]|all")]
 Data = Annotated[
     Path | None, what("Where the benchmarks are; without --bench, a folder of HR pictures.", "DIR")
 ]
@@ -45,11 +45,10 @@ Models = Annotated[
     what(
         "A preset, a weights file, or nearest, bilinear, bicubic, lanczos; repeatable. "
         f"(default: {DEFAULT_PRESET} and bicubic)",
-        "-m",
-        "NAME|FILE",
+        "-m NAME|FILE",
     ),
 ]
-Scales = Annotated[str | None, what("Scales (default: 4).", "-s", "FACTOR[,..]")]
+Scales = Annotated[str | None, what("Scales (default: 4).", "-s FACTOR[,..]")]
 Limit = Annotated[int | None, what("Only so many pictures of each set.", min=1)]
 ProtocolName = Annotated[
     str | None,
@@ -59,7 +58,7 @@ ProtocolName = Annotated[
     ),
 ]
 Metrics = Annotated[
-    str | None, how("What to measure. (default: psnr,psnr-y,ssim,lr-psnr)", "--metrics", "NAME[,..]")
+    str | None, how("What to measure. (default: psnr,psnr-y,ssim,lr-psnr)", "--metrics NAME[,..]")
 ]
 LpipsBackbone = Annotated[
     Path | None,
@@ -87,10 +86,7 @@ class Request:
     list_metrics: bool = how("Name metrics and protocols, and end.")
     temperature: str = option(
         "The model's own for the scale where it is not given, or auto.",
-        "--temperature",
-        "--temps",
-        "-T",
-        "T[,..]|FIRST:LAST:STEP",
+        "--temperature --temps -T T[,..]|FIRST:LAST:STEP",
         panel=NOISE,
         default="",
     )
@@ -105,8 +101,7 @@ class Request:
         default="",
     )
     selection_stats: bool = option(
-        "Count which branch of FPLIA's decoder answers how many pixels, beside the paper.",
-        panel=DIFFUSION,
+        "Count which branch of FPLIA's decoder answers how many pixels, beside the paper.", panel=DIFFUSION
     )
     finish: list[str] | None = how(
         "tta: average over the eight flips and rotations, tta=rotations:4 over those without a flip; no-limit: compare "
@@ -118,8 +113,7 @@ class Request:
     list_references: bool = how("Name the published tables, and end.")
     group_by: Literal["family"] | None = how("Gains in percent against the best of each family.")
     fail_under: list[str] | None = how(
-        "Exit with 7 if the mean of a model is worse; repeatable. Interpolations are exempt.",
-        "METRIC=VALUE",
+        "Exit with 7 if the mean of a model is worse; repeatable. Interpolations are exempt.", "METRIC=VALUE"
     )
     timing: int | None = how("Only measure time and memory: N runs after a warm-up, no benchmark.", min=1)
     size: str = how("LR size for --timing.", "WxH", default="128x128")

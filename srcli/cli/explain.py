@@ -30,8 +30,7 @@ class Request:
     model: str = option(
         "A network with a LIT or CLIT decoder, with LGCAA, or with branches (FPLIA); with --samples, any that draws "
         "noise.",
-        "-m",
-        "NAME|FILE",
+        "-m NAME|FILE",
     )
     at: str | None = option(
         "The point, in pixels of the picture from its top left; fractions lie between pixels. Without it LGCAA's "
@@ -44,9 +43,7 @@ class Request:
     field: bool = option("Draw how steep the field of a network with a Thera decoder is.")
     scores: Path | None = option("Store the scores of all branches.", "FILE.npy")
     seed: options.Seed = 0
-    scale: str = option(
-        "4.3, 4.3x or 430%; decides how many branches a CLIT uses.", "-s", "FACTOR", default="4"
-    )
+    scale: str = option("4.3, 4.3x or 430%; decides how many branches a CLIT uses.", "-s FACTOR", default="4")
     output: Path | None = option(
         "A PNG. (default: INPUT_attention.png, _selection.png, _uncertainty.png or _field.png)", "-o"
     )

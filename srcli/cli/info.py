@@ -20,8 +20,8 @@ WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt")
 
 def info(
     files: list[Path] = argument("Pictures, or weights files.", "FILE..."),
-    scale: str | None = option("Also say what enlarging by this factor would take.", "-s", "FACTOR"),
-    model: str = option("The model for that.", "-m", "NAME|FILE", default=DEFAULT_PRESET),
+    scale: str | None = option("Also say what enlarging by this factor would take.", "-s FACTOR"),
+    model: str = option("The model for that.", "-m NAME|FILE", default=DEFAULT_PRESET),
     json: options.Json = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",

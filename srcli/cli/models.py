@@ -28,8 +28,7 @@ def list_models(
     license_id: str | None = option(
         "Only models whose weights file allows this: 'commercial', or an SPDX identifier. What taught them is another "
         "matter, and is shown.",
-        "--license",
-        "LICENCE",
+        "--license LICENCE",
     ),
     data: Literal["open"] | None = option(
         "Only models that open photographs alone have taught, teachers included."
@@ -115,8 +114,7 @@ def _size(size: int | None) -> str:
 
 @app.command()
 def info(
-    name: str = argument("A preset, its TOML file, or a weights file.", "NAME"),
-    json: options.Json = False,
+    name: str = argument("A preset, its TOML file, or a weights file.", "NAME"), json: options.Json = False
 ) -> None:
     """Network, training, licence, source and reported figures of one model."""
     from srcli.weights.description import describe, looked_into, part, temperatures
@@ -177,9 +175,7 @@ def _print_reported(preset: Preset) -> None:
 
 
 @app.command()
-def path(
-    name: str | None = argument("A model; without it, the folder of models.", "[NAME]"),
-) -> None:
+def path(name: str | None = argument("A model; without it, the folder of models.", "[NAME]")) -> None:
     """Where the weights of a model are, or the folder that `pull` and `import` write to."""
     from srcli.weights.files import find, models_folder, resolve
 
@@ -252,7 +248,7 @@ app.command()(export)
 def import_model(
     file: Path = argument("A .pth, .ckpt or .safetensors file, or a folder.", "FILE"),
     preset: str = option("The network it belongs to; auto finds it by its keys.", "NAME", default="auto"),
-    license_id: str | None = option("SPDX identifier of the weights, or 'unstated'.", "--license", "LICENCE"),
+    license_id: str | None = option("SPDX identifier of the weights, or 'unstated'.", "--license LICENCE"),
     output: Path | None = option(
         "Write there, not to the folder of models; without a suffix, a folder of parts.", "-o"
     ),

@@ -185,7 +185,7 @@ def current(model: str, note: Callable[[str], None] = say) -> str:
 
 
 Device = Annotated[
-    str, option("Where to run.", "-d", "auto|cpu|cuda[:N]|mps|xpu", envvar="SRCLI_DEVICE", panel=RUN)
+    str, option("Where to run.", "-d auto|cpu|cuda[:N]|mps|xpu", envvar="SRCLI_DEVICE", panel=RUN)
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
@@ -198,8 +198,7 @@ Tile = Annotated[
     str,
     option(
         "Side of the pieces that are looked at; changes memory and time, and the picture only of diffusion models.",
-        "-t",
-        "auto|none|PX",
+        "-t auto|none|PX",
         panel=RUN,
     ),
 ]

@@ -27,8 +27,7 @@ def pull(
     release: str | None = option(
         "Take NAME, or all, from a release that 'models pack' made: the address of its srcli-models.json, with "
         "#sha256=DIGITS behind it to pin it.",
-        "--from",
-        "ADDRESS",
+        "--from ADDRESS",
     ),
     offline: options.Offline = False,
     overwrite: options.Overwrite = False,
@@ -118,7 +117,7 @@ def push(
 
 def pack(
     names: list[str] = argument("Presets, or weights files of ours.", "NAME..."),
-    output: Path = option("Folder to write to.", "-o", "DIR"),
+    output: Path = option("Folder to write to.", "-o DIR"),
     overwrite: options.Overwrite = False,
 ) -> None:
     """Copy models to a folder with a manifest of hashes and licences, for a release that `pull --from` reads."""

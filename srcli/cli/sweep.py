@@ -29,15 +29,13 @@ class Request:
     data: own.Data = None
     model: str | None = own.what(
         "A preset with a temperature, or a weights file of one (default: the one that came with srcli).",
-        "-m",
-        "NAME|FILE",
+        "-m NAME|FILE",
     )
     scale: own.Scales = None
     limit: own.Limit = None
     temps: str = own.how(
         "Temperatures; more of them cost metrics, hardly any network.",
-        "-T",
-        "FIRST:LAST:STEP|T,..",
+        "-T FIRST:LAST:STEP|T,..",
         default="0:1:0.05",
     )
     seeds: int = own.how("Results per picture and temperature.", min=1, default=3)
@@ -48,7 +46,7 @@ class Request:
         "The best METRIC within limits; signed numbers count from temperature 0 (default: lpips@psnr>=-0.3dB).",
         "METRIC[@LIMIT]",
     )
-    output: Path | None = own.show("Write sweep.csv, sweep.json, sweep.png and sweep.svg there.", "-o", "DIR")
+    output: Path | None = own.show("Write sweep.csv, sweep.json, sweep.png and sweep.svg there.", "-o DIR")
     write_preset: Path | None = own.show(
         "Copy the preset there with the recommended temperatures, which 'upscale' then uses.", "FILE.toml"
     )

@@ -52,12 +52,10 @@ class Request:
 
     recipe: str = option("A packaged recipe, or the path of a TOML file.", "NAME|FILE", default="quick")
     data: list[Path] | None = option("Folder, image or tar shard of photos; repeatable.", "PATH")
-    out: Path | None = option("Folder of the run (default: runs/RECIPE).", "--out", "-o", "--output", "DIR")
+    out: Path | None = option("Folder of the run (default: runs/RECIPE).", "--out -o --output DIR")
     variant: str | None = option("Another way to train that the recipe has, such as short.", "NAME")
     init: str | None = option("Start from the weights of a preset or safetensors file.", "NAME|FILE")
-    source: str | None = option(
-        "The network for one factor that recipe adopt builds on.", "--from", "FILE|NAME"
-    )
+    source: str | None = option("The network for one factor that recipe adopt builds on.", "--from FILE|NAME")
     resume: str = option(
         "auto: the run in --out if there is one; no; or the path of a run.", "auto|no|DIR", default="auto"
     )
@@ -76,7 +74,7 @@ class Request:
     log: str = keeping("jsonl, or jsonl,tensorboard.", "NAME[,..]", default="jsonl")
     log_every: int = keeping("Steps between lines of log.jsonl.", min=1, default=50)
     val: str | None = keeping("Benchmarks to validate on besides held-out photos, as in eval.", "NAME[,..]")
-    changes: list[str] | None = changing("A setting to change; repeatable.", "--set", "SECTION.KEY=VALUE")
+    changes: list[str] | None = changing("A setting to change; repeatable.", "--set SECTION.KEY=VALUE")
     scales: str | None = changing("1:4, 'alternate 1:4|4:12' or 'cumulative 1:4|4:12'.", "RANGES")
     overfit: int = changing(
         "Train on that many samples, to see that a network learns.", min=0, show_default=False, default=0

@@ -88,8 +88,7 @@ class Request:
     model: str | None = option(
         f"See srcli models list (default: {DEFAULT_PRESET}). A preset, its TOML file, or a safetensors file; with @ "
         "and the first digits of their SHA-256 only these weights.",
-        "-m",
-        "NAME|FILE[@HASH]",
+        "-m NAME|FILE[@HASH]",
     )
     degradation: Literal["auto", "auto:each", "clean", "real"] | None = option(
         "real repairs damaged pictures, auto decides (default: clean). clean leaves pictures to the model, and tells "
@@ -106,14 +105,14 @@ class Request:
     license: Literal["any", "commercial"] = option(
         "With commercial, refuse weights whose licence does not allow commercial use.", default="any"
     )
-    scale: str | None = size("4.3, 4.3x or 430% (default: 4).", "-s", "FACTOR")
-    width: str | None = size("Width of the output, such as 3840 or 4k.", "-W", "PX")
-    height: str | None = size("Height of the output.", "-H", "PX")
+    scale: str | None = size("4.3, 4.3x or 430% (default: 4).", "-s FACTOR")
+    width: str | None = size("Width of the output, such as 3840 or 4k.", "-W PX")
+    height: str | None = size("Height of the output.", "-H PX")
     max_side: str | None = size("Longer side.", "PX")
     short_side: str | None = size("Shorter side.", "PX")
     megapixels: float | None = size("Millions of pixels.", "MP")
     print_: str | None = size(
-        "Size on paper: 30x40cm@300dpi, 8x10in or A4; turned to match the picture.", "--print", "SIZE"
+        "Size on paper: 30x40cm@300dpi, 8x10in or A4; turned to match the picture.", "--print SIZE"
     )
     fit: Literal["inside", "cover", "exact"] | None = size(
         "How a box (width and height, or a print) is met. (default: inside)"
@@ -123,8 +122,7 @@ class Request:
     )
     output: str | None = out(
         "Where to (default: beside the input). A name without suffix is a folder, - is stdout.",
-        "-o",
-        "FILE|FOLDER|-",
+        "-o FILE|FOLDER|-",
     )
     name: str | None = out(
         "Name of an output (default: {stem}_{size}{ext}), from {stem} {suffix} {parent} (of the input), {size} {scale} "
@@ -133,7 +131,7 @@ class Request:
         "TEMPLATE",
     )
     format: str = out(
-        "auto is that of --output, or of the input.", "-f", "auto|png|jpg|webp|tiff|avif|gif", default="auto"
+        "auto is that of --output, or of the input.", "-f auto|png|jpg|webp|tiff|avif|gif", default="auto"
     )
     quality: int = out("Of JPEG, WebP and AVIF, 1 to 100.", min=1, max=100, default=95)
     bit_depth: Literal["keep", "8", "10", "12", "16", "32f"] = out(
@@ -163,8 +161,7 @@ class Request:
     recursive: bool = batch("Folders of folders, too. --output mirrors them.", "-r")
     include: list[str] | None = batch("Only these files.", "GLOB")
     exclude: list[str] | None = batch(
-        "Not these files. What srcli made from others of them is left out as well, but for none.",
-        "GLOB|none",
+        "Not these files. What srcli made from others of them is left out as well, but for none.", "GLOB|none"
     )
     overwrite: bool | None = batch(
         "Where the output exists: make it again, or leave it. (default: skip what is up to date, replace what srcli "
@@ -189,8 +186,7 @@ class Request:
     )
     device: str = run(
         "Where to run; all, or several with commas: a process on each.",
-        "-d",
-        "auto|all|cpu|cuda[:N][,..]|mps|xpu",
+        "-d auto|all|cpu|cuda[:N][,..]|mps|xpu",
         envvar="SRCLI_DEVICE",
         default="auto",
     )
@@ -200,8 +196,7 @@ class Request:
         "0 is faithful, up to 1 adds detail (default: auto, the preset's own for the scale). map=auto: less noise on "
         "flat areas and clean edges and more in texture; map=FILE: as a gray picture says, white is the whole "
         "temperature.",
-        "-T",
-        "T|auto|map=..",
+        "-T T|auto|map=..",
         panel=NOISE,
     )
     seed: options.Seed = 0
@@ -230,9 +225,7 @@ class Request:
     preview: str | None = report(
         "A part of 256 pixels as a PNG with bicubic beside it, in seconds; by all models that are here, less "
         "experimental ones, where -m names none; around X,Y, else where most detail is.",
-        "--preview",
-        "--preview-at",
-        "[X,Y]",
+        "--preview --preview-at [X,Y]",
     )
     dry_run: bool = report("Say what would be done; do nothing.")
     json: bool | None = report(
@@ -240,7 +233,7 @@ class Request:
     )
     progress: options.Progress = "auto"
     quiet: bool | None = report(
-        "Only errors on stderr, or also what was chosen and why.", "--quiet/--verbose", "-q/-v"
+        "Only errors on stderr, or also what was chosen and why.", "--quiet/--verbose -q/-v"
     )
 
     @property
