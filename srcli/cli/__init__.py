@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from srcli import __version__
-from srcli.cli.command import Group, lighten, name_variables
-from srcli.cli.streams import end_lines, mind_streams
+from srcli.cli.command import Group, name_variables, skip_conversion
+from srcli.cli.streams import flush_stdout, guard_streams
 from srcli.config.plugins import add_file
 from srcli.errors import NothingToDoError
 from srcli.files import new_run
@@ -72,7 +72,7 @@ class Root(Group):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """The rest."""
         for param in self.params:
-            lighten(param)
+            skip_conversion(param)
         return super().parse_args(ctx, args)
 
 
@@ -112,7 +112,7 @@ def root(
 
 def main() -> None:
     """Run the command line and exit."""
-    mind_streams()
+    guard_streams()
     mind_signals()
     keep_freed_memory()
     code: object = None
@@ -124,4 +124,4 @@ def main() -> None:
         end_if_told()
         raise
     end_if_told()
-    sys.exit(end_lines(code))
+    sys.exit(flush_stdout(code))

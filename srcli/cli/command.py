@@ -21,7 +21,7 @@ from typer.models import OptionInfo
 
 from srcli.cli.console import print_error, say
 from srcli.cli.help import help_text
-from srcli.cli.mistakes import as_usage, check_words, no_command, typed_value
+from srcli.cli.mistakes import as_usage, check_for_mistakes, no_command, typed_value
 from srcli.errors import UsageError, as_ours
 
 WRONG_USAGE: Any = typer.BadParameter.__mro__[1]  # what Typer raises for all of it
@@ -51,44 +51,37 @@ def argument(text: str, metavar: str) -> Any:
     return typer.Argument(help=text, metavar=metavar, show_default=False)
 
 
-class Plain:
-    """What our commands and groups have in common: help as text, and flags without Typer's way to plain values.
+class OurHelp:
+    """What our commands and groups have in common: help as text, and flags without Typer's conversion of values.
 
-    That way takes a fifth of a second, for the library that checks types.
+    That imports a library that checks types, which takes a fifth of a second.
     """
 
     def get_help_option(self, ctx: Any) -> Any:
-        """As Typer's."""
         found = super().get_help_option(ctx)  # type: ignore[misc]
         if found is not None:
-            lighten(found)
+            skip_conversion(found)
         return found
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """As `help_text`."""
         formatter.write(help_text(self, ctx) + "\n")
 
 
-def lighten(flag: Any) -> None:
-    """Let a flag be nothing where it is absent."""
+def skip_conversion(flag: Any) -> None:
+    """Leave the value of an absent flag unconverted: None."""
     process = partial(type(flag).process_value, flag)
     flag.process_value = lambda ctx, value: process(ctx, value) if value else None
 
 
-class Command(Plain, TyperCommand):
-    """A command with our help and errors, which knows its earlier options.
+class Command(OurHelp, TyperCommand):
+    """A command with our help and errors, which knows its earlier options."""
 
-    `basic`: options that --help tells, in the names of fields; all where it is empty. `kinds`: by parameter, the type
-    of its values and what else was said of it. `bare`: what is meant by an option that no X,Y follows. `moved`: what
-    to write in place of an earlier option, with {} for its value; that is done, and said. `gone`: what to do instead
-    of an option that has left; that is the error.
-    """
-
-    basic: tuple[str, ...] = ()
-    kinds: Mapping[str, tuple[Any, Any]] = {}
-    bare: Mapping[str, str] = {}
+    basic: tuple[str, ...] = ()  # options that --help tells, by the names of fields; all where it is empty
+    kinds: Mapping[str, tuple[Any, Any]] = {}  # by parameter: the type of its values, and its `OptionInfo`
+    bare: Mapping[str, str] = {}  # what is meant by an option that no X,Y follows
+    # What to write in place of an earlier option, with {} for its value; that is done, and said.
     moved: Mapping[str, str] = {}
-    gone: Mapping[str, str] = {}
+    gone: Mapping[str, str] = {}  # what to do instead of an option that has left; that is the error
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
@@ -104,7 +97,7 @@ class Command(Plain, TyperCommand):
             print(help_text(self, ctx, full="--help-all" in wanted, model=typed_value(own, "-m", "--model")))
             raise typer.Exit
         try:
-            check_words(own, self)
+            check_for_mistakes(own, self)
             after = [*args[1:], ""]
             args = [
                 f"{word}={self.bare[word]}" if word in self.bare and not re.match(r"\d+,", next_) else word
@@ -116,12 +109,12 @@ class Command(Plain, TyperCommand):
                 if {first, other} <= set(own) and not other.startswith("--no-"):
                     raise UsageError(f"{first} and {other} exclude each other.", hint="Give one of them.")
             prefix = f"SRCLI_{ctx.info_name}_".upper()
-            return super().parse_args(ctx, _renewed(args, prefix, self.moved, self.gone))
+            return super().parse_args(ctx, _translate_earlier(args, prefix, self.moved, self.gone))
         except WRONG_USAGE as error:
             raise as_usage(error, ctx, own) from None
 
 
-class Group(Plain, TyperGroup):
+class Group(OurHelp, TyperGroup):
     """Commands whose errors, but for bugs, become one line on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -287,7 +280,9 @@ def _either(first: Callable[[Any], str | None], second: str, context: Any) -> st
 # --- earlier options ----------------------------------------------------------------------------------------------
 
 
-def _renewed(args: list[str], prefix: str, moved: Mapping[str, str], gone: Mapping[str, str]) -> list[str]:
+def _translate_earlier(
+    args: list[str], prefix: str, moved: Mapping[str, str], gone: Mapping[str, str]
+) -> list[str]:
     first, rest = [], list(args)
     for old, new in moved.items():
         value = os.environ.get(prefix + old.strip("-").upper().replace("-", "_"))

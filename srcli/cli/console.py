@@ -141,8 +141,8 @@ def print_error(error: SrcliError, *, label: str | None = None) -> None:
 class Console:
     """Prints results, notes and progress.
 
-    `quiet`: only errors, and results that were asked for as JSON or as bytes. `verbose`: details as well. `style`:
-    how progress is shown; "auto" is a bar on a terminal and plain lines elsewhere.
+    With `quiet` only errors, and results that were asked for as JSON or as bytes; with `verbose` details as well. The
+    `style` of progress "auto" is a bar on a terminal and plain lines elsewhere.
     """
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False, style: Style = "auto") -> None:

@@ -18,18 +18,18 @@ from srcli.cli.evaluate_options import (
     BASIC,
     MOVED,
     Request,
-    asked_branches,
-    asked_sampling,
-    asked_steps,
     check_sampling,
+    parse_steps,
+    requested_branches,
+    requested_sampling,
 )
 from srcli.cli.evaluation_output import (
     SUFFIXES,
     Chosen,
     benchmarks,
+    evaluation_progress,
     finish,
     render,
-    told,
     use_backbone,
     write,
 )
@@ -190,13 +190,13 @@ def _models(request: Request) -> list[Model]:
             precision=request.precision,
             tile=request.tile,
             tta=() if views is None else ROTATIONS if views else range(COPIES),
-            sampling=partial(asked_sampling, request),
+            sampling=partial(requested_sampling, request),
             branch=branch,
             selection=request.selection_stats,
             limit=False if "no-limit" in finish else None,
         )
         for name in dict.fromkeys(words(*(request.model or (DEFAULT_PRESET, "bicubic"))))
-        for branch in asked_branches(request, name)
+        for branch in requested_branches(request, name)
     ]
     check_sampling(request, opened)
     distinct_names(opened)
@@ -227,7 +227,7 @@ def _measured(
     from srcli.evaluate.run import evaluate as run
 
     temperatures = _temperatures(request.temperature, models, scales, console)
-    with told(console) as report:
+    with evaluation_progress(console) as report:
         return run(
             models,
             sets,
@@ -236,7 +236,7 @@ def _measured(
             metrics=metrics,
             temperatures=temperatures,
             seeds=range(request.seeds),
-            steps=asked_steps(request),
+            steps=parse_steps(request),
             limit=request.limit,
             cache=RowCache() if request.cache else None,
             save_images=request.save_images,
@@ -256,7 +256,7 @@ def _score(request: Request, scales: list[float], metrics: list[Metric], console
         raise UsageError(f"{how.name} leaves out a border that depends on the scale.", hint="Say it: -s 4")
     if request.scale and len(scales) > 1:
         raise UsageError("--pred has pictures of one scale; give a single -s.")
-    with told(console) as report:
+    with evaluation_progress(console) as report:
         return score_pictures(
             request.pred,
             request.ref,

@@ -132,7 +132,7 @@ class Request:
     quiet: options.Quiet = False
 
 
-def asked_steps(request: Request) -> list[int]:
+def parse_steps(request: Request) -> list[int]:
     """The numbers of steps."""
     try:
         return [int(word) for word in options.words(request.steps)]
@@ -140,11 +140,11 @@ def asked_steps(request: Request) -> list[int]:
         raise UsageError(f"--steps takes whole numbers, got '{request.steps}'.") from None
 
 
-def asked_sampling(request: Request, preset: Preset) -> Sampling | None:
+def requested_sampling(request: Request, preset: Preset) -> Sampling | None:
     """How a preset is sampled; None for one that samples nothing."""
     if not is_sampled(preset) or preset.diffusion is None:
         return None
-    steps = asked_steps(request)
+    steps = parse_steps(request)
     if request.official and steps:
         raise UsageError("--official settles the steps.", hint="Leave out --steps.")
     for count in steps:
@@ -153,7 +153,7 @@ def asked_sampling(request: Request, preset: Preset) -> Sampling | None:
     return asked or choose_sampling(preset)
 
 
-def asked_branches(request: Request, name: str) -> list[str | None]:
+def requested_branches(request: Request, name: str) -> list[str | None]:
     """The branches of a model that are measured, None for the one that it chooses; other models have one."""
     from srcli.engine.branch_map import parse_branch
     from srcli.evaluate.models import INTERPOLATIONS

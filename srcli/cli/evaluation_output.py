@@ -26,7 +26,9 @@ SUFFIXES = {
 
 
 @contextmanager
-def told(console: Console, draws: int = 1) -> Iterator[Callable[[Row | Failure, int, int], None]]:
+def evaluation_progress(
+    console: Console, draws: int = 1
+) -> Iterator[Callable[[Row | Failure, int, int], None]]:
     """What an evaluation reports to, inside: on which of its pictures it is. Each has so many `draws`."""
     at = [0, 0]  # the picture that is measured, and its results so far
 

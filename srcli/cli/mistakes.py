@@ -53,7 +53,7 @@ def typed_value(args: Sequence[str], *names: str) -> str | None:
     return found
 
 
-def check_words(args: Sequence[str], command: Any) -> None:
+def check_for_mistakes(args: Sequence[str], command: Any) -> None:
     """Refuse words that are taken for something else than was meant, before any work.
 
     Raises UsageError (with what was probably meant).

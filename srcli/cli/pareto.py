@@ -210,7 +210,7 @@ def _title(name: str) -> str:
 def _measured(request: Request, metrics: list[str], console: Console) -> list[Row]:
     if not request.model:
         return []
-    from srcli.cli.evaluation_output import benchmarks, finish, told, use_backbone
+    from srcli.cli.evaluation_output import benchmarks, evaluation_progress, finish, use_backbone
     from srcli.evaluate.models import distinct_names, open_model
     from srcli.evaluate.rows import RowCache
     from srcli.evaluate.run import evaluate
@@ -227,7 +227,7 @@ def _measured(request: Request, metrics: list[str], console: Console) -> list[Ro
             )
     opened = [open_model(name, device=request.device) for name in dict.fromkeys(request.model)]
     distinct_names(opened)
-    with told(console) as report:
+    with evaluation_progress(console) as report:
         found = evaluate(
             opened,
             benchmarks(request.bench, request.data),

@@ -13,15 +13,11 @@ from srcli.files import write_error
 
 
 class Lines(io.TextIOWrapper):
-    """Text for whom it may concern: where its place is full, the rest is dropped and work goes on.
+    """A stream of text that may fail: once its disk is full, the rest is dropped and work goes on."""
 
-    `lost`: why something was dropped.
-    """
-
-    lost: OSError | None = None
+    lost: OSError | None = None  # why something was dropped
 
     def write(self, text: str) -> int:
-        """As in `io.TextIOWrapper`."""
         try:
             return super().write(text)
         except BrokenPipeError:  # nobody reads on
@@ -31,7 +27,6 @@ class Lines(io.TextIOWrapper):
         return len(text)
 
     def flush(self) -> None:
-        """As in `io.TextIOWrapper`."""
         try:
             super().flush()
         except BrokenPipeError:
@@ -40,14 +35,14 @@ class Lines(io.TextIOWrapper):
             self.drop(error)
 
     def drop(self, error: OSError) -> None:
-        """Send what waits in buffers, and all that follows, nowhere."""
+        """Send what is buffered, and all that follows, to the null device."""
         self.lost = error
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, self.fileno())
         os.close(null)
 
 
-def mind_streams() -> None:
+def guard_streams() -> None:
     """Put the null device where the caller has closed stdin, stdout or stderr, and `Lines` over the last two.
 
     Python leaves None for a closed one, and the next file to be opened would get the stream's number.
@@ -68,7 +63,7 @@ def mind_streams() -> None:
         setattr(sys, f"__{name}__", stream)
 
 
-def end_lines(code: Any) -> Any:
+def flush_stdout(code: Any) -> Any:
     """Write what waits for standard output; `code`, or 5 where it is full and work went on without it."""
     lines = sys.stdout
     if not isinstance(lines, Lines):  # Typer's, which is silent: nobody reads on

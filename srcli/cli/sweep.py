@@ -12,7 +12,7 @@ from srcli.cli import evaluate_options as own
 from srcli.cli import options
 from srcli.cli.command import single
 from srcli.cli.console import Console, table_width, write_file
-from srcli.cli.evaluation_output import benchmarks, told, use_backbone
+from srcli.cli.evaluation_output import benchmarks, evaluation_progress, use_backbone
 from srcli.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def sweep_temperature(request: Request) -> None:
     with joined_ranks() as ranks:
         if ranks.rank > 0:
             console.style = "none"
-        with told(console, len(values) * request.seeds) as report:
+        with evaluation_progress(console, len(values) * request.seeds) as report:
             result = sweep(
                 network,
                 sets,

@@ -105,31 +105,31 @@ def train(request: Request) -> None:
     from srcli.train.run import device_here
 
     first = os.environ.get("RANK", "0") == "0"
-    screen = Dashboard(settings.optim.steps, "none" if request.quiet or not first else request.progress)
-    same: dict[str, Any] = {
+    dashboard = Dashboard(settings.optim.steps, "none" if request.quiet or not first else request.progress)
+    shared: dict[str, Any] = {
         "device": str(device_here(request.device)),
         "init": None if request.init is None else _weights(request.init),
         "resume": request.resume,
-        "notify": screen.note,
+        "notify": dashboard.note,
         "force": request.force,
     }
     if request.dry_run:
-        dry_run(settings, request.data, folder, **same)
+        dry_run(settings, request.data, folder, **shared)
         return
-    with screen:
+    with dashboard:
         stopped = run(
             settings,
             request.data,
             folder,
             limits=_limits(request),
-            options=_habits(request),
-            report=screen.report,
-            **same,
+            options=_run_options(request),
+            report=dashboard.report,
+            **shared,
         )
     if first:
         source = f" --from {request.source}" if request.source else ""
         command = f"srcli train --recipe {request.recipe}{source} --data {request.data[0]} -o {folder}"
-        screen.note(screen.ending(command))
+        dashboard.note(dashboard.ending(command))
         print(folder / "last.safetensors")
     if stopped is not None:
         raise typer.Exit(128 + stopped)
@@ -147,7 +147,7 @@ def _limits(request: Request) -> Limits:
     return Limits(request.max_steps, 60 * min(minutes) if minutes else None)
 
 
-def _habits(request: Request) -> RunOptions:
+def _run_options(request: Request) -> RunOptions:
     from srcli.data.benchmarks import open_benchmarks
     from srcli.train.loop import RunOptions
 

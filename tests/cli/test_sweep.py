@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from srcli.cli import app
 from srcli.cli.console import Console
-from srcli.cli.evaluation_output import told
 from srcli.config.presets import list_presets, load_preset
 from srcli.config.temperature import choose
 from tests.helpers.flow import save_flow
@@ -160,7 +159,7 @@ def test_progress_says_what_is_left_in_parts_of_a_picture(monkeypatch, capsys):
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     outcome = SimpleNamespace(benchmark="Set5", scale=4)
-    with told(Console(style="plain"), 4) as progress:
+    with evaluation_progress(Console(style="plain"), 4) as progress:
         for number in (1, 1, 1, 1, 2, 2):
             clock[0] += 11
             progress(outcome, number, 2)
