@@ -70,7 +70,6 @@ class Root(Group):
         self.commands: Any = Commands()
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """The rest."""
         for param in self.params:
             skip_conversion(param)
         return super().parse_args(ctx, args)

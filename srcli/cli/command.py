@@ -135,7 +135,6 @@ class Group(OurHelp, TyperGroup):
         return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """The rest; help where nothing was typed."""
         if not args and not ctx.resilient_parsing:
             print(help_text(self, ctx))
             raise typer.Exit(UsageError.code)

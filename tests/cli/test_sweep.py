@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from srcli.cli import app
 from srcli.cli.console import Console
+from srcli.cli.evaluation_output import evaluation_progress
 from srcli.config.presets import list_presets, load_preset
 from srcli.config.temperature import choose
 from tests.helpers.flow import save_flow
