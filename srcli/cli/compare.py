@@ -255,7 +255,7 @@ def _columns(scale: str | None, downscale: str | None, temps: str | None) -> lis
 
     scales = options.parse_scales(scale) if scale else []
     reductions = options.parse_scales(downscale) if downscale else []
-    temperatures = _series(temps)
+    temperatures = parse_series(temps)
     if min([*reductions, 2]) <= 1:
         raise UsageError(f"--downscale {downscale}: reducing needs a factor above 1.")
     if sum(len(values) > 1 for values in (scales, reductions, temperatures)) > 1:
@@ -268,7 +268,7 @@ def _columns(scale: str | None, downscale: str | None, temps: str | None) -> lis
     return [Column(s, d, t) for s, d in pairs for t in (temperatures or (None,))]
 
 
-def _series(text: str | None) -> list[float]:
+def parse_series(text: str | None) -> list[float]:
     """Numbers; ``..`` continues with the step of the two before it up to the one after it."""
     words = options.words(text)
     try:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srcli.batch.sizes import Paper, SizeRule, parse_paper, parse_pixels, parse_scale, size_rule
+from srcli.batch.sizes import Paper, parse_paper, parse_pixels, parse_scale, size_rule
 from srcli.errors import ResourceError, UsageError
 from srcli.geometry import Size
 
@@ -32,10 +32,6 @@ def test_a_scale_is_a_factor_or_a_percentage(text, factor):
 def test_a_scale_that_is_no_factor_is_refused(text):
     with pytest.raises(UsageError, match=r"4\.3x or 430%"):
         parse_scale(text)
-
-
-def test_without_options_a_picture_becomes_four_times_as_large():
-    assert size_rule().target(Size(10, 20)).size == (40, 80)
 
 
 def test_a_fractional_scale_rounds_each_side():
@@ -118,27 +114,6 @@ def test_only_enlarge_leaves_large_pictures_and_only_shrink_small_ones():
     assert not size_rule(max_side=4000, only_shrink=True).target(PHOTO).kept
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"scale": "2", "width": 100},
-        {"width": 100, "max_side": 100},
-        {"megapixels": 2.0, "paper": "30x40cm"},
-        {"scale": "2", "short_side": 3},
-        {"only_enlarge": True, "only_shrink": True},
-        {"width": 10, "fit": "cover"},
-        {"scale": "2", "fit": "exact"},
-        {"width": 0},
-        {"height": -3},
-        {"megapixels": float("nan")},
-        {"megapixels": float("inf")},
-    ],
-)
-def test_options_that_state_no_size_or_two_are_refused(options):
-    with pytest.raises(UsageError):
-        size_rule(**options)
-
-
 def test_a_size_beyond_all_numbers_is_a_matter_of_resources():
     assert size_rule(scale="1e9").target(Size(480, 640)).size == (480 * 10**9, 640 * 10**9)
     with pytest.raises(ResourceError):
@@ -156,21 +131,3 @@ def test_pixel_counts_have_prefixes(text, count):
 def test_pixel_counts_that_are_none_are_refused(text):
     with pytest.raises(UsageError, match="--max-input-pixels"):
         parse_pixels(text, "--max-input-pixels")
-
-
-@pytest.mark.parametrize(
-    ("rule", "tag"),
-    [
-        (SizeRule(scale=4.3), "x4.3"),
-        (SizeRule(scale=4.0), "x4"),
-        (SizeRule(width=3840), "w3840"),
-        (SizeRule(height=2160), "h2160"),
-        (SizeRule(width=3840, height=2160), "3840x2160"),
-        (SizeRule(max_side=8000), "max8000"),
-        (SizeRule(short_side=1080), "short1080"),
-        (SizeRule(megapixels=12.5), "12.5mp"),
-        (SizeRule(paper=Paper(30, 40, "cm", 300)), "30x40cm"),
-    ],
-)
-def test_a_rule_has_a_short_name_for_files(rule, tag):
-    assert rule.tag == tag

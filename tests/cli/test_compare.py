@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from srcli.cli import app
-from srcli.cli.compare import _series
+from srcli.cli.compare import parse_series
 from tests.cli.conftest import picture, save, size_of
 
 HR = picture(48, 64)
@@ -130,9 +130,9 @@ def test_two_pictures_need_no_torch(compare):
 
 
 def test_series_of_numbers_can_be_continued():
-    assert _series("0,.2,..,1") == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    assert _series("1, 0.5, 0") == [1, 0.5, 0]
-    assert _series(None) == []
+    assert parse_series("0,.2,..,1") == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert parse_series("1, 0.5, 0") == [1, 0.5, 0]
+    assert parse_series(None) == []
 
 
 @pytest.mark.parametrize(
