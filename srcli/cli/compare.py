@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from srcli.cli import options
 from srcli.cli.command import argument, option, single
-from srcli.cli.console import Console, write_file
+from srcli.cli.console import Console
 from srcli.errors import CheckError, UsageError, suggest
+from srcli.files import write_atomically
 
 if TYPE_CHECKING:
     from srcli.evaluate.compare import U8, Column, Crop, Measured, Picture
@@ -310,7 +311,7 @@ def _write(targets: list[Path], picture: Callable[[], U8], page: Callable[[], st
         else:
             form = find_format(target.suffix.lstrip(".")).name
             Image.fromarray(picture()).save(content, {"jpg": "jpeg"}.get(form, form), quality=95)
-        write_file(target, content.getvalue())
+        write_atomically(target, content.getvalue())
         console.note(f"wrote {target}")
 
 

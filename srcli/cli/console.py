@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from srcli.errors import SrcliError
@@ -81,18 +80,6 @@ class Meter:
 def say(line: str) -> None:
     """A note for the person at the terminal; results go to stdout."""
     print(line, file=sys.stderr)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, and make its folder.
-
-    Raises ResourceError (it cannot be written).
-    """
-    from srcli.files import atomic_write
-    from srcli.resources import made_folder
-
-    with made_folder(path.parent), atomic_write(path) as file:
-        file.write(content)
 
 
 def terminal_width(*, most: int = 110) -> int:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from srcli.cli.console import Console, print_error, say, write_file
+from srcli.cli.console import Console, print_error, say
 from srcli.cli.options import words
 from srcli.errors import CheckError, SrcliError, UsageError
+from srcli.files import write_atomically
 
 if TYPE_CHECKING:
     from srcli.data.benchmarks import Benchmark
@@ -94,7 +95,7 @@ def write(text: str, output: Path | None, console: Console) -> None:
     if output is None:
         print(text, end="", flush=True)
         return
-    write_file(output, text.encode())
+    write_atomically(output, text.encode())
     console.note(f"wrote {output}")
 
 

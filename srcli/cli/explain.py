@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from srcli.cli import options
 from srcli.cli.command import argument, option, single
-from srcli.cli.console import Console, write_file
+from srcli.cli.console import Console
 from srcli.errors import UsageError
+from srcli.files import write_atomically
 
 if TYPE_CHECKING:
     from srcli.config.presets import Preset
@@ -94,7 +95,7 @@ def explain(request: Request) -> None:
         content = _selection(upscaler, image, size, request, console)
     else:
         content = _attention(upscaler, image, point, size, factor)
-    write_file(target, content)
+    write_atomically(target, content)
     console.result(str(target), asked=True)
 
 
@@ -126,7 +127,7 @@ def _selection(upscaler: Upscaler, image: Image, size: Size, request: Request, c
     if request.scores is not None:
         stored = BytesIO()
         np.save(stored, scores)
-        write_file(request.scores, stored.getvalue())
+        write_atomically(request.scores, stored.getvalue())
     return content
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal
 
 from srcli.cli import options
 from srcli.cli.command import argument, option, single
-from srcli.cli.console import Console, table_width, write_file
+from srcli.cli.console import Console, table_width
 from srcli.cli.options import chosen_format, parse_scales, words
 from srcli.errors import ModelError, NothingToDoError, UsageError
+from srcli.files import write_atomically
 
 if TYPE_CHECKING:
     from srcli.evaluate.pareto import Axis, Panel
@@ -120,7 +121,7 @@ def _show(panels: list[Panel], targets: list[tuple[Path, Form]], request: Reques
         together = request.facet or form in ("csv", "json", "tex", "table")
         for part in [panels] if together else [[panel] for panel in panels]:
             target = path if together or len(panels) == 1 else _beside(path, part[0])
-            write_file(target, render(part, form))
+            write_atomically(target, render(part, form))
             console.note(f"wrote {target}")
 
 

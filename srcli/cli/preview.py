@@ -7,11 +7,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from srcli.cli.console import Console, write_file
+from srcli.cli.console import Console
 from srcli.cli.options import check_png, current
 from srcli.cli.upscale_options import Request
 from srcli.config.presets import DEFAULT_PRESET, REAL_WORLD_PRESET, list_presets
 from srcli.errors import NothingToDoError, UsageError
+from srcli.files import write_atomically
 
 if TYPE_CHECKING:
     from srcli.batch.sizes import SizeRule
@@ -45,7 +46,7 @@ def show_part(request: Request, rule: SizeRule, console: Console) -> None:
     )
     content = BytesIO()
     Image.fromarray(sheet).save(content, "PNG")
-    write_file(target, content.getvalue())
+    write_atomically(target, content.getvalue())
     console.result(str(target), asked=True)
 
 

@@ -11,9 +11,10 @@ import typer
 from srcli.cli import evaluate_options as own
 from srcli.cli import options
 from srcli.cli.command import single
-from srcli.cli.console import Console, table_width, write_file
+from srcli.cli.console import Console, table_width
 from srcli.cli.evaluation_output import benchmarks, evaluation_progress, use_backbone
 from srcli.errors import ModelError, UsageError
+from srcli.files import write_atomically
 
 if TYPE_CHECKING:
     from srcli.evaluate.models import Network
@@ -215,7 +216,7 @@ def _write(result: Sweep, output: Path | None, console: Console) -> None:
         "sweep.svg": sweep_picture(result, "svg", figures=figures),
     }
     for name, content in contents.items():
-        write_file(output / name, content)
+        write_atomically(output / name, content)
     console.note(f"wrote {', '.join(contents)} to {output}")
 
 
@@ -228,7 +229,7 @@ def _write_preset(result: Sweep, network: Network, path: Path, console: Console)
             f"{path} is not written: {recommendation(missing[0], result.rule)}.", hint="Loosen --select."
         )
     preset = network.upscaler.preset
-    write_file(path, with_temperatures(preset, path, result.recommended).encode())
+    write_atomically(path, with_temperatures(preset, path, result.recommended).encode())
     console.note(f"wrote {path}; use it: srcli upscale PHOTO -m {path}")
 
 
