@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from srcli.cli import options
 from srcli.cli.command import argument, option
 from srcli.cli.console import say
-from srcli.cli.options import current
-from srcli.errors import ExistsError, UsageError
+from srcli.cli.options import check_free, current
+from srcli.errors import UsageError
 
 if TYPE_CHECKING:
     from srcli.engine.upscaler import Upscaler
 
 
 def export(
-    name: Annotated[str, argument("A preset, its TOML file, or a weights file.", "NAME")],
-    output: Annotated[Path, option("What to write: .onnx, or .pt2 for torch.export.", "-o")],
-    parts: Annotated[
-        Literal["joined", "apart"],
-        option(
-            "apart: encoder and decoder in files of their own, for tiles; their names stand before the suffix."
-        ),
-    ] = "joined",
-    int8: Annotated[bool, option("ONNX in 8 bits: a smaller file, colours a little off.")] = False,
+    name: str = argument("A preset, its TOML file, or a weights file.", "NAME"),
+    output: Path = option("What to write: .onnx, or .pt2 for torch.export.", "-o"),
+    parts: Literal["joined", "apart"] = option(
+        "apart: encoder and decoder in files of their own, for tiles; their names stand before the suffix.",
+        default="joined",
+    ),
+    int8: bool = option("ONNX in 8 bits: a smaller file, colours a little off."),
     overwrite: options.Overwrite = False,
 ) -> None:
     """Write a network as ONNX or for torch.export, for pictures and targets of any size.
@@ -42,8 +40,7 @@ def export(
         raise UsageError("--int8 is of ONNX files.", hint="Such as -o model.onnx")
     inside = ("encoder", "encoder-small", "decoder")
     for path in part_paths(output, inside).values() if parts == "apart" else (output,):
-        if path.exists() and not overwrite:
-            raise ExistsError(f"{path} exists.", hint="Give --overwrite or another name.")
+        check_free(path, overwrite=overwrite)
     upscaler = exportable(name)
     say(f"exporting '{upscaler.preset.name}', which takes a minute or two")
     written = write(upscaler, output, apart=parts == "apart", int8=int8)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from srcli.cli import options
 from srcli.cli.command import option, single
@@ -17,21 +17,15 @@ from srcli.errors import ResourceError
 
 
 def web(
-    output: Annotated[Path, option("Folder of the page.", "-o", "FOLDER")],
-    assets: Annotated[
-        Path | None,
-        option(
-            "Folder with onnxruntime-web, from its npm package; without it you are told how to get it.", "DIR"
-        ),
-    ] = None,
-    model: Annotated[str, option("Model of the page.", "-m", "NAME|FILE")] = DEFAULT_PRESET,
-    serve: Annotated[
-        bool,
-        option(
-            "Then show it to browsers on this machine, until Ctrl-C; a page that is there already is not made again."
-        ),
-    ] = False,
-    port: Annotated[int, option("Port of --serve; 0: any that is free.", "N", min=0, max=65535)] = 8000,
+    output: Path = option("Folder of the page.", "-o FOLDER"),
+    assets: Path | None = option(
+        "Folder with onnxruntime-web, from its npm package; without it you are told how to get it.", "DIR"
+    ),
+    model: str = option("Model of the page.", "-m NAME|FILE", default=DEFAULT_PRESET),
+    serve: bool = option(
+        "Then show it to browsers on this machine, until Ctrl-C; a page that is there already is not made again."
+    ),
+    port: int = option("Port of --serve; 0: any that is free.", "N", min=0, max=65535, default=8000),
     overwrite: options.Overwrite = False,
 ) -> None:
     """Write a page that enlarges pictures in the browser: any factor, sizes exact, nothing leaves the machine.
