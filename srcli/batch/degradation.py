@@ -135,7 +135,7 @@ def counts_as_clean(header: Header) -> str | None:
 
 def _damage_of(image: Image) -> Damage | None:
     cover = None if image.alpha is None else image.alpha_strip
-    return measure(image.strip, Size(*image.size), cover)
+    return measure(image.strip, image.size, cover)
 
 
 def _verdict_of_folder(paths: tuple[Path, ...], settings: Settings) -> tuple[Verdict | None, int]:

@@ -59,6 +59,19 @@ class SampleSettings:
     # number of different samples, so that what is computed from them can be cached; 0: all are new
     pool: int = 0
 
+    @property
+    def ranges(self) -> Ranges | None:
+        """What degradations are drawn from; None for bicubic. Raises UsageError (an unknown name)."""
+        return None if self.degradation == "bicubic" else find_degradation(self.degradation)
+
+
+def degraded(hr: U8, size: Size, ranges: Ranges | None, rng: np.random.Generator) -> tuple[U8, U8]:
+    """LR of `size` and HR (H, W, 3), which may be sharpened; without ranges, LR is Pillow's bicubic."""
+    if ranges is None:
+        return pillow_bicubic(hr, size), hr
+    lr, hr_shown = degrade(torch.tensor(hr), draw(ranges, rng), size)
+    return lr.numpy(), hr_shown.numpy()
+
 
 class Batch(NamedTuple):
     """One step's data: lr (B, 3, p, p) and hr (B, Q, 3) in [0, 1], coord (B, Q, 2), cell (B, 2).
@@ -124,7 +137,7 @@ class Sampler:
             raise UsageError(f"data.block of {settings.block} pixels does not fit into the smallest crops.")
         self.photos = photos
         self.settings = settings
-        self.ranges = None if settings.degradation == "bicubic" else find_degradation(settings.degradation)
+        self.ranges = settings.ranges
         areas = np.array([p.pixels.shape[0] * p.pixels.shape[1] for p in photos], dtype=np.float64)
         self.share = np.cumsum(areas) / areas.sum()
 
@@ -160,12 +173,7 @@ class Sampler:
     def _sample(self, rng: np.random.Generator, scales: Range) -> tuple[np.ndarray, ...]:
         settings = self.settings
         hr = self._crop(self.cut(rng, scales))
-        size = Size(settings.patch, settings.patch)
-        if self.ranges is None:
-            lr = pillow_bicubic(hr, size)
-        else:
-            made = degrade(torch.tensor(hr), draw(self.ranges, rng), size)
-            lr, hr = (picture.numpy() for picture in made)
+        lr, hr = degraded(hr, Size(settings.patch, settings.patch), self.ranges, rng)
         side = hr.shape[0]
         iy, ix = self._block(side, rng) if settings.block else self._scattered(side, rng)
         coord = np.stack([centres(side)[iy], centres(side)[ix]], axis=-1)

@@ -10,15 +10,14 @@ from srcli.degradations.draw import Degradation, Round
 from srcli.degradations.jpeg import jpeg
 from srcli.degradations.kernels import Blur, kernel
 from srcli.degradations.noise import with_noise
-from srcli.geometry import Size
 
 SHARPEN_TAPS = 51
 SHARPEN_SIGMA = 0.3 * ((SHARPEN_TAPS - 1) * 0.5 - 1) + 0.8  # what OpenCV takes for that many taps
 SHARPEN_BY, SHARPEN_ABOVE = 0.5, 10 / 255
 
 
-def degrade(hr: Tensor, degradation: Degradation, size: Size) -> tuple[Tensor, Tensor]:
-    """LR (h, w, 3) and HR (H, W, 3) from `hr`, all uint8; HR is sharpened if the degradation says so."""
+def degrade(hr: Tensor, degradation: Degradation, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """LR (h, w, 3) of `size` and HR (H, W, 3) from `hr`, all uint8; HR is sharpened if the degradation says so."""
     x = hr.permute(2, 0, 1)[None].float() / 255
     if degradation.sharpen:
         x = sharpened(x)
@@ -26,9 +25,9 @@ def degrade(hr: Tensor, degradation: Degradation, size: Size) -> tuple[Tensor, T
     if degradation.untouched:
         return _levels(resized(x, size, degradation.final_mode)), hr
     first, second = degradation.first, degradation.second
-    x = _round(x, first, Size(*(max(1, int(side * first.factor)) for side in x.shape[-2:])))
+    x = _round(x, first, [max(1, int(side * first.factor)) for side in x.shape[-2:]])
     x = jpeg(x, first.jpeg)
-    x = _round(x, second, Size(*(max(1, int(side * second.factor)) for side in size)))
+    x = _round(x, second, [max(1, int(side * second.factor)) for side in size])
     if not degradation.jpeg_last:
         x = jpeg(x, second.jpeg)
     x = resized(x, size, degradation.final_mode)
@@ -39,7 +38,7 @@ def degrade(hr: Tensor, degradation: Degradation, size: Size) -> tuple[Tensor, T
     return _levels(x), hr
 
 
-def _round(x: Tensor, what: Round, size: Size) -> Tensor:
+def _round(x: Tensor, what: Round, size: Sequence[int]) -> Tensor:
     if what.blur:
         x = blurred(x, what.blur)
     return with_noise(resized(x, size, what.mode), what.noise)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srcli.degradations import LUMA
-from srcli.geometry import Size
 
 F32 = NDArray[np.float32]
 
@@ -128,13 +127,13 @@ def signs(damage: Damage) -> NDArray[np.float64]:
 
 
 def measure(
-    strip: Callable[[int, int], F32], size: Size, cover: Callable[[int, int], F32] | None = None
+    strip: Callable[[int, int], F32], size: tuple[int, int], cover: Callable[[int, int], F32] | None = None
 ) -> Damage | None:
     """Measure a picture.
 
-    `strip`: gives rows [top, bottom) as float32 (n, w, 3), sRGB-encoded in [0, 1]. `cover`: gives its transparency (n,
-    w) in [0, 1]; what is not opaque is not looked at. Returns none for a picture that is too small, or has too few
-    opaque pixels.
+    `strip` gives rows [top, bottom) as float32 (n, w, 3), sRGB-encoded in [0, 1]; `size` is (height, width). `cover` gives
+    alpha (n, w) in [0, 1]; only opaque pixels are measured. Returns None for a picture that is too small, or has too few
+    of them.
     """
     if min(size) < SMALLEST:
         return None
@@ -162,20 +161,21 @@ def measure(
 
 
 def _pieces(
-    strip: Callable[[int, int], F32], size: Size, cover: Callable[[int, int], F32] | None
+    strip: Callable[[int, int], F32], size: tuple[int, int], cover: Callable[[int, int], F32] | None
 ) -> Iterator[tuple[F32, F32]]:
     """Luma in levels of pieces whose corners lie on one grid of blocks, and 1 where all within reach is opaque."""
     import cv2
 
-    for top in _starts(size.h):
-        bottom = min(top + PIECE, size.h)
+    height, width = size
+    for top in _starts(height):
+        bottom = min(top + PIECE, height)
         luma = np.clip(strip(top, bottom), 0, 1) @ TO_LEVELS
         opaque = np.ones_like(luma)
         if cover is not None:
             opaque = np.asarray(cover(top, bottom) > OPAQUE, np.float32)
             opaque = np.asarray(cv2.erode(opaque, np.ones((2 * REACH + 1, 2 * REACH + 1))))
-        for left in _starts(size.w):
-            part = slice(left, min(left + PIECE, size.w))
+        for left in _starts(width):
+            part = slice(left, min(left + PIECE, width))
             yield luma[:, part], opaque[:, part]
 
 

@@ -198,7 +198,7 @@ def luma(rows: F32) -> F32:
 def read_colour(source: Source, embedded: bytes | None, *, gray: bool) -> bytes | CodePoints | None:
     """The colours of a file: an ICC profile (its own, or one made from other tags), or code points of PQ and HLG."""
     if source.format == "png":
-        with source.elsewhere():
+        with source.keeping_position():
             return _of_chunks(find_chunks(source.stream, *COLOUR_CHUNKS), embedded, gray)
     if source.format not in ("avif", "heic") or embedded:
         return embedded
@@ -219,13 +219,13 @@ def _of_chunks(found: dict[bytes, bytes], embedded: bytes | None, gray: bool) ->
     if embedded or b"sRGB" in found:
         return embedded
     gamma = int.from_bytes(found[b"gAMA"], "big") / 1e5 if len(found.get(b"gAMA", b"")) == 4 else 0.0
-    places = struct.unpack(">8I", found[b"cHRM"]) if len(found.get(b"cHRM", b"")) == 32 else ()
-    x = tuple(value / 1e5 for value in (*places[2:], *places[:2]))  # the file begins with white
+    stored = struct.unpack(">8I", found[b"cHRM"]) if len(found.get(b"cHRM", b"")) == 32 else ()
+    x = tuple(value / 1e5 for value in (*stored[2:], *stored[:2]))  # the file begins with white
     usual = not gamma or USUAL_GAMMA[0] < gamma < USUAL_GAMMA[1]
     if not 0.05 < gamma < 20 and not x:
         return None
     name = "PNG primaries" * bool(x) + " and " * bool(x and not usual) + f"gamma {gamma:.5g}" * (not usual)
-    return icc.made_profile(name, SRGB if usual else Power(1 / gamma), x or icc.BT709_PLACES, gray=gray)
+    return icc.made_profile(name, SRGB if usual else Power(1 / gamma), x or icc.BT709_PRIMARIES, gray=gray)
 
 
 def _of_numbers(primaries: int, transfer: int, gray: bool) -> bytes | CodePoints | None:

@@ -147,7 +147,7 @@ def _is_for_vips(source: Source, found: Inspection) -> bool:
 def check_png(source: Source) -> None:
     """Refuse a PNG with a damaged chunk, or whose (first) picture has fewer rows than its header says."""
     try:
-        with source.elsewhere():
+        with source.keeping_position():
             png.check_png(source.stream)
     except ValueError as error:
         raise damaged(source, error) from error

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
 Floats = TypeVar("Floats", bound=NDArray[Any])  # float32 or float64; the result has the same type
-Primaries = tuple[float, ...]  # x and y of red, green, blue, white
+Primaries = tuple[float, ...]  # chromaticities x and y of red, green, blue, white
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,14 @@ RGB_CURVES, RGB_COLUMNS = (b"rTRC", b"gTRC", b"bTRC"), (b"rXYZ", b"gXYZ", b"bXYZ
 SPACES = {b"RGB ": "rgb", b"GRAY": "gray", b"CMYK": "cmyk"}
 
 D65, ILLUMINANT_C = (0.3127, 0.3290), (0.310, 0.316)
-BT709_PLACES = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, *D65)
-SMPTE_PLACES = (0.630, 0.340, 0.310, 0.595, 0.155, 0.070, *D65)
+BT709_PRIMARIES = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, *D65)
+SMPTE_PRIMARIES = (0.630, 0.340, 0.310, 0.595, 0.155, 0.070, *D65)
 PRIMARIES: dict[int, tuple[str, Primaries]] = {
-    1: ("BT.709", BT709_PLACES),
+    1: ("BT.709", BT709_PRIMARIES),
     4: ("BT.470 M", (0.67, 0.33, 0.21, 0.71, 0.14, 0.08, *ILLUMINANT_C)),
     5: ("BT.601 625", (0.64, 0.33, 0.29, 0.60, 0.15, 0.06, *D65)),
-    6: ("BT.601 525", SMPTE_PLACES),
-    7: ("SMPTE 240M", SMPTE_PLACES),
+    6: ("BT.601 525", SMPTE_PRIMARIES),
+    7: ("SMPTE 240M", SMPTE_PRIMARIES),
     8: ("generic film", (0.681, 0.319, 0.243, 0.692, 0.145, 0.049, *ILLUMINANT_C)),
     9: ("BT.2020", (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *D65)),
     11: ("DCI-P3", (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.314, 0.351)),
@@ -246,27 +246,27 @@ def coded_profile(primaries: int, transfer: int, *, gray: bool) -> bytes | None:
     """A profile of numbers of H.273; None where they are unknown (2 is "unspecified") or say sRGB."""
     if primaries not in PRIMARIES or transfer not in TRANSFERS:
         return None
-    (name, places), curve = PRIMARIES[primaries], TRANSFERS[transfer]
+    (name, chromaticities), curve = PRIMARIES[primaries], TRANSFERS[transfer]
     name = name if curve is SRGB else f"{name} with transfer {transfer}"
-    return made_profile(name, curve, places, gray=gray)
+    return made_profile(name, curve, chromaticities, gray=gray)
 
 
 @lru_cache(maxsize=16)
-def made_profile(name: str, curve: Power, places: Primaries, *, gray: bool) -> bytes | None:
+def made_profile(name: str, curve: Power, chromaticities: Primaries, *, gray: bool) -> bytes | None:
     """A profile of a curve and primaries; None where it would be sRGB's, or cannot be."""
     try:
-        matrix = None if gray else _to_xyz(places)
+        matrix = None if gray else _to_xyz(chromaticities)
     except (ValueError, np.linalg.LinAlgError):
         return None
     same = matrix is None or np.abs(matrix - SRGB_TO_XYZ).max() < 0.002
     return None if same and curve is SRGB else build_profile(name, curve, matrix)
 
 
-def _to_xyz(places: Primaries) -> F64:
+def _to_xyz(chromaticities: Primaries) -> F64:
     """Columns of linear RGB to XYZ under D50, adapted from the white by Bradford (annex E)."""
-    x, y = np.array(places[::2]), np.array(places[1::2])
+    x, y = np.array(chromaticities[::2]), np.array(chromaticities[1::2])
     if y.min() <= 0:
-        raise ValueError("primaries that are no colours")
+        raise ValueError("chromaticities that are no colours")
     xyz = np.stack([x / y, np.ones(4), (1 - x - y) / y])
     colours, white = xyz[:, :3], xyz[:, 3]
     colours = colours * np.linalg.solve(colours, white)

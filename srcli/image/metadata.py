@@ -95,7 +95,7 @@ def exif_of(source: Source, picture: Picture) -> Directory | None:
         if isinstance(legacy, str):
             block = bytes.fromhex("".join(legacy.split("\n")[3:]))
         else:
-            with source.elsewhere():
+            with source.keeping_position():
                 block = find_chunks(source.stream, b"eXIf", end=b"IEND").get(
                     b"eXIf"
                 )  # it may follow the pixels

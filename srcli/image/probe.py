@@ -178,7 +178,7 @@ def inspect(source: Source, frames: str | int) -> Inspection:
         raise ImageError(what, hint="Convert it to RGB.")
     first = None
     if source.format == "png":
-        with source.elsewhere():
+        with source.keeping_position():
             first = png.read_png_header(source.stream)
     _check_size(source, picture, first)
     # Pillow calls 16-bit gray with alpha RGBA.
@@ -230,7 +230,7 @@ def _check_claim(source: Source) -> None:
     """Refuse an animated PNG of which only the first picture would be seen: its count of pictures is wrong."""
     if source.format != "png":
         return
-    with source.elsewhere():
+    with source.keeping_position():
         control = png.find_chunks(source.stream, b"acTL").get(b"acTL")
     if control is not None and control[:4] != b"\0\0\0\1":
         raise ImageError(

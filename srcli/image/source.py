@@ -61,8 +61,8 @@ class Source:
     format: str
 
     @contextmanager
-    def elsewhere(self) -> Iterator[None]:
-        """Leave the stream where it was: a Pillow image may be waiting to read on from there."""
+    def keeping_position(self) -> Iterator[None]:
+        """Restore the stream's position at the end: a Pillow image may read on from there."""
         position = self.stream.tell()
         try:
             yield
@@ -71,7 +71,7 @@ class Source:
 
     def head(self, length: int = 1 << 16) -> bytes:
         """The first bytes."""
-        with self.elsewhere():
+        with self.keeping_position():
             self.stream.seek(0)
             return self.stream.read(length)
 

@@ -226,7 +226,7 @@ def picture_of(batch: Batch) -> Tensor:
     """The batch's pictures. Raises PresetError (it has none)."""
     if batch.picture is None:
         raise PresetError(
-            "This objective encodes HR pictures.", hint="Set data.picture, as a rule four times data.patch."
+            "This objective encodes HR pictures.", hint="Set data.picture to data.patch times the scale."
         )
     return batch.picture
 

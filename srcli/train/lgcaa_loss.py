@@ -20,6 +20,7 @@ from srcli.errors import PresetError
 from srcli.models.dpacm import terms
 from srcli.models.noise_schedule import alphas_cumprod
 from srcli.models.sr import ImplicitSR
+from srcli.train.autoencoder_loss import picture_of
 from srcli.train.diffusion_losses import with_noise, without_noise
 from srcli.train.losses import FeatureCache, Objective, TrainingLoss, classifier, luma_psnr
 
@@ -59,7 +60,7 @@ class Denoising(TrainingLoss):
         """The loss of a batch; times and noise come from torch's own generator."""
         from srcli.models.latent_restorer import Condition  # diffusers with it
 
-        restorer, hr = _restorer(network), _picture(batch)
+        restorer, hr = _restorer(network), picture_of(batch)
         enlarged = F.interpolate(batch.lr, size=hr.shape[-2:], mode="bicubic").clamp(-1, 1)
 
         def known(which: list[int] | slice) -> tuple[Tensor, ...]:
@@ -143,14 +144,6 @@ def _restorer(network: ImplicitSR) -> Any:
     if not hasattr(network.decoder, "moments"):
         raise PresetError("This objective trains a latent restorer.", hint='generator.name = "lgcaa"')
     return network
-
-
-def _picture(batch: Batch) -> Tensor:
-    if batch.picture is None:
-        raise PresetError(
-            "This objective needs whole crops.", hint="Set data.picture to the patch times the scale."
-        )
-    return batch.picture
 
 
 def _whole(picture: Tensor, multiple: int) -> Tensor:

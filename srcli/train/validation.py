@@ -10,9 +10,7 @@ import torch
 from srcli.data.benchmarks import Benchmark
 from srcli.data.photos import U8, Photo
 from srcli.data.reduce import cropped_to_scale, pillow_bicubic
-from srcli.degradations.apply import degrade
-from srcli.degradations.draw import draw, numbered
-from srcli.degradations.presets import find_degradation
+from srcli.data.samples import batch_rng, degraded
 from srcli.engine.load import upscaler_for
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import ImageError, UsageError
@@ -111,17 +109,11 @@ class Validation:
         pairs = []
         for number, crop in enumerate(self.crops.values()):
             hr, size = cropped_to_scale(crop, max(self.recipe.validation.scales))
-            whole = (p.permute(2, 0, 1)[None] / 255 for p in self._damaged(hr, size, number))
+            pair = degraded(hr, size, self.recipe.data.ranges, batch_rng(0, number))
+            whole = (torch.tensor(pixels).permute(2, 0, 1)[None] / 255 for pixels in pair)
             small, large = (((picture - mean) / std).to(device) for picture in whole)
             pairs.append((small, large))
         return pairs
-
-    def _damaged(self, hr: U8, size: Size, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """LR and HR of the held-out picture with this number; HR may be sharpened."""
-        picture, name = torch.tensor(hr), self.recipe.data.degradation
-        if name == "bicubic":
-            return torch.tensor(pillow_bicubic(hr, size)), picture
-        return degrade(picture, draw(find_degradation(name), numbered(0, number)), size)
 
     def _upscaler(self, network: ImplicitSR, device: torch.device) -> Upscaler:
         return upscaler_for(network, self.recipe.preset, device=str(device), precision="fp32")

@@ -233,8 +233,8 @@ def test_one_step_estimates_are_measured_on_pictures_of_any_size():
         assert list(objective().measure(made, pairs)) == ["psnr-y from noise", "psnr-y one step"]
 
 
-def test_whole_crops_and_a_latent_restorer_are_asked_for():
-    with pytest.raises(PresetError, match="whole crops"):
+def test_hr_pictures_and_a_latent_restorer_are_needed():
+    with pytest.raises(PresetError, match="HR pictures"):
         objective()(network(), batch()._replace(picture=None))
 
 

@@ -10,13 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 from srcli.config.presets import list_presets, load_preset
 from srcli.errors import (
     ExistsError,
     NothingToDoError,
-    PresetError,
     ResourceError,
     SrcliError,
     UsageError,
@@ -27,14 +25,10 @@ from srcli.train.loop import RunOptions, dry_run, train
 from srcli.train.recipe import read_recipe
 from srcli.weights.checkpoint import load
 from srcli.weights.files import data_of, find, is_bundled
+from tests.helpers.weights import same_weights
 from tests.train.conftest import held_out_name
 
 HALVES = {"data.scale_per": "batch", "optim.accumulate": "2", "schedule.scales": "cumulative 1:2|2:4"}
-
-
-def same_weights(one, other, name="last.safetensors"):
-    one, other = (load_file(run / name) for run in (one, other))
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def log_of(out):
@@ -264,6 +258,7 @@ def test_a_dry_run_takes_a_step_tells_and_writes_nothing(recipe, photos, tmp_pat
     dry_run(read_recipe(recipe), [photos], out, notify=lines.append)
     assert not out.exists()
     assert any("samples/s" in line and "MiB" in line for line in lines)
+    assert any(line.startswith("memory: a step takes about") for line in lines)
     train(read_recipe(recipe), [photos], out, limits=Limits(steps=1))
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     dry_run(read_recipe(recipe), [photos], out, notify=lines.append)
@@ -309,19 +304,6 @@ def test_a_damaged_state_and_an_unwritable_folder_are_errors(recipe, photos, tmp
         train(read_recipe(recipe), [photos], tmp_path / "file" / "run")
     with pytest.raises(UsageError, match="cannot be measured at x20"):
         train(read_recipe(recipe, {"validation.scales": "[20]"}), [photos], tmp_path / "other")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"optim.stepz": "3"}, "steps"),
-        ({"encodder.name": "edsr"}, "encoder"),
-        ({"data.patches": "3"}, "patch"),
-    ],
-)
-def test_unknown_settings_are_errors_with_a_suggestion(recipe, changes, message):
-    with pytest.raises(PresetError, match=f"Did you mean '{message}'"):
-        read_recipe(recipe, changes)
 
 
 def test_tensorboard_gets_what_the_log_gets(recipe, photos, tmp_path):

@@ -14,10 +14,10 @@ from srcli.processes import Ranks
 from srcli.train import run as memory
 from srcli.train.batch_loader import BatchLoader
 from srcli.train.log import Limits
-from srcli.train.loop import dry_run, train
+from srcli.train.loop import train
 from srcli.train.recipe import read_recipe
 from srcli.train.trainer import Trainer
-from srcli.weights.checkpoint import read
+from tests.helpers.weights import same_weights
 from tests.train.test_stopping import TWO_LOSSES
 
 
@@ -128,14 +128,7 @@ def test_a_run_in_pieces_is_resumed_bit_for_bit(recipe, photos, tmp_path, monkey
     assert any("2 passes of 2" in line for line in lines)
     free(monkeypatch, 1 << 40)  # more memory now: the run keeps its pieces
     train(settings, [photos], tmp_path / "parts")
-    one, other = (read(tmp_path / name / "last.safetensors") for name in ("whole", "parts"))
-    assert all(torch.equal(one[key], other[key]) for key in one)
-
-
-def test_a_dry_run_tells_the_memory(recipe, photos, tmp_path):
-    lines = []
-    dry_run(read_recipe(recipe), [photos], tmp_path / "run", notify=lines.append)
-    assert any(line.startswith("memory: a step takes about") for line in lines)
+    assert same_weights(tmp_path / "whole", tmp_path / "parts")
 
 
 def test_two_losses_hold_one_set_of_gradients(photos, tmp_path):

@@ -121,6 +121,9 @@ def test_a_variant_changes_what_it_names_and_keeps_the_rest(tmp_path):
         ({"validation.scales": "[]"}, "needs scales"),
         ({"optim.lr.now": "1"}, "no section"),
         ({"objective": '"l1"'}, "needs a name"),
+        ({"optim.stepz": "3"}, "Did you mean 'steps'"),
+        ({"encodder.name": "edsr"}, "Did you mean 'encoder'"),
+        ({"data.patches": "3"}, "Did you mean 'patch'"),
     ],
 )
 def test_settings_that_no_run_can_have_are_refused(changes, message):

@@ -23,6 +23,7 @@ from srcli.train.recipe import read_recipe
 from srcli.train.trainer import Trainer
 from srcli.weights.build import build
 from tests.helpers.presets import EDSR, toml
+from tests.helpers.weights import equal, weights_of
 
 CPU = torch.device("cpu")
 AUTOENCODER = {
@@ -86,10 +87,6 @@ def moved(trainer, before):
     return {
         name for name, value in trainer.network.named_parameters() if not torch.equal(before[name], value)
     }
-
-
-def weights_of(network):
-    return {key: value.clone() for key, value in network.state_dict().items()}
 
 
 # --- numbers ------------------------------------------------------------------------------------------------------
@@ -467,7 +464,7 @@ def test_the_discriminator_learns_from_its_step_on_and_resumes(tmp_path):
     before = weights_of(one.adversary.network)
     for parts in steps[:2]:
         one.train_step(*parts)
-    torch.testing.assert_close(weights_of(one.adversary.network), before, rtol=0, atol=0)
+    assert equal(weights_of(one.adversary.network), before)
     for parts in steps[2:4]:
         one.train_step(*parts)
     now = weights_of(one.adversary.network)
@@ -475,7 +472,7 @@ def test_the_discriminator_learns_from_its_step_on_and_resumes(tmp_path):
     other.restore(copy.deepcopy(one.state()))
     assert one.train_step(*steps[4]) == other.train_step(*steps[4])
     for a, b in ((one.network, other.network), (one.adversary.network, other.adversary.network)):
-        torch.testing.assert_close(weights_of(a), weights_of(b), rtol=0, atol=0)
+        assert equal(weights_of(a), weights_of(b))
 
 
 # --- measurements and refusals ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from srcli.train.loop import train
 from srcli.train.objectives import OBJECTIVES
 from srcli.train.recipe import read_recipe
 from srcli.train.validation import Validation
-from srcli.weights.checkpoint import read
+from tests.helpers.weights import same_weights
 
 TWO_LOSSES = """
 title = "two losses"
@@ -46,11 +46,6 @@ def signal_at_call(monkeypatch, name, number):
     monkeypatch.setitem(OBJECTIVES, name, stand_in)
 
 
-def same(one, other):
-    first, second = (read(folder / "last.safetensors") for folder in (one, other))
-    return all(torch.equal(first[key], second[key]) for key in first)
-
-
 @pytest.mark.parametrize("number", [6, -6])
 def test_a_signal_ends_a_pass_and_the_step_is_done_again(recipe, photos, tmp_path, monkeypatch, number):
     settings, lines = read_recipe(recipe), []
@@ -63,7 +58,7 @@ def test_a_signal_ends_a_pass_and_the_step_is_done_again(recipe, photos, tmp_pat
     assert any(f"stopped within step {done + 1}" in line for line in lines)
     assert '"within_step": true' in (tmp_path / "two/log.jsonl").read_text()
     train(settings, [photos], tmp_path / "two")
-    assert same(tmp_path / "whole", tmp_path / "two")
+    assert same_weights(tmp_path / "whole", tmp_path / "two")
 
 
 @pytest.mark.parametrize("number", [7, 8])
@@ -78,7 +73,7 @@ def test_a_step_of_two_updates_goes_on_after_the_first(photos, tmp_path, monkeyp
     state = torch.load(tmp_path / "two/trainer.pt", weights_only=True)
     assert state["step"] * 2 + state["updates"] > 0
     train(settings, [photos], tmp_path / "two")
-    assert same(tmp_path / "whole", tmp_path / "two")
+    assert same_weights(tmp_path / "whole", tmp_path / "two")
 
 
 def test_the_time_ends_within_validation(recipe, photos, tmp_path, monkeypatch):

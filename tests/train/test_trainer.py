@@ -13,8 +13,11 @@ from srcli.data.samples import Batch, Sampler
 from srcli.errors import PresetError, WeightsError
 from srcli.processes import Ranks
 from srcli.train.batch_loader import BatchLoader
+from srcli.train.objectives import OBJECTIVES, colour_l1
 from srcli.train.recipe import read_recipe
 from srcli.train.trainer import Trainer, training_precision
+from tests.helpers.weights import equal, weights_of
+from tests.train.conftest import RECIPE
 
 CPU = torch.device("cpu")
 LIT = {"decoder": '{name = "lit", base_dim = 8, n_heads = 2, side = 3, hidden = [8]}'}
@@ -32,10 +35,6 @@ def joined(*batches):
     return Batch(*(torch.cat(part) for part in zip(*(batch[:4] for batch in batches), strict=True)))
 
 
-def weights_of(network):
-    return {key: value.clone() for key, value in network.state_dict().items()}
-
-
 def feed_of(settings, rank=0, world=1):
     pixels = np.random.default_rng(0).integers(0, 256, (60, 70, 3), dtype=np.uint8)
     return BatchLoader(settings, Sampler([Photo("a", "a", pixels)], settings.data), Ranks(rank, world))
@@ -47,11 +46,11 @@ def test_a_step_without_a_finite_loss_changes_nothing(recipe):
     batch = batch_of(0)
     trainer.train_step(batch._replace(hr=torch.full_like(batch.hr, torch.nan)))
     assert (trainer.skipped, trainer.skipped_in_a_row, trainer.step) == (1, 1, 1)
-    assert all(torch.equal(before[k], v) for k, v in trainer.network.state_dict().items())
-    assert all(torch.equal(average[k], v) for k, v in trainer.average.state_dict().items())
+    assert equal(before, weights_of(trainer.network))
+    assert equal(average, weights_of(trainer.average))
     trainer.train_step(batch)
     assert (trainer.skipped, trainer.skipped_in_a_row) == (1, 0)
-    assert not all(torch.equal(before[k], v) for k, v in trainer.network.state_dict().items())
+    assert not equal(before, weights_of(trainer.network))
 
 
 def test_frozen_parameters_stay_and_the_others_move(recipe):
@@ -101,7 +100,7 @@ def test_the_average_follows_with_its_decay_and_is_the_network_without_one(recip
         assert torch.allclose(value.double(), expected[key], atol=1e-6)
     plain = Trainer(read_recipe(recipe, {"optim.ema": "0"}), CPU)
     plain.train_step(batch_of(0))
-    assert all(torch.equal(v, plain.network.state_dict()[k]) for k, v in plain.average.state_dict().items())
+    assert equal(weights_of(plain.network), weights_of(plain.average))
 
 
 def test_a_step_in_parts_is_a_step_on_all_of_them(recipe):
@@ -117,25 +116,20 @@ def test_a_step_in_parts_is_a_step_on_all_of_them(recipe):
 @given(step=st.integers(0, 50), part=st.integers(0, 1), batch=st.integers(1, 3))
 def test_two_processes_see_what_one_sees_with_twice_the_batch(tmp_path_factory, step, part, batch):
     path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
-    from tests.train.conftest import RECIPE
-
     path.write_text(RECIPE)
     settings = read_recipe(path, {"optim.batch": str(batch), "optim.accumulate": "2"})
     both = [feed_of(settings, rank, 2).step(step)[part] for rank in range(2)]
-    alone = feed_of(read_recipe(path, {"optim.batch": str(2 * batch), "optim.accumulate": "2"})).step(step)[
-        part
-    ]
+    twice = read_recipe(path, {"optim.batch": str(2 * batch), "optim.accumulate": "2"})
+    alone = feed_of(twice).step(step)[part]
     assert all(torch.equal(a, b) for a, b in zip(joined(*both)[:4], alone[:4], strict=True))
 
 
 def test_the_two_losses_of_an_objective_have_a_step_each(recipe, monkeypatch):
-    import srcli.train.objectives
-
     def l1_then_bias():
-        (l1,) = srcli.train.objectives.colour_l1()
+        (l1,) = colour_l1()
         return l1, lambda network, batch: network(batch.lr, batch.coord, batch.cell).mean() * 3
 
-    monkeypatch.setitem(srcli.train.objectives.OBJECTIVES, "two", l1_then_bias)
+    monkeypatch.setitem(OBJECTIVES, "two", l1_then_bias)
     settings = read_recipe(recipe, {"objective": '{name = "two"}', "optim.clip": "0"})
     trainer, slow = Trainer(settings, CPU), Trainer(settings, CPU)
     batch = batch_of(0)
@@ -175,7 +169,7 @@ def test_weights_are_taken_whole_grown_or_from_the_encoder_alone(recipe):
     weights = weights_of(source.network)
     same = Trainer(read_recipe(recipe), CPU)
     assert same.start_from(weights, "w") == []
-    assert all(torch.equal(v, weights[k]) for k, v in same.average.state_dict().items())
+    assert equal(weights, weights_of(same.average))
     deeper = Trainer(read_recipe(recipe, {"encoder.n_resblocks": "2"}), CPU)
     assert deeper.start_from(weights, "w") == []
     batch = batch_of(0)
@@ -200,7 +194,7 @@ def test_weights_that_do_not_fit_are_refused_with_a_way_out(recipe):
     wider = Trainer(read_recipe(recipe, {"encoder.n_feats": "16", "init.take": "encoder"}), CPU)
     with pytest.raises(WeightsError, match="does not fit"):
         wider.start_from(weights, "w.safetensors")
-    assert all(torch.equal(v, before[k]) for k, v in other.network.state_dict().items())
+    assert equal(before, weights_of(other.network))
 
 
 def test_a_cascade_continues_the_network_of_one_branch(recipe):
@@ -248,12 +242,10 @@ def test_cascades_that_the_network_cannot_answer_are_refused(recipe):
 
 
 def test_the_noise_of_an_objective_is_a_function_of_the_step(recipe, monkeypatch):
-    import srcli.train.objectives
-
     drawn = []
 
     def noisy():
-        (l1,) = srcli.train.objectives.colour_l1()
+        (l1,) = colour_l1()
 
         def loss(network, batch):
             drawn.append(torch.rand(()).item())
@@ -261,7 +253,7 @@ def test_the_noise_of_an_objective_is_a_function_of_the_step(recipe, monkeypatch
 
         return (loss,)
 
-    monkeypatch.setitem(srcli.train.objectives.OBJECTIVES, "noisy", noisy)
+    monkeypatch.setitem(OBJECTIVES, "noisy", noisy)
     settings = read_recipe(recipe, {"objective": '{name = "noisy"}'})
     first, second = Trainer(settings, CPU), Trainer(settings, CPU)
     for _ in range(3):

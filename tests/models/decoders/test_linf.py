@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from srcli.geometry import Axis, Box, Grid, Size, output_size
 from srcli.models.decoders import DECODERS
-from srcli.models.sr import Frame, pixel_cell
+from srcli.models.sr import Frame
+from tests.helpers.decoders import DIM, check_halo, inputs
 from tests.reference import linf
 from tests.reference.deviation import deviation, gradient_deviation
 from tests.reference.sampling import lr_size, queries, skip
 
-DIM = 6
 BOUND = 1e-5  # float32, order of summation
 ONE_FLOW = ["fourier", "fourier-unweighted", "local-condition"]
 ENSEMBLES = [*ONE_FLOW, "local"]
@@ -38,12 +38,6 @@ def build(patch, ensemble="fourier", **options):
                 gain = 0.4 if name.startswith("layers.4") else 1.0
                 parameter.normal_(0, gain / fan_in**0.5)
     return decoder
-
-
-def inputs(h, w, batch=2):
-    """Features and LR pixels."""
-    torch.manual_seed(2)
-    return torch.randn(batch, DIM, h, w), torch.randn(batch, 3, h, w)
 
 
 def noise_for(decoder, grid, batch=2):
@@ -147,18 +141,8 @@ def test_bands_and_boxes_of_the_image_render_as_the_whole(patch, scale):
 
 @every_patch
 def test_answers_depend_on_nothing_beyond_the_halo(patch):
-    decoder = build(patch)
-    feat, lr = inputs(9, 9, batch=1)
-    feat.requires_grad_()
-    coord = torch.rand(1, 6, 2) * 2 - 1
-    prepared = decoder.prepare(feat, lr, Frame.whole(lr, pixel_cell(Size(9, 9), Size(18, 18))))
-    answers = decoder.query(prepared, coord).sum(-1)[0]
-    for answer, (y, x) in zip(answers, coord[0].tolist(), strict=True):
-        (gradient,) = torch.autograd.grad(answer, feat, retain_graph=True)
-        rows, cols = gradient[0].abs().sum(0).nonzero().T
-        pixel = [min(int((at + 1) / 2 * 9), 8) for at in (y, x)]
-        assert (rows - pixel[0]).abs().max() <= decoder.halo
-        assert (cols - pixel[1]).abs().max() <= decoder.halo
+    for y, x in ((0.3, -0.8), (-0.95, 0.1), (0.55, 0.99)):
+        check_halo(build(patch), y, x, 2)
 
 
 @every_patch
