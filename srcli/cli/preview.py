@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
 
 def show_part(request: Request, rule: SizeRule, console: Console) -> None:
     """Write the sheet of --preview, beside the input or to the PNG file that --output names."""
-    from PIL import Image
-
+    from srcli.evaluate.contact_sheet import png
     from srcli.evaluate.preview import preview
     from srcli.geometry import Size
 
@@ -44,9 +42,7 @@ def show_part(request: Request, rule: SizeRule, console: Console) -> None:
         precision=request.precision,
         report=console.note,
     )
-    content = BytesIO()
-    Image.fromarray(sheet).save(content, "PNG")
-    write_atomically(target, content.getvalue())
+    write_atomically(target, png(sheet))
     console.result(str(target), asked=True)
 
 

@@ -1,4 +1,4 @@
-"""Benchmarks as files: fetching their archives, checking what is here, and writing the LR pictures of a protocol."""
+"""Benchmarks as files: downloading their archives, checking their pictures, and making LR pictures."""
 
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from srcli.config.presets import preset_folders
-from srcli.data.benchmarks import Benchmark, Spec, read_rgb
+from srcli.data.benchmarks import Benchmark, Spec, read_rgb, write_png
 from srcli.data.layouts import PairedFolders, pictures
 from srcli.data.reduce import REDUCTIONS, cropped_to_scale, reduce_by
 from srcli.errors import ModelError, NothingToDoError, ResourceError, SrcliError
-from srcli.files import atomic_write, sha256
+from srcli.files import sha256
 from srcli.geometry import Size
 
 U8 = NDArray[np.uint8]
@@ -98,18 +97,12 @@ def make_lr(
         else _degrading(method, seed)
     )
     for scale in scales:
-        folder = output / f"X{scale:g}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ResourceError(f"cannot make the folder {folder}: {error.strerror}.") from error
         for number, file in enumerate(files):
-            target = folder / f"{file.stem}.png"
+            target = output / f"X{scale:g}" / f"{file.stem}.png"
             if target.exists() and not overwrite:
                 continue
             crop, size = cropped_to_scale(read_rgb(file), scale)
-            with atomic_write(target) as stream:
-                Image.fromarray(make(crop, size, number)).save(stream, "PNG")
+            write_png(target, make(crop, size, number))
             yield target
 
 
@@ -125,7 +118,7 @@ def _degrading(method: str, seed: int) -> Callable[[U8, Size, int], U8]:
     def make(hr: U8, size: Size, number: int) -> U8:
         done = replace(draw(ranges, numbered(seed, number)), sharpen=False)  # sharpening is for training
         lr, _ = degrade(torch.from_numpy(hr.copy()), done, size)
-        return np.ascontiguousarray(lr.numpy())
+        return lr.numpy()
 
     return make
 

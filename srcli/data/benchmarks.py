@@ -18,8 +18,8 @@ from srcli.config.presets import preset_folders
 from srcli.config.toml import read_section, read_toml, user_path
 from srcli.data.layouts import Item, PairedFolders, folders_like
 from srcli.data.reduce import cropped_to_scale, reduce_by
-from srcli.errors import ImageError, ModelError, NothingToDoError, UsageError, suggest
-from srcli.files import cache_folder
+from srcli.errors import ImageError, ModelError, NothingToDoError, ResourceError, UsageError, suggest
+from srcli.files import atomic_write, cache_folder
 from srcli.geometry import Size
 
 U8 = NDArray[np.uint8]
@@ -123,6 +123,18 @@ def read_rgb(source: Path | U8) -> U8:
     if deep:
         raise ImageError(f"{source} has more than 8 bits per sample, which no protocol knows.")
     return pixels
+
+
+def write_png(path: Path, pixels: U8) -> None:
+    """Write a picture (h, w, 3) as PNG, whole or not at all, and make its folder. Raises ResourceError."""
+    from PIL import Image
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"cannot make the folder {path.parent}: {error.strerror}.") from error
+    with atomic_write(path) as stream:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG")
 
 
 # --- names to folders ---------------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ def by_name(files: Iterable[Path], scale: float | None) -> dict[str, Path]:
 
 
 def picture_name(stem: str, scale: float | None) -> str:
-    """A file's stem without what says HR, LR or a scale: 0801x2, baby_LR, img_001_SRF_4_HR, Canon_001_LR4.
+    """A file's stem without the marks of HR, LR or a scale: 0801x2, baby_LR, img_001_SRF_4_HR, Canon_001_LR4.
 
     Only the factor `scale` is taken for one; any number is if it is None.
     """

@@ -36,23 +36,25 @@ def cropped_to_scale(hr: U8, scale: float) -> tuple[U8, Size]:
     return hr[: round(size.h * scale), : round(size.w * scale)], size
 
 
-def pillow_bicubic(hr: U8, size: Size) -> U8:
+def pillow_bicubic(hr: U8, size: tuple[int, int]) -> U8:
     """Antialiased bicubic (a = -0.5) of Pillow, rounded to 8 bit after each axis; (H, W, 3) to (h, w, 3)."""
     image = Image.fromarray(np.ascontiguousarray(hr))
     # One axis at a time: from version 13 on, Pillow begins with the rows of pictures that lose more than twice as
     # many rows as columns, which changes some values by one. The field's files were all made columns first.
-    across = image.resize((size.w, image.height), Image.Resampling.BICUBIC)
-    return np.asarray(across.resize((size.w, size.h), Image.Resampling.BICUBIC))
+    height, width = size
+    across = image.resize((width, image.height), Image.Resampling.BICUBIC)
+    return np.asarray(across.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def matlab_bicubic(hr: U8, size: Size) -> U8:
+def matlab_bicubic(hr: U8, size: tuple[int, int]) -> U8:
     """MATLAB's imresize, 'bicubic' with antialiasing, on 8-bit data; (H, W, 3) to (h, w, 3).
 
     Vertically first, rounded to 8 bit in between, the border pixel repeated: bit for bit the LR files that come
     with the usual copies of Set5, Set14 and BSD100.
     """
-    rows = _along_rows(hr, size.h)
-    return np.ascontiguousarray(_along_rows(rows.swapaxes(0, 1), size.w).swapaxes(0, 1))
+    height, width = size
+    rows = _along_rows(hr, height)
+    return np.ascontiguousarray(_along_rows(rows.swapaxes(0, 1), width).swapaxes(0, 1))
 
 
 def _along_rows(x: U8, count: int) -> U8:
@@ -73,12 +75,12 @@ def _taps(old: int, new: int) -> tuple[NDArray[np.int64], F64]:
     return np.clip(index, 0, old - 1), weight / weight.sum(axis=1, keepdims=True)
 
 
-REDUCTIONS: Mapping[str, Callable[[U8, Size], U8]] = MappingProxyType(
+REDUCTIONS: Mapping[str, Callable[[U8, tuple[int, int]], U8]] = MappingProxyType(
     {"pillow-bicubic": pillow_bicubic, "matlab-bicubic": matlab_bicubic}
 )
 
 
-def reduce_by(name: str, hr: U8, size: Size) -> U8:
+def reduce_by(name: str, hr: U8, size: tuple[int, int]) -> U8:
     """`hr` reduced to `size` in the way called `name`. Raises UsageError (an unknown name)."""
     if name not in REDUCTIONS:
         raise UsageError(f"unknown reduction '{name}'.", hint=suggest(name, REDUCTIONS))

@@ -15,10 +15,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from srcli.data.benchmarks import read_rgb
+from srcli.data.benchmarks import read_rgb, write_png
 from srcli.data.photos import U8, Photo
 from srcli.data.reduce import pillow_bicubic
 from srcli.degradations.apply import degrade
@@ -288,9 +287,8 @@ def make_pairs(
             photograph = plan.photograph, read_rgb(plan.photograph)
         hr = photograph[1][plan.top : plan.top + HR_SIDE, plan.left : plan.left + HR_SIDE]
         lr, _ = degrade(torch.from_numpy(hr.copy()), plan.degradation, Size(LR_SIDE, LR_SIDE))
-        for target, pixels in ((high, hr), (low, lr.numpy())):
-            with atomic_write(target) as stream:
-                Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG")
+        write_png(high, hr)
+        write_png(low, lr.numpy())
         yield low
 
 

@@ -22,10 +22,12 @@ def pack(
     *,
     shard_bytes: int,
     prefix: str = "photos",
-    smallest: int = 1,  # photos with a smaller side are left out, of which `skipped` is told
+    smallest: int = 1,  # photos with a smaller side are left out, and `skipped` gets a line about each
     overwrite: bool = False,
     skipped: Callable[[str], None] = lambda _line: None,
-    report: Callable[[str, int], None] = lambda _name, _count: None,  # told of every other photo
+    report: Callable[[str, int], None] = lambda _name, _count: (
+        None
+    ),  # gets every other photo and the count so far
 ) -> Iterator[Path]:
     """Write `<output>/<prefix>-000000.tar`, .. with every photo that can be used, its bytes unchanged; yields shards.
 

@@ -25,15 +25,13 @@ STEP_LIMIT = 8.0  # levels: higher steps are edges of the picture
 QUIET_SHARE = 0.1  # noise is measured where the picture is quietest
 EDGE_SHARE, EDGE_LEAST = 0.02, 8.0  # edges: the steepest pixels, and levels per pixel that they have at least
 REBLUR = 1.0  # pixels
-WIDEST = 4.0  # blur in pixels that is told from a wider one
+WIDEST = 4.0  # blur in pixels; wider ones cannot be distinguished
 OPAQUE, REACH = 0.999, 4  # a pixel counts if everything within REACH pixels of it is opaque
 
 # Of blocks, noise, coarse noise, detail and blur, in logarithms: about what is usual, and how far that varies.
 USUAL = np.array([-1.5, -0.4, 0.5, 0.4, -0.3])
 VARIES = np.array([1.1, 0.9, 0.9, 1.0, 0.45])
-FARTHEST = (
-    3.0  # figures farther from the usual ones than this many times are clipped: nothing was fitted there
-)
+FARTHEST = 3.0  # in units of VARIES: figures farther from the usual ones are clipped, none were fitted there
 SURE = 0.85  # 99 % of clean photographs and all pages of text stay below 0.82; a flat drawing in the tests does not
 EXACT, SHARP = 0.005, 0.5  # levels and pixels: below both a picture was rendered, not photographed
 PIXEL_SHARP = 0.35  # pixels: small text is below; hardly any photographs are, but for noisy ones

@@ -266,10 +266,15 @@ def page(pictures: Sequence[Picture], numbers: Sequence[Measured]) -> str:
     )
 
 
-def _data(pixels: U8) -> str:
+def png(pixels: U8) -> bytes:
+    """The PNG file of a picture (h, w, 3) or (h, w)."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
+
+
+def _data(pixels: U8) -> str:
+    return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()
 
 
 def _numbers(numbers: Sequence[Measured]) -> str:

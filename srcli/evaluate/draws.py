@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image as Pillow
 
 from srcli.config.temperature import choose
 from srcli.engine.branch_map import Selection, in_words
 from srcli.engine.request import RenderRequest
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
+from srcli.evaluate.contact_sheet import png
 from srcli.geometry import Grid, Size
 from srcli.image.read import Image
 from srcli.models.decoders.thera import Thera
@@ -36,7 +34,7 @@ def selection_picture(
     result = _levels(upscaler, image, target, RenderRequest(seed=seed, scores=selection.add))
     assert selection.scores is not None
     told = f"{in_words(selection.shares())}; {selection.legend()}"
-    return _png(selection.over(result)), told, selection.scores
+    return png(selection.over(result)), told, selection.scores
 
 
 def deviation_picture(
@@ -52,7 +50,7 @@ def deviation_picture(
         squares += levels.astype(np.int64) ** 2
     deviation = np.sqrt(np.maximum(squares - total**2 / samples, 0) / (samples - 1))
     gray = np.rint(np.minimum(deviation.mean(axis=2) * GRAY_PER_LEVEL, 255)).astype(np.uint8)
-    return _png(gray), f"diversity {deviation.mean():.2f} levels over {samples} samples"
+    return png(gray), f"diversity {deviation.mean():.2f} levels over {samples} samples"
 
 
 def field_picture(upscaler: Upscaler, image: Image, target: Size) -> tuple[bytes, str]:
@@ -71,16 +69,10 @@ def field_picture(upscaler: Upscaler, image: Image, target: Size) -> tuple[bytes
     steep = (slopes.norm(dim=-1).mean(-1) * 255 * std.mean()).reshape(target).cpu().numpy()
     white = max(float(np.quantile(steep, 0.995)), 1e-6)
     gray = np.rint(np.minimum(steep / white, 1) * 255).astype(np.uint8)
-    return _png(gray), f"white: {white:.1f} levels per input pixel or more; mean {steep.mean():.1f}"
+    return png(gray), f"white: {white:.1f} levels per input pixel or more; mean {steep.mean():.1f}"
 
 
 def _levels(upscaler: Upscaler, image: Image, target: Size, request: RenderRequest) -> NDArray[np.uint8]:
     rows = list(upscaler.upscale_rows(image, target, request).rows)
     whole = np.concatenate(rows)
     return whole if whole.dtype == np.uint8 else np.rint(np.clip(whole, 0, 1) * 255).astype(np.uint8)
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    content = BytesIO()
-    Pillow.fromarray(pixels).save(content, "PNG")
-    return content.getvalue()

@@ -115,7 +115,7 @@ def _check_protocols(groups: Iterable[list[Row]], title: str) -> None:
 
 
 def _common_pictures(groups: list[list[Row]], panel: Panel) -> list[list[Row]]:
-    """Means over different pictures say nothing about models: keep the pictures that all points have."""
+    """Keep the pictures that all points have: means over different pictures cannot be compared."""
     sets = [{row.image for row in group} for group in groups]
     common = set.intersection(*sets)
     if not common:

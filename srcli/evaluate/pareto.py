@@ -1,4 +1,4 @@
-"""Fidelity against perception: which models nothing else beats in both.
+"""Fidelity against perception: the models that no other beats in both.
 
 A panel holds the points of one benchmark at one scale with one kind of LR; fronts never reach across panels.
 `panels` makes them of rows, `plots` draws them, and this module says in tables what they show.

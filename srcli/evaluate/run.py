@@ -8,18 +8,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from srcli import __version__
-from srcli.data.benchmarks import Benchmark, Pair, open_benchmark, open_folder
+from srcli.data.benchmarks import Benchmark, Pair, open_benchmark, open_folder, write_png
 from srcli.data.layouts import Item
 from srcli.data.reduce import REDUCTIONS
 from srcli.engine.branch_map import Choices
 from srcli.engine.upscaler import Upscaler
-from srcli.errors import ResourceError, SrcliError, UsageError
+from srcli.errors import SrcliError, UsageError
 from srcli.evaluate.models import Draw, Model, as_model
 from srcli.evaluate.rows import GIVEN, MADE, Mean, Row, RowCache, digest, group_key, grouped, row_key
-from srcli.files import atomic_write
 from srcli.geometry import Size
 from srcli.metrics import METRICS, Metric, Protocol, Scene, find_metrics, find_protocol, measure
 from srcli.metrics.distributions import diversity
@@ -345,13 +343,3 @@ def with_set_metrics(
         every = row.metrics | values[picture_key(row)[:-1]]
         found.append(replace(row, metrics={m.name: every[m.name] for m in metrics if m.name in every}))
     return found
-
-
-def write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write an 8-bit picture as PNG and make its folder; ResourceError if they cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(f"cannot make the folder {path.parent}: {error.strerror}.") from error
-    with atomic_write(path) as file:
-        Image.fromarray(pixels).save(file, "PNG")

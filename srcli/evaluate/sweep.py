@@ -120,7 +120,7 @@ class Choice:
 
 @dataclass
 class Sweep:
-    """What came out: the rows with all that an evaluation says, the curves, and a choice per scale."""
+    """The result of a sweep: an evaluation with all rows, the curves, and a choice per scale."""
 
     found: Evaluation
     rule: Rule
@@ -220,7 +220,7 @@ def curves(rows: Sequence[Row]) -> list[Curve]:
 
 
 def temperature_of(mean: Mean) -> float:
-    """The temperature of a mean; 0 for a model that draws nothing."""
+    """The temperature of a mean; 0 for a deterministic model."""
     return mean.row.temperature or 0.0
 
 

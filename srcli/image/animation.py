@@ -79,7 +79,7 @@ def read_animation(
     if source.format == "avif":
         notes.append("how often an AVIF animation repeats cannot be read: for ever is assumed")
     loop = picture.info.get("loop")
-    if source.format == "gif":  # it counts repetitions after the first time, and says nothing for none
+    if source.format == "gif":  # counts repetitions after the first time, and has no entry for none
         loop = 1 if loop is None else int(loop) + 1 if loop else 0
     return Animation(_alike(frames, notes), Timing(tuple(durations), int(loop or 0)))
 

@@ -191,7 +191,7 @@ def _public_iptc(iptc: bytes) -> bytes | None:
     kept, at = b"", 0
     while at + 5 <= len(iptc) and iptc[at] == 0x1C:
         length = int.from_bytes(iptc[at + 3 : at + 5], "big")
-        if length & 0x8000:  # lengths of lengths: nothing a photo carries; what follows is not understood
+        if length & 0x8000:  # an extended length, which photos do not have; the rest cannot be parsed
             break
         end = at + 5 + length
         if iptc[at + 1] != 2 or iptc[at + 2] not in PRIVATE_IPTC:
@@ -227,7 +227,7 @@ def _corrected_xmp(packet: bytes, size: tuple[int, int], *, safe: bool) -> bytes
         for attribute in list(element.attributes.values()):
             space = attribute.value if attribute.prefix == "xmlns" else attribute.namespaceURI
             value = _xmp_value(attribute.localName, attribute.value, size, safe=safe)
-            made = attribute.namespaceURI == PROVENANCE_SPACE  # says how the source itself was made
+            made = attribute.namespaceURI == PROVENANCE_SPACE  # how the source itself was made
             if value is None or made or (space or "").startswith(GONE_SPACES):
                 element.removeAttribute(attribute.name)
             else:

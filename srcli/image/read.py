@@ -1,4 +1,4 @@
-"""Reading: upright samples at the file's depth, their colour space, and what the file says about itself."""
+"""Reading: upright samples at the file's depth, their colour space, and the file's metadata."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def to_samples(picture: Any) -> Samples:
 
 def embed(picture: Any, about: dict[str, bytes | None]) -> list[str]:
     """Give an image of one's own its "icc-profile", "exif" and "xmp"; the kinds that its file is to keep."""
-    keep = ["icc"]  # or EXIF would be made of nothing
+    keep = ["icc"]  # without a list libvips would write an EXIF block of its own
     for name, data in about.items():
         if data is not None:
             picture.set_type(libvips().GValue.blob_type, f"{name}-data", data)
@@ -149,7 +149,7 @@ def encode_rows(
         try:
             encode_png(partial(_feed, writing), raster, level=0)
         except _ClosedError:
-            pass  # it has ended before: its error says why
+            pass  # the saver has ended early; its error, raised below, gives the reason
         finally:
             os.close(writing)
         try:

@@ -11,7 +11,6 @@ from typing import Literal
 
 from srcli.config.plugins import Registry
 from srcli.errors import ImageError, UsageError, suggest
-from srcli.geometry import Size
 from srcli.metrics.backbones import missing as missing_backbone
 from srcli.metrics.distributions import gradient_ratio, histogram_distance, patch_distance, spectral_distance
 from srcli.metrics.iqa import NOTICE as IQA_NOTICE
@@ -38,7 +37,7 @@ class Metric:
     unit: str  # "dB", "levels" (of 8 bit), or "" for a number without unit
     higher_is_better: bool
     about: str
-    needs: frozenset[Need] = frozenset({"hr"})  # what it looks at besides the result
+    needs: frozenset[Need] = frozenset({"hr"})  # what it needs besides the result
     decimals: int = 4  # how it is printed
     # None, or what is missing to measure it and the command that helps; `asked=True` also tries slow imports
     missing: Callable[..., str | None] = lambda **_: None
@@ -78,7 +77,7 @@ _SSIM_FORMS: dict[str, Measure] = {
 def _lr_psnr(scene: Scene) -> float:
     if scene.lr is None or scene.reduce is None:
         raise ValueError("there is no LR picture to compare with, or it is not known how it was made")
-    return psnr(scene.reduce(scene.sr_8bit, Size(*scene.lr.shape[:2])) / 255, scene.lr / 255)
+    return psnr(scene.reduce(scene.sr_8bit, scene.lr.shape[:2]) / 255, scene.lr / 255)
 
 
 def _hist_w1_lr(scene: Scene) -> float:

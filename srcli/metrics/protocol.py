@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srcli.errors import UsageError, suggest
-from srcli.geometry import Size
 from srcli.metrics.psnr import luma_of
 
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
-Reduce = Callable[[U8, Size], U8]
+Reduce = Callable[[U8, tuple[int, int]], U8]  # a picture and the (height, width) to reduce it to
 
 SSIM_FORMS = {
     "linf": "RGB, windows inside the picture, no border removed",

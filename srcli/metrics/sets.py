@@ -79,5 +79,5 @@ def _network() -> Any:
             path, map_location="cpu", weights_only=True
         )  # refuses pickles with code, which the package runs
         return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
-    except Exception as error:  # whatever a damaged or foreign file makes of it
+    except Exception as error:  # of any kind, with a damaged or foreign file
         raise ModelError(f"{path} holds no weights of Inception-v3: {error}.") from error

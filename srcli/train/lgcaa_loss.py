@@ -123,7 +123,7 @@ def denoising(
     perceptual: float = 0.3,
     backbone: Literal["lpips-alex", "squeezenet", "vgg19"] = "lpips-alex",
     weights: str | None = None,  # the file of a backbone other than LPIPS
-    side: int = 128,  # pictures are enlarged to so many pixels for the backbone; AlexNet sees nothing below 64
+    side: int = 128,  # pictures are enlarged to so many pixels for the backbone; AlexNet needs 64 at least
 ) -> tuple[Objective, ...]:
     """See `Denoising`; `wasserstein` and `perceptual` are the paper's lambda_1 and lambda_2, 0 for its ablations."""
     return (Denoising(diffusion, wasserstein, perceptual, partial(_judge, backbone, weights), side),)

@@ -119,7 +119,7 @@ class Progress:
     lr: float  # learning rate of the next step
     samples_per_second: float  # of this call, over all processes
     data_share: float = 0.0  # share of the time that was spent waiting for samples
-    skipped: int = 0  # steps of this call that changed nothing, for want of a finite loss
+    skipped: int = 0  # steps of this call without a finite loss, which changed nothing
     validation: dict[str, float] | None = None  # PSNR in dB by scale, where this step was measured
 
 

@@ -86,7 +86,7 @@ def prepare(
     benchmarks: Sequence[Benchmark] = (),
     dry: bool = False,
 ) -> Run:
-    """A run at the step where it continues; nothing is written. For the arguments see `train`; `dry` tells more."""
+    """A run at the step where it continues; nothing is written. Arguments are those of `train`; `dry` always reports memory."""
     notify = notify if ranks.rank == 0 else lambda _line: None
     state = find_state(resume, out, force=force)
     own = data[ranks.rank :: ranks.world] if recipe.split_shards else data

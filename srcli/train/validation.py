@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from srcli.data.benchmarks import Benchmark
+from srcli.data.benchmarks import Benchmark, write_png
 from srcli.data.photos import U8, Photo
 from srcli.data.reduce import cropped_to_scale, pillow_bicubic
 from srcli.data.samples import batch_rng, degraded
@@ -15,7 +15,7 @@ from srcli.engine.load import upscaler_for
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import ImageError, UsageError
 from srcli.evaluate.models import Network
-from srcli.evaluate.run import evaluate, write_png
+from srcli.evaluate.run import evaluate
 from srcli.geometry import Size
 from srcli.models.sr import ImplicitSR
 from srcli.processes import Ranks

@@ -217,7 +217,7 @@ def test_histogram_distance_equals_scipy():
 
 def test_lr_psnr_is_infinite_for_a_result_that_reduces_to_the_lr():
     def every_second(x, size):
-        return x[: 2 * size.h : 2, : 2 * size.w : 2]
+        return x[: 2 * size[0] : 2, : 2 * size[1] : 2]
 
     hr = picture()
     right = scene("liif-benchmark", hr, hr, lr=hr[::2, ::2], reduce=every_second)
