@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from srcli.config.presets import Part, Preset, Scales
 from srcli.errors import ModelError, PresetError, ResourceError, WeightsError, first_line
 from srcli.models import count_parameters
+from srcli.models.decoders.blend import Blend
+from srcli.models.decoders.native import OnNative
 from srcli.models.encoders.fixed_scale import FixedScale
 from srcli.models.sr import ImplicitSR
 from srcli.weights.checkpoint import load_into, read
@@ -59,6 +61,11 @@ def adopted(preset: Preset) -> ImplicitSR:
         )
     network, _ = network_of(read_state(Path(file)), preset, file)
     network.encoder.requires_grad_(requires_grad=False)
+    decoder = network.decoder
+    if isinstance(decoder, OnNative) and isinstance(decoder.decoder, Blend):
+        # Beginning with nothing in the last layer it learns sooner than by a factor of nothing.
+        for value in (*decoder.decoder.mlp.linears[-1].parameters(), decoder.factor):
+            nn.init.constant_(value, float(value is decoder.factor))
     return network
 
 

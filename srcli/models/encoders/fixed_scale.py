@@ -27,7 +27,17 @@ class Inner(NamedTuple):
 
     layer: str | None
     channels: int
-    spread: float = 1.0  # usual deviation of the features of noise
+    spread: float = 1.0  # deviation of the features of a picture with the spectrum of photographs
+
+
+def _like_a_photograph() -> Tensor:
+    """A strip (1, 3, PROBE, GRID) of noise whose octaves are equally strong, always the same."""
+    noise = torch.Generator().manual_seed(0)
+    total = torch.full((1, 3, PROBE, GRID), 0.5)
+    for step in (1, 2, 4, 8):
+        octave = torch.rand(1, 1, PROBE // step, GRID // step, generator=noise) - 0.5
+        total += 0.2 * F.interpolate(octave, size=(PROBE, GRID), mode="bilinear") * step**0.5
+    return total.clamp(0, 1)
 
 
 @torch.no_grad()
@@ -41,9 +51,9 @@ def inner_features(descriptor: Any) -> Inner:
 
     leaves = {name: layer for name, layer in descriptor.model.named_modules() if not any(layer.children())}
     hooks = [layer.register_forward_hook(partial(seen, name)) for name, layer in leaves.items()]
-    noise = torch.rand(1, 3, PROBE, GRID, generator=torch.Generator().manual_seed(0))
+    picture = _like_a_photograph()
     try:
-        descriptor(noise)
+        descriptor(picture)
     finally:
         for hook in hooks:
             hook.remove()
@@ -53,7 +63,7 @@ def inner_features(descriptor: Any) -> Inner:
         if shuffles and after_one and isinstance(leaves[calls[at - 1][0]], nn.Conv2d):
             at -= 1
         name, feat, _ = calls[at]
-        if feat.shape[2:] == noise.shape[2:] and [call[0] for call in calls].count(name) == 1:
+        if feat.shape[2:] == picture.shape[2:] and [call[0] for call in calls].count(name) == 1:
             return Inner(name, feat.shape[1], max(float(feat.std()), 1e-6))
     return Inner(None, 3 * descriptor.scale**2)
 
