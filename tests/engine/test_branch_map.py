@@ -5,15 +5,7 @@ import pytest
 
 from srcli.engine.branch_map import KINDS, PUBLISHED, Choices, Selection, kinds, shares, summary
 from srcli.geometry import Size
-
-
-class Picture:
-    def __init__(self, luma):
-        self.pixels = np.repeat(np.asarray(luma, np.float32)[..., None], 3, axis=2)
-        self.size = Size(*self.pixels.shape[:2])
-
-    def strip(self, top, bottom):
-        return self.pixels[top:bottom]
+from tests.helpers.rendering import GrayPicture
 
 
 def halves(h=24, w=60):
@@ -21,7 +13,7 @@ def halves(h=24, w=60):
     luma = np.full((h, w), 0.2, np.float32)
     luma[:, w // 2 - 10 :] = 0.8
     luma[:, w // 2 + 6 :] += np.random.default_rng(0).normal(0, 0.15, (h, w - w // 2 - 6))
-    return Picture(luma)
+    return GrayPicture(luma)
 
 
 def test_choices_are_counted_and_sum_to_a_hundred_percent():

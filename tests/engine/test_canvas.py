@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from srcli.config.presets import parse_preset
 from srcli.config.sampling import Sampling
 from srcli.engine.load import upscaler_for
 from srcli.errors import ResourceError, UsageError
@@ -12,25 +11,12 @@ from srcli.geometry import Size, nearest
 from srcli.models.decoders import DECODERS
 from srcli.models.encoders import ENCODERS
 from srcli.models.sr import ImplicitSR, OutputGenerator
+from tests.helpers.presets import noise_picture as photo
+from tests.helpers.presets import tiny
 from tests.helpers.rendering import render, rows
 
-PRESET = parse_preset(
-    {
-        "title": "tiny",
-        "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 8, "mean_shift": False},
-        "decoder": {"name": "liif", "hidden": [8]},
-        "generator": {"name": "tiny"},
-        "diffusion": {
-            "train_steps": 2000,
-            "beta_start": 1e-6,
-            "beta_end": 1e-2,
-            "beta_schedule": "linear",
-            "steps": 3,
-            "tile": 32,
-        },
-    },
-    name="tiny",
-)
+NOISE = {"train_steps": 2000, "beta_start": 1e-6, "beta_end": 1e-2, "beta_schedule": "linear"}
+PRESET = tiny(generator={"name": "tiny"}, diffusion={**NOISE, "steps": 3, "tile": 32})
 
 
 class Tiny(OutputGenerator):
@@ -65,10 +51,6 @@ def engine(**options):
     generator.calls = []
     network = ImplicitSR(encoder, DECODERS["liif"](in_dim=encoder.out_dim, hidden=(8,)), generator)
     return upscaler_for(network, PRESET, device="cpu", **options)
-
-
-def photo(h, w):
-    return torch.from_numpy(np.random.default_rng(0).random((1, 3, h, w), dtype=np.float32))
 
 
 @pytest.mark.parametrize("tile", ["none", 16, "auto"])

@@ -16,7 +16,8 @@ from srcli.engine.upscaler import Upscaler
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.weights.build import build
-from tests.helpers.presets import write_preset
+from tests.helpers.presets import EDSR, network_of, tiny, write_preset
+from tests.helpers.presets import noise_picture as photo
 from tests.helpers.rendering import render, rows
 
 AUTOENCODER = {
@@ -31,7 +32,7 @@ TINY = {
     "title": "tiny",
     "encoder": {
         "name": "perception",
-        "fidelity": {"name": "edsr", "n_resblocks": 1, "n_feats": 8, "mean_shift": False},
+        "fidelity": EDSR,
         "autoencoder": AUTOENCODER,
     },
     "decoder": {"name": "lia", "perc_dim": 8, "dim": 8, "n_heads": 2, "radius": 1, "hidden": [8]},
@@ -61,18 +62,17 @@ NATIVE = {
 PRESETS = {"fplia": TINY, "native": NATIVE, "kim": KIM}
 
 
-EXTRACTORS = {
-    "edsr": {"n_resblocks": 1, "n_feats": 8, "mean_shift": False},
-    "rdn": {"n_feats": 8, "n_blocks": 1, "n_layers": 2, "growth": 4},
-    "swinir": {"embed_dim": 12, "depths": [2], "n_heads": 2, "window": 4, "out_channels": 8},
-}
+EXTRACTORS = [
+    EDSR,
+    {"name": "rdn", "n_feats": 8, "n_blocks": 1, "n_layers": 2, "growth": 4},
+    {"name": "swinir", "embed_dim": 12, "depths": [2], "n_heads": 2, "window": 4, "out_channels": 8},
+]
 
 
 def engine(kind="fplia", table=None, **options):
     """The same weights every time; none are zero, so that the generator says something."""
     preset = parse_preset(table or PRESETS[kind], name=kind)
-    torch.manual_seed(3)
-    network = build(preset)
+    network = network_of(preset, 3)
     with torch.no_grad():
         for parameter in network.parameters():
             if not parameter.any():
@@ -80,10 +80,6 @@ def engine(kind="fplia", table=None, **options):
         if kind == "native":
             network.decoder.gains.copy_(torch.tensor([0.5, 1.0, 1.0, 1.0]))
     return upscaler_for(network, preset, device="cpu", **options)
-
-
-def photo(h, w, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).random((1, 3, h, w), dtype=np.float32))
 
 
 @pytest.mark.parametrize("kind", list(PRESETS))
@@ -94,14 +90,13 @@ def test_any_size_of_input_gives_any_size_of_output(kind, h, w):
     assert np.isfinite(sr).all()
 
 
-@pytest.mark.parametrize("extractor", list(EXTRACTORS))
+@pytest.mark.parametrize("extractor", EXTRACTORS, ids=lambda part: part["name"])
 @pytest.mark.parametrize("generator", ["fplia", "kim"])
 def test_extractor_and_generator_are_exchanged_by_configuration_alone(extractor, generator):
-    fidelity = {"name": extractor, **EXTRACTORS[extractor]}
+    channels = {"fplia": 8, "kim": 3}[generator]
     table = TINY | {
-        "encoder": TINY["encoder"] | {"fidelity": fidelity},
-        "generator": TINY["generator"]
-        | {"name": generator, "condition_dim": 8 if generator == "fplia" else 3},
+        "encoder": TINY["encoder"] | {"fidelity": extractor},
+        "generator": TINY["generator"] | {"name": generator, "condition_dim": channels},
     }
     lr = photo(9, 14)
     sr = [rows(engine(table=table), lr, Size(20, 31), seed=seed) for seed in (1, 2)]
@@ -113,10 +108,7 @@ def test_extractor_and_generator_are_exchanged_by_configuration_alone(extractor,
 @pytest.mark.parametrize("limit", [True, False])
 def test_on_a_native_picture_branch_f_begins_as_that_picture(limit):
     fplia = engine("native", branch="f", limit=limit)
-    alone = parse_preset(
-        {"title": "t", "encoder": RLFN, "decoder": {"name": "native"}, "pixels": {"mean": 0.0, "std": 0.5}},
-        name="alone",
-    )
+    alone = tiny(encoder=RLFN, decoder={"name": "native"}, pixels={"mean": 0.0, "std": 0.5})
     network = build(alone)
     network.encoder.load_state_dict(fplia.network.encoder.fidelity.state_dict())
     lr, target = photo(10, 14), Size(23, 33)
@@ -288,14 +280,7 @@ def test_weights_that_give_no_numbers_and_memory_that_is_not_there_are_named():
 
 
 def test_a_network_without_a_generator_has_the_plain_engine():
-    preset = parse_preset(
-        {**{k: v for k, v in TINY.items() if k not in ("generator", "diffusion")}}
-        | {
-            "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 8},
-            "decoder": {"name": "liif", "hidden": [8]},
-        },
-        name="plain",
-    )
+    preset = tiny()
     plain = upscaler_for(build(preset), preset, device="cpu")
     assert type(plain) is Upscaler
     assert choose_sampling(preset) is None

@@ -5,24 +5,14 @@ import pytest
 import torch
 
 from srcli.batch.postprocess import SelfEnsemble
-from srcli.config.presets import parse_preset
-from srcli.engine.upscaler import Upscaler
 from srcli.geometry import COPIES, Size, dihedral, dihedral_back, dihedral_size
-from srcli.weights.build import build
+from tests.helpers.presets import tiny_engine
 from tests.helpers.rendering import rows
-
-TINY = {
-    "title": "tiny",
-    "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 8},
-    "decoder": {"name": "blend", "width": 8, "hidden": [8]},
-}
 
 
 @pytest.fixture(scope="module")
 def upscaler():
-    torch.manual_seed(0)
-    preset = parse_preset(TINY, name="tiny")
-    return Upscaler(build(preset), preset, device="cpu")
+    return tiny_engine()
 
 
 @pytest.mark.parametrize("target", [Size(30, 17), Size(23, 40)])

@@ -4,35 +4,27 @@ import numpy as np
 import pytest
 import torch
 
-from srcli.config.presets import parse_preset
 from srcli.engine.noise import patch_noise
 from srcli.engine.normalised_image import TensorSource
-from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
 from srcli.geometry import Box, Grid, Size, output_size
 from srcli.models.sr import Frame
-from srcli.weights.build import build
+from tests.helpers.presets import BLEND, WIDE, tiny_engine
+from tests.helpers.presets import noise_picture as photo
 from tests.helpers.rendering import rows
 
-TINY = {"title": "tiny", "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 16, "mean_shift": False}}
+LINF = {"name": "linf", "hidden_dim": 8, "hidden": [12]}
 DECODERS = {
-    "pixels": {"name": "linf", "hidden_dim": 8, "hidden": [12]},
-    "patches": {"name": "linf", "patch": 3, "hidden_dim": 8, "hidden": [12]},
-    "official": {"name": "linf", "patch": 3, "hidden_dim": 8, "hidden": [12], "protocol": "official"},
-    "regression": {"name": "blend", "width": 8, "hidden": [8]},
+    "pixels": LINF,
+    "patches": {**LINF, "patch": 3},
+    "official": {**LINF, "patch": 3, "protocol": "official"},
+    "regression": BLEND,
 }
 every_patch = pytest.mark.parametrize("kind", ["pixels", "patches"])
 
 
 def upscaler(kind, **options):
-    """The same weights every time."""
-    preset = parse_preset({**TINY, "decoder": DECODERS[kind]}, name=kind)
-    torch.manual_seed(3)
-    return Upscaler(build(preset), preset, device="cpu", **options)
-
-
-def photo(h, w, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).random((1, 3, h, w), dtype=np.float32))
+    return tiny_engine(kind, encoder=WIDE, decoder=DECODERS[kind], **options)
 
 
 @every_patch
@@ -120,16 +112,14 @@ def test_a_network_without_a_distribution_takes_no_temperature():
         sr.affine(TensorSource(photo(8, 8)), Size(16, 16), seed=0)
 
 
-@pytest.mark.parametrize("temperature", [-0.1, float("nan"), float("inf")])
-def test_temperatures_that_are_none_are_refused(temperature):
-    with pytest.raises(UsageError, match="temperature"):
-        upscaler("pixels").upscale(photo(8, 8), 2, temperature=temperature)
-
-
-@pytest.mark.parametrize("seed", [-1, 1 << 64])
-def test_seeds_that_are_none_are_refused(seed):
-    with pytest.raises(UsageError, match="seed"):
-        upscaler("pixels").upscale(photo(8, 8), 2, temperature=0.5, seed=seed)
+@pytest.mark.parametrize(
+    "wrong",
+    [{"temperature": t} for t in (-0.1, float("nan"), float("inf"))] + [{"seed": -1}, {"seed": 1 << 64}],
+    ids=str,
+)
+def test_temperatures_and_seeds_that_are_none_are_refused(wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        upscaler("pixels").upscale(photo(8, 8), 2, **{"temperature": 0.5, **wrong})
 
 
 def test_half_precision_gives_nearly_the_same_sample():

@@ -8,18 +8,7 @@ from srcli.engine.temperature_map import HIGHEST, LOWEST, temperature_map, textu
 from srcli.errors import ImageError, UsageError
 from srcli.geometry import Size
 from srcli.image.resize import resize
-
-
-class Picture:
-    """An LR picture in memory."""
-
-    def __init__(self, luma):
-        self.pixels = np.repeat(np.asarray(luma, np.float32)[..., None], 3, axis=2)
-        self.size = Size(*luma.shape)
-
-    def strip(self, top, bottom):
-        assert 0 <= top < bottom <= self.size.h
-        return self.pixels[top:bottom]
+from tests.helpers.rendering import GrayPicture
 
 
 def whole(picture):
@@ -29,7 +18,7 @@ def whole(picture):
 def test_flat_areas_and_ramps_have_the_lowest_factor():
     y, x = np.mgrid[0:20, 0:24] / 24
     for luma in (np.full((20, 24), 0.6), 0.2 + 0.3 * x + 0.1 * y):
-        assert whole(Picture(luma)) == pytest.approx(LOWEST, abs=0.02)
+        assert whole(GrayPicture(luma)) == pytest.approx(LOWEST, abs=0.02)
 
 
 @pytest.mark.parametrize("angle", [0, 30, 45, 90, 137])
@@ -39,8 +28,8 @@ def test_a_straight_edge_has_a_low_factor_where_texture_of_its_contrast_has_a_hi
     edge = 1 / (1 + np.exp(-2 * (x * np.cos(turn) + y * np.sin(turn))))
     texture = np.random.default_rng(0).uniform(0, 1, (40, 40))
     inside = np.s_[12:28, 12:28]
-    assert whole(Picture(edge))[inside].max() < 0.8
-    assert whole(Picture(texture))[inside].min() > 1
+    assert whole(GrayPicture(edge))[inside].max() < 0.8
+    assert whole(GrayPicture(texture))[inside].min() > 1
 
 
 def test_the_factor_equals_eigenvalues_by_numpy_at_a_pixel():
@@ -56,11 +45,11 @@ def test_the_factor_equals_eigenvalues_by_numpy_at_a_pixel():
             tensor += binomial[i + 3] * binomial[j + 3] * np.outer(gradient, gradient)
     weaker = np.sqrt(np.linalg.eigvalsh(tensor)[0])
     expected = LOWEST + (HIGHEST - LOWEST) * weaker / (weaker + 0.02)
-    assert whole(Picture(luma))[7, 7] == pytest.approx(expected, abs=1e-5)
+    assert whole(GrayPicture(luma))[7, 7] == pytest.approx(expected, abs=1e-5)
 
 
 def test_rows_are_the_same_however_they_are_cut():
-    picture = Picture(np.random.default_rng(2).uniform(0, 1, (17, 11)))
+    picture = GrayPicture(np.random.default_rng(2).uniform(0, 1, (17, 11)))
     auto, target = temperature_map("auto"), Size(45, 31)
     at_once = auto.rows(picture, target, 0, 45)
     cut = [auto.rows(picture, target, top, min(top + 7, 45)) for top in range(0, 45, 7)]
@@ -72,7 +61,7 @@ def test_a_gray_picture_is_stretched_over_the_output(tmp_path):
     gray = np.array([[0, 255], [128, 255]], np.uint8)
     Image.fromarray(gray).save(tmp_path / "map.png")
     found = temperature_map(str(tmp_path / "map.png"))
-    factors = found.rows(Picture(np.zeros((5, 5))), Size(8, 10), 0, 8)
+    factors = found.rows(GrayPicture(np.zeros((5, 5))), Size(8, 10), 0, 8)
     assert factors == pytest.approx(
         resize(gray.astype(np.float32) / 255, (8, 10), kernel="bilinear"), abs=1e-6
     )

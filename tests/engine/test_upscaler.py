@@ -1,12 +1,12 @@
 """The engine: tiles do not show, failures are handled, memory is bounded."""
 
 import warnings
+from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
 
-from srcli.config.presets import parse_preset
 from srcli.engine.device import to_numpy
 from srcli.engine.normalised_image import TensorSource
 from srcli.engine.request import RenderRequest
@@ -15,28 +15,26 @@ from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.image.samples import quantise
 from srcli.models.sr import Encoder
-from srcli.weights.build import build
+from tests.helpers.presets import WIDE, network_of, tiny
+from tests.helpers.presets import noise_picture as photo
 from tests.helpers.rendering import rows, upscaled
 
-TINY = {
-    "title": "tiny",
-    "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 16, "mean_shift": False},
-    "decoder": {"name": "blend", "width": 8, "hidden": [8]},
-}
+PRESET = tiny(encoder=WIDE)
 
 
 @pytest.fixture(scope="module")
 def network():
-    torch.manual_seed(3)
-    return build(parse_preset(TINY, name="tiny"))
+    return network_of(PRESET, 3)
+
+
+@pytest.fixture
+def copy(network):
+    """The same network, to be broken."""
+    return deepcopy(network)
 
 
 def upscaler(network, **options):
-    return Upscaler(network, parse_preset(TINY, name="tiny"), device="cpu", **options)
-
-
-def photo(h, w, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).random((1, 3, h, w), dtype=np.float32))
+    return Upscaler(network, PRESET, device="cpu", **options)
 
 
 def test_bytes_from_the_device_are_those_of_the_image_package(network):
@@ -79,7 +77,7 @@ def test_bands_come_from_top_to_bottom_and_are_small(network):
     assert shares[-1] == 1
 
 
-def test_half_precision_nan_is_computed_again_in_fp32_with_one_warning(network):
+def test_half_precision_nan_is_computed_again_in_fp32_with_one_warning(network, copy):
     class Fragile(Encoder):
         out_dim, halo = 16, 4
 
@@ -91,11 +89,9 @@ def test_half_precision_nan_is_computed_again_in_fp32_with_one_warning(network):
             out = self.inner(x)
             return out * float("nan") if torch.is_autocast_enabled("cpu") else out
 
-    broken = build(parse_preset(TINY, name="tiny"))
-    broken.load_state_dict(network.state_dict())
-    broken.encoder = Fragile(broken.encoder)
+    copy.encoder = Fragile(copy.encoder)
     lr = photo(40, 40)
-    sr = upscaler(broken, precision="bf16", tile=16)
+    sr = upscaler(copy, precision="bf16", tile=16)
     with pytest.warns(RuntimeWarning, match="computed in fp32") as caught:
         result, stats = upscaled(sr, lr, 2)
     assert len(caught) == 1
@@ -104,24 +100,22 @@ def test_half_precision_nan_is_computed_again_in_fp32_with_one_warning(network):
     assert (result - upscaler(network).upscale(lr, 2)).abs().max() < 0.02  # the decoder still ran in bf16
 
 
-def test_weights_that_give_nan_in_fp32_are_an_error(network):
-    broken = build(parse_preset(TINY, name="tiny"))
+def test_weights_that_give_nan_in_fp32_are_an_error(copy):
     with torch.no_grad():
-        broken.encoder.head[0].weight.fill_(float("nan"))
+        copy.encoder.head[0].weight.fill_(float("nan"))
     with pytest.raises(ModelError, match="damaged"):
-        upscaler(broken).upscale(photo(20, 20), 2)
+        upscaler(copy).upscale(photo(20, 20), 2)
 
 
-def test_out_of_memory_halves_the_tile_and_changes_nothing():
-    torch.manual_seed(3)
-    scarce, most = build(parse_preset(TINY, name="tiny")), [1 << 20]
+def test_out_of_memory_halves_the_tile_and_changes_nothing(copy):
+    most = [1 << 20]
 
     def forbid(_, given):
         if given[0][0, 0].numel() > most[0]:
             raise torch.OutOfMemoryError("no memory")
 
-    scarce.encoder.register_forward_pre_hook(forbid)
-    lr, sr = photo(100, 90), upscaler(scarce, tile="none")
+    copy.encoder.register_forward_pre_hook(forbid)
+    lr, sr = photo(100, 90), upscaler(copy, tile="none")
     whole = sr.upscale(lr, 2)
     most[0] = 60 * 60
     halved, stats = upscaled(sr, lr, 2)
@@ -134,7 +128,7 @@ def test_out_of_memory_halves_the_tile_and_changes_nothing():
 
 def test_unknown_devices_precisions_and_tiles_are_refused(network):
     with pytest.raises(UsageError, match="cuda"):
-        Upscaler(network, parse_preset(TINY, name="tiny"), device="cudda")
+        Upscaler(network, PRESET, device="cudda")
     with pytest.raises(UsageError, match="bf16"):
         upscaler(network, precision="bf17")
     for tile in ("7", "-3", "big"):
@@ -142,7 +136,7 @@ def test_unknown_devices_precisions_and_tiles_are_refused(network):
             upscaler(network, tile=tile)
     if not torch.cuda.is_available():
         with pytest.raises(ResourceError, match="cuda"):
-            Upscaler(network, parse_preset(TINY, name="tiny"), device="cuda")
+            Upscaler(network, PRESET, device="cuda")
 
 
 def test_nothing_warns_in_ordinary_use(network):
@@ -152,7 +146,7 @@ def test_nothing_warns_in_ordinary_use(network):
 
 
 def test_a_halo_below_the_exact_one_is_said_and_stays_close(network):
-    short = parse_preset({**TINY, "engine": {"halo": 2}}, name="short")
+    short = tiny("short", encoder=WIDE, engine={"halo": 2})
     lr = photo(96, 96)
     whole, cut = (Upscaler(network, short, device="cpu", tile=t) for t in ("none", 48))
     (exact, about), (near, about_tiles) = upscaled(whole, lr, 2), upscaled(cut, lr, 2)
@@ -161,13 +155,11 @@ def test_a_halo_below_the_exact_one_is_said_and_stays_close(network):
     assert "2 LR pixels of context" in about_tiles.notes[0]
 
 
-def test_a_decoder_that_is_not_local_is_prepared_once_for_the_whole_image(network):
+def test_a_decoder_that_is_not_local_is_prepared_once_for_the_whole_image(network, copy):
     lr = photo(200, 180)  # two bands
     local = upscaler(network).upscale(lr, 1.1)
-    other = build(parse_preset(TINY, name="tiny"))
-    other.load_state_dict(network.state_dict())
-    other.decoder.local = False
-    calls, prepare = [], other.decoder.prepare
-    other.decoder.prepare = lambda *a: calls.append(a[2].box) or prepare(*a)
-    torch.testing.assert_close(upscaler(other).upscale(lr, 1.1), local, atol=1e-6, rtol=0)
+    copy.decoder.local = False
+    calls, prepare = [], copy.decoder.prepare
+    copy.decoder.prepare = lambda *a: calls.append(a[2].box) or prepare(*a)
+    torch.testing.assert_close(upscaler(copy).upscale(lr, 1.1), local, atol=1e-6, rtol=0)
     assert calls == [(0, 0, 200, 180)]

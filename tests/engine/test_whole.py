@@ -8,16 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srcli.config.presets import parse_preset
 from srcli.engine.tiling import averaged_rows, tile_starts
-from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
 from srcli.geometry import Box, Size
 from srcli.models.sr import Tiling
-from srcli.weights.build import build
+from tests.helpers.presets import EDSR, tiny_engine
+from tests.helpers.presets import noise_picture as photo
 from tests.helpers.rendering import render, rows, upscaled
 
-EDSR = {"name": "edsr", "n_resblocks": 1, "n_feats": 8, "mean_shift": False}
 SWINIR = {"name": "swinir", "embed_dim": 12, "depths": [2], "n_heads": 2, "out_channels": 0, "crop": True}
 CIAOSR = {"name": "ciaosr", "hidden": [16], "tile": 12, "overlap": 5}
 HIIF = {"name": "hiif", "hidden_dim": 12, "levels": 3, "n_heads": 3}
@@ -25,14 +23,7 @@ LM_CIAOSR = {"name": "lm-ciaosr", "hidden": 16, "depth": 2, "width": 8, "latent"
 
 
 def upscaler(decoder, encoder=EDSR, **options):
-    table = {"title": "tiny", "encoder": encoder, "decoder": decoder}
-    preset = parse_preset(table, name="tiny")
-    torch.manual_seed(3)
-    return Upscaler(build(preset), preset, device="cpu", **options)
-
-
-def photo(h, w, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).random((1, 3, h, w), dtype=np.float32))
+    return tiny_engine(encoder=encoder, decoder=decoder, **options)
 
 
 def rendered(sr, lr, target):

@@ -1,13 +1,9 @@
 """A small LINF with random weights, as a preset and as a weights file: what tests of the temperature run on."""
 
-import torch
-
-from srcli.config.presets import parse_preset
 from srcli.engine.upscaler import Upscaler
 from srcli.evaluate.models import Network
-from srcli.weights.build import build
 from srcli.weights.checkpoint import save
-from tests.helpers.presets import EDSR
+from tests.helpers.presets import EDSR, network_of, tiny
 
 TABLE = {
     "title": "Tiny flow",
@@ -19,9 +15,8 @@ TABLE = {
 
 def tiny_flow(**more):
     """The preset and its network."""
-    preset = parse_preset({**TABLE, **more}, name="tiny-flow")
-    torch.manual_seed(3)
-    return preset, build(preset).eval()
+    preset = tiny("tiny-flow", **{**TABLE, **more})
+    return preset, network_of(preset, 3).eval()
 
 
 def flow_model(weights_sha256=None, **more):

@@ -26,6 +26,18 @@ def upscaled(sr, lr, scale):
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].clamp(0, 1), stats
 
 
+class GrayPicture:
+    """A gray LR picture in memory, as an engine reads it."""
+
+    def __init__(self, luma):
+        self.pixels = np.repeat(np.asarray(luma, np.float32)[..., None], 3, axis=2)
+        self.size = Size(*self.pixels.shape[:2])
+
+    def strip(self, top, bottom):
+        assert 0 <= top < bottom <= self.size.h
+        return self.pixels[top:bottom]
+
+
 class StandIn:
     """An engine of which only `rows(source, target, request, stats)` is missing."""
 

@@ -13,6 +13,7 @@ from srcli.models import make
 from srcli.models.encoders import ENCODERS
 from srcli.models.generators import GENERATORS
 from srcli.weights.build import build
+from tests.helpers.presets import EDSR
 
 SIZES = {"widths": (8, 16), "layers": 1, "attention": (True, False), "n_heads": 2, "groups": 4}
 AUTOENCODER = {
@@ -22,7 +23,7 @@ AUTOENCODER = {
     "decoder_resblocks": 1,
     "groups": 4,
 }
-FIDELITY = {"name": "edsr", "n_resblocks": 1, "n_feats": 6, "mean_shift": False}
+FIDELITY = {**EDSR, "n_feats": 6}
 
 
 def generator(name: str = "fplia", **args: object) -> torch.nn.Module:

@@ -8,8 +8,9 @@ from srcli.models.decoders import DECODERS
 from srcli.models.decoders.linf import LINF
 from srcli.weights.build import branches_of, build, outline
 from tests.engine.test_latent import NATIVE, TINY
+from tests.helpers.presets import EDSR
 
-BODY = {"title": "t", "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 8, "mean_shift": False}}
+BODY = {"title": "t", "encoder": EDSR}
 FLOW = {"name": "linf", "hidden_dim": 8, "hidden": [8]}
 
 

@@ -7,20 +7,16 @@ import torch
 
 from srcli.config.presets import Part, Preset, Weights, load_preset
 from srcli.errors import ModelError, ResourceError, WeightsError
-from srcli.weights.build import build
 from srcli.weights.checkpoint import load, save
 from srcli.weights.convert import import_file
 from srcli.weights.download import direct, fetch, pull
 from srcli.weights.files import hash_file
+from tests.helpers.presets import network_of, tiny
 from tests.helpers.site import Site
 from tests.models.test_real_esrgan import official
 
-TINY = Preset(
-    "tiny",
-    "Tiny",
-    Part("edsr", {"n_resblocks": 1, "n_feats": 8}),
-    Part("blend", {"width": 8, "hidden": (8,)}),
-)
+TINY = tiny()
+DRIVE = "https://drive.usercontent.google.com/download?id=1x_Y-z&export=download&confirm=t"
 
 
 @pytest.fixture
@@ -32,8 +28,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 def release(tmp_path: Path) -> tuple[torch.nn.Module, bytes]:
     """A network, and its checkpoint as the LIIF family publishes it."""
-    torch.manual_seed(0)
-    network = build(TINY)
+    network = network_of(TINY)
     state = {key.removeprefix("decoder."): value for key, value in network.state_dict().items()}
     torch.save({"model": {"name": "blend", "args": {}, "sd": state}, "epoch": 1}, tmp_path / "release.pth")
     return network, (tmp_path / "release.pth").read_bytes()
@@ -190,14 +185,8 @@ def test_an_unwritable_folder_is_a_resource_error(site, tmp_path):
 @pytest.mark.parametrize(
     ("link", "address"),
     [
-        (
-            "https://drive.google.com/file/d/1x_Y-z/view?usp=sharing",
-            "https://drive.usercontent.google.com/download?id=1x_Y-z&export=download&confirm=t",
-        ),
-        (
-            "https://drive.google.com/uc?id=1x_Y-z",
-            "https://drive.usercontent.google.com/download?id=1x_Y-z&export=download&confirm=t",
-        ),
+        ("https://drive.google.com/file/d/1x_Y-z/view?usp=sharing", DRIVE),
+        ("https://drive.google.com/uc?id=1x_Y-z", DRIVE),
         ("https://www.dropbox.com/s/abc/x.pth?dl=0", "https://www.dropbox.com/s/abc/x.pth?dl=1"),
         ("https://example.org/x.pth?dl=0", "https://example.org/x.pth?dl=0"),
     ],
@@ -209,7 +198,7 @@ def test_links_to_pages_become_links_to_files(link, address):
 @pytest.mark.parametrize("name", ["realesrgan-x4plus-anime-6b", "realesr-general-x4v3"])
 def test_real_esrgans_releases_are_pulled_checked_and_known(site, folder, tmp_path, name):
     preset = load_preset(name)
-    network = build(preset)
+    network = network_of(preset)
     state = {official(key): value for key, value in network.state_dict().items()}
     torch.save({"params_ema" if "conv_first.weight" in state else "params": state}, tmp_path / "x.pth")
     site.files["/x.pth"] = content = (tmp_path / "x.pth").read_bytes()

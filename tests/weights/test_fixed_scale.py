@@ -15,17 +15,16 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
 from srcli import Upscaler
 from srcli.batch.loading import Model
-from srcli.cli import app
 from srcli.config.presets import load_preset
 from srcli.engine.load import load_upscaler
 from srcli.evaluate.cost import flops_per_pixel
 from srcli.geometry import Size
 from srcli.weights.checkpoint import load, network_shapes
 from srcli.weights.files import metadata, sha256
+from tests.helpers.cli import refusal, run
 from tests.helpers.rendering import render
 from tests.models.test_real_esrgan import official
 
@@ -78,18 +77,6 @@ def pixels_of(path):
     """A picture (3, h, w) in [0, 1]."""
     with Image.open(path) as image:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
-
-
-def run(*args, code=0):
-    result = CliRunner().invoke(app, [str(arg) for arg in args])
-    assert result.exit_code == code, result.output
-    return result
-
-
-def refusal(*args, code=4):
-    """The one line of an error."""
-    (line,) = (line for line in run(*args, code=code).stderr.splitlines() if line.startswith("error: "))
-    return line
 
 
 @pytest.fixture

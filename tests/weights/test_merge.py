@@ -1,38 +1,24 @@
 """`srcli models merge`: the mean of weights, with another's encoder, and what cannot be merged."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from srcli.cli import app
-from srcli.config.presets import Part, Preset, Weights
 from srcli.files import sha256
-from srcli.weights.build import build
-from srcli.weights.checkpoint import load, save
+from srcli.weights.checkpoint import load
 from srcli.weights.files import metadata, resolve
+from tests.helpers.presets import BLEND, EDSR, save_tiny
 
-TINY = Preset(
-    "tiny",
-    "Tiny",
-    Part("edsr", {"n_resblocks": 1, "n_feats": 8}),
-    Part("blend", {"width": 8, "hidden": (8,)}),
-    weights=Weights(license="MIT"),
-)
-DEEPER = replace(TINY, encoder=Part("edsr", {"n_resblocks": 2, "n_feats": 8}))
-WIDER = replace(TINY, decoder=Part("blend", {"width": 8, "hidden": (16,)}))
+DEEPER = {**EDSR, "n_resblocks": 2}
 
 
 @pytest.fixture
 def made(tmp_path):
-    """Writes the weights of a preset, random by `seed`."""
+    """Writes the weights of a small network, random by `seed`, with other parts where they are named."""
 
-    def make(preset, seed):
-        torch.manual_seed(seed)
-        path = tmp_path / f"{seed}.safetensors"
-        save(path, build(preset), preset)
-        return path
+    def make(seed, license_id="MIT", **parts):
+        return save_tiny(tmp_path / f"{seed}.safetensors", seed, weights={"license": license_id}, **parts)
 
     return make
 
@@ -42,7 +28,7 @@ def merge(*words):
 
 
 def test_the_mean_is_the_mean_and_tells_its_sources(made, tmp_path):
-    files, out = [made(TINY, seed) for seed in range(3)], tmp_path / "out.safetensors"
+    files, out = [made(seed) for seed in range(3)], tmp_path / "out.safetensors"
     done = merge(*files, "-o", out)
     assert (done.exit_code, done.stdout) == (0, f"{out}\n")
     states = [load(file).network.state_dict() for file in files]
@@ -53,7 +39,7 @@ def test_the_mean_is_the_mean_and_tells_its_sources(made, tmp_path):
 
 
 def test_half_is_the_rounded_mean(made, tmp_path):
-    file, out = made(TINY, 0), tmp_path / "out.safetensors"
+    file, out = made(0), tmp_path / "out.safetensors"
     assert merge(file, "-o", out, "--half").exit_code == 0
     before = load(file).network.state_dict()
     assert all(torch.equal(v, before[k].half().float()) for k, v in load(out).network.state_dict().items())
@@ -61,20 +47,20 @@ def test_half_is_the_rounded_mean(made, tmp_path):
 
 
 def test_the_encoder_of_another_comes_with_its_settings(made, tmp_path):
-    one, deeper, out = made(TINY, 0), made(DEEPER, 1), tmp_path / "out.safetensors"
+    one, deeper, out = made(0), made(1, encoder=DEEPER), tmp_path / "out.safetensors"
     assert merge(one, "--encoder", deeper, "-o", out).exit_code == 0
-    assert resolve(out).encoder == DEEPER.encoder
+    assert resolve(out).encoder == resolve(deeper).encoder != resolve(one).encoder
     merged, theirs, own = (load(path).network for path in (out, deeper, one))
     assert all(torch.equal(v, theirs.encoder.state_dict()[k]) for k, v in merged.encoder.state_dict().items())
     assert all(torch.equal(v, own.decoder.state_dict()[k]) for k, v in merged.decoder.state_dict().items())
 
 
 def test_what_does_not_fit_is_said_and_nothing_is_written(made, tmp_path):
-    one, out = made(TINY, 0), tmp_path / "out.safetensors"
-    unfree = made(replace(TINY, weights=Weights(license="CC-BY-NC-4.0")), 3)
-    thick = made(replace(TINY, encoder=Part("edsr", {"n_resblocks": 1, "n_feats": 16})), 4)
+    one, out = made(0), tmp_path / "out.safetensors"
+    wider, unfree = made(2, decoder={**BLEND, "hidden": [16]}), made(3, "CC-BY-NC-4.0")
+    thick = made(4, encoder={**EDSR, "n_feats": 16})
     for words, code, said in [
-        ((one, made(WIDER, 2), "-o", out), 4, "is not of the network"),
+        ((one, wider, "-o", out), 4, "is not of the network"),
         ((one, "--encoder", thick, "-o", out), 4, "does not fit"),
         ((one, unfree, "-o", out), 4, "CC-BY-NC-4.0, MIT"),
         ((one, tmp_path / "no.safetensors", "-o", out), 4, "does not exist"),

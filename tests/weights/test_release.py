@@ -5,25 +5,17 @@ import json
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from srcli.cli import app
-from srcli.config.presets import parse_preset
-from srcli.weights.build import build
-from srcli.weights.checkpoint import load, save
+from srcli.weights.checkpoint import load
 from srcli.weights.release import MANIFEST
+from tests.helpers import cli
+from tests.helpers.presets import save_tiny
 
-TINY = {
-    "title": "Tiny",
-    "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 8},
-    "decoder": {"name": "blend", "width": 8, "hidden": [8]},
-    "weights": {"license": "CC-BY-4.0"},
-}
+LICENSED = {"license": "CC-BY-4.0"}
 
 
-def run(*words, code=0, **env):
-    result = CliRunner().invoke(app, ["models", *map(str, words)], env=env)
-    assert result.exit_code == code, result.output + str(result.exception)
+def run(*words, code=0):
+    result = cli.run("models", *words, code=code)
     if code:
         assert result.stdout == ""
         assert len(result.stderr.splitlines()[-1]) > 0
@@ -34,17 +26,13 @@ def run(*words, code=0, **env):
 def model(tmp_path, monkeypatch):
     """Weights of a network that no preset names, in half precision."""
     monkeypatch.setenv("SRCLI_MODELS_DIR", str(tmp_path / "models"))
-    torch.manual_seed(0)
-    preset = parse_preset(TINY, name="tiny")
-    save(tmp_path / "tiny.safetensors", build(preset), preset, half=True)
-    return tmp_path / "tiny.safetensors"
+    return save_tiny(tmp_path / "tiny.safetensors", half=True, weights=LICENSED)
 
 
 @pytest.fixture
 def release(model, tmp_path, site):
     """The address of a release of two models on a web server, and what lies there."""
-    other = model.with_name("other.safetensors")
-    save(other, build(preset := parse_preset(TINY, name="other")), preset)
+    other = save_tiny(model.with_name("other.safetensors"), 1, name="other", weights=LICENSED)
     run("pack", model, other, "-o", tmp_path / "release")
     site.files = {f"/v1/{path.name}": path.read_bytes() for path in (tmp_path / "release").iterdir()}
     return f"{site.address}/v1/{MANIFEST}"
@@ -169,9 +157,8 @@ def test_another_file_of_that_name_stays(release, tmp_path):
 
 
 def test_what_cannot_be_given_on_is_not_packed(model, tmp_path):
-    unstated = parse_preset({**TINY, "weights": {}}, name="tiny")
-    save(tmp_path / "un.safetensors", build(unstated), unstated)
-    assert "licence" in run("pack", tmp_path / "un.safetensors", "-o", tmp_path / "out", code=4).stderr
+    unstated = save_tiny(tmp_path / "un.safetensors")
+    assert "licence" in run("pack", unstated, "-o", tmp_path / "out", code=4).stderr
     torch.save({}, tmp_path / "x.pth")
     assert "models import" in run("pack", tmp_path / "x.pth", "-o", tmp_path / "out", code=4).stderr
     assert "twice" in run("pack", model, model, "-o", tmp_path / "out", code=2).stderr

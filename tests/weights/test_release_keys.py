@@ -5,13 +5,12 @@ import re
 import pytest
 import torch
 
-from srcli.config.presets import Part, Pixels, Preset, load_preset
+from srcli.config.presets import load_preset
 from srcli.geometry import Size
-from srcli.weights.build import build
 from srcli.weights.checkpoint import load
 from srcli.weights.convert import import_file
 from srcli.weights.official import identify, network_shapes, rename, unwrap
-from tests.helpers.presets import write_preset
+from tests.helpers.presets import EDSR, network_of, tiny, write_preset
 
 # Our names -> those of the framework that CiaoSR was made in; decoders keep theirs.
 FRAMEWORK = (
@@ -27,12 +26,11 @@ FRAMEWORK = (
     (r"^encoder\.", ""),  # SwinIR's own names
 )
 CIAOSR = ["edsr-baseline-ciaosr", "rdn-ciaosr", "swinir-ciaosr"]
-TINY = Preset(
+TINY = tiny(
     "tiny-ciaosr",
-    "Tiny",
-    Part("edsr", {"n_resblocks": 16, "n_feats": 4, "mean_shift": False}),
-    Part("ciaosr", {"hidden": (8,)}),
-    pixels=Pixels((0.4488, 0.4371, 0.4040), (1.0, 1.0, 1.0)),
+    encoder={**EDSR, "n_resblocks": 16, "n_feats": 4},
+    decoder={"name": "ciaosr", "hidden": [8]},
+    pixels={"mean": [0.4488, 0.4371, 0.4040], "std": 1.0},
 )
 
 
@@ -82,8 +80,7 @@ def test_an_imported_checkpoint_gives_the_same_picture(tmp_path, monkeypatch):
     monkeypatch.setenv("SRCLI_PRESETS_DIR", str(tmp_path))
     table = {k: v for k, v in TINY.to_dict().items() if k in ("title", "encoder", "decoder", "pixels")}
     write_preset(tmp_path, table, TINY.name)
-    torch.manual_seed(0)
-    network = build(TINY).eval()
+    network = network_of(TINY).eval()
     state = {framework(key): value for key, value in network.state_dict().items()}
     torch.save({"meta": {}, "state_dict": state}, tmp_path / "x.pth")
     import_file(tmp_path / "x.pth", license_id="CC-BY-NC-4.0")

@@ -12,25 +12,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from srcli.config.presets import Part, Preset, Weights, list_presets, load_preset
 from srcli.errors import ExistsError, ModelError, SrcliError, WeightsError, first_line
 from srcli.files import sha256
 from srcli.models.generators import GENERATORS
-from srcli.weights.build import build
 from srcli.weights.checkpoint import load, load_into, read, save
 from srcli.weights.convert import import_file
 from srcli.weights.files import bundled_folder, check_license, find, is_bundled, locate, metadata, resolve
 from srcli.weights.official import Checkpoint, identify, network_shapes, read_foreign, unwrap
-from tests.helpers.presets import write_preset
+from tests.helpers.presets import network_of, save_tiny, tiny, write_preset
 
-TINY = Preset(
-    "tiny",
-    "Tiny",
-    Part("edsr", {"n_resblocks": 1, "n_feats": 8}),
-    Part("blend", {"width": 8, "hidden": (8,)}),
-)
-LIIF = Preset("tiny-liif", "Tiny LIIF", TINY.encoder, Part("liif", {"hidden": (8,)}))
+TINY = tiny()
+LIIF = tiny("tiny-liif", decoder={"name": "liif", "hidden": [8]})
 
 
 @pytest.fixture(autouse=True)
@@ -42,11 +37,6 @@ def _own_folders(tmp_path, monkeypatch):
 @pytest.fixture
 def _few_calls(monkeypatch):
     monkeypatch.setattr("srcli.weights.build.MOST_CALLS", 1000)  # to be quick
-
-
-def network_of(preset: Preset, seed: int = 0) -> torch.nn.Module:
-    torch.manual_seed(seed)
-    return build(preset)
 
 
 def official(network: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -93,8 +83,6 @@ def test_half_weights_are_half_as_large_and_load_as_fp32(tmp_path):
 
 
 def test_the_same_weights_are_the_same_bytes_whatever_the_order(tmp_path):
-    from safetensors.torch import load_file
-
     network, extra = network_of(TINY), {"source": "Größe", "a": "1", "zz": "2", "m": "3", "b": "4"}
     files = [tmp_path / f"{i}.safetensors" for i in range(8)]  # one order in 10! would be equal by chance
     for i, path in enumerate(files):
@@ -149,8 +137,7 @@ def damaged(kind: str, whole: bytes) -> bytes:
     "kind", ["truncated", "header only", "cut header", "text", "empty", "huge header", "deep header"]
 )
 def test_a_damaged_file_is_refused(tmp_path, kind):
-    path = tmp_path / "x.safetensors"
-    save(path, network_of(TINY), TINY)
+    path = save_tiny(tmp_path / "x.safetensors")
     path.write_bytes(damaged(kind, path.read_bytes()))
     with pytest.raises(WeightsError, match=r"x\.safetensors") as caught:
         load(path)
@@ -159,16 +146,12 @@ def test_a_damaged_file_is_refused(tmp_path, kind):
 
 
 def test_a_safetensors_file_without_a_preset_says_what_to_do(tmp_path):
-    from safetensors.torch import save_file
-
     save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors")
     with pytest.raises(WeightsError, match="srcli models import"):
         load(tmp_path / "x.safetensors")
 
 
 def test_a_preset_of_another_version_inside_a_file_is_a_weights_error(tmp_path):
-    from safetensors.torch import save_file
-
     table = {**TINY.to_dict(), "novelty": 1}
     save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors", metadata={"preset": json.dumps(table)})
     with pytest.raises(WeightsError, match="novelty"):
@@ -177,8 +160,6 @@ def test_a_preset_of_another_version_inside_a_file_is_a_weights_error(tmp_path):
 
 def rewritten(path: Path, **changes: object) -> Path:
     """The file with other settings of its encoder in the preset that it carries; its tensors as they were."""
-    from safetensors.torch import load_file, save_file
-
     table = json.loads(metadata(path)["preset"])
     for key, value in changes.items():
         section, _, name = key.partition("__")
@@ -212,8 +193,7 @@ HOSTILE = {
     ],
 )
 def test_a_preset_that_its_file_does_not_hold_is_refused_before_it_takes_memory(tmp_path, way, changes):
-    path = tmp_path / "x.safetensors"
-    save(path, network_of(TINY), TINY)
+    path = save_tiny(tmp_path / "x.safetensors")
     rewritten(path, **changes)
     with pytest.raises(WeightsError, match=r"x\.safetensors|tiny") as caught:
         load(path) if way == "load" else import_file(path, license_id="MIT")
@@ -244,9 +224,9 @@ def test_a_header_that_promises_more_than_the_file_holds_is_refused_before_it_ta
 def test_a_preset_of_ones_own_that_is_larger_than_any_network_is_refused(tmp_path, encoder, said):
     path = as_preset_file(tmp_path, replace(TINY, encoder=Part("edsr", encoder)))
     with pytest.raises(ModelError, match=said) as caught:
-        build(load_preset(path))
+        network_of(load_preset(path))
     assert caught.value.code == 4
-    save(tmp_path / "models" / "tiny.safetensors", network_of(TINY), TINY)
+    save_tiny(tmp_path / "models" / "tiny.safetensors")
     with pytest.raises(ModelError):  # beside weights that are here
         load(load_preset(path))
 
@@ -261,7 +241,7 @@ def test_weights_beside_a_preset_file_come_before_the_folder_of_models(tmp_path)
     assert locate(preset) is None
     (tmp_path / "models").mkdir()
     for folder in (tmp_path / "models", tmp_path):
-        save(folder / "own.safetensors", network_of(TINY), TINY)
+        save_tiny(folder / "own.safetensors")
         assert find(preset) == folder / "own.safetensors"
 
 
@@ -286,14 +266,13 @@ def test_missing_weights_say_how_to_get_them():
 
 @pytest.mark.parametrize("recorded", ["in the preset", "beside the file"])
 def test_a_wrong_hash_is_refused(tmp_path, recorded):
-    path = tmp_path / "models" / "tiny.safetensors"
-    save(path, network_of(TINY), TINY)
+    path = save_tiny(tmp_path / "models" / "tiny.safetensors")
     right = sha256(path)
     preset = replace(TINY, weights=Weights(sha256=right)) if recorded == "in the preset" else TINY
     if recorded == "beside the file":
         path.with_name("tiny.safetensors.sha256").write_text(f"{right}  tiny.safetensors\n", "utf-8")
     assert load(preset).sha256 == right
-    save(path, network_of(TINY, seed=1), TINY)
+    save_tiny(path, seed=1)
     with pytest.raises(ModelError, match="SHA-256") as caught:
         load(preset)
     assert caught.value.code == 4
@@ -453,7 +432,7 @@ def test_a_switch_that_leaves_no_trace_in_the_keys_is_taken_from_the_file(tmp_pa
 def test_our_own_file_can_be_imported_again(tmp_path, monkeypatch):
     monkeypatch.setenv("SRCLI_PRESETS_DIR", str(tmp_path))
     as_preset_file(tmp_path, TINY)
-    save(tmp_path / "run.safetensors", network_of(TINY), TINY)
+    save_tiny(tmp_path / "run.safetensors")
     installed = import_file(tmp_path / "run.safetensors", license_id="CC0-1.0")
     assert installed.path == tmp_path / "models" / "tiny.safetensors"
     assert load("tiny").preset.decoder == TINY.decoder
@@ -648,11 +627,8 @@ def test_an_unknown_licence_is_refused(given):
 
 
 def test_import_asks_for_a_licence_where_the_preset_states_none(tmp_path):
-    with torch.device("cpu"):
-        network = network_of(load_preset("edsr-baseline-blend"))
-    save(
-        tmp_path / "run.safetensors", network, replace(load_preset("edsr-baseline-blend"), weights=Weights())
-    )
+    preset = load_preset("edsr-baseline-blend")
+    save(tmp_path / "run.safetensors", network_of(preset), replace(preset, weights=Weights()))
     with pytest.raises(ModelError, match="licence"):
         import_file(tmp_path / "run.safetensors", license_id=None)
     installed = import_file(tmp_path / "run.safetensors", preset="edsr-baseline-blend", license_id=None)

@@ -14,13 +14,18 @@ from srcli.errors import ExistsError, ModelError, WeightsError
 from srcli.weights.build import build
 from srcli.weights.checkpoint import load
 from srcli.weights.convert import import_file, read_folder, write_folder
-from srcli.weights.official import Checkpoint, fit, read_foreign, rename
+from srcli.weights.official import Checkpoint, fit, rename
 from srcli.weights.official_fplia import convert, is_official
 from tests.helpers.presets import write_preset
 
 WIDTHS, LAYERS, HEADS, GROUPS = (8, 16, 16), 2, 2, 4
 ATTENTION = (True, True, False)
 DIM, AREA = 8, 9
+TABLES = (  # of the noise, which Lightning stores beside the weights
+    "betas alphas_cumprod alphas_cumprod_prev sqrt_alphas_cumprod sqrt_one_minus_alphas_cumprod logvar "
+    "log_one_minus_alphas_cumprod sqrt_recip_alphas_cumprod sqrt_recipm1_alphas_cumprod posterior_variance "
+    "posterior_log_variance_clipped posterior_mean_coef1 posterior_mean_coef2"
+)
 PRESET = Preset(
     "small",
     "Small",
@@ -187,21 +192,7 @@ def official() -> dict[str, Tensor]:
     stage |= filled(autoencoder_shapes(), 5)
     state |= {f"first_stage_model.{key}": value for key, value in stage.items()}
     state |= {f"cond_stage_model.{key}": value for key, value in filled(fidelity_shapes(), 3).items()}
-    tables = (
-        "betas",
-        "alphas_cumprod",
-        "alphas_cumprod_prev",
-        "sqrt_alphas_cumprod",
-        "logvar",
-        "posterior_variance",
-    )
-    tables += ("sqrt_one_minus_alphas_cumprod", "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod")
-    tables += ("sqrt_recipm1_alphas_cumprod", "posterior_log_variance_clipped", "posterior_mean_coef1")
-    return (
-        state
-        | {key: torch.zeros(1000) for key in (*tables, "posterior_mean_coef2")}
-        | {"scale_factor": torch.tensor(0.4)}
-    )
+    return state | {name: torch.zeros(1000) for name in TABLES.split()} | {"scale_factor": torch.tensor(0.4)}
 
 
 @pytest.fixture(scope="module")
@@ -388,16 +379,3 @@ def test_a_folder_cannot_name_files_outside_itself(state, tmp_path):
     (tmp_path / "model/model_index.json").write_text(json.dumps(index))
     with pytest.raises(WeightsError, match="unknown component"):
         read_folder(tmp_path / "model")
-
-
-class Foreign:
-    """Stands for the settings that Lightning pickles beside the weights."""
-
-
-def test_a_file_with_foreign_objects_is_refused_unless_trusted(state, tmp_path):
-    path = tmp_path / "last.ckpt"
-    torch.save({"state_dict": state, "epoch": 1, "hyper_parameters": Foreign()}, path)
-    with pytest.raises(ModelError, match="trust-pickle"):
-        read_foreign(path)
-    checkpoint = read_foreign(path, trust_pickle=True)
-    assert fit(checkpoint, PRESET)[1] == ""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from srcli.geometry import Axis, Box, Grid, Size, output_size
 from srcli.models.decoders import DECODERS
 from srcli.models.sr import Frame
-from tests.helpers.decoders import DIM, check_halo, inputs
+from tests.helpers.decoders import DIM, check_bfloat16, check_halo, inputs
 from tests.reference import linf
 from tests.reference.deviation import deviation, gradient_deviation
 from tests.reference.sampling import lr_size, queries, skip
@@ -225,16 +225,7 @@ def test_the_official_border_differs_only_where_the_middle_pixel_is_beyond_the_i
 
 
 def test_bfloat16_features_give_float32_colours_nearby():
-    decoder = build(3)
-    feat, lr = inputs(8, 8, batch=1)
-    frame, grid = Frame.of_grid(lr, Size(26, 26)), Grid.of(Size(8, 8), Size(26, 26))
-    noise = noise_for(decoder, grid, batch=1)
-    with torch.no_grad():
-        exact = decoder.render_affine(decoder.prepare(feat, lr, frame), grid, noise)
-        rough = decoder.render_affine(decoder.prepare(feat.bfloat16(), lr, frame), grid, noise)
-    for near, value in zip(rough, exact, strict=True):
-        assert near.dtype == torch.float32
-        assert (near - value).square().mean().sqrt() < 0.05 * value.std()
+    check_bfloat16(build(3))
 
 
 def test_a_patch_of_two_is_refused():

@@ -8,15 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srcli.config.presets import parse_preset
-from srcli.engine.upscaler import Upscaler
 from srcli.geometry import Axis, Box, Grid, Size, output_size
 from srcli.models import attention, attention_grid
 from srcli.models.decoders.lit import LIT, stage_sizes
 from srcli.models.sr import Frame
-from srcli.weights.build import build as build_network
 from tests.helpers.decoders import DIM, build, filled, inputs
 from tests.helpers.decoders import LIT as SMALL
+from tests.helpers.presets import WIDE, tiny_engine
 from tests.reference import lit as reference
 from tests.reference.deviation import deviation, gradient_deviation
 from tests.reference.sampling import centres, nearest, queries
@@ -210,18 +208,9 @@ def test_training_in_bfloat16_gives_gradients_nearby(variant):
 
 
 def upscaler(decoder, **options):
-    preset = parse_preset(
-        {
-            "title": "tiny",
-            "encoder": {"name": "edsr", "n_resblocks": 2, "n_feats": 16, "mean_shift": False},
-            "decoder": decoder,
-        },
-        name="tiny",
-    )
-    torch.manual_seed(3)
-    network = build_network(preset)
-    filled(network.decoder)
-    return Upscaler(network, preset, device="cpu", **options)
+    engine = tiny_engine(encoder={**WIDE, "n_resblocks": 2}, decoder=decoder, **options)
+    filled(engine.network.decoder)
+    return engine
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,22 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from srcli.config.presets import parse_preset
 from srcli.errors import PresetError
 from srcli.geometry import Box, Grid, Size, bicubic, output_size
 from srcli.models.decoders.liif import LIIF
 from srcli.models.decoders.native import Native, NativePicture
 from srcli.models.sr import Frame
 from srcli.weights.build import build, check_parts
+from tests.helpers.presets import EDSR, tiny
 from tests.reference.sampling import queries
 
 SIZE = Size(9, 7)
 RLFN = {"name": "rlfn", "n_feats": 8, "n_blocks": 1, "attention": 4}
+LINF = {"name": "linf", "patch": 3, "hidden_dim": 8, "hidden": [8], "flow_layers": 2}
+
+
+def preset(decoder):
+    return tiny(encoder=RLFN, decoder=decoder, pixels={"mean": 0.0, "std": 0.5})
 
 
 @pytest.mark.parametrize(("old", "new"), [(12, 30), (12, 12), (40, 23), (40, 10), (7, 1)])
@@ -76,13 +81,12 @@ def test_two_pictures_are_blended_by_the_scale():
     "decoder",
     [{"name": "blend", "width": 8, "hidden": [8]}, {"name": "liif", "hidden": [8]},
      {"name": "lit", "base_dim": 8, "n_heads": 2, "side": 3, "hidden": [8]},
-     {"name": "linf", "patch": 3, "hidden_dim": 8, "hidden": [8], "flow_layers": 2}],
+     LINF],
     ids=lambda part: part["name"],
 )  # fmt: skip
 def test_any_decoder_adds_to_the_native_picture(decoder):
-    table = {"title": "t", "encoder": RLFN, "pixels": {"mean": 0.0, "std": 0.5}}
-    network = build(parse_preset({**table, "decoder": {**decoder, "skip": "native"}}, name="on")).eval()
-    alone = build(parse_preset({**table, "decoder": {"name": "native"}}, name="alone")).eval()
+    network = build(preset({**decoder, "skip": "native"})).eval()
+    alone = build(preset({"name": "native"})).eval()
     alone.encoder.load_state_dict(network.encoder.state_dict())
     lr, target = torch.rand(1, 3, 11, 9), Size(29, 24)
     if decoder["name"] != "linf":  # training begins with the native picture itself
@@ -104,9 +108,7 @@ def test_any_decoder_adds_to_the_native_picture(decoder):
 
 
 def test_the_density_of_a_sample_around_the_native_picture_is_that_of_its_noise():
-    table = {"title": "t", "encoder": RLFN, "pixels": {"mean": 0.0, "std": 0.5}}
-    linf = {"name": "linf", "patch": 3, "hidden_dim": 8, "hidden": [8], "flow_layers": 2, "skip": "native"}
-    network = build(parse_preset({**table, "decoder": linf}, name="on")).eval()
+    network = build(preset({**LINF, "skip": "native"})).eval()
     lr, coord, noise = torch.rand(1, 3, 12, 12), torch.rand(1, 5, 2) - 0.5, torch.randn(1, 5, 27)
     frame = Frame.whole(lr, torch.tensor([[2 / 36, 2 / 36]]))
     with torch.inference_mode():
@@ -120,16 +122,15 @@ def test_the_density_of_a_sample_around_the_native_picture_is_that_of_its_noise(
 
 
 def test_the_skip_that_is_the_default_may_be_named_and_another_is_refused():
-    table = {"title": "t", "encoder": RLFN, "decoder": {"name": "liif", "hidden": [8], "skip": "bilinear"}}
-    check_parts(parse_preset(table, name="t"))
-    assert isinstance(build(parse_preset(table, name="t")).decoder, LIIF)
-    check_parts(parse_preset(table | {"decoder": table["decoder"] | {"skip": "native"}}, name="t"))
+    liif = {"name": "liif", "hidden": [8]}
+    check_parts(preset({**liif, "skip": "bilinear"}))
+    assert isinstance(build(preset({**liif, "skip": "bilinear"})).decoder, LIIF)
+    check_parts(preset({**liif, "skip": "native"}))
     with pytest.raises(PresetError, match="is 'bilinear' or 'native', not 'cubic'"):
-        build(parse_preset(table | {"decoder": table["decoder"] | {"skip": "cubic"}}, name="t"))
+        build(preset({**liif, "skip": "cubic"}))
 
 
 def test_an_encoder_without_an_upsampler_is_refused():
-    edsr = {"name": "edsr", "n_resblocks": 1, "n_feats": 8}
     for decoder in ({"name": "native"}, {"name": "liif", "hidden": [8], "skip": "native"}):
         with pytest.raises(PresetError, match="native picture"):
-            build(parse_preset({"title": "t", "encoder": edsr, "decoder": decoder}, name="none"))
+            build(tiny(encoder=EDSR, decoder=decoder))
