@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from srcli.engine.request import RenderStats
 from srcli.errors import ResourceError, UsageError, suggest
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -95,21 +96,24 @@ def with_fallback(
     precision: Precision,  # it runs in
     *,
     what: str,  # is computed again, in words, with its verb
-    quiet: bool = False,  # do not warn of it
-) -> tuple[Tensor, bool]:
-    """What `compute` gives in `precision`, or in float32 where that is not finite, and whether it was again."""
+    stats: RenderStats | None = None,  # counts it, so that it is told once
+) -> Tensor:
+    """What `compute` gives in `precision`, or in float32 where that is not finite."""
     with autocast(device, precision):
         found = compute(precision)
     if precision == "fp32" or is_finite(found):
-        return found, False
-    if not quiet:
+        return found
+    if stats is None or what not in stats.told:
         warnings.warn(
             f"{precision} gave NaN or infinity on {device}; {what} computed in fp32.",
             RuntimeWarning,
             stacklevel=3,
         )
+    if stats is not None:
+        stats.told.add(what)
+        stats.fp32_fallbacks += 1
     with autocast(device, "fp32"):
-        return compute("fp32").float(), True
+        return compute("fp32").float()
 
 
 def is_finite(values: Tensor) -> bool:

@@ -1,10 +1,9 @@
 """Denoising a sample with a generator, step by step, in tiles that are blended at every step.
 
-A sample larger than a tile
-is predicted in overlapping tiles of one size, whose predictions are blended with weights that sum to one before the
-step is taken (Bar-Tal et al., "MultiDiffusion", ICML 2023). The noise, the first and that of stochastic samplers, is
-drawn for the sample as a whole. So tiles share all their pixels' past, and neither their number at a time nor the
-device changes what a seed means.
+A sample larger than a tile is predicted in overlapping tiles of one size, whose predictions are blended with weights
+that sum to one before the step is taken (Bar-Tal et al., "MultiDiffusion", ICML 2023). The noise, the first and that of
+stochastic samplers, is drawn for the sample as a whole. So tiles share all their pixels' past, and neither their number
+at a time nor the device changes what a seed means.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from srcli.engine.device import is_out_of_memory
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Box, Size, starts
 from srcli.models.noise_schedule import Schedule
@@ -117,7 +117,6 @@ def denoise(
     by_level: bool = False,  # t is sqrt(alpha-bar) instead of the step of training
     start: Tensor | None = None,
     begin: int = 0,
-    is_out_of_memory: Callable[[BaseException], bool] = lambda error: isinstance(error, MemoryError),
     report: Callable[[float], None] | None = None,
 ) -> tuple[Tensor, Plan]:
     """Denoise a sample (1, C, H, W) from noise, or from noise and a start; and the plan that fitted into memory.

@@ -35,7 +35,6 @@ class Features:
         self.device = device
         self.precision = precision
         self.stats = stats
-        self._warned = False
         self._tiles: Iterator[list[Box]] = tile_rows(pixels.size, tile)
         self._strips: list[tuple[int, Tensor]] = []  # (top row, features (1, C, rows, w))
         self._done = 0
@@ -80,15 +79,13 @@ class Features:
         outer = box.grow(self.halo, self.pixels.size)
         rows, cols = box.relative_to(outer).slices
         x = self.pixels.box(outer)
-        features, again = with_fallback(
+        features = with_fallback(
             lambda _: self.encoder(x)[:, :, rows, cols],
             self.device,
             self.precision,
             what="those tiles are",
-            quiet=self._warned,
+            stats=self.stats,
         )
-        self.stats.fp32_fallbacks += again
-        self._warned |= again
         if not is_finite(features):
             raise ModelError("The encoder gives NaN or infinity in fp32: the weights are damaged.")
         return features.contiguous(memory_format=torch.channels_last)

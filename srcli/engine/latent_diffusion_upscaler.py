@@ -16,14 +16,15 @@ from torch import Tensor
 
 from srcli.config.presets import Preset
 from srcli.config.sampling import Sampling
-from srcli.engine.device import to_numpy
-from srcli.engine.diffusion_upscaler import DiffusionUpscaler, offload
+from srcli.engine.device import DTYPES, to_numpy
+from srcli.engine.diffusion_upscaler import DiffusionUpscaler
 from srcli.engine.noise import checked_seed
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Report, Source, part_of
 from srcli.engine.upscaler import Render
 from srcli.errors import UsageError
 from srcli.geometry import Box, Grid, Size, mirrored
 from srcli.models.sr import ImplicitSR, SelectiveDecoder
+from srcli.resources import free_memory
 
 SAMPLING_SHARE = 0.9  # of the time, for progress
 
@@ -112,13 +113,9 @@ class LatentDiffusionUpscaler(DiffusionUpscaler):
             latents = [request.latent]
         else:
             seeds = how.seeds(request.seed)
+            each = SAMPLING_SHARE / len(seeds)  # of the time
             latents = [
-                self._latent(
-                    given,
-                    seed,
-                    how,
-                    part_of(report, *(SAMPLING_SHARE * (n + k) / len(seeds) for k in (0, 1))),
-                )
+                self._latent(given, seed, how, part_of(report, each * n, each * (n + 1)))
                 for n, seed in enumerate(seeds)
             ]
         for latent in latents:
@@ -159,7 +156,9 @@ class LatentDiffusionUpscaler(DiffusionUpscaler):
             return Latent(unseen, lr.inside, seed, how)
         stats = RenderStats()
         features = self._features(partial(generator.condition, encoder), lr, stats, generator.condition_live)
-        condition = offload(features.whole(), self.device, self.precision)
+        condition = features.whole().to(DTYPES[self.precision])
+        if self.device.type != "cpu" and condition.nbytes > free_memory(self.device) // 4:
+            condition = condition.cpu()  # where it can stay while the sample is denoised
 
         def beside(boxes: Sequence[Box]) -> Tensor:
             return torch.cat([condition[(..., *box.slices)] for box in boxes]).to(self.device)

@@ -57,7 +57,7 @@ def upscaler_for(
 
         return Restorer(network, preset, sampling=sampling, **options)
     if network.generator.kind == "pixel-diffusion":
-        from srcli.engine.pixel_diffusion_upscaler import PixelDiffusionUpscaler
+        from srcli.engine.diffusion_upscaler import PixelDiffusionUpscaler
 
         return PixelDiffusionUpscaler(network, preset, sampling=sampling, **options)
     from srcli.engine.latent_diffusion_upscaler import LatentDiffusionUpscaler

@@ -1,8 +1,9 @@
 """Pictures as networks see them, and what `Upscaler.upscale` takes: paths, arrays, PIL images, tensors."""
 
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -30,7 +31,12 @@ class TensorSource:
 
 
 class NormalisedImage:
-    """The LR image as the network sees it, normalised, mirrored at the bottom and right to a multiple."""
+    """The LR image as the network sees it, normalised, mirrored at the bottom and right to a multiple.
+
+    `latent`: (1, z, h, w) behind the three colours, for encoders of diffusion models.
+    """
+
+    latent: Tensor | None = None
 
     def __init__(
         self, source: Source, mean: Tensor, std: Tensor, multiple: int, *, repeat_edge: bool = True
@@ -43,29 +49,23 @@ class NormalisedImage:
         h, w = (-(-side // multiple) * multiple for side in self.inside)
         self.size = Size(h, w)
 
+    def beside(self, latent: Tensor) -> Self:
+        """The image with a latent."""
+        both = copy(self)
+        both.latent = latent
+        return both
+
     def box(self, box: Box) -> Tensor:
-        """Pixels (1, 3, h, w) of a box of the padded image, channels_last."""
+        """Pixels (1, 3 + z, h, w) of a box of the padded image, channels_last."""
         rows = mirrored(box.top, box.bottom, self.inside.h, repeat_edge=self.repeat_edge)
         cols = mirrored(box.left, box.right, self.inside.w, repeat_edge=self.repeat_edge)
         first, last = int(rows.min()), int(rows.max()) + 1
         strip = self.source.strip(first, last)[rows - first][:, cols]
         x = torch.from_numpy(np.ascontiguousarray(strip, dtype=np.float32)).to(self.mean.device)
-        x = x.permute(2, 0, 1).unsqueeze(0)
-        return ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-
-
-class WithLatent(NormalisedImage):
-    """An image with a latent (1, z, h, w) behind its three colours, as the encoder of a diffusion model sees it."""
-
-    def __init__(self, pixels: NormalisedImage, latent: Tensor) -> None:
-        self.__dict__.update(vars(pixels))
-        self.latent = latent
-
-    def box(self, box: Box) -> Tensor:
-        """Pixels (1, 3 + z, h, w) of a box of the padded image, channels_last."""
-        colours = super().box(box)
-        both = torch.cat([colours, self.latent[(..., *box.slices)].to(colours)], dim=1)
-        return both.contiguous(memory_format=torch.channels_last)
+        x = (x.permute(2, 0, 1).unsqueeze(0) - self.mean) / self.std
+        if self.latent is not None:
+            x = torch.cat([x, self.latent[(..., *box.slices)].to(x)], dim=1)
+        return x.contiguous(memory_format=torch.channels_last)
 
 
 class Picture(NamedTuple):

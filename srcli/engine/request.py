@@ -54,6 +54,7 @@ class RenderStats:
     fp32_fallbacks: int = 0  # tiles and predictions computed again in float32
     lr_psnr: float | None = None  # dB of the reduced result, if projected back; None: it equals the image
     notes: list[str] = field(default_factory=list)  # how exact tiles were, and what was done again
+    told: set[str] = field(default_factory=set)  # what has been warned of
 
     def take(self, other: RenderStats) -> None:
         """Add what happened to another result that this one is made of; tiles and notes are those of the last."""

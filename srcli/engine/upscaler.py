@@ -34,7 +34,7 @@ from srcli.engine.device import (
 from srcli.engine.features import Features
 from srcli.engine.hub import OnHub
 from srcli.engine.noise import checked_seed, patch_noise
-from srcli.engine.normalised_image import NormalisedImage, TensorSource, WithLatent, picture_of
+from srcli.engine.normalised_image import NormalisedImage, TensorSource, picture_of
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Report, Source
 from srcli.engine.tiling import Band, bands, checked_tile, overlapping_rows, tile_shape
 from srcli.errors import ModelError, UsageError
@@ -277,7 +277,7 @@ class Upscaler(OnHub):
             return
         scale = max(target.h / lr.inside.h, target.w / lr.inside.w)
         encoder = self.network.encoder.for_scale(scale)
-        features = self._features(encoder, lr if latent is None else WithLatent(lr, latent), stats)
+        features = self._features(encoder, lr if latent is None else lr.beside(latent), stats)
         cell = pixel_cell(lr.inside, target, cell_clip=self.preset.engine.cell_clip).to(self.device)
         whole = None if decoder.local else self._prepare_whole(features, lr, target, cell)
         patch = decoder.patch if isinstance(decoder, GenerativeDecoder) else 1
@@ -390,7 +390,7 @@ class Upscaler(OnHub):
             kept = feat.float() if precision == "fp32" else feat
             return render(self.network.decoder.prepare(kept, lr, frame), grid)
 
-        colours, _ = with_fallback(compute, self.device, self.precision, what="that part is")
+        colours = with_fallback(compute, self.device, self.precision, what="that part is")
         if not is_finite(colours):
             raise ModelError("The decoder gives NaN or infinity in fp32: the weights are damaged.")
         return colours

@@ -11,10 +11,9 @@ import torch
 from torch.nn.functional import interpolate
 
 from srcli.config.sampling import choose_sampling
-from srcli.engine.latents import decode, encode
 from srcli.engine.load import upscaler_for
 from srcli.engine.memory_plan import cost, plan_memory, without_content
-from srcli.engine.restorer import Restorer
+from srcli.engine.restorer import Restorer, decode, encode
 from srcli.errors import ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.models.noise_schedule import make_scheduler
