@@ -130,7 +130,7 @@ def suggest(word: str, known: Iterable[str]) -> str:
 def as_ours(error: Exception, *, bug: Literal["raise", "tell"] = "raise") -> SrcliError:
     """What the machine refuses (memory, a file, a shared library) as an error for people.
 
-    Anything else is a bug, and raised again; or told with its traceback, where the rest of the night shall be done.
+    Anything else is a bug, and raised again; or, where a batch has to go on, printed with its traceback.
     """
     if isinstance(error, SrcliError):
         return error
@@ -144,7 +144,7 @@ def as_ours(error: Exception, *, bug: Literal["raise", "tell"] = "raise") -> Src
         return ResourceError(f"{where}{error.strerror}.", hint="Check the path and its permissions.")
     if isinstance(error, ImportError) and any(word in str(error) for word in ("shared object", "DLL load")):
         return ResourceError(f"a library cannot be loaded: {first_line(error)}.", hint="Install it again.")
-    if pair := misfit(error):
+    if pair := torchvision_mismatch(error):
         return pair
     if place := place_in_plugin(error):
         return SrcliError(
@@ -169,7 +169,7 @@ def _of_plugin(file: str) -> bool:
     return any(Path(file).is_relative_to(place) for place in PLUGINS)
 
 
-def misfit(error: BaseException) -> ResourceError | None:
+def torchvision_mismatch(error: BaseException) -> ResourceError | None:
     """What to tell of a library that imports torchvision, where that belongs to another torch; None for any other error."""
     cause: BaseException | None = error
     while cause is not None and "torchvision::" not in str(cause):

@@ -115,15 +115,15 @@ def nearest_index(p: F32, n: int) -> I64:
     return np.rint(((p + one) * np.float32(n) - one) / two).astype(np.int64)
 
 
-class Neighbours(NamedTuple):
-    """For each query of an axis its two ensemble neighbours: index and distance, both (2, n)."""
+class Near(NamedTuple):
+    """For each query of an axis the LR pixels it reads, and how far it is from them: (n,), or (2, n) for an ensemble."""
 
     index: I64  # type: ignore[assignment]  # hides tuple.index
     distance: F32  # in units of half an LR pixel: one LR pixel is 2
 
 
 @lru_cache(maxsize=64)
-def neighbours(lr: int, hr: int, patch: int = 1) -> Neighbours:
+def neighbours(lr: int, hr: int, patch: int = 1) -> Near:
     """Ensemble neighbours of every pixel of an hr-pixel axis on an lr-pixel axis (LIIF, eq. 4)."""
     p = centres(hr, patch)
     index = np.empty((2, len(p)), np.int64)
@@ -134,23 +134,16 @@ def neighbours(lr: int, hr: int, patch: int = 1) -> Neighbours:
         index[v] = nearest_index(shifted, lr)
         distance[v] = (p - centres(lr)[index[v]]) * np.float32(lr)
     index.flags.writeable = distance.flags.writeable = False
-    return Neighbours(index, distance)
-
-
-class Nearest(NamedTuple):
-    """For each query of an axis the nearest LR pixel and the distance to it, both (n,)."""
-
-    index: I64  # type: ignore[assignment]  # hides tuple.index
-    distance: F32
+    return Near(index, distance)
 
 
 @lru_cache(maxsize=64)
-def nearest(lr: int, hr: int, patch: int = 1) -> Nearest:
+def nearest(lr: int, hr: int, patch: int = 1) -> Near:
     """Nearest LR pixel of every pixel of an hr-pixel axis, without the ensemble's shift."""
     p = centres(hr, patch)
     index = np.clip(nearest_index(p, lr), 0, lr - 1)
     distance = (p - centres(lr)[index]) * np.float32(lr)
-    return Nearest(index, distance)
+    return Near(index, distance)
 
 
 class Lerp(NamedTuple):
@@ -238,18 +231,16 @@ class Axis:
         """Coordinates (n,) of the pixels in [-1, 1] of the whole axis."""
         return centres(self.hr, self.patch)[self.start : self.stop]
 
-    def neighbours(self) -> Neighbours:
+    def neighbours(self) -> Near:
         """The two ensemble neighbours of each pixel, (2, n)."""
-        table = neighbours(self.lr, self.hr, self.patch)
-        return Neighbours(
-            table.index[:, self.start : self.stop] - self.origin, table.distance[:, self.start : self.stop]
-        )
+        return self._part(neighbours(self.lr, self.hr, self.patch))
 
-    def nearest(self) -> Nearest:
-        table = nearest(self.lr, self.hr, self.patch)
-        return Nearest(
-            table.index[self.start : self.stop] - self.origin, table.distance[self.start : self.stop]
-        )
+    def nearest(self) -> Near:
+        return self._part(nearest(self.lr, self.hr, self.patch))
+
+    def _part(self, table: Near) -> Near:
+        part = (..., slice(self.start, self.stop))
+        return Near(table.index[part] - self.origin, table.distance[part])
 
     def lerp(self) -> Lerp:
         table = lerp(self.lr, self.hr, self.patch)

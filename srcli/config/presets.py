@@ -10,14 +10,14 @@ import dataclasses
 import difflib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from srcli.config.plugins import preset_folders_of_plugins
 from srcli.config.toml import frozen, read_section, read_toml
-from srcli.errors import ModelError, PresetError
+from srcli.errors import ModelError, PresetError, UsageError
 
 DEFAULT_PRESET = "rlfn-native"
 REAL_WORLD_PRESET = "real-best"  # for pictures that are damaged
@@ -326,6 +326,12 @@ def successor(name: str | Path) -> str | None:
 def list_presets() -> list[Preset]:
     """All presets that can be named, by name; those of `$SRCLI_PRESETS_DIR` hide packaged ones, and these plug-ins'."""
     return [load_preset(name) for name in sorted(preset_names())]
+
+
+def unsuitable(problem: str, suits: Callable[[Preset], bool], which: str, none: str) -> UsageError:
+    """An error about an option that a preset has no use for; its hint lists the presets `which` ("that are") have."""
+    names = [known.name for known in list_presets() if suits(known)]
+    return UsageError(problem, hint=f"Presets {which}: {', '.join(names)}." if names else none)
 
 
 def preset_folders() -> list[Path]:

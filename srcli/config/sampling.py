@@ -7,7 +7,7 @@ import hashlib
 import typing
 from dataclasses import dataclass
 
-from srcli.config.presets import Diffusion, Preset, Sampler, list_presets
+from srcli.config.presets import Diffusion, Preset, Sampler, unsuitable
 from srcli.errors import UsageError, suggest
 
 SAMPLERS: tuple[str, ...] = typing.get_args(Sampler)
@@ -70,13 +70,9 @@ def usual_colour_fix(preset: Preset) -> str:
 
 def check_sampled(preset: Preset, option: str) -> None:
     """Refuse an option that only diffusion models have: UsageError, with a hint that lists them."""
-    if is_sampled(preset):
-        return
-    names = [known.name for known in list_presets() if is_sampled(known)]
-    raise UsageError(
-        f"{option}: the preset '{preset.name}' is no diffusion model.",
-        hint=f"Presets that are: {', '.join(names)}." if names else "No preset here is one.",
-    )
+    if not is_sampled(preset):
+        problem = f"{option}: the preset '{preset.name}' is no diffusion model."
+        raise unsuitable(problem, is_sampled, "that are", "No preset here is one.")
 
 
 def choose_sampling(
@@ -123,11 +119,8 @@ def choose_sampling(
 
 def _check_fidelity(preset: Preset, fidelity: float) -> None:
     if not begins_near_input(preset):
-        names = ", ".join(known.name for known in list_presets() if begins_near_input(known))
-        raise UsageError(
-            f"--sampling fidelity: '{preset.name}' does not restore an enlarged picture.",
-            hint=f"Presets that do: {names}.",
-        )
+        problem = f"--sampling fidelity: '{preset.name}' does not restore an enlarged picture."
+        raise unsuitable(problem, begins_near_input, "that do", "No preset here does.")
     if not 0 <= fidelity < 1:
         raise UsageError(f"--sampling fidelity takes a number from 0 up to 1, got {fidelity:g}.")
 

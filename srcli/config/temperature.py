@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from srcli.config.presets import Preset, list_presets
+from srcli.config.presets import Preset, unsuitable
 from srcli.errors import UsageError
 
 Asked = float | Literal["auto"] | None
@@ -38,13 +38,9 @@ def is_generative(preset: Preset) -> bool:
 
 def check_generative(preset: Preset, option: str) -> None:
     """Refuse an option that only presets with a temperature have: UsageError, with a hint that lists them."""
-    if is_generative(preset):
-        return
-    names = [known.name for known in list_presets() if is_generative(known)]
-    raise UsageError(
-        f"{option}: the preset '{preset.name}' has no temperature.",
-        hint=f"Presets with one: {', '.join(names)}." if names else "No preset here has one.",
-    )
+    if not is_generative(preset):
+        problem = f"{option}: the preset '{preset.name}' has no temperature."
+        raise unsuitable(problem, is_generative, "with one", "No preset here has one.")
 
 
 def choose(preset: Preset, scale: float, asked: Asked = None) -> Chosen | None:

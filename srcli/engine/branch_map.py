@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from srcli.config.presets import Preset, list_presets
+from srcli.config.presets import Preset, unsuitable
 from srcli.engine.request import Source
 from srcli.engine.temperature_map import contrasts
 from srcli.errors import UsageError, suggest
@@ -19,12 +19,8 @@ from srcli.geometry import Size, nearest
 
 U8 = NDArray[np.uint8]
 
-PALETTE = {
-    "f": "#0072B2",
-    "p": "#D55E00",
-    "pf": "#CC79A7",
-    "fp": "#009E73",
-}  # Okabe and Ito: safe for all eyes
+# Of Okabe and Ito, who see to it that all eyes tell them apart.
+PALETTE = {"f": "#0072B2", "p": "#D55E00", "pf": "#CC79A7", "fp": "#009E73"}
 ABOUT = {
     "f": "fidelity",
     "p": "perception",
@@ -84,7 +80,7 @@ class Selection:
         return {k: dict(zip(self.branches, each, strict=True)) for k, each in zip(KINDS, table, strict=True)}
 
     def palette(self) -> U8:
-        return np.array([_rgb(PALETTE[name]) for name in self.branches], np.uint8)
+        return np.array([[*bytes.fromhex(PALETTE[name][1:])] for name in self.branches], np.uint8)
 
     def over(self, result: U8) -> U8:
         """The colours of the branches, half transparent over a result (H, W, 3)."""
@@ -154,10 +150,6 @@ def _sum(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(table[name] for table in tables) for name in tables[0]}
 
 
-def _rgb(colour: str) -> tuple[int, int, int]:
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:], 16)
-
-
 # --- options ------------------------------------------------------------------------------------------------------
 
 
@@ -173,7 +165,7 @@ def parse_branch(preset: Preset, branch: str | None) -> str | None:
 
 def check_selects(preset: Preset, option: str) -> None:
     """Raise UsageError for an option about the choice of branches where there is nothing to choose."""
-    if len(_branches(preset, option)) < 2 or preset.decoder.args.get("select", "pixel") != "pixel":
+    if len(_branches(preset, option)) < 2:
         raise UsageError(f"{option}: '{preset.name}' chooses no branch for each pixel.")
 
 
@@ -181,9 +173,8 @@ def _branches(preset: Preset, option: str) -> tuple[str, ...]:
     from srcli.weights.build import branches_of  # brings torch
 
     if not (found := branches_of(preset)):
-        names = [known.name for known in list_presets() if branches_of(known)]
-        raise UsageError(
-            f"{option}: the decoder of '{preset.name}' has no branches.",
-            hint=f"Presets with some: {', '.join(names)}." if names else "No preset here has some.",
+        problem = f"{option}: the decoder of '{preset.name}' has no branches."
+        raise unsuitable(
+            problem, lambda known: bool(branches_of(known)), "with some", "No preset here has some."
         )
     return found

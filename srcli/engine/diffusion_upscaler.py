@@ -22,7 +22,7 @@ from srcli.engine.request import RenderRequest, RenderStats, Report, Source, par
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import ResourceError, UsageError
 from srcli.geometry import Box, Grid, Size, mirrored
-from srcli.models.noise_schedule import Schedule, scheduler_for
+from srcli.models.noise_schedule import Schedule, make_scheduler
 from srcli.models.sr import Generator, ImplicitSR, OutputGenerator
 from srcli.resources import free_memory
 
@@ -137,7 +137,7 @@ class DiffusionUpscaler(Upscaler):
         start: Tensor | None,
     ) -> tuple[Tensor, Plan]:
         """The sample of a seed from noise, or from a start with noise; see `denoise`."""
-        schedule = scheduler_for(self.diffusion, how)
+        schedule = make_scheduler(self.diffusion, how)
         sample, used = denoise(
             predict,
             SampleNoise(seed, self.generator.channels, plan.tiles.size, self.device),

@@ -51,6 +51,8 @@ class Cost(NamedTuple):
 
 
 class _Live(TorchDispatchMode):
+    """Counts the bytes of results that live, now and at most."""
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.most = 0
@@ -165,7 +167,7 @@ def plan_memory(
 ) -> MemoryPlan:
     """Plan a picture, with tiles as large as memory allows and no larger than the preset's; else ResourceError."""
     assert preset.diffusion is not None
-    model = _blank(without_bases(preset).to_json())
+    model = _outline(without_bases(preset).to_json())
     multiple, factor = model.network.generator.multiple_of, model.network.decoder.factor
     size = Size(*(-(-side // (factor * multiple)) * multiple for side in target))
     fixed = PICTURES * size.h * size.w * factor**2 * 12
@@ -204,7 +206,9 @@ def _halves(side: int) -> list[int | None]:
     return [side, *(_halves(side // 2) if side // 2 >= SMALLEST else [])]
 
 
-class _Blank:
+class Outline:
+    """A restorer whose tensors have no content, and what its parts cost."""
+
     def __init__(self, preset: Preset) -> None:
         self.mode = without_content()
         with torch.device("meta"):
@@ -218,37 +222,38 @@ class _Blank:
         """Of "encoder", "decoder" or "generator" on a sample of that size, or of "tokens" on an LR picture of it."""
         if (kind, size) not in self.known:
             with self.mode:
-                self.known[kind, size] = cost(self.call(kind, size))
+                self.known[kind, size] = cost(stage(self.network, kind, size))
         return self.known[kind, size]
 
-    def call(self, kind: str, size: Size) -> Callable[[], Any]:
-        from srcli.models.latent_restorer import Condition  # with diffusers, which other networks do without
 
-        network = self.network
-        factor, channels = network.decoder.factor, network.generator.channels
-        pixels = (1, 3, size.h * factor, size.w * factor)
+def stage(network: LatentRestorer, kind: str, size: Size) -> Callable[[], Any]:
+    """The call of a part of a restorer, with inputs that it makes itself; see `Outline.cost`."""
+    from srcli.models.latent_restorer import Condition  # with diffusers, which other networks do without
 
-        def tokens(*lr: int) -> Tensor:
-            return network.generator.condition(network.encoder, torch.empty(1, 3, *lr))
+    factor, channels = network.decoder.factor, network.generator.channels
+    pixels = (1, 3, size.h * factor, size.w * factor)
 
-        def denoise() -> Tensor:
-            seen = tokens(16, 16)
-            noisy = torch.empty(1, channels, *size)
-            condition = Condition(torch.empty(pixels), seen, torch.empty_like(noisy))
-            return network.generator(noisy, torch.zeros(1), condition)
+    def tokens(*lr: int) -> Tensor:
+        return network.generator.condition(network.encoder, torch.empty(1, 3, *lr))
 
-        calls: dict[str, Callable[[], Any]] = {
-            "encoder": lambda: network.decoder.encode(torch.empty(pixels)),
-            "decoder": lambda: network.decoder.decode(torch.empty(1, channels, *size)),
-            "generator": denoise,
-            "tokens": lambda: tokens(*size),
-        }
-        return calls[kind]
+    def denoise() -> Tensor:
+        seen = tokens(16, 16)
+        noisy = torch.empty(1, channels, *size)
+        condition = Condition(torch.empty(pixels), seen, torch.empty_like(noisy))
+        return network.generator(noisy, torch.zeros(1), condition)
+
+    calls: dict[str, Callable[[], Any]] = {
+        "encoder": lambda: network.decoder.encode(torch.empty(pixels)),
+        "decoder": lambda: network.decoder.decode(torch.empty(1, channels, *size)),
+        "generator": denoise,
+        "tokens": lambda: tokens(*size),
+    }
+    return calls[kind]
 
 
 @lru_cache(maxsize=4)
-def _blank(text: str) -> _Blank:
-    return _Blank(parse_preset(json.loads(text), name="blank"))
+def _outline(text: str) -> Outline:
+    return Outline(parse_preset(json.loads(text), name="outline"))
 
 
 def without_bases(preset: Preset) -> Preset:
@@ -261,12 +266,9 @@ def without_bases(preset: Preset) -> Preset:
         args: dict[str, Any] = {**part.args, "base": ""}
         folder = locate_base(base)
         if folder is not None and (path := folder / subfolder / "config.json").is_file():
-            table = json.loads(
-                path.read_text("utf-8")
-            )  # of diffusers or transformers, which keep notes in it
-            args[key] = {
-                k: value for k, value in table.items() if not k.startswith("_") and value is not None
-            }
+            table = json.loads(path.read_text("utf-8"))
+            # diffusers and transformers keep notes in it, which begin so.
+            args[key] = {k: v for k, v in table.items() if not k.startswith("_") and v is not None}
         return Part(part.name, args)
 
     assert preset.generator is not None

@@ -33,7 +33,7 @@ from srcli.errors import ResourceError
 from srcli.geometry import Box, Size
 from srcli.models.cosines import LatentDecoder
 from srcli.models.latent_restorer import Condition, LatentRestorer
-from srcli.models.noise_schedule import scheduler_for
+from srcli.models.noise_schedule import make_scheduler
 from srcli.resources import free_memory
 
 PASSES = 1  # over all tiles of the auto-encoder, to learn statistics, before the one that counts
@@ -90,7 +90,7 @@ class Restorer(DiffusionUpscaler):
     def planned(self, target: Size, how: Sampling | None = None) -> MemoryPlan:
         """Tiles, memory and arithmetic for an output of `target` in the memory that is free now, or ResourceError."""
         how, free = how or self.sampling, free_memory(self.device) + parameter_bytes(self.network)
-        schedule = scheduler_for(self.diffusion, how)
+        schedule = make_scheduler(self.diffusion, how)
         calls = schedule.calls - self.first_call(schedule, how)
         return plan_memory(self.preset, target, how, tile=self.tile, free=free, calls=calls)
 

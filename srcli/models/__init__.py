@@ -9,7 +9,7 @@ from torch import nn
 
 from srcli.config.presets import Part
 from srcli.config.toml import convert
-from srcli.errors import PresetError, misfit, place_in_plugin, suggest
+from srcli.errors import PresetError, place_in_plugin, suggest, torchvision_mismatch
 
 M = TypeVar("M")
 
@@ -20,14 +20,15 @@ REFUSED = (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, At
 def make(table: Mapping[str, Callable[..., M]], kind: str, part: Part, where: str, **given: Any) -> M:
     """One part: looked up by name in `table`, called with its arguments and what is `given` beside them.
 
-    A constructor's or function's signature is the schema: lists become tuples and types are checked by its annotations. Raises
-    PresetError (unknown name or argument, one that is missing, wrong type, or a value that the constructor refuses).
+    A constructor's or function's signature is the schema: lists become tuples and types are checked by its annotations.
+    Raises PresetError (unknown name or argument, one that is missing, wrong type, or a value that the constructor
+    refuses).
     """
     args = check_part(table, kind, part, where, given)
     try:
         return table[part.name](**args, **given)
     except REFUSED as error:
-        if pair := misfit(error):
+        if pair := torchvision_mismatch(error):
             raise pair from error
         reason = str(error).partition("\n")[0] or type(error).__name__
         reason = f"{place} {reason}" if (place := place_in_plugin(error)) else reason

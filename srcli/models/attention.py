@@ -27,7 +27,6 @@ FREQUENCIES = (
     160.269852, 255.0, 405.374756, 644.079407, 1023.0,
 )  # fmt: skip
 PUBLISHED_FREQUENCIES = tuple(2.0**level for level in range(10))  # eq. 6
-LONGEST = 32  # queries of a run: more of them no longer repay the memory of their weights
 
 
 class Budget(NamedTuple):

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -207,18 +206,14 @@ class SelfAttention(nn.Module):
         return x + self.proj_out(seen.transpose(1, 2).reshape(x.shape))
 
 
-class PixelNorm(nn.Module):
-    """The channels of every pixel brought to mean 0 and variance 1, then scaled and shifted."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of every pixel: (B, C, h, w) -> (B, C, h, w)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.permute(0, 2, 3, 1)
-        return F.layer_norm(rows, self.weight.shape, self.weight, self.bias, EPS).permute(0, 3, 1, 2)
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def _norms(sizes: Sizes) -> Norms:
-    return PixelNorm if sizes.norm == "pixel" else partial(nn.GroupNorm, sizes.groups, eps=EPS)
+    if sizes.norm == "pixel":
+        return partial(ChannelNorm, eps=EPS)
+    return partial(nn.GroupNorm, sizes.groups, eps=EPS)

@@ -9,16 +9,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from srcli.geometry import Size
-
-
-class RGBView(nn.Conv2d):
-    """A picture (B, 3, h, w), around [-1, 1], from a condition (B, dim, h, w)."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__(dim, 3, 3, padding=1)
 
 
 class Terms(NamedTuple):

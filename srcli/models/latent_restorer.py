@@ -24,7 +24,6 @@ from srcli.errors import PresetError, ResourceError, WeightsError, first_line
 from srcli.files import substitute
 from srcli.geometry import Size
 from srcli.models.cosines import Cosines, LatentDecoder
-from srcli.models.dpacm import RGBView
 from srcli.models.lgcaa import LocalGlobal, Parts, attention_parameters, place, transformer_blocks
 from srcli.models.noise_schedule import alphas_cumprod
 from srcli.models.sr import Encoder, Generator, ImplicitSR
@@ -185,7 +184,7 @@ class LGCAA(Generator):
         self.native: int = config.sample_size or 64
         self.context = self.native // 4
         self.project = nn.Sequential(nn.LayerNorm(in_dim), nn.Linear(in_dim, config.cross_attention_dim))
-        self.view = RGBView(config.block_out_channels[0]) if dpacm else None
+        self.view = nn.Conv2d(config.block_out_channels[0], 3, 3, padding=1) if dpacm else None
         self.relative, self.velocity = relative, diffusion.prediction == "v_prediction"
         self.shares: Tensor
         self.register_buffer("shares", alphas_cumprod(diffusion) if relative else None, persistent=False)
@@ -246,9 +245,6 @@ class LatentRestorer(ImplicitSR):
 
     decoder: LatentDecoder
     generator: LGCAA
-
-    def __init__(self, encoder: Encoder, decoder: LatentDecoder, generator: LGCAA) -> None:
-        super().__init__(encoder, decoder, generator)
 
     def condition(self, lr: Tensor, picture: Tensor) -> Condition:
         """What the generator is given for an LR picture and its enlargement, both in [-1, 1]."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from srcli.config.presets import Diffusion, Sampler
+from srcli.config.presets import Diffusion
 from srcli.config.sampling import Sampling
 
 
@@ -89,40 +89,33 @@ class Schedule:
         self.scheduler.num_inference_steps = Fraction(self.scheduler.config.num_train_timesteps, gap)
 
 
-def make_scheduler(
-    diffusion: Diffusion,
-    sampler: Sampler,  # "ddpm" is ancestral sampling, which is DDIM at eta 1
-    steps: int,
-    eta: float = 0.0,
-    *,
-    skip: int = 0,  # steps at the noisy end that are left out
-    official: bool = False,
-) -> Schedule:
-    """A sampler, ready for one sample.
+def make_scheduler(diffusion: Diffusion, sampling: Sampling) -> Schedule:
+    """The sampler that was chosen, ready for one sample.
 
-    `official`: the grid of Kim et al. and FPLIA: steps counted from 1, the last of them down to the noise of the first
-    step of training instead of to none.
+    "ddpm" is ancestral sampling, which is DDIM at eta 1. `official` is the grid of Kim et al. and FPLIA: steps counted
+    from 1, the last of them down to the noise of the first step of training instead of to none.
     """
     common: dict[str, Any] = {
         "num_train_timesteps": diffusion.train_steps,
         "trained_betas": betas(diffusion).numpy(),
         "prediction_type": diffusion.prediction,
     }
-    scheduler, arguments = _scheduler(sampler, diffusion, common, eta, official=official)
+    scheduler, arguments = _scheduler(diffusion, sampling, common)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # its way from torch to NumPy
-        scheduler.set_timesteps(steps)
-    times = scheduler.timesteps[skip:]
+        scheduler.set_timesteps(sampling.steps)
+    times = scheduler.timesteps[sampling.skip :]
     shares = alphas_cumprod(diffusion)
     levels = shares[times.round().long().clamp(0, diffusion.train_steps - 1)].sqrt()
     return Schedule(scheduler, times, levels, arguments=arguments)
 
 
 def _scheduler(
-    sampler: Sampler, diffusion: Diffusion, common: dict[str, Any], eta: float, *, official: bool
+    diffusion: Diffusion, sampling: Sampling, common: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     """A scheduler of `diffusers`, and what its `step` is given."""
     diffusers: Any = import_module("diffusers")  # its lazy modules have no types that hold
+    sampler, official = sampling.sampler, sampling.official
     if sampler in ("ddim", "ddpm"):
         grid: dict[str, Any] = {"timestep_spacing": "trailing"}
         if official and sampler == "ddim":
@@ -132,7 +125,10 @@ def _scheduler(
         scheduler.alphas_cumprod = torch.cumprod(1 - betas(diffusion), 0)
         if official:
             scheduler.final_alpha_cumprod = scheduler.alphas_cumprod[0]
-        arguments: dict[str, Any] = {"eta": 1.0 if sampler == "ddpm" else eta, "variance_noise": None}
+        arguments: dict[str, Any] = {
+            "eta": 1.0 if sampler == "ddpm" else sampling.eta,
+            "variance_noise": None,
+        }
         if sampler == "ddpm":
             arguments["use_clipped_model_output"] = diffusion.clip
         return scheduler, arguments
@@ -144,15 +140,3 @@ def _scheduler(
     kind = "sde-dpmsolver++" if sampler == "dpm++-sde" else "dpmsolver++"
     scheduler = diffusers.DPMSolverMultistepScheduler(**common, **grid, algorithm_type=kind, solver_order=2)
     return scheduler, {"variance_noise": None} if sampler == "dpm++-sde" else {}
-
-
-def scheduler_for(diffusion: Diffusion, sampling: Sampling) -> Schedule:
-    """The sampler that was chosen; see `make_scheduler`."""
-    return make_scheduler(
-        diffusion,
-        sampling.sampler,
-        sampling.steps,
-        sampling.eta,
-        skip=sampling.skip,
-        official=sampling.official,
-    )

@@ -52,6 +52,13 @@ class Frame:
         return max(self.target.h / self.size.h, self.target.w / self.size.w) if self.target else 1.0
 
     @property
+    def one_cell(self) -> Tensor:
+        """The cell (2,) of a grid; ValueError where images of the batch have different ones."""
+        if (self.cell != self.cell[:1]).any():
+            raise ValueError("a grid has one cell, the same for every image of the batch")
+        return self.cell[0]
+
+    @property
     def rel_cell(self) -> Tensor:
         """Cell (B, 2) in units where one LR pixel is 2: `cell * size`."""
         return self.cell * self.cell.new_tensor([self.size.h, self.size.w])

@@ -15,7 +15,7 @@ from srcli.engine.diffusion import Plan, denoise, plan_tiles
 from srcli.engine.noise import SampleNoise
 from srcli.errors import ModelError, ResourceError, UsageError
 from srcli.geometry import Size
-from srcli.models.noise_schedule import alphas_cumprod, betas, make_scheduler, scheduler_for
+from srcli.models.noise_schedule import alphas_cumprod, betas, make_scheduler
 
 OURS = Diffusion()
 IDM = Diffusion(train_steps=2000, beta_start=1e-6, beta_end=1e-2, beta_schedule="linear", clip=True)
@@ -28,6 +28,11 @@ def latent(size=SMALL, channels=3, seed=9):
 
 def whole(size=SMALL):
     return Plan(plan_tiles(size, None, 0))
+
+
+def denoised(network, plan, sampler, steps, seed=1, **more):
+    noise = SampleNoise(seed, 3, plan.tiles.size)
+    return denoise(network, noise, make_scheduler(OURS, Sampling(sampler, steps)), plan, **more)
 
 
 def oracle(clean):
@@ -46,7 +51,8 @@ def oracle(clean):
 @pytest.mark.parametrize("diffusion", [OURS, IDM], ids=["latent", "idm"])
 def test_with_the_true_noise_every_sampler_returns_the_picture(diffusion, sampler, steps):
     clean = latent()
-    schedule = make_scheduler(diffusion, sampler, steps, eta=0.7 if sampler == "ddim" else 0.0)
+    sampling = Sampling(sampler, steps, eta=0.7 if sampler == "ddim" else 0.0)
+    schedule = make_scheduler(diffusion, sampling)
     canvas, _ = denoise(oracle(clean), SampleNoise(1, 3, SMALL), schedule, whole(), by_level=True)
     torch.testing.assert_close(canvas, clean, rtol=0, atol=2e-4)
 
@@ -54,7 +60,7 @@ def test_with_the_true_noise_every_sampler_returns_the_picture(diffusion, sample
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_sampling_from_a_noised_picture_with_the_true_noise_returns_it_too(sampler):
     clean = latent()
-    schedule = make_scheduler(OURS, sampler, 10)
+    schedule = make_scheduler(OURS, Sampling(sampler, 10))
     begin = schedule.begin_near(500)
     assert schedule.times[begin] <= 500 < schedule.times[begin - 1]
     seen = []
@@ -94,7 +100,7 @@ def official_closed_form(noise):
 def test_the_official_protocol_is_the_closed_form_with_199_calls():
     noise = SampleNoise(2454, 3, SMALL)
     sampling = Sampling("ddim", 200, 1.0, skip=1, official=True)
-    schedule = scheduler_for(OURS, sampling)
+    schedule = make_scheduler(OURS, sampling)
     assert schedule.calls == sampling.calls == 199
     assert schedule.times[0] == 991
     assert schedule.times[-1] == 1
@@ -114,7 +120,7 @@ def test_ancestral_sampling_is_ddpm_of_diffusers():
     x = torch.randn((1, 3, *SMALL), generator=again)
     for t in theirs.timesteps:
         x = theirs.step(a_network(x, t.float(), None), t, x, generator=again).prev_sample
-    schedule = make_scheduler(IDM, "ddpm", 40)
+    schedule = make_scheduler(IDM, Sampling("ddpm", 40))
     canvas, _ = denoise(a_network, lambda n: drawn[n], schedule, whole())
     torch.testing.assert_close(canvas, x, rtol=1e-4, atol=1e-5)
 
@@ -152,9 +158,8 @@ def blurring(noisy, t, boxes):
 
 def test_tiles_do_not_change_what_a_pointwise_network_samples():
     size = Size(40, 52)
-    noise = SampleNoise(3, 3, size)
     plans = [Plan(plan_tiles(size, None, 0)), Plan(plan_tiles(size, 16, 4), 3), Plan(plan_tiles(size, 24, 9))]
-    results = [denoise(a_network, noise, make_scheduler(OURS, "dpm++-sde", 6), plan)[0] for plan in plans]
+    results = [denoised(a_network, plan, "dpm++-sde", 6, seed=3)[0] for plan in plans]
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=2e-5)
     torch.testing.assert_close(results[2], results[0], rtol=0, atol=2e-5)
 
@@ -169,8 +174,7 @@ def test_tiles_show_only_where_a_network_sees_their_edge():
         blended[(..., *box.slices)] += weight * blurring(canvas[(..., *box.slices)], None, None)
     # The edge pixel of a tile, the only one that sees outside of it, hardly counts.
     assert float((blended - one).abs().max()) < 0.01
-    sampled, _ = denoise(blurring, SampleNoise(3, 3, size), make_scheduler(OURS, "ddim", 1), Plan(tiles))
-    plain, _ = denoise(blurring, SampleNoise(3, 3, size), make_scheduler(OURS, "ddim", 1), whole(size))
+    (sampled, _), (plain, _) = (denoised(blurring, plan, "ddim", 1) for plan in (Plan(tiles), whole(size)))
     assert float((sampled - plain).abs().max()) > 0
 
 
@@ -179,7 +183,7 @@ def test_a_seed_means_one_canvas_however_many_tiles_are_predicted_at_a_time(samp
     size = Size(20, 40)
     tiles = plan_tiles(size, 16, 4)
     found = [
-        denoise(blurring, SampleNoise(seed, 3, size), make_scheduler(OURS, sampler, 4), Plan(tiles, batch))[0]
+        denoised(blurring, Plan(tiles, batch), sampler, 4, seed)[0]
         for seed, batch in ((5, 1), (5, 4), (6, 1))
     ]
     torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-6)
@@ -206,10 +210,10 @@ def test_when_memory_runs_out_fewer_tiles_are_predicted_and_then_smaller_ones():
         return a_network(noisy, t, boxes)
 
     plan = Plan(plan_tiles(size, 64, 16), batch=2)
-    canvas, used = denoise(hungry, SampleNoise(1, 3, size), make_scheduler(OURS, "ddim", 2), plan)
+    canvas, used = denoised(hungry, plan, "ddim", 2)
     assert sizes[:3] == [2 * 64 * 64, 64 * 64, 32 * 32]
     assert used.tiles.side == (32, 32)
-    roomy, _ = denoise(a_network, SampleNoise(1, 3, size), make_scheduler(OURS, "ddim", 2), plan)
+    roomy, _ = denoised(a_network, plan, "ddim", 2)
     torch.testing.assert_close(canvas, roomy, rtol=0, atol=2e-5)
 
 
@@ -219,7 +223,7 @@ def test_too_little_memory_for_the_smallest_tile_is_said_in_numbers():
 
     plan = Plan(plan_tiles(Size(64, 128), 64, 16))
     with pytest.raises(ResourceError, match=r"canvas of 128x64.*32x32 at a time"):
-        denoise(impossible, SampleNoise(1, 3, Size(64, 128)), make_scheduler(OURS, "ddim", 2), plan)
+        denoised(impossible, plan, "ddim", 2)
 
 
 def test_a_prediction_that_is_no_number_is_refused():
@@ -227,9 +231,9 @@ def test_a_prediction_that_is_no_number_is_refused():
         return noisy * math.nan
 
     with pytest.raises(ModelError, match="step 1 of 3"):
-        denoise(damaged, SampleNoise(1, 3, SMALL), make_scheduler(OURS, "dpm++", 3), whole())
+        denoised(damaged, whole(), "dpm++", 3)
 
 
 def test_beginning_later_needs_something_to_begin_from():
     with pytest.raises(UsageError, match="begin at call 2 of 4"):
-        denoise(a_network, SampleNoise(1, 3, SMALL), make_scheduler(OURS, "dpm++", 4), whole(), begin=2)
+        denoised(a_network, whole(), "dpm++", 4, begin=2)

@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from srcli.config.sampling import choose_sampling
+from srcli.config.sampling import Sampling, choose_sampling
 from srcli.engine.load import upscaler_for
-from srcli.engine.memory_plan import cost, plan_memory, without_content
+from srcli.engine.memory_plan import Outline, cost, plan_memory, stage, without_content
 from srcli.engine.restorer import Restorer, decode, encode
 from srcli.errors import ResourceError, UsageError
 from srcli.geometry import Size
 from srcli.models.noise_schedule import make_scheduler
+from srcli.models.sr import Generator
 from tests.helpers.latent import UNET, network, preset
 from tests.helpers.rendering import render, rows, upscaled
 
@@ -36,11 +37,10 @@ def restorer(net, *, tile="auto", fidelity=0.0, average=1, **changes):
     return upscaler_for(net, about, device="cpu", precision="fp32", tile=tile, sampling=sampling)
 
 
-class Known(torch.nn.Module):
+class Known(Generator):
     """A generator that knows the clean latents of the picture that it is shown."""
 
     kind = "restoration"
-
     channels, multiple_of, context = 4, 2, 2
 
     def __init__(self, decoder, alphas, target):
@@ -74,7 +74,7 @@ def test_pictures_of_any_size_come_out_finite_and_the_same_each_time(tiny, scale
 
 def test_a_generator_that_knows_the_answer_gives_it_back(tiny):
     target = torch.randn(1, 4, 1, 1)
-    alphas = make_scheduler(preset().diffusion, "ddim", 3).scheduler.alphas_cumprod.float()
+    alphas = make_scheduler(preset().diffusion, Sampling("ddim", 3)).scheduler.alphas_cumprod.float()
     knowing = network(seed=1)
     knowing.generator = Known(knowing.decoder, alphas, target)
     engine = restorer(knowing, tile="none")
@@ -237,17 +237,12 @@ def test_memory_that_runs_out_in_the_auto_encoder_makes_smaller_tiles():
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["encoder", "decoder", "generator"])
 def test_predicted_memory_is_within_a_fifth_of_what_the_allocator_gives(kind):
-    from srcli.engine.memory_plan import _Blank, _blank, without_bases
-
     changes = {
         "generator": {"unet": preset().generator.args["unet"] | {"block_out_channels": (32, 64)}},
         "decoder": {"vae": preset().decoder.args["vae"] | {"block_out_channels": (16, 32, 32)}},
     }
-    predicted = _blank(without_bases(preset(**changes)).to_json()).cost(kind, Size(64, 64)).peak
-    made = network(**changes)
-    blank = _Blank.__new__(_Blank)
-    blank.network = made
-    call = blank.call(kind, Size(64, 64))
+    predicted = Outline(preset(**changes)).cost(kind, Size(64, 64)).peak
+    call = stage(network(**changes), kind, Size(64, 64))
     with torch.inference_mode():
         call()
         with torch.profiler.profile(

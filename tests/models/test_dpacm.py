@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
-from srcli.models.dpacm import RGBView, terms, wasserstein_1
+from srcli.models.dpacm import terms, wasserstein_1
 
 
 @settings(max_examples=20, deadline=None)
@@ -47,7 +47,3 @@ def test_the_perceptual_distance_sees_enlarged_pictures_in_0_to_1():
     assert [tuple(x.shape[-2:]) for x in seen] == [(16, 24)] * 2
     assert float(found.perceptual) == 1.0
     assert float(terms(view, hr).perceptual) == 0.0
-
-
-def test_the_view_has_three_channels_of_the_conditions_size():
-    assert RGBView(5)(torch.randn(2, 5, 7, 9)).shape == (2, 3, 7, 9)

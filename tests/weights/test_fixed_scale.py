@@ -103,15 +103,13 @@ def test_any_architecture_gives_its_own_picture_and_any_size(tmp_path, photo, na
 @pytest.mark.parametrize("name", NETWORKS)
 def test_tiles_give_the_whole_networks_picture_or_say_that_they_do_not_quite(tmp_path, name):
     path, factor = released(tmp_path, name), NETWORKS[name][1]
-    for size in ((34, 300), (300, 34)):
-        lr = torch.rand(1, 3, *size)
-        made, stats = render(
-            load_upscaler(path, device="cpu", tile=64), lr, Size(*(factor * n for n in size))
-        )
-        assert stats.tiles == 5
-        exact = not any("128 LR pixels of context; results differ slightly" in note for note in stats.notes)
-        assert exact == (name in EXACT)
-        np.testing.assert_allclose(made, whole(path, lr), atol=2e-4 if exact else 0.04)
+    size = (34, 300) if len(name) % 2 else (300, 34)
+    lr = torch.rand(1, 3, *size)
+    made, stats = render(load_upscaler(path, device="cpu", tile=64), lr, Size(*(factor * n for n in size)))
+    assert stats.tiles == 5
+    exact = not any("128 LR pixels of context; results differ slightly" in note for note in stats.notes)
+    assert exact == (name in EXACT)
+    np.testing.assert_allclose(made, whole(path, lr), atol=2e-4 if exact else 0.04)
 
 
 def test_a_network_that_must_not_be_cut_is_one_tile(tmp_path, monkeypatch):

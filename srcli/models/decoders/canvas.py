@@ -1,17 +1,9 @@
 """The decoder of models whose generator samples the output itself: there is nothing left to decode."""
 
-from typing import NamedTuple
-
 from torch import Tensor
 
 from srcli.models.layers import bilinear_at, bilinear_grid
 from srcli.models.sr import Decoder, Frame, Grid
-
-
-class CanvasField(NamedTuple):
-    """The LR image."""
-
-    lr: Tensor
 
 
 class Canvas(Decoder):
@@ -23,11 +15,11 @@ class Canvas(Decoder):
         super().__init__()
         self.in_dim = in_dim
 
-    def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> CanvasField:
-        return CanvasField(lr)
+    def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> Tensor:
+        return lr
 
-    def query(self, prepared: CanvasField, coord: Tensor) -> Tensor:
-        return bilinear_at(prepared.lr, coord)
+    def query(self, prepared: Tensor, coord: Tensor) -> Tensor:
+        return bilinear_at(prepared, coord)
 
-    def render(self, prepared: CanvasField, grid: Grid) -> Tensor:
-        return bilinear_grid(prepared.lr, grid)
+    def render(self, prepared: Tensor, grid: Grid) -> Tensor:
+        return bilinear_grid(prepared, grid)

@@ -149,10 +149,7 @@ class CiaoSR(Decoder):
 
     def render(self, prepared: CiaoField, grid: Grid) -> Tensor:
         lr, frame = prepared.lr, prepared.frame
-        if len(frame.cell) > 1:
-            raise ValueError("a grid has one cell, not one per image")
-        cells = frame.cell[0].tolist()
-        down, right = (_reach(axis, cell) for axis, cell in zip(grid, cells, strict=True))
+        down, right = (_reach(axis, cell) for axis, cell in zip(grid, frame.one_cell.tolist(), strict=True))
         budget = CHUNK.get(lr.device.type, ON_GPU) / (len(lr) * grid.rows.scale * grid.cols.scale)
         out = lr.new_empty(len(lr), *grid.size, 3)
         for band in down.runs(max(1, BAND.get(lr.device.type, ON_GPU) // frame.size.w)):

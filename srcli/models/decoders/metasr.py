@@ -59,9 +59,7 @@ class MetaSR(Decoder):
     def render(self, prepared: MetaSRField, grid: Grid) -> Tensor:
         """The queries of a row that share an LR pixel share a small matrix product; ValueError for different cells."""
         products, frame = prepared
-        if (frame.cell != frame.cell[:1]).any():
-            raise ValueError("a grid has one cell, the same for every image of the batch")
-        cell = frame.cell[0]
+        cell = frame.one_cell
         weight, bias = self._first
         index_y, dy = _corners(tensor(grid.rows.centres, products), cell[0], frame.size.h)
         index_x, dx = _corners(tensor(grid.cols.centres, products), cell[1], frame.size.w)

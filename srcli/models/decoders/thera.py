@@ -11,6 +11,7 @@ small tables of sines and cosines: exact up to rounding, and no sine for a wave 
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -83,11 +84,9 @@ class Thera(Decoder):
     def render(self, prepared: Field, grid: Grid) -> Tensor:
         """As many LR rows at a time as memory allows. Raises ValueError (the images have different cells)."""
         feat, lr, frame = prepared
-        if (frame.cell != frame.cell[:1]).any():
-            raise ValueError("a grid has one cell, the same for every image of the batch")
+        decay = self.decay(replace(frame, cell=frame.one_cell[None]))[0]
         rows, cols = offsets(grid.rows)[0], offsets(grid.cols)[0]
         out = take(lr.permute(0, 2, 3, 1).float(), rows, cols).permute(0, 3, 1, 2) + self.bias[:, None, None]
-        decay = self.decay(frame)[0]
         kept = decay > FADED
         weight, bias = (
             value.unflatten(0, (4, -1))[:, kept].flatten(0, 1)

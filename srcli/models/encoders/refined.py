@@ -10,18 +10,12 @@ from torch import Tensor, nn
 
 from srcli.config.presets import Part
 from srcli.geometry import mirrored
+from srcli.models.autoencoder import ChannelNorm
 from srcli.models.encoders.swinir import MLPBlock, SwinIR, WindowAttention
 from srcli.models.layers import tensor
 from srcli.models.sr import Encoder
 
 WIDTHS = (64, 6), (96, 7), (128, 3)  # channels and blocks of "plus"
-
-
-class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of every pixel: (B, C, h, w) -> (B, C, h, w)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ConvNeXtBlock(nn.Module):
