@@ -10,10 +10,20 @@ from torch import Tensor, nn
 
 from srcli.geometry import EPSILON, I64, SHARP, SIDES, Grid, Size, centres
 
-CHUNK = {"cpu": 4096}  # queries at once: 4096 times 256 channels in float32 are 4 MiB
-
-
 Network = TypeVar("Network", bound=nn.Module)
+
+
+class AtOnce(NamedTuple):
+    """How much is worked on at once: what stays in a CPU's cache, and what keeps another device busy."""
+
+    cpu: int
+    other: int
+
+    def on(self, device: torch.device) -> int:
+        return self.cpu if device.type == "cpu" else self.other
+
+
+CHUNK = AtOnce(4096, 1 << 16)  # queries: 4096 times 256 channels in float32 are 4 MiB
 
 
 class MLP(nn.Module):
@@ -125,11 +135,11 @@ def no_autocast(like: Tensor) -> torch.autocast:
 
 
 def row_chunks(height: int, queries_per_row: int, device: torch.device) -> Iterator[slice]:
-    """Slices of whole rows whose activations stay in a cache (CPU) or fill the device (the others)."""
+    """Slices of whole rows, of about `CHUNK` queries."""
     if torch.compiler.is_compiling():
         yield slice(None)
         return
-    step = max(1, CHUNK.get(device.type, 65536) // max(1, queries_per_row))
+    step = max(1, CHUNK.on(device) // max(1, queries_per_row))
     for top in range(0, height, step):
         yield slice(top, min(top + step, height))
 

@@ -71,7 +71,9 @@ class _Bounded(TorchFunctionMode):
         self.name, self.calls = name, 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.calls += func is not torch._C._set_grad_enabled  # an error on the way back would leave it wrong
+        if func is torch._C._set_grad_enabled:  # on the way back from an error, too, or gradients would stay off
+            return func(*args, **(kwargs or {}))
+        self.calls += 1
         if self.calls > MOST_CALLS:
             raise ModelError(f"{self.name} describes a network of more layers than any has.")
         return func(*args, **(kwargs or {}))

@@ -10,20 +10,11 @@ from hypothesis import strategies as st
 from srcli.config import temperature as temp
 from srcli.config.presets import list_presets, load_preset, parse_preset
 from srcli.errors import UsageError
-
-PARTS = {
-    "title": "Flow",
-    "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 8},
-    "decoder": {"name": "linf", "patch": 3},
-}
+from tests.helpers.presets import tiny
 
 
-def flow(**more):
-    return parse_preset({**PARTS, **more}, name="flow")
-
-
-def pixelwise():
-    return flow(decoder={"name": "linf", "patch": 1})
+def flow(patch=3, **more):
+    return tiny("flow", decoder={"name": "linf", "patch": patch}, **more)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +30,7 @@ def pixelwise():
     ],
 )
 def test_without_a_table_the_published_values_hold(scale, pixel, patch):
-    for preset, value in ((pixelwise(), pixel), (flow(), patch)):
+    for preset, value in ((flow(patch=1), pixel), (flow(), patch)):
         chosen = temp.choose(preset, scale)
         assert chosen.value == pytest.approx(value)
         assert chosen.origin == "published policy"

@@ -293,7 +293,9 @@ def test_operations_are_counted_for_any_number_of_steps(tmp_path):
     from srcli.evaluate.cost import flops_per_pixel
 
     preset = str(write_preset(tmp_path, TINY))
-    one, two, five = (flops_per_pixel(preset, 2.0, steps) for steps in (1, 2, 5))
+    one, two, five = (flops_per_pixel(preset, 2.0, steps, side=24) for steps in (1, 2, 5))
     assert two > one
     assert five == pytest.approx(one + 4 * (two - one), rel=0.02)  # branches chosen cost differently
-    assert flops_per_pixel(preset, 2.0) == pytest.approx(one + 2 * (two - one), rel=0.02)  # its own three
+    assert flops_per_pixel(preset, 2.0, side=24) == pytest.approx(
+        one + 2 * (two - one), rel=0.02
+    )  # its own three

@@ -5,21 +5,23 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from srcli.config.presets import Part, Pixels, Preset, load_preset
+from srcli.config.presets import load_preset
 from srcli.engine.load import upscaler_for
 from srcli.geometry import Size
 from srcli.weights.build import build
 from srcli.weights.checkpoint import load
 from srcli.weights.official import Checkpoint, identify, network_shapes, rename
+from tests.helpers import presets
 from tests.helpers.rendering import render
 
 FAMILY = ["realesrgan-x4plus", "realesrgan-x2plus", "realesrgan-x4plus-anime-6b", "realesr-general-x4v3"]
-UNIT = Pixels((0.0,) * 3, (1.0,) * 3)
 TINY = {"n_feats": 8, "n_blocks": 2, "growth": 4}
 
 
 def tiny(name="rrdb", **args):
-    return Preset("tiny", "Tiny", Part(name, args), Part("native"), pixels=UNIT)
+    return presets.tiny(
+        encoder={"name": name, **args}, decoder={"name": "native"}, pixels={"mean": 0.0, "std": 1.0}
+    )
 
 
 def released(preset, seed=0):

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from srcli.models.encoders import ENCODERS
+from srcli.models.sr import Encoder
 from tests.parity.fill import digest, fill
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,6 +78,11 @@ def read_golden(name: str) -> Golden:
 def read_keys(name: str) -> dict[str, Any]:
     """The key file of a method in KEYS."""
     return json.loads((KEYS / f"{name}.json").read_text())
+
+
+def encoder_of(args: dict[str, Any]) -> Encoder:
+    """Our encoder for the official `encoder_spec`."""
+    return ENCODERS[args["encoder_spec"]["name"].removesuffix("-baseline")]()
 
 
 def filled(

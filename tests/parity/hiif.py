@@ -7,15 +7,14 @@ from torch import nn
 
 from srcli.geometry import Grid, Size
 from srcli.models.decoders import DECODERS
-from srcli.models.encoders import ENCODERS
 from srcli.models.layers import grid_coord
 from srcli.models.sr import Frame, ImplicitSR
-from tests.parity.golden import Golden, Method, Outputs
+from tests.parity.golden import Golden, Method, Outputs, encoder_of
 
 
 def build(args: dict[str, Any]) -> nn.Module:
     """An encoder and the decoder."""
-    encoder = ENCODERS[args["encoder_spec"]["name"].removesuffix("-baseline")]()
+    encoder = encoder_of(args)
     decoder = DECODERS["hiif"](in_dim=encoder.out_dim, hidden_dim=args["hidden_dim"], n_heads=args["blocks"])
     return ImplicitSR(encoder, decoder)
 

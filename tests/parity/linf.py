@@ -10,15 +10,14 @@ from torch import Tensor, nn
 from srcli.geometry import Grid, Size
 from srcli.models.decoders import DECODERS
 from srcli.models.decoders.linf import LINF, LINFField
-from srcli.models.encoders import ENCODERS
 from srcli.models.sr import Frame, ImplicitSR
-from tests.parity.golden import Golden, Method, Outputs
+from tests.parity.golden import Golden, Method, Outputs, encoder_of
 from tests.reference.sampling import centres, skip
 
 
 def build(args: dict[str, Any]) -> nn.Module:
     """Our network for the official arguments."""
-    encoder = ENCODERS[args["encoder_spec"]["name"].removesuffix("-baseline")]()
+    encoder = encoder_of(args)
     decoder = DECODERS["linf"](
         in_dim=encoder.out_dim,
         patch=args.get("patch_size", 1),

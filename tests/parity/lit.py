@@ -7,15 +7,14 @@ from torch import nn
 
 from srcli.geometry import Grid, Size
 from srcli.models.decoders.lit import LIT, stage_sizes
-from srcli.models.encoders import ENCODERS
 from srcli.models.layers import grid_coord
 from srcli.models.sr import Frame, ImplicitSR
-from tests.parity.golden import Golden, Method, Outputs
+from tests.parity.golden import Golden, Method, Outputs, encoder_of
 
 
 def build(args: dict[str, Any]) -> nn.Module:
     """An encoder with as many branches as the file says."""
-    encoder = ENCODERS[args["encoder_spec"]["name"].removesuffix("-baseline")]()
+    encoder = encoder_of(args)
     hidden = tuple(args["imnet_spec"]["args"]["hidden_list"])
     decoder = LIT(
         in_dim=encoder.out_dim, branches=args["imnet_num"], base_dim=args["base_dim"], n_heads=args["head"],

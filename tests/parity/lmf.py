@@ -7,10 +7,9 @@ from torch import nn
 
 from srcli.geometry import Grid, Size
 from srcli.models.decoders import DECODERS
-from srcli.models.encoders import ENCODERS
 from srcli.models.layers import grid_coord
 from srcli.models.sr import Frame, ImplicitSR
-from tests.parity.golden import Golden, Method, Outputs
+from tests.parity.golden import Golden, Method, Outputs, encoder_of
 
 SWITCHES = ("local_ensemble", "feat_unfold", "cell_decode", "mod_input", "hidden_dim")
 TOLERANCES = {"mod_": 1e-5}
@@ -20,7 +19,7 @@ def modulated(decoder: str) -> Method:
     """An encoder with LM-LIIF or LM-LTE."""
 
     def build(args: dict[str, Any]) -> nn.Module:
-        encoder = ENCODERS[args["encoder_spec"]["name"].removesuffix("-baseline")]()
+        encoder = encoder_of(args)
         ours = {key: args[key] for key in SWITCHES if key in args}
         if decoder == "lm-lte":
             ours.pop("cell_decode", None)  # its phases always see the cell

@@ -12,23 +12,14 @@ from srcli.models.layers import grid_coord, window_pad
 from srcli.models.sr import Frame, ImplicitSR
 from tests.parity.ciaosr import CIAOSR, LM_CIAOSR
 from tests.parity.fplia import FPLIA_BRANCHES, FPLIA_STAGE
-from tests.parity.golden import Golden, Method, Outputs
+from tests.parity.golden import Golden, Method, Outputs, encoder_of
 from tests.parity.hiif import HIIF
 from tests.parity.linf import LINF_METHOD
 from tests.parity.lit import LIT_METHOD
 from tests.parity.lmf import modulated
 
-SWITCHES = (
-    "local_ensemble",
-    "feat_unfold",
-    "cell_decode",
-    "hidden_dim",
-)  # official arguments we call the same
-
-
-def encoder_of(args: dict[str, Any]) -> nn.Module:
-    """Our encoder for the official `encoder_spec`."""
-    return ENCODERS[args["encoder_spec"]["name"].removesuffix("-baseline")]()
+# Official arguments that we call the same.
+SWITCHES = ("local_ensemble", "feat_unfold", "cell_decode", "hidden_dim")
 
 
 def classic(decoder: str) -> Any:

@@ -198,6 +198,7 @@ def test_a_preset_that_its_file_does_not_hold_is_refused_before_it_takes_memory(
     with pytest.raises(WeightsError, match=r"x\.safetensors|tiny") as caught:
         load(path) if way == "load" else import_file(path, license_id="MIT")
     assert caught.value.code == 4
+    assert torch.is_grad_enabled()
     assert "\n" not in str(caught.value)
 
 

@@ -27,6 +27,7 @@ from srcli.geometry import EPSILON, F32, I64, SIDES, Axis, centres, nearest_inde
 from srcli.models.decoders.cross_scale import CrossScaleAttention, in_windows
 from srcli.models.layers import (
     MLP,
+    AtOnce,
     bilinear_at,
     bilinear_grid,
     last_linear,
@@ -38,9 +39,8 @@ from srcli.models.layers import (
 )
 from srcli.models.sr import Decoder, Frame, Grid, Tiling
 
-BAND = {"cpu": 1 << 13}  # LR pixels whose first layers are held at once
-CHUNK = {"cpu": 1 << 11}  # queries at once, some 16 kB each
-ON_GPU = 1 << 16  # either
+BAND = AtOnce(1 << 13, 1 << 16)  # LR pixels whose first layers are held
+CHUNK = AtOnce(1 << 11, 1 << 16)  # queries, some 16 kB each
 
 CORNERS = tuple(product((0, 1), repeat=2))
 
@@ -143,16 +143,16 @@ class CiaoSR(Decoder):
 
     def query(self, prepared: CiaoField, coord: Tensor) -> Tensor:
         seen = Seen(*(part.flatten(1, 2) for part in self._seen(prepared, 0, prepared.frame.size.h)))
-        step = max(1, CHUNK.get(coord.device.type, ON_GPU) // len(coord))
+        step = max(1, CHUNK.on(coord.device) // len(coord))
         parts = [self._at(seen, prepared.frame, part) for part in coord.split(step, dim=1)]
         return torch.cat(parts, dim=1) + bilinear_at(prepared.lr, coord)
 
     def render(self, prepared: CiaoField, grid: Grid) -> Tensor:
         lr, frame = prepared.lr, prepared.frame
         down, right = (_reach(axis, cell) for axis, cell in zip(grid, frame.one_cell.tolist(), strict=True))
-        budget = CHUNK.get(lr.device.type, ON_GPU) / (len(lr) * grid.rows.scale * grid.cols.scale)
+        budget = CHUNK.on(lr.device) / (len(lr) * grid.rows.scale * grid.cols.scale)
         out = lr.new_empty(len(lr), *grid.size, 3)
-        for band in down.runs(max(1, BAND.get(lr.device.type, ON_GPU) // frame.size.w)):
+        for band in down.runs(max(1, BAND.on(lr.device) // frame.size.w)):
             top, bottom = down.part(band, 0).span
             seen, below, colours = self._seen(prepared, top, bottom), down.part(band, top), out[:, band]
             for rows in below.runs(max(1, int(budget / frame.size.w))):

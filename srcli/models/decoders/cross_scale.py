@@ -17,12 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srcli.geometry import spans, starts
-from srcli.models.layers import no_autocast
+from srcli.models.layers import AtOnce, no_autocast
 
 SHARPNESS = 10.0  # factor on the correlations before the softmax
 MOST_PATCHES = 6.0  # how many pasted patches overlap, as the releases count them
-CHUNK_CPU = 1 << 22  # weights (pixels times patches) at once: 16 MiB
-CHUNK_GPU = 1 << 28
+CHUNK = AtOnce(1 << 22, 1 << 28)  # weights (pixels times patches): 16 MiB, 1 GiB
 
 Rows = tuple[int, int]
 # The rows (or columns) of the 3x3 kernel that fall on a pasted patch.
@@ -65,7 +64,7 @@ class CrossScaleAttention(nn.Module):
         around = F.pad(match, (1, 1, 1, 1))[None]
         brought = self._brought_back(assembly[None])
         out = assembly.new_zeros(c, h + 3, w + 3)
-        step = max(1, (CHUNK_CPU if out.device.type == "cpu" else CHUNK_GPU) // (patches.shape[1] * w))
+        step = max(1, CHUNK.on(out.device) // (patches.shape[1] * w))
         for down, right in product((TAPS_AT_EDGE, TAPS), repeat=2):
             pasted = _pasted(brought, down, right)
             columns = (0, 1) if right is TAPS_AT_EDGE else (1, w)

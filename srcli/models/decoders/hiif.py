@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from srcli.geometry import F32, I64, Axis, Box, spans
 from srcli.models.layers import (
+    AtOnce,
     bilinear_at,
     bilinear_grid,
     conv,
@@ -39,11 +40,11 @@ from srcli.models.layers import (
 from srcli.models.linear_attention import Attention, Block
 from srcli.models.sr import Decoder, Frame, Grid
 
-BAND = {"cpu": 1 << 13}  # LR pixels whose first layers are held at once
-CHUNK = {"cpu": 1 << 11}  # queries at once, some 8 kB each
-ON_GPU = 1 << 16  # either
-KEEP = {"cpu": 1 << 18}  # queries of a grid that are kept between passes instead of computed again: 256 MiB
-KEEP_ON_GPU = 1 << 21
+BAND = AtOnce(1 << 13, 1 << 16)  # LR pixels whose first layers are held
+CHUNK = AtOnce(1 << 11, 1 << 16)  # queries, some 8 kB each
+KEEP = AtOnce(
+    1 << 18, 1 << 21
+)  # queries of a grid that are kept between passes, not computed again: 256 MiB, 2 GiB
 AREA = 1e-9  # added to the ensemble's areas
 NUDGE = 1e-9  # taken from a place before its bits are read
 CORNERS = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -213,7 +214,7 @@ class HIIF(Decoder):
         lr, target = prepared.lr, prepared.frame.target
         assert target is not None
         queries = len(lr) * target.h * target.w
-        return queries <= KEEP.get(lr.device.type, KEEP_ON_GPU) and not torch.is_grad_enabled()
+        return queries <= KEEP.on(lr.device) and not torch.is_grad_enabled()
 
     def _queries(
         self, prepared: HIIFField, grid: Grid, kept: Tensor | None
@@ -229,7 +230,7 @@ class HIIF(Decoder):
         """Rows and columns of the grid, and their queries (B, Q, dim) after the first level."""
         lr, width = prepared.lr, prepared.frame.size.w
         down, right = (_slots(axis, self.levels) for axis in grid)
-        band = max(1, round(BAND.get(lr.device.type, ON_GPU) // width * grid.rows.scale))
+        band = max(1, round(BAND.on(lr.device) // width * grid.rows.scale))
         for start, stop in spans(grid.size.h, band):
             seen = down.part(slice(start, stop), 0)
             top = int(seen.index.min())
@@ -333,7 +334,7 @@ def _bits_of(down: Slots, right: Slots, like: Tensor) -> Tensor:
 
 
 def _chunk(like: Tensor) -> int:
-    return max(1, CHUNK.get(like.device.type, ON_GPU) // len(like))
+    return max(1, CHUNK.on(like.device) // len(like))
 
 
 def _rectangles(grid: Grid, queries: int) -> Iterator[tuple[slice, slice]]:

@@ -14,10 +14,10 @@ from torch import Tensor
 from srcli.geometry import SIDES
 from srcli.models.decoders.cross_scale import CrossScaleAttention
 from srcli.models.decoders.modulated import LatentField, OffsetModulated
-from srcli.models.layers import MLP, last_linear, linear
+from srcli.models.layers import MLP, AtOnce, last_linear, linear
 from srcli.models.sr import Frame
 
-CHUNK_CPU, CHUNK_GPU = 1 << 11, 1 << 16  # LR pixels at once, some 16 kB each
+CHUNK = AtOnce(1 << 11, 1 << 16)  # LR pixels, some 16 kB each
 
 
 class LMCiaoSR(OffsetModulated):
@@ -58,7 +58,7 @@ class LMCiaoSR(OffsetModulated):
         b, _, h, w = feat.shape
         wide = self._wide(feat).to(feat.dtype).permute(0, 2, 3, 1)
         around = F.pad(feat, (1, 1, 1, 1)).permute(0, 2, 3, 1)
-        step = max(1, (CHUNK_CPU if feat.device.type == "cpu" else CHUNK_GPU) // (b * w))
+        step = max(1, CHUNK.on(feat.device) // (b * w))
         parts = []
         for top in range(0, h, step):
             bottom = min(top + step, h)

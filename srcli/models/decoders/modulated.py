@@ -21,6 +21,7 @@ from torch import Tensor
 from srcli.geometry import I64, Axis
 from srcli.models.layers import (
     MLP,
+    AtOnce,
     Sample,
     bilinear_at,
     bilinear_grid,
@@ -33,9 +34,7 @@ from srcli.models.layers import (
 )
 from srcli.models.sr import Decoder, Frame, Grid
 
-# Evaluations of the render MLP at once: 16 floats each, so that a CPU keeps them in its cache and a GPU has work.
-CHUNK_CPU = 32_768
-CHUNK_GPU = 2_097_152
+CHUNK = AtOnce(1 << 15, 1 << 21)  # evaluations of the render MLP, 16 floats each
 
 
 class LatentField(NamedTuple):
@@ -91,10 +90,6 @@ class Piece(NamedTuple):
     bottom: int
     left: int
     right: int
-
-
-def _chunk(like: Tensor) -> int:
-    return CHUNK_CPU if like.device.type == "cpu" else CHUNK_GPU
 
 
 def _pieces(rows: Slots, cols: Slots, budget: int) -> Iterator[Piece]:
@@ -155,7 +150,9 @@ class Modulated(Decoder):
 
     def residual(self, prepared: LatentField, coord: Tensor) -> Tensor:
         """`query` without the skip: (B, Q, 2) -> (B, Q, 3). All neighbours must lie in the prepared box."""
-        step = max(1, _chunk(coord) // (8 * coord.shape[0]))  # four neighbours, and their tables beside them
+        step = max(
+            1, CHUNK.on(coord.device) // (8 * coord.shape[0])
+        )  # four neighbours, and their tables beside them
         with no_autocast(coord):  # modulated layers amplify what half precision loses
             tables = self.tables(prepared)
             parts = [*tables.first, tables.scale.flatten(-2), tables.shift.flatten(-2)]
@@ -194,7 +191,7 @@ class Modulated(Decoder):
         out = latent.new_zeros(3, len(latent), *grid.size)
         with no_autocast(latent):
             tables = self.tables(prepared._replace(latent=latent[box], code=prepared.code[box]))
-            for piece in _pieces(rows, cols, _chunk(latent) // len(latent)):
+            for piece in _pieces(rows, cols, CHUNK.on(latent.device) // len(latent)):
                 self._add(out, self._piece(tables, rows, cols, piece), rows, cols, piece, grid)
             sr = out.transpose(0, 1) + self.imnet.linears[-1].bias[:, None, None]
         return sr + bilinear_grid(prepared.lr, grid) if self.skip else sr

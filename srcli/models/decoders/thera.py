@@ -19,11 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from srcli.geometry import F32, I64
-from srcli.models.layers import gather, grouped, no_autocast, take, tensor
+from srcli.models.layers import AtOnce, gather, grouped, no_autocast, take, tensor
 from srcli.models.sr import Axis, Decoder, Frame, Grid
 
 FADED = 1e-9  # of a wave's height; what is left is no level of any picture
-HELD = {"cpu": 1 << 22}  # numbers of A and B at once: 16 MiB
+HELD = AtOnce(1 << 22, 1 << 26)  # numbers of A and B: 16 MiB, 256 MiB
 
 
 Field = tuple[Tensor, Tensor, Frame]  # features and LR pixels: fields are made band by band
@@ -95,7 +95,7 @@ class Thera(Decoder):
         whole = grid.rows.hr % grid.rows.lr == grid.cols.hr % grid.cols.lr == 0
         picture = (_repeated if whole else _rotated)(self.components[:, kept], grid)
         needed, columns = np.unique(rows), tensor(np.unique(cols), feat)
-        step = max(1, HELD.get(feat.device.type, 1 << 26) // (6 * len(columns) * max(1, int(kept.sum()))))
+        step = max(1, HELD.on(feat.device) // (6 * len(columns) * max(1, int(kept.sum()))))
         for image, pixels in enumerate(feat.permute(0, 2, 3, 1)):
             for some in np.split(needed, range(step, len(needed), step)):
                 near = pixels.index_select(0, tensor(some, feat)).index_select(1, columns)

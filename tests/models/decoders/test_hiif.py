@@ -41,7 +41,7 @@ def test_official_calls_are_of_so_many_rows(rows):
 @torch.no_grad()
 def test_more_queries_than_are_kept_between_passes_are_computed_again():
     decoder, target = build("hiif"), Size(520, 510)
-    assert target.h * target.w > KEEP["cpu"]
+    assert target.h * target.w > KEEP.cpu
     feat, lr = inputs(6, 5, batch=1)
     frame = Frame.of_grid(lr, target)
     rendered = decoder.render(decoder.prepare(feat, lr, frame), Grid.of(Size(6, 5), target))
