@@ -71,7 +71,7 @@ class _Bounded(TorchFunctionMode):
         self.name, self.calls = name, 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch._C._set_grad_enabled:  # on the way back from an error, too, or gradients would stay off
+        if func is torch._C._set_grad_enabled:  # on the way back from an error, gradients must not stay off
             return func(*args, **(kwargs or {}))
         self.calls += 1
         if self.calls > MOST_CALLS:
