@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from srcli.geometry import EPSILON, SHARP, SIDES, Lerp, Nearest, Neighbours, Taps
+from srcli.geometry import EPSILON, SHARP, SIDES, Lerp, Near, Taps
 from srcli.models.sr import Frame
 
 
@@ -49,19 +49,19 @@ class TracedAxis:
             raise NotImplementedError("patches of output pixels")
         return self
 
-    def neighbours(self) -> Neighbours:
+    def neighbours(self) -> Near:
         p, lr = self.centres, self.lr.float()
         index, distance = [], []
         for side in SIDES:
             shifted = (p + (side / self.lr.double() + EPSILON).float()).clamp(-1 + EPSILON, 1 - EPSILON)
             index.append(torch.round(((shifted + 1) * lr - 1) / 2).long())
             distance.append((p - _centres(index[-1], self.lr)) * lr)
-        return _table(Neighbours, torch.stack(index) - self.origin, torch.stack(distance))
+        return _table(Near, torch.stack(index) - self.origin, torch.stack(distance))
 
-    def nearest(self) -> Nearest:
+    def nearest(self) -> Near:
         p, lr = self.centres, self.lr.float()
         index = torch.round(((p + 1) * lr - 1) / 2).clamp(min=0).minimum(lr - 1).long()
-        return _table(Nearest, index - self.origin, (p - _centres(index, self.lr)) * lr)
+        return _table(Near, index - self.origin, (p - _centres(index, self.lr)) * lr)
 
     def lerp(self) -> Lerp:
         lr = self.lr.float()
