@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from srcli.cli.evaluation_output import (
     evaluation_progress,
     finish,
     render,
+    rows_text,
     use_backbone,
     write,
 )
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from srcli.data.benchmarks import Benchmark
     from srcli.evaluate.models import Model
     from srcli.evaluate.published import References
-    from srcli.evaluate.report import Options
     from srcli.evaluate.run import Evaluation
     from srcli.metrics import Metric
     from srcli.processes import Ranks
@@ -58,6 +57,7 @@ def evaluate(request: Request) -> None:
     if request.list_metrics or request.list_references:
         _print_references() if request.list_references else _print_metrics()
         return
+    from srcli.evaluate.report import Options
     from srcli.processes import joined_ranks
 
     console = Console(quiet=request.quiet, style=request.progress)
@@ -95,7 +95,14 @@ def evaluate(request: Request) -> None:
     found.absent = absent
     if found.rows or not found.failures:
         width = None if request.output else table_width()
-        write(render(found, _shown(request, opened, tests), chosen, width), request.output, console)
+        options = Options(
+            None if request.reference is None else _references(request.reference, opened),
+            "bootstrap" in tests,
+            "wilcoxon" in tests,
+            request.group_by == "family",
+            request.per_image,
+        )
+        write(render(found, options, chosen, width), request.output, console)
     if code := finish(found, thresholds):
         raise typer.Exit(code)
 
@@ -272,9 +279,7 @@ def _score(request: Request, scales: list[float], metrics: list[Metric], console
 def _time(
     request: Request, models: list[Model], scales: list[float], chosen: Chosen, console: Console
 ) -> None:
-    from srcli.evaluate import rows as report
     from srcli.evaluate.cost import time_model, timing_table
-    from srcli.evaluate.tables import table_text
     from srcli.geometry import Size
 
     sides = re.fullmatch(r"(\d+)[x×](\d+)", request.size.strip())
@@ -283,28 +288,9 @@ def _time(
     lr = Size(int(sides[2]), int(sides[1]))
     assert request.timing is not None
     timings = [time_model(model, lr, scale, request.timing) for model in models for scale in scales]
-    plain = [asdict(timing) for timing in timings]
-    if chosen == "json":
-        text = report.json_text(plain) + "\n"
-    elif chosen == "jsonl":
-        text = "".join(f"{dumps(line)}\n" for line in plain)
-    elif chosen == "csv":
-        text = report.csv_text(plain)
-    else:
-        text = table_text(timing_table(timings), chosen, None if request.output else table_width())
+    width = None if request.output else table_width()
+    text = rows_text([asdict(timing) for timing in timings], [timing_table(timings)], chosen, width)
     write(text, request.output, console)
-
-
-def _shown(request: Request, models: list[Model], tests: list[str]) -> Options:
-    from srcli.evaluate.report import Options
-
-    return Options(
-        None if request.reference is None else _references(request.reference, models),
-        "bootstrap" in tests,
-        "wilcoxon" in tests,
-        request.group_by == "family",
-        request.per_image,
-    )
 
 
 def _references(reference: str, models: list[Model]) -> References:
@@ -312,11 +298,8 @@ def _references(reference: str, models: list[Model]) -> References:
 
     figures = published() if reference == "builtin" else read_figures(Path(reference))
     names = {model.name: model.published_as for model in models if model.published_as is not None}
-    return References(
-        figures,
-        names,
-        {model.name: model.published_kind for model in models if model.published_kind is not None},
-    )
+    kinds = {model.name: model.published_kind for model in models if model.published_kind is not None}
+    return References(figures, names, kinds)
 
 
 def _print_metrics() -> None:

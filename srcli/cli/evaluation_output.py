@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from srcli.evaluate.report import Options
     from srcli.evaluate.rows import Mean, Row
     from srcli.evaluate.run import Evaluation, Failure
+    from srcli.evaluate.tables import Table
 
 Chosen = Literal["table", "json", "jsonl", "csv", "md", "latex"]
 SUFFIXES = {
@@ -74,17 +76,31 @@ def use_backbone(path: Path | None) -> None:
 
 def render(found: Evaluation, options: Options, chosen: Chosen, width: int | None = None) -> str:
     """An evaluation in the chosen format; plain tables fit `width`."""
-    from srcli.evaluate import rows as report
     from srcli.evaluate.report import document, tables
+    from srcli.evaluate.rows import json_text, jsonl_text
+
+    if chosen == "json":
+        return json_text(document(found, options)) + "\n"
+    if chosen == "jsonl":
+        return jsonl_text(found.rows)
+    shown = [] if chosen == "csv" else tables(found, options, bold=chosen != "table")
+    return rows_text([row.to_dict() for row in found.rows], shown, chosen, width)
+
+
+def rows_text(
+    rows: Sequence[dict[str, Any]], tables: Sequence[Table], chosen: Chosen, width: int | None = None
+) -> str:
+    """Rows as JSON or CSV, or the tables that show them."""
+    from srcli.evaluate.rows import csv_text, json_text
     from srcli.evaluate.tables import table_text
 
     if chosen == "json":
-        return report.json_text(document(found, options)) + "\n"
+        return json_text(rows) + "\n"
     if chosen == "jsonl":
-        return report.jsonl_text(found.rows)
+        return "".join(f"{dumps(row)}\n" for row in rows)
     if chosen == "csv":
-        return report.csv_text([row.to_dict() for row in found.rows])
-    return "\n".join(table_text(t, chosen, width) for t in tables(found, options, bold=chosen != "table"))
+        return csv_text(rows)
+    return "\n".join(table_text(table, chosen, width) for table in tables)
 
 
 def write(text: str, output: Path | None, console: Console) -> None:
