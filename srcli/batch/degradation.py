@@ -62,9 +62,8 @@ def network_of(job: Job, settings: Settings, engine: Callable[[], Engine]) -> En
     chosen = own if other is None or job.preset != other.model.preset else other.model.engine(device)
     if share is None or share == 1 or faithful is None:
         return chosen
-    return Blended(
-        own if faithful.preset == settings.model.preset else faithful.engine(device), chosen, share
-    )
+    plain = own if faithful.preset == settings.model.preset else faithful.engine(device)
+    return Blended(plain, chosen, share)
 
 
 class Blended:

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from srcli.batch.degradation import network_of
 from srcli.batch.inputs import Source
 from srcli.batch.job import Record
 from srcli.batch.render import Rendering
@@ -241,7 +240,7 @@ class Overlap:
             with worker.watch(job.source.label, 0):
                 written.set_result(Record.of(job, "skipped"))
             return written
-        rendering = worker.rendering(work, result.number, network_of(job, worker.settings, worker.engine))
+        rendering = worker.rendering(work, result.number)
         warned = work.loaded[result.number].warned
         written = self._writer.submit(self._write, result, work, rendering)
         try:

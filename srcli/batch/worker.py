@@ -96,7 +96,7 @@ class Worker:
             if number not in work.loaded:
                 yield Record.of(job, "skipped")
                 continue
-            rendering = self.rendering(work, number, network_of(job, self.settings, self.engine))
+            rendering = self.rendering(work, number)
             with self.watch(job.source.label, job.pixels) as report:
                 yield self.write(work, number, rendering, rendering.rows(report))
 
@@ -169,9 +169,10 @@ class Worker:
         )
         return Loaded(job, images, output if timing is None else AnimationPlan(output, timing))
 
-    def rendering(self, work: PreparedInput, number: int, engine: Engine | None) -> Rendering:
-        """A result, ready to be rendered."""
+    def rendering(self, work: PreparedInput, number: int) -> Rendering:
+        """A result, ready to be rendered; its network is loaded."""
         loaded = work.loaded[number]
+        engine = network_of(loaded.job, self.settings, self.engine)
         output = loaded.output if isinstance(loaded.output, OutputPlan) else loaded.output.still
         pictures = [Rendering(loaded.job, image, output, self.settings, engine) for image in loaded.images]
         return AnimatedRendering(pictures) if len(pictures) > 1 else pictures[0]
