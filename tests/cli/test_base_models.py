@@ -1,12 +1,12 @@
 """Base models by `srcli models`: shown, fetched, checked, removed; and what is said where they are not here."""
 
 import json
+from functools import partial
 
 import pytest
-from typer.testing import CliRunner
 
-from srcli.cli import app
 from srcli.config.base_models import load_base
+from tests.helpers.command import srcli
 from tests.helpers.hub import serve
 
 FILES = load_base("sd2-base").files
@@ -28,8 +28,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "sd2-base"
 
 
-def run(*args, **given):
-    return CliRunner().invoke(app, ["models", *args], **given)
+run = partial(srcli, "models", code=None)
 
 
 def line(name):

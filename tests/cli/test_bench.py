@@ -5,6 +5,7 @@ import http.server
 import json
 import threading
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,12 +15,9 @@ from typer.testing import CliRunner
 from srcli.cli import app
 from srcli.data import benchmark_files as bench_files
 from srcli.data.benchmarks import find_spec
+from tests.helpers.command import srcli
 
-
-def run(*words, code=0):
-    result = CliRunner().invoke(app, ["bench", *map(str, words)])
-    assert result.exit_code == code, result.output + str(result.exception)
-    return result
+run = partial(srcli, "bench")
 
 
 def put(path, size=(32, 24), seed=0):

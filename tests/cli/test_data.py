@@ -3,24 +3,20 @@
 import io
 import json
 import tarfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 from webdataset.tariterators import group_by_keys, tar_file_iterator
 
-from srcli.cli import app
 from srcli.data.photos import load_photos
 from tests.data.test_similar import jpeg, photo
 from tests.helpers.benchmark import picture_like
+from tests.helpers.command import srcli
 
-
-def run(*words, code=0):
-    result = CliRunner().invoke(app, ["data", *map(str, words)])
-    assert result.exit_code == code, result.output + str(result.exception)
-    return result
+run = partial(srcli, "data")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from srcli.engine.temperature_map import temperature_map
 from srcli.geometry import Size
 from srcli.image.resize import resize
 from tests.cli.conftest import listing, picture, save
+from tests.helpers.command import pixels
 from tests.helpers.flow import save_flow
 from tests.helpers.rendering import StandIn
 
@@ -61,10 +62,6 @@ def draw(upscale, flow, noisy):
         return upscale(*words, **{"use": flow, **options})
 
     return run
-
-
-def pixels(path):
-    return np.asarray(Image.open(path)).astype(int)
 
 
 # --- which temperature --------------------------------------------------------------------------------------------

@@ -8,13 +8,13 @@ import shutil
 import socket
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from srcli.cli import app
+from tests.helpers.command import srcli
 
 
 def smooth(h, w, seed):
@@ -35,10 +35,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(*words, code=0):
-    result = CliRunner().invoke(app, ["eval", *map(str, words)])
-    assert result.exit_code == code, result.output + str(result.exception)
-    return result
+run = partial(srcli, "eval")
 
 
 SET5 = ("--bench", "Set5", "--data", "data", "-m", "bicubic")

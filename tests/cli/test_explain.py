@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from srcli.cli import app
 from srcli.engine.branch_map import PALETTE
 from tests.cli.conftest import listing, picture, save
+from tests.helpers.command import pixels
 
 
 @pytest.fixture
@@ -17,11 +17,6 @@ def photo(folder):
 
 def run(*words):
     return CliRunner().invoke(app, [*map(str, words), "--device", "cpu"])
-
-
-def pixels(path):
-    with Image.open(path) as opened:
-        return np.asarray(opened).astype(int)
 
 
 def test_the_branch_of_every_pixel_lies_over_the_result_and_its_scores_are_stored(fplia, photo, folder):

@@ -2,12 +2,11 @@
 
 import json
 import shutil
+from functools import partial
 
 import pytest
-from typer.testing import CliRunner
 
 from srcli.batch.provenance import read_provenance
-from srcli.cli import app
 from srcli.config import presets
 from srcli.config.presets import load_preset, successor
 from srcli.engine.upscaler import Upscaler
@@ -16,6 +15,7 @@ from srcli.files import sha256
 from srcli.weights.build import build
 from srcli.weights.checkpoint import save as save_weights
 from tests.cli.conftest import picture, save
+from tests.helpers.command import srcli
 
 TINY = """
 title = "Tiny"
@@ -39,8 +39,7 @@ def models(folder, monkeypatch):
     return folder.parent / "models"
 
 
-def run(*words):
-    return CliRunner().invoke(app, [*map(str, words)])
+run = partial(srcli, code=None)
 
 
 def upscaled(*words):

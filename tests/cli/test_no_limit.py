@@ -5,15 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from typer.testing import CliRunner
 
 from srcli.batch.provenance import read_provenance
-from srcli.cli import app
 from srcli.config.presets import parse_preset
 from srcli.weights.build import build
 from srcli.weights.checkpoint import save as save_weights
 from tests.cli.conftest import save
+from tests.helpers.command import pixels
+from tests.helpers.command import srcli as run
 
 NATIVE = {
     "title": "Native",
@@ -37,17 +36,6 @@ def native(folder):
     drawing = np.kron(np.random.default_rng(0).integers(0, 2, (8, 10, 1)), np.full((2, 2, 3), 255))
     save(folder / "photo.png", drawing.astype(np.uint8))
     return folder / "native.safetensors"
-
-
-def run(*words):
-    done = CliRunner().invoke(app, [*map(str, words)])
-    assert done.exit_code == 0, done.output
-    return done
-
-
-def pixels(path):
-    with Image.open(path) as opened:
-        return np.asarray(opened).astype(int)
 
 
 def test_a_result_beyond_its_limits_is_another_one_and_says_so(native, folder):

@@ -1,16 +1,16 @@
 """`srcli upscale` and `srcli explain` with a model that restores, and --finish colour=.. with any model."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from srcli.cli import app
 from srcli.image.read import read_image
 from srcli.weights.checkpoint import save as save_weights
 from tests.cli.conftest import picture, save
+from tests.helpers.command import srcli
 from tests.helpers.latent import network, preset
 
 
@@ -27,8 +27,7 @@ def photo(folder):
     return folder / "a.png"
 
 
-def run(*words):
-    return CliRunner().invoke(app, [str(word) for word in words])
+run = partial(srcli, code=None)
 
 
 def test_a_picture_is_restored_and_the_record_says_how(tiny, photo, folder):

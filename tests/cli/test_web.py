@@ -16,20 +16,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from srcli.cli import app, web
+from srcli.cli import web
 from srcli.engine import page
+from tests.helpers.command import srcli as run
 
 PHOTO = Path(__file__).parents[2] / "docs/images/photo.png"
 ASSETS = Path(os.environ.get("SRCLI_WEB_ASSETS", "no-assets"))  # what docs/examples/web-assets/fetch.sh makes
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-
-
-def run(*words, code=0):
-    done = CliRunner().invoke(app, [str(word) for word in words])
-    assert done.exit_code == code, done.output + str(done.exception)
-    return done
 
 
 @pytest.fixture
