@@ -19,7 +19,6 @@ from srcli.batch.naming import Destination, destination, for_samples, output_for
 from srcli.cli.command import single
 from srcli.cli.console import Console
 from srcli.cli.options import current, go_offline, licensed, parse_sampling, sampling_branch, settings
-from srcli.cli.preview import show_part
 from srcli.cli.upscale_options import BARE, BASIC, GONE, MOVED, Request
 from srcli.config.presets import DEFAULT_PRESET, REAL_WORLD_PRESET, Preset, successor
 from srcli.config.sampling import is_sampled, usual_colour_fix
@@ -62,6 +61,8 @@ def upscale(request: Request) -> None:
     model = _model(request, console)
     temperature, noise_map = _temperature(request, model.preset, console)
     if request.preview is not None:
+        from srcli.cli.preview import show_part
+
         return show_part(request, rule, console)
     engine, workers = request.worker_count
     found = _found(request, console)
