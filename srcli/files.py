@@ -1,8 +1,8 @@
 """Files that exist whole or not at all: a temporary file beside the target, flushed, then renamed over it.
 
-The name of a temporary file says who writes: the machine, the process, and when it started, since numbers of processes
-come again: ``.srcli-<machine>-<process>-<start>-<random>.tmp``. What a killed process left is removed by the next run
-that writes to the same folder; on another machine (a container that is gone) after an hour, if nobody holds its lock.
+The name of a temporary file says who writes it: machine, process, and when that started, since process numbers are used
+again: ``.srcli-<machine>-<process>-<start>-<random>.tmp``. What a killed process left is removed by the next run that
+writes to the same folder; what another machine left (a container that is gone), after an hour, if nobody holds its lock.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def _is_alive(pid: int, started: int) -> bool:
     return True
 
 
-def substitute(path: Path) -> str | None:
+def placeholder(path: Path) -> str | None:
     """What a download or a checkout left in the place of a binary file, in words; None where it is not known.
 
     Raises:

@@ -45,14 +45,15 @@ class Box(NamedTuple):
     def size(self) -> Size:
         return Size(self.bottom - self.top, self.right - self.left)
 
-    def grow(self, margin: int, inside: Size) -> Box:
-        """The box with `margin` more pixels on every side, clipped to an image of size `inside`."""
-        return Box(
-            max(self.top - margin, 0),
-            max(self.left - margin, 0),
-            min(self.bottom + margin, inside.h),
-            min(self.right + margin, inside.w),
-        )
+    def grow(self, margin: int, inside: Size | None = None) -> Box:
+        """The box with `margin` more pixels on every side, clipped to an image of size `inside` if there is one."""
+        wider = Box(self.top - margin, self.left - margin, self.bottom + margin, self.right + margin)
+        return wider if inside is None else wider.shared(Box(0, 0, *inside))
+
+    def shared(self, other: Box) -> Box:
+        """The pixels that two boxes share."""
+        low = max(self.top, other.top), max(self.left, other.left)
+        return Box(*low, min(self.bottom, other.bottom), min(self.right, other.right))
 
     def relative_to(self, outer: Box) -> Box:
         """The same pixels counted from the corner of `outer`."""

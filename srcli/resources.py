@@ -176,7 +176,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         ResourceError: it, or the folder it would be made in, is no folder or is not writable.
     """
-    ancestor = existing(folder)
+    ancestor = nearest_folder(folder)
     try:
         with tempfile.TemporaryFile(dir=ancestor, prefix=".srcli-"):
             return
@@ -191,7 +191,7 @@ def check_disk(folder: Path, need: int) -> None:
     Raises:
         ResourceError: the disk of `folder` has less.
     """
-    free = shutil.disk_usage(existing(folder)).free
+    free = shutil.disk_usage(nearest_folder(folder)).free
     if need > free:
         raise ResourceError(
             f"the result takes about {in_words(need)} and the disk of {folder} has {in_words(free)} left.",
@@ -220,7 +220,7 @@ def made_folder(folder: Path) -> Iterator[None]:
         raise
 
 
-def existing(folder: Path) -> Path:
+def nearest_folder(folder: Path) -> Path:
     """The folder, or the nearest one above it that is there."""
     absolute = folder.absolute()
     return next(path for path in (absolute, *absolute.parents) if path.exists())

@@ -16,7 +16,7 @@ from srcli.image.read import Image
 from srcli.image.resize import extremes, is_flat, is_hard, resize_rows, steepened, taps
 from srcli.image.samples import Spool, to_float
 from srcli.image.write import OutputPlan
-from srcli.resources import existing
+from srcli.resources import nearest_folder
 
 if TYPE_CHECKING:
     from srcli.batch.postprocess import BranchMap
@@ -156,7 +156,7 @@ class Rendering:
         network = engine if by_model and not hard else None
         share = 0.0 if network is None else 0.5
         path, target = self.job.path, self.job.target.size
-        folder = None if path is None else existing(path.parent)
+        folder = None if path is None else nearest_folder(path.parent)
         part = part_of(report, 0, share)
         self._alpha = _alpha_rows(image, target, network, self.stats, folder, part, hard=hard)
         return share

@@ -26,7 +26,7 @@ from srcli.files import remove_leftovers, write_error
 from srcli.image.animation import AnimationPlan, read_animation
 from srcli.image.read import Image
 from srcli.image.write import OutputPlan, plan_output
-from srcli.resources import existing, made_folder
+from srcli.resources import made_folder, nearest_folder
 
 RESOLUTION_TAGS = (282, 283, 296)  # of EXIF
 Item = tuple[int, Source]  # an input's number, from 1, and the input
@@ -231,7 +231,7 @@ def _images(job: Job, picture: OpenInput, settings: Settings) -> tuple[tuple[Ima
         animation = read_animation(picture.file, max_pixels=settings.max_input_pixels)
         images, timing = animation.frames, animation.timing
     else:
-        images = (picture.image(None if job.path is None else existing(job.path.parent)),)
+        images = (picture.image(None if job.path is None else nearest_folder(job.path.parent)),)
     if images[0].size != job.header.size:
         raise ImageError(f"{job.source.label} has changed while it was waiting.", hint="Run again.")
     return tuple(_at_density(image, job.target.dpi) for image in images), timing

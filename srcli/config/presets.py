@@ -28,14 +28,14 @@ SUCCESSORS = {  # of presets that leave the package, which are used themselves a
     "edsr-baseline-lit-s": "rlfn-lit-s",
 }
 
-MEANT = {  # words for models in general, and a preset
+MEANT = {  # what people type for a kind of model -> a preset of that kind
     "esrgan": "real-best", "waifu": "realesrgan-x4plus-anime-6b", "anime": "realesrgan-x4plus-anime-6b",
     "swin": "swinir-liif", "restore": "real-best", "photo": DEFAULT_PRESET, "fast": DEFAULT_PRESET,
     "default": DEFAULT_PRESET, "best": "real-best", "diffusion": "fplia-small",
 }  # fmt: skip
 
 Kind = Literal["regression", "flow", "latent-diffusion", "pixel-diffusion", "restoration"]
-# Of parts in presets and weights files written before these said their kind.
+# By the name of a part, in presets and weights files that were written before these said their kind.
 KINDS_BEFORE: dict[str, Kind] = {"linf": "flow", "idm": "pixel-diffusion", "lgcaa": "restoration"}
 
 MOST_STEPS = 100_000  # that noise was trained with; there is a table of them

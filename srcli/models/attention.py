@@ -119,24 +119,9 @@ def resample(maps: Tensor, box: Box, lr: Size, size: Size, part: Box) -> Tensor:
     return out
 
 
-def grown(box: Box, margin: int) -> Box:
-    """The box with `margin` more pixels on every side, also beyond the image."""
-    return Box(box.top - margin, box.left - margin, box.bottom + margin, box.right + margin)
-
-
-def common(one: Box, other: Box) -> Box:
-    """The pixels that two boxes share."""
-    return Box(
-        max(one.top, other.top),
-        max(one.left, other.left),
-        min(one.bottom, other.bottom),
-        min(one.right, other.right),
-    )
-
-
 def seen_through(window: Box, present: Box) -> Box:
     """What a 3x3 convolution needs to fill `window`, out of what is `present`."""
-    return common(grown(common(window, present), 1), present)
+    return window.shared(present).grow(1).shared(present)
 
 
 def zero_padded(maps: Tensor, box: Box, to: Box) -> Tensor:
@@ -146,8 +131,8 @@ def zero_padded(maps: Tensor, box: Box, to: Box) -> Tensor:
 
 def window_maps(feat: Tensor, seen: Box, window: Box, layers: Sequence[nn.Conv2d]) -> Tensor:
     """3x3 convolutions of the features of `seen`, side by side, with zeros beyond the map: (B, h, w, layers, C)."""
-    inside = common(window, seen)
-    feat = zero_padded(feat, seen, grown(inside, 1)).contiguous(memory_format=torch.channels_last)
+    inside = window.shared(seen)
+    feat = zero_padded(feat, seen, inside.grow(1)).contiguous(memory_format=torch.channels_last)
     weight = torch.cat([layer.weight for layer in layers]).contiguous(memory_format=torch.channels_last)
     bias = torch.cat([layer.bias for layer in layers if layer.bias is not None])
     maps = F.conv2d(feat, weight.to(feat.dtype), bias.to(feat.dtype))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from srcli.config.base_models import find_base
 from srcli.config.presets import Diffusion
 from srcli.errors import PresetError, ResourceError, WeightsError, first_line
-from srcli.files import substitute
+from srcli.files import placeholder
 from srcli.geometry import Size
 from srcli.models.cosines import Cosines, LatentDecoder
 from srcli.models.lgcaa import LocalGlobal, Parts, attention_parameters, place, transformer_blocks
@@ -252,24 +252,24 @@ class LatentRestorer(ImplicitSR):
             latent = self.decoder.encode(picture) if self.generator.relative else None
             return Condition(picture, self.generator.condition(self.encoder, lr), latent)
 
-    def grown(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def initial_state(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The state to start from, given that of a network with standard self-attention.
 
         Its attention becomes the pretrained one in every LGCAA, which begins as the constructor lets it: with copies.
         """
-        own, grown = self.state_dict(), dict(state)
+        own, initial = self.state_dict(), dict(state)
         for name, block in transformer_blocks(self.generator):
             attention = f"generator.{name}.attn1."
             if f"{attention}to_q.weight" not in state or f"{attention}to_q.weight" in own:
                 continue
             for key in [key for key in state if key.startswith(attention)]:
-                value, last = grown.pop(key), key.removeprefix(attention)
+                value, last = initial.pop(key), key.removeprefix(attention)
                 copies = [f"pretrained.{last}"]
                 copies += [f"{part}.{last.replace('to_out.0', 'to_out')}" for part in ("local", "everywhere")]
-                grown |= {attention + copy: value for copy in copies if attention + copy in own}
+                initial |= {attention + copy: value for copy in copies if attention + copy in own}
             fresh = block.attn1.state_dict()
-            grown |= {attention + key: value for key, value in fresh.items() if attention + key not in grown}
-        return grown
+            initial |= {attention + key: v for key, v in fresh.items() if attention + key not in initial}
+        return initial
 
 
 @contextmanager
@@ -302,7 +302,7 @@ def _from_folder(kind: Any, folder: Path, part: str = "", **options: Any) -> Any
         network, info = kind.from_pretrained(where, output_loading_info=True, **known)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         for file in sorted(where.glob("*")):
-            if file.is_file() and (found := substitute(file)):
+            if file.is_file() and (found := placeholder(file)):
                 raise WeightsError(f"{file} is {found}.") from error
         raise WeightsError(
             f"{where} holds no {kind.__name__}: {first_line(error).split('. ')[0]}.",

@@ -104,7 +104,7 @@ class Encoder(nn.Module):
         features: Tensor = self(lr)
         return features
 
-    def grown(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def initial_state(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """What to start from, given the state of a smaller encoder of the family; as it is where growth is unknown."""
         return state
 
@@ -339,7 +339,7 @@ class ImplicitSR(nn.Module):
         self.decoder = decoder
         self.generator = generator
 
-    def grown(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def initial_state(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """What to start from, given the state of a simpler network of the family; as it is where none is known."""
         return state
 

@@ -21,7 +21,7 @@ from srcli.data.samples import Batch
 from srcli.engine.device import choose_device, is_out_of_memory
 from srcli.errors import ResourceError
 from srcli.processes import Ranks
-from srcli.resources import existing, free_memory, give_back_freed_memory, in_words, input_bytes
+from srcli.resources import free_memory, give_back_freed_memory, in_words, input_bytes, nearest_folder
 from srcli.train.batch_loader import BatchLoader, reach_note
 from srcli.train.checkpoints import check_configuration, configuration, find_state, read_state
 from srcli.train.recipe import Recipe
@@ -130,7 +130,7 @@ def _read_photos(
         smallest=recipe.data.patch,
         held_out=recipe.held_out,
         in_memory=input_bytes(),
-        folder=existing(out),
+        folder=nearest_folder(out),
     )
     for line in photos.skipped:
         notify(f"skipped {line}")

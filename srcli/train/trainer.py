@@ -115,11 +115,11 @@ class Trainer:
         may lack parts (a further branch), but must not have others. Raises WeightsError (shapes differ, or there are
         other parts, or none).
         """
-        prefix, weights = "encoder.", self.network.grown(weights)
+        prefix, weights = "encoder.", self.network.initial_state(weights)
         encoder = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
         if not encoder and not self.network.outside:
             raise WeightsError(f"{where} has no encoder.")
-        taken = {prefix + k: v for k, v in self.network.encoder.grown(encoder).items()}
+        taken = {prefix + k: v for k, v in self.network.encoder.initial_state(encoder).items()}
         if self.recipe.init.take == "whole":
             taken |= {k: v for k, v in weights.items() if not k.startswith(prefix)}
         own = own_state(self.network)

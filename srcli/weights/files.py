@@ -22,7 +22,7 @@ from srcli.config.presets import (
     preset_names,
 )
 from srcli.errors import ModelError, PresetError, UsageError, WeightsError, first_line
-from srcli.files import sha256, substitute
+from srcli.files import placeholder, sha256
 
 SUFFIX = ".safetensors"
 PICKLES = (".pth", ".pt", ".ckpt", ".pkl", ".bin")
@@ -248,7 +248,7 @@ def metadata(path: Path) -> dict[str, str]:
 def damaged(path: Path, error: BaseException, kind: str = "safetensors file") -> WeightsError:
     """What to tell a person of a weights file that cannot be read because of `error`."""
     with suppress(OSError):
-        if found := substitute(path):
+        if found := placeholder(path):
             return WeightsError(f"{path} is {found}.")
     return WeightsError(f"{path} is no {kind}, or is damaged: {first_line(error)}.")
 

@@ -122,7 +122,7 @@ def body_alone():
     preset = replace(default.preset, encoder=Part("rlfn"))
     network = build(preset)
     state = default.network.encoder.state_dict()
-    load_into(network.encoder, network.encoder.grown(state), where=DEFAULT_PRESET)
+    load_into(network.encoder, network.encoder.initial_state(state), where=DEFAULT_PRESET)
     return upscaler_for(network, preset, device="cpu")
 
 

@@ -7,6 +7,7 @@ import torch
 
 from srcli.config.presets import parse_preset
 from srcli.weights.build import build
+from tests.helpers.presets import EDSR
 
 UNET = {
     "sample_size": 8,
@@ -37,7 +38,7 @@ VIT = {
 }
 PRESET = {
     "title": "tiny",
-    "encoder": {"name": "edsr", "n_resblocks": 1, "n_feats": 4, "mean_shift": False},
+    "encoder": {**EDSR, "n_feats": 4},
     "decoder": {"name": "latents", "vae": VAE, "scaling": 1.0},
     "generator": {
         "name": "lgcaa",

@@ -163,7 +163,7 @@ def test_a_grown_edsr_computes_what_the_shallow_one_did():
     torch.manual_seed(0)
     edsr = ENCODERS["edsr"]
     shallow, deep = edsr(n_resblocks=2, n_feats=8), edsr(n_resblocks=5, n_feats=8)
-    deep.load_state_dict(deep.grown(shallow.state_dict()))
+    deep.load_state_dict(deep.initial_state(shallow.state_dict()))
     lr = torch.randn(1, 3, 9, 7)
     assert torch.equal(deep(lr), shallow(lr))
     deep(lr).square().sum().backward()

@@ -9,19 +9,9 @@ from torch.nn.functional import layer_norm
 
 from srcli.geometry import Size
 from srcli.models.lgcaa import LocalGlobal, LocalGlobalAttention, attention_parameters, level_grid, place
+from tests.helpers.latent import UNET
 
-DIM, HEADS = 16, 2
-UNET = {
-    "sample_size": 8,
-    "block_out_channels": (8, DIM),
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-    "layers_per_block": 1,
-    "cross_attention_dim": 6,
-    "attention_head_dim": HEADS,
-    "norm_num_groups": 4,
-    "use_linear_projection": True,
-}
+DIM, HEADS = UNET["block_out_channels"][-1], UNET["attention_head_dim"]
 GRID = Size(6, 10)
 
 

@@ -11,14 +11,11 @@ from srcli.weights.checkpoint import load
 from srcli.weights.convert import import_file
 from srcli.weights.official import identify, network_shapes, rename, unwrap
 from tests.helpers.presets import EDSR, network_of, tiny, write_preset
+from tests.parity.ciaosr import NAMES
 
 # Our names -> those of the framework that CiaoSR was made in; decoders keep theirs.
 FRAMEWORK = (
-    (r"^decoder\.", ""),
-    (r"^encoder\.head\.0\.", "conv_first."),
-    (r"^encoder\.body\.16\.", "conv_after_body."),
-    (r"^encoder\.body\.(\d+)\.body\.0\.", r"body.\1.conv1."),
-    (r"^encoder\.body\.(\d+)\.body\.2\.", r"body.\1.conv2."),
+    *NAMES,
     (r"^encoder\.SFENet(\d)\.", r"sfe\1."),
     (r"^encoder\.RDBs\.(\d+)\.convs\.(\d+)\.conv\.0\.", r"rdbs.\1.layers.\2.conv."),
     (r"^encoder\.RDBs\.(\d+)\.LFF\.", r"rdbs.\1.lff."),

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from srcli.config.presets import Diffusion, Part, Preset
+from srcli.config.presets import Part
 from srcli.errors import ExistsError, ModelError, WeightsError
 from srcli.weights.build import build
 from srcli.weights.checkpoint import load
 from srcli.weights.convert import import_file, read_folder, write_folder
 from srcli.weights.official import Checkpoint, fit, rename
 from srcli.weights.official_fplia import convert, is_official
-from tests.helpers.presets import write_preset
+from tests.helpers.presets import EDSR, tiny, write_preset
 
 WIDTHS, LAYERS, HEADS, GROUPS = (8, 16, 16), 2, 2, 4
 ATTENTION = (True, True, False)
@@ -26,38 +26,22 @@ TABLES = (  # of the noise, which Lightning stores beside the weights
     "log_one_minus_alphas_cumprod sqrt_recip_alphas_cumprod sqrt_recipm1_alphas_cumprod posterior_variance "
     "posterior_log_variance_clipped posterior_mean_coef1 posterior_mean_coef2"
 )
-PRESET = Preset(
+PRESET = tiny(
     "small",
-    "Small",
-    Part(
-        "perception",
-        {
-            "fidelity": {"name": "edsr", "n_resblocks": 1, "n_feats": 6, "mean_shift": False},
-            "autoencoder": {
-                "widths": (4, 8),
-                "resblocks": 1,
-                "decoder_widths": (8, 4),
-                "decoder_resblocks": 2,
-                "groups": 2,
-            },
+    encoder={
+        "name": "perception",
+        "fidelity": {**EDSR, "n_feats": 6},
+        "autoencoder": {
+            "widths": (4, 8), "resblocks": 1, "decoder_widths": (8, 4), "decoder_resblocks": 2, "groups": 2,
         },
-    ),
-    Part("lia", {"perc_dim": 4, "dim": DIM, "n_heads": 2, "radius": 1, "hidden": (5,)}),
-    generator=Part(
-        "fplia",
-        {
-            "condition_dim": 6,
-            "widths": WIDTHS,
-            "layers": LAYERS,
-            "attention": ATTENTION,
-            "n_heads": HEADS,
-            "upsample": "bilinear",
-            "groups": GROUPS,
-        },
-    ),
-    diffusion=Diffusion(),
-    kind="latent-diffusion",
-)
+    },
+    decoder={"name": "lia", "perc_dim": 4, "dim": DIM, "n_heads": 2, "radius": 1, "hidden": (5,)},
+    generator={
+        "name": "fplia", "condition_dim": 6, "widths": WIDTHS, "layers": LAYERS, "attention": ATTENTION,
+        "n_heads": HEADS, "upsample": "bilinear", "groups": GROUPS,
+    },
+    diffusion={},
+)  # fmt: skip
 
 
 def conv(name: str, out: int, into: int, side: int = 3) -> dict[str, tuple[int, ...]]:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from srcli.models.attention import PositionBias, Scattered, budget, grown, window_maps
+from srcli.models.attention import PositionBias, Scattered, budget, window_maps
 from srcli.models.decoders.lia_grid import rendered
 from srcli.models.decoders.native import HALO, NativePicture
 from srcli.models.layers import MLP, bilinear_at, bilinear_grid, conv, last_linear, linear, sample_nearest
@@ -201,7 +201,7 @@ class LIA(SelectiveDecoder):
     def look(self, prepared: LIAField, names: Sequence[str], *, votes: bool) -> Look:
         """The function from coordinates (B, Q, 2) to features (B, Q, dim) of some branches, and their scores, if any."""
         frame, order = prepared.frame, self.keys(names, "qkvc" if votes else "qkv")
-        window = grown(frame.box, self.reach)
+        window = frame.box.grow(self.reach)
         rows: dict[str, tuple[Tensor, Tensor]] = {}
         asked = {stream: [key for key in keys if key.endswith("q")] for stream, keys in order.items()}
         for stream, keys in order.items():

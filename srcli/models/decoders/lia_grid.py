@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from srcli.geometry import Box
-from srcli.models.attention import budget, grown, seen_through, window_maps
+from srcli.models.attention import budget, seen_through, window_maps
 from srcli.models.attention_grid import Maps, Piece, Table, parts_of, pieces
 from srcli.models.sr import Grid
 
@@ -74,7 +74,7 @@ def _part(
     """Rows and columns of a rectangle with their colours (.., 3) and scores (.., n)."""
     middles = [axis.nearest().index for axis in part]
     cells = Box(*(int(side[0]) for side in middles), *(int(side[-1]) + 1 for side in middles))
-    box = grown(cells, lia.reach)
+    box = cells.grow(lia.reach)
     maps = _maps(lia, image, tuple(layers), box, votes=any(trust for _, trust in layers.values()))
     branches = []
     for name, (features, confidence) in layers.items():

@@ -22,7 +22,6 @@ from srcli.models.attention import (
     PositionBias,
     Scattered,
     budget,
-    grown,
     present_in,
     resample,
     seen_through,
@@ -186,7 +185,7 @@ class LIT(Decoder):
         They fill all windows around `cells`; the second result says which box that is.
         """
         size, present = prepared.stages[branch]
-        window = grown(cells, self.reach)
+        window = cells.grow(self.reach)
         seen = seen_through(window, present)
         if branch == 0:
             rows, cols = seen.relative_to(prepared.frame.box).slices

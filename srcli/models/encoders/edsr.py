@@ -63,7 +63,7 @@ class EDSR(Encoder):
         shallow = self.head(lr)
         return shallow + self.body(shallow)
 
-    def grown(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def initial_state(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The state of a shallower EDSR as one of this depth that computes the same.
 
         The blocks that it lacks are put behind its own with a second convolution of zeros, so that each begins as

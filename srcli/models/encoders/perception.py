@@ -27,7 +27,7 @@ class LatentFeatures(Encoder):
         self.out_dim = self.autoencoder.out_dim
         self.halo, self.exact = self.autoencoder.halo, self.autoencoder.local
 
-    def grown(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def initial_state(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Of an encoder that also looks at the LR image, the auto-encoder."""
         return {key: value for key, value in state.items() if not key.startswith("fidelity.")}
 
@@ -68,12 +68,12 @@ class Perception(Encoder):
             self.practical_halo = max(self.fidelity.practical_halo, self.autoencoder.halo)
         self.exact = self.fidelity.exact and self.autoencoder.local
 
-    def grown(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def initial_state(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """A state of the fidelity network alone, with this auto-encoder; others as they are."""
         if any(key.startswith("fidelity.") for key in state):
             return state
         own = {key: value for key, value in self.state_dict().items() if key.startswith("autoencoder.")}
-        return own | {f"fidelity.{key}": value for key, value in self.fidelity.grown(state).items()}
+        return own | {f"fidelity.{key}": value for key, value in self.fidelity.initial_state(state).items()}
 
     def forward(self, lr: Tensor) -> Tensor:
         """(B, 3 + z, h, w), the normalised LR image beside the latent -> (B, out_dim, h, w)."""

@@ -158,7 +158,7 @@ class RLFN(NativeEncoder):
         small = self.small
         return small if share == 1 else lambda lr: torch.cat([small(lr), self(lr)], dim=1)
 
-    def grown(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def initial_state(self, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Of a network with two bodies, the one that this one is."""
         return {key: value for key, value in state.items() if self.small or not key.startswith("small.")}
 

@@ -106,13 +106,13 @@ class IDM(OutputGenerator):
 
     def spread(self, feat: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         """The condition (B, 3, H, W) of a rectangle of output pixels, and the place of the scale (B,) in [0, 1]."""
-        wide = Grid(*(_grown(axis) for axis in grid))
+        wide = Grid(*(_widened(axis) for axis in grid))
         out = feat
         for dim, axis in ((2, wide.rows), (3, wide.cols)):
             index = axis.nearest().index.clip(0, feat.shape[dim] - 1)
             out = out.index_select(dim, tensor(index, feat))
         out = self.to_colours(out)
-        top, left = (axis.start - grown.start for axis, grown in zip(grid, wide, strict=True))
+        top, left = (axis.start - wider.start for axis, wider in zip(grid, wide, strict=True))
         out = out[:, :, top : top + grid.size.h, left : left + grid.size.w]
         scale = math.sqrt(grid.rows.scale * grid.cols.scale)
         place = min(max((scale - 1) / (self.largest - 1), 0.0), 1.0)
@@ -269,7 +269,7 @@ def _leaky(x: Tensor) -> Tensor:
     return F.leaky_relu(x, SLOPE) * GAIN
 
 
-def _grown(axis: Axis) -> Axis:
+def _widened(axis: Axis) -> Axis:
     """One pixel more on each side, as far as the output goes: what a 3x3 convolution sees."""
     return replace(axis, start=max(axis.start - 1, 0), stop=min(axis.stop + 1, axis.hr))
 
