@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from srcli.config.presets import Preset, preset_folders
+from srcli.config.presets import Part, Preset, preset_folders
 from srcli.config.toml import read_section, read_toml
 from srcli.errors import ModelError, PresetError, suggest
 
@@ -79,14 +79,15 @@ def find_base(base: str) -> Path:
     return folder
 
 
+def base_of(part: Part) -> str:
+    """The base model that a part of a network stands on, by name or folder; "" for none."""
+    return str(part.args.get("base", "dino-vitb16" if part.name == "dino" else ""))
+
+
 def bases_of(preset: Preset) -> list[str]:
     """The base models that a preset stands on, by name or folder, each once."""
-    named = [
-        part.args.get("base", "dino-vitb16" if part.name == "dino" else "")
-        for part in (preset.generator, preset.decoder, preset.encoder)
-        if part is not None
-    ]
-    return list(dict.fromkeys(str(name) for name in named if name))
+    parts = [part for part in (preset.generator, preset.decoder, preset.encoder) if part is not None]
+    return list(dict.fromkeys(filter(None, map(base_of, parts))))
 
 
 def missing_bases(names: list[str], and_then: str | None = None) -> ModelError:

@@ -151,6 +151,14 @@ class DiffusionUpscaler(Upscaler):
         stats.tile_retries += used is not plan
         return sample, used
 
+    def mean(self, draw: Callable[[int, Report | None], Tensor], request: RenderRequest) -> Tensor:
+        """The mean of what `draw` makes of every seed that is averaged, given the seed and its part of the report."""
+        seeds = (request.sampling or self.sampling).seeds(request.seed)
+        total = torch.zeros(())
+        for n, seed in enumerate(seeds):
+            total = total + draw(seed, part_of(request.report, n / len(seeds), (n + 1) / len(seeds)))
+        return total / len(seeds)
+
 
 class PixelDiffusionUpscaler(DiffusionUpscaler):
     """A `DiffusionUpscaler` for an encoder, a decoder that is not asked, and an `OutputGenerator`.
@@ -175,7 +183,6 @@ class PixelDiffusionUpscaler(DiffusionUpscaler):
         lr = self._pixels(source)
         look = partial(generator.condition, self.network.encoder)
         feat = self._features(look, lr, stats, generator.condition_live).rows(0, lr.inside.h)
-        total = torch.zeros(1, 3, *target, device=self.device)
         enlarged = self._enlarged(lr, size, target) if how.fidelity or relative else None
         start = torch.zeros_like(enlarged) if relative and enlarged is not None else enlarged
 
@@ -184,12 +191,11 @@ class PixelDiffusionUpscaler(DiffusionUpscaler):
                 parts = [self._spread(feat, lr.inside, target, box) for box in boxes]
                 return tuple(torch.cat(leaves) for leaves in zip(*parts, strict=True))
 
-        seeds = how.seeds(request.seed)
-        for n, seed in enumerate(seeds):
-            report = part_of(request.report, n / len(seeds), (n + 1) / len(seeds))
+        def draw(seed: int, report: Report | None) -> Tensor:
             sample = self.sampled(beside, size, seed, how, report, stats, start)
-            total += sample[..., : target.h, : target.w]
-        mean = total / len(seeds)
+            return sample[..., : target.h, : target.w]
+
+        mean = self.mean(draw, request)
         if relative and enlarged is not None:
             mean = mean + enlarged[..., : target.h, : target.w]
         picture = (mean * lr.std + lr.mean)[0].permute(1, 2, 0)

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from srcli.config.base_models import locate_base
+from srcli.config.base_models import base_of, locate_base
 from srcli.config.presets import Part, Preset, parse_preset
 from srcli.config.sampling import Sampling
 from srcli.engine.device import autocast
@@ -260,8 +260,7 @@ def without_bases(preset: Preset) -> Preset:
     """The preset with the settings of its base models in their place; the published ones where they are not here."""
 
     def settings(part: Part, key: str, subfolder: str) -> Part:
-        base = str(part.args.get("base", "dino-vitb16" if part.name == "dino" else ""))
-        if not base:
+        if not (base := base_of(part)):
             return part
         args: dict[str, Any] = {**part.args, "base": ""}
         folder = locate_base(base)

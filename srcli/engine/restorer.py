@@ -76,12 +76,13 @@ class Restorer(DiffusionUpscaler):
         self, source: Source, target: Size, request: RenderRequest, stats: RenderStats
     ) -> Iterator[np.ndarray]:
         how = request.sampling or self.sampling
-        enlarged, seeds = self.enlarged(source, target), how.seeds(request.seed)
-        total = torch.zeros(1, 3, *target)
-        for n, seed in enumerate(seeds):
-            report = part_of(request.report, n / len(seeds), (n + 0.95) / len(seeds))
-            total += self._restored(enlarged, seed, how, report, stats)[..., : target.h, : target.w].cpu()
-        sr = (total / len(seeds) * 0.5 + 0.5)[0].permute(1, 2, 0).numpy()
+        enlarged = self.enlarged(source, target)
+
+        def draw(seed: int, report: Report | None) -> Tensor:
+            restored = self._restored(enlarged, seed, how, part_of(report, 0, 0.95), stats)
+            return restored[..., : target.h, : target.w].cpu()
+
+        sr = (self.mean(draw, request) * 0.5 + 0.5)[0].permute(1, 2, 0).numpy()
         for top in range(0, target.h, STRIP):
             yield sr[top : top + STRIP]
         if request.report:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from srcli.config.base_models import base_of
 from srcli.config.presets import Kind, Part, Preset
 from srcli.errors import ModelError, PresetError
 from srcli.models import check_part, make
@@ -216,11 +217,11 @@ def assemble(preset: Preset) -> LatentRestorer:
 def _outside(network: LatentRestorer, preset: Preset) -> set[str]:
     assert preset.generator is not None
     keys: set[str] = set()
-    if preset.encoder.name == "dino" and preset.encoder.args.get("base", "dino-vitb16"):
+    if base_of(preset.encoder):
         keys |= {f"encoder.{key}" for key in network.encoder.state_dict()}
-    if preset.decoder.args.get("base"):
+    if base_of(preset.decoder):
         keys |= {f"decoder.{key}" for key in network.decoder.state_dict()}
-    if preset.generator.args.get("base"):
+    if base_of(preset.generator):
         trained = {name for name, p in network.generator.unet.named_parameters() if p.requires_grad}
         keys |= {f"generator.unet.{key}" for key in network.generator.unet.state_dict() if key not in trained}
     return keys
