@@ -25,7 +25,7 @@ ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
 _received: list[int] = []
 
 
-def mind_signals() -> None:
+def handle_signals() -> None:
     """From here on they end this process as said above; one that the caller has it ignore (`nohup`) stays ignored."""
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -38,7 +38,7 @@ def mind_signals() -> None:
     threading.Thread(target=_watch, args=(reader,), daemon=True).start()
 
 
-def end_if_told() -> None:
+def end_if_signalled() -> None:
     """The last thing that is done: end with the code of a signal if one has come; if one comes now, end at once."""
     if _received:
         _end(_received[0])  # taking libraries down would let the next signal through

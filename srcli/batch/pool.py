@@ -23,7 +23,7 @@ from srcli.batch.naming import Destination
 from srcli.batch.render import Engine
 from srcli.batch.worker import Fatal, Item, Outcome, Worker
 from srcli.errors import ModelError, ResourceError, SrcliError, as_ours
-from srcli.processes import ENDING, mind_signals
+from srcli.processes import ENDING, handle_signals
 from srcli.resources import keep_freed_memory
 
 PATIENCE = 5.0  # seconds that a process gets to clean up
@@ -217,7 +217,7 @@ def _without_interrupts() -> Iterator[None]:
 
 def serve(setup: WorkerSetup, device: str, pipe: Connection) -> None:
     """Do what comes through the pipe until it is closed."""
-    mind_signals()
+    handle_signals()
     worker = worker_on(setup, device)
     with suppress(EOFError, BrokenPipeError):
         while True:

@@ -20,7 +20,7 @@ from srcli.cli.streams import flush_stdout, guard_streams
 from srcli.config.plugins import add_file
 from srcli.errors import NothingToDoError
 from srcli.files import new_run
-from srcli.processes import end_if_told, mind_signals
+from srcli.processes import end_if_signalled, handle_signals
 from srcli.resources import keep_freed_memory
 
 COMMANDS = {  # the module of each
@@ -112,7 +112,7 @@ def root(
 def main() -> None:
     """Run the command line and exit."""
     guard_streams()
-    mind_signals()
+    handle_signals()
     keep_freed_memory()
     code: object = None
     try:
@@ -120,7 +120,7 @@ def main() -> None:
     except SystemExit as leaving:
         code = leaving.code
     except BaseException:  # of a library that was interrupted, perhaps
-        end_if_told()
+        end_if_signalled()
         raise
-    end_if_told()
+    end_if_signalled()
     sys.exit(flush_stdout(code))

@@ -206,13 +206,13 @@ class LGCAA(Generator):
     def forward(self, noisy: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The noise, or velocity, in `noisy` (B, channels, h, w), sides multiples of `multiple_of`, at t (B,)."""
         if not self.relative:
-            return self._told(noisy, t, condition)
+            return self._predicted(noisy, t, condition)
         assert condition.latent is not None
         share = self.shares[t.round().long()].reshape(-1, 1, 1, 1)
-        told = self._told(noisy - share.sqrt() * condition.latent, t, condition)
-        return told - (1 - share).sqrt() * condition.latent if self.velocity else told
+        found = self._predicted(noisy - share.sqrt() * condition.latent, t, condition)
+        return found - (1 - share).sqrt() * condition.latent if self.velocity else found
 
-    def _told(self, noisy: Tensor, t: Tensor, condition: Condition) -> Tensor:
+    def _predicted(self, noisy: Tensor, t: Tensor, condition: Condition) -> Tensor:
         tokens = self.project(condition.tokens)
         grid = {"grid": Size(*noisy.shape[-2:])}
         down, mid = self.control(

@@ -94,12 +94,12 @@ def test_what_is_told_relative_to_the_enlarged_picture_leaves_it_alone_where_it_
     )
     seen = []
 
-    def told(noisy, t, condition):  # all of it noise: the picture differs by nothing
+    def predicted(noisy, t, condition):  # all of it noise: the picture differs by nothing
         share = net.generator.shares[t.long()].reshape(-1, 1, 1, 1)
         seen.append(float(noisy.square().mean() / (1 - share).mean()))
         return noisy / (1 - share).sqrt() * (1 if prediction == "epsilon" else share.sqrt())
 
-    net.generator._told = told
+    net.generator._predicted = predicted
     engine = restorer(net, tile=8, diffusion={"prediction": prediction})
     lr = picture()
     target = Size(*(4 * side for side in lr.shape[-2:]))

@@ -36,7 +36,7 @@ Ensemble = Literal["fourier", "fourier-unweighted", "local", "local-condition"]
 Protocol = Literal["extrapolated", "official"]
 
 
-class Told(NamedTuple):
+class WeightedCondition(NamedTuple):
     """The condition of a flow, (.., channels), and the share (.., 1) that its output has; 1.0 for a single one."""
 
     condition: Tensor
@@ -102,39 +102,40 @@ class LINF(GenerativeDecoder):
         return middle + bilinear_at(prepared.lr, coord)
 
     def sample(self, prepared: LINFField, coord: Tensor, noise: Tensor | None = None) -> Tensor:
-        told = self.conditions(prepared, coord)
-        residual = self._mean(prepared, told)
+        given = self.conditions(prepared, coord)
+        residual = self._mean(prepared, given)
         if noise is not None:
-            residual = residual + self._direction(prepared, told, noise)
+            residual = residual + self._direction(prepared, given, noise)
         return residual + self._skip(prepared, coord)[0]
 
     def log_density(self, prepared: LINFField, coord: Tensor, hr: Tensor) -> Tensor:
         """Beyond the image a residual is zero, as in the authors' training."""
         skip, inside = self._skip(prepared, coord)
         residual = torch.where(inside, hr - skip, 0)
-        told = self.conditions(prepared, coord)
-        if len(told) == 1:
-            return self.imnet(residual, told[0].condition)[1]
+        given = self.conditions(prepared, coord)
+        if len(given) == 1:
+            return self.imnet(residual, given[0].condition)[1]
         # The mean of flows that are affine in the noise is affine, too: x = mean + matrix z.
         unit = torch.eye(self.imnet.dim, device=residual.device)
         each = [
-            Told(condition.unsqueeze(-2), torch.as_tensor(share).unsqueeze(-2)) for condition, share in told
+            WeightedCondition(condition.unsqueeze(-2), torch.as_tensor(share).unsqueeze(-2))
+            for condition, share in given
         ]
         matrix = self._direction(prepared, each, unit).transpose(-1, -2)
-        away = residual - self._mean(prepared, told)
+        away = residual - self._mean(prepared, given)
         z = torch.linalg.solve(matrix, away.unsqueeze(-1)).squeeze(-1)
         return -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1) - torch.linalg.slogdet(matrix).logabsdet
 
-    def _mean(self, prepared: LINFField, told: Sequence[Told]) -> Tensor:
-        return _shared(told, partial(self.imnet.mean, prepared.inverse))
+    def _mean(self, prepared: LINFField, given: Sequence[WeightedCondition]) -> Tensor:
+        return _shared(given, partial(self.imnet.mean, prepared.inverse))
 
-    def _direction(self, prepared: LINFField, told: Sequence[Told], noise: Tensor) -> Tensor:
-        return _shared(told, lambda condition: self.imnet.direction(prepared.inverse, condition, noise))
+    def _direction(self, prepared: LINFField, given: Sequence[WeightedCondition], noise: Tensor) -> Tensor:
+        return _shared(given, lambda condition: self.imnet.direction(prepared.inverse, condition, noise))
 
-    def conditions(self, prepared: LINFField, coord: Tensor) -> list[Told]:
-        """What the flows of patches around coord (B, Q, 2) are told; (B, Q, channels) each."""
+    def conditions(self, prepared: LINFField, coord: Tensor) -> list[WeightedCondition]:
+        """What the flows of patches around coord (B, Q, 2) are given; (B, Q, channels) each."""
         waves, weights = prepared.waves.at(coord, prepared.frame.size)
-        return self._told(waves.unbind(1), weights.unbind(1))
+        return self._from_waves(waves.unbind(1), weights.unbind(1))
 
     def render(self, prepared: LINFField, grid: Grid) -> Tensor:
         return self._render(prepared, grid, None)[0] + bilinear_grid(prepared.lr, grid)
@@ -155,19 +156,19 @@ class LINF(GenerativeDecoder):
         elsewhere = self._elsewhere(prepared, patches)
         waves, weights = prepared.waves.on_grid(patches), ensemble_weights(patches, prepared.lr).unsqueeze(-1)
         for rows in row_chunks(height, 4 * batch * width, device):
-            told = self._told(list(waves(rows)), list(weights[:, rows]))
+            given = self._from_waves(list(waves(rows)), list(weights[:, rows]))
             if elsewhere is not None:
                 lost, instead = elsewhere
-                told = [_where(lost[rows], *pair) for pair in zip(instead, told, strict=True)]
-            out[0][:, rows] = self._mean(prepared, told)
+                given = [_where(lost[rows], *pair) for pair in zip(instead, given, strict=True)]
+            out[0][:, rows] = self._mean(prepared, given)
             if noise is not None:
-                out[1][:, rows] = self._direction(prepared, told, noise[:, :, rows].permute(0, 2, 3, 1))
+                out[1][:, rows] = self._direction(prepared, given, noise[:, :, rows].permute(0, 2, 3, 1))
         top, left = grid.rows.start % self.patch, grid.cols.start % self.patch
         seen = (..., slice(top, top + grid.size.h), slice(left, left + grid.size.w))
         return [unfolded(part, self.patch)[seen] for part in out]
 
-    def _told(self, terms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Told]:
-        """What the flows are told, from what each neighbour contributes, (..., 2K), and its weight (..., 1)."""
+    def _from_waves(self, terms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[WeightedCondition]:
+        """What the flows are given, from what each neighbour contributes, (..., 2K), and its weight (..., 1)."""
         shares = weights
         weights = [weight.to(terms[0].dtype) for weight in weights]
         *inner, last = (layer for layer in self.layers if isinstance(layer, nn.Conv2d))
@@ -179,13 +180,16 @@ class LINF(GenerativeDecoder):
 
         if self.ensemble == "local":
             each = (last_linear(last, trunk(term)) for term in terms)
-            return [Told(condition, share.float()) for condition, share in zip(each, shares, strict=True)]
+            return [
+                WeightedCondition(condition, share.float())
+                for condition, share in zip(each, shares, strict=True)
+            ]
         if self.ensemble == "local-condition":  # weights sum to one: the last layer may follow the mean
             mixed = sum(weight * trunk(term) for weight, term in zip(weights, terms, strict=True))
-            return [Told(last_linear(last, torch.as_tensor(mixed)), 1.0)]
+            return [WeightedCondition(last_linear(last, torch.as_tensor(mixed)), 1.0)]
         if self.ensemble == "fourier":
             terms = [weight * term for weight, term in zip(weights, terms, strict=True)]
-        return [Told(last_linear(last, trunk(torch.cat(list(terms), dim=-1))), 1.0)]
+        return [WeightedCondition(last_linear(last, trunk(torch.cat(list(terms), dim=-1))), 1.0)]
 
     def _skip(self, prepared: LINFField, coord: Tensor) -> tuple[Tensor, Tensor]:
         """The bilinear image at the patches around coord (B, Q, 2), and whether their pixels lie inside it."""
@@ -194,34 +198,36 @@ class LINF(GenerativeDecoder):
         inside = (at.abs() < 1).all(-1)
         return colours.transpose(-1, -2).flatten(-2), inside.repeat(1, 1, 3)
 
-    def _elsewhere(self, prepared: LINFField, patches: Grid) -> tuple[Tensor, list[Told]] | None:
-        """Which patches (rows, columns, 1) the authors send to the centre of the image, and what is told there."""
+    def _elsewhere(self, prepared: LINFField, patches: Grid) -> tuple[Tensor, list[WeightedCondition]] | None:
+        """Which patches (rows, columns, 1) the authors send to the centre of the image, and what is given there."""
         down, right = (tensor(self._beyond(axis), prepared.lr) for axis in (patches.rows, patches.cols))
         if not self.official_border or not bool(down.any() or right.any()):
             return None
         centre = prepared.lr.new_zeros(len(prepared.lr), 1, 2)
         there = self.conditions(prepared, centre)
-        told = [Told(c.unsqueeze(1), s if isinstance(s, float) else s.unsqueeze(1)) for c, s in there]
-        return (down[:, None] | right).unsqueeze(-1), told
+        given = [
+            WeightedCondition(c.unsqueeze(1), s if isinstance(s, float) else s.unsqueeze(1)) for c, s in there
+        ]
+        return (down[:, None] | right).unsqueeze(-1), given
 
     def _beyond(self, patches: Axis) -> NDArray[np.bool_]:
         """Whether the middle pixel of each patch lies beyond the end of the axis."""
         return np.arange(patches.start, patches.stop) * self.patch + self.patch // 2 >= patches.hr
 
 
-def _shared(told: Sequence[Told], flow: Callable[[Tensor], Tensor]) -> Tensor:
-    """The output of the flow that is told something, or the mean of several."""
-    if len(told) == 1:
-        return flow(told[0].condition)
-    return torch.stack([share * flow(condition) for condition, share in told]).sum(0)
+def _shared(given: Sequence[WeightedCondition], flow: Callable[[Tensor], Tensor]) -> Tensor:
+    """The output of the flow that is given something, or the mean of several."""
+    if len(given) == 1:
+        return flow(given[0].condition)
+    return torch.stack([share * flow(condition) for condition, share in given]).sum(0)
 
 
-def _where(lost: Tensor, instead: Told, told: Told) -> Told:
+def _where(lost: Tensor, instead: WeightedCondition, given: WeightedCondition) -> WeightedCondition:
     """`instead` where `lost` (rows, columns, 1)."""
-    share = told.share
+    share = given.share
     if isinstance(share, Tensor):
         share = torch.where(lost, torch.as_tensor(instead.share), share)
-    return Told(torch.where(lost, instead.condition, told.condition), share)
+    return WeightedCondition(torch.where(lost, instead.condition, given.condition), share)
 
 
 def unfolded(patches: Tensor, side: int) -> Tensor:
