@@ -113,6 +113,7 @@ class DeviceSampler(Sampler):
         axis = torch.arange(largest, device=self.device)
         last = side - 1
         row, col = axis.view(1, -1, 1).minimum(last), axis.view(1, 1, -1).minimum(last)
+        # The source of each pixel: `dihedral` flips rows (1) and columns (2), then transposes (4).
         y = torch.where(turn & 4 > 0, col, row)
         x = torch.where(turn & 4 > 0, row, col)
         y = torch.where(turn & 1 > 0, last - y, y)
@@ -164,6 +165,7 @@ def _shuffled(keys: Tensor, sides: Tensor, largest: int) -> Tensor:
     """For each place of squares (side, side) a random number, whose last bits are its row and column."""
     axis = torch.arange(largest, device=keys.device)
     place = (axis[:, None] << _COLUMN_BITS | axis).flatten()
+    # Crops are smaller than the batch's largest.
     inside = axis[:, None].maximum(axis).flatten() < sides[:, None]
     return torch.where(inside, bits_at(keys, place) << 2 * _COLUMN_BITS | place, _NEVER)
 

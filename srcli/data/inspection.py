@@ -131,7 +131,7 @@ def perceptual_hash(pixels: U8) -> Bits:
     luma = Image.fromarray(pixels).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     waves = _waves() @ np.asarray(luma, np.float64) @ _waves().T
     signs = waves > 0
-    signs[0, 0] = False
+    signs[0, 0] = False  # of the mean, which is always positive
     return signs.ravel()
 
 

@@ -140,7 +140,7 @@ def picture_name(stem: str, scale: float | None) -> str:
     Only the factor `scale` is taken for one; any number is if it is None.
     """
     factor = r"\d+(\.\d+)?" if scale is None else re.escape(f"{scale:g}")
-    stem = re.sub(r"_SRF_[\d.]+_(HR|LR)$", "", stem)
+    stem = re.sub(r"_SRF_[\d.]+_(HR|LR)$", "", stem)  # SelfExSR's files of Set5 and others
     stem = re.sub(rf"_(HR|LR)({factor})?$", "", stem)
     return re.sub(rf"(?<=.)[_-]?x(1|{factor})$", "", stem)
 

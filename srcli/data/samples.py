@@ -159,10 +159,10 @@ class Sampler:
     def cut(self, rng: np.random.Generator, scales: Range) -> Cut:
         """The place of the next sample."""
         settings = self.settings
-        photo = int(np.searchsorted(self.share, rng.random()))
+        photo = int(np.searchsorted(self.share, rng.random()))  # in proportion to its pixels
         height, width = self.photos[photo].pixels.shape[:2]
         room = min(height, width)
-        low, high = (min(scale, room / settings.patch) for scale in scales)
+        low, high = (min(scale, room / settings.patch) for scale in scales)  # as far as the photo allows
         side = source = round(settings.patch * rng.uniform(low, high))
         if rng.random() < settings.shrink:
             source = min(round(side * rng.uniform(1.0, settings.shrink_to)), room)

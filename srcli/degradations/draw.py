@@ -81,7 +81,7 @@ def _blur(stage: Stage, rng: np.random.Generator) -> Blur:
     if rng.random() < stage.sinc:
         return _sinc(rng)
     which = int(rng.choice(len(KINDS), p=KIND_SHARES))
-    kind, round_ = KINDS[which], which % 2 == 0
+    kind, round_ = KINDS[which], which % 2 == 0  # of each kind the round one comes first
     size, sigma = _size(rng), _within(stage.sigma, rng)
     other, angle = (sigma, 0.0) if round_ else (_within(stage.sigma, rng), _within((-math.pi, math.pi), rng))
     if kind == "gaussian":

@@ -207,6 +207,7 @@ def _blocks(steps: NDArray[np.float64]) -> float:
 
 def _roughness(luma: F32, opaque: F32) -> NDArray[np.floating]:
     """Standard deviation in levels that noise would have, for every opaque, unclipped block (Immerkaer, 1996)."""
+    # A second difference along both axes, which cancels edges and slopes and keeps noise.
     bend = luma[:-2] - 2 * luma[1:-1] + luma[2:]
     bend = (bend[:, :-2] - 2 * bend[:, 1:-1] + bend[:, 2:]) / 6
     inside = luma[1:-1, 1:-1]

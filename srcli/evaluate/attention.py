@@ -81,6 +81,7 @@ def attention_windows(
     _check_inside(at, size)
     row, column = (min(max(round(place), 0), n - 1) for place, n in zip(at[::-1], size, strict=True))
     near = Box(row, column, row + 1, column + 1).grow(decoder.halo + 1, size)
+    # Features near the point are those of the whole picture: enough context, and the same window grid.
     multiple = math.lcm(encoder.multiple_of, encoder.tile_multiple)
     wide = _whole_windows(near.grow(upscaler.halo, pixels.size), multiple)
     rows, cols = near.relative_to(wide).slices

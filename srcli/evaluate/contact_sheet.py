@@ -121,7 +121,7 @@ def histogram_plot(shares: Sequence[NDArray[np.float64]], channel: int) -> U8:
     draw = ImageDraw.Draw(image)
     high = max(float(s[channel].max()) for s in shares)
     for colour, s in zip(LINES, shares, strict=False):
-        heights = np.sqrt(s[channel] / high) * (h - 6)
+        heights = np.sqrt(s[channel] / high) * (h - 6)  # the root shows rare values beside frequent ones
         points = [(i * (w - 1) / (BINS - 1), h - 3 - v) for i, v in enumerate(heights)]
         draw.line(points, fill=colour, width=2)
     return np.asarray(image)

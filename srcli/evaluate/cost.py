@@ -213,7 +213,7 @@ def flops_per_pixel(name: str, scale: float, steps: int | None = None, side: int
         upscaler.sampling = replace(sampling, steps=count, skip=0)
         counted.append(_counted(upscaler, scale, side))
     calls = (steps or sampling.steps) - sampling.skip
-    return counted[0] + (calls - 1) * (counted[1] - counted[0])
+    return counted[0] + (calls - 1) * (counted[1] - counted[0])  # every further step costs the same
 
 
 def _counted(upscaler: Upscaler, scale: float, side: int) -> float:
@@ -228,5 +228,5 @@ def flops(row: Row) -> float | None:
         return None
     name = re.sub(r"(\+(tta4?|no-limit))*$", "", row.model.partition("@")[0])
     each = flops_per_pixel(name, row.scale, row.steps)
-    views = 4 if "+tta4" in row.model else 8 if "+tta" in row.model else 1
+    views = 4 if "+tta4" in row.model else 8 if "+tta" in row.model else 1  # of a self-ensemble
     return None if each is None else each * row.width * row.height * views

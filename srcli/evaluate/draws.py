@@ -43,7 +43,7 @@ def deviation_picture(
     """The standard deviation over `samples` results, of seeds from `seed` on, as a gray PNG, and its mean in words."""
     chosen = choose(upscaler.preset, target.h / image.size[0])
     temperature = None if chosen is None else chosen.value
-    total, squares = np.zeros((2, *target, 3), np.int64)
+    total, squares = np.zeros((2, *target, 3), np.int64)  # exact in integers, and no sample is kept
     for number in range(samples):
         levels = _levels(upscaler, image, target, RenderRequest(temperature=temperature, seed=seed + number))
         total += levels

@@ -152,6 +152,7 @@ class Network(Model):
         preset = self.upscaler.preset
         if self.weights is None or self.selection or has_plugins(preset):
             return None
+        # With an exact encoder all tiles give the same bits: their size is no part of the key.
         exact = self.upscaler.network.encoder.exact
         parts = (
             self.weights,
@@ -233,9 +234,8 @@ class SelfEnsemble(Model):
         self.name = f"{model.name}+{self.mark}"
         self.family, self.params, self.weights = model.family, model.params, model.weights
         self.device, self.precision, self.limit = model.device, model.precision, model.limit
-        self.published_kind = (
-            model.published_kind
-        )  # not `published_as`: those figures are without self-ensemble
+        # Not `published_as`: those figures are without self-ensemble.
+        self.published_kind = model.published_kind
 
     @property
     def identity(self) -> str | None:

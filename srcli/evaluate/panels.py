@@ -132,6 +132,7 @@ def _common_pictures(groups: list[list[Row]], panel: Panel) -> list[list[Row]]:
 def _labels(rows: Sequence[Row]) -> list[str]:
     """Distinct names: where plain ones are equal, with the weights, then the device, then the protocol."""
     names = [label(row) for row in rows]
+    # One after the other, each only for labels that are still equal.
     extras: tuple[Callable[[Row], str], ...] = (
         lambda r: f"@{r.weights[:8]}" if r.weights else "",
         lambda r: f" {r.device} {r.precision or ''}".rstrip() if r.device else "",

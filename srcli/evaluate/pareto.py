@@ -180,7 +180,8 @@ def front(gains: Sequence[tuple[float, float]]) -> set[int]:
     kept: set[int] = set()
     last: tuple[float, float] | None = None
     best = -math.inf
-    for i in sorted(range(len(gains)), key=lambda i: gains[i], reverse=True):  # by x, then by y
+    # From the best x downwards, a point is on the front if its y is better than all before it.
+    for i in sorted(range(len(gains)), key=lambda i: gains[i], reverse=True):
         if gains[i][1] > best or gains[i] == last:
             kept.add(i)
             best, last = gains[i][1], gains[i]

@@ -190,7 +190,7 @@ def _same_temperature(figure: Figure, mean: Row) -> bool:
 def _same_metric(figure: Figure, mean: Row, metric: str) -> bool:
     protocol = mean.protocol.partition("/")[0].partition("+")[0]
     wanted = {metric.replace("-", "_")}
-    if metric in ("ssim-clit", "ssim-linf"):
+    if metric in ("ssim-clit", "ssim-linf"):  # tables say SSIM for both forms; which one is decided below
         wanted = {"ssim"}
     if mean.benchmark in LUMA_SETS and metric in ("psnr", "psnr-y"):
         wanted = {"psnr_y", "psnr"} if metric == "psnr-y" else set()
@@ -200,6 +200,7 @@ def _same_metric(figure: Figure, mean: Row, metric: str) -> bool:
         form = metric if metric != "ssim" else ("ssim-clit" if protocol == "fplia" else "ssim-linf")
         padded = "zero padding" in (figure.protocol or "")
         return padded == (form == "ssim-clit")
+    # The border is that of LINF's protocol, or LIIF's.
     if mean.benchmark == "DIV2K" and figure.metric == "psnr":
         return (figure.source in GENERATIVE) == (protocol == "linf")
     return True

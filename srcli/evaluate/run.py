@@ -114,6 +114,7 @@ def evaluate(
             found.append((order, outcome))
             if report:
                 report(outcome, number + 1, len(mine))
+    # Processes finish in any order; sorted, the rows are those of one process.
     outcomes = [outcome for _, outcome in sorted(ranks.gathered(found), key=lambda pair: pair[0])]
     rows = [o for o in outcomes if isinstance(o, Row)]
     return Evaluation(
@@ -201,9 +202,11 @@ class _Run:
     def _seeds(self, task: _Task, loaded: Pair, model: Model, draws: list[Draw]) -> Iterator[Row]:
         """Rows of results that differ in the seed alone; `diversity` looks at them together."""
         several = [m for m in self.metrics if "samples" in m.needs]
+        # Part of the key: diversity is of these.
         together = f"{[draw.seed for draw in draws]}" if several else ""
         keys = [self._key(task, loaded, model, draw, together) for draw in draws]
         known = [self._from_cache(task, model, draw, key) for draw, key in zip(draws, keys, strict=True)]
+        # `diversity` needs the pixels of all seeds: then all rows come from the cache, or none.
         if None not in known or not several:
             for draw, key, row in zip(draws, keys, known, strict=True):
                 if row is not None:

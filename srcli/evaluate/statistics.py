@@ -50,7 +50,7 @@ def bootstrap(values: Iterable[float], *, seed: int = 0) -> Interval:
     found = np.asarray(list(values), np.float64)
     if len(found) == 0:
         return Interval(math.nan, math.nan, math.nan)
-    if not np.isfinite(found).all() or len(found) < 2:
+    if not np.isfinite(found).all() or len(found) < 2:  # equal pictures have an infinite PSNR
         return Interval(fmean(found.tolist()), math.nan, math.nan)
     rng = np.random.default_rng(seed)
     index = rng.integers(0, len(found), (RESAMPLES, len(found)))

@@ -66,9 +66,8 @@ def read_animation(
         for index in range(first, header.frames):
             with pillow(source):
                 picture.seek(index)
-                now = replace(
-                    header, size=(picture.height, picture.width)
-                )  # a frame can enlarge a GIF's canvas
+                # A frame can enlarge a GIF's canvas.
+                now = replace(header, size=(picture.height, picture.width))
                 check_pixels(now, max_pixels, source.name, count=header.frames)
                 decoded = decode_frame(source, picture)
             durations.append(float(picture.info.get("duration") or 0) or SHORTEST)
@@ -154,7 +153,7 @@ class AnimationPlan:
             return options | about_options(encoding) | {"pnginfo": _text_chunks(texts)}, notes
         kept, notes = with_provenance(encoding.metadata, provenance)
         options |= about_options(replace(encoding, metadata=kept))
-        options["quality"] = 100 if encoding.lossless else encoding.quality
+        options["quality"] = 100 if encoding.lossless else encoding.quality  # of lossless WebP, the effort
         if name == "webp":
             return options | {"lossless": encoding.lossless, "allow_mixed": False}, notes
         options["duration"] = _rounded(timing.durations, 1)

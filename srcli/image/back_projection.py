@@ -46,7 +46,7 @@ class Projection:
             if np.abs(rest).max() < CLOSE:
                 break
             spread = _turned(self.across.spread(_turned(self.down.spread(rest))))
-            np.clip(sr + spread, 0, 1, out=sr)
+            np.clip(sr + spread, 0, 1, out=sr)  # which moves it away again: hence several rounds
         return sr
 
     def psnr(self, sr: F32, lr: F32, *, levels: int | None = None) -> float:

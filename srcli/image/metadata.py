@@ -96,9 +96,8 @@ def exif_of(source: Source, picture: Picture) -> Directory | None:
             block = bytes.fromhex("".join(legacy.split("\n")[3:]))
         else:
             with source.keeping_position():
-                block = find_chunks(source.stream, b"eXIf", end=b"IEND").get(
-                    b"eXIf"
-                )  # it may follow the pixels
+                # It may follow the pixels.
+                block = find_chunks(source.stream, b"eXIf", end=b"IEND").get(b"eXIf")
     block = block.removeprefix(b"Exif\0\0") if isinstance(block, bytes) else None
     return parse_exif(block) if block else None
 

@@ -75,9 +75,8 @@ def _network() -> Any:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     try:
-        torch.load(
-            path, map_location="cpu", weights_only=True
-        )  # refuses pickles with code, which the package runs
+        # Refuses pickles with code, which the package would run.
+        torch.load(path, map_location="cpu", weights_only=True)
         return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], str(path))
     except Exception as error:  # of any kind, with a damaged or foreign file
         raise ModelError(f"{path} holds no weights of Inception-v3: {error}.") from error

@@ -112,6 +112,7 @@ class _AutoEncoder(TrainingLoss):
         if self.discriminator is None or self.step < self.discriminator_from:
             return loss
         self.shown = hr, sr.detach()
+        # Here only the decoder learns from its judgement; the discriminator does in `discriminator_loss`.
         self.discriminator.requires_grad_(requires_grad=False)
         fooled = generator_loss(self.discriminator(sr).float())
         self.discriminator.requires_grad_(requires_grad=True)

@@ -67,6 +67,7 @@ class _LatentDiffusion(TrainingLoss):
         noisy = with_noise(sample, noise, self.alphas.to(sample.device)[t])
         error = (generator(noisy, t, known.condition).float() - noise).square().mean((1, 2, 3))
         if self.min_snr:
+            # Weight min(ratio, limit) / ratio: steps with little noise weigh less.
             ratio = snr(self.alphas.to(sample.device)[t])
             error = error * ratio.clamp(max=self.min_snr) / ratio
         return error.mean()

@@ -301,7 +301,7 @@ class Teacher:
             return self_ensemble_mean(self.network, batch)
         pixel = batch.cell[:, None, None]
         at = pixels_around(batch.coord, batch.cell, math.isqrt(batch.hr.shape[2]))
-        coord = at.maximum(pixel / 2 - 1).minimum(1 - pixel / 2)  # the edge's where there are none
+        coord = at.maximum(pixel / 2 - 1).minimum(1 - pixel / 2)  # beyond the picture, the edge's pixels
         pixels = batch._replace(coord=coord.flatten(1, 2), hr=batch.hr.flatten(1, 2))
         return self_ensemble_mean(self.network, pixels).unflatten(1, batch.hr.shape[1:3])
 

@@ -230,12 +230,13 @@ def cut_to_fit(
         free //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     room = int(free * SHARE) - trainer.bytes_to_come
     one = _measured(trainer, loader.heaviest(1), room)
+    # A step takes gradients + sample * (samples of a pass).
     sample, gradients = one or (room, 1)
     if one and batch > 1 and gradients + batch * sample > room:
         two = _measured(trainer, loader.heaviest(2), room)
         sample = min(sample, two[0] // 2) if two else room
     most = 0 if one is None else max(1, (room - gradients) // sample)
-    most = min(trainer.ranks.gathered([most]))
+    most = min(trainer.ranks.gathered([most]))  # all processes pass alike
     if not most:
         raise ResourceError(
             f"gradients and the optimizer's state take {in_words(trainer.bytes_to_come)}, and with them a step on one sample "

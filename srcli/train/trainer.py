@@ -219,11 +219,11 @@ class Trainer:
     @property
     def bytes_to_come(self) -> int:
         """Bytes that the optimisers will take at their first step; 0 after it."""
-        halves = 1 if self.recipe.optim.optimiser == "adamw-8bit" else 4
+        size = 1 if self.recipe.optim.optimiser == "adamw-8bit" else 4  # bytes of a moment; Adam keeps two
         pairs = [(self.optimiser, self.parameters)]
         if self.adversary:
             pairs.append((self.adversary.optimiser, self.adversary.parameters))
-        return sum(2 * halves * p.numel() for optimiser, own in pairs if not optimiser.state for p in own)
+        return sum(2 * size * p.numel() for optimiser, own in pairs if not optimiser.state for p in own)
 
     def _seed(self, *place: int) -> None:
         """Make an objective's noise a function of the step, so that a resumed run draws the same."""

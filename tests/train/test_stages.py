@@ -250,9 +250,8 @@ STAGES = {  # network, objective, what is frozen, beginnings of the names of wha
 def test_a_stage_moves_what_it_trains_and_nothing_else(stage, tmp_path):
     network, objective, freeze, expected = STAGES[stage]
     trainer = trainer_of(tmp_path, network, objective, freeze)
-    if (
-        stage == "fidelity"
-    ):  # a window's values beyond the edge are zero: fidelity and its branch have a gradient
+    # A window's values beyond the edge are zero: fidelity and its branch have a gradient.
+    if stage == "fidelity":
         trainer.network.decoder.temperature.fill_(0.5)
     before = weights_of(trainer.network)
     for parts in batches(trainer, 3):
