@@ -114,4 +114,4 @@ def settle(run: Run, out: Path, notify: Callable[[str], None]) -> None:
     file = Path(preset.encoder.args["file"])
     plain, about = network_of(read_state(file), fixed_scale_preset(file), str(file))
     about = replace(about, name=preset.name, weights=preset.weights, training=run.trainer.preset.training)
-    save(out / "last.safetensors", plain, about, half=True)
+    save(out / "last.safetensors", plain, about)
