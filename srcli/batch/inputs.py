@@ -1,7 +1,7 @@
 """Which files a command line means: files, folders, patterns, lists and standard input, in the order given.
 
 A name that exists is that file, whatever characters it has; only then is it read as a pattern or a list. What is
-found in folders and by patterns is filtered to pictures, and the droppings of operating systems are ignored.
+found in folders and by patterns is filtered to pictures; files that operating systems leave behind are ignored.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STDIN = "-"
 URI = re.compile(r"([a-z][a-z0-9+.]+)://(.+)", re.DOTALL)  # a scheme of one letter is a drive of Windows
 EXTRA_HINT = 'Install the extra: pip install "srcli[ray]"'  # for object storage, and for clusters
 
-# Pictures all the same: that they are passed over is said.
+# Pictures that cannot be read: a note counts those that are passed over.
 UNREADABLE = frozenset(
     {".jxl", ".jp2", ".j2k", ".jpf", ".jpx", ".jxr", ".exr", ".hdr", ".psd", ".psb", ".svg", ".svgz", ".pdf"}
     | {".pcx", ".dds", ".qoi", ".xcf", ".eps", ".ai", ".pam", ".pfm", ".cur", ".icns", ".wmf", ".emf"}

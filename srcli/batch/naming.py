@@ -202,7 +202,7 @@ def results_of_others(sources: Sequence[Source], manifest: Manifest | None = Non
     stems, there, made = set[str](), set[str](), set[Source]()
     for path in files.values() if origins else ():
         stems.add(path.stem)
-        with suppress(OSError):  # said when its turn comes
+        with suppress(OSError):  # reported when it is read
             if path.stat().st_size in lengths:
                 with path.open("rb") as file:
                     there.add(content_id(*content_of(file)))

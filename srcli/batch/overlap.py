@@ -185,7 +185,7 @@ class Overlap:
         records, error = list[Record](), None
         try:
             records = [result.rendered.result().result()]
-        except Exception as problem:  # the picture's own, or a bug: the caller is told in its turn
+        except Exception as problem:  # of this picture, or a bug: yielded in the order of inputs
             error = problem
         self._under_way.popleft()
         if result.item is not self._broken:

@@ -253,7 +253,7 @@ def output_words(
 
 
 def _form(header: Header, settings: Settings) -> tuple[str, Depth, list[str]]:
-    """Format and depth of an output, and what is said of them."""
+    """Format and depth of an output, and notes on them."""
     depth, is_animation = (
         settings.encoding.get("bit_depth", "keep"),
         settings.frames == "all" and header.frames > 1,
@@ -332,7 +332,7 @@ def _with_existing_output(job: Job, path: Path, picture: OpenInput, settings: Se
         for model in _possible_models(made.get("model") or (entry and entry.model), settings.model.preset):
             if _fingerprint(job, picture, settings, model["sha256"]) == fingerprint:
                 is_current = True
-                # The limit is not told of what was made before.
+                # An old output does not record whether there was a limit.
                 job = replace(job, fingerprint=fingerprint, model=model, limit=None)
                 why = f"up to date, made by {model['name']}; --upgrade makes it again"
     content = made.get("content") or (None if entry is None else entry.content)

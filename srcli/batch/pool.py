@@ -34,15 +34,15 @@ W = TypeVar("W")
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """What every worker is told, with the CPU's threads for each; all of it can be sent to another process."""
+    """What a worker needs to start; can be sent to another process."""
 
     settings: Settings
     place: Destination
-    threads: int
+    threads: int  # of the CPU, for each worker
 
 
 class Died(NamedTuple):
-    """The end of a worker, in words, in the place of its answer."""
+    """Takes the place of an answer where the worker has ended."""
 
     how: str
 

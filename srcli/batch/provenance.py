@@ -103,7 +103,7 @@ def read_origin(path: Path) -> str | None:
         if path.stat().st_size <= BLOCK and PROVENANCE_KEY.encode() not in path.read_bytes():
             return None  # nearly always, and seven times as fast
         made = read_provenance(path)
-    except Exception:  # whatever is wrong with it is said when its turn comes
+    except Exception:  # whatever is wrong with it is reported when it is read
         return None
     return None if made is None else str(made.get("in_content") or "")
 

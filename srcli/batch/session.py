@@ -89,7 +89,7 @@ class Results:
             return
         whole = self._kept if self.many else self._kept[0]
         self.console.result(json.dumps(whole, indent=2, ensure_ascii=False), asked=True)
-        self.style = "jsonl"  # said; once is enough
+        self.style = "jsonl"  # printed; an interrupt may call this again
 
 
 def as_json(record: Record) -> str:
@@ -225,7 +225,7 @@ class Batch:
                 raise error.cause from None
 
     def _report(self, outcome: Outcome) -> None:
-        """Report what became of one input; what would be the same for every picture is raised."""
+        """Report what became of one input; raise what would be the same for every picture."""
         source, error = outcome.item[1], outcome.error
         for record in outcome.records:
             self._done(record)
@@ -289,7 +289,10 @@ class Batch:
         return sys.stdin.buffer.read() if source.path is None else None
 
     def _select(self, sources: list[Source]) -> tuple[list[Item], dict[Source, SrcliError]]:
-        """The inputs with their numbers, less results of others among them; and what cannot be done, which is said."""
+        """The inputs that are to be enlarged, with their numbers, and errors (reported here) of those that cannot be.
+
+        Results of earlier runs among them are left out.
+        """
         left = set()
         if len(sources) > 1 and not self.include_outputs:
             left = results_of_others(sources, self.settings.manifest)
@@ -300,7 +303,7 @@ class Batch:
         gone = set(left)
         for made, origin in clashes.inputs:
             if made is origin or made in gone or origin in gone or origin in refused:
-                continue  # refused when its turn comes; said already
+                continue  # planning refuses it; or it is dealt with already
             error = self._conflict(made, origin)
             if error is None and not self.include_outputs:
                 left.add(made)

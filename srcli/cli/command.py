@@ -79,7 +79,7 @@ class Command(OurHelp, TyperCommand):
     basic: tuple[str, ...] = ()  # options that --help tells, by the names of fields; all where it is empty
     kinds: Mapping[str, tuple[Any, Any]] = {}  # by parameter: the type of its values, and its `OptionInfo`
     bare: Mapping[str, str] = {}  # what is meant by an option that no X,Y follows
-    # What to write in place of an earlier option, with {} for its value; that is done, and said.
+    # What to write in place of an earlier option, with {} for its value; it is replaced, with a note.
     moved: Mapping[str, str] = {}
     gone: Mapping[str, str] = {}  # what to do instead of an option that has left; that is the error
 

@@ -173,7 +173,7 @@ class Console:
             self._bar.start()
 
     def summary(self, text: str) -> None:
-        """A line on stderr about what failed, said even where only errors are wanted."""
+        """A line on stderr about what failed, printed with --quiet too."""
         say(text)
 
     def _say(self, text: str) -> None:

@@ -113,7 +113,7 @@ def evaluate(request: Request) -> None:
 def _temperatures(
     text: str, models: Sequence[Model], scales: Sequence[float], console: Console
 ) -> list[float]:
-    """Those asked for; none means each model's own."""
+    """Those of --temperature; an empty list means each model's own."""
     from srcli.config.presets import list_presets
     from srcli.config.temperature import is_generative, parse_temperatures, warning
 
@@ -156,7 +156,7 @@ def _thresholds(pairs: Sequence[str]) -> dict[str, float]:
 def _metrics(
     text: str | None, thresholds: dict[str, float], *, scored: bool
 ) -> tuple[list[Metric], dict[str, str], list[str]]:
-    """The metrics asked for or the default ones, those of them that are missing and why, and what else to say."""
+    """Metrics to measure, why some of those that were asked for cannot be, and notes on optional ones."""
     from srcli.metrics import DEFAULT, OPTIONAL, find_metrics
 
     notes: list[str] = []

@@ -126,7 +126,7 @@ def _no_option(name: str, context: Any, see: str) -> UsageError:
 
 
 def no_command(args: Sequence[str], context: Any) -> UsageError:
-    """What is said of a first word that is no command."""
+    """The error for a first word that is no command, with what was probably meant."""
     known, path, word = list(context.command.commands), context.command_path, args[0]
     what = f"no command '{word}'."
     if context.parent is None and (Path(word).suffix or Path(word).exists()):

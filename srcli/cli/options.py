@@ -177,7 +177,7 @@ def go_offline() -> None:
 
 
 def current(model: str, note: Callable[[str], None] = say) -> str:
-    """The model to use for one that was named: itself, or the successor of one that has left, which is said."""
+    """The model to use for one that was named: itself, or the successor of one that is gone, with a note."""
     new = successor(model)
     if new is not None:
         note(f"'{model}' has been replaced; its successor '{new}' is used")

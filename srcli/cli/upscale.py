@@ -105,7 +105,7 @@ def upscale(request: Request) -> None:
 
 
 def loaded(model: Model, device: str, console: Console, sources: Sequence[Source]) -> Engine:
-    """The network for this process, which is told with --verbose; how long a slow one takes is said for `sources`."""
+    """The network for this process; notes how long a slow one takes for `sources`, and with --verbose where it runs."""
     upscaler = model.load(device)
     where = f"{upscaler.device} ({upscaler.device_reason}) in {upscaler.precision}"
     console.detail(f"{upscaler.preset.title} on {where}")
@@ -292,7 +292,7 @@ def _record(request: Request) -> tuple[Shard | None, Manifest | None]:
 
 
 def _found(request: Request, console: Console) -> Found:
-    """The pictures that are named; where there are none and results are JSON, that is said as JSON too."""
+    """The pictures that are named; with --json the error for none is JSON, too."""
     words, output = request.inputs or [], request.output
     try:
         return find_inputs(

@@ -1,4 +1,4 @@
-"""Everything that can be asked of `srcli upscale`: its options, and what became of earlier ones."""
+"""The options of `srcli upscale`, earlier ones, and values from words such as --encode chroma=420,dither."""
 
 from __future__ import annotations
 
