@@ -7,23 +7,25 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from srcli import __version__
-from srcli.batch.degradation import RealWorld
-from srcli.batch.inputs import Source
-from srcli.batch.loading import Model
-from srcli.batch.manifest import Manifest
-from srcli.batch.sizes import SizeRule, Target
-from srcli.config.presets import Preset
 from srcli.config.sampling import Sampling, choose_sampling, is_sampled
 from srcli.config.temperature import Asked, Chosen, choose
-from srcli.engine.temperature_map import TemperatureMap
-from srcli.errors import SrcliError
 from srcli.geometry import Size
-from srcli.image.colour_transfer import TransferMethod
 from srcli.image.formats import OPTIONS, Depth
-from srcli.image.probe import Header
+
+if TYPE_CHECKING:
+    from srcli.batch.degradation import RealWorld
+    from srcli.batch.inputs import Source
+    from srcli.batch.loading import Model
+    from srcli.batch.manifest import Manifest
+    from srcli.batch.sizes import SizeRule, Target
+    from srcli.config.presets import Preset
+    from srcli.engine.temperature_map import TemperatureMap
+    from srcli.errors import SrcliError
+    from srcli.image.colour_transfer import TransferMethod
+    from srcli.image.probe import Header
 
 Status = Literal["planned", "done", "skipped", "failed"]
 Exists = Literal["auto", "skip", "overwrite"]

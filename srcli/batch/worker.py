@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -23,10 +23,12 @@ from srcli.batch.render import AnimatedRendering, Engine, Rendering
 from srcli.engine.request import Report
 from srcli.errors import ImageError, ResourceError, SrcliError
 from srcli.files import remove_leftovers, write_error
-from srcli.image.animation import AnimationPlan, read_animation
 from srcli.image.read import Image
 from srcli.image.write import OutputPlan, plan_output
 from srcli.resources import made_folder, nearest_folder
+
+if TYPE_CHECKING:
+    from srcli.image.animation import AnimationPlan
 
 RESOLUTION_TAGS = (282, 283, 296)  # of EXIF
 Item = tuple[int, Source]  # an input's number, from 1, and the input
@@ -167,7 +169,11 @@ class Worker:
             keep_alpha=self.settings.alpha != "drop",
             **self.settings.encoding | ({} if timing is None else {"bit_depth": "8"}),
         )
-        return Loaded(job, images, output if timing is None else AnimationPlan(output, timing))
+        if timing is None:
+            return Loaded(job, images, output)
+        from srcli.image.animation import AnimationPlan
+
+        return Loaded(job, images, AnimationPlan(output, timing))
 
     def rendering(self, work: PreparedInput, number: int) -> Rendering:
         """A result, ready to be rendered; its network is loaded."""
@@ -228,6 +234,8 @@ def _images(job: Job, picture: OpenInput, settings: Settings) -> tuple[tuple[Ima
     """The picture, or all of an animation and their timing."""
     timing = None
     if job.frames is not None:
+        from srcli.image.animation import read_animation
+
         animation = read_animation(picture.file, max_pixels=settings.max_input_pixels)
         images, timing = animation.frames, animation.timing
     else:

@@ -20,10 +20,10 @@ from typer.core import TyperCommand, TyperGroup
 from typer.models import OptionInfo
 
 from srcli.cli.console import print_error, say
-from srcli.cli.help import help_text
 from srcli.cli.mistakes import as_usage, check_for_mistakes, no_command, typed_value
 from srcli.errors import UsageError, as_ours
 
+NOISE, DIFFUSION = "Models that draw noise", "Diffusion models"  # panels of options that other models lack
 WRONG_USAGE: Any = typer.BadParameter.__mro__[1]  # what Typer raises for all of it
 OFF = ("", "0", "false", "f", "no", "n", "off")  # what a variable says to leave a switch as it is
 ON = ("1", "true", "t", "yes", "y", "on")
@@ -64,6 +64,8 @@ class OurHelp:
         return found
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
+        from srcli.cli.help import help_text
+
         formatter.write(help_text(self, ctx) + "\n")
 
 
@@ -94,6 +96,8 @@ class Command(OurHelp, TyperCommand):
         own = args[: args.index("--")] if "--" in args else args
         wanted = {"-h", "--help", "--help-all"}.intersection(own)
         if wanted and not ctx.resilient_parsing:
+            from srcli.cli.help import help_text
+
             print(help_text(self, ctx, full="--help-all" in wanted, model=typed_value(own, "-m", "--model")))
             raise typer.Exit
         try:
@@ -136,6 +140,8 @@ class Group(OurHelp, TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args and not ctx.resilient_parsing:
+            from srcli.cli.help import help_text
+
             print(help_text(self, ctx))
             raise typer.Exit(UsageError.code)
         try:

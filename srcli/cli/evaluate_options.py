@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from srcli.cli import options
-from srcli.cli.command import option
-from srcli.cli.help import DIFFUSION, NOISE
+from srcli.cli.command import DIFFUSION, NOISE, option
 from srcli.config.presets import DEFAULT_PRESET, Preset
 from srcli.config.sampling import Sampling, checked_steps, choose_sampling, is_sampled
 from srcli.errors import UsageError

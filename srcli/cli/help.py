@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from srcli.cli.command import DIFFUSION, NOISE
 from srcli.cli.console import terminal_width, wrapped
 from srcli.config.presets import Preset
 from srcli.config.sampling import is_sampled
 from srcli.config.temperature import is_generative
 
-NOISE, DIFFUSION = "Models that draw noise", "Diffusion models"
 METHODS: dict[str, tuple[Callable[[Preset], bool], str]] = {  # which models have it, and one of them
     NOISE: (lambda preset: is_generative(preset) or is_sampled(preset), "rlfn-linf-s"),
     DIFFUSION: (is_sampled, "fplia-small"),

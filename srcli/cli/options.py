@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from srcli.cli.command import option
+from srcli.cli.command import DIFFUSION, NOISE, option
 from srcli.cli.console import say
-from srcli.cli.help import DIFFUSION, NOISE
 from srcli.config.presets import Preset, successor
 from srcli.config.sampling import Sampling, check_sampled, choose_sampling
 from srcli.errors import ExistsError, ModelError, UsageError, suggest

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from srcli.cli import options
-from srcli.cli.command import argument, option
-from srcli.cli.help import DIFFUSION, NOISE
+from srcli.cli.command import DIFFUSION, NOISE, argument, option
 from srcli.cli.options import number, one_of, parse_bytes, parse_colour, settings
 from srcli.config.presets import DEFAULT_PRESET, REAL_WORLD_PRESET
 from srcli.errors import UsageError
