@@ -319,7 +319,7 @@ def _result(photo: U8, lr: U8, model: Model, column: Column, crop: Crop, seed: i
 def numbers_text(numbers: list[Measured], protocol: str, size: tuple[int, int], *, json: bool) -> str:
     """What was measured on pictures of `size` (height, width), as a table or as JSON."""
     if json:
-        plain = [{**asdict(m), "values": finite(m.values)} for m in numbers]
+        plain = [finite(asdict(m)) for m in numbers]
         return json_text({"protocol": protocol, "width": size[1], "height": size[0], "measured": plain})
     names = list(numbers[0].values)
     lines = [
@@ -334,13 +334,15 @@ def results_text(grid: Grid, *, json: bool) -> str:
     cells = [shown for line in grid.results.values() for shown in line if shown]
     if json:
         plain = [
-            {
-                "model": s.model,
-                **asdict(s.column),
-                "width": s.size[1],
-                "height": s.size[0],
-                "psnr": str(s.psnr) if s.psnr == float("inf") else s.psnr,
-            }
+            finite(
+                {
+                    "model": s.model,
+                    **asdict(s.column),
+                    "width": s.size[1],
+                    "height": s.size[0],
+                    "psnr": s.psnr,
+                }
+            )
             for s in cells
         ]
         return json_text({"protocol": find_protocol("rgb").label, "results": plain})

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from srcli import __version__
 from srcli.engine.branch_map import ABOUT, summary
 from srcli.evaluate.published import PublishedRow, References
-from srcli.evaluate.rows import GIVEN, Mean, Row, group_key, means, set_key
+from srcli.evaluate.rows import GIVEN, Mean, Row, finite, group_key, means, set_key
 from srcli.evaluate.statistics import compare, gain, interval_of, label
 from srcli.evaluate.tables import Table, number
 from srcli.metrics import METRICS, Metric
@@ -242,7 +242,7 @@ def document(evaluation: Evaluation, options: Options) -> dict[str, object]:
             {"benchmark": mean.benchmark, "scale": mean.scale, **asdict(row)}
             for mean, row in _printed(all_means, evaluation.metrics, options)
         ],
-        "comparisons": [_clean(asdict(c)) for c in _comparisons(evaluation, options)],
+        "comparisons": [finite(asdict(c)) for c in _comparisons(evaluation, options)],
         "selection": summary(evaluation.choices),
         "rows": [row.to_dict() for row in evaluation.rows],
         "failed": [asdict(failure) for failure in evaluation.failures],
@@ -275,17 +275,4 @@ def _mean_document(
             family: {name: g for name in names if (g := gain(mean, all_means, family, name)) is not None}
             for family in FAMILIES
         }
-    return _clean(found)
-
-
-def _clean(table: Mapping[str, object]) -> dict[str, object]:
-    """With None for NaN and "inf" for infinity, which JSON cannot hold."""
-
-    def plain(x: object) -> object:
-        if isinstance(x, float) and not math.isfinite(x):
-            return None if math.isnan(x) else str(x)
-        if isinstance(x, Mapping):
-            return _clean(x)
-        return [plain(v) for v in x] if isinstance(x, list | tuple) else x
-
-    return {key: plain(value) for key, value in table.items()}
+    return finite(found)

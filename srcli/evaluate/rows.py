@@ -167,9 +167,17 @@ def _known_mean(rows: list[Row], part: str) -> float | None:
     return fmean(known) if known else None
 
 
-def finite(values: Mapping[str, float]) -> dict[str, float | str]:
-    """The values, with the text "inf" for infinity, which JSON cannot hold."""
-    return {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
+def finite(table: Mapping[str, object]) -> dict[str, Any]:
+    """The table, also within, with None for NaN and the text "inf" for infinity, which JSON cannot hold."""
+
+    def plain(x: object) -> object:
+        if isinstance(x, float) and not math.isfinite(x):
+            return None if math.isnan(x) else str(x)
+        if isinstance(x, Mapping):
+            return finite(x)
+        return [plain(v) for v in x] if isinstance(x, list | tuple) else x
+
+    return {key: plain(value) for key, value in table.items()}
 
 
 def _typed(value: Any, hint: str) -> Any:

@@ -60,19 +60,19 @@ class _LatentDiffusion(TrainingLoss):
         with torch.no_grad():
             if self.step == 0 and self.normalise:  # before conditions are made, which may be latents
                 set_latent_scale(generator, autoencoder_of(network).moments(picture_of(batch))[0].float())
-            known = self._known(network, batch)
-            sample = generator.normalised(posterior_sample(known.mean, known.deviation))
+            frozen = self._frozen(network, batch)
+            sample = generator.normalised(posterior_sample(frozen.mean, frozen.deviation))
         t = torch.randint(len(self.alphas), (len(sample),), device=sample.device)
         noise = torch.randn_like(sample)
         noisy = with_noise(sample, noise, self.alphas.to(sample.device)[t])
-        error = (generator(noisy, t, known.condition).float() - noise).square().mean((1, 2, 3))
+        error = (generator(noisy, t, frozen.condition).float() - noise).square().mean((1, 2, 3))
         if self.min_snr:
             # Weight min(ratio, limit) / ratio: steps with little noise weigh less.
             ratio = snr(self.alphas.to(sample.device)[t])
             error = error * ratio.clamp(max=self.min_snr) / ratio
         return error.mean()
 
-    def _known(self, network: ImplicitSR, batch: Batch) -> FrozenOutputs:
+    def _frozen(self, network: ImplicitSR, batch: Batch) -> FrozenOutputs:
         def compute(which: list[int] | slice) -> tuple[Tensor, ...]:
             found = frozen_outputs(network, batch.lr[which], picture_of(batch)[which])
             return tuple(part for part in found if part is not None)
@@ -86,12 +86,12 @@ class _LatentDiffusion(TrainingLoss):
         draw = torch.Generator().manual_seed(0)
         alphas, errors = self.alphas, []
         for lr, hr in pairs:
-            known = frozen_outputs(network, lr, hr)
-            sample = generator.normalised(known.mean)
+            frozen = frozen_outputs(network, lr, hr)
+            sample = generator.normalised(frozen.mean)
             for level in LEVELS:
                 t = torch.full((1,), int(level * len(alphas)), device=lr.device)
                 noise = torch.randn(sample.shape, generator=draw).to(lr.device)
-                predicted = generator(with_noise(sample, noise, alphas.to(lr.device)[t]), t, known.condition)
+                predicted = generator(with_noise(sample, noise, alphas.to(lr.device)[t]), t, frozen.condition)
                 errors.append((predicted.float() - noise).square().mean())
         return {"noise told": float(-10 * torch.stack(errors).mean().log10())}
 

@@ -176,7 +176,7 @@ def linf_stage_2(
     if min(nll, l1, perceptual) < 0:
         raise ValueError("weights of losses are at least 0")
     judge = classifier(backbone, weights) if perceptual else None
-    mentor = Teacher(teacher, share) if teacher else None
+    ensemble = Teacher(teacher, share) if teacher else None
 
     def density(network: ImplicitSR, batch: Batch) -> Tensor:
         return nll * _query(network, batch).negative_log_density()
@@ -189,7 +189,7 @@ def linf_stage_2(
         return nll * query.negative_log_density() + picture_losses(query, target(batch))
 
     def target(batch: Batch) -> Tensor:
-        return _by_channel(batch.hr if mentor is None else mentor.target(batch))
+        return _by_channel(batch.hr if ensemble is None else ensemble.target(batch))
 
     def picture_losses(query: _Query, target: Tensor) -> Tensor:
         decoder, prepared, coord, hr = query
@@ -310,11 +310,11 @@ def self_ensemble(*, teacher: str | None = None, share: float = 0.9) -> tuple[Ob
     """Mean squared error to a mix of the true colours and a teacher's, see `Teacher`."""
     if teacher is None:
         raise ValueError("a preset or weights file that teaches is needed: objective.teacher")
-    mentor = Teacher(teacher, share)
+    ensemble = Teacher(teacher, share)
 
     def loss(network: ImplicitSR, batch: Batch) -> Tensor:
         prediction = network(batch.lr, batch.coord, batch.cell, batch.stages)
-        return (prediction.float() - mentor.target(batch)).square().mean()
+        return (prediction.float() - ensemble.target(batch)).square().mean()
 
     return (loss,)
 
