@@ -232,7 +232,8 @@ class _Search:
                     self.found.missing.append((uri, error.message))
                     continue
                 hidden = any(part.startswith(".") or part.lower() in JUNK_FOLDERS for part in under.parts)
-                if named or not (hidden or self._left_out(path) or not self._is_picture(path.name)):
+                hidden |= self.leave_out is not None and absolute(path).startswith(self.leave_out + os.sep)
+                if named or not (hidden or not self._is_picture(path.name)):
                     self.found.sources.append(Source(path, under, named, uri))
                 self.found.many |= not named
         except NothingToDoError as error:
@@ -240,9 +241,6 @@ class _Search:
             return
         if len(self.found.sources) == before:
             self.found.missing.append((word, f"{word} holds no image."))
-
-    def _left_out(self, path: Path) -> bool:
-        return self.leave_out is not None and absolute(path).startswith(self.leave_out + os.sep)
 
     def _add_pattern(self, pattern: str) -> None:
         before = len(self.found.sources)

@@ -9,6 +9,7 @@ others, and machines need not talk to each other.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -176,13 +177,9 @@ def manifest_paths(place: Path, shard: Shard | None) -> tuple[Path, list[Path]]:
     if place.suffix.lower() != SUFFIX:
         raise UsageError(f"--manifest takes a {SUFFIX} file, got '{place}'.")
     stem = place.name[: -len(SUFFIX)]
-    beside = sorted(place.parent.glob(f"{_escaped(stem)}.*-of-*{SUFFIX}")) if place.parent.is_dir() else []
+    beside = sorted(place.parent.glob(f"{glob.escape(stem)}.*-of-*{SUFFIX}")) if place.parent.is_dir() else []
     own = place if shard is None else place.with_name(f"{stem}.{shard.index}-of-{shard.count}{SUFFIX}")
     return own, [place, *beside]
-
-
-def _escaped(stem: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in stem)
 
 
 # --- shares: which of several machines does which picture ---------------------------------------------------------

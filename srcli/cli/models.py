@@ -195,7 +195,9 @@ def verify(
     from srcli.weights.download import base_verdicts
     from srcli.weights.files import find, imported_files, known_hash, locate, resolve
 
-    bases, others = split_bases(names) if names else (_bases_here(), [])
+    bases, others = (
+        split_bases(names) if names else ([name for name in sorted(base_names()) if locate_base(name)], [])
+    )
     if not names:
         others = [*(p.name for p in list_presets() if locate(p)), *(path.stem for path in imported_files())]
     presets = [resolve(name) for name in others]
@@ -298,7 +300,3 @@ def _base_rows() -> Iterator[tuple[str, ...]]:
             f"here: {folder}" if folder else f"to be fetched (models pull {name}), or {about.variable}=FOLDER"
         )
         yield name, _size(about.size), about.license, where
-
-
-def _bases_here() -> list[str]:
-    return [name for name in sorted(base_names()) if locate_base(name)]
