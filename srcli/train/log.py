@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LOG = "log.jsonl"
 
 
-class Record:
+class RunLog:
     """The log of a run in folder `out`: `log.jsonl`, and TensorBoard's files in `tensorboard/`.
 
     Lines of steps after `step`, which a killed process may have left, are dropped. Raises ModelError (TensorBoard is

@@ -25,7 +25,7 @@ from srcli.train.log import (
     CheckedWithin,
     Limits,
     Progress,
-    Record,
+    RunLog,
     StoppedError,
     dump_batches,
     model_card,
@@ -89,10 +89,10 @@ def train(
         if resume == "no":
             begin_anew(out)
         write_atomically(out / CONFIGURATION, json.dumps(run.configuration, indent=2).encode())
-        record = Record(out, run.trainer.step, tensorboard=options.tensorboard)
-        record.start(run.trainer.step, place, ranks.world)
-        ended = _loop(run, out, limits or Limits(), options, record, report, notify)
-        record.close()
+        log = RunLog(out, run.trainer.step, tensorboard=options.tensorboard)
+        log.start(run.trainer.step, place, ranks.world)
+        ended = _loop(run, out, limits or Limits(), options, log, report, notify)
+        log.close()
         settle(run, out, notify)
         parameters = count_parameters(run.trainer.network)
         card = model_card(recipe, run.photos, run.trainer.taught, run.trainer.step, run.validated, parameters)
@@ -105,11 +105,11 @@ def _loop(
     out: Path,
     limits: Limits,
     options: RunOptions,
-    record: Record | None = None,
+    log: RunLog | None = None,
     report: Report | None = None,
     notify: Callable[[str], None] = lambda _line: None,
 ) -> int | None:
-    """The steps of this call; the signal that ended them. Only the process with a `record` writes."""
+    """The steps of this call; the signal that ended them. Only the process with a `log` writes."""
     trainer, optim, every = run.trainer, run.recipe.optim, run.recipe.validation.every
     begin, spent, waited, within = trainer.step, 0.0, 0.0, False
     progress: Progress | None = None
@@ -148,11 +148,11 @@ def _loop(
                     with within_pass():
                         progress.validation = run.validate() or None
                 first = trainer.step == begin + 1
-                _keep_step(run, out, options, progress, record, report, within_pass, due=due, first=first)
+                _keep_step(run, out, options, progress, log, report, within_pass, due=due, first=first)
         except StoppedError:
             trainer.drop_gradients()
         if within or run.step_validated != trainer.step:  # stopped in between
-            _stop_between(run, out, options.keep, record, within_pass, within=within)
+            _stop_between(run, out, options.keep, log, within_pass, within=within)
             if within:
                 notify(f"stopped within step {trainer.step + 1}, which is done again when the run goes on")
             if report and progress and run.validated:
@@ -165,7 +165,7 @@ def _keep_step(
     out: Path,
     options: RunOptions,
     progress: Progress,
-    record: Record | None,
+    log: RunLog | None,
     report: Report | None,
     within_pass: Callable[[], AbstractContextManager[object]],
     *,
@@ -174,13 +174,13 @@ def _keep_step(
 ) -> None:
     """Log and report a step, and save weights and pictures when they are `due`."""
     trainer = run.trainer
-    if record and (due or trainer.step % options.log_every == 0 or first):
-        record.add(progress)
+    if log and (due or trainer.step % options.log_every == 0 or first):
+        log.add(progress)
     if report:
         report(progress)
-    if record and (due or trainer.step % options.save_every == 0):
+    if log and (due or trainer.step % options.save_every == 0):
         write_checkpoint(trainer, out, progress.validation, keep=options.keep)
-    if record and due:
+    if log and due:
         with within_pass() if trainer.ranks.world == 1 else nullcontext():
             run.write_samples(out)
 
@@ -189,7 +189,7 @@ def _stop_between(
     run: Run,
     out: Path,
     keep: int,
-    record: Record | None,
+    log: RunLog | None,
     within_pass: Callable[[], AbstractContextManager[object]],
     *,
     within: bool,
@@ -199,9 +199,9 @@ def _stop_between(
         run.validated = None
         with suppress(StoppedError), within_pass():
             run.validate()
-    if record:
+    if log:
         write_checkpoint(run.trainer, out, keep=keep)
-        record.stop(run.trainer.step, run.validated, within=within)
+        log.stop(run.trainer.step, run.validated, within=within)
 
 
 def _check_finite(run: Run, out: Path, parts: Parts) -> None:
