@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 LEAST_INPUT = 256 << 20
-TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # of glibc's mallopt
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8  # of glibc's mallopt
 INPUT_SHARE = 0.25  # of the memory that is free
 ASSUMED_FREE = 2 << 30  # where the system does not tell
 ROOT = Path("/")
@@ -35,6 +35,7 @@ def keep_freed_memory() -> None:
     glibc gives the memory of a layer's result back to the kernel and asks for it again with the next layer; finding and
     clearing it page by page takes up to a third of a network's time. Elsewhere nothing changes.
     """
+    _set_malloc(ARENA_MAX, 1)  # those of threads are given back when they are empty
     _set_malloc(MMAP_MAX, 0)  # no block is mapped alone: such ones are given back at once
     _set_malloc(TRIM_THRESHOLD, 256 << 20)
 

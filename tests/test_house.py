@@ -26,6 +26,7 @@ from srcli.models.layers import grid_coord
 from srcli.models.sr import Frame
 from srcli.weights.build import build
 from srcli.weights.checkpoint import save
+from tests.benchmarks import gpu
 
 ROOT = Path(__file__).parents[1]
 CHOSEN = {"typer", "rich", "torch", "diffusers", "lpips", "PIL", "numpy", "cv2"}
@@ -78,6 +79,25 @@ def test_torch_waits_until_it_is_needed(does):
     code = f"import sys; {does}; assert not {{'torch', 'diffusers', 'cv2', 'pyvips'}} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_plain_run_imports_no_more_than_it_needs(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "in.png")
+    words = ["upscale", "in.png", "-s", "2", "-o", "out.png", "-q"]
+    code = f"import sys; from srcli.cli import app; app({words}, standalone_mode=False); print(*sys.modules)"
+    loaded = set(subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, text=True).split())
+    assert "torch" in loaded
+    others = {"diffusers", "transformers", "torchvision", "scipy", "lpips", "matplotlib", "rich", "spandrel"}
+    others |= {"onnx", "onnxruntime", "huggingface_hub", "imagecodecs", "tifffile", "sympy", "torch._dynamo"}
+    assert not loaded & others
+
+
+def test_the_script_for_gpus_runs(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--quick"])
+    gpu.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    assert all("bf16" in line or "ms" in line for line in lines)
 
 
 def test_a_benchmark_is_measured_by_its_name(tmp_path, monkeypatch):

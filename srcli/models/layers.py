@@ -73,22 +73,30 @@ def tensor(table: np.ndarray | Tensor, like: Tensor) -> Tensor:
     )  # a copy: cached tables are read-only
 
 
-def linear(layer: nn.Linear | nn.Conv2d, x: Tensor) -> Tensor:
-    """A linear layer or 1x1 convolution at x (..., in), with its weights in the type of x."""
+def linear(layer: nn.Linear | nn.Conv2d, x: Tensor, *, relu: bool = False) -> Tensor:
+    """A linear layer or 1x1 convolution at x (..., in), with its weights in the type of x, and ReLU behind it."""
     bias = None if layer.bias is None else layer.bias.to(x.dtype)
     weight = layer.weight.flatten(1).to(x.dtype)
-    if torch.compiler.is_compiling():
-        return F.linear(x, weight, bias)
-    rows = x.numel() // x.shape[-1]
-    # Torch gives a 1x1 convolution to oneDNN for 16 images or several threads.
-    batch = 16 if rows % 16 == 0 else 1
-    fast = batch == 16 or torch.get_num_threads() > 1
-    if x.device.type != "cpu" or x.dtype != torch.float32 or x.shape[-1] < 32 or not fast:
-        return F.linear(x, weight, bias)
+    small = x.device.type != "cpu" or x.dtype != torch.float32 or x.shape[-1] < 32
+    if torch.compiler.is_compiling() or small:
+        out = F.linear(x, weight, bias)
+        return out.relu_() if relu else out
     # A float32 product goes to MKL, which takes twice as long on AMD's processors as a convolution by oneDNN.
-    pixels = x.reshape(batch, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
-    out = F.conv2d(pixels, weight[:, :, None, None], bias)
-    return out.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
+    kernel = weight[:, :, None, None]
+    rows = x.numel() // x.shape[-1]
+    if torch.is_grad_enabled() or not torch.backends.mkldnn.is_available():
+        # Torch gives a 1x1 convolution to oneDNN for 16 images or several threads.
+        pixels = x.reshape(16 if rows % 16 == 0 else 1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
+        fast = len(pixels) == 16 or torch.get_num_threads() > 1
+        out = F.conv2d(pixels, kernel, bias).permute(0, 2, 3, 1) if fast else F.linear(x, weight, bias)
+        out = out.relu_() if relu else out
+    else:
+        pixels = x.reshape(1, 1, rows, x.shape[-1]).permute(0, 3, 1, 2)
+        after: tuple[Any, ...] = ("relu" if relu else "none", [], "")
+        settings = ([0, 0], [1, 1], [1, 1], 1)  # padding, stride, dilation, groups
+        out = torch.ops.mkldnn._convolution_pointwise(pixels, kernel, bias, *settings, *after)
+        out = out.permute(0, 2, 3, 1)
+    return out.reshape(*x.shape[:-1], -1)
 
 
 def conv(layer: nn.Conv2d, feat: Tensor) -> Tensor:

@@ -41,7 +41,8 @@ def run():
 DECODER = """
 import torch
 from tests.benchmarks.decoders import make
-torch.inference_mode().__enter__()
+mode = torch.inference_mode()
+mode.__enter__()
 run = make({name!r}, {form!r}, {side}, 4, "cpu", 1)
 """
 TURNS = """

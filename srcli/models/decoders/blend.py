@@ -84,5 +84,5 @@ class Blend(Decoder):
         """Mixed activations (..., width) through the rest of the MLP."""
         *inner, last = self.mlp.linears
         for layer in inner:
-            hidden = linear(layer, hidden).relu_()
+            hidden = linear(layer, hidden, relu=True)
         return last_linear(last, hidden)

@@ -215,7 +215,7 @@ class CiaoSR(Decoder):
     def _colour(self, mixed: Tensor) -> Tensor:
         """The last MLP, (.., 10C) -> (.., 3) float32."""
         for layer in self.imnet_q.linears[:-1]:
-            mixed = linear(layer, mixed).relu_()
+            mixed = linear(layer, mixed, relu=True)
         return last_linear(self.imnet_q.linears[-1], mixed)
 
 
@@ -236,7 +236,7 @@ def _trunk(mlp: MLP, first: Tensor) -> Tensor:
     """The last hidden activations (.., width) from the first layer's values."""
     hidden = first.relu_()
     for layer in mlp.linears[1:-1]:
-        hidden = linear(layer, hidden).relu_()
+        hidden = linear(layer, hidden, relu=True)
     return hidden
 
 

@@ -109,7 +109,7 @@ class LIIF(Decoder):
 
     def _trunk(self, hidden: Tensor) -> Tensor:
         for layer in self.imnet.linears[1:-1]:
-            hidden = linear(layer, hidden).relu_()
+            hidden = linear(layer, hidden, relu=True)
         return hidden
 
     def _tables(self, axis: Axis, like: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -175,7 +175,7 @@ class LINF(GenerativeDecoder):
 
         def trunk(hidden: Tensor) -> Tensor:
             for layer in inner:
-                hidden = linear(layer, hidden).relu_()
+                hidden = linear(layer, hidden, relu=True)
             return hidden
 
         if self.ensemble == "local":

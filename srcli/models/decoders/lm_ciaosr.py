@@ -87,7 +87,7 @@ class LMCiaoSR(OffsetModulated):
         share = torch.stack(logits).softmax(0).to(query.dtype).unsqueeze(-1)
         mixed = sum(value * part for value, part in zip(values, share, strict=True))
         first, second = self.hypernet_q.linears
-        return last_linear(second, linear(first, mixed).relu_())
+        return last_linear(second, linear(first, mixed, relu=True))
 
     def _wide(self, feat: Tensor) -> Tensor:
         """Cross-scale features (B, C, h, w), window by window with a pixel of context where there is one."""

@@ -115,7 +115,7 @@ class LMLTE(Modulated):
             angle = math.pi * angle
             waves = amplitude * torch.cat([angle.cos(), angle.sin()], dim=-1)
         first, second = self.hypernet.linears
-        latent = last_linear(second, linear(first, waves.to(feat.dtype)).relu_())
+        latent = last_linear(second, linear(first, waves.to(feat.dtype), relu=True))
         own = latent[..., 2 * self.depth * self.width :]
         code = own if self.mod_input else torch.cat([amplitude, frequency], dim=-1)
         return LatentField(latent, code, lr, frame)

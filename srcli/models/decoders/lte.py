@@ -148,7 +148,7 @@ class LTE(Decoder):
 
     def _trunk(self, hidden: Tensor) -> Tensor:
         for layer in self._layers[:-1]:
-            hidden = linear(layer, hidden).relu_()
+            hidden = linear(layer, hidden, relu=True)
         return hidden
 
 
