@@ -9,10 +9,9 @@ const model = fetch("model.json").then((answer) => answer.json());
 let ort, backend, picture, newest = 0;
 const sessions = new Map(), tiles = new Map();
 
-async function runtime() {
-  const adapter = self.navigator.gpu && !self.location.hash.includes("wasm")
-    ? await navigator.gpu.requestAdapter().catch(() => null) : null;
-  const gpu = adapter && (await model).webgpu && !adapter.info?.isFallbackAdapter;
+async function runtime(wanted) {
+  const adapter = wanted && self.navigator.gpu ? await navigator.gpu.requestAdapter().catch(() => null) : null;
+  const gpu = adapter && (await model).webgpu && (!adapter.info?.isFallbackAdapter || self.location.hash === "#webgpu");
   ort = await import(gpu ? "./ort.webgpu.min.mjs" : "./ort.wasm.min.mjs");
   ort.env.wasm.wasmPaths = here;
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(8, navigator.hardwareConcurrency || 1) : 1;
@@ -20,15 +19,14 @@ async function runtime() {
   backend = gpu ? "webgpu" : "wasm";
   return ort;
 }
-const ready = runtime();
+let ready = runtime(self.location.hash !== "#wasm");
 
 function session(part) {
   if (!sessions.has(part)) {
     const made = ready.then(async () => {
       const { parts } = await model;
       const on = (providers) => ort.InferenceSession.create(parts[part], { executionProviders: providers });
-      if (part === "decoder" || backend === "wasm") return on(["wasm"]);
-      return on(["webgpu", "wasm"]).catch(() => { backend = "wasm"; return on(["wasm"]); });
+      return on(part === "decoder" || backend === "wasm" ? ["wasm"] : ["webgpu", "wasm"]);
     });
     sessions.set(part, made);
   }
@@ -159,7 +157,14 @@ onmessage = async ({ data }) => {
       picture = { ...data, side };
     } else {
       newest = data.id;
-      if (data.type === "render") await render(data);
+      if (data.type === "render") {
+        await render(data).catch((error) => {
+          if (backend !== "webgpu") throw error;
+          sessions.clear(); // what the graphics processor refuses the other one does
+          ready = runtime(false);
+          return render(data);
+        });
+      }
     }
   } catch (error) {
     postMessage({ type: "failed", message: String(error?.message ?? error) });

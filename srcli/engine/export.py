@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from srcli import __version__
 from srcli.config.presets import Preset
 from srcli.engine.upscaler import Upscaler
-from srcli.errors import CheckError, UsageError, first_line
+from srcli.errors import CheckError, UsageError
 from srcli.files import atomic_write
 from srcli.geometry import Axis, Grid, Size, output_size
 from srcli.models.encoders.rlfn import RLFN
@@ -97,11 +97,11 @@ class Decoding(nn.Module):
             length = cast("int", (box[i + 2] - box[i]).item())
             torch._check(length > 1)
             axes.append(TracedAxis(whole[i], size[i], box[i], length, corner[i]))
-        cell = 2 / size.double()
+        cell = 2 / size.float()
         if self.clip is not None:
-            cell = cell * (size.double() / whole.double() / self.clip).clamp(min=1)
+            cell = cell * (size / whole / self.clip).clamp(min=1)
         nowhere: Any = None  # local decoders do not ask for the box
-        frame = TracedFrame(size=whole, box=nowhere, cell=cell.float().unsqueeze(0), target=size)
+        frame = TracedFrame(size=whole, box=nowhere, cell=cell.unsqueeze(0), target=size)
         prepared = self.decoder.prepare(features, (image - self.shift) / self.factor, frame)
         colours = self.decoder.render(prepared, cast("Grid", TracedGrid(*axes)))
         return (colours * self.factor + self.shift).clamp(0, 1)
@@ -239,8 +239,9 @@ def _traced(upscaler: Upscaler, module: nn.Module, names: tuple[str, ...], chann
             traced = torch.export.export(module, (), example, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # a tracer raises whatever it meets
         raise UsageError(
-            f"'{upscaler.preset.name}' cannot be exported: torch.export cannot follow its network "
-            f"({type(error).__name__}: {first_line(error)})."
+            f"'{upscaler.preset.name}' cannot be exported: torch.export cannot follow its encoder "
+            f"'{upscaler.preset.encoder.name}' or decoder '{upscaler.preset.decoder.name}'.",
+            hint="Decoders native, liif, lte and blend can be, on edsr, rdn, rlfn and rrdb.",
         ) from error
     return Program(traced, example)
 

@@ -125,7 +125,7 @@ def joined(parts: Mapping[str, bytes]) -> bytes:
     nothing = table("nothing", [0, 0], np.int64)
     nodes.append(node("Shape", ["image"], ["whole"], start=2))
     nodes.append(node("Concat", [nothing, "size"], ["box"], axis=0))
-    nodes += [node("Cast", [each], [f"{each}_float"], to=TensorProto.DOUBLE) for each in ("size", "whole")]
+    nodes += [node("Cast", [each], [f"{each}_float"], to=TensorProto.FLOAT) for each in ("size", "whole")]
     nodes.append(node("Div", ["size_float", "whole_float"], ["factors"]))
     nodes.append(node("ReduceMax", ["factors"], ["factor"], keepdims=0))
     for part in bodies:
@@ -145,7 +145,7 @@ def joined(parts: Mapping[str, bytes]) -> bytes:
         )  # fmt: skip
         del graph.input[:]
         compare, limit = FACTORS[part]
-        nodes.append(node(compare, ["factor", table(f"{part}/limit", limit, np.float64)], [f"{part}/counts"]))
+        nodes.append(node(compare, ["factor", table(f"{part}/limit", limit, np.float32)], [f"{part}/counts"]))
         output = graph.output[0].name
         inner = f"{output}/inner"
         for each in graph.node:

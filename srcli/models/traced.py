@@ -1,6 +1,7 @@
 """Grids and frames for a network that is exported: sizes are tensors, and the tables of `geometry` operations on them.
 
-The same float32 arithmetic in the same order, so that ties fall as they do there; float64 for bicubic taps.
+The same float32 arithmetic in the same order, so that ties fall as they do there. Where a table is computed in float64,
+which runtimes on graphics processors lack, whole numbers keep what float32 cannot.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from srcli.models.sr import Frame
 
 def _centres(place: Tensor, n: Tensor) -> Tensor:
     """Coordinates of pixels `place` of an axis of n."""
-    n = n.double()
-    return (2 / n).float() * place.float() + (-1 + 1 / n).float()
+    n = n.float()
+    return (2 / n) * place.float() + (1 - n) / n
 
 
 def _table(kind: Any, *columns: Tensor) -> Any:
@@ -53,7 +54,7 @@ class TracedAxis:
         p, lr = self.centres, self.lr.float()
         index, distance = [], []
         for side in SIDES:
-            shifted = (p + (side / self.lr.double() + EPSILON).float()).clamp(-1 + EPSILON, 1 - EPSILON)
+            shifted = (p + (side / lr + EPSILON)).clamp(-1 + EPSILON, 1 - EPSILON)
             index.append(torch.round(((shifted + 1) * lr - 1) / 2).long())
             distance.append((p - _centres(index[-1], self.lr)) * lr)
         return _table(Near, torch.stack(index) - self.origin, torch.stack(distance))
@@ -72,18 +73,22 @@ class TracedAxis:
 
     def bicubic(self, factor: int) -> Taps:
         old = self.lr * factor
-        step = old.double() / self.hr.double()
-        stretch = step.clamp(min=1)
-        centre = (self.place.double() + 0.5) * step - 0.5
-        taps = cast("int", ((4 * stretch).floor().long() + 1).item())
+        stretch = (old.float() / self.hr.float()).clamp(min=1)
+        # A pixel's centre lies at `place` and `share` of a sample; those from `reach` before it on may have a weight.
+        doubled, whole = (2 * self.place + 1) * old + self.hr, 2 * self.hr
+        place = doubled // whole
+        share = (doubled - place * whole).float() / whole.float()
+        reach = (2 * old + self.hr - 1) // self.hr
+        taps = cast("int", (2 * reach.clamp(min=2) + 2).item())
         torch._check(taps > 1)
-        index = torch.ceil(centre - 2 * stretch - 1e-9).unsqueeze(1) + torch.arange(taps)
-        x, a = ((index - centre.unsqueeze(1)) / stretch).abs(), SHARP
+        offset = torch.arange(taps) - reach.clamp(min=2)
+        index = (place - 1).unsqueeze(1) + offset
+        x, a = ((offset - share.unsqueeze(1)) / stretch).abs(), SHARP
         near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
         weight = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
         weight = weight / weight.sum(1, keepdim=True)
-        inside = index.long().clamp(min=0).minimum(old - 1)
-        return _table(Taps, inside - self.origin * factor, weight.float())
+        inside = index.clamp(min=0).minimum(old - 1)
+        return _table(Taps, inside - self.origin * factor, weight)
 
 
 class TracedGrid(NamedTuple):
@@ -109,7 +114,7 @@ class TracedFrame(Frame):
 
     @property
     def scale(self) -> Tensor:  # type: ignore[override]
-        return (self.target.double() / self.size.double()).max().float()
+        return (self.target / self.size).max()
 
     @property
     def rel_cell(self) -> Tensor:

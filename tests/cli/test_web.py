@@ -134,7 +134,7 @@ def test_the_page_gives_what_the_command_line_gives(tmp_path):
         browser = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         tab, asked, failed = browser.new_page(), [], []
         tab.on("request", lambda request: asked.append(request.url))
-        tab.on("pageerror", failed.append)
+        tab.on("pageerror", lambda error: failed.append(error))
         tab.goto(f"{address}#wasm")
         for picture, scale, size in ((small, "3.3", (317, 211)), (large, "1.5", (600, 585))):
             begun = time.monotonic()

@@ -67,7 +67,7 @@ def test_tables_of_traced_axes_are_those_of_axes(place):
             assert np.array_equal(wanted, found), name
     picture = torch.rand(1, 3, 4 * axis.lr, 4 * axis.lr)[:, :, 4 * place[4] :, 4 * place[4] :]
     same = bicubic_grid(picture, Grid(axis, axis), 4) - bicubic_grid(picture, TracedGrid(other, other), 4)
-    assert same.abs().max() < 1e-6
+    assert same.abs().max() < 2e-6
 
 
 def test_the_limiter_without_branches_is_the_limiter(monkeypatch):
@@ -106,7 +106,7 @@ def test_onnxruntime_gives_what_the_engine_gives(tmp_path, name, apart):
 def test_a_program_of_torch_export_is_loaded_without_srcli_and_gives_the_same(tmp_path):
     sr = upscaler(tmp_path, "two bodies")
     (path,) = export(sr, tmp_path / "model.pt2").paths
-    call, lr = torch.export.load(path).module(), torch.rand(1, 3, 21, 34)
+    call, lr = torch.export.load(path).module(), torch.rand(1, 3, 31, 34)
     found = call(image=lr, size=torch.tensor([50, 78]))
     assert torch.allclose(found, sr.upscale(lr, size=(50, 78)), atol=1e-4)
 
