@@ -241,7 +241,7 @@ def _traced(upscaler: Upscaler, module: nn.Module, names: tuple[str, ...], chann
         raise UsageError(
             f"'{upscaler.preset.name}' cannot be exported: torch.export cannot follow its encoder "
             f"'{upscaler.preset.encoder.name}' or decoder '{upscaler.preset.decoder.name}'.",
-            hint="Decoders native, liif, lte and blend can be, on edsr, rdn, rlfn and rrdb.",
+            hint="Decoders native, liif, lte and blend can be, on edsr and rlfn.",
         ) from error
     return Program(traced, example)
 
