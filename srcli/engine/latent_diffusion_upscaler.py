@@ -19,10 +19,11 @@ from srcli.config.sampling import Sampling
 from srcli.engine.device import DTYPES, to_numpy
 from srcli.engine.diffusion_upscaler import DiffusionUpscaler
 from srcli.engine.noise import checked_seed
+from srcli.engine.normalised_image import read_mirrored
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Report, Source, part_of
 from srcli.engine.upscaler import Render
 from srcli.errors import UsageError
-from srcli.geometry import Box, Grid, Size, mirrored
+from srcli.geometry import Box, Grid, Size
 from srcli.models.sr import ImplicitSR, SelectiveDecoder
 from srcli.resources import free_memory
 
@@ -56,10 +57,7 @@ class Extended:
         )
 
     def strip(self, top: int, bottom: int) -> np.ndarray:
-        rows = mirrored(top, bottom, self.inside.h, repeat_edge=False)
-        columns = mirrored(0, self.size.w, self.inside.w, repeat_edge=False)
-        first = int(rows.min())
-        return self.source.strip(first, int(rows.max()) + 1)[rows - first][:, columns]
+        return read_mirrored(self.source, Box(top, 0, bottom, self.size.w), repeat_edge=False)
 
 
 class LatentDiffusionUpscaler(DiffusionUpscaler):

@@ -30,6 +30,15 @@ class TensorSource:
         return self.pixels[top:bottom]
 
 
+def read_mirrored(source: Source, box: Box, *, repeat_edge: bool) -> np.ndarray:
+    """Pixels (h, w, 3) of a box that may reach beyond the bottom and the right, where the image goes on mirrored."""
+    height, width = source.size
+    rows = mirrored(box.top, box.bottom, height, repeat_edge=repeat_edge)
+    columns = mirrored(box.left, box.right, width, repeat_edge=repeat_edge)
+    first = int(rows.min())
+    return source.strip(first, int(rows.max()) + 1)[rows - first][:, columns]
+
+
 class NormalisedImage:
     """The LR image as the network sees it, normalised, mirrored at the bottom and right to a multiple.
 
@@ -57,11 +66,8 @@ class NormalisedImage:
 
     def box(self, box: Box) -> Tensor:
         """Pixels (1, 3 + z, h, w) of a box of the padded image, channels_last."""
-        rows = mirrored(box.top, box.bottom, self.inside.h, repeat_edge=self.repeat_edge)
-        cols = mirrored(box.left, box.right, self.inside.w, repeat_edge=self.repeat_edge)
-        first, last = int(rows.min()), int(rows.max()) + 1
-        strip = self.source.strip(first, last)[rows - first][:, cols]
-        x = torch.from_numpy(np.ascontiguousarray(strip, dtype=np.float32)).to(self.mean.device)
+        pixels = read_mirrored(self.source, box, repeat_edge=self.repeat_edge)
+        x = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32)).to(self.mean.device)
         x = (x.permute(2, 0, 1).unsqueeze(0) - self.mean) / self.std
         if self.latent is not None:
             x = torch.cat([x, self.latent[(..., *box.slices)].to(x)], dim=1)

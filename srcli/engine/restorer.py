@@ -222,7 +222,8 @@ def encode(
     tiles = plan_tiles(size, side, overlap)
 
     def one(box: Box) -> Tensor:
-        return decoder.encode(picture[(..., *_times(box, factor).slices)].to(_device(decoder)))
+        seen = Box(*(factor * corner for corner in box))
+        return decoder.encode(picture[(..., *seen.slices)].to(_device(decoder)))
 
     return _tiled(one, decoder, tiles, decoder.channels, picture.device, passes)
 
@@ -236,8 +237,8 @@ def decode(
     tiles = plan_tiles(size, None if side is None else side * factor, overlap * factor, factor)
 
     def one(box: Box) -> Tensor:
-        corners = (value // factor for value in (box.top, box.left, box.bottom, box.right))
-        return decoder.decode(latent[(..., *Box(*corners).slices)].to(_device(decoder)))
+        seen = Box(*(corner // factor for corner in box))
+        return decoder.decode(latent[(..., *seen.slices)].to(_device(decoder)))
 
     return _tiled(one, decoder, tiles, 3, latent.device, passes)
 
@@ -262,10 +263,6 @@ def _tiled(
         for box, weight in zip(tiles.boxes, tiles.weights, strict=True):
             whole[(..., *box.slices)] += one(box).float().to(device) * weight.to(device)
     return whole
-
-
-def _times(box: Box, factor: int) -> Box:
-    return Box(box.top * factor, box.left * factor, box.bottom * factor, box.right * factor)
 
 
 def _device(decoder: LatentDecoder) -> torch.device:

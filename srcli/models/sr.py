@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from srcli.config.presets import Kind
-from srcli.geometry import Axis as Axis
 from srcli.geometry import Box, Size
 from srcli.geometry import Grid as Grid
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from srcli.geometry import Axis
 from srcli.models.layers import (
     MLP,
     ensemble_weights,
@@ -27,7 +28,7 @@ from srcli.models.layers import (
     tensor,
     unfolded_conv,
 )
-from srcli.models.sr import Axis, Decoder, Frame, Grid
+from srcli.models.sr import Decoder, Frame, Grid
 
 
 class LIIFField(NamedTuple):

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from srcli.geometry import Axis
 from srcli.models.decoders.lte import Waves
 from srcli.models.flow import Flow, Inverse
 from srcli.models.layers import (
@@ -30,7 +31,7 @@ from srcli.models.layers import (
     row_chunks,
     tensor,
 )
-from srcli.models.sr import Axis, Frame, GenerativeDecoder, Grid
+from srcli.models.sr import Frame, GenerativeDecoder, Grid
 
 Ensemble = Literal["fourier", "fourier-unweighted", "local", "local-condition"]
 Protocol = Literal["extrapolated", "official"]

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srcli.geometry import F32, I64
+from srcli.geometry import F32, I64, Axis
 from srcli.models.layers import AtOnce, gather, grouped, no_autocast, take, tensor
-from srcli.models.sr import Axis, Decoder, Frame, Grid
+from srcli.models.sr import Decoder, Frame, Grid
 
 FADED = 1e-9  # of a wave's height; what is left is no level of any picture
 HELD = AtOnce(1 << 22, 1 << 26)  # numbers of A and B: 16 MiB, 256 MiB
