@@ -30,11 +30,7 @@ AUTOENCODER = {
 }
 TINY = {
     "title": "tiny",
-    "encoder": {
-        "name": "perception",
-        "fidelity": EDSR,
-        "autoencoder": AUTOENCODER,
-    },
+    "encoder": {"name": "perception", "fidelity": EDSR, "autoencoder": AUTOENCODER},
     "decoder": {"name": "lia", "perc_dim": 8, "dim": 8, "n_heads": 2, "radius": 1, "hidden": [8]},
     "generator": {
         "name": "fplia",
