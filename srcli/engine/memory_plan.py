@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from srcli.config.base_models import base_of, locate_base
-from srcli.config.presets import Part, Preset, parse_preset
+from srcli.config.presets import Diffusion, Part, Preset, parse_preset
 from srcli.config.sampling import Sampling
 from srcli.engine.device import autocast
 from srcli.engine.diffusion import plan_tiles
@@ -167,7 +167,9 @@ def plan_memory(
 ) -> MemoryPlan:
     """Plan a picture, with tiles as large as memory allows and no larger than the preset's; else ResourceError."""
     assert preset.diffusion is not None
-    model = _outline(without_bases(preset).to_json())
+    # Only what the network is made of, so that presets that are sampled otherwise share an outline.
+    noise = Diffusion(train_steps=preset.diffusion.train_steps, prediction=preset.diffusion.prediction)
+    model = _outline(replace(without_bases(preset), diffusion=noise).to_json())
     multiple, factor = model.network.generator.multiple_of, model.network.decoder.factor
     size = Size(*(-(-side // (factor * multiple)) * multiple for side in target))
     fixed = PICTURES * size.h * size.w * factor**2 * 12

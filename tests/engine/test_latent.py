@@ -136,7 +136,7 @@ def test_one_latent_serves_all_scales_and_is_what_the_seed_means():
     calls = count_calls(sr)
     latent = sr.latent(TensorSource(lr), seed=4)
     assert len(calls) == 3
-    for target in (Size(23, 30), Size(54, 72)):
+    for target in (Size(23, 30), Size(36, 48)):
         from_latent = rows(sr, lr, target, latent=latent)
         assert len(calls) == 3
         assert np.array_equal(from_latent, rows(engine(), lr, target, seed=4))
@@ -289,9 +289,6 @@ def test_operations_are_counted_for_any_number_of_steps(tmp_path):
     from srcli.evaluate.cost import flops_per_pixel
 
     preset = str(write_preset(tmp_path, TINY))
-    one, two, five = (flops_per_pixel(preset, 2.0, steps, side=24) for steps in (1, 2, 5))
-    assert two > one
-    assert five == pytest.approx(one + 4 * (two - one), rel=0.02)  # branches chosen cost differently
-    assert flops_per_pixel(preset, 2.0, side=24) == pytest.approx(
-        one + 2 * (two - one), rel=0.02
-    )  # its own three
+    one, own, five = (flops_per_pixel(preset, 2.0, steps, side=16) for steps in (1, None, 5))
+    assert five > one
+    assert own == pytest.approx((one + five) / 2, rel=0.02)  # three; branches chosen cost differently

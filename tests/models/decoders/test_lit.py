@@ -217,8 +217,8 @@ def upscaler(decoder, **options):
     ("branches", "side", "scale"), [(1, 7, 3.3), (1, 3, 4), (2, 5, 6.1), (3, 3, (1.2, 17)), (1, 15, 2)]
 )
 def test_tiles_of_equal_features_give_equal_bits_for_any_branches(branches, side, scale):
-    lr = torch.rand(1, 3, 50, 101 if branches == 1 else 60)
+    lr = torch.rand(1, 3, *((50, 101) if branches == 1 else (26, 30)))
     decoder = {"name": "lit", "branches": branches, "side": side, "base_dim": 8, "n_heads": 2, "hidden": [8]}
     whole = upscaler(decoder, tile="none").upscale(lr, scale)
-    for tile in (48, 97) if branches == 1 else (48,):
+    for tile in (48, 97) if branches == 1 else (24,):
         assert torch.equal(upscaler(decoder, tile=tile).upscale(lr, scale), whole)
