@@ -130,7 +130,7 @@ class Destination:
 
 
 def check_links(path: Path, folder: Path) -> None:
-    """See that no link leads from a path in `folder` to another place; the folder itself may be one."""
+    """Check that no link leads from a path in `folder` to another place; the folder itself may be one."""
     place = os.path.realpath(path)
     if not place.startswith(os.path.join(os.path.realpath(folder), "")):  # noqa: PTH118
         raise ExistsError(

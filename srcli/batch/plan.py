@@ -128,10 +128,10 @@ def plan(picture: OpenInput, index: int, settings: Settings, place: Destination,
         target,
         place.path(source, output_words(source, index, settings, target, form, sample=sample)),
         preset,
-        is_enlarged or (repairs and target.size == header.size),
-        form,
-        depth,
-        settings.seed + sample - 1,
+        needs_network=is_enlarged or (repairs and target.size == header.size),
+        format=form,
+        depth=depth,
+        seed=settings.seed + sample - 1,
         frames=count if count > 1 else None,
         degradation=found,
         notes=tuple(notes),
@@ -158,7 +158,7 @@ def plan(picture: OpenInput, index: int, settings: Settings, place: Destination,
 
 
 def _with_sampling(job: Job, settings: Settings) -> Job:
-    """With its temperature and sampling, where the model has such."""
+    """With temperature and sampling of the job, where its model has such."""
     notes, given = [*job.notes], settings.temperature_map
     noise, sampling = settings.chosen_temperature(job.target), settings.chosen_sampling()
     if noise is not None:
@@ -172,7 +172,7 @@ def _with_sampling(job: Job, settings: Settings) -> Job:
 
 
 def _check_name(path: Path) -> None:
-    """See that the file system can have such a name."""
+    """Check that the file system can have such a name."""
     try:
         path.lstat()
     except OSError as error:
@@ -187,7 +187,7 @@ def _check_name(path: Path) -> None:
 
 
 def _with_fingerprint(job: Job, picture: OpenInput, settings: Settings) -> Job:
-    """With the names of what the result is made from."""
+    """With the identity of all that the result is made from: input, weights, options."""
     preset, model, weights, limit, restore = job.preset, None, "", None, None
     length, digest = picture.content
     if job.needs_network:
@@ -299,7 +299,7 @@ def _memory(job: Job, picture: OpenInput, settings: Settings) -> int:
 
 
 def _check_target(path: Path, job: Job, picture: OpenInput, settings: Settings) -> None:
-    """See that the result can be written there."""
+    """Check that the result can be written there."""
     check_folder(path.parent)
     raw = job.pixels * job.header.channels * DTYPES[job.depth].itemsize
     lossless = job.format in ("png", "tiff") or settings.encoding.get("lossless", False)

@@ -58,7 +58,7 @@ def recorded_write(path: Path, provenance: dict[str, Any]) -> Iterator[BinaryIO]
 
 
 def check_unchanged(path: Path, content: object, *, quick: bool = False) -> None:
-    """See that a file that srcli has made is as it was written.
+    """Check that a file that srcli has made is as it was written.
 
     Args:
         path: of the file.
@@ -84,7 +84,7 @@ def not_ours(what: str) -> ExistsError:
 
 
 def check_own(path: Path, *, replace: bool) -> None:
-    """See that a file that lies beside a result, such as a map, may be written.
+    """Check that a file that lies beside a result, such as a map, may be written.
 
     Raises:
         ExistsError: something is there that srcli did not make, or that has been changed since.

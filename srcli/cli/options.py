@@ -103,14 +103,14 @@ def chosen_format(asked: str, output: Path | None, suffixes: Mapping[str, str]) 
 
 
 def check_png(path: Path, *, overwrite: bool) -> None:
-    """See that a picture can be written as PNG to a path where nothing is, or that may be overwritten."""
+    """Check that a picture can be written as PNG to a path where nothing is, or that may be overwritten."""
     if path.suffix.lower() != ".png":
         raise UsageError(f"the picture is a PNG, not {path.name}.", hint="End --output with .png")
     check_free(path, overwrite=overwrite)
 
 
 def check_free(path: Path, *, overwrite: bool) -> None:
-    """See that nothing is at a path, or that it may be overwritten."""
+    """Check that nothing is at a path, or that it may be overwritten."""
     if path.exists() and not overwrite:
         raise ExistsError(f"{path} exists.", hint="Give --overwrite or another name.")
 
