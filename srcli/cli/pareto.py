@@ -107,21 +107,17 @@ def pareto(request: Request) -> None:
 
 
 def _show(panels: list[Panel], targets: list[tuple[Path, Form]], request: Request, console: Console) -> None:
-    origin = _origin(request.hypervolume_from)
-    render = partial(
-        _render, front=request.front, hypervolume=request.hypervolume or bool(origin), origin=origin
-    )
     if not targets:
         form: Form = "json" if request.json else "table" if request.format == "auto" else request.format
         if form in ("png", "svg", "pdf"):
             raise UsageError(f"--format {form} needs a file.", hint=f"Give -o pareto.{form}.")
-        text = render(panels, form, width=table_width()).decode()
+        text = _render(panels, form, request, table_width()).decode()
         console.result(text.rstrip("\n"), asked=True)
     for path, form in targets:
         together = request.facet or form in ("csv", "json", "tex", "table")
         for part in [panels] if together else [[panel] for panel in panels]:
             target = path if together or len(panels) == 1 else _beside(path, part[0])
-            write_atomically(target, render(part, form))
+            write_atomically(target, _render(part, form, request))
             console.note(f"wrote {target}")
 
 
@@ -282,34 +278,30 @@ def _beside(path: Path, panel: Panel) -> Path:
     return path.with_stem(f"{path.stem}_{panel.benchmark}_x{panel.scale:g}{lr}")
 
 
-def _render(
-    panels: list[Panel],
-    form: Form,
-    *,
-    front: bool,
-    hypervolume: bool,
-    origin: tuple[float, float] | None,
-    width: int | None = None,
-) -> bytes:
+def _render(panels: list[Panel], form: Form, request: Request, width: int | None = None) -> bytes:
     from srcli.evaluate import rows as report
     from srcli.evaluate.pareto import document, page, panel_table, point_tables
     from srcli.evaluate.tables import table_text
 
+    origin = _origin(request.hypervolume_from)
     if form == "json":
         return (report.json_text(document(panels, origin=origin)) + "\n").encode()
     if form == "csv":
         return report.csv_text(point_tables(panels)).encode()
-    tables = [panel_table(panel, hypervolume=hypervolume, origin=origin) for panel in panels]
+    tables = [
+        panel_table(panel, hypervolume=request.hypervolume or origin is not None, origin=origin)
+        for panel in panels
+    ]
     if form in ("tex", "table"):
         chosen: Literal["latex", "table"] = "latex" if form == "tex" else "table"
         return "\n".join(table_text(table, chosen, width) for table in tables).encode()
     from srcli.evaluate.plots import pareto_picture
 
     if form == "html":
-        svg = pareto_picture(panels, "svg", front=front)
+        svg = pareto_picture(panels, "svg", front=request.front)
         return page(svg.decode(), tables).encode()
     assert form in ("png", "svg", "pdf")
-    return pareto_picture(panels, form, front=front)
+    return pareto_picture(panels, form, front=request.front)
 
 
 app = single(pareto, Request)
