@@ -176,7 +176,9 @@ def export(upscaler: Upscaler, path: Path, *, apart: bool = False, int8: bool = 
             )
         for part, content in contents.items():
             if isinstance(content, Program):
-                torch.export.save(content.traced, cast("Any", files[part]))
+                with warnings.catch_warnings():  # of weights that are views of others
+                    warnings.simplefilter("ignore")
+                    torch.export.save(content.traced, cast("Any", files[part]))
             else:
                 files[part].write(content)
     return Exported(list(paths.values()), difference, psnr)
