@@ -40,9 +40,19 @@ def source(tmp_path):
     return released(tmp_path, "SPAN")
 
 
-def test_a_network_learns_other_scales_and_stays_as_it_is(tmp_path, photos, source, monkeypatch):
-    monkeypatch.setattr(adopt, "WORTH", -100)
-    monkeypatch.setattr(adopt, "HARM", 100)
+@pytest.fixture
+def judge(monkeypatch):
+    """Moves the bounds, in dB, that decide whether a few steps of training are kept."""
+
+    def judge(worth, harm):
+        monkeypatch.setattr(adopt, "WORTH", worth)
+        monkeypatch.setattr(adopt, "HARM", harm)
+
+    return judge
+
+
+def test_a_network_learns_other_scales_and_stays_as_it_is(tmp_path, photos, source, judge):
+    judge(worth=-100, harm=100)
     done = adopted(photos, source, tmp_path / "run")
     assert "held out, against the network alone" in done.stderr
     assert "dropped" not in done.stderr
@@ -63,9 +73,8 @@ def test_a_network_learns_other_scales_and_stays_as_it_is(tmp_path, photos, sour
     assert whole.shape == (1, 3, 69, 345)
 
 
-def test_tiles_of_an_adopted_network_equal_the_whole(tmp_path, photos, source, monkeypatch):
-    monkeypatch.setattr(adopt, "WORTH", -100)
-    monkeypatch.setattr(adopt, "HARM", 100)
+def test_tiles_of_an_adopted_network_equal_the_whole(tmp_path, photos, source, judge):
+    judge(worth=-100, harm=100)
     adopted(photos, source, tmp_path / "run")
     lr = torch.rand(1, 3, 34, 200)
     pictures = [
@@ -75,9 +84,8 @@ def test_tiles_of_an_adopted_network_equal_the_whole(tmp_path, photos, source, m
     torch.testing.assert_close(*pictures, atol=2e-4, rtol=0)
 
 
-def test_a_run_that_stopped_ends_as_one_that_did_not(tmp_path, photos, source, monkeypatch):
-    monkeypatch.setattr(adopt, "WORTH", -100)
-    monkeypatch.setattr(adopt, "HARM", 100)
+def test_a_run_that_stopped_ends_as_one_that_did_not(tmp_path, photos, source, judge):
+    judge(worth=-100, harm=100)
     adopted(photos, source, tmp_path / "whole")
     adopted(photos, source, tmp_path / "parts", "--max-steps", "2")
     done = adopted(photos, source, tmp_path / "parts")
@@ -90,9 +98,8 @@ def test_a_run_that_stopped_ends_as_one_that_did_not(tmp_path, photos, source, m
 @pytest.mark.parametrize(
     ("worth", "harm", "why"), [(100, 100, "others gain less"), (-100, -100, "it loses more")]
 )
-def test_what_is_worth_nothing_or_harms_is_dropped(tmp_path, photos, source, monkeypatch, worth, harm, why):
-    monkeypatch.setattr(adopt, "WORTH", worth)
-    monkeypatch.setattr(adopt, "HARM", harm)
+def test_what_is_worth_nothing_or_harms_is_dropped(tmp_path, photos, source, judge, worth, harm, why):
+    judge(worth, harm)
     done = adopted(photos, source, tmp_path / "run")
     assert "dropped, no success" in done.stderr
     assert why in done.stderr
