@@ -119,7 +119,8 @@ def check_header(preset: Preset, path: Path) -> None:
         if Path(preset.weights_file) != path.absolute():
             raise
         raise WeightsError(
-            f"the preset inside {path} describes no network: {error}", hint="Get the file again."
+            f"the preset inside {path} describes no network: {error}",
+            hint=None if error.hint else "Get the file again.",
         ) from error
     _check_fit(own, shapes_inside(path), str(path))
 
