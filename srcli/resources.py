@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import shutil
 import sys
@@ -21,6 +22,7 @@ LEAST_INPUT = 256 << 20
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8  # of glibc's mallopt
 INPUT_SHARE = 0.25  # of the memory that is free
 ASSUMED_FREE = 2 << 30  # where the system does not tell
+OBJECTS = 100_000  # made between two searches for cycles: importing torch makes a million, all of which stay
 ROOT = Path("/")
 # below /sys/fs/cgroup: where groups lie, their limit, what they use, and the file cache in it, which goes on demand
 GROUPS = {
@@ -48,6 +50,11 @@ def give_back_freed_memory() -> None:
     """
     _set_malloc(MMAP_MAX, 1 << 16)  # as it is from the start
     _set_malloc(MMAP_THRESHOLD, 4 << 20)
+
+
+def collect_rarely() -> None:
+    """From here on this process seldom looks for objects that refer to each other and to which nothing else does."""
+    gc.set_threshold(OBJECTS)
 
 
 def _set_malloc(option: int, value: int) -> None:

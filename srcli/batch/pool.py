@@ -24,7 +24,7 @@ from srcli.batch.render import Engine
 from srcli.batch.worker import Fatal, Item, Outcome, Worker
 from srcli.errors import ModelError, ResourceError, SrcliError, as_ours
 from srcli.processes import ENDING, handle_signals
-from srcli.resources import keep_freed_memory
+from srcli.resources import collect_rarely, keep_freed_memory
 
 PATIENCE = 5.0  # seconds that a process gets to clean up
 TRIES = 2  # workers that one picture may cost
@@ -229,6 +229,7 @@ def worker_on(setup: WorkerSetup, device: str) -> Worker:
     """A worker whose network is loaded by the first picture that needs it."""
     os.environ["OMP_NUM_THREADS"] = str(setup.threads)
     keep_freed_memory()
+    collect_rarely()
 
     @lru_cache(maxsize=1)
     def engine() -> Engine:

@@ -21,7 +21,7 @@ from srcli.config.plugins import add_file
 from srcli.errors import NothingToDoError
 from srcli.files import new_run
 from srcli.processes import end_if_signalled, handle_signals
-from srcli.resources import keep_freed_memory
+from srcli.resources import collect_rarely, keep_freed_memory
 
 COMMANDS = {  # the module of each
     "upscale": "upscale",
@@ -114,6 +114,7 @@ def main() -> None:
     guard_streams()
     handle_signals()
     keep_freed_memory()
+    collect_rarely()
     code: object = None
     try:
         app(prog_name="srcli")
