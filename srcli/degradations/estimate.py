@@ -24,7 +24,7 @@ SMALLEST = 32  # pixels of a side: four blocks
 STEP_LIMIT = 8.0  # levels: higher steps are edges of the picture
 QUIET_SHARE = 0.1  # noise is measured where the picture is quietest
 EDGE_SHARE, EDGE_LEAST = 0.02, 8.0  # edges: the steepest pixels, and levels per pixel that they have at least
-REBLUR = 1.0  # pixels
+REBLUR, REBLUR_REACH = 1.0, 4  # pixels
 WIDEST = 4.0  # blur in pixels; wider ones cannot be distinguished
 OPAQUE, REACH = 0.999, 4  # a pixel counts if everything within REACH pixels of it is opaque
 
@@ -162,14 +162,14 @@ def _pieces(
     strip: Callable[[int, int], F32], size: tuple[int, int], cover: Callable[[int, int], F32] | None
 ) -> Iterator[tuple[F32, F32]]:
     """Luma in levels of pieces whose corners lie on one grid of blocks, and 1 where all within reach is opaque."""
-    import cv2
-
     height, width = size
     for top in _starts(height):
         bottom = min(top + PIECE, height)
         luma = np.clip(strip(top, bottom), 0, 1) @ TO_LEVELS
         opaque = np.ones_like(luma)
         if cover is not None:
+            import cv2
+
             opaque = np.asarray(cover(top, bottom) > OPAQUE, np.float32)
             opaque = np.asarray(cv2.erode(opaque, np.ones((2 * REACH + 1, 2 * REACH + 1))))
         for left in _starts(width):
@@ -247,6 +247,11 @@ def _slope(x: F32) -> F32:
 
 
 def _blurred(x: F32) -> F32:
-    import cv2
-
-    return np.asarray(cv2.GaussianBlur(np.ascontiguousarray(x), (0, 0), REBLUR))
+    away = np.arange(-REBLUR_REACH, REBLUR_REACH + 1)
+    weights = np.exp(-((away / REBLUR) ** 2) / 2)
+    weights = np.asarray(weights / weights.sum(), np.float32)
+    for axis in (0, 1):  # libraries that do it take longer to import
+        around = np.pad(x, [(REBLUR_REACH * (i == axis),) * 2 for i in (0, 1)], mode="reflect")
+        windows = np.lib.stride_tricks.sliding_window_view(around, len(weights), axis)
+        x = windows @ weights
+    return x
