@@ -66,8 +66,11 @@ class Cost(NamedTuple):
 
 
 def environment(checkout: Path, threads: int = 1) -> dict[str, str]:
-    """In which a checkout's package is the one that is imported."""
-    return {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": str(threads)}
+    """In which a checkout's package is the one that is imported, compiled once as an installed one is."""
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    compiled = str(Path(tempfile.gettempdir(), "srcli-speed-compiled"))
+    own = {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": str(threads), "PYTHONPYCACHEPREFIX": compiled}
+    return {**kept, **own}
 
 
 def inside(checkout: Path, code: str) -> Callable[[], Cost]:
