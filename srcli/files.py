@@ -101,6 +101,27 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Inside, `folder` exists; folders made for it go away again if the block fails.
+
+    Raises:
+        ResourceError: it cannot be made.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResourceError(f"cannot make the folder {folder}: {error.strerror}.") from error
+        yield
+    except BaseException:
+        for path in missing:
+            with suppress(OSError):  # never made, or another process has put something there
+                path.rmdir()
+        raise
+
+
 def remove_temporary_files() -> None:
     """Remove what is being written now: the last thing before a process ends without unwinding."""
     for temporary in list(_temporary):

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -205,27 +205,6 @@ def check_disk(folder: Path, need: int) -> None:
             f"the result takes about {in_words(need)} and the disk of {folder} has {in_words(free)} left.",
             hint="Free some space, or choose another place with -o.",
         )
-
-
-@contextmanager
-def made_folder(folder: Path) -> Iterator[None]:
-    """Inside, `folder` exists; folders made for it go away again if the block fails.
-
-    Raises:
-        ResourceError: it cannot be made.
-    """
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ResourceError(f"cannot make the folder {folder}: {error.strerror}.") from error
-        yield
-    except BaseException:
-        for path in missing:
-            with suppress(OSError):  # never made, or another process has put something there
-                path.rmdir()
-        raise
 
 
 def nearest_folder(folder: Path) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from srcli.errors import ResourceError
-from srcli.files import atomic_write
+from srcli.files import atomic_write, made_folder
 from srcli.image.read import read_image
 from srcli.image.write import write_image
 from tests.image.make import texture
@@ -209,3 +209,25 @@ def test_standard_output_need_not_seek(name):
     write_image(pipe, samples, output_format=name)
     write_image(stream, samples, output_format=name)
     assert pipe.data == stream.getvalue()
+
+
+def test_folders_made_for_a_result_go_when_it_fails(tmp_path):
+    (tmp_path / "kept").mkdir()
+
+    def interrupted():
+        with made_folder(tmp_path / "kept" / "a" / "b"):
+            assert (tmp_path / "kept" / "a" / "b").is_dir()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [path.name for path in tmp_path.rglob("*")] == ["kept"]
+    with made_folder(tmp_path / "kept" / "a" / "b"):
+        pass
+    assert (tmp_path / "kept" / "a" / "b").is_dir()
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system that nobody can write to")
+def test_a_folder_that_cannot_be_made_is_named():
+    with pytest.raises(ResourceError, match="cannot make"), made_folder(Path("/proc/results")):
+        pass

@@ -17,7 +17,6 @@ from srcli.resources import (
     free_memory,
     in_words,
     input_bytes,
-    made_folder,
 )
 
 
@@ -124,24 +123,6 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path, folder):
 def test_a_folder_that_cannot_be_written_is_refused():
     with pytest.raises(ResourceError, match="cannot write"):
         check_folder(Path("/proc/results"))
-    with pytest.raises(ResourceError, match="cannot make"), made_folder(Path("/proc/results")):
-        pass
-
-
-def test_folders_made_for_a_result_go_when_it_fails(tmp_path):
-    (tmp_path / "kept").mkdir()
-
-    def interrupted():
-        with made_folder(tmp_path / "kept" / "a" / "b"):
-            assert (tmp_path / "kept" / "a" / "b").is_dir()
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert [path.name for path in tmp_path.rglob("*")] == ["kept"]
-    with made_folder(tmp_path / "kept" / "a" / "b"):
-        pass
-    assert (tmp_path / "kept" / "a" / "b").is_dir()
 
 
 @pytest.mark.parametrize(

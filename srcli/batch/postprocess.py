@@ -22,11 +22,11 @@ from srcli.batch.provenance import check_own, recorded_write
 from srcli.engine.branch_map import Selection, in_words
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Source, part_of
 from srcli.errors import UsageError
+from srcli.files import made_folder
 from srcli.geometry import COPIES, Size, self_ensemble
 from srcli.image.back_projection import Projection
 from srcli.image.colour_transfer import TransferMethod, colour_shift, transfer_colours
 from srcli.image.metadata import PROVENANCE_KEY
-from srcli.resources import made_folder
 
 if TYPE_CHECKING:
     from srcli.batch.render import Engine, Renderer

@@ -22,10 +22,10 @@ from srcli.batch.provenance import recorded_write
 from srcli.batch.render import AnimatedRendering, Engine, Rendering
 from srcli.engine.request import Report
 from srcli.errors import ImageError, ResourceError, SrcliError
-from srcli.files import remove_leftovers, write_error
+from srcli.files import made_folder, remove_leftovers, write_error
 from srcli.image.read import Image
 from srcli.image.write import OutputPlan, plan_output
-from srcli.resources import made_folder, nearest_folder
+from srcli.resources import nearest_folder
 
 if TYPE_CHECKING:
     from srcli.image.animation import AnimationPlan

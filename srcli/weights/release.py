@@ -21,8 +21,7 @@ from typing import Any
 from srcli import __version__
 from srcli.config.presets import Preset, load_preset
 from srcli.errors import ModelError, PresetError, SrcliError, UsageError, WeightsError, suggest
-from srcli.files import atomic_write, sha256, write_atomically
-from srcli.resources import made_folder
+from srcli.files import atomic_write, made_folder, sha256, write_atomically
 from srcli.weights.checkpoint import check_header, shapes_inside
 from srcli.weights.convert import Installed, card, check_free
 from srcli.weights.download import Report, alone, fetch
