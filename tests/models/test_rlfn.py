@@ -76,7 +76,7 @@ def test_what_is_fast_without_gradients_gives_the_same_picture():
     network, lr = body().to(memory_format=torch.channels_last), torch.rand(1, 3, 33, 40)
     with torch.inference_mode():
         fast = network(lr)
-    torch.testing.assert_close(fast, network(lr).detach(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(fast, network(lr).detach(), atol=5e-6, rtol=0)  # order of summation
 
 
 def test_the_release_gives_the_same_picture_in_other_units():
