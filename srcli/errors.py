@@ -127,6 +127,21 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f"Did you mean '{close[0]}'? {listed}" if close else listed
 
 
+def placeholder(path: Path) -> str | None:
+    """What a download or a checkout left in the place of a binary file, in words; None where it is not known.
+
+    Raises:
+        OSError: it is not readable.
+    """
+    with path.open("rb") as file:
+        start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the file it stands for (git lfs pull fetches that)"
+    if start.startswith(b"<"):
+        return "a web page (an answer in the place of the file; open its link in a browser)"
+    return None
+
+
 def as_ours(error: Exception, *, bug: Literal["raise", "tell"] = "raise") -> SrcliError:
     """What the machine refuses (memory, a file, a shared library) as an error for people.
 

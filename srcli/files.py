@@ -243,21 +243,6 @@ def _is_alive(pid: int, started: int) -> bool:
     return True
 
 
-def placeholder(path: Path) -> str | None:
-    """What a download or a checkout left in the place of a binary file, in words; None where it is not known.
-
-    Raises:
-        OSError: it is not readable.
-    """
-    with path.open("rb") as file:
-        start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the file it stands for (git lfs pull fetches that)"
-    if start.startswith(b"<"):
-        return "a web page (an answer in the place of the file; open its link in a browser)"
-    return None
-
-
 def sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal; read once for as long as the file stays as it is."""
     status = path.stat()

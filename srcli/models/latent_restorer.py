@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from srcli.config.base_models import find_base
 from srcli.config.presets import Diffusion
-from srcli.errors import PresetError, ResourceError, WeightsError, first_line
-from srcli.files import placeholder
+from srcli.errors import PresetError, ResourceError, WeightsError, first_line, placeholder
 from srcli.geometry import Size
 from srcli.models.cosines import Cosines, LatentDecoder
 from srcli.models.lgcaa import LocalGlobal, Parts, attention_parameters, place, transformer_blocks

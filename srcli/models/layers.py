@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from srcli.geometry import EPSILON, I64, SHARP, SIDES, Grid, Size, centres
+from srcli.geometry import EPSILON, I64, SHARP, SIDES, Grid, Size, centres, mirrored
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -71,6 +71,15 @@ def tensor(table: np.ndarray | Tensor, like: Tensor) -> Tensor:
     return (
         table if isinstance(table, Tensor) else torch.from_numpy(np.array(table)).to(like.device)
     )  # a copy: cached tables are read-only
+
+
+def mirrored_to_multiples(x: Tensor, multiple: int) -> Tensor:
+    """A map (B, C, h, w) that goes on mirrored at the bottom and the right, up to sides that are multiples."""
+    for dim in (2, 3):
+        length = x.shape[dim]
+        whole = -(-length // multiple) * multiple
+        x = x.index_select(dim, tensor(mirrored(0, whole, length, repeat_edge=False), x))
+    return x
 
 
 def linear(layer: nn.Linear | nn.Conv2d, x: Tensor, *, relu: bool = False) -> Tensor:

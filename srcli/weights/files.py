@@ -21,8 +21,8 @@ from srcli.config.presets import (
     parse_preset,
     preset_names,
 )
-from srcli.errors import ModelError, PresetError, UsageError, WeightsError, first_line
-from srcli.files import placeholder, sha256
+from srcli.errors import ModelError, PresetError, UsageError, WeightsError, first_line, placeholder
+from srcli.files import sha256
 
 SUFFIX = ".safetensors"
 PICKLES = (".pth", ".pt", ".ckpt", ".pkl", ".bin")

@@ -9,10 +9,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from srcli.config.presets import Part
-from srcli.geometry import mirrored
 from srcli.models.autoencoder import ChannelNorm
 from srcli.models.encoders.swinir import MLPBlock, SwinIR, WindowAttention
-from srcli.models.layers import tensor
+from srcli.models.layers import mirrored_to_multiples
 from srcli.models.sr import Encoder
 
 WIDTHS = (64, 6), (96, 7), (128, 3)  # channels and blocks of "plus"
@@ -47,10 +46,7 @@ class SwinTail(SwinIR):
 
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[-2:]
-        for dim, length in ((2, h), (3, w)):
-            whole = -(-length // self.multiple_of) * self.multiple_of
-            x = x.index_select(dim, tensor(mirrored(0, whole, length, repeat_edge=False), x))
-        return super().forward(x)[:, :, :h, :w]
+        return super().forward(mirrored_to_multiples(x, self.multiple_of))[:, :, :h, :w]
 
 
 class Refined(Encoder):
