@@ -12,6 +12,7 @@ from srcli.config.presets import DEFAULT_PRESET
 from srcli.engine.normalised_image import TensorSource
 from srcli.errors import UsageError
 from srcli.geometry import Size
+from srcli.models.sr import NativeEncoder
 from srcli.weights.files import models_folder
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 def keeps_size(upscaler: Upscaler) -> bool:
     """Whether it is a network for factor 1, which enlarges nothing."""
-    return getattr(upscaler.network.encoder, "factor", None) == 1
+    encoder = upscaler.network.encoder
+    return isinstance(encoder, NativeEncoder) and encoder.factor == 1
 
 
 def check_size(upscaler: Upscaler, known: Size, target: Size) -> None:

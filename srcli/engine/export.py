@@ -30,7 +30,7 @@ from srcli.engine.upscaler import Upscaler
 from srcli.errors import CheckError, UsageError
 from srcli.files import atomic_write
 from srcli.geometry import Axis, Grid, Size, output_size
-from srcli.models.encoders.rlfn import RLFN
+from srcli.models.sr import NativeEncoder
 from srcli.models.traced import TracedAxis, TracedFrame, TracedGrid
 
 Array = NDArray[Any]
@@ -207,7 +207,7 @@ def _parts(upscaler: Upscaler) -> tuple[dict[str, nn.Module], Decoding]:
         why = f"its encoder takes sides that are multiples of {encoder.multiple_of}"
     if why is not None:
         raise UsageError(f"'{upscaler.preset.name}' cannot be exported: {why}.")
-    small = encoder.small if isinstance(encoder, RLFN) else None
+    small = encoder.small if isinstance(encoder, NativeEncoder) else None
     bodies: dict[str, nn.Module] = {} if small is None else {"encoder-small": small}
     bodies["encoder"] = encoder
     return {key: Encoding(body, upscaler.preset) for key, body in bodies.items()}, Decoding(upscaler)

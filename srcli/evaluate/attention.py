@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -28,8 +28,6 @@ from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
 from srcli.evaluate.plots import file_of
 from srcli.geometry import F32, Box, Size, nearest_index
-from srcli.models.decoders.lit import LIT
-from srcli.models.decoders.native import OnNative
 from srcli.models.latent_restorer import Condition
 from srcli.models.lgcaa import LocalGlobalAttention, Looked, level_grid
 from srcli.models.noise_schedule import alphas_cumprod
@@ -68,10 +66,9 @@ def attention_windows(
     its colour depends on are read. Raises UsageError (a network without attention windows, or a point outside the
     picture).
     """
-    encoder, decoder = upscaler.network.encoder, upscaler.network.decoder
-    on_native = isinstance(decoder, OnNative)  # adds to a native picture, which has no windows
-    decoder = decoder.decoder if isinstance(decoder, OnNative) else decoder
-    if not (isinstance(decoder, LIT) and decoder.attention):
+    encoder, decoder = upscaler.network.encoder, cast("Any", upscaler.network.decoder.alone)
+    on_native = decoder is not upscaler.network.decoder  # whose picture has no windows
+    if not decoder.attention:
         raise UsageError(
             f"'{upscaler.preset.name}' has no attention windows.", hint="Choose a LIT or CLIT with --model."
         )

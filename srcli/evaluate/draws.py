@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,7 +16,6 @@ from srcli.errors import UsageError
 from srcli.evaluate.contact_sheet import png
 from srcli.geometry import Grid, Size
 from srcli.image.read import Image
-from srcli.models.decoders.thera import Thera
 from srcli.models.layers import grid_coord
 from srcli.models.sr import Frame
 
@@ -56,8 +57,8 @@ def deviation_picture(
 def field_picture(upscaler: Upscaler, image: Image, target: Size) -> tuple[bytes, str]:
     """How steep the blurred field of a Thera decoder is at each output pixel, as a gray PNG, and its scale in words."""
     network = upscaler.network
-    field = getattr(network.decoder, "decoder", network.decoder)  # on a native picture, or alone
-    if not isinstance(field, Thera):
+    field = cast("Any", network.decoder.alone)
+    if not field.has_field:
         raise UsageError(f"'{upscaler.preset.name}' has no field.", hint="--field is for a Thera decoder.")
     lr = torch.from_numpy(image.strip(0, image.size[0])).permute(2, 0, 1)[None].float().to(upscaler.device)
     mean, std = (torch.tensor(v, device=lr.device).view(1, 3, 1, 1) for v in upscaler.preset.mean_std)

@@ -138,6 +138,7 @@ class NativeEncoder(Encoder):
         self.factor, self.feat_dim, self.gives = factor, feat_dim, gives
         self.out_dim = feat_dim * (gives != "picture") + 3 * factor**2 * (gives != "features")
         self.limiter: Callable[[Tensor, Tensor], Tensor] | None = None
+        self.small: NativeEncoder | None = None  # a body of its own for small factors
 
     def features(self, lr: Tensor) -> Tensor:
         """(B, 3, h, w) normalised -> (B, feat_dim, h, w)."""
@@ -180,6 +181,13 @@ class Decoder(nn.Module):
     local: bool = True
     tiling: Tiling | None = None  # a protocol of tiles in the place of the engine's own, where asked for
     note: str | None = None  # one line on what this decoder's answer depends on, for the output
+    attention: bool = False  # whether it has windows, and `attention_at(prepared, coord)` gives their weights
+    has_field: ClassVar[bool] = False  # whether `gradient(prepared, coord)` gives its slope
+
+    @property
+    def alone(self) -> Decoder:
+        """What is learned: the decoder itself, or the one whose answer is added to a native picture."""
+        return self
 
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> Any:
         """What all queries share, from features (B, C, h, w) and normalised LR pixels (B, 3, h, w) of `frame.box`.

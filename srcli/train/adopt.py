@@ -10,20 +10,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
 from srcli.config.presets import Part, Scales, Weights
 from srcli.errors import PresetError, WeightsError
 from srcli.models.decoders.native import OnNative
-from srcli.models.encoders.fixed_scale import FixedScale, inner_features
-from srcli.models.sr import ImplicitSR
+from srcli.models.sr import ImplicitSR, NativeEncoder
 from srcli.train.recipe import Recipe
 from srcli.train.validation import METRIC
 from srcli.weights.checkpoint import save
 from srcli.weights.files import FIXED_SCALE, find, fixed_scale_preset, resolve
-from srcli.weights.fixed_scale import network_of, read_state
+from srcli.weights.fixed_scale import authors_state, gain_of, network_of, read_state
 
 if TYPE_CHECKING:
     from srcli.train.run import Run
@@ -51,13 +50,11 @@ def adopting(recipe: Recipe, model: str) -> Recipe:
         )
     path = find(source)
     plain, about = network_of(read_state(path), fixed_scale_preset(path), str(path))
-    encoder = plain.encoder
-    assert isinstance(encoder, FixedScale)
+    encoder = cast("NativeEncoder", plain.encoder)
     if encoder.factor == 1:
         raise WeightsError(f"{path} keeps the size; there is nothing to learn for other scales.")
     _check_remembered(plain, path)
-    gain = float(f"{1 / inner_features(encoder.descriptor).spread:.3g}")
-    args = {**about.encoder.args, "file": str(path.absolute()), "gain": gain}
+    args = {**about.encoder.args, "file": str(path.absolute()), "gain": gain_of(plain)}
     preset = replace(
         recipe.preset,
         name=f"{source.name}-adopted",
@@ -74,11 +71,9 @@ def adopting(recipe: Recipe, model: str) -> Recipe:
 @torch.no_grad()
 def _check_remembered(network: ImplicitSR, path: Path) -> None:
     """What is written is the network in memory; it must be known again from there."""
-    encoder = network.encoder
-    assert isinstance(encoder, FixedScale)
-    again, _ = network_of(encoder.network.state_dict(), fixed_scale_preset(path), str(path))
+    again, _ = network_of(authors_state(network), fixed_scale_preset(path), str(path))
     noise = torch.rand(1, 3, 16, 16)
-    if not torch.equal(encoder(noise), again.encoder(noise)):
+    if not torch.equal(network.encoder(noise), again.encoder(noise)):
         raise WeightsError(f"{path} cannot be written again as it is, so it cannot be adopted.")
 
 

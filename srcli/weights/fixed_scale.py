@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ from srcli.errors import ModelError, PresetError, ResourceError, WeightsError, f
 from srcli.models import count_parameters
 from srcli.models.decoders.blend import Blend
 from srcli.models.decoders.native import OnNative
-from srcli.models.encoders.fixed_scale import FixedScale
+from srcli.models.encoders.fixed_scale import FixedScale, inner_features
 from srcli.models.sr import ImplicitSR
 from srcli.weights.checkpoint import load_into, read
 from srcli.weights.files import FIXED_SCALE, SUFFIX
@@ -108,6 +108,16 @@ def network_of(state: Mapping[str, Tensor], preset: Preset, where: str) -> tuple
     encoder_part = Part(FIXED_SCALE, {"architecture": name, "factor": found.scale})
     scales = Scales((found.scale, found.scale))
     return network, replace(preset, title=f"{name} x{found.scale}", encoder=encoder_part, scales=scales)
+
+
+def gain_of(network: ImplicitSR) -> float:
+    """What its inner features are to be multiplied by to spread by about 1."""
+    return float(f"{1 / inner_features(cast('FixedScale', network.encoder).descriptor).spread:.3g}")
+
+
+def authors_state(network: ImplicitSR) -> dict[str, Tensor]:
+    """Its tensors as `network_of` takes them."""
+    return cast("FixedScale", network.encoder).network.state_dict()
 
 
 def _described(state: Mapping[str, Tensor], where: str) -> Any:

@@ -83,6 +83,10 @@ class OnNative(Decoder):
         self.local, self.tiling, self.note = decoder.local, decoder.tiling, decoder.note
         self.n_branches = decoder.n_branches  # CLIT's, which a cascade of scales trains
 
+    @property
+    def alone(self) -> Decoder:
+        return self.decoder
+
     def prepare(self, feat: Tensor, lr: Tensor, frame: Frame) -> tuple[Any, NativePicture]:
         features, picture = feat[:, : self.feat_dim], feat[:, self.feat_dim :]
         nothing = torch.zeros_like(lr)

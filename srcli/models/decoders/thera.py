@@ -36,7 +36,7 @@ class Thera(Decoder):
     which the authors leave open; otherwise both by the mean area.
     """
 
-    title = "Thera Air"
+    title, has_field = "Thera Air", True
     halo = 1  # between two LR pixels `srcli.geometry` takes the even one, here it is the later one
     bias: Tensor  # a constant colour; the published networks add the mean of their pixels
 

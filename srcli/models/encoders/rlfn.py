@@ -137,7 +137,6 @@ class RLFN(NativeEncoder):
         self.conv_2 = nn.Conv2d(n_feats, n_feats, 3, padding=1)
         self.upsampler = nn.ModuleList([nn.Conv2d(n_feats, (refine or 3) * factor**2, 3, padding=1)])
         self.refine = nn.Conv2d(refine, 3, 3, padding=1) if refine else None
-        self.small: RLFN | None = None
         if small_blocks:
             if gives != "picture":
                 raise ValueError("a second body serves the native picture alone: decoder 'native'")
