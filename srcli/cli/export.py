@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +11,8 @@ from srcli.cli.command import argument, option
 from srcli.cli.console import say
 from srcli.cli.options import check_free, current
 from srcli.errors import UsageError
+from srcli.files import write_error
+from srcli.resources import check_folder
 
 if TYPE_CHECKING:
     from srcli.engine.upscaler import Upscaler
@@ -41,6 +44,9 @@ def export(
     inside = ("encoder", "encoder-small", "decoder")
     for path in part_paths(output, inside).values() if parts == "apart" else (output,):
         check_free(path, overwrite=overwrite)
+    if not output.parent.is_dir():
+        raise write_error(output, FileNotFoundError(errno.ENOENT, ""))
+    check_folder(output.parent)
     upscaler = exportable(name)
     say(f"exporting '{upscaler.preset.name}', which takes a minute or two")
     written = write(upscaler, output, apart=parts == "apart", int8=int8)
