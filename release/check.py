@@ -46,9 +46,9 @@ def version_of(tag: str | None) -> str:
     return version
 
 
-def changes(version: str, tag: str | None) -> str:
+def changes(version: str, tag: str | None, root: Path = ROOT) -> str:
     """The changelog tells of the version, with a day; nothing waits above it when it is tagged."""
-    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    text = (root / "CHANGELOG.md").read_text("utf-8")
     sections = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
     titles = [section.partition("\n")[0] for section in sections]
     if not any(re.fullmatch(rf"{re.escape(version)} - \d{{4}}-\d\d-\d\d", title) for title in titles):
@@ -59,9 +59,9 @@ def changes(version: str, tag: str | None) -> str:
     return f"{version} is told of" + (", lines wait under Unreleased" if waiting else "")
 
 
-def addresses() -> str:
+def addresses(root: Path = ROOT) -> str:
     """[project.urls] leads somewhere."""
-    urls = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
+    urls = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["urls"]
     empty = [name for name, url in urls.items() if NO_ADDRESS.search(url)]
     if empty:
         raise ValueError(f"[project.urls] has placeholders: {', '.join(empty)}")

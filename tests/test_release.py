@@ -57,7 +57,7 @@ def test_the_conda_recipe_asks_for_what_the_package_asks_for():
     assert {CONDA.get(name, name): least for name, least in recipe.items()} == wanted
 
 
-def test_the_check_refuses_placeholders_and_missing_changes(check, tmp_path, monkeypatch):
+def test_the_check_refuses_placeholders_and_missing_changes(check, tmp_path):
     assert check.version_of(f"v{__version__}") == __version__
     with pytest.raises(ValueError, match="tag"):
         check.version_of("v9.9.9")
@@ -66,13 +66,12 @@ def test_the_check_refuses_placeholders_and_missing_changes(check, tmp_path, mon
         check.changes("9.9.9", None)
     with pytest.raises(ValueError, match="placeholders"):
         check.addresses()
-    monkeypatch.setattr(check, "ROOT", tmp_path)
     (tmp_path / "pyproject.toml").write_text('[project.urls]\nRepository = "https://our.host/srcli"', "utf-8")
-    assert check.addresses() == "Repository"
+    assert check.addresses(tmp_path) == "Repository"
     (tmp_path / "CHANGELOG.md").write_text("# C\n\n## Unreleased\n\n- x\n\n## 1.0 - 2026-01-01\n", "utf-8")
-    assert "wait" in check.changes("1.0", None)
+    assert "wait" in check.changes("1.0", None, tmp_path)
     with pytest.raises(ValueError, match="Unreleased"):
-        check.changes("1.0", "v1.0")
+        check.changes("1.0", "v1.0", tmp_path)
 
 
 def test_the_changelog_keeps_its_form():

@@ -21,8 +21,8 @@ def serve(monkeypatch, put, commit):
         put(local_dir, allow_patterns)
         return str(local_dir)
 
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", info)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    for name, answer in (("HfApi.model_info", info), ("snapshot_download", snapshot)):
+        monkeypatch.setattr(f"huggingface_hub.{name}", answer)
     return asked
 
 
@@ -49,10 +49,10 @@ class Hub:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.address = f"http://127.0.0.1:{self.server.server_port}"
-        monkeypatch.setattr(constants, "ENDPOINT", self.address)
         template = self.address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        own = {"ENDPOINT": self.address, "HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HUB_CACHE": str(cache)}
+        for name, value in own.items():
+            monkeypatch.setattr(constants, name, value)
         monkeypatch.setenv("HF_TOKEN", "hf_test")
 
     def put(self, repo, files):

@@ -45,8 +45,8 @@ def judge(monkeypatch):
     """Moves the bounds, in dB, that decide whether a few steps of training are kept."""
 
     def judge(worth, harm):
-        monkeypatch.setattr(adopt, "WORTH", worth)
-        monkeypatch.setattr(adopt, "HARM", harm)
+        for name, value in {"WORTH": worth, "HARM": harm}.items():
+            monkeypatch.setattr(adopt, name, value)
 
     return judge
 

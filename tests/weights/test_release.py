@@ -141,6 +141,7 @@ def test_a_manifest_is_not_believed_everything(release, site, tmp_path, change, 
 def test_what_is_no_manifest_is_refused(release, site, tmp_path, content):
     site.files[f"/v1/{MANIFEST}"] = content
     run("pull", "all", "--from", release, code=4)
+    assert left(tmp_path / "models") == []
 
 
 def test_a_release_without_the_model_names_those_it_has(release):
