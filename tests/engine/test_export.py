@@ -13,7 +13,6 @@ from srcli.engine.export import compared, export
 from srcli.engine.upscaler import Upscaler
 from srcli.errors import CheckError, UsageError
 from srcli.geometry import Axis, Box, Grid, Size, output_size
-from srcli.models import limiter
 from srcli.models.layers import bicubic_grid
 from srcli.models.limiter import Limiter
 from srcli.models.traced import TracedAxis, TracedGrid
@@ -70,12 +69,17 @@ def test_tables_of_traced_axes_are_those_of_axes(place):
     assert same.abs().max() < 2e-6
 
 
-def test_the_limiter_without_branches_is_the_limiter(monkeypatch):
-    lr = torch.from_numpy(exports._picture(Size(30, 41)))
-    limit, phases = Limiter((0, 0, 0), (1, 1, 1)), torch.randn(1, 48, 30, 41)
-    wanted = limit(phases, lr)
-    monkeypatch.setattr(limiter, "is_compiling", lambda: True)
-    assert torch.allclose(limit(phases, lr), wanted, atol=1e-6)
+class Limited(torch.nn.Module):
+    limit = Limiter((0, 0, 0), (1, 1, 1))
+
+    def forward(self, phases, lr):
+        return self.limit(phases, lr)
+
+
+def test_the_limiter_without_branches_is_the_limiter():
+    given = torch.randn(1, 48, 30, 41), torch.from_numpy(exports._picture(Size(30, 41)))
+    program = torch.export.export(Limited(), given).module()
+    assert torch.allclose(program(*given), Limited()(*given), atol=1e-6)
 
 
 @pytest.mark.slow
