@@ -39,7 +39,7 @@ class Budget(NamedTuple):
     gathered: int  # bytes of the values of scattered queries' windows
 
 
-CPU = Budget(96, 2048, 128, 4 << 20, 32 << 20)  # activations stay in the cache
+CPU = Budget(96, 2048, 120, 3 << 20, 32 << 20)  # activations stay in the cache
 GPU = Budget(768, 1 << 16, 1 << 12, 256 << 20, 1 << 30)
 
 

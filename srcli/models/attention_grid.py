@@ -50,7 +50,7 @@ class Table(NamedTuple):
     """An axis of a grid before a padded map: each query's window and what belongs to the axis alone."""
 
     window: I64  # (n,) the window's first pixel, from the map's edge; ascending
-    bias: Tensor | None  # (n, side, heads) float32
+    bias: Tensor | None  # (heads, n, side * side) float32
     taps: Taps  # of the query itself, from the map's edge
 
     @staticmethod
@@ -65,7 +65,8 @@ class Table(NamedTuple):
         if bias is not None:
             like = bias.proj.weight
             p, middle = tensor(axis.centres, like), tensor(centres(axis.lr)[centre], like)
-            part = bias.along(window_offsets(p, middle, axis.lr, reach), number)
+            along = bias.along(window_offsets(p, middle, axis.lr, reach), number).movedim(-1, 0)
+            part = along.unsqueeze(3 - number).expand(*along.shape, along.shape[-1]).flatten(2)
         if own:
             taps = Taps(centre, np.ones(len(axis), np.float32), np.zeros(len(axis), np.float32))
         else:
@@ -100,7 +101,7 @@ class Piece(NamedTuple):
     cols: Tensor  # (C * m,) columns, likewise
     shape: tuple[int, int, int, int]  # R, C, n, m
     corner: Tensor  # (R * C,) flat index into the padded map of each window's first pixel
-    weights: Tensor  # (R * C, n * m, side * side, heads)
+    weights: Tensor  # (heads, R * C, n * m, side * side)
 
     def on_grid(self, values: Tensor) -> Tensor:
         """Values (R * C, n * m, c) of the queries, in the order of the grid: (R * n, C * m, c)."""
@@ -108,31 +109,27 @@ class Piece(NamedTuple):
         return values.view(tall, wide, n, m, -1).transpose(1, 2).reshape(tall * n, wide * m, -1)
 
     def project(self, values: Tensor, width: int, layer: Tensor) -> Tensor:
-        """The layer (area, heads, d, out) at the weighted values (heads, P, d) of queries: (R * C, n * m, out)."""
-        windows, queries, area, heads = self.weights.shape
+        """The layer (heads, area, d, out) at the weighted values (heads, P, d) of queries: (R * C, n * m, out)."""
+        _heads, windows, queries, area = self.weights.shape
         side = round(area**0.5)
         steps = torch.arange(area, device=values.device)
-        offsets = (steps // side) * width + steps % side
-        rows, plane = values.flatten(0, 1), values.shape[1]
-        head = torch.arange(heads, device=values.device)[:, None] * plane + self.corner
-        weights = self.weights.to(values.dtype)
+        pixels = ((steps // side) * width + steps % side)[:, None] + self.corner
         out = torch.zeros(windows, queries, layer.shape[-1], device=values.device)
-        at_once = max(
-            1, budget(values).projected // (windows * heads * layer.shape[-1] * values.element_size())
-        )
-        for first in range(0, area, at_once):
-            part = slice(first, first + at_once)
-            seen = F.embedding((offsets[part, None, None] + head).flatten(0, 1), rows)
-            projected = torch.bmm(seen, layer[part].flatten(0, 1)).transpose(0, 1)
-            _add_product(out, weights[:, :, part].flatten(2), projected)
+        limits = budget(values)  # the same steps for all pieces: tiles' sums have the same bits
+        step = max(1, limits.projected // (limits.windows * layer.shape[-1] * values.element_size()))
+        for weights, rows, part in zip(self.weights.to(values.dtype), values, layer, strict=True):
+            for first in range(0, area, step):
+                some = slice(first, first + step)
+                projected = torch.bmm(F.embedding(pixels[some], rows), part[some]).transpose(0, 1)
+                _add_product(out, weights[..., some], projected)
         return out
 
 
-def _add_product(out: Tensor, left: Tensor, right: Tensor) -> None:
+def _add_product(out: Tensor, left: Tensor, right: Tensor, scale: float = 1) -> None:
     if left.dtype == out.dtype:
-        out.baddbmm_(left, right)
+        out.baddbmm_(left, right, alpha=scale)
     else:
-        out += torch.bmm(left, right)
+        out.add_(torch.bmm(left, right), alpha=scale)
 
 
 def pieces(maps: Maps, rows: Table, cols: Table, reach: int, heads: int) -> Iterator[Piece]:
@@ -157,21 +154,19 @@ def _piece(maps: Maps, rows: Table, cols: Table, down: Runs, along: Runs, reach:
     shape = (n_rows, n_cols, n, m)
     area = (2 * reach + 1) ** 2
     if maps.q is None or maps.k is None or rows.bias is None or cols.bias is None:
-        weights = torch.ones(n_rows * n_cols, n * m, area, heads, device=maps.v.device)
+        weights = torch.ones(heads, n_rows * n_cols, n * m, area, device=maps.v.device)
         return Piece(*at, shape, corner, weights)
     q = _sampled(maps.q, rows.taps, cols.taps, down.query.reshape(-1), along.query.reshape(-1))
     q = q.view(n_rows, n, n_cols, m, heads, -1).permute(4, 0, 2, 1, 3, 5).flatten(3, 4).flatten(0, 2)
     side = 2 * reach + 1
     steps = torch.arange(area, device=q.device)
     window = corner[:, None] + (steps // side) * maps.width + steps % side
-    plane = torch.arange(heads, device=q.device)[:, None, None] * maps.k.shape[1]
-    k = F.embedding((plane + window).flatten(0, 1), maps.k.flatten(0, 1))  # (heads * windows, area, d)
-    logits = torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2)).float()
-    logits = logits.view(heads, n_rows, n_cols, n, m, side, side)
-    logits += rows.bias[at[0]].view(n_rows, 1, n, 1, side, 1, heads).movedim(-1, 0)
-    logits += cols.bias[at[1]].view(1, n_cols, 1, m, 1, side, heads).movedim(-1, 0)
-    weights = logits.flatten(5).softmax(-1).flatten(3, 4).flatten(1, 2)  # (heads, windows, queries, area)
-    return Piece(*at, shape, corner, weights.permute(1, 2, 3, 0).contiguous())
+    k = torch.cat([F.embedding(window, part) for part in maps.k])  # (heads * windows, area, d)
+    of_rows = rows.bias.index_select(1, at[0]).view(heads, n_rows, 1, n, 1, area)
+    of_cols = cols.bias.index_select(1, at[1]).view(heads, 1, n_cols, 1, m, area)
+    logits = (of_rows + of_cols).view(-1, n * m, area)
+    _add_product(logits, q, k.transpose(1, 2), q.shape[-1] ** -0.5)
+    return Piece(*at, shape, corner, logits.softmax(-1).view(heads, -1, n * m, area))
 
 
 def _sampled(maps: Tensor, rows: Taps, cols: Taps, at_rows: I64, at_cols: I64) -> Tensor:

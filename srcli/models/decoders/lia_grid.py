@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Layer(NamedTuple):
-    """A linear layer on weighted values: (area, heads, d, out), and what it adds, (out,) float32."""
+    """A linear layer on weighted values: (heads, area, d, out), and what it adds, (out,) float32."""
 
     weight: Tensor
     constant: Tensor
@@ -58,7 +58,7 @@ def rendered(lia: LIA, image: LIAField, grid: Grid, name: str) -> tuple[Tensor, 
 def _layers(lia: LIA, image: LIAField, name: str, *, votes: bool) -> tuple[Layer, Layer | None]:
     def layer(module: nn.Module) -> Layer:
         assert isinstance(module, nn.Linear)
-        weight = module.weight[:, :-2].unflatten(1, (lia.area, lia.n_heads, -1)).permute(1, 2, 3, 0)
+        weight = module.weight[:, :-2].unflatten(1, (lia.area, lia.n_heads, -1)).permute(2, 1, 3, 0)
         dtype = next(iter(image.streams.values())).dtype
         return Layer(weight.to(dtype).contiguous(), lia.constant(module, image.frame)[0])
 
@@ -119,7 +119,7 @@ def _features(lia: LIA, branches: Sequence[Branch], group: Sequence[Piece]) -> t
         won = winner == number
         windows = won.any(1).nonzero()[:, 0]
         if len(windows):
-            some = piece._replace(corner=piece.corner[windows], weights=piece.weights[windows])
+            some = piece._replace(corner=piece.corner[windows], weights=piece.weights[:, windows])
             out[won] = _projected(lia, branch, some)[won[windows]]
     return out, scores
 

@@ -260,7 +260,7 @@ class LIT(Decoder):
     def _rendered(self, image: LITField, branch: int, grid: Grid) -> Tensor:
         """A branch's colours (H, W, 3) on a grid, of one image."""
         layer = self._first(branch).unflatten(1, (-1, self.n_heads, image.feat.shape[1] // self.n_heads))
-        layer = layer.permute(1, 2, 3, 0).to(image.feat.dtype).contiguous()
+        layer = layer.permute(2, 1, 3, 0).to(image.feat.dtype).contiguous()
         constant = self._constant(image, branch)[0]
         out = torch.empty(*grid.size, 3, device=image.feat.device)
         for rows, cols, part in parts_of(grid, image.stages[branch].size, budget(out).side):
@@ -268,7 +268,7 @@ class LIT(Decoder):
         return out
 
     def _part(self, image: LITField, branch: int, part: Grid, layer: Tensor, constant: Tensor) -> Tensor:
-        """Colours (H, W, 3) of a rectangle; `layer` (area, heads, d, width) is the first one's for the values."""
+        """Colours (H, W, 3) of a rectangle; `layer` (heads, area, d, width) is the first one's for the values."""
         middles = [self._middles(axis) for axis in part]
         cells = Box(*(int(side[0].min()) for side in middles), *(int(side[-1].max()) + 1 for side in middles))
         stacked, box = self._maps(image, branch, cells)
