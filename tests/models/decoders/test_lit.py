@@ -174,6 +174,19 @@ def test_runs_hold_every_query_once_with_its_window(lr, hr):
     assert sorted(seen) == list(range(hr))
 
 
+@pytest.mark.parametrize(
+    ("rows", "inner", "columns"), [(1, 32, 256), (2, 32, 256), (16, 49, 256), (96, 8, 64)]
+)
+def test_small_products_equal_those_in_double(rows, inner, columns):
+    left, right = torch.randn(5, rows, 2 * inner)[..., inner:], torch.randn(inner, 5, columns).transpose(0, 1)
+    expected = (left.double() @ right.double()).float()
+    with torch.inference_mode():
+        found = attention_grid.product(left, right)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
+        some = attention_grid.product(left[:, : rows // 2 + 1], right)
+    torch.testing.assert_close(some, found[:, : rows // 2 + 1], atol=1e-5, rtol=0)
+
+
 def test_attention_is_what_the_plain_form_weighs_windows_with():
     decoder = build("clit-2", side=3)
     feat, lr = inputs(5, 6)
