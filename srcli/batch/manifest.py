@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +22,8 @@ from srcli.errors import ResourceError, UsageError
 
 SUFFIX = ".jsonl"
 KEPT = (
-    "input", "output", "status", "in_size", "out_size", "format", "seconds", "model", "restore", "degradation", "limit",
-    "fingerprint", "content", "error",
+    "input", "output", "status", "in_size", "out_size", "format", "seconds", "model", "precision", "restore", "degradation",
+    "limit", "fingerprint", "content", "error",
 )  # fmt: skip
 
 
@@ -40,6 +40,7 @@ class Entry:
     message: str | None = None
     shard: str | None = None
     model: dict[str, Any] | None = None
+    precision: str | None = None
 
     @property
     def finished(self) -> bool:
@@ -67,6 +68,9 @@ class Manifest:
         self.entries: dict[tuple[str, str | None], Entry] = {}
         for file in dict.fromkeys([*others, path]):
             for entry in read_entries(file):
+                before = self.entries.get((entry.key, entry.output))
+                if before is not None and entry.status == "skipped":  # as it was made then
+                    entry = replace(entry, precision=before.precision)
                 self.entries[entry.key, entry.output] = entry
 
     def entry(self, key: str, output: Path) -> Entry | None:
@@ -136,6 +140,7 @@ def _entry(content: Any) -> Entry | None:
         str(error["message"]) if isinstance(error, dict) and "message" in error else None,
         content["shard"] if isinstance(content.get("shard"), str) else None,
         content["model"] if isinstance(content.get("model"), dict) else None,
+        content["precision"] if isinstance(content.get("precision"), str) else None,
     )
 
 

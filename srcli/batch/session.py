@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from dataclasses import asdict, dataclass, field, replace
@@ -259,7 +260,17 @@ class Batch:
             self.console.error(error, label)
         self._add_to_manifest(key, record)
 
+    @cached_property
+    def _precisions(self) -> set[str]:
+        """In which earlier runs and other shares have computed; empty once it is told that they differ."""
+        manifest = self.settings.manifest
+        return set() if manifest is None else {e.precision for e in manifest.entries.values() if e.precision}
+
     def _add_to_manifest(self, key: str, record: Record) -> None:
+        if record.precision is not None and (others := self._precisions - {record.precision}):
+            self._precisions.clear()
+            told = f"other results of this batch were computed in {', '.join(sorted(others))}, these are in"
+            self.console.note(f"{told} {record.precision}; --precision, on all machines, makes them alike")
         if self.settings.manifest is not None and not self.dry_run:
             self.settings.manifest.add(key, asdict(record), self.shard.name if self.shard else None)
 
@@ -282,6 +293,11 @@ class Batch:
         lines = [counts, *(f"failed: {key}: {message}" for key, message in state.failed.items())]
         lines += [f"missing: {key}" for key in state.missing]
         lines += [f"run again: --shard {shard}" for shard in state.shards]
+        own, entries = set(keys), self.settings.manifest.entries.values()
+        made = Counter(e.precision for e in entries if e.precision and e.finished and e.key in own)
+        if len(made) > 1:
+            several = ", ".join(f"{count} in {name}" for name, count in sorted(made.items()))
+            lines.append(f"computed {several}; --precision and --overwrite make them alike")
         self.console.result("\n".join(lines), asked=True)
         return 0 if len(state.done) == len(keys) else 1
 

@@ -43,6 +43,22 @@ def test_status_names_the_shares_that_are_missing(upscale, engine, folder, shots
     assert after.stdout == "12 done, 0 failed, 0 missing, of 12\n"
 
 
+def test_shares_that_compute_in_different_precisions_say_so(upscale, engine, folder, shots, monkeypatch):
+    words = ("shots", "-r", "-s", "2", "-o", "out", "--manifest", "done.jsonl")
+    assert "computed in" not in upscale(*words, "--shard", "0/2").stderr
+    monkeypatch.setattr(type(engine), "precision", "bf16")
+    second = upscale(*words, "--shard", "1/2").stderr
+    assert second.count("other results of this batch were computed in fp32, these are in bf16") == 1
+    upscale(*words)  # all is up to date
+    lines = [
+        json.loads(line) for path in folder.glob("done*.jsonl") for line in path.read_text().splitlines()
+    ]
+    made = [line["precision"] for line in lines if line["status"] == "done"]
+    counts = f"computed {made.count('bf16')} in bf16, {made.count('fp32')} in fp32"
+    assert 0 < made.count("bf16") < len(made) == 12
+    assert counts in upscale(*words, "--status").stdout
+
+
 def test_a_manifest_vouches_for_outputs_that_carry_no_record(upscale, engine, folder):
     save(folder / "a.png", picture())
     words = ("a.png", "-s", "2", "--metadata", "unmarked", "--manifest", "m.jsonl")
