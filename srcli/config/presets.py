@@ -39,6 +39,7 @@ Kind = Literal["regression", "flow", "latent-diffusion", "pixel-diffusion", "res
 KINDS_BEFORE: dict[str, Kind] = {"linf": "flow", "idm": "pixel-diffusion", "lgcaa": "restoration"}
 
 MOST_STEPS = 100_000  # that noise was trained with; there is a table of them
+MOST_DB_LOST, MOST_SAMPLES_OFF = 0.01, 0.001  # to half precision that is taken without being asked for
 RGB = tuple[float, float, float]
 
 
@@ -66,6 +67,25 @@ class Pixels:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """What computing in half precision loses beside fp32; `tests/benchmarks/models.py` measures it."""
+
+    db_lost: float  # of PSNR, at the worst of x2, x3 and x4, on held-out photographs or on hostile pictures
+    samples_off: float  # share of the photographs' samples that are more than one of 255 levels off
+
+    @property
+    def harmless(self) -> bool:
+        return self.db_lost <= MOST_DB_LOST and self.samples_off <= MOST_SAMPLES_OFF
+
+    @classmethod
+    def from_plain(cls, value: Any, where: str) -> Loss | None:
+        """Older files say yes or no: nothing was measured. Raises PresetError (neither that nor a table)."""
+        if not isinstance(value, bool | dict):
+            raise PresetError(f"{where}: must be a table of settings, got {value!r}.")
+        return None if isinstance(value, bool) else read_section(cls, value, where)
+
+
+@dataclass(frozen=True)
 class Engine:
     """How the whole image is run."""
 
@@ -78,8 +98,8 @@ class Engine:
     limit: bool = False  # keep a native picture within what its input bears out, see `srcli.models.limiter`
     # give a native picture those of its input, for networks that restore and shift colours
     low_frequencies: bool = False
-    # whether "auto" computes in bf16 on a CPU that has instructions for it, where nothing seen is lost
-    cpu_bf16: bool = False
+    # what bf16 loses on a CPU; "auto" computes in it where that is harmless and the CPU has instructions for it
+    cpu_bf16: Loss | None = None
     advice: str | None = None  # one line for people who use this model
 
 

@@ -79,7 +79,9 @@ class Upscaler(OnHub):
         limit: bool | None = None,
     ) -> None:
         self.device, self.device_reason = choose_device(device)
-        self.precision: Precision = choose_precision(precision, self.device, cpu_bf16=preset.engine.cpu_bf16)
+        loss = preset.engine.cpu_bf16
+        harmless = loss is not None and loss.harmless
+        self.precision: Precision = choose_precision(precision, self.device, cpu_bf16=harmless)
         self.tile = checked_tile(tile)
         self.preset = preset
         self.network = channels_last(network.to(self.device).eval())

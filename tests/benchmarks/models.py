@@ -15,7 +15,7 @@ apart. `scales`: from x1.1 to x8 by 0.1, by how much PSNR rises in a step at mos
 change of that, and how far colours at the same places are apart at s and s + 0.01. `colour`: how far means over 8x8 input
 pixels move. `noise`: what a camera's noise (4 levels under a Bayer mosaic, interpolated bilinearly), white noise of 4
 levels and JPEG (quality 90) add to the result, over what they add to bicubic interpolation, and the same for the steps at
-the borders of JPEG's blocks.
+the borders of JPEG's blocks. `bf16`: what a CPU's computing in it loses, for `cpu_bf16` in a preset's [engine].
 """
 
 import argparse
@@ -41,9 +41,9 @@ from srcli.models.sr import Frame, pixel_cell
 from srcli.weights.build import build
 from srcli.weights.checkpoint import load, load_into
 from srcli.weights.files import is_bundled
-from tests.benchmarks.native_bodies import photographs
+from tests.benchmarks.native_bodies import hostile, photographs
 
-SCALE, SIDE, PARTS = 4, 192, 3
+SCALE, SIDE, PARTS, HOSTILE = 4, 192, 3, 24
 LUMA = torch.tensor([65.738, 129.057, 25.064]).view(3, 1, 1) / 256
 NATURAL = ("050", "108")
 
@@ -225,6 +225,30 @@ def noise(engine, parts) -> None:
         print(f"  x{scale:g}, over bicubic's: " + ", ".join(told), flush=True)
 
 
+def bf16(engine, parts) -> None:
+    """dB lost to fp32 on photographs and on hostile pictures, and how many samples of files are more than a level off it."""
+    engines = [load_upscaler(engine.preset, device="cpu", precision=each) for each in ("fp32", "bf16")]
+    hard = [("", hostile(np.random.default_rng(number))) for number in range(HOSTILE)]
+    low, high = engine.preset.scales.trained
+    lost, off = [], []
+    for scale in (s for s in (2, 3, 4) if low <= s <= high):
+        for kind, pictures in (("hostile", hard), ("photographs", parts)):
+            levels, beyond = [], []
+            for _, hr in pictures:
+                small = pillow(hr, *(n // scale for n in hr.shape[:2]))
+                srs = [by(each)(small, *(n * scale for n in small.shape[:2])) for each in engines]
+                levels.append([psnr(lambda *_, sr=sr: sr, hr, scale) for sr in srs])
+                first, second = ((sr * 255).round() for sr in srs)
+                beyond.append(((first - second).abs() > 1).flatten())
+            lost.append(float(np.mean(np.subtract(*np.transpose(levels)))))
+            share = float(torch.cat(beyond).float().mean())
+            print(
+                f"  x{scale}, {kind}: {lost[-1]:+.4f} dB lost, {share:.4%} more than a level off", flush=True
+            )
+        off.append(share)
+    print(f"  cpu_bf16 = {{ db_lost = {max(lost):.2g}, samples_off = {max(off):.2g} }}", flush=True)
+
+
 def mosaicked(noise: np.ndarray) -> np.ndarray:
     """What noise (h, w, 3) becomes behind a Bayer mosaic that is interpolated bilinearly."""
     y, x = np.indices(noise.shape[:2]) % 2
@@ -277,7 +301,7 @@ def main() -> None:
             if row == "gain":
                 gain(engine, parts, [float(s) for s in args.scales.split(",")])
             else:
-                {"scales": scales, "colour": colour, "noise": noise}[row](engine, parts)
+                {"scales": scales, "colour": colour, "noise": noise, "bf16": bf16}[row](engine, parts)
 
 
 if __name__ == "__main__":

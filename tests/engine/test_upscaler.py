@@ -1,5 +1,6 @@
 """The engine: tiles do not show, failures are handled, memory is bounded."""
 
+import json
 import warnings
 from copy import deepcopy
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from srcli.config.presets import parse_preset
 from srcli.engine.device import to_numpy
 from srcli.engine.normalised_image import TensorSource
 from srcli.engine.request import RenderRequest
@@ -35,6 +37,29 @@ def copy(network):
 
 def upscaler(network, **options):
     return Upscaler(network, PRESET, device="cpu", **options)
+
+
+@pytest.mark.parametrize(
+    ("told", "precision"),
+    [
+        ({"db_lost": 0.01, "samples_off": 0.001}, "bf16"),
+        ({"db_lost": 0.011, "samples_off": 0.0}, "fp32"),
+        ({"db_lost": -0.1, "samples_off": 0.0011}, "fp32"),
+        (True, "fp32"),  # of older files: nobody measured it
+        (None, "fp32"),
+    ],
+)
+@pytest.mark.parametrize("instructions", [True, False])
+def test_a_cpu_computes_in_bf16_what_is_known_to_bear_it(network, monkeypatch, told, precision, instructions):
+    table = PRESET.to_dict()
+    if told is not None:
+        table["engine"] = {**table.get("engine", {}), "cpu_bf16": told}
+    preset = parse_preset(table, name="tiny")
+    monkeypatch.setattr("srcli.engine.device._cpu_computes_bf16", lambda: instructions)
+    known = precision if instructions else "fp32"
+    assert Upscaler(network, preset, device="cpu").precision == known
+    assert parse_preset(json.loads(preset.to_json()), name="tiny") == preset
+    assert Upscaler(network, preset, device="cpu", precision="bf16").precision == "bf16"
 
 
 def test_bytes_from_the_device_are_those_of_the_image_package(network):
