@@ -90,6 +90,7 @@ def test_a_plain_run_imports_no_more_than_it_needs(tmp_path):
     others = {"diffusers", "transformers", "torchvision", "scipy", "lpips", "matplotlib", "rich", "spandrel"}
     others |= {"onnx", "onnxruntime", "huggingface_hub", "imagecodecs", "tifffile", "sympy", "torch._dynamo"}
     assert not loaded & others
+    assert {m for m in loaded if m.startswith("srcli.models.decoders.")} == {"srcli.models.decoders.native"}
 
 
 def test_the_script_for_gpus_runs(monkeypatch, capsys):
@@ -134,7 +135,7 @@ def newcomer(tmp_path, monkeypatch):
     file, line = blocks("python")
     names: dict = {}
     exec(compile(file, "nearest_mlp.py", "exec"), names)
-    key, value = re.match(r'\s*"([\w-]+)": (\w+),', line).groups()
+    key, value = re.match(r'\s*"([\w-]+)": "\.nearest_mlp:(\w+)",', line).groups()
     monkeypatch.setitem(DECODERS, key, names[value])
     monkeypatch.setenv("SRCLI_PRESETS_DIR", str(tmp_path))
     monkeypatch.setenv("SRCLI_CACHE_DIR", str(tmp_path / "cache"))

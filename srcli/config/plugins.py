@@ -11,11 +11,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections import UserDict
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from srcli.errors import PLUGINS, PluginError, SrcliError, first_line, place_in_plugin
 
@@ -29,22 +31,31 @@ VARIABLE = (
 V = TypeVar("V")
 
 
-class Registry(dict[str, V]):
+class Registry(UserDict[str, V]):
     """Things by name: our own, and those of plug-ins. A name belongs to whoever had it first, and that is us.
 
     `kind` is what messages call one of them (a decoder), and in the plural its group and a file's dictionary; `like`: what
-    it must be a subclass of, or an instance.
+    it must be a subclass of, or an instance. One of ours may be ".module:name" of `package`, imported once it is asked for.
     """
 
-    def __init__(self, kind: str, like: Any, own: dict[str, V]) -> None:
-        super().__init__(own)
-        self.kind, self.like = kind, like
+    def __init__(self, kind: str, like: Any, own: Mapping[str, V | str], package: str = "") -> None:
+        self.kind, self.like, self.package = kind, like, package
         self.files: tuple[str, ...] = ()
         self.foreign: set[str] = set()  # names of plug-ins, whose code changes while our version stays
+        self.data: dict[str, Any] = dict(own)
+
+    def __getitem__(self, name: str) -> V:
+        if name not in self:
+            raise KeyError(name)
+        found = self.data[name]
+        if isinstance(found, str):
+            module, _, attribute = found.partition(":")
+            found = self.data[name] = getattr(import_module(module, self.package), attribute)
+        return cast("V", found)
 
     def __contains__(self, name: object) -> bool:
         self._take_files()
-        if super().__contains__(name):
+        if name in self.data:
             return True
         point = _installed(f"srcli.{self.kind}s").get(str(name))
         if point is None:
@@ -53,16 +64,6 @@ class Registry(dict[str, V]):
             found = point.load()
         self._take(point.name, found, _named(point))
         return True
-
-    def __missing__(self, name: str) -> V:
-        if name in self:
-            return super().__getitem__(name)
-        raise KeyError(name)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """As a dictionary's."""
-        found = name in self  # which imports it
-        return super().get(name) if found else default
 
     def with_plugins(self) -> Registry[V]:
         """Itself, with all that packages here have, for lists."""
@@ -77,7 +78,7 @@ class Registry(dict[str, V]):
         for file in files:
             if file not in self.files:
                 for name, value in getattr(_run(file), f"{self.kind}s".upper(), {}).items():
-                    if super().__contains__(name):
+                    if name in self.data:
                         raise PluginError(
                             f"{file}: there is a {self.kind} '{name}'.", hint="Name it otherwise."
                         )

@@ -264,6 +264,10 @@ class SelectiveDecoder(Decoder):
         """Whether the answer of a branch depends on what was sampled."""
         raise NotImplementedError
 
+    def stand_on_native(self) -> None:
+        """Add the answers to a native picture, behind the features, from here on."""
+        raise NotImplementedError
+
     def render_scored(self, prepared: Any, grid: Grid) -> tuple[Tensor, Tensor]:
         """As `render`, with the scores (B, n, H, W) of the branches."""
         raise NotImplementedError

@@ -17,10 +17,8 @@ from srcli.config.presets import Kind, Part, Preset
 from srcli.errors import ModelError, PresetError
 from srcli.models import check_part, make
 from srcli.models.decoders import DECODERS
-from srcli.models.decoders.lia import LIA
 from srcli.models.decoders.native import Native, on_native
 from srcli.models.encoders import ENCODERS
-from srcli.models.generators import GENERATORS
 from srcli.models.sr import Decoder, Encoder, ImplicitSR, NativeEncoder, SelectiveDecoder
 from srcli.weights.files import FIXED_SCALE
 
@@ -96,6 +94,8 @@ def _build(preset: Preset, make: Callable[..., Any]) -> ImplicitSR:
         return ImplicitSR(encoder, decoder)
     if preset.diffusion is None:
         raise PresetError(f"{preset.name} has a generator, so it needs a section [diffusion].")
+    from srcli.models.generators import GENERATORS
+
     generator = make(GENERATORS, "generator", preset.generator, preset.name)
     _check_kind(preset, preset.generator, generator.kind)
     try:
@@ -129,6 +129,8 @@ def titles(preset: Preset) -> tuple[str | None, str | None]:
         return f"Thera {tail.capitalize()}", ENCODERS[body["name"]].title
     encoder = ENCODERS[preset.encoder.name].title
     if preset.generator is not None:
+        from srcli.models.generators import GENERATORS
+
         return GENERATORS[preset.generator.name].title, encoder
     decoder = DECODERS[preset.decoder.name]
     return decoder.title if preset.decoder.args.get("branches", 1) == 1 else decoder.cascade_title, encoder
@@ -152,8 +154,8 @@ def _parts(preset: Preset, make: Callable[..., Any]) -> tuple[Encoder, Decoder]:
         return encoder, make(DECODERS, "decoder", part, preset.name, in_dim=encoder.out_dim)
     if skip != "native":
         raise PresetError(f"decoder.skip in {preset.name} is 'bilinear' or 'native', not '{skip}'.")
-    capable = [name for name, each in ENCODERS.items() if "gives" in inspect.signature(each).parameters]
-    if preset.encoder.name not in capable:
+    if preset.encoder.name in ENCODERS and not _gives_a_picture(preset.encoder.name):
+        capable = filter(_gives_a_picture, ENCODERS)
         raise PresetError(
             f"{preset.name} asks for a native picture, and encoder '{preset.encoder.name}' gives none.",
             hint=f"Those that do: {', '.join(capable)}.",
@@ -163,12 +165,16 @@ def _parts(preset: Preset, make: Callable[..., Any]) -> tuple[Encoder, Decoder]:
     encoder = make(ENCODERS, "encoder", preset.encoder, preset.name, gives=gives)
     width = encoder.out_dim if alone else encoder.feat_dim
     decoder = make(DECODERS, "decoder", part, preset.name, in_dim=width)
-    if isinstance(decoder, LIA):
+    if isinstance(decoder, SelectiveDecoder):
         if make is _make_once:  # shared with presets that stand on no native picture
             decoder = copy.deepcopy(decoder)
         decoder.stand_on_native()
         return encoder, decoder
     return encoder, decoder if alone else on_native(decoder, encoder.feat_dim)
+
+
+def _gives_a_picture(name: str) -> bool:
+    return "gives" in inspect.signature(ENCODERS[name]).parameters
 
 
 def decoder_on(encoder: NativeEncoder, preset: Preset) -> Decoder:
@@ -188,6 +194,8 @@ def check_parts(preset: Preset) -> None:
     check_part(ENCODERS, "encoder", preset.encoder, preset.name)
     check_part(DECODERS, "decoder", _skip_of(preset.decoder)[0], preset.name, ("in_dim",))
     if preset.generator is not None:
+        from srcli.models.generators import GENERATORS
+
         check_part(GENERATORS, "generator", preset.generator, preset.name)
 
 

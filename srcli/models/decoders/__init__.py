@@ -1,41 +1,28 @@
-"""The decoders, by the name a preset uses."""
+"""The decoders, by the name a preset uses; each is imported when it is asked for."""
 
 from srcli.config.plugins import Registry
-from srcli.models.decoders.blend import Blend
-from srcli.models.decoders.canvas import Canvas
-from srcli.models.decoders.ciaosr import CiaoSR
-from srcli.models.decoders.hiif import HIIF
-from srcli.models.decoders.lia import LIA
-from srcli.models.decoders.liif import LIIF
-from srcli.models.decoders.linf import LINF
-from srcli.models.decoders.lit import LIT
-from srcli.models.decoders.lm_ciaosr import LMCiaoSR
-from srcli.models.decoders.lmf import LMLIIF, LMLTE
-from srcli.models.decoders.lte import LTE, LTEPlus
-from srcli.models.decoders.metasr import MetaSR
-from srcli.models.decoders.native import Native
-from srcli.models.decoders.thera import Thera
 from srcli.models.sr import Decoder
 
 DECODERS: Registry[type[Decoder]] = Registry(
     "decoder",
     Decoder,
     {
-        "blend": Blend,
-        "canvas": Canvas,
-        "ciaosr": CiaoSR,
-        "hiif": HIIF,
-        "lia": LIA,
-        "liif": LIIF,
-        "linf": LINF,
-        "lit": LIT,
-        "lm-ciaosr": LMCiaoSR,
-        "lm-liif": LMLIIF,
-        "lm-lte": LMLTE,
-        "lte": LTE,
-        "lte-plus": LTEPlus,
-        "metasr": MetaSR,
-        "native": Native,
-        "thera": Thera,
+        "blend": ".blend:Blend",
+        "canvas": ".canvas:Canvas",
+        "ciaosr": ".ciaosr:CiaoSR",
+        "hiif": ".hiif:HIIF",
+        "lia": ".lia:LIA",
+        "liif": ".liif:LIIF",
+        "linf": ".linf:LINF",
+        "lit": ".lit:LIT",
+        "lm-ciaosr": ".lm_ciaosr:LMCiaoSR",
+        "lm-liif": ".lmf:LMLIIF",
+        "lm-lte": ".lmf:LMLTE",
+        "lte": ".lte:LTE",
+        "lte-plus": ".lte:LTEPlus",
+        "metasr": ".metasr:MetaSR",
+        "native": ".native:Native",
+        "thera": ".thera:Thera",
     },
+    package=__name__,
 )
