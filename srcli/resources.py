@@ -35,9 +35,10 @@ def keep_freed_memory() -> None:
     """From here on this process keeps what it frees, up to 256 MB, for what it takes next.
 
     glibc gives the memory of a layer's result back to the kernel and asks for it again with the next layer; finding and
-    clearing it page by page takes up to a third of a network's time. Elsewhere nothing changes.
+    clearing it page by page takes up to a third of a network's time. Elsewhere nothing changes. Threads share one heap if
+    this is called before the first of them: pages of their own heaps are given back at once.
     """
-    _set_malloc(ARENA_MAX, 1)  # those of threads are given back when they are empty
+    _set_malloc(ARENA_MAX, 1)
     _set_malloc(MMAP_MAX, 0)  # no block is mapped alone: such ones are given back at once
     _set_malloc(TRIM_THRESHOLD, 256 << 20)
 

@@ -161,3 +161,28 @@ def test_memory_that_is_freed_out_of_order_goes_back():
     )
     assert kept < 20
     assert given > 110
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are left as they are")
+def test_threads_of_the_command_line_keep_what_they_free():
+    code = """if True:
+        import resource
+        from concurrent.futures import ThreadPoolExecutor
+        import srcli.cli
+
+        def fill(size):
+            for _ in range(4):
+                b"x" * (size << 20)
+
+        def in_threads(**_):
+            for pool in [ThreadPoolExecutor(1) for _ in range(3)]:
+                for size in (48, 72):
+                    pool.submit(fill, size).result()
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+        srcli.cli.app = in_threads
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        srcli.cli.main()
+    """
+    faults = int(subprocess.check_output([sys.executable, "-c", code]))
+    assert faults * resource.getpagesize() < 100 << 20

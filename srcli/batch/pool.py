@@ -217,8 +217,8 @@ def _without_interrupts() -> Iterator[None]:
 
 def serve(setup: WorkerSetup, device: str, pipe: Connection) -> None:
     """Do what comes through the pipe until it is closed."""
-    handle_signals()
     worker = worker_on(setup, device)
+    handle_signals()
     with suppress(EOFError, BrokenPipeError):
         while True:
             pipe.send(attempt(worker, pipe.recv()))

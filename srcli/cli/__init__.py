@@ -111,9 +111,9 @@ def root(
 
 def main() -> None:
     """Run the command line and exit."""
+    keep_freed_memory()  # before the first thread
     guard_streams()
     handle_signals()
-    keep_freed_memory()
     collect_rarely()
     code: object = None
     try:
