@@ -20,6 +20,7 @@ from numpy.typing import DTypeLike, NDArray
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 
+SMALLEST_TILE = 32  # LR pixels of a side
 EPSILON = 1e-6  # the ensemble's shift and clamp, LIIF
 SIDES = (-1, 1)  # the two neighbours per axis, in the ensemble's order
 COPIES = 8  # flips and rotations of a picture, itself among them
@@ -77,6 +78,48 @@ def output_size(size: Size, scale: float | tuple[float, float]) -> Size:
         if not (math.isfinite(factor) and factor > 0):
             raise ValueError(f"scale must be a positive finite number, got {factor}")
     return Size(max(1, round(size.h * factors[0])), max(1, round(size.w * factors[1])))
+
+
+def tile_shape(
+    size: Size,
+    halo: int,
+    multiple: int,
+    *,
+    tile: str | int,
+    bytes_per_pixel: int,
+    free: int,
+    strip_bytes: int = 0,
+) -> Size:
+    """Sides of the encoder's tiles, without the halo, of an LR image that is padded to `multiple` as tiles are.
+
+    `tile`: "none" for the whole image, a number of pixels, or "auto": of all tiles that `free` bytes hold, and whose
+    features, `strip_bytes` for each pixel of a row of tiles, take no more, those that read the fewest pixels twice.
+    """
+    if tile == "none":
+        return size
+    if isinstance(tile, int):
+        side = max(multiple, math.ceil(tile / multiple) * multiple)
+        return Size(min(side, size.h), min(side, size.w))
+    pixels = max(free // bytes_per_pixel, (SMALLEST_TILE + 2 * halo) ** 2)
+    highest = max(free // (strip_bytes * size.w) if strip_bytes else size.h, SMALLEST_TILE)
+    choices = []
+    for columns in range(1, 1 + math.ceil(size.w / max(SMALLEST_TILE, math.isqrt(pixels) - 2 * halo))):
+        width = _share(size.w, columns, multiple)
+        wide = width + min(columns - 1, 2) * halo  # a margin ends at the picture's border
+        inner = min(highest, pixels // wide - 2 * halo) // multiple * multiple  # with two margins
+        for rows in (1, 2, max(3, math.ceil(size.h / max(multiple, inner)))):
+            height = max(_share(size.h, rows, multiple), min(SMALLEST_TILE, size.h))
+            if height <= highest and (height + (rows - 1) * halo) * wide <= pixels:
+                break
+        read = (size.h + 2 * halo * (rows - 1)) * (size.w + 2 * halo * (columns - 1))
+        choices.append((read, height, width))
+    _, height, width = min(choices)
+    return Size(height, width)
+
+
+def _share(side: int, count: int, multiple: int) -> int:
+    """One of `count` equal parts of a side, up to a multiple."""
+    return min(side, math.ceil(side / count / multiple) * multiple)
 
 
 def spans(length: int, step: int, first: int = 0) -> list[tuple[int, int]]:

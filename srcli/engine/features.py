@@ -8,9 +8,9 @@ from torch import Tensor
 from srcli.engine.device import Precision, is_finite, is_out_of_memory, with_fallback
 from srcli.engine.normalised_image import NormalisedImage
 from srcli.engine.request import RenderStats
-from srcli.engine.tiling import SMALLEST_TILE, tile_rows
+from srcli.engine.tiling import tile_rows
 from srcli.errors import ModelError, ResourceError
-from srcli.geometry import Box, Size
+from srcli.geometry import SMALLEST_TILE, Box, Size
 
 
 class Features:

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from srcli.engine.normalised_image import NormalisedImage
     from srcli.engine.upscaler import Upscaler
 
-SMALLEST_TILE = 32
 BAND_LR = 1 << 15  # LR pixels decoded at once: prepared maps of 256 channels take 32 MiB
 BAND_HR = 1 << 22  # HR pixels decoded at once: 48 MiB of float colours
 
@@ -44,48 +43,6 @@ def checked_tile(tile: str | int) -> str | int:
     if text.isdigit() and int(text) >= 8:
         return int(text)
     raise UsageError(f"--tile takes auto, none or a side of at least 8 pixels, got '{tile}'.")
-
-
-def tile_shape(
-    size: Size,
-    halo: int,
-    multiple: int,
-    *,
-    tile: str | int,
-    bytes_per_pixel: int,
-    free: int,
-    strip_bytes: int = 0,
-) -> Size:
-    """Sides of the encoder's tiles, without the halo, of an LR image that is padded to `multiple` as tiles are.
-
-    `tile`: "none" for the whole image, a number of pixels, or "auto": of all tiles that `free` bytes hold, and whose
-    features, `strip_bytes` for each pixel of a row of tiles, take no more, those that read the fewest pixels twice.
-    """
-    if tile == "none":
-        return size
-    if isinstance(tile, int):
-        side = max(multiple, math.ceil(tile / multiple) * multiple)
-        return Size(min(side, size.h), min(side, size.w))
-    pixels = max(free // bytes_per_pixel, (SMALLEST_TILE + 2 * halo) ** 2)
-    highest = max(free // (strip_bytes * size.w) if strip_bytes else size.h, SMALLEST_TILE)
-    choices = []
-    for columns in range(1, 1 + math.ceil(size.w / max(SMALLEST_TILE, math.isqrt(pixels) - 2 * halo))):
-        width = _share(size.w, columns, multiple)
-        wide = width + min(columns - 1, 2) * halo  # a margin ends at the picture's border
-        inner = min(highest, pixels // wide - 2 * halo) // multiple * multiple  # with two margins
-        for rows in (1, 2, max(3, math.ceil(size.h / max(multiple, inner)))):
-            height = max(_share(size.h, rows, multiple), min(SMALLEST_TILE, size.h))
-            if height <= highest and (height + (rows - 1) * halo) * wide <= pixels:
-                break
-        read = (size.h + 2 * halo * (rows - 1)) * (size.w + 2 * halo * (columns - 1))
-        choices.append((read, height, width))
-    _, height, width = min(choices)
-    return Size(height, width)
-
-
-def _share(side: int, count: int, multiple: int) -> int:
-    """One of `count` equal parts of a side, up to a multiple."""
-    return min(side, math.ceil(side / count / multiple) * multiple)
 
 
 def tile_rows(size: Size, shape: Size) -> Iterator[list[Box]]:

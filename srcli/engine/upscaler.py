@@ -36,9 +36,9 @@ from srcli.engine.hub import OnHub
 from srcli.engine.noise import checked_seed, patch_noise
 from srcli.engine.normalised_image import NormalisedImage, TensorSource, picture_of
 from srcli.engine.request import PLAIN, Rendered, RenderRequest, RenderStats, Report, Source
-from srcli.engine.tiling import Band, bands, checked_tile, overlapping_rows, tile_shape
+from srcli.engine.tiling import Band, bands, checked_tile, overlapping_rows
 from srcli.errors import ModelError, UsageError
-from srcli.geometry import Box, Grid, Size, output_size
+from srcli.geometry import Box, Grid, Size, output_size, tile_shape
 from srcli.image.read import Image, read_image
 from srcli.models.layers import channels_last, grid_coord
 from srcli.models.limiter import set_limiter

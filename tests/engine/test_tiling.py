@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srcli.engine.tiling import bands, tile_rows, tile_shape
-from srcli.geometry import Size, nearest
+from srcli.engine.tiling import bands, tile_rows
+from srcli.geometry import Size, nearest, tile_shape
 
 sides = st.integers(1, 90)
 
