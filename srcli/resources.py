@@ -158,18 +158,22 @@ def input_bytes(root: Path = ROOT) -> int:
     return LEAST_INPUT if free is None else max(LEAST_INPUT, int(free * INPUT_SHARE))
 
 
-def check_memory(need: int, *, gathered: bool = False, root: Path = ROOT) -> None:
+def has_gpu(root: Path = ROOT) -> bool:
+    """Whether there is a GPU of NVIDIA's, found without torch."""
+    return any((root / "dev").glob("nvidia[0-9]*"))
+
+
+def check_memory(need: int, free: int | None, *, gathered: bool = False) -> None:
     """Refuse work that needs more memory than there is.
 
     Args:
         need: bytes.
+        free: bytes that can be taken; None where the system does not tell.
         gathered: whether another format would need less.
-        root: of the system's files.
 
     Raises:
         ResourceError: `need` bytes are more than is available.
     """
-    free = available_memory(root)
     if free is not None and need > free:
         raise ResourceError(
             f"about {in_words(need)} of memory are needed and {in_words(free)} are free.",

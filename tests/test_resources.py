@@ -95,9 +95,9 @@ def test_available_memory_is_about_right_here():
 
 
 def test_more_memory_than_there_is_is_refused_with_numbers(machine):
-    check_memory(3_000_000, root=machine)
+    check_memory(3_000_000, available_memory(machine))
     with pytest.raises(ResourceError, match=r"3\.2 MB.*3\.1 MB"):
-        check_memory(3_200_000, root=machine)
+        check_memory(3_200_000, available_memory(machine))
 
 
 def test_more_space_than_a_disk_has_is_refused(tmp_path):

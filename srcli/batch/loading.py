@@ -13,6 +13,7 @@ from srcli.batch.inputs import EXTRA_HINT
 from srcli.config.presets import Preset
 from srcli.config.sampling import Sampling, choose_sampling
 from srcli.errors import ResourceError, SrcliError, UsageError
+from srcli.resources import has_gpu
 from srcli.weights.files import digest_of, locate
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from srcli.geometry import Size
 
 PLENTY = 1 << 40  # bytes
+PARAMETER = 6  # bytes of one: float32, and laid out anew or rounded
+MARGIN = 60  # LR pixels around a tile, of most encoders
+TILE_MEMORY, UNSTATED = 537, (50, 1500)  # of presets that do not say: `tile_memory` and `memory`
 LOOKED_AT = 64  # headers, for the time that a batch takes
 
 
@@ -97,6 +101,28 @@ def pool_of(engine: str, device: str, workers: int) -> ProcessPool | RayPool | N
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return ProcessPool(tuple(devices), max(1, cores // len(devices)))
+
+
+def network_memory(model: Model, size: Size, free: int | None) -> int:
+    """Bytes that a network takes for a picture of `size` on a CPU with `free` bytes of memory; found without torch."""
+    from srcli.geometry import tile_shape
+
+    if has_gpu() or model.preset.kind == "restoration":  # which plans its memory by itself
+        return 0
+    cost, most = model.preset.cost, (model.preset.engine.tile_memory or TILE_MEMORY) * 1_000_000
+    fixed, each = cost.memory or UNSTATED
+    tile = tile_shape(
+        size,
+        MARGIN,
+        1,
+        tile=int(model.tile) if model.tile.isdigit() and int(model.tile) else model.tile,
+        bytes_per_pixel=int(each),
+        free=most if free is None else min(most, free // 4),
+    )
+    read = [min(side + 2 * MARGIN, whole) for side, whole in zip(tile, size, strict=True)]
+    row = 0 if tile == size else tile.h * size.w  # of several tiles
+    held = fixed * 1_000_000 + read[0] * read[1] * each + row * cost.features
+    return PARAMETER * (model.preset.params or 0) + int(held)
 
 
 def memory_plan(model: Model, device: str, target: Size) -> tuple[list[str], int]:

@@ -16,6 +16,7 @@ import numpy as np
 from srcli.batch.degradation import choose_model, describe
 from srcli.batch.inputs import Source, absolute
 from srcli.batch.job import Job, Settings, grows
+from srcli.batch.loading import network_memory
 from srcli.batch.naming import Destination
 from srcli.batch.provenance import check_unchanged, content_id, content_of, not_ours, read_provenance
 from srcli.batch.sizes import Target
@@ -30,12 +31,12 @@ from srcli.image.samples import DTYPES, IN_MEMORY
 from srcli.image.source import Source as File
 from srcli.image.source import open_source
 from srcli.image.write import choose_format
-from srcli.resources import check_disk, check_folder, check_memory, input_bytes
+from srcli.resources import available_memory, check_disk, check_folder, check_memory, input_bytes
 from srcli.weights.files import FIXED_SCALE
 
-MEMORY_BASE, MEMORY_NETWORK = 100 << 20, 500 << 20  # the interpreter and its libraries; torch and one tile
+MEMORY_BASE, MEMORY_TORCH = 100 << 20, 500 << 20  # the interpreter and its libraries; torch
 BANDS_UNDER_WAY = 6  # in float32: being made, waiting for the writer, being stored
-BAND_HR = 1 << 22  # pixels of one
+BAND_LR, BAND_HR = 1 << 15, 1 << 22  # pixels of one, at most
 BAND_BYTES = 100 << 20  # of an input that is read a few rows at a time
 STREAMED = ("png", "tiff", "jpg")  # written as the rows come
 LOSSLESS_SHARE, LOSSY_SHARE = 0.2, 0.02  # of the samples' bytes: the least that a photograph takes in a file
@@ -146,9 +147,10 @@ def plan(picture: OpenInput, index: int, settings: Settings, place: Destination,
         return job
     if job.fingerprint is None:
         job = _with_fingerprint(job, picture, settings)
-    job = replace(job, memory=_memory(job, picture, settings))
+    free = available_memory()
+    job = replace(job, memory=_memory(job, picture, settings, free))
     assert job.memory is not None
-    check_memory(job.memory, gathered=form not in STREAMED)
+    check_memory(job.memory, free, gathered=form not in STREAMED)
     if job.needs_network and settings.memory_plan is not None:
         lines, peak = settings.memory_plan(target.size)
         job = replace(job, notes=(*job.notes, *lines), memory=max(job.memory, MEMORY_BASE + peak))
@@ -280,22 +282,26 @@ def _check_output_pixels(target: Target, count: int, settings: Settings) -> None
         )
 
 
-def _memory(job: Job, picture: OpenInput, settings: Settings) -> int:
-    """Bytes that the job needs at least: the input, and of the output what is under way.
+def _memory(job: Job, picture: OpenInput, settings: Settings, free: int | None) -> int:
+    """Bytes that the job needs with `free` bytes of memory: the network, the input, and of the output what is under way.
 
     PNG, TIFF and JPEG are written as the rows come; for other formats the whole output is there, and a copy of Pillow's.
     """
-    header, pixels = job.header, job.pixels
+    header, pixels, old, new = job.header, job.pixels, Size(*job.header.size), job.target.size
+    size = Size(min(old.h, new.h), min(old.w, new.w))  # that the network gets
+    other = None if job.restore in (None, 1) else settings.faithful
+    models = [settings.model] if other is None else [settings.model, other]
     read = BAND_BYTES if picture.lies_on_disk else 2 * header.nbytes * picture.count
     out = pixels * (header.channels + 4) * DTYPES[job.depth].itemsize
     if job.format in STREAMED and picture.count == 1:
-        out = min(out, BANDS_UNDER_WAY * min(pixels, BAND_HR) * 3 * 4)
+        band = max(BAND_LR, 8 * size.w) * pixels // (size.h * size.w) if job.needs_network else BAND_HR
+        out = min(out, BANDS_UNDER_WAY * min(pixels, BAND_HR, band) * 3 * 4)
     alpha = min(pixels * 2, IN_MEMORY) if header.alpha and settings.alpha != "drop" else 0
-    base = MEMORY_BASE + (MEMORY_NETWORK if job.needs_network else 0)
     whole = pixels * 3 * 4  # float32
     drawn = 3 * whole * settings.consistency + 3 * whole * settings.self_ensemble
     drawn += 4 * whole * (settings.colour_transfer is not None)
-    return base + read + out + alpha + drawn * job.needs_network
+    network = MEMORY_TORCH + sum(network_memory(model, size, free) for model in models)
+    return MEMORY_BASE + read + out + alpha + (network + drawn) * job.needs_network
 
 
 def _check_target(path: Path, job: Job, picture: OpenInput, settings: Settings) -> None:

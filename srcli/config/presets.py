@@ -98,6 +98,8 @@ class Engine:
     limit: bool = False  # keep a native picture within what its input bears out, see `srcli.models.limiter`
     # give a native picture those of its input, for networks that restore and shift colours
     low_frequencies: bool = False
+    # megabytes that a tile may take on a CPU, instead of what the encoder declares
+    tile_memory: int | None = None
     # what bf16 loses on a CPU; "auto" computes in it where that is harmless and the CPU has instructions for it
     cpu_bf16: Loss | None = None
     advice: str | None = None  # one line for people who use this model
@@ -161,11 +163,14 @@ class Reported:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds per megapixel of output at x4, in fp32 on a CPU; `tests/benchmarks/models.py` measures them."""
+    """Seconds per megapixel of output at x4, and memory on a CPU; `tests/benchmarks/models.py` measures them."""
 
     cpu: float | None = None  # of one core
     gpu: float | None = None  # of a GPU; None where none has been at hand
     machine: str | None = None  # what they were measured on
+    # megabytes whatever the size, and bytes per LR pixel of a tile, beside torch and the weights
+    memory: tuple[float, float] | None = None
+    features: float = 0.0  # bytes per LR pixel of a row of several tiles, whose features are kept
 
 
 @dataclass(frozen=True)

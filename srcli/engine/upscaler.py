@@ -332,16 +332,17 @@ class Upscaler(OnHub):
         encoder = self.network.encoder
         item = 4 if self.precision == "fp32" else 2
         live = max(encoder.live_channels or LIVE_TENSORS * encoder.out_dim, least)
-        free = free_memory(self.device)
-        on_gpu = self.device.type != "cpu"
+        free, cost = free_memory(self.device), self.preset.cost
+        on_gpu, stated = self.device.type != "cpu", self.preset.engine.tile_memory
+        most = encoder.cpu_tile_bytes if stated is None else stated * 1_000_000
         return tile_shape(
             size,
             self.halo,
             self._tile_multiple,
             tile=self.tile,
-            bytes_per_pixel=live * item + INPUT_BYTES,
+            bytes_per_pixel=max(live * item + INPUT_BYTES, math.ceil(cost.memory[1] if cost.memory else 0)),
             strip_bytes=4 * encoder.out_dim,
-            free=int(free * GPU_TILE_SHARE) if on_gpu else min(encoder.cpu_tile_bytes, free // 4),
+            free=int(free * GPU_TILE_SHARE) if on_gpu else min(most, free // 4),
         )
 
     def _band(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from srcli import resources
+from srcli.batch import plan
 from tests.cli.conftest import listing, picture, save
 
 
@@ -165,7 +166,7 @@ def test_a_target_over_a_limit_is_5(refused, words, message):
 
 
 def test_a_target_over_the_memory_is_5_before_any_work(refused, monkeypatch):
-    monkeypatch.setattr(resources, "available_memory", lambda _root: 500_000_000)
+    monkeypatch.setattr(plan, "available_memory", lambda: 500_000_000)
     assert "memory" in refused(5, "photo.png", "-s", "100")
 
 
