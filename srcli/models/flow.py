@@ -65,9 +65,9 @@ class Flow(nn.Module):
             h = x.float()
             scales, shifts = self._scales_and_shifts(condition)
             for i, layer in enumerate(self.linears):
-                h = scales[..., i, :] * layer(h) + shifts[..., i, :]
+                h = scales[i] * layer(h) + shifts[i]
             z = self.last(h)
-            volume = torch.linalg.slogdet(self._matrices()).logabsdet.sum() + scales.log().sum((-1, -2))
+            volume = torch.linalg.slogdet(self._matrices()).logabsdet.sum() + scales.log().sum((0, -1))
             return z, volume - 0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
 
     def inverted(self) -> Inverse:
@@ -83,13 +83,14 @@ class Flow(nn.Module):
     def mean(self, inverse: Inverse, condition: Tensor) -> Tensor:
         """The data x (..., dim) behind z = 0."""
         with no_autocast(condition):
-            scales, shifts = self._scales_and_shifts(condition)
-            h = inverse.biases[-1].expand(*condition.shape[:-1], self.dim)
+            scales, shifts = (part.flatten(1, -2).mT for part in self._scales_and_shifts(condition))
+            biases = inverse.biases.unsqueeze(-1)
+            h = biases[-1].expand(
+                shifts.shape[1:]
+            )  # (dim, patches): rows of 27 floats would be too short to be fast
             for i in reversed(range(len(self.linears))):
-                h = F.linear(
-                    (h - shifts[..., i, :]) / scales[..., i, :], inverse.weights[i], inverse.biases[i]
-                )
-            return h
+                h = torch.addmm(biases[i], inverse.weights[i], (h - shifts[i]) / scales[i])
+            return h.T.unflatten(0, condition.shape[:-1])
 
     def direction(self, inverse: Inverse, condition: Tensor, z: Tensor) -> Tensor:
         """How far z (..., dim) leads away from the mean: x(z) = mean + direction."""
@@ -97,12 +98,14 @@ class Flow(nn.Module):
             scales, _ = self._scales_and_shifts(condition)
             h = F.linear(z.float(), inverse.weights[-1])
             for i in reversed(range(len(self.linears))):
-                h = F.linear(h / scales[..., i, :], inverse.weights[i])
+                h = F.linear(h / scales[i], inverse.weights[i])
             return h
 
     def _scales_and_shifts(self, condition: Tensor) -> tuple[Tensor, Tensor]:
-        parts = condition.float().reshape(*condition.shape[:-1], len(self.linears), 2, self.dim)
-        return torch.sigmoid(parts[..., 0, :] + SCALE_SHIFT) + SMALLEST_SCALE, parts[..., 1, :]
+        """Of each layer: (layers, .., dim)."""
+        parts = condition.float().unflatten(-1, (len(self.linears), 2, self.dim))
+        scales, shifts = parts.movedim((-2, -3), (0, 1))
+        return torch.sigmoid(scales + SCALE_SHIFT) + SMALLEST_SCALE, shifts
 
     def _matrices(self) -> Tensor:
         layers = [*self.linears, self.last]

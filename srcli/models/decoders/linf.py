@@ -136,7 +136,7 @@ class LINF(GenerativeDecoder):
     def conditions(self, prepared: LINFField, coord: Tensor) -> list[WeightedCondition]:
         """What the flows of patches around coord (B, Q, 2) are given; (B, Q, channels) each."""
         waves, weights = prepared.waves.at(coord, prepared.frame.size)
-        return self._from_waves(waves.unbind(1), weights.unbind(1))
+        return self._from_waves(waves.transpose(1, 2), weights.transpose(1, 2))
 
     def render(self, prepared: LINFField, grid: Grid) -> Tensor:
         return self._render(prepared, grid, None)[0] + bilinear_grid(prepared.lr, grid)
@@ -155,9 +155,14 @@ class LINF(GenerativeDecoder):
         shape = (batch, height, width, self.imnet.dim)
         out = [torch.empty(shape, device=device) for _ in range(1 if noise is None else 2)]
         elsewhere = self._elsewhere(prepared, patches)
-        waves, weights = prepared.waves.on_grid(patches), ensemble_weights(patches, prepared.lr).unsqueeze(-1)
+        waves, weights = prepared.waves.on_grid(patches), ensemble_weights(patches, prepared.lr)
+        weights = weights.movedim(0, -1).unsqueeze(-1)
         for rows in row_chunks(height, 4 * batch * width, device):
-            given = self._from_waves(list(waves(rows)), list(weights[:, rows]))
+            share = weights[rows]
+            terms = prepared.waves.coef.new_empty(batch, len(share), width, 4, self.coef.out_channels)
+            for _ in waves(rows, terms):
+                pass
+            given = self._from_waves(terms, share)
             if elsewhere is not None:
                 lost, instead = elsewhere
                 given = [_where(lost[rows], *pair) for pair in zip(instead, given, strict=True)]
@@ -168,10 +173,10 @@ class LINF(GenerativeDecoder):
         seen = (..., slice(top, top + grid.size.h), slice(left, left + grid.size.w))
         return [unfolded(part, self.patch)[seen] for part in out]
 
-    def _from_waves(self, terms: Sequence[Tensor], weights: Sequence[Tensor]) -> list[WeightedCondition]:
-        """What the flows are given, from what each neighbour contributes, (..., 2K), and its weight (..., 1)."""
+    def _from_waves(self, terms: Tensor, weights: Tensor) -> list[WeightedCondition]:
+        """What the flows are given, from what each neighbour contributes, (.., 4, 2K), and its weight (.., 4, 1)."""
         shares = weights
-        weights = [weight.to(terms[0].dtype) for weight in weights]
+        weights = weights.to(terms.dtype)
         *inner, last = (layer for layer in self.layers if isinstance(layer, nn.Conv2d))
 
         def trunk(hidden: Tensor) -> Tensor:
@@ -180,17 +185,13 @@ class LINF(GenerativeDecoder):
             return hidden
 
         if self.ensemble == "local":
-            each = (last_linear(last, trunk(term)) for term in terms)
-            return [
-                WeightedCondition(condition, share.float())
-                for condition, share in zip(each, shares, strict=True)
-            ]
+            each = last_linear(last, trunk(terms)).unbind(-2)
+            return [WeightedCondition(*pair) for pair in zip(each, shares.float().unbind(-2), strict=True)]
         if self.ensemble == "local-condition":  # weights sum to one: the last layer may follow the mean
-            mixed = sum(weight * trunk(term) for weight, term in zip(weights, terms, strict=True))
-            return [WeightedCondition(last_linear(last, torch.as_tensor(mixed)), 1.0)]
+            return [WeightedCondition(last_linear(last, (weights * trunk(terms)).sum(-2)), 1.0)]
         if self.ensemble == "fourier":
-            terms = [weight * term for weight, term in zip(weights, terms, strict=True)]
-        return [WeightedCondition(last_linear(last, trunk(torch.cat(list(terms), dim=-1))), 1.0)]
+            terms = terms.mul_(weights)
+        return [WeightedCondition(_channel_major(last, trunk(terms.flatten(-2))), 1.0)]
 
     def _skip(self, prepared: LINFField, coord: Tensor) -> tuple[Tensor, Tensor]:
         """The bilinear image at the patches around coord (B, Q, 2), and whether their pixels lie inside it."""
@@ -221,6 +222,16 @@ def _shared(given: Sequence[WeightedCondition], flow: Callable[[Tensor], Tensor]
     if len(given) == 1:
         return flow(given[0].condition)
     return torch.stack([share * flow(condition) for condition, share in given]).sum(0)
+
+
+def _channel_major(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """`last_linear`, with the same bits; channel after channel in a CPU's memory, which is how the flow takes it."""
+    rows, fast = x.float().flatten(0, -2), x.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or not fast or len(rows) == 1:
+        return last_linear(layer, x)
+    out = torch.ops.mkldnn._linear_pointwise(layer.weight.flatten(1), rows, None, "none", [], "")
+    assert layer.bias is not None
+    return out.add_(layer.bias.unsqueeze(-1)).T.unflatten(0, x.shape[:-1])
 
 
 def _where(lost: Tensor, instead: WeightedCondition, given: WeightedCondition) -> WeightedCondition:

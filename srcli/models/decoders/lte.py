@@ -70,14 +70,17 @@ class Waves(NamedTuple):
         waves = gather(self.coef, index) * _wave(angle, self.coef.dtype)
         return waves.unflatten(1, (4, -1)), weights.transpose(1, 2).unsqueeze(-1)
 
-    def on_grid(self, grid: Grid) -> Callable[[slice], Iterator[Tensor]]:
-        """Gives, for some rows of a rectangle, the waves (B, rows, W, 2K) of each of the four neighbours."""
+    def on_grid(self, grid: Grid) -> Callable[..., Iterator[Tensor]]:
+        """Gives, for some rows of a rectangle, the waves (B, rows, W, 2K) of each of the four neighbours.
+
+        They are written into a second argument (B, rows, W, 4, 2K) if there is one.
+        """
         coef, freq = self.coef.permute(0, 2, 3, 1), self.freq.permute(0, 2, 3, 1)
         (iy, dy), (ix, dx) = grid.rows.neighbours(), grid.cols.neighbours()
         index_y, down = tensor(iy, freq), tensor(dy, freq)[..., None, None]
         index_x, right = tensor(ix, freq), tensor(dx, freq)[..., None]
 
-        def waves(rows: slice) -> Iterator[Tensor]:
+        def waves(rows: slice, into: Tensor | None = None) -> Iterator[Tensor]:
             for v in (0, 1):
                 line = coef.index_select(1, index_y[v, rows])
                 vertical, across = freq.index_select(1, index_y[v, rows]).chunk(2, dim=-1)
@@ -85,7 +88,11 @@ class Waves(NamedTuple):
                 for u in (0, 1):
                     start, slope = along.index_select(2, index_x[u]).chunk(2, dim=-1)
                     angle = torch.addcmul(start, slope, right[u])
-                    yield line.index_select(2, index_x[u]).mul_(_wave(angle, coef.dtype))
+                    wave = line.index_select(2, index_x[u])
+                    out, k = wave if into is None else into[..., 2 * v + u, :], angle.shape[-1]
+                    torch.mul(wave[..., :k], angle.cos(), out=out[..., :k])
+                    torch.mul(wave[..., k:], angle.sin_(), out=out[..., k:])
+                    yield out
 
         return waves
 
