@@ -44,6 +44,7 @@ def upscaler(network, **options):
     [
         ({"db_lost": 0.01, "samples_off": 0.001}, "bf16"),
         ({"db_lost": 0.011, "samples_off": 0.0}, "fp32"),
+        ({"db_lost": 0.011, "samples_off": 0.1, "accepted": True}, "bf16"),
         ({"db_lost": -0.1, "samples_off": 0.0011}, "fp32"),
         (True, "fp32"),  # of older files: nobody measured it
         (None, "fp32"),
