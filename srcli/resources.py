@@ -8,8 +8,10 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -67,8 +69,13 @@ def available_memory(root: Path = ROOT) -> int | None:
     """Bytes of memory that this process can still take; None where the system does not tell.
 
     The least of what the machine has, what the control groups around the process leave (containers and batch systems set
-    such limits), and its own limit of addresses.
+    such limits), and its own limit of addresses. Looked up ten times a second at most: a batch of small pictures asks often.
     """
+    return _available_memory(root, int(10 * time.monotonic()))
+
+
+@lru_cache(maxsize=1)
+def _available_memory(root: Path, _tenth: int) -> int | None:
     known = [_system_memory(root), *_group_memory(root), _own_limit(root)]
     return min((amount for amount in known if amount is not None), default=None)
 
