@@ -63,6 +63,16 @@ def test_a_cpu_computes_in_bf16_what_is_known_to_bear_it(network, monkeypatch, t
     assert Upscaler(network, preset, device="cpu", precision="bf16").precision == "bf16"
 
 
+def test_tiles_take_what_the_preset_says_that_they_take(network):
+    stated = {"cost": {"memory": [30, 20_000]}, "engine": {"tile_memory": 100}}
+    engine = Upscaler(network, parse_preset(PRESET.to_dict() | stated, name="tiny"), device="cpu")
+    picture = Size(200, 300)
+    tile, halo = engine.tile_for(picture), engine.halo
+    read = min(tile.h + 2 * halo, picture.h) * min(tile.w + 2 * halo, picture.w)
+    assert 50_000_000 < read * 20_000 <= 100_000_000
+    assert upscaler(network).tile_for(picture) == picture
+
+
 def test_bytes_from_the_device_are_those_of_the_image_package(network):
     engine = upscaler(network)
     lr = photo(20, 30) * 1.5 - 0.25  # beyond black and white too
