@@ -23,6 +23,7 @@ class AtOnce(NamedTuple):
         return self.cpu if device.type == "cpu" else self.other
 
 
+VECTOR = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 1  # channels of a vector
 CHUNK = AtOnce(4096, 1 << 16)  # queries: 4096 times 256 channels in float32 are 4 MiB
 
 
@@ -119,18 +120,25 @@ def fused_conv(layer: nn.Conv2d, x: Tensor, slope: float | None = None) -> Tenso
     """The convolution of x, and leaky ReLU if there is a `slope`, in one pass over memory where oneDNN can.
 
     torch gives a 1x1 convolution of one image to a slower kernel, and autocast casts, convolves and bends in three passes.
+    The result may be a view of more channels.
     """
     precise, on_cpu = not torch.is_autocast_enabled("cpu"), x.device.type == "cpu"
     if torch.is_grad_enabled() or not (on_cpu and torch.backends.mkldnn.is_available()):
         out = layer(x)
         return out if slope is None else F.leaky_relu(out, slope, inplace=True)
     dtype = x.dtype if precise else torch.get_autocast_dtype("cpu")
-    bias = None if layer.bias is None else layer.bias.to(dtype)
+    weight, bias = layer.weight.to(dtype), None if layer.bias is None else layer.bias.to(dtype)
+    wide = dtype == torch.float32 and layer.kernel_size != (1, 1) and len(weight) > VECTOR
+    short = -len(weight) % VECTOR if wide else 0
+    if short:  # a few channels left over take longer than a vector of them
+        weight = F.pad(weight, (0, 0) * 3 + (0, short)).contiguous(memory_format=torch.channels_last)
+        bias = None if bias is None else F.pad(bias, (0, short))
     settings = (layer.padding, layer.stride, layer.dilation)
     after = ("none", [], "") if slope is None else ("leaky_relu", [slope], "")
-    return torch.ops.mkldnn._convolution_pointwise(
-        x.to(dtype), layer.weight.to(dtype), bias, *map(list, settings), layer.groups, *after
+    out = torch.ops.mkldnn._convolution_pointwise(
+        x.to(dtype), weight, bias, *map(list, settings), layer.groups, *after
     )
+    return out[:, :-short] if short else out
 
 
 def mix(start: Tensor, end: Tensor, share: Tensor) -> Tensor:

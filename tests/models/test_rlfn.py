@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from srcli.config.presets import load_preset
 from srcli.models.encoders.rlfn import ESA, RLFN, scaled
+from srcli.models.layers import fused_conv
 from srcli.weights.official import rename
 
 
@@ -77,6 +78,17 @@ def test_what_is_fast_without_gradients_gives_the_same_picture():
     with torch.inference_mode():
         fast = network(lr)
     torch.testing.assert_close(fast, network(lr).detach(), atol=5e-6, rtol=0)  # order of summation
+
+
+@pytest.mark.parametrize("channels", [8, 52, 64])
+def test_channels_that_fill_no_vector_change_no_bit(channels, monkeypatch):
+    layer = torch.nn.Conv2d(52, channels, 3, padding=1).to(memory_format=torch.channels_last)
+    x = torch.randn(1, 52, 30, 31).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        filled = fused_conv(layer, x, 0.05)
+        torch.testing.assert_close(filled, F.leaky_relu(layer(x), 0.05), atol=1e-5, rtol=0)
+        monkeypatch.setattr("srcli.models.layers.VECTOR", 1)
+        torch.testing.assert_close(filled, fused_conv(layer, x, 0.05), atol=0, rtol=0)
 
 
 def test_the_release_gives_the_same_picture_in_other_units():

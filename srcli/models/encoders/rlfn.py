@@ -92,6 +92,7 @@ class RLFB(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = x
         for layer in (self.c1_r, self.c2_r, self.c3_r):
+            out = out.contiguous(memory_format=torch.channels_last)  # its wider form may go
             out = fused_conv(layer, out, 0.05)
         with no_autocast(x):  # sums in half precision would be seen
             out = out + x if torch.is_grad_enabled() or out.dtype != x.dtype else out.add_(x)
