@@ -80,6 +80,15 @@ def test_what_is_fast_without_gradients_gives_the_same_picture():
     torch.testing.assert_close(fast, network(lr).detach(), atol=5e-6, rtol=0)  # order of summation
 
 
+@pytest.mark.parametrize("size", [(33, 40), (24, 131)])
+def test_strips_change_no_bit(size, monkeypatch):
+    network, lr = body().to(memory_format=torch.channels_last), torch.rand(1, 3, *size)
+    with torch.inference_mode():
+        whole = network(lr)
+        monkeypatch.setattr("srcli.models.encoders.rlfn.STRIP", 8 * size[1])
+        torch.testing.assert_close(network(lr), whole, atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("channels", [8, 52, 64])
 def test_channels_that_fill_no_vector_change_no_bit(channels, monkeypatch):
     layer = torch.nn.Conv2d(52, channels, 3, padding=1).to(memory_format=torch.channels_last)
