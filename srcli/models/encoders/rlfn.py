@@ -198,8 +198,7 @@ class RLFN(NativeEncoder):
             first = out = fused_conv(self.conv_1, lr.float() - self.darkest)
         for i in range(self.n_blocks):
             out = self.get_submodule(f"block_{i + 1}")(out)
-        with no_autocast(lr):
-            return fused_conv(self.conv_2, out) + first
+        return fused_conv(self.conv_2, out).to(first.dtype) + first
 
     def picture(self, feat: Tensor, lr: Tensor) -> Tensor:
         (last,) = self.upsampler
