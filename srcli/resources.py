@@ -24,6 +24,7 @@ LEAST_INPUT = 256 << 20
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8  # of glibc's mallopt
 INPUT_SHARE = 0.25  # of the memory that is free
 ASSUMED_FREE = 2 << 30  # where the system does not tell
+PLENTY = 4 << 30  # bytes of memory, for a process that may take a quarter more than it needs
 OBJECTS = 100_000  # made between two searches for cycles: importing torch makes a million, all of which stay
 ROOT = Path("/")
 # below /sys/fs/cgroup: where groups lie, their limit, what they use, and the file cache in it, which goes on demand
@@ -33,13 +34,17 @@ GROUPS = {
 }
 
 
-def keep_freed_memory() -> None:
-    """From here on this process keeps what it frees, up to 256 MB, for what it takes next.
+def keep_freed_memory(root: Path = ROOT) -> None:
+    """From here on this process keeps what it frees, up to 256 MB, for what it takes next, if there is plenty of memory.
 
     glibc gives the memory of a layer's result back to the kernel and asks for it again with the next layer; finding and
     clearing it page by page takes up to a third of a network's time. Elsewhere nothing changes. Threads share one heap if
-    this is called before the first of them: pages of their own heaps are given back at once.
+    this is called before the first of them: pages of their own heaps are given back at once. Gaps between what is kept make
+    a process a quarter larger, so where memory is short it goes on as it was.
     """
+    free = available_memory(root)
+    if free is not None and free < PLENTY:
+        return
     _set_malloc(ARENA_MAX, 1)
     _set_malloc(MMAP_MAX, 0)  # no block is mapped alone: such ones are given back at once
     _set_malloc(TRIM_THRESHOLD, 256 << 20)
