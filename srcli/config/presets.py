@@ -164,7 +164,7 @@ class Reported:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds per megapixel of output at x4, and memory on a CPU; `tests/benchmarks/models.py` measures them."""
+    """Seconds per megapixel of output at x4, and memory on a CPU; `models.py` and `memory.py` in `tests/benchmarks` measure."""
 
     cpu: float | None = None  # of one core
     gpu: float | None = None  # of a GPU; None where none has been at hand

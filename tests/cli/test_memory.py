@@ -1,25 +1,11 @@
 """What a run is said to take, beside what the system counts."""
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
 
 from tests.benchmarks.batches import photo
+from tests.benchmarks.memory import outcome
 
 NEAR = 0.2
-
-
-def outcome(words: list[str]) -> tuple[dict, int]:
-    """The record, and the process's bytes at most."""
-    command = [sys.executable, "-m", "srcli", "upscale", *words, "-q", "--json", "--device", "cpu"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        record = json.loads(process.stdout.read())
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return record, used.ru_maxrss * 1024
 
 
 @pytest.mark.parametrize(
