@@ -70,7 +70,7 @@ class Pixels:
 class Loss:
     """What computing in half precision loses beside fp32; `tests/benchmarks/models.py` measures it."""
 
-    db_lost: float  # of PSNR, at the worst of x2, x3 and x4, on held-out photographs or on hostile pictures
+    db_lost: float  # of PSNR, at the worst trained scale of x2, x3 and x4, on held-out photographs or on hostile pictures
     samples_off: float  # share of the photographs' samples that are more than one of 255 levels off
     accepted: bool = False  # though it is more than is lost unasked: of what a model paints nobody sees it
 
