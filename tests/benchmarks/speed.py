@@ -40,7 +40,9 @@ def run():
 """
 DECODER = """
 import torch
+from srcli.resources import keep_freed_memory
 from tests.benchmarks.decoders import make
+keep_freed_memory()
 mode = torch.inference_mode()
 mode.__enter__()
 run = make({name!r}, {form!r}, {side}, 4, "cpu", 1)

@@ -4,7 +4,7 @@
         [--threads 1] [--on-device] [--set key=value ...]
 
 Operations are counted (products of matrices and convolutions, forwards and backwards, two for a multiplication with
-its addition); what the machine can do is measured as the rate of a 3x3 convolution of 64 channels or of a product of
+its addition); what the machine can do is measured as the rate of a 3x3 convolution of 256 channels or of a product of
 matrices in the recipe's precision, whichever is faster, at its best. Their quotient is the floor: faster than that a step
 cannot be without other arithmetic. On a CPU all seconds are those of its threads (waiting ones spin: `--threads 1`). Data are made and waited for before each step here, as with `--workers 0`; the share is
 data / (data + step). Photos are noise, weights random; neither changes a time. Each recipe runs in its own process.
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 PHOTOS, SIDE = 16, 640
-CHANNELS, PLANE, IMAGES = 64, 96, 16  # of the convolution
+CHANNELS, PLANE, IMAGES = 256, 48, 4  # of the convolution: wide ones are the fastest
 MATRIX = 1024  # its side
 
 
