@@ -80,8 +80,8 @@ class Maps(NamedTuple):
     """Queries, keys and values of a part of a map, zero-padded so that every window is whole."""
 
     q: Tensor | None  # (h, w, C), None without attention
-    k: Tensor | None  # (heads, h * w, C / heads), likewise
-    v: Tensor  # same as k
+    k: Tensor | None  # (h * w, C), likewise
+    v: Tensor  # (heads, h * w, C / heads)
     width: int  # w
 
     @staticmethod
@@ -89,11 +89,8 @@ class Maps(NamedTuple):
         """Maps from (h, w, 3, C), or from values alone (h, w, 1, C)."""
         *asked, v = (part.contiguous() for part in stacked.unbind(2))
         q, k = asked or (None, None)
-        return Maps(q, None if k is None else _by_head(k, heads), _by_head(v, heads), stacked.shape[1])
-
-
-def _by_head(pixels: Tensor, heads: int) -> Tensor:
-    return pixels.flatten(0, 1).unflatten(1, (heads, -1)).transpose(0, 1).contiguous()
+        by_head = v.flatten(0, 1).unflatten(1, (heads, -1)).transpose(0, 1).contiguous()
+        return Maps(q, None if k is None else k.flatten(0, 1), by_head, stacked.shape[1])
 
 
 class Piece(NamedTuple):
@@ -165,16 +162,17 @@ def _piece(maps: Maps, rows: Table, cols: Table, down: Runs, along: Runs, reach:
         weights = torch.ones(heads, n_rows * n_cols, n * m, area, device=maps.v.device)
         return Piece(*at, shape, corner, weights)
     q = _sampled(maps.q, rows.taps, cols.taps, down.query.reshape(-1), along.query.reshape(-1))
-    q = q.view(n_rows, n, n_cols, m, heads, -1).permute(4, 0, 2, 1, 3, 5).flatten(3, 4).flatten(0, 2)
+    q = q.view(n_rows, n, n_cols, m, -1).transpose(1, 2).reshape(n_rows * n_cols, n * m, heads, -1)
     side = 2 * reach + 1
     steps = torch.arange(area, device=q.device)
     window = corner[:, None] + (steps // side) * maps.width + steps % side
-    k = torch.cat([F.embedding(window, part) for part in maps.k])  # (heads * windows, area, d)
+    k = F.embedding(window, maps.k).unflatten(-1, (heads, -1))  # (windows, area, heads, d)
     of_rows = rows.bias.index_select(1, at[0]).view(heads, n_rows, 1, n, 1, area)
     of_cols = cols.bias.index_select(1, at[1]).view(heads, 1, n_cols, 1, m, area)
-    logits = (of_rows + of_cols).view(-1, n * m, area)
-    logits.add_(torch.bmm(q, k.transpose(1, 2)), alpha=q.shape[-1] ** -0.5)
-    return Piece(*at, shape, corner, logits.softmax(-1).view(heads, -1, n * m, area))
+    logits = (of_rows + of_cols).view(heads, -1, n * m, area)
+    for out, asked, keys in zip(logits, q.unbind(2), k.unbind(2), strict=True):
+        out.add_(torch.bmm(asked, keys.mT), alpha=q.shape[-1] ** -0.5)
+    return Piece(*at, shape, corner, logits.softmax(-1))
 
 
 def _sampled(maps: Tensor, rows: Taps, cols: Taps, at_rows: I64, at_cols: I64) -> Tensor:
