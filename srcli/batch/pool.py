@@ -10,7 +10,6 @@ import importlib
 import multiprocessing
 import os
 import signal
-import sys
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -156,11 +155,7 @@ class _Processes:
         self._free = deque(devices)
         self._started = deque[Connection]()
         self._running: dict[Connection, tuple[Any, str]] = {}
-        # A process forked from this one could not use CUDA. One that has only imported torch is forked, so that it is
-        # imported once; libraries of other systems do not bear that.
-        self._context: Any = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-        if sys.platform == "linux":
-            self._context.set_forkserver_preload(["srcli.engine.load", "srcli.weights.build"])
+        self._context = multiprocessing.get_context("spawn")  # a forked process cannot use CUDA
 
     def start_worker(self) -> Connection:
         device = self._free.popleft()
