@@ -170,8 +170,8 @@ def _piece(maps: Maps, rows: Table, cols: Table, down: Runs, along: Runs, reach:
     of_rows = rows.bias.index_select(1, at[0]).view(heads, n_rows, 1, n, 1, area)
     of_cols = cols.bias.index_select(1, at[1]).view(heads, 1, n_cols, 1, m, area)
     logits = (of_rows + of_cols).view(heads, -1, n * m, area)
-    for out, asked, keys in zip(logits, q.unbind(2), k.unbind(2), strict=True):
-        out.add_(torch.bmm(asked, keys.mT), alpha=q.shape[-1] ** -0.5)
+    for i in range(heads):  # in training a view of one head may be written to, all views at once may not
+        logits[i].add_(torch.bmm(q[:, :, i], k[:, :, i].mT), alpha=q.shape[-1] ** -0.5)
     return Piece(*at, shape, corner, logits.softmax(-1))
 
 
