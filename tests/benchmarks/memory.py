@@ -7,7 +7,6 @@ Sizes are to be small enough for one tile. Memory is that of whole processes, at
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -22,15 +21,19 @@ from srcli.config.presets import load_preset
 from srcli.geometry import Size
 from tests.benchmarks.batches import photo
 
+WATCHED = """if True:
+    import resource, subprocess, sys
+    subprocess.run(sys.argv[1:])
+    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
 
 def outcome(words: list[str]) -> tuple[dict, int]:
     """The record of a run of `srcli upscale`, and the process's bytes at most."""
     command = [sys.executable, "-m", "srcli", "upscale", *words, "-q", "--json", "--device", "cpu"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        record = json.loads(process.stdout.read())
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return record, used.ru_maxrss * 1024
+    # A process inherits the peak of the one that starts it, so a small one does that.
+    *said, peak = subprocess.check_output([sys.executable, "-c", WATCHED, *command], text=True).splitlines()
+    return json.loads("\n".join(said)), int(peak) * 1024
 
 
 def main() -> None:
