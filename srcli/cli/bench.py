@@ -113,11 +113,12 @@ def make_lr_pictures(
             raise UsageError(f"the pairs of {hr} are x4, not x{scale}.")
         from srcli.data.benchmarks import data_roots, find_spec, open_benchmark, open_folder
         from srcli.data.samples import make_pairs, plan_pairs
+        from srcli.degradations.presets import find_degradation
 
-        spec = find_spec(hr)
+        spec, ranges = find_spec(hr), find_degradation(degradation)
         photographs = open_folder(source) if source else open_benchmark(spec.cut_from or "", data)
         paths = [item.hr for item in photographs.items(1) if isinstance(item.hr, Path)]
-        plans = plan_pairs(paths, degradation, count=count or spec.images or len(paths), seed=seed)
+        plans = plan_pairs(paths, ranges, count=count or spec.images or len(paths), seed=seed)
         made = make_pairs(plans, output or data_roots(data)[0] / spec.title, seed=seed, overwrite=overwrite)
     elif output is None:
         raise UsageError("no folder to write to.", hint="Name one with --output DIR.")

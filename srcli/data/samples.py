@@ -230,13 +230,12 @@ class PairPlan:
         return json.dumps({**facts, "seed": seed, "degradation": asdict(self.degradation)})
 
 
-def plan_pairs(photographs: Sequence[Path], degradation: str, *, count: int, seed: int) -> list[PairPlan]:
+def plan_pairs(photographs: Sequence[Path], ranges: Ranges, *, count: int, seed: int) -> list[PairPlan]:
     """`count` crops spread evenly over photographs, with all their numbers drawn from (seed, number of the pair).
 
-    HR is not sharpened, whatever the degradation says: that is for training. Raises UsageError (an unknown degradation),
-    NothingToDoError (no photograph), ImageError (one cannot be read, or is smaller than a crop).
+    HR is not sharpened, whatever the ranges say: that is for training. Raises NothingToDoError (no photograph),
+    ImageError (one cannot be read, or is smaller than a crop).
     """
-    ranges = find_degradation(degradation)
     if not photographs:
         raise NothingToDoError("there is no photograph to cut pairs from.")
     each, more = divmod(count, len(photographs))
@@ -251,8 +250,8 @@ def plan_pairs(photographs: Sequence[Path], degradation: str, *, count: int, see
         for number in range(crops):
             rng = numbered(seed, len(plans))
             top, left = (int(rng.integers(side - HR_SIDE + 1)) for side in (height, width))
-            drawn = replace(draw(ranges, rng), sharpen=False)
-            plans.append(PairPlan(f"{path.stem}_{number:02d}", path, top, left, drawn))
+            degradation = replace(draw(ranges, rng), sharpen=False)
+            plans.append(PairPlan(f"{path.stem}_{number:02d}", path, top, left, degradation))
     return plans
 
 
