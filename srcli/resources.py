@@ -85,6 +85,14 @@ def _available_memory(root: Path, _tenth: int) -> int | None:
     return min((amount for amount in known if amount is not None), default=None)
 
 
+def own_memory(root: Path = ROOT) -> int:
+    """Bytes of memory that this process holds already; 0 where the system does not tell."""
+    try:
+        return int((root / "proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be taken on `device`."""
     import torch
@@ -180,7 +188,7 @@ def check_memory(need: int, free: int | None, *, gathered: bool = False) -> None
 
     Args:
         need: bytes.
-        free: bytes that can be taken; None where the system does not tell.
+        free: bytes that can be taken, those that this process holds included; None where the system does not tell.
         gathered: whether another format would need less.
 
     Raises:
@@ -188,7 +196,7 @@ def check_memory(need: int, free: int | None, *, gathered: bool = False) -> None
     """
     if free is not None and need > free:
         raise ResourceError(
-            f"about {in_words(need)} of memory are needed and {in_words(free)} are free.",
+            f"about {in_words(need)} of memory are needed and {in_words(free)} can be had.",
             hint="Write PNG or TIFF, which need not be in memory as a whole, or choose a smaller size."
             if gathered
             else "Choose a smaller output, or close other programs.",

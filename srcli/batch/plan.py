@@ -31,7 +31,7 @@ from srcli.image.samples import DTYPES, IN_MEMORY
 from srcli.image.source import Source as File
 from srcli.image.source import open_source
 from srcli.image.write import choose_format
-from srcli.resources import available_memory, check_disk, check_folder, check_memory, input_bytes
+from srcli.resources import available_memory, check_disk, check_folder, check_memory, input_bytes, own_memory
 from srcli.weights.files import FIXED_SCALE
 
 MEMORY_BASE, MEMORY_TORCH = 100 << 20, 500 << 20  # the interpreter and its libraries; torch
@@ -150,7 +150,8 @@ def plan(picture: OpenInput, index: int, settings: Settings, place: Destination,
     free = available_memory()
     job = replace(job, memory=_memory(job, picture, settings, free))
     assert job.memory is not None
-    check_memory(job.memory, free, gathered=form not in STREAMED)
+    room = None if free is None else free + own_memory()  # of earlier pictures, which the next takes again
+    check_memory(job.memory, room, gathered=form not in STREAMED)
     if job.needs_network and settings.memory_plan is not None:
         lines, peak = settings.memory_plan(target.size)
         job = replace(job, notes=(*job.notes, *lines), memory=max(job.memory, MEMORY_BASE + peak))

@@ -165,9 +165,13 @@ def test_a_target_over_a_limit_is_5(refused, words, message):
     assert message in refused(5, *words)
 
 
-def test_a_target_over_the_memory_is_5_before_any_work(refused, monkeypatch):
-    monkeypatch.setattr(plan, "available_memory", lambda: 500_000_000)
+def test_a_target_over_the_memory_is_5_before_any_work(refused, upscale, monkeypatch):
+    held = 0
+    for name, amount in {"available_memory": lambda: 500_000_000, "own_memory": lambda: held}.items():
+        monkeypatch.setattr(plan, name, amount)
     assert "memory" in refused(5, "photo.png", "-s", "100")
+    held = 10**9  # of a batch's earlier pictures
+    assert upscale("photo.png", "-s", "100", "--dry-run").exit_code == 0
 
 
 def test_a_target_over_the_disk_is_5_before_any_work(refused, monkeypatch):
