@@ -68,7 +68,7 @@ def attention_windows(
     """
     encoder, decoder = upscaler.network.encoder, cast("Any", upscaler.network.decoder.alone)
     on_native = decoder is not upscaler.network.decoder  # whose picture has no windows
-    if not decoder.attention:
+    if not decoder.has_windows:
         raise UsageError(
             f"'{upscaler.preset.name}' has no attention windows.", hint="Choose a LIT or CLIT with --model."
         )

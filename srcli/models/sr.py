@@ -181,7 +181,7 @@ class Decoder(nn.Module):
     local: bool = True
     tiling: Tiling | None = None  # a protocol of tiles in the place of the engine's own, where asked for
     note: str | None = None  # one line on what this decoder's answer depends on, for the output
-    attention: bool = False  # whether it has windows, and `attention_at(prepared, coord)` gives their weights
+    has_windows: bool = False  # of attention, of which `attention_at(prepared, coord)` gives the weights
     has_field: ClassVar[bool] = False  # whether `gradient(prepared, coord)` gives its slope
 
     @property

@@ -15,7 +15,7 @@ from srcli.engine.upscaler import Upscaler
 from srcli.errors import UsageError
 from srcli.evaluate.attention import COLOURS, attention_windows, windows_picture
 from srcli.geometry import Size
-from srcli.models.sr import Frame
+from srcli.models.sr import Decoder, Frame
 from srcli.weights.build import build
 from srcli.weights.checkpoint import save
 from tests.helpers.presets import EDSR
@@ -117,3 +117,13 @@ def test_wrong_words_have_their_exit_codes(explain, words, code, said, monkeypat
     done = explain(*words)
     assert done.exit_code == code
     assert said in done.stderr
+
+
+def test_a_decoder_of_others_may_call_a_part_of_it_attention():
+    class Foreign(Decoder):
+        def __init__(self):
+            super().__init__()
+            self.attention = torch.nn.Linear(2, 3)
+
+    assert Foreign().attention.out_features == 3
+    assert not Foreign().has_windows

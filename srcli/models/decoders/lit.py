@@ -93,7 +93,7 @@ class LIT(Decoder):
             raise ValueError(
                 f"cannot make {branches} branches of {base_dim} channels, {n_heads} heads and {len(hidden)} hidden layers"
             )
-        self.attention = attention and side > 1  # one pixel weighs 1 whatever its key
+        self.has_windows = self.attention = attention and side > 1  # one pixel weighs 1 whatever its key
         self.reach = side // 2 if self.attention else 0
         self.n_heads, self.cell, self.local_ensemble = n_heads, cell, local_ensemble
         area = (2 * self.reach + 1) ** 2
