@@ -159,9 +159,12 @@ class LINF(GenerativeDecoder):
         weights = weights.movedim(0, -1).unsqueeze(-1)
         for rows in row_chunks(height, 4 * batch * width, device):
             share = weights[rows]
-            terms = prepared.waves.coef.new_empty(batch, len(share), width, 4, self.coef.out_channels)
-            for _ in waves(rows, terms):
-                pass
+            if torch.is_grad_enabled():
+                terms = torch.stack([*waves(rows)], dim=-2)
+            else:
+                terms = prepared.waves.coef.new_empty(batch, len(share), width, 4, self.coef.out_channels)
+                for _ in waves(rows, terms):
+                    pass
             given = self._from_waves(terms, share)
             if elsewhere is not None:
                 lost, instead = elsewhere

@@ -73,7 +73,7 @@ class Waves(NamedTuple):
     def on_grid(self, grid: Grid) -> Callable[..., Iterator[Tensor]]:
         """Gives, for some rows of a rectangle, the waves (B, rows, W, 2K) of each of the four neighbours.
 
-        They are written into a second argument (B, rows, W, 4, 2K) if there is one.
+        Without gradients they are written into a second argument (B, rows, W, 4, 2K) if there is one.
         """
         coef, freq = self.coef.permute(0, 2, 3, 1), self.freq.permute(0, 2, 3, 1)
         (iy, dy), (ix, dx) = grid.rows.neighbours(), grid.cols.neighbours()
@@ -89,6 +89,9 @@ class Waves(NamedTuple):
                     start, slope = along.index_select(2, index_x[u]).chunk(2, dim=-1)
                     angle = torch.addcmul(start, slope, right[u])
                     wave = line.index_select(2, index_x[u])
+                    if torch.is_grad_enabled():
+                        yield wave * _wave(angle, coef.dtype)
+                        continue
                     out, k = wave if into is None else into[..., 2 * v + u, :], angle.shape[-1]
                     torch.mul(wave[..., :k], angle.cos(), out=out[..., :k])
                     torch.mul(wave[..., k:], angle.sin_(), out=out[..., k:])

@@ -99,3 +99,12 @@ def test_a_grid_with_two_cells_is_refused(case):
     prepared = decoder.prepare(feat, lr, Frame.whole(lr, torch.tensor([[0.1, 0.1], [0.1, 0.2]])))
     with pytest.raises(ValueError, match="one cell"):
         decoder.render(prepared, Grid.of(Size(6, 6), Size(12, 12)))
+
+
+@pytest.mark.parametrize("case", MAIN)
+def test_gradients_through_a_grid_are_those_through_its_points(case):
+    decoder, (feat, lr) = build(case), inputs(4, 5, batch=1)
+    feat, target = feat.requires_grad_(), Size(7, 9)
+    ways = [prepare(decoder, feat, lr, Frame.of_grid(lr, target)) for _ in range(2)]
+    rendered = decoder.render(ways[0], Grid.of(Size(4, 5), target)).flatten(2).transpose(1, 2)
+    assert gradient_deviation(rendered, decoder.query(ways[1], queries(*target)), [feat]) < 1e-4

@@ -231,3 +231,11 @@ def test_bfloat16_features_give_float32_colours_nearby():
 def test_a_patch_of_two_is_refused():
     with pytest.raises(ValueError, match="1 or 3"):
         DECODERS["linf"](in_dim=4, patch=2)
+
+
+@pytest.mark.parametrize("ensemble", ["fourier", "local", "local-condition"])
+def test_gradients_go_through_a_grid(ensemble):
+    decoder, (feat, lr) = build(3, ensemble), inputs(4, 5, batch=1)
+    prepared = decoder.prepare(feat.requires_grad_(), lr, Frame.of_grid(lr, Size(7, 9)))
+    decoder.render(prepared, Grid.of(Size(4, 5), Size(7, 9))).sum().backward()
+    assert feat.grad.abs().sum() > 0
